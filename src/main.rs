@@ -1,0 +1,3 @@
+//! The command: dispatch and exit codes, nothing else.
+
+fn main() {}

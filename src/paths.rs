@@ -1,0 +1,53 @@
+//! Where does everything lie? All paths of the product, under one root, so that a test or an image build can move them.
+
+use std::path::{Path, PathBuf};
+
+/// The product's files under a root directory (`/` on a node).
+#[derive(Clone, Debug)]
+pub struct Paths {
+    root: PathBuf,
+}
+
+impl Paths {
+    /// The files under `root`.
+    #[must_use]
+    pub fn under(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// The policy that the admin writes.
+    #[must_use]
+    pub fn policy(&self) -> PathBuf {
+        self.root.join("etc/pss-guard/policy.toml")
+    }
+
+    /// The compiled policy; also what is known of the last good one when the policy cannot be read.
+    #[must_use]
+    pub fn policy_cache(&self) -> PathBuf {
+        self.root.join("run/pss-guard/policy.cache")
+    }
+
+    /// One file a namespace: the levels that its labels ask for.
+    #[must_use]
+    pub fn namespaces(&self) -> PathBuf {
+        self.root.join("run/pss-guard/namespaces")
+    }
+
+    /// Where journald listens for native messages.
+    #[must_use]
+    pub fn journal_socket(&self) -> PathBuf {
+        self.root.join("run/systemd/journal/socket")
+    }
+
+    /// Where events go that journald cannot take.
+    #[must_use]
+    pub fn decisions(&self) -> PathBuf {
+        self.root.join("var/log/pss-guard/decisions.jsonl")
+    }
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self::under(Path::new("/"))
+    }
+}

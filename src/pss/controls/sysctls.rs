@@ -1,0 +1,113 @@
+//! Sysctls (baseline): only kernel parameters that are namespaced and considered safe may be set.
+//!
+//! Upstream: `policy/check_sysctls.go`. Evidence: the keys of `linux.sysctl` in the sandbox's spec.
+
+use crate::pss::facts::{Facts, Known};
+use crate::pss::{Control, Doc, Finding, Level, Minor, Origin, Scope, Sees};
+
+/// The control.
+pub const CONTROL: Control = Control {
+    number: 11,
+    id: "sysctls",
+    level: Level::Baseline,
+    origin: Origin::Upstream,
+    scope: Scope::Pod,
+    sees: Sees::Exact,
+    overrides: &[],
+    revisions: &[
+        (0, |facts, out| check(facts, 0, out)),
+        (27, |facts, out| check(facts, 27, out)),
+        (29, |facts, out| check(facts, 29, out)),
+        (32, |facts, out| check(facts, 32, out)),
+        (37, |facts, out| check(facts, 37, out)),
+    ],
+    doc: Doc {
+        rule: "Only sysctls that are namespaced and considered safe may be set.",
+        fields: "spec.securityContext.sysctls[*].name",
+        allowed: "unset, or a name of the list, which grew with v1.27, v1.29, v1.32 and v1.37",
+        evidence: "`linux.sysctl` of the sandbox's config.json, where both engines put a pod's sysctls.",
+        blind: "Sysctls that the engine's own configuration adds look like the pod's: name them in \
+                `[node] default-sysctls`. Without the sandbox's config.json nothing is known.",
+        fix: "spec:\n  securityContext:\n    sysctls: []   # or only names of the safe list",
+    },
+};
+
+const REASON: &str = "forbidden sysctls";
+
+fn check(facts: &Facts<'_>, minor: Minor, out: &mut Vec<Finding>) {
+    let sysctls = match &facts.sysctls {
+        Known::Seen(sysctls) => sysctls,
+        Known::Unseen(why) => return out.push(Finding::unseen(REASON, *why)),
+    };
+    let safe = |name: &str| SAFE.iter().any(|(since, safe)| *safe == name && *since <= minor);
+    let forbidden: Vec<&str> = sysctls.iter().map(AsRef::as_ref).filter(|name| !safe(name)).collect();
+    if !forbidden.is_empty() {
+        let fix = format!(
+            "spec:\n  securityContext:\n    sysctls: []   # without {}",
+            forbidden.join(", ")
+        );
+        out.push(Finding::violates(REASON, forbidden.join(", "), fix));
+    }
+}
+
+/// Upstream's list, and the minor that brought each name.
+const SAFE: &[(Minor, &str)] = &[
+    (0, "kernel.shm_rmid_forced"),
+    (0, "net.ipv4.ip_local_port_range"),
+    (0, "net.ipv4.tcp_syncookies"),
+    (0, "net.ipv4.ping_group_range"),
+    (0, "net.ipv4.ip_unprivileged_port_start"),
+    (27, "net.ipv4.ip_local_reserved_ports"),
+    (29, "net.ipv4.tcp_keepalive_time"),
+    (29, "net.ipv4.tcp_fin_timeout"),
+    (29, "net.ipv4.tcp_keepalive_intvl"),
+    (29, "net.ipv4.tcp_keepalive_probes"),
+    (32, "net.ipv4.tcp_rmem"),
+    (32, "net.ipv4.tcp_wmem"),
+    (37, "net.ipv4.tcp_slow_start_after_idle"),
+    (37, "net.ipv4.tcp_notsent_lowat"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::CONTROL;
+    use crate::pss::Certainty::{Unseen, Violates};
+    use crate::pss::facts::{Facts, Known};
+    use crate::pss::testing::{table, with};
+
+    fn sysctls(names: &'static [&'static str]) -> Facts<'static> {
+        with(|facts| facts.sysctls = Known::Seen(names.iter().map(|name| (*name).into()).collect()))
+    }
+
+    #[test]
+    fn a_name_is_safe_only_from_the_version_that_allowed_it() {
+        let reserved = &["net.ipv4.ip_local_reserved_ports"];
+        for minor in [0, 9, 26] {
+            table(
+                &CONTROL,
+                minor,
+                &[
+                    ("none set", sysctls(&[]), None),
+                    ("safe since v1.0", sysctls(&["kernel.shm_rmid_forced"]), None),
+                    ("not yet safe", sysctls(reserved), Some((Violates, reserved[0]))),
+                    ("in the order of the spec", sysctls(&["vm.b", "vm.a"]), Some((Violates, "vm.b, vm.a"))),
+                    (
+                        "the slash form is forbidden even of a safe name",
+                        sysctls(&["kernel/shm_rmid_forced"]),
+                        Some((Violates, "kernel/shm_rmid_forced")),
+                    ),
+                    (
+                        "no sandbox",
+                        with(|facts| facts.sysctls = Known::Unseen("no sandbox")),
+                        Some((Unseen, "no sandbox")),
+                    ),
+                ],
+            );
+        }
+        table(&CONTROL, 27, &[("now safe", sysctls(reserved), None)]);
+        table(&CONTROL, 99, &[("a version newer than known is the newest", sysctls(reserved), None)]);
+        let at_37 = &["net.ipv4.tcp_notsent_lowat"];
+        table(&CONTROL, 36, &[("not before v1.37", sysctls(at_37), Some((Violates, at_37[0])))]);
+        table(&CONTROL, 37, &[("from v1.37", sysctls(at_37), None)]);
+    }
+}

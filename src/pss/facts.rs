@@ -1,0 +1,262 @@
+//! What may a control know? Plain data about one container, with one spelling for each fact.
+//!
+//! Nothing here is read from a file: [`crate::facts`] gathers it, tests write it down.
+
+use std::borrow::Cow;
+
+use super::capabilities::CapabilitySet;
+
+/// A fact that a node may or may not be able to learn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known<T> {
+    /// Learned.
+    Seen(T),
+    /// Not to be had here, and why.
+    Unseen(&'static str),
+}
+
+/// Which of a pod's two kinds of spec this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A container that runs somebody's workload.
+    Container,
+    /// The pod's sandbox (pause container): only the pod-level controls apply.
+    Sandbox,
+}
+
+/// The container engine that generated the spec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Engine {
+    /// containerd's CRI plugin.
+    Containerd,
+    /// CRI-O.
+    CriO,
+    /// podman.
+    Podman,
+    /// Docker (moby).
+    Docker,
+    /// Anybody else: `ctr`, `runc run`, a test.
+    None,
+}
+
+impl Engine {
+    /// All engines.
+    pub const ALL: [Self; 5] = [Self::Containerd, Self::CriO, Self::Podman, Self::Docker, Self::None];
+
+    /// The word used in every output and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Containerd => "containerd",
+            Self::CriO => "cri-o",
+            Self::Podman => "podman",
+            Self::Docker => "docker",
+            Self::None => "none",
+        }
+    }
+
+    /// The capabilities the engine grants when nobody asks for any, beyond those baseline allows anyway.
+    ///
+    /// containerd `pkg/oci/spec.go` defaultUnixCaps, moby `oci/caps/defaults.go`: the thirteen and `NET_RAW`.
+    /// CRI-O `internal/config/capabilities` and podman `containers.conf`: a subset of the thirteen.
+    #[must_use]
+    pub const fn default_beyond_baseline(self) -> &'static [&'static str] {
+        match self {
+            Self::Containerd | Self::Docker | Self::None => &["NET_RAW"],
+            Self::CriO | Self::Podman => &[],
+        }
+    }
+}
+
+/// Whose users the container's uids are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserNamespace {
+    /// The host's: uid 0 is root.
+    Host,
+    /// The pod's own (`hostUsers: false`), mapped away from the host's root.
+    Own,
+    /// An own one, but perhaps not by `hostUsers: false`: CRI-O makes one for an annotation as well.
+    OwnUnclear,
+}
+
+/// The host namespaces the container would join.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostNamespaces {
+    /// The host's network.
+    pub network: bool,
+    /// The host's processes.
+    pub pid: bool,
+    /// The host's System V IPC and POSIX queues.
+    pub ipc: bool,
+}
+
+/// What is masked in /proc.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcMasks {
+    /// `/proc/kcore` is masked.
+    pub kcore_masked: bool,
+    /// `/proc/sys` is read-only.
+    pub sys_read_only: bool,
+}
+
+/// The seccomp filter of the spec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seccomp {
+    /// No `linux.seccomp`: nothing is filtered.
+    Absent,
+    /// A filter.
+    Filter,
+    /// A filter that lets everything through: it allows by default and has no rules.
+    AllowsAll,
+}
+
+/// What the absence of a seccomp profile in a pod turns into on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeccompDefault {
+    /// Unconfined: unset and Unconfined look the same (the kubelet without `seccompDefault`).
+    Unconfined,
+    /// The engine's profile: no filter means somebody asked for none.
+    RuntimeDefault,
+}
+
+/// The AppArmor profile of the spec, on a node where the engine applies AppArmor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppArmor<'a> {
+    /// AppArmor does nothing here, and why.
+    Off(&'static str),
+    /// No profile in the spec. On containerd that is how `Unconfined` looks.
+    NoProfile,
+    /// No profile, on an engine that may not be applying AppArmor at all; why it is unclear.
+    NoProfileUnclear(&'static str),
+    /// A profile by name.
+    Profile(&'a str),
+}
+
+/// The SELinux label of the spec, on a node that has SELinux.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SeLinux<'a> {
+    /// SELinux does nothing here, and why.
+    Off(&'static str),
+    /// A label, already taken apart.
+    Label {
+        /// `system_u` unless somebody asked for another.
+        user: &'a str,
+        /// `system_r` unless somebody asked for another.
+        role: &'a str,
+        /// The domain.
+        kind: &'a str,
+    },
+    /// Something that is no `user:role:type[:level]`.
+    Malformed(&'a str),
+}
+
+/// The label that the node's own policy gives to containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeLinuxDefault<'a> {
+    /// The user part.
+    pub user: Cow<'a, str>,
+    /// The role part.
+    pub role: Cow<'a, str>,
+    /// The type part.
+    pub kind: Cow<'a, str>,
+}
+
+impl Default for SeLinuxDefault<'_> {
+    fn default() -> Self {
+        Self { user: "system_u".into(), role: "system_r".into(), kind: "container_t".into() }
+    }
+}
+
+/// Where a mount of the container leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Volume<'a> {
+    /// A path of the host that is not the pod's.
+    HostPath {
+        /// Where the container sees it.
+        destination: &'a str,
+        /// The path on the host, after every subPath and symbolic link.
+        source: Cow<'a, str>,
+        /// The volume's name where the path tells it (subPath mounts).
+        name: Option<&'a str>,
+    },
+    /// A volume of an in-tree plugin, from the kubelet's directory of this pod.
+    Plugin {
+        /// The volume's (or persistent volume's) name.
+        name: &'a str,
+        /// The plugin segment after `kubernetes.io~`, or `vendor~driver`.
+        plugin: &'a str,
+    },
+    /// A mount whose origin could not be found.
+    Unclear {
+        /// Where the container sees it.
+        destination: &'a str,
+        /// Why.
+        why: &'static str,
+    },
+}
+
+/// Everything the controls may know about one container.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// Container or sandbox.
+    pub subject: Subject,
+    /// The container's name, for messages.
+    pub name: &'a str,
+    /// Who generated the spec.
+    pub engine: Engine,
+    /// The user the process will really have.
+    pub uid: u32,
+    /// Whose users these are.
+    pub user_namespace: UserNamespace,
+    /// `no_new_privs` will be set.
+    pub no_new_privileges: bool,
+    /// The root file system is read-only.
+    pub root_read_only: bool,
+    /// The union of all capability sets of the spec.
+    pub capabilities: CapabilitySet<'a>,
+    /// What the engine grants by default: built-in, learned from the sandbox, and configured.
+    pub default_capabilities: CapabilitySet<'a>,
+    /// The bounding set has every capability that the runtime itself has.
+    pub has_all_capabilities: bool,
+    /// `/sys` is writable, or not the engine's own read-only mount any more.
+    pub sys_writable: bool,
+    /// Which host namespaces it joins.
+    pub host_namespaces: Known<HostNamespaces>,
+    /// What of /proc is masked.
+    pub proc_masks: ProcMasks,
+    /// Names of the sysctls that the pod asked for, in order.
+    pub sysctls: Known<Vec<Cow<'a, str>>>,
+    /// The seccomp filter.
+    pub seccomp: Seccomp,
+    /// What an unset profile means here.
+    pub seccomp_default: SeccompDefault,
+    /// The AppArmor profile.
+    pub apparmor: AppArmor<'a>,
+    /// The SELinux label.
+    pub selinux: SeLinux<'a>,
+    /// What the node's own policy labels containers with.
+    pub selinux_default: SeLinuxDefault<'a>,
+    /// Host ports, as many as the spec tells of.
+    pub host_ports: Known<Vec<u16>>,
+    /// Hosts named in the preStop handler (all that a node can see of probes and lifecycle hooks).
+    pub lifecycle_hosts: Vec<Cow<'a, str>>,
+    /// Mounts that are, or may be, something else than the volumes restricted allows.
+    pub volumes: Vec<Volume<'a>>,
+}
+
+impl Facts<'_> {
+    /// `securityContext.privileged: true`, as a conjunction: every capability, nothing masked in /proc, and a /sys
+    /// that is not read-only. Each alone can be had without it (`capabilities.add: [ALL]`, `procMount: Unmasked`).
+    ///
+    /// containerd `pkg/oci/spec_opts.go` WithPrivileged, CRI-O `internal/factory/container` SetPrivileged.
+    #[must_use]
+    pub fn privileged(&self) -> bool {
+        self.has_all_capabilities && self.proc_unmasked() && self.sys_writable
+    }
+
+    /// Part of /proc that engines protect by default is open.
+    #[must_use]
+    pub fn proc_unmasked(&self) -> bool {
+        !self.proc_masks.kcore_masked || !self.proc_masks.sys_read_only
+    }
+}

@@ -1,0 +1,70 @@
+//! The one compliant container that every control's table tweaks.
+
+use super::capabilities::CapabilitySet;
+use super::facts::{
+    AppArmor, Engine, Facts, HostNamespaces, Known, ProcMasks, SeLinux, SeLinuxDefault, Seccomp,
+    SeccompDefault, Subject, UserNamespace,
+};
+use super::{Certainty, Control, Finding, Minor};
+
+/// A container named `app` that restricted allows, on a containerd node with AppArmor and SELinux.
+pub(crate) fn compliant() -> Facts<'static> {
+    Facts {
+        subject: Subject::Container,
+        name: "app",
+        engine: Engine::Containerd,
+        uid: 1000,
+        user_namespace: UserNamespace::Host,
+        no_new_privileges: true,
+        root_read_only: true,
+        capabilities: CapabilitySet::default(),
+        default_capabilities: CapabilitySet::of(&["NET_RAW"]),
+        has_all_capabilities: false,
+        sys_writable: false,
+        host_namespaces: Known::Seen(HostNamespaces::default()),
+        proc_masks: ProcMasks { kcore_masked: true, sys_read_only: true },
+        sysctls: Known::Seen(Vec::new()),
+        seccomp: Seccomp::Filter,
+        seccomp_default: SeccompDefault::Unconfined,
+        apparmor: AppArmor::Profile("cri-containerd.apparmor.d"),
+        selinux: SeLinux::Label { user: "system_u", role: "system_r", kind: "container_t" },
+        selinux_default: SeLinuxDefault::default(),
+        host_ports: Known::Seen(Vec::new()),
+        lifecycle_hosts: Vec::new(),
+        volumes: Vec::new(),
+    }
+}
+
+/// The compliant container with one thing changed.
+pub(crate) fn with(tweak: impl FnOnce(&mut Facts<'static>)) -> Facts<'static> {
+    let mut facts = compliant();
+    tweak(&mut facts);
+    facts
+}
+
+/// What a row expects: nothing, or a certainty and the whole detail.
+pub(crate) type Expected = Option<(Certainty, &'static str)>;
+
+/// Runs one control at one version over rows of (name, facts, expected).
+pub(crate) fn table(control: &Control, minor: Minor, rows: &[(&str, Facts<'_>, Expected)]) {
+    for (row, facts, expected) in rows {
+        let found = findings(control, minor, facts);
+        let shown: Vec<_> = found.iter().map(|f| (f.certainty, f.detail.as_ref())).collect();
+        let expected: Vec<_> = expected.iter().copied().collect();
+        assert_eq!(shown, expected, "{} at v1.{minor}, row {row:?}", control.id);
+        for finding in &found {
+            assert!(!finding.reason.is_empty(), "{} at v1.{minor}, row {row:?}: no reason", control.id);
+            let must_fix = finding.certainty == Certainty::Violates;
+            assert!(!must_fix || !finding.fix.is_empty(), "{}, row {row:?}: no fix", control.id);
+        }
+    }
+}
+
+/// The findings of one control at one version; none where it does not exist.
+pub(crate) fn findings(control: &Control, minor: Minor, facts: &Facts<'_>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if let Some(check) = control.at(minor) {
+        check(facts, &mut found);
+    }
+    found
+}
