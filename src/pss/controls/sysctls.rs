@@ -42,10 +42,7 @@ fn check(facts: &Facts<'_>, minor: Minor, out: &mut Vec<Finding>) {
     let safe = |name: &str| SAFE.iter().any(|(since, safe)| *safe == name && *since <= minor);
     let forbidden: Vec<&str> = sysctls.iter().map(AsRef::as_ref).filter(|name| !safe(name)).collect();
     if !forbidden.is_empty() {
-        let fix = format!(
-            "spec:\n  securityContext:\n    sysctls: []   # without {}",
-            forbidden.join(", ")
-        );
+        let fix = format!("spec:\n  securityContext:\n    sysctls: []   # without {}", forbidden.join(", "));
         out.push(Finding::violates(REASON, forbidden.join(", "), fix));
     }
 }

@@ -1,0 +1,258 @@
+//! What does the node look like? Namespaces, mounts, capabilities and LSMs, live or as they were observed.
+//!
+//! Everything is asked for only when a fact depends on it: most containers need two or three `stat` calls.
+
+use std::borrow::Cow;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, open, readlink};
+use nix::sys::stat::Mode;
+use serde::Deserialize;
+
+use crate::files::{self, ReadError};
+use crate::pss::facts::SeLinuxDefault;
+
+/// The identity of a namespace: the device and inode behind `/proc/PID/ns/*` or a file it is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamespaceId {
+    device: u64,
+    inode: u64,
+}
+
+/// Where observations come from.
+#[derive(Debug)]
+pub enum Host {
+    /// This node, now.
+    Live,
+    /// A node as it was when the container was captured.
+    Observed(Box<Observed>),
+    /// Nothing is known: a config.json from elsewhere.
+    Unknown,
+}
+
+/// `observed.json`: a node as it was when a container was captured.
+#[derive(Debug, Deserialize)]
+pub struct Observed {
+    /// The engine.
+    pub engine: String,
+    /// The kubelet's directory.
+    pub kubelet_root: String,
+    /// The kubelet's `seccompDefault`.
+    pub seccomp_default: bool,
+    own_capabilities: String,
+    lsm: Lsm,
+    own_namespaces: std::collections::BTreeMap<String, String>,
+    namespace_paths: std::collections::BTreeMap<String, String>,
+    mountinfo: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Lsm {
+    apparmor: bool,
+}
+
+/// Why `observed.json` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ObservedError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It is not what it should be.
+    #[error("parse {} as an observation of a node", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// The bit mask is none.
+    #[error("{}: own_capabilities is no hexadecimal bit mask", path.display())]
+    Capabilities {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Whether AppArmor confines containers here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppArmorState {
+    /// It does.
+    On,
+    /// The kernel has it, but the engine has not loaded its profile: perhaps it applies none.
+    Unclear(&'static str),
+    /// It does not, or nobody knows.
+    Off(&'static str),
+}
+
+impl Host {
+    /// Reads an observation.
+    pub fn observed(path: &Path) -> Result<Self, ObservedError> {
+        let bytes = files::read(path, files::LIMIT)?;
+        let observed: Observed = serde_json::from_slice(&bytes)
+            .map_err(|source| ObservedError::Parse { path: path.to_owned(), source })?;
+        if u64::from_str_radix(&observed.own_capabilities, 16).is_err() {
+            return Err(ObservedError::Capabilities { path: path.to_owned() });
+        }
+        Ok(Self::Observed(Box::new(observed)))
+    }
+
+    /// The namespace behind a path; `None` where it cannot be found out.
+    #[must_use]
+    pub fn namespace(&self, path: &str) -> Option<NamespaceId> {
+        match self {
+            Self::Live => {
+                let meta = std::fs::metadata(path).ok()?;
+                Some(NamespaceId { device: meta.dev(), inode: meta.ino() })
+            }
+            Self::Observed(observed) => parse_namespace(observed.namespace_paths.get(path)?),
+            Self::Unknown => None,
+        }
+    }
+
+    /// The runtime's own namespace of a kind (`net`, `pid`, `ipc`, `user`): the host's, as far as the pod is
+    /// concerned. Not that of PID 1, which a container engine in a container (kind, k3d) does not share.
+    #[must_use]
+    pub fn own_namespace(&self, kind: &str) -> Option<NamespaceId> {
+        match self {
+            Self::Live => self.namespace(&format!("/proc/self/ns/{kind}")),
+            Self::Observed(observed) => parse_namespace(observed.own_namespaces.get(kind)?),
+            Self::Unknown => None,
+        }
+    }
+
+    /// The capabilities that the runtime itself has: what `capabilities.add: [ALL]` and `privileged` become.
+    ///
+    /// Where nothing is known: those of every kernel since 3.8, short of `SYS_RESOURCE`, which small virtual machines
+    /// withhold.
+    #[must_use]
+    pub fn own_capabilities(&self) -> u64 {
+        const OF_EVERY_KERNEL: u64 = 0x3f_ffff_ffff & !(1 << 24);
+        match self {
+            Self::Live => caps::read(None, caps::CapSet::Effective)
+                .map_or(OF_EVERY_KERNEL, |own| own.iter().fold(0, |bits, cap| bits | cap.bitmask())),
+            Self::Observed(observed) => {
+                u64::from_str_radix(&observed.own_capabilities, 16).unwrap_or(OF_EVERY_KERNEL)
+            }
+            Self::Unknown => OF_EVERY_KERNEL,
+        }
+    }
+
+    /// The mount table that the runtime sees.
+    pub fn mountinfo(&self) -> Result<Cow<'_, str>, ReadError> {
+        match self {
+            Self::Live => {
+                let path = Path::new("/proc/self/mountinfo");
+                let bytes = std::fs::read(path)
+                    .map_err(|source| ReadError::Read { path: path.to_owned(), source })?;
+                // Octets outside UTF-8 can only be in other mounts' paths: this pod's are ASCII.
+                Ok(Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()))
+            }
+            Self::Observed(observed) => Ok(Cow::Owned(observed.mountinfo.join("\n"))),
+            Self::Unknown => Ok(Cow::Borrowed("")),
+        }
+    }
+
+    /// Where a path leads after every symbolic link; `None` where it cannot be found out.
+    #[must_use]
+    pub fn resolve(&self, path: &str) -> Option<String> {
+        if !matches!(self, Self::Live) {
+            return None;
+        }
+        // O_PATH looks the path up without opening what is there: no FIFO blocks, no device wakes.
+        let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
+        readlink(link.as_str()).ok()?.into_string().ok()
+    }
+
+    /// Whether a container without a profile is unconfined because somebody asked for it.
+    ///
+    /// containerd applies AppArmor only when the kernel has it, `apparmor_parser` is there and `disable_apparmor` is
+    /// not set (`internal/cri/server/service.go`, `pkg/apparmor`); it then loads `cri-containerd.apparmor.d`.
+    #[must_use]
+    pub fn apparmor(&self) -> AppArmorState {
+        match self {
+            Self::Live => live_apparmor(),
+            Self::Observed(observed) if observed.lsm.apparmor => AppArmorState::On,
+            Self::Observed(_) => {
+                AppArmorState::Off("AppArmor is off on this node: the field has no effect here")
+            }
+            Self::Unknown => AppArmorState::Off("whether the node has AppArmor is not known"),
+        }
+    }
+
+    /// What the node's SELinux policy labels containers with (go-selinux `loadLabels`: `lxc_contexts`).
+    #[must_use]
+    pub fn selinux_default(&self) -> SeLinuxDefault<'static> {
+        if matches!(self, Self::Live) {
+            live_selinux_default().unwrap_or_default()
+        } else {
+            SeLinuxDefault::default()
+        }
+    }
+}
+
+fn parse_namespace(text: &str) -> Option<NamespaceId> {
+    let (device, inode) = text.split_once(':')?;
+    Some(NamespaceId { device: device.parse().ok()?, inode: inode.parse().ok()? })
+}
+
+fn live_apparmor() -> AppArmorState {
+    let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
+    if enabled.first() != Some(&b'Y') {
+        return AppArmorState::Off("AppArmor is off on this node: the field has no effect here");
+    }
+    if !Path::new("/sbin/apparmor_parser").exists() {
+        return AppArmorState::Off(
+            "apparmor_parser is not installed, so engines apply no AppArmor profiles here",
+        );
+    }
+    match std::fs::read_to_string("/sys/kernel/security/apparmor/profiles") {
+        Ok(profiles) if profiles.contains("cri-containerd.apparmor.d") => AppArmorState::On,
+        Ok(_) => AppArmorState::Unclear(
+            "the engine's default AppArmor profile is not loaded, so the engine may apply none (disable_apparmor)",
+        ),
+        Err(_) => AppArmorState::Unclear("the kernel's list of AppArmor profiles cannot be read"),
+    }
+}
+
+fn live_selinux_default() -> Option<SeLinuxDefault<'static>> {
+    let value = |text: &str, key: &str| {
+        let values = text.lines().filter_map(|line| line.split_once('='));
+        values.filter(|(k, _)| k.trim() == key).map(|(_, v)| v.trim().trim_matches('"').to_owned()).next()
+    };
+    let config = std::fs::read_to_string("/etc/selinux/config").ok()?;
+    let policy = value(&config, "SELINUXTYPE")?;
+    let contexts = std::fs::read_to_string(format!("/etc/selinux/{policy}/contexts/lxc_contexts")).ok()?;
+    let label = value(&contexts, "process")?;
+    let mut parts = label.split(':').map(|part| Cow::Owned(part.to_owned()));
+    Some(SeLinuxDefault { user: parts.next()?, role: parts.next()?, kind: parts.next()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Host;
+
+    #[test]
+    fn a_live_host_knows_its_own_namespaces_and_capabilities() {
+        let own = Host::Live.own_namespace("net").unwrap();
+        assert_eq!(Host::Live.namespace(&format!("/proc/{}/ns/net", std::process::id())), Some(own));
+        assert_ne!(Host::Live.own_namespace("pid"), Some(own));
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+        assert_eq!(Host::Live.own_capabilities(), u64::from_str_radix(effective.trim(), 16).unwrap());
+    }
+
+    #[test]
+    fn a_path_is_resolved_without_opening_what_it_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&fifo, &link).unwrap();
+        let real = std::fs::canonicalize(&fifo).unwrap();
+        assert_eq!(Host::Live.resolve(link.to_str().unwrap()).as_deref(), real.to_str());
+        assert_eq!(Host::Live.resolve("/nothing/here"), None);
+        assert_eq!(Host::Unknown.resolve("/"), None);
+    }
+}

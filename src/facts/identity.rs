@@ -1,0 +1,278 @@
+//! Whose container is this? The engine first, then only that engine's own keys.
+//!
+//! A pod author can put nearly any annotation into a config.json; what cannot be forged are the keys that an engine
+//! writes last, and the directory that it put the bundle into. containerd writes `io.kubernetes.cri.*` after the
+//! pod's annotations (`internal/cri/server/container_create.go`), CRI-O writes the kubelet's labels
+//! (`io.kubernetes.pod.*`, `io.kubernetes.container.name`) last of all (`internal/factory/container/container.go`).
+//! One engine's keys are never read on another engine.
+
+use std::path::Path;
+
+use super::spec::{Annotations, Spec};
+use crate::pss::facts::{Engine, Subject};
+
+/// Who a container is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity<'a> {
+    /// The engine that made it.
+    pub engine: Engine,
+    /// Container or sandbox.
+    pub subject: Subject,
+    /// The Kubernetes namespace; `None` for a container of no pod.
+    pub namespace: Option<&'a str>,
+    /// The pod's name.
+    pub pod: Option<&'a str>,
+    /// The pod's UID.
+    pub pod_uid: Option<&'a str>,
+    /// The container's name.
+    pub container: Option<&'a str>,
+    /// The container's id.
+    pub id: Option<&'a str>,
+    /// The image as the pod names it.
+    pub image: Option<&'a str>,
+    /// The id of the pod's sandbox.
+    pub sandbox: Option<&'a str>,
+}
+
+/// A container that says it is a pod's but does not say whose.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "annotation {key} is missing: {engine} writes it for every container of a pod, so this config.json is not as it left the engine"
+)]
+pub struct NoNamespace {
+    engine: &'static str,
+    key: &'static str,
+}
+
+/// The keys of one engine.
+struct Keys {
+    kind: &'static str,
+    namespace: &'static str,
+    pod: &'static str,
+    pod_uid: &'static str,
+    container: &'static str,
+    image: &'static str,
+    sandbox: &'static str,
+}
+
+const CONTAINERD: Keys = Keys {
+    kind: "io.kubernetes.cri.container-type",
+    namespace: "io.kubernetes.cri.sandbox-namespace",
+    pod: "io.kubernetes.cri.sandbox-name",
+    pod_uid: "io.kubernetes.cri.sandbox-uid",
+    container: "io.kubernetes.cri.container-name",
+    image: "io.kubernetes.cri.image-name",
+    sandbox: "io.kubernetes.cri.sandbox-id",
+};
+
+const CRI_O: Keys = Keys {
+    kind: "io.kubernetes.cri-o.ContainerType",
+    namespace: "io.kubernetes.pod.namespace",
+    pod: "io.kubernetes.pod.name",
+    pod_uid: "io.kubernetes.pod.uid",
+    container: "io.kubernetes.container.name",
+    image: "io.kubernetes.cri-o.ImageName",
+    sandbox: "io.kubernetes.cri-o.SandboxID",
+};
+
+/// Finds out whose container a spec describes.
+///
+/// `told` is the engine from the command line that the installer wrote; `bundle` the directory of the spec and `id`
+/// the container's id, as far as they are known.
+pub fn identify<'a>(
+    spec: &'a Spec<'_>,
+    told: Option<Engine>,
+    bundle: Option<&Path>,
+    id: Option<&'a str>,
+) -> Result<Identity<'a>, NoNamespace> {
+    let id = id.or_else(|| id_in_cgroup(spec));
+    let none = Annotations::default();
+    // `none` cannot be borrowed for as long as the spec; nothing is found in it anyway.
+    let Some(annotations) = spec.annotations.as_ref() else {
+        return Ok(unmanaged(engine(&none, told, bundle), id));
+    };
+    let engine = engine(annotations, told, bundle);
+    let keys = match engine {
+        Engine::Containerd => &CONTAINERD,
+        Engine::CriO => &CRI_O,
+        Engine::Podman | Engine::Docker | Engine::None => return Ok(unmanaged(engine, id)),
+    };
+    let get = |key: &str| annotations.get(key).filter(|value| !value.is_empty());
+    let subject = match get(keys.kind) {
+        Some("sandbox") => Subject::Sandbox,
+        Some(_) => Subject::Container,
+        // `ctr run` next to the CRI plugin: of no pod.
+        None => return Ok(unmanaged(Engine::None, id)),
+    };
+    let Some(namespace) = get(keys.namespace) else {
+        return Err(NoNamespace { engine: engine.name(), key: keys.namespace });
+    };
+    Ok(Identity {
+        engine,
+        subject,
+        namespace: Some(namespace),
+        pod: get(keys.pod),
+        pod_uid: get(keys.pod_uid).filter(|uid| is_one_component(uid)),
+        container: get(keys.container),
+        id,
+        image: get(keys.image),
+        sandbox: get(keys.sandbox).filter(|sandbox| is_one_component(sandbox)),
+    })
+}
+
+/// The id in the last part of the cgroup's name: `/k8s.io/ID`, `/crio/crio-ID`, `SLICE:cri-containerd:ID`.
+fn id_in_cgroup<'a>(spec: &'a Spec<'_>) -> Option<&'a str> {
+    let path = spec.linux.as_ref()?.cgroups_path.as_ref()?.as_str();
+    let last = path.rsplit(['/', ':']).next()?;
+    let id = last.strip_suffix(".scope").unwrap_or(last).rsplit('-').next()?;
+    (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+}
+
+fn unmanaged(engine: Engine, id: Option<&str>) -> Identity<'_> {
+    Identity {
+        engine,
+        subject: Subject::Container,
+        namespace: None,
+        pod: None,
+        pod_uid: None,
+        container: None,
+        id,
+        image: None,
+        sandbox: None,
+    }
+}
+
+/// The engine: from the place of the bundle where that is telling, from the command line, or from annotations that
+/// the engine itself writes.
+fn engine(annotations: &Annotations<'_>, told: Option<Engine>, bundle: Option<&Path>) -> Engine {
+    // containerd keeps the bundles of each of its clients apart, and only its CRI plugin makes pods. Who can write
+    // any annotation (`ctr run --annotation`) cannot choose this directory by it.
+    match bundle.and_then(containerd_client) {
+        Some("k8s.io") => return Engine::Containerd,
+        Some("moby") => return Engine::Docker,
+        Some(_) => return Engine::None,
+        None => {}
+    }
+    let manager = annotations.get("io.container.manager");
+    match (told, manager) {
+        // hooks.d is one directory for CRI-O and podman, so podman's containers come here by CRI-O's command line.
+        (Some(Engine::CriO) | None, Some("libpod")) => Engine::Podman,
+        (Some(Engine::CriO), manager) if manager != Some("cri-o") => Engine::None,
+        (Some(engine), _) => engine,
+        (None, Some("cri-o")) => Engine::CriO,
+        (None, _) if annotations.get(CONTAINERD.kind).is_some() => Engine::Containerd,
+        (None, _) => Engine::None,
+    }
+}
+
+/// The client of containerd whose bundle this is: `…/io.containerd.runtime.v2.task/<client>/<id>`.
+fn containerd_client(bundle: &Path) -> Option<&str> {
+    let mut components = bundle.iter();
+    components.find(|part| *part == "io.containerd.runtime.v2.task")?;
+    components.next()?.to_str()
+}
+
+/// Whether a value from outside can stand for one component of a path.
+fn is_one_component(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    !text.is_empty() && text.len() <= 255 && text != "." && text != ".." && text.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Identity, identify};
+    use crate::facts::spec::Spec;
+    use crate::pss::facts::{Engine, Subject};
+
+    /// Every forgery that `io.kubernetes.*` annotations allow, on every engine, in one pod.
+    const FORGED: &str = r#"
+        "io.kubernetes.cri-o.ContainerType": "sandbox", "io.kubernetes.cri-o.Namespace": "kube-system",
+        "io.kubernetes.cri-o.KubeName": "kube-proxy", "io.kubernetes.cri-o.HostNetwork": "false""#;
+
+    fn spec(annotations: &str) -> String {
+        format!(r#"{{"annotations":{{{annotations}}}}}"#)
+    }
+
+    fn who<'a>(spec: &'a Spec<'_>, told: Option<Engine>, bundle: Option<&str>) -> Identity<'a> {
+        identify(spec, told, bundle.map(Path::new), Some("id")).unwrap()
+    }
+
+    #[test]
+    fn containerd_is_believed_for_its_own_keys_only() {
+        let text = spec(&format!(
+            r#"{FORGED}, "io.container.manager": "cri-o", "io.kubernetes.pod.namespace": "kube-system",
+            "io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-namespace": "shop",
+            "io.kubernetes.cri.sandbox-name": "web", "io.kubernetes.cri.sandbox-uid": "../../..",
+            "io.kubernetes.cri.container-name": "app", "io.kubernetes.cri.sandbox-id": "abc""#
+        ));
+        let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
+        let bundle = "/run/containerd/io.containerd.runtime.v2.task/k8s.io/id";
+        for (told, bundle) in
+            [(Some(Engine::Containerd), None), (None, Some(bundle)), (Some(Engine::CriO), Some(bundle))]
+        {
+            let who = who(&spec, told, bundle);
+            assert_eq!((who.engine, who.subject), (Engine::Containerd, Subject::Container));
+            assert_eq!((who.namespace, who.pod, who.container), (Some("shop"), Some("web"), Some("app")));
+            assert_eq!(who.pod_uid, None, "a uid that is no path component is no uid");
+            assert_eq!(who.sandbox, Some("abc"));
+        }
+    }
+
+    #[test]
+    fn cri_o_is_believed_for_its_own_keys_only() {
+        let text = spec(
+            r#""io.container.manager": "cri-o", "io.kubernetes.cri.container-type": "sandbox",
+            "io.kubernetes.cri.sandbox-namespace": "kube-system", "io.kubernetes.cri-o.Namespace": "kube-system",
+            "io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.pod.namespace": "shop",
+            "io.kubernetes.pod.name": "web", "io.kubernetes.pod.uid": "u-1", "io.kubernetes.container.name": "app""#,
+        );
+        let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
+        for told in [Some(Engine::CriO), None] {
+            let who = who(&spec, told, Some("/run/containers/storage/overlay-containers/id/userdata"));
+            assert_eq!((who.engine, who.subject), (Engine::CriO, Subject::Container));
+            assert_eq!((who.namespace, who.pod, who.pod_uid), (Some("shop"), Some("web"), Some("u-1")));
+        }
+    }
+
+    #[test]
+    fn a_container_of_no_pod_cannot_claim_one() {
+        let forged = spec(
+            r#""io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-namespace": "kube-system""#,
+        );
+        let libpod = spec(
+            r#""io.container.manager": "libpod", "io.kubernetes.cri-o.ContainerType": "container",
+            "io.kubernetes.pod.namespace": "kube-system""#,
+        );
+        let plain = spec("");
+        let task = "/run/containerd/io.containerd.runtime.v2.task";
+        let ctr = format!("{task}/default/x");
+        let moby = format!("{task}/moby/x");
+        let rows = [
+            ("ctr", &forged, None, Some(ctr.as_str()), Engine::None),
+            ("ctr, told containerd", &forged, Some(Engine::Containerd), Some(ctr.as_str()), Engine::None),
+            ("docker", &forged, None, Some(moby.as_str()), Engine::Docker),
+            ("podman", &libpod, Some(Engine::Podman), None, Engine::Podman),
+            ("podman by CRI-O's hook", &libpod, Some(Engine::CriO), None, Engine::Podman),
+            ("podman, not told", &libpod, None, None, Engine::Podman),
+            ("CRI-O's hook, nobody's container", &forged, Some(Engine::CriO), None, Engine::None),
+            ("podman's command line, containerd's keys", &forged, Some(Engine::Podman), None, Engine::Podman),
+            ("runc run", &plain, None, None, Engine::None),
+            ("containerd's hook without its keys", &plain, Some(Engine::Containerd), None, Engine::None),
+        ];
+        for (row, text, told, bundle, engine) in rows {
+            let spec: Spec<'_> = serde_json::from_str(text).unwrap();
+            let who = who(&spec, told, bundle);
+            assert_eq!((who.engine, who.namespace), (engine, None), "{row}");
+        }
+    }
+
+    #[test]
+    fn a_pod_container_without_a_namespace_is_a_fault() {
+        let text = spec(r#""io.kubernetes.cri.container-type": "container""#);
+        let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
+        let err = identify(&spec, Some(Engine::Containerd), None, None).unwrap_err().to_string();
+        assert!(err.starts_with("annotation io.kubernetes.cri.sandbox-namespace is missing"), "{err}");
+    }
+}

@@ -1,0 +1,512 @@
+//! What is this container really going to be? The world turned into plain [`Facts`]: config.json, the sandbox's
+//! config.json, and what the node looks like.
+
+pub mod host;
+pub mod identity;
+mod mounts;
+pub mod spec;
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::files::{self, ReadError};
+use crate::pss::capabilities::CapabilitySet;
+use crate::pss::facts::{
+    AppArmor, Engine, Facts, HostNamespaces, Known, ProcMasks, SeLinux, SeLinuxDefault, Seccomp,
+    SeccompDefault, Subject, UserNamespace,
+};
+use host::{AppArmorState, Host};
+use identity::{Identity, NoNamespace};
+use spec::{Annotations, Linux, Process, Spec, Text};
+
+/// Why the facts of a container could not be gathered. Never a verdict.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FactsError {
+    /// config.json, or the sandbox's, cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It is not JSON, or not a runtime spec.
+    #[error("parse {} as an OCI runtime spec", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// A spec without `linux`, or without a process.
+    #[error("{} has no `{section}` section: only Linux containers can be judged", path.display())]
+    NotLinux {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        section: &'static str,
+    },
+    /// A container of a pod that does not say which.
+    #[error(transparent)]
+    NoNamespace(#[from] NoNamespace),
+    /// The sandbox that the container names is another pod's.
+    #[error(
+        "{} is the sandbox of {theirs}, but the container says it is of {ours}: its annotations are not the engine's",
+        path.display()
+    )]
+    OtherSandbox {
+        /// The sandbox's file.
+        path: PathBuf,
+        /// Whose it is.
+        theirs: String,
+        /// Whose the container says it is.
+        ours: String,
+    },
+}
+
+/// What the admin told about the node.
+#[derive(Clone, Copy, Debug)]
+pub struct Node<'p> {
+    /// The kubelet's directory.
+    pub kubelet_root: &'p str,
+    /// The kubelet's `seccompDefault`.
+    pub seccomp_default: bool,
+    /// What the engine grants by default beyond its built-in list.
+    pub default_capabilities: &'p [String],
+    /// Sysctls that the engine's configuration adds to every pod.
+    pub default_sysctls: &'p [String],
+    /// Bind sources that are no hostPath volumes.
+    pub not_host_paths: &'p [String],
+    /// The engine applies AppArmor profiles.
+    pub apparmor: bool,
+}
+
+/// Everything facts come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources<'a> {
+    /// The container's spec.
+    pub spec: &'a Spec<'a>,
+    /// Its sandbox's spec.
+    pub sandbox: Option<&'a Spec<'a>>,
+    /// Whose it is.
+    pub identity: &'a Identity<'a>,
+    /// The node.
+    pub host: &'a Host,
+    /// What the admin told about it.
+    pub node: Node<'a>,
+    /// The directory of config.json.
+    pub bundle: Option<&'a str>,
+    /// The container's first process, waiting in its namespaces (OCI state; none before `create`).
+    pub pid: Option<i32>,
+}
+
+/// Reads config.json of a bundle, where the engines lay it out: in the bundle itself, beside a bundle that is the
+/// root file system, or in `userdata`. Only a file that is not there sends the search on.
+pub fn read_config(bundle: &Path) -> Result<(PathBuf, Vec<u8>), ReadError> {
+    let mut first = None;
+    for place in ["config.json", "../config.json", "userdata/config.json", "../userdata/config.json"] {
+        let path = bundle.join(place);
+        match files::read(&path, files::LIMIT) {
+            Ok(bytes) => return Ok((path, bytes)),
+            Err(err) if err.is_missing() => first = first.or(Some(err)),
+            Err(err) => return Err(err),
+        }
+    }
+    Err(first.unwrap_or_else(|| ReadError::Open {
+        path: bundle.to_owned(),
+        source: std::io::ErrorKind::NotFound.into(),
+    }))
+}
+
+/// Parses a spec.
+pub fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<Spec<'a>, FactsError> {
+    serde_json::from_slice(bytes).map_err(|source| FactsError::Parse { path: path.to_owned(), source })
+}
+
+/// Reads the config.json of the container's sandbox, beside the container's own in the engine's layout.
+///
+/// `None` where there is none: a container of no pod, a sandbox itself, or a file away from its node.
+pub fn read_sandbox(identity: &Identity<'_>, config: &Path) -> Result<Option<(PathBuf, Vec<u8>)>, ReadError> {
+    if identity.subject == Subject::Sandbox || identity.namespace.is_none() {
+        return Ok(None);
+    }
+    let Some(bundle) = config.parent() else { return Ok(None) };
+    // A captured case: `<case>/containers/<name>/config.json` and `<case>/sandbox/config.json`.
+    let mut places = vec![bundle.join("../../sandbox/config.json")];
+    if let Some(sandbox) = identity.sandbox {
+        let place = match identity.engine {
+            // `internal/lib/sandbox`: RunDir of the sandbox, beside that of the container.
+            Engine::CriO => format!("../../{sandbox}/userdata/config.json"),
+            _ => format!("../{sandbox}/config.json"),
+        };
+        places.insert(0, bundle.join(place));
+    }
+    for path in places {
+        match files::read(&path, files::LIMIT) {
+            Ok(bytes) => return Ok(Some((path, bytes))),
+            Err(err) if err.is_missing() => {}
+            Err(err) => return Err(err),
+        }
+    }
+    Ok(None)
+}
+
+/// Makes sure that a sandbox is the container's: who writes a container's annotations cannot borrow another pod's.
+pub fn same_pod(identity: &Identity<'_>, sandbox: &Identity<'_>, path: &Path) -> Result<(), FactsError> {
+    let differ =
+        |ours: Option<&str>, theirs: Option<&str>| ours.is_some() && theirs.is_some() && ours != theirs;
+    let other = sandbox.namespace != identity.namespace
+        || sandbox.subject != Subject::Sandbox
+        || differ(identity.pod_uid, sandbox.pod_uid)
+        || differ(identity.pod, sandbox.pod);
+    if !other {
+        return Ok(());
+    }
+    let whose =
+        |who: &Identity<'_>| format!("pod \"{}/{}\"", who.namespace.unwrap_or("?"), who.pod.unwrap_or("?"));
+    Err(FactsError::OtherSandbox { path: path.to_owned(), theirs: whose(sandbox), ours: whose(identity) })
+}
+
+/// Gathers the facts.
+pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, FactsError> {
+    let Sources { spec, sandbox, identity, host, node, .. } = *sources;
+    let missing = |section| FactsError::NotLinux { path: config.to_owned(), section };
+    let linux = spec.linux.as_ref().ok_or_else(|| missing("linux"))?;
+    let process = spec.process.as_ref().ok_or_else(|| missing("process"))?;
+
+    let host_namespaces = host_namespaces(sources, linux);
+    let user_namespace = user_namespace(spec, linux, host);
+    let (capabilities, has_all_capabilities) = capabilities(process, host);
+    let joins = match &host_namespaces {
+        Known::Seen(joins) => *joins,
+        Known::Unseen(_) => HostNamespaces::default(),
+    };
+    let pod = mounts::Pod {
+        engine: identity.engine,
+        kubelet_root: node.kubelet_root,
+        uid: identity.pod_uid.or_else(|| uid_in_log_directory(sandbox?)),
+        sandbox: identity.sandbox,
+        id: identity.id,
+        not_host_paths: node.not_host_paths,
+        bundle: sources.bundle,
+        host_network: joins.network,
+        host_pid: joins.pid,
+        host_ipc: joins.ipc,
+    };
+    let mounts = spec.mounts.as_deref().unwrap_or_default();
+    let annotations = spec.annotations.as_ref();
+    let kubelet = annotations.map(|annotations| KubeletAnnotations::of(annotations, identity.engine));
+    Ok(Facts {
+        subject: identity.subject,
+        name: identity.container.or(identity.id).unwrap_or("?"),
+        engine: identity.engine,
+        // Absent is zero, as everywhere in the runtime spec.
+        uid: process.user.as_ref().and_then(|user| user.uid).unwrap_or(0),
+        user_namespace,
+        no_new_privileges: process.no_new_privileges.unwrap_or(false),
+        root_read_only: spec.root.as_ref().and_then(|root| root.read_only).unwrap_or(false),
+        capabilities,
+        default_capabilities: default_capabilities(sources),
+        has_all_capabilities,
+        sys_writable: sys_writable(mounts),
+        host_namespaces,
+        proc_masks: proc_masks(linux),
+        sysctls: sysctls(sources, linux),
+        seccomp: seccomp(linux),
+        seccomp_default: seccomp_default(sources),
+        apparmor: apparmor(process, sources),
+        selinux: selinux(process),
+        selinux_default: selinux_default(process, host),
+        host_ports: host_ports(sources, kubelet.as_ref()),
+        lifecycle_hosts: kubelet.as_ref().map(KubeletAnnotations::lifecycle_hosts).unwrap_or_default(),
+        volumes: if identity.subject == Subject::Sandbox {
+            Vec::new()
+        } else {
+            mounts::volumes(mounts, &pod, host)?
+        },
+    })
+}
+
+/// Which host namespaces the container joins, by inode.
+///
+/// A containerd workload's list looks the same for every pod: it names `/proc/<sandbox>/ns/*`, which are the host's
+/// for a hostNetwork pod. CRI-O leaves network and pid out, and for ipc names a file that is bound to the host's.
+fn host_namespaces(sources: &Sources<'_>, linux: &Linux<'_>) -> Known<HostNamespaces> {
+    let joins = |kind, file| joins_host(sources, linux, kind, file);
+    let found = (joins("network", "net"), joins("pid", "pid"), joins("ipc", "ipc"));
+    let host = |joins: Option<bool>| joins == Some(true);
+    let seen = HostNamespaces { network: host(found.0), pid: host(found.1), ipc: host(found.2) };
+    let unknown = [found.0, found.1, found.2].contains(&None);
+    if unknown && seen == HostNamespaces::default() {
+        return Known::Unseen("the namespaces in config.json cannot be compared with the host's from here");
+    }
+    Known::Seen(seen)
+}
+
+/// Whether one namespace is the host's; `None` where that cannot be found out.
+fn joins_host(sources: &Sources<'_>, linux: &Linux<'_>, kind: &str, file: &str) -> Option<bool> {
+    let host = sources.host;
+    let own = || host.own_namespace(file);
+    // The process that waits in the namespaces it was given is the best witness: nothing can change them any more.
+    if let Some(pid) = sources.pid.filter(|pid| *pid > 0) {
+        if let (Some(theirs), Some(own)) = (host.namespace(&format!("/proc/{pid}/ns/{file}")), own()) {
+            return Some(theirs == own);
+        }
+    }
+    let mut entries = entries(linux, kind).peekable();
+    // Not listed: not unshared, so the runtime's own.
+    if entries.peek().is_none() {
+        return Some(true);
+    }
+    let mut answer = Some(false);
+    for entry in entries {
+        match entry.filter(|path| !path.is_empty()) {
+            None => {}
+            Some(path) => match (host.namespace(path), own()) {
+                (Some(theirs), Some(own)) if theirs == own => return Some(true),
+                (Some(_), Some(_)) => {}
+                _ if missing_in_sandbox(sources, kind) => return Some(true),
+                _ => answer = None,
+            },
+        }
+    }
+    answer
+}
+
+/// containerd leaves a namespace out of the sandbox's list when the pod uses the host's.
+fn missing_in_sandbox(sources: &Sources<'_>, kind: &str) -> bool {
+    let linux = sources.sandbox.and_then(|sandbox| sandbox.linux.as_ref());
+    linux.is_some_and(|linux| entries(linux, kind).next().is_none())
+}
+
+/// The paths of all entries of a kind.
+fn entries<'s>(linux: &'s Linux<'_>, kind: &str) -> impl Iterator<Item = Option<&'s str>> {
+    let of_kind =
+        move |kind: &Option<Text<'_>>, wanted: &str| kind.as_ref().is_some_and(|k| k.as_str() == wanted);
+    let wanted = kind.to_owned();
+    let all = linux.namespaces.iter().flatten();
+    all.filter(move |entry| of_kind(&entry.kind, &wanted)).map(|entry| entry.path.as_ref().map(Text::as_str))
+}
+
+/// Whose users the container has.
+fn user_namespace(spec: &Spec<'_>, linux: &Linux<'_>, host: &Host) -> UserNamespace {
+    let Some(path) = entries(linux, "user").next() else { return UserNamespace::Host };
+    let mappings = linux.uid_mappings.as_deref().unwrap_or_default();
+    // A mapping that reaches the host's root is no protection: only `hostUsers: false` counts, and the kubelet never
+    // maps below 65536 (`pkg/kubelet/userns`).
+    let maps_root = mappings.iter().any(|map| map.host.unwrap_or(0) == 0 && map.size.unwrap_or(0) > 0);
+    if maps_root {
+        return UserNamespace::Host;
+    }
+    if let Some(path) = path.filter(|path| !path.is_empty()) {
+        match (host.namespace(path), host.own_namespace("user")) {
+            (Some(theirs), Some(own)) if theirs == own => return UserNamespace::Host,
+            (Some(_), Some(_)) => {}
+            _ if mappings.is_empty() => return UserNamespace::OwnUnclear,
+            _ => {}
+        }
+    } else if mappings.is_empty() {
+        return UserNamespace::OwnUnclear;
+    }
+    // CRI-O also makes a user namespace for an annotation, without `hostUsers: false`.
+    let by_annotation = spec.annotations.as_ref().is_some_and(|annotations| {
+        annotations.get("io.kubernetes.cri-o.userns-mode").is_some()
+            || annotations.get("userns-mode.crio.io").is_some()
+    });
+    if by_annotation { UserNamespace::OwnUnclear } else { UserNamespace::Own }
+}
+
+/// All capabilities, and whether the bounding set has every one that the runtime could give.
+fn capabilities<'a>(process: &'a Process<'_>, host: &Host) -> (CapabilitySet<'a>, bool) {
+    let Some(sets) = process.capabilities.as_ref() else { return (CapabilitySet::default(), false) };
+    let bounding = sets.bounding_set();
+    // No runtime without SYS_ADMIN starts containers; without it in the set the question does not come up.
+    let all = bounding.contains("SYS_ADMIN") && {
+        let own = host.own_capabilities();
+        own & !bounding.bits == 0
+    };
+    (sets.union(), all)
+}
+
+/// What the engine grants when nobody asks: its built-in list, what the sandbox has (engines give it their default
+/// set: containerd `pkg/oci/spec.go`, CRI-O `internal/lib/sandbox/infra.go`), and what the admin says.
+fn default_capabilities<'a>(sources: &Sources<'a>) -> CapabilitySet<'a> {
+    let mut set = CapabilitySet::of(sources.identity.engine.default_beyond_baseline());
+    let sandbox = sources.sandbox.and_then(|sandbox| sandbox.process.as_ref());
+    if let Some(sets) = sandbox.and_then(|process| process.capabilities.as_ref()) {
+        set.extend(&sets.bounding_set());
+    }
+    for name in sources.node.default_capabilities {
+        set.insert(name);
+    }
+    set
+}
+
+/// `/sys` is writable, or something else than sysfs.
+fn sys_writable(mounts: &[spec::Mount<'_>]) -> bool {
+    let sys = mounts.iter().rev().find(|mount| mount.destination().trim_end_matches('/') == "/sys");
+    sys.is_none_or(|mount| mount.kind() != "sysfs" || !mount.has("ro"))
+}
+
+fn proc_masks(linux: &Linux<'_>) -> ProcMasks {
+    let has = |list: &Option<Vec<Text<'_>>>, path: &str| list.iter().flatten().any(|p| p.as_str() == path);
+    ProcMasks {
+        kcore_masked: has(&linux.masked_paths, "/proc/kcore"),
+        sys_read_only: has(&linux.readonly_paths, "/proc/sys"),
+    }
+}
+
+/// The pod's sysctls: engines put them on the sandbox; a container of no pod has them itself.
+fn sysctls<'a>(sources: &Sources<'a>, linux: &'a Linux<'a>) -> Known<Vec<Cow<'a, str>>> {
+    let of_pod = match (sources.identity.namespace, sources.identity.subject, sources.sandbox) {
+        (Some(_), Subject::Container, None) => {
+            return Known::Unseen(
+                "the config.json of the pod's sandbox, which has its sysctls, was not found",
+            );
+        }
+        (_, _, sandbox) => sandbox.and_then(|sandbox| sandbox.linux.as_ref()),
+    };
+    let keys = [of_pod, Some(linux)].into_iter().flatten().filter_map(|linux| linux.sysctl.as_ref());
+    let names = keys.flat_map(|keys| &keys.0).map(Text::as_str);
+    let of_engine = |name: &&str| sources.node.default_sysctls.iter().any(|default| default == name);
+    Known::Seen(names.filter(|name| !of_engine(name)).map(Cow::Borrowed).collect())
+}
+
+fn seccomp(linux: &Linux<'_>) -> Seccomp {
+    let Some(seccomp) = linux.seccomp.as_ref() else { return Seccomp::Absent };
+    let allows = seccomp.default_action.as_ref().is_some_and(|action| action.as_str() == "SCMP_ACT_ALLOW");
+    if allows && !seccomp.rules.is_some_and(|rules| rules.0) { Seccomp::AllowsAll } else { Seccomp::Filter }
+}
+
+fn seccomp_default(sources: &Sources<'_>) -> SeccompDefault {
+    // podman and docker filter unless told not to; the kubelet does only with `seccompDefault`.
+    let by_engine = matches!(sources.identity.engine, Engine::Podman | Engine::Docker);
+    if by_engine || sources.node.seccomp_default {
+        SeccompDefault::RuntimeDefault
+    } else {
+        SeccompDefault::Unconfined
+    }
+}
+
+fn apparmor<'a>(process: &'a Process<'_>, sources: &Sources<'_>) -> AppArmor<'a> {
+    let profile = process.apparmor_profile.as_ref().map(Text::as_str).filter(|profile| !profile.is_empty());
+    if let Some(profile) = profile.filter(|profile| *profile != "unconfined") {
+        return AppArmor::Profile(profile);
+    }
+    if !sources.node.apparmor {
+        return AppArmor::Off("the policy says that this node's engine applies no AppArmor profiles");
+    }
+    match (sources.host.apparmor(), profile) {
+        (AppArmorState::Off(why), _) => AppArmor::Off(why),
+        (_, Some(unconfined)) => AppArmor::Profile(unconfined),
+        (AppArmorState::On, None) => AppArmor::NoProfile,
+        (AppArmorState::Unclear(why), None) => AppArmor::NoProfileUnclear(why),
+    }
+}
+
+fn selinux<'a>(process: &'a Process<'_>) -> SeLinux<'a> {
+    let label = process.selinux_label.as_ref().map_or("", Text::as_str);
+    if label.is_empty() {
+        return SeLinux::Off(
+            "the spec has no SELinux label: the node has no SELinux, or the engine does not use it here",
+        );
+    }
+    let mut parts = label.split(':');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(user), Some(role), Some(kind)) => SeLinux::Label { user, role, kind },
+        _ => SeLinux::Malformed(label),
+    }
+}
+
+/// The node's own default is looked up only where a label differs from the usual one.
+fn selinux_default(process: &Process<'_>, host: &Host) -> SeLinuxDefault<'static> {
+    let usual = SeLinuxDefault::default();
+    match selinux(process) {
+        SeLinux::Label { user, role, kind }
+            if (user, role, kind) != (&usual.user, &usual.role, &usual.kind) =>
+        {
+            host.selinux_default()
+        }
+        _ => usual,
+    }
+}
+
+/// containerd before 1.6.11 does not write the pod's UID on containers; the sandbox's log directory,
+/// `/var/log/pods/<namespace>_<name>_<uid>`, has it.
+fn uid_in_log_directory<'a>(sandbox: &'a Spec<'_>) -> Option<&'a str> {
+    let directory = sandbox.annotations.as_ref()?.get("io.kubernetes.cri.sandbox-log-directory")?;
+    let (_, uid) = directory.rsplit_once('_')?;
+    uid.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        .then_some(uid)
+        .filter(|uid| !uid.is_empty())
+}
+
+/// The annotations that the kubelet puts on a container (`pkg/kubelet/kuberuntime/labels.go`).
+enum KubeletAnnotations<'a> {
+    /// As keys of the spec. On containerd only those that `container_annotations` names.
+    Flat(&'a Annotations<'a>),
+    /// In CRI-O's own copy, which holds nothing of the pod author's: flat, a key that the kubelet happens not to set
+    /// could be the pod's.
+    Copy(std::collections::BTreeMap<Cow<'a, str>, Cow<'a, str>>),
+}
+
+/// The parts of `v1.ContainerPort` that matter.
+#[derive(Deserialize)]
+struct Port {
+    #[serde(default, rename = "hostPort")]
+    host_port: u16,
+}
+
+/// The parts of `v1.LifecycleHandler` that matter.
+#[derive(Deserialize)]
+struct Handler {
+    #[serde(default, rename = "httpGet")]
+    http_get: Option<Target>,
+    #[serde(default, rename = "tcpSocket")]
+    tcp_socket: Option<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    #[serde(default)]
+    host: String,
+}
+
+impl<'a> KubeletAnnotations<'a> {
+    fn of(annotations: &'a Annotations<'a>, engine: Engine) -> Self {
+        let copy = annotations.get("io.kubernetes.cri-o.Annotations").filter(|_| engine == Engine::CriO);
+        match copy.map(serde_json::from_str) {
+            Some(Ok(copy)) => Self::Copy(copy),
+            _ => Self::Flat(annotations),
+        }
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        match self {
+            Self::Flat(annotations) => annotations.get(key),
+            Self::Copy(copy) => copy.get(key).map(AsRef::as_ref),
+        }
+    }
+
+    fn lifecycle_hosts(&self) -> Vec<Cow<'a, str>> {
+        let handler = self.get("io.kubernetes.container.preStopHandler");
+        let Some(Ok(handler)) = handler.map(serde_json::from_str::<Handler>) else { return Vec::new() };
+        let targets = [handler.http_get, handler.tcp_socket].into_iter().flatten();
+        targets.map(|target| target.host).filter(|host| !host.is_empty()).map(Cow::Owned).collect()
+    }
+}
+
+fn host_ports(sources: &Sources<'_>, kubelet: Option<&KubeletAnnotations<'_>>) -> Known<Vec<u16>> {
+    const PORTS: &str = "io.kubernetes.container.ports";
+    let unseen =
+        Known::Unseen("the engine does not pass the kubelet's io.kubernetes.container.* annotations on");
+    let (Some(_), Some(kubelet)) = (sources.identity.namespace, kubelet) else { return unseen };
+    match kubelet.get(PORTS).map(serde_json::from_str::<Vec<Port>>) {
+        Some(Ok(ports)) => Known::Seen(ports.iter().map(|port| port.host_port).collect()),
+        Some(Err(_)) => {
+            Known::Unseen("the annotation io.kubernetes.container.ports is not as the kubelet writes it")
+        }
+        // The kubelet writes the ports only if there are any, and a hash always.
+        None if kubelet.get("io.kubernetes.container.hash").is_some() => Known::Seen(Vec::new()),
+        None => unseen,
+    }
+}

@@ -1,0 +1,471 @@
+//! What does config.json say? A tolerant view of the OCI runtime spec: the fields that controls need, borrowed from
+//! the file's bytes.
+//!
+//! Tolerant of what is new: an unknown field, capability or mount option never fails the parse. Strict where two
+//! readers could disagree: Go's `encoding/json` (runc) matches keys without regard to case and lets the last of two
+//! equal keys win, crun's parser does neither. A key that is ambiguous in this sense is an error, because the runtime
+//! might read another container than the one that was judged.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::pss::capabilities::CapabilitySet;
+
+/// A JSON string, borrowed unless it has escapes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Text<'a>(pub Cow<'a, str>);
+
+impl Text<'_> {
+    /// The string.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+/// Refuses a key that another JSON reader could take for one of ours.
+fn unambiguous<E: Error>(key: &str, known: &[&str]) -> Result<(), E> {
+    // Go also folds a few letters outside ASCII (U+017F to s, U+212A to k); no engine writes such keys here.
+    if !key.is_ascii() || known.iter().any(|known| known.eq_ignore_ascii_case(key)) {
+        return Err(E::custom(format_args!("ambiguous key {key:?}: runtimes disagree on what it means")));
+    }
+    Ok(())
+}
+
+/// Declares a JSON object as a struct of optional fields. `null` is absence, as in Go.
+macro_rules! view {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $key:literal => $field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub struct $name<'a> {
+            $($(#[$field_doc])* pub $field: Option<$type>,)*
+            /// Ties the lifetime down for views that borrow nothing.
+            pub borrows: PhantomData<&'a ()>,
+        }
+
+        impl<'de: 'a, 'a> Deserialize<'de> for $name<'a> {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct ObjectVisitor<'a>(PhantomData<&'a ()>);
+                impl<'de: 'a, 'a> Visitor<'de> for ObjectVisitor<'a> {
+                    type Value = $name<'a>;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("an object")
+                    }
+                    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<$name<'a>, A::Error> {
+                        let mut object = $name::default();
+                        while let Some(key) = map.next_key::<Text<'de>>()? {
+                            match key.as_str() {
+                                $($key => {
+                                    if object.$field.is_some() {
+                                        return Err(A::Error::duplicate_field($key));
+                                    }
+                                    object.$field = map.next_value()?;
+                                })*
+                                other => {
+                                    unambiguous(other, &[$($key),*])?;
+                                    map.next_value::<IgnoredAny>()?;
+                                }
+                            }
+                        }
+                        Ok(object)
+                    }
+                }
+                deserializer.deserialize_map(ObjectVisitor(PhantomData))
+            }
+        }
+    };
+}
+
+view! {
+    /// The OCI state that a runtime gives its hooks on standard input.
+    State {
+        /// The container's id.
+        "id" => id: Text<'a>,
+        /// The container's first process, as the runtime sees it; 0 where there is none.
+        "pid" => pid: i32,
+        /// The directory that holds config.json.
+        "bundle" => bundle: Text<'a>,
+    }
+}
+
+view! {
+    /// config.json.
+    Spec {
+        /// The annotations that [`Annotations`] keeps.
+        "annotations" => annotations: Annotations<'a>,
+        /// The process to start.
+        "process" => process: Process<'a>,
+        /// The root file system.
+        "root" => root: Root<'a>,
+        /// The mounts, in order.
+        "mounts" => mounts: Vec<Mount<'a>>,
+        /// Everything that only Linux has.
+        "linux" => linux: Linux<'a>,
+    }
+}
+
+view! {
+    /// `process`.
+    Process {
+        /// The user.
+        "user" => user: User<'a>,
+        /// The capability sets.
+        "capabilities" => capabilities: CapabilitySets<'a>,
+        /// `no_new_privs`.
+        "noNewPrivileges" => no_new_privileges: bool,
+        /// The AppArmor profile's name.
+        "apparmorProfile" => apparmor_profile: Text<'a>,
+        /// The SELinux label.
+        "selinuxLabel" => selinux_label: Text<'a>,
+    }
+}
+
+view! {
+    /// `process.user`.
+    User {
+        /// The numeric user; engines resolve names before they write the file.
+        "uid" => uid: u32,
+    }
+}
+
+view! {
+    /// `process.capabilities`.
+    CapabilitySets {
+        /// What the process can ever get.
+        "bounding" => bounding: Vec<Text<'a>>,
+        /// What it has.
+        "effective" => effective: Vec<Text<'a>>,
+        /// What it may switch on.
+        "permitted" => permitted: Vec<Text<'a>>,
+        /// What survives execve of a file that asks for it.
+        "inheritable" => inheritable: Vec<Text<'a>>,
+        /// What survives any execve.
+        "ambient" => ambient: Vec<Text<'a>>,
+    }
+}
+
+impl CapabilitySets<'_> {
+    /// The bounding set.
+    #[must_use]
+    pub fn bounding_set(&self) -> CapabilitySet<'_> {
+        collect(&[&self.bounding])
+    }
+
+    /// The union of all sets.
+    #[must_use]
+    pub fn union(&self) -> CapabilitySet<'_> {
+        collect(&[&self.bounding, &self.effective, &self.permitted, &self.inheritable, &self.ambient])
+    }
+}
+
+fn collect<'s>(sets: &[&'s Option<Vec<Text<'_>>>]) -> CapabilitySet<'s> {
+    let mut all = CapabilitySet::default();
+    for name in sets.iter().filter_map(|set| set.as_ref()).flatten() {
+        all.insert(name.as_str());
+    }
+    all
+}
+
+view! {
+    /// `root`.
+    Root {
+        /// The root file system is mounted read-only.
+        "readonly" => read_only: bool,
+    }
+}
+
+view! {
+    /// One of `mounts`.
+    Mount {
+        /// Where the container sees it.
+        "destination" => destination: Text<'a>,
+        /// The file system's type.
+        "type" => kind: Text<'a>,
+        /// What is mounted.
+        "source" => source: Text<'a>,
+        /// Mount options.
+        "options" => options: Vec<Text<'a>>,
+    }
+}
+
+impl Mount<'_> {
+    /// Whether an option is set.
+    #[must_use]
+    pub fn has(&self, option: &str) -> bool {
+        self.options.iter().flatten().any(|o| o.as_str() == option)
+    }
+
+    /// Whether runtimes bind the source: by type or by option, whichever is there (runc `libcontainer/specconv`
+    /// createLibcontainerMount, crun `libcrun/linux.c` do_mounts).
+    #[must_use]
+    pub fn is_bind(&self) -> bool {
+        self.kind() == "bind" || self.has("bind") || self.has("rbind")
+    }
+
+    /// The type; empty where there is none.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.kind.as_ref().map_or("", Text::as_str)
+    }
+
+    /// The source; empty where there is none.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        self.source.as_ref().map_or("", Text::as_str)
+    }
+
+    /// The destination; empty where there is none.
+    #[must_use]
+    pub fn destination(&self) -> &str {
+        self.destination.as_ref().map_or("", Text::as_str)
+    }
+}
+
+view! {
+    /// `linux`.
+    Linux {
+        /// New namespaces, and existing ones to join.
+        "namespaces" => namespaces: Vec<Namespace<'a>>,
+        /// Paths hidden from the container.
+        "maskedPaths" => masked_paths: Vec<Text<'a>>,
+        /// Paths the container cannot write.
+        "readonlyPaths" => readonly_paths: Vec<Text<'a>>,
+        /// The system call filter.
+        "seccomp" => seccomp: Seccomp<'a>,
+        /// Kernel parameters, by name.
+        "sysctl" => sysctl: Keys<'a>,
+        /// How the container's users map to the host's.
+        "uidMappings" => uid_mappings: Vec<Mapping<'a>>,
+        /// The cgroup; engines put the container's id into its last part.
+        "cgroupsPath" => cgroups_path: Text<'a>,
+    }
+}
+
+view! {
+    /// One of `linux.namespaces`.
+    Namespace {
+        /// `pid`, `network`, `ipc`, `uts`, `mount`, `user`, `cgroup`, `time`.
+        "type" => kind: Text<'a>,
+        /// An existing namespace to join; a new one without.
+        "path" => path: Text<'a>,
+    }
+}
+
+view! {
+    /// One of `linux.uidMappings`.
+    Mapping {
+        /// The first user on the host.
+        "hostID" => host: u32,
+        /// How many.
+        "size" => size: u32,
+    }
+}
+
+view! {
+    /// `linux.seccomp`.
+    Seccomp {
+        /// What happens to a call that no rule names.
+        "defaultAction" => default_action: Text<'a>,
+        /// The rules; only whether there are any.
+        "syscalls" => rules: Any,
+    }
+}
+
+/// Whether an array has elements; what they are is not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Any(pub bool);
+
+impl<'de> Deserialize<'de> for Any {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyVisitor;
+        impl<'de> Visitor<'de> for AnyVisitor {
+            type Value = Any;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Any, A::Error> {
+                let mut any = false;
+                while seq.next_element::<IgnoredAny>()?.is_some() {
+                    any = true;
+                }
+                Ok(Any(any))
+            }
+        }
+        deserializer.deserialize_seq(AnyVisitor)
+    }
+}
+
+/// The keys of an object, in order.
+#[derive(Debug, Default)]
+pub struct Keys<'a>(pub Vec<Text<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Keys<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeysVisitor;
+        impl<'de> Visitor<'de> for KeysVisitor {
+            type Value = Keys<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys<'de>, A::Error> {
+                let mut keys = Vec::new();
+                while let Some(key) = map.next_key()? {
+                    keys.push(key);
+                    map.next_value::<IgnoredAny>()?;
+                }
+                Ok(Keys(keys))
+            }
+        }
+        deserializer.deserialize_map(KeysVisitor)
+    }
+}
+
+/// The annotations that somebody here reads; engines write many more, some of them large.
+#[derive(Debug, Default)]
+pub struct Annotations<'a>(Vec<(Text<'a>, Text<'a>)>);
+
+impl Annotations<'_> {
+    /// The value of a key. Of two equal keys the last one counts, as for every runtime that reads them into a map.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(k, _)| k.as_str() == key).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether somebody here reads the key.
+    fn keeps(key: &str) -> bool {
+        let Some(rest) = key.strip_prefix("io.kubernetes.") else {
+            return key.starts_with("pod-security.kubernetes.io/")
+                || key == "io.container.manager"
+                || key == "userns-mode.crio.io";
+        };
+        // Of CRI-O's many keys only these; its copies of labels and volumes are long.
+        let cri_o = ["Annotations", "ContainerID", "ContainerType", "ImageName", "SandboxID", "userns-mode"];
+        match rest.strip_prefix("cri-o.") {
+            Some(cri_o_key) => cri_o.contains(&cri_o_key),
+            None => rest.starts_with("cri.") || rest.starts_with("pod.") || rest.starts_with("container."),
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Annotations<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnnotationsVisitor;
+        impl<'de> Visitor<'de> for AnnotationsVisitor {
+            type Value = Annotations<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations<'de>, A::Error> {
+                let mut kept = Vec::new();
+                while let Some(key) = map.next_key::<Text<'de>>()? {
+                    if Annotations::keeps(key.as_str()) {
+                        kept.push((key, map.next_value()?));
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(Annotations(kept))
+            }
+        }
+        deserializer.deserialize_map(AnnotationsVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Spec;
+
+    fn parse(text: &str) -> Result<Spec<'_>, String> {
+        serde_json::from_str(text).map_err(|err| err.to_string())
+    }
+
+    #[test]
+    fn what_is_new_does_not_fail_the_parse() {
+        let rows = [
+            r#"{"process":{"capabilities":{"bounding":["CAP_FROM_THE_FUTURE"]}}}"#,
+            r#"{"linux":{"namespaces":[{"type":"dream"}],"newThing":[[[{}]]]}}"#,
+            r#"{"mounts":[{"destination":"/x","options":["shiny"],"uidMappings":[]}],"zos":{}}"#,
+            r#"{"process":null,"linux":{"seccomp":null,"maskedPaths":null},"mounts":null}"#,
+        ];
+        for row in rows {
+            parse(row).unwrap_or_else(|err| panic!("{row}: {err}"));
+        }
+    }
+
+    #[test]
+    fn a_key_that_two_readers_could_take_differently_is_an_error() {
+        let rows = [
+            (r#"{"linux":{},"Linux":{}}"#, "ambiguous key \"Linux\""),
+            (r#"{"process":{"noNewPrivileges":true,"nonewprivileges":false}}"#, "ambiguous key"),
+            (r#"{"proce\u017f\u017f":{}}"#, "ambiguous key"),
+            (r#"{"process":{"user":{"uid":1000}},"process":{}}"#, "duplicate field `process`"),
+            (r#"{"root":{"readonly":true,"readonly":false}}"#, "duplicate field `readonly`"),
+        ];
+        for (row, expected) in rows {
+            let err = parse(row).expect_err(row);
+            assert!(err.contains(expected), "{row}: {err}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_type_is_an_error_and_never_an_absence() {
+        let rows = [
+            r#"[]"#,
+            r#"{"process":{"user":{"uid":"0"}}}"#,
+            r#"{"process":{"user":{"uid":-1}}}"#,
+            r#"{"process":{"user":{"uid":4294967296}}}"#,
+            r#"{"process":{"noNewPrivileges":1}}"#,
+            r#"{"process":{"capabilities":[]}}"#,
+            r#"{"linux":{"namespaces":{}}}"#,
+            r#"{"mounts":[null]}"#,
+            r#"{"annotations":{"io.container.manager":7}}"#,
+        ];
+        for row in rows {
+            parse(row).expect_err(row);
+        }
+    }
+
+    #[test]
+    fn strings_are_borrowed_unless_they_have_escapes() {
+        let spec = parse(
+            r#"{"annotations":{"io.container.manager":"cri-o","io.kubernetes.pod.name":"a\u002fb","x":"y"}}"#,
+        )
+        .unwrap();
+        let annotations = spec.annotations.unwrap();
+        assert_eq!(annotations.get("io.container.manager"), Some("cri-o"));
+        assert_eq!(annotations.get("io.kubernetes.pod.name"), Some("a/b"));
+        assert_eq!(annotations.get("x"), None, "nobody reads it");
+    }
+
+    #[test]
+    fn bind_mounts_are_known_by_type_or_by_option() {
+        let spec = parse(
+            r#"{"mounts":[{"type":"bind"},{"options":["rbind"]},{"type":"none","options":["bind"]},{"type":"tmpfs"}]}"#,
+        )
+        .unwrap();
+        let binds: Vec<_> = spec.mounts.unwrap().iter().map(super::Mount::is_bind).collect();
+        assert_eq!(binds, [true, true, true, false]);
+    }
+}
