@@ -3,3 +3,4 @@
 pub mod alloc;
 pub mod paths;
 pub mod pss;
+pub mod report;
