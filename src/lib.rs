@@ -1,6 +1,8 @@
 //! pss-guard: the last gate on a Kubernetes node.
 
+pub mod alloc;
 pub mod facts;
 pub mod files;
 pub mod paths;
 pub mod pss;
+pub mod report;
