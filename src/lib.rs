@@ -1,8 +1,10 @@
 //! pss-guard: the last gate on a Kubernetes node.
 
 pub mod alloc;
+pub mod commands;
 pub mod facts;
 pub mod files;
+pub mod level;
 pub mod paths;
 pub mod pss;
 pub mod report;

@@ -1,0 +1,22 @@
+//! `pss-guard namespaces import`: the labels of all namespaces, from the API server's list to this node.
+
+use std::io::{Read, Write};
+
+use super::{FAILED, OK, line};
+use crate::level::namespaces;
+use crate::paths::Paths;
+
+/// Imports the list that `input` holds.
+pub fn import(paths: &Paths, input: &mut dyn Read, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    // A reader that went away does not undo what was done.
+    match namespaces::import(input, &paths.namespaces()) {
+        Ok(imported) => {
+            let _ = writeln!(out, "{imported}");
+            OK
+        }
+        Err(error) => {
+            let _ = writeln!(err, "pss-guard: {}", line(&error));
+            FAILED
+        }
+    }
+}

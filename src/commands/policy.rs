@@ -1,0 +1,190 @@
+//! `pss-guard policy check` and `policy show`: what does the policy mean?
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::{FAILED, OK, line};
+use crate::level::date::Date;
+use crate::level::policy::{Exception, LevelSet, Policy};
+use crate::level::{self, Demand, Found, Labels, Levels, Mode, Resolution, Whose, cache, namespaces};
+use crate::paths::Paths;
+
+/// Says whether a policy is valid, and what it means. Without `file` (or with the path of it) it is the node's own,
+/// which must also be owned by root; any other file is only read.
+pub fn check(
+    paths: &Paths,
+    file: Option<&Path>,
+    today: Date,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let policy = match file {
+        Some(file) if file != paths.policy() => cache::load_file(file).map(Some),
+        _ => cache::load_fresh(paths),
+    };
+    match policy {
+        Ok(policy) => {
+            // A reader that went away does not make a valid policy invalid.
+            let _ = match policy {
+                Some(policy) => writeln!(out, "valid").and_then(|()| describe(&policy, today, out)),
+                None => writeln!(out, "no {}: the built-in defaults hold", paths.policy().display())
+                    .and_then(|()| describe(&Policy::default(), today, out)),
+            };
+            OK
+        }
+        Err(error) => failed(err, &line(&error)),
+    }
+}
+
+fn describe(policy: &Policy, today: Date, out: &mut dyn Write) -> io::Result<()> {
+    let row = |out: &mut dyn Write, name: &str, text: &str| writeln!(out, "  {name:<17} {text}");
+    row(
+        out,
+        "mode",
+        match policy.mode {
+            Mode::Audit => "audit: violations are logged, nothing is stopped",
+            Mode::Enforce => "enforce: what violates the enforce level is stopped",
+        },
+    )?;
+    row(out, "latest", &format!("v1.{}", policy.latest_minor()))?;
+    row(out, "defaults", &levels(&policy.defaults))?;
+    row(out, "unmanaged", &levels(&policy.unmanaged))?;
+    row(
+        out,
+        "namespaces",
+        &listed(policy.namespaces.keys().map(String::as_str), "none has its own levels here"),
+    )?;
+    let exempt = &policy.exemptions;
+    row(out, "exempt", &listed(exempt.namespaces.iter().map(String::as_str), "no namespace"))?;
+    if !exempt.runtime_classes.is_empty() {
+        let classes = listed(exempt.runtime_classes.iter().map(String::as_str), "");
+        row(out, "", &format!("runtime classes: {classes}"))?;
+    }
+    row(
+        out,
+        "pod annotations",
+        &format!("{}, floor {}", policy.pod_annotations.trust, policy.pod_annotations.floor),
+    )?;
+    row(out, "unknown namespace", policy.on_unknown_namespace.name())?;
+    row(out, "on fault", &format!("{} (in enforce mode; audit mode never stops anything)", policy.on_fault))?;
+    row(out, "on suspect", policy.on_suspect.name())?;
+    row(out, "log allowed", if policy.log_allowed { "yes" } else { "no" })?;
+    row(out, "controls", &format!("readOnlyRootFilesystem {}", policy.read_only_root_filesystem))?;
+    let node = &policy.node;
+    let seccomp = if node.seccomp_default { "on" } else { "off" };
+    let apparmor = node.apparmor;
+    row(
+        out,
+        "node",
+        &format!("kubelet {}, seccomp default {seccomp}, AppArmor {apparmor}", node.kubelet_root),
+    )?;
+    for (what, list) in [
+        ("default capabilities", &node.default_capabilities),
+        ("default sysctls", &node.default_sysctls),
+        ("no host paths", &node.not_host_paths),
+    ] {
+        if !list.is_empty() {
+            row(out, "", &format!("{what}: {}", list.join(", ")))?;
+        }
+    }
+    row(out, "runtime", &policy.runtime)?;
+    row(out, "exceptions", &policy.exceptions.len().to_string())?;
+    for exception in &policy.exceptions {
+        row(out, "", &end_of(exception, today))?;
+    }
+    Ok(())
+}
+
+fn levels(set: &LevelSet) -> String {
+    format!("enforce {}, audit {}, warn {}", set.enforce, set.audit, set.warn)
+}
+
+fn listed<'a>(names: impl Iterator<Item = &'a str>, none: &str) -> String {
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() { none.to_owned() } else { names.join(", ") }
+}
+
+/// An exception that ends soon is a denial that comes soon.
+fn end_of(exception: &Exception, today: Date) -> String {
+    let Exception { namespace, container, controls, reason, expires } = exception;
+    let container = container.as_deref().unwrap_or("*");
+    let left = expires.days() - today.days();
+    let end = match left {
+        ..0 => format!("expired on {expires}"),
+        0 => format!("expires today ({expires})"),
+        1..=30 => format!("expires in {left} day{} ({expires})", if left == 1 { "" } else { "s" }),
+        _ => format!("until {expires}"),
+    };
+    format!("{namespace}/{container}: {} ({reason:?}), {end}", controls.join(", "))
+}
+
+/// Whose level `policy show` asks for.
+#[derive(Clone, Copy, Debug)]
+pub enum Subject<'a> {
+    /// A pod of a namespace.
+    Namespace(&'a str),
+    /// A container of no pod.
+    Unmanaged,
+}
+
+/// Prints the levels that would hold, and because of what. `annotations` are `KEY=VALUE`.
+pub fn show(
+    paths: &Paths,
+    subject: Subject<'_>,
+    annotations: &[String],
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let mut whose = Whose::default();
+    if let Subject::Namespace(name) = subject {
+        whose.namespace = Some(name);
+    }
+    for annotation in annotations {
+        let Some((key, value)) = annotation.split_once('=') else {
+            return failed(err, &format!("--pod-annotation {annotation:?} must be KEY=VALUE"));
+        };
+        if !whose.annotations.set(key, Cow::Borrowed(value)) {
+            let keys = Labels::KEYS.join(", ");
+            return failed(err, &format!("--pod-annotation {key:?} sets no level; those that do are {keys}"));
+        }
+    }
+    let policy = match cache::load_fresh(paths) {
+        Ok(policy) => policy.unwrap_or_default(),
+        Err(error) => return failed(err, &line(&error)),
+    };
+    let found = match whose.namespace {
+        Some(name) if level::exempt(&policy, &whose).is_none() => {
+            match namespaces::read(&paths.namespaces(), name) {
+                Ok(found) => found,
+                Err(error) => return failed(err, &line(&error)),
+            }
+        }
+        _ => Found::NoFolder,
+    };
+    let _ = match level::resolve(&policy, &whose, &found) {
+        Resolution::Exempt(exempt) => writeln!(out, "exempt: {exempt}; nothing is judged"),
+        Resolution::UnknownNamespace(name) => writeln!(
+            out,
+            "denied: namespace {name:?} is not in {}, and on-unknown-namespace is \"deny\"",
+            paths.namespaces().display()
+        ),
+        Resolution::Levels(Levels { enforce, audit, warn }) => demands("enforce", &enforce, out)
+            .and_then(|()| demands("audit", &audit, out))
+            .and_then(|()| demands("warn", &warn, out)),
+    };
+    OK
+}
+
+fn demands(purpose: &str, demands: &[Demand<'_>], out: &mut dyn Write) -> io::Result<()> {
+    for (index, Demand { level, version, because }) in demands.iter().enumerate() {
+        let purpose = if index == 0 { purpose } else { "  and" };
+        writeln!(out, "{purpose:<8} {:<18} {because}", format!("{level}:{version}"))?;
+    }
+    Ok(())
+}
+
+fn failed(err: &mut dyn Write, what: &str) -> u8 {
+    let _ = writeln!(err, "pss-guard: {what}");
+    FAILED
+}

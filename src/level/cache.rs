@@ -1,0 +1,275 @@
+//! What is the policy, now and cheaply? `policy.toml`, or its compiled form if that is surely the same.
+//!
+//! Parsing TOML costs more than everything else that a start needs, so the parsed policy is kept as JSON behind one
+//! line that says which file it was made from. It is also what is known of the policy once the file is broken.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::policy::{self, Mode, Policy, PolicyError, SYSTEM_NAMESPACE};
+use super::trusted::{self, FileError, Links, Owner};
+use crate::paths::Paths;
+
+/// The policy, or why there is none.
+#[derive(Debug)]
+// One is made in the life of a process.
+#[allow(clippy::large_enum_variant)]
+pub enum Loaded {
+    /// The policy that holds.
+    Good(Policy),
+    /// There is a policy, and it cannot be used.
+    Bad {
+        /// Why.
+        error: LoadError,
+        /// What still holds.
+        salvage: Salvage,
+    },
+}
+
+/// What holds while the policy cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Salvage {
+    /// The mode of the last good policy; `enforce` if nothing is known, because then nobody asked for less.
+    pub mode: Mode,
+    /// The namespaces that start nevertheless.
+    pub exempt_namespaces: Vec<String>,
+}
+
+/// Why a policy cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The file cannot be believed or read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Its text is wrong.
+    #[error(transparent)]
+    Text(#[from] PolicyError),
+    /// There was one.
+    #[error(
+        "{} is gone, but there was a policy before; put it back, or remove {} to run on the built-in defaults",
+        .policy.display(), .cache.display()
+    )]
+    Gone {
+        /// The policy file.
+        policy: PathBuf,
+        /// What tells of it.
+        cache: PathBuf,
+    },
+}
+
+/// No policy is that large; the cache of one is not much larger than its text.
+const LIMIT: u64 = 1 << 20;
+const CACHE_LIMIT: u64 = 4 << 20;
+
+/// The policy of this node.
+#[must_use]
+pub fn load(paths: &Paths) -> Loaded {
+    let (path, cache) = (paths.policy(), paths.policy_cache());
+    let bad = |error: LoadError, text: Option<&str>| Loaded::Bad {
+        error,
+        salvage: salvage(read_cache(&cache).as_ref(), text),
+    };
+    let metadata = match fs::metadata(&path) {
+        Ok(metadata) => metadata,
+        // A link that leads nowhere is a policy that somebody meant to have.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_err() => {
+            if fs::symlink_metadata(&cache).is_err() {
+                return Loaded::Good(Policy::default());
+            }
+            return bad(LoadError::Gone { policy: path, cache: cache.clone() }, None);
+        }
+        Err(source) => return bad(FileError::Open { path, source }.into(), None),
+    };
+    if let Err(error) = trusted::judge(&path, &metadata, Owner::Root, LIMIT) {
+        return bad(error.into(), None);
+    }
+    let compiled = read_cache(&cache).and_then(|compiled| compiled.policy_of(&Identity::of(&metadata)));
+    if let Some(mut policy) = compiled {
+        policy.file = Some(path.to_string_lossy().into_owned());
+        return Loaded::Good(policy);
+    }
+
+    let (file, before, text) = match text(&path, Owner::Root) {
+        Ok(read) => read,
+        Err(error) => return bad(error.into(), None),
+    };
+    match policy::parse(&text, &path.to_string_lossy()) {
+        Ok(policy) => {
+            let identity = Identity::of(&before);
+            // Somebody who writes at this moment must not have half of the text cached as the whole.
+            if file.metadata().is_ok_and(|after| Identity::of(&after) == identity) {
+                // Without a cache every start is a little slower; that is no reason to stop one.
+                let _ = write_cache(&cache, &identity, before.mode(), &policy);
+            }
+            Loaded::Good(policy)
+        }
+        Err(error) => bad(error.into(), Some(&text)),
+    }
+}
+
+/// A policy file named on the command line: whoever may run the command may read it, whoever owns it.
+pub fn load_file(path: &Path) -> Result<Policy, LoadError> {
+    load_text(path, Owner::Anybody)
+}
+
+/// The policy file itself, past the cache, as [`load`] would believe it. `None` if there is none and never was.
+pub fn load_fresh(paths: &Paths) -> Result<Option<Policy>, LoadError> {
+    match load_text(&paths.policy(), Owner::Root) {
+        Err(LoadError::File(error))
+            if error.is_missing() && fs::symlink_metadata(paths.policy()).is_err() =>
+        {
+            let cache = paths.policy_cache();
+            let gone = fs::symlink_metadata(&cache).is_ok();
+            if gone { Err(LoadError::Gone { policy: paths.policy(), cache }) } else { Ok(None) }
+        }
+        other => other.map(Some),
+    }
+}
+
+fn load_text(path: &Path, owner: Owner) -> Result<Policy, LoadError> {
+    let (_, _, text) = text(path, owner)?;
+    Ok(policy::parse(&text, &path.to_string_lossy())?)
+}
+
+fn text(path: &Path, owner: Owner) -> Result<(File, Metadata, String), FileError> {
+    let (file, metadata, bytes) = trusted::read(path, Links::Follow, owner, LIMIT)?;
+    let text = String::from_utf8(bytes).map_err(|error| FileError::Read {
+        path: path.to_owned(),
+        source: io::Error::new(io::ErrorKind::InvalidData, error),
+    })?;
+    Ok((file, metadata, text))
+}
+
+fn salvage(last: Option<&Compiled>, text: Option<&str>) -> Salvage {
+    let last = last.and_then(Compiled::salvage);
+    let Remains { mode, exemptions } = last.unwrap_or_else(|| Remains {
+        mode: text.and_then(policy::read::mode_of).unwrap_or(Mode::Enforce),
+        exemptions: RemainingExemptions::default(),
+    });
+    let mut exempt_namespaces = exemptions.namespaces;
+    if !exempt_namespaces.iter().any(|name| name == SYSTEM_NAMESPACE) {
+        exempt_namespaces.push(SYSTEM_NAMESPACE.to_owned());
+    }
+    Salvage { mode, exempt_namespaces }
+}
+
+/// What a broken policy leaves behind. Not all of a [`Policy`]: another version of this program may have written it.
+#[derive(Deserialize)]
+struct Remains {
+    mode: Mode,
+    exemptions: RemainingExemptions,
+}
+
+#[derive(Default, Deserialize)]
+struct RemainingExemptions {
+    namespaces: Vec<String>,
+}
+
+/// Which file a policy was read from. The change time cannot be set back, so that a file restored with its old
+/// modification time is another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    modified: i64,
+    changed: i64,
+    size: u64,
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+            size: metadata.len(),
+        }
+    }
+
+    /// The line above the compiled policy, without its checksum.
+    fn header(&self) -> String {
+        let Self { device, inode, modified, changed, size } = self;
+        let program = env!("CARGO_PKG_VERSION");
+        format!("{MAGIC} {FORMAT} {program} {device} {inode} {modified} {changed} {size}")
+    }
+}
+
+fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+const MAGIC: &str = "pss-guard-policy";
+
+/// Counted up whenever the meaning of the compiled form changes within one version of the program.
+const FORMAT: u32 = 1;
+
+/// File systems stamp in ticks of the kernel's clock, at most 10 ms: a file that changes twice in one tick can look
+/// unchanged. A cache that is hardly younger than the policy is therefore not believed (git calls this "racily clean").
+const TICKS: i64 = 50_000_000;
+
+/// A cache whose owner and checksum are right; whether it is the policy's is another question.
+struct Compiled {
+    bytes: Vec<u8>,
+    header: usize,
+    body: usize,
+    written: i64,
+}
+
+fn read_cache(path: &Path) -> Option<Compiled> {
+    let (_, metadata, bytes) = trusted::read(path, Links::Refuse, Owner::Root, CACHE_LIMIT).ok()?;
+    let line = bytes.iter().take(512).position(|byte| *byte == b'\n')?;
+    let header = bytes.get(..line)?.iter().rposition(|byte| *byte == b' ')?;
+    let checksum = std::str::from_utf8(bytes.get(header + 1..line)?).ok()?;
+    let magic = bytes.starts_with(MAGIC.as_bytes());
+    if !magic || u64::from_str_radix(checksum, 16).ok()? != fnv1a(bytes.get(line + 1..)?) {
+        return None;
+    }
+    let written = nanoseconds(metadata.mtime(), metadata.mtime_nsec());
+    Some(Compiled { bytes, header, body: line + 1, written })
+}
+
+impl Compiled {
+    fn policy_of(&self, identity: &Identity) -> Option<Policy> {
+        let same = self.bytes.get(..self.header)? == identity.header().as_bytes();
+        let settled = self.written.saturating_sub(identity.changed) >= TICKS;
+        if same && settled { serde_json::from_slice(self.bytes.get(self.body..)?).ok() } else { None }
+    }
+
+    fn salvage(&self) -> Option<Remains> {
+        serde_json::from_slice(self.bytes.get(self.body..)?).ok()
+    }
+}
+
+fn write_cache(path: &Path, identity: &Identity, mode: u32, policy: &Policy) -> io::Result<()> {
+    let body = serde_json::to_vec(policy)?;
+    let mut bytes = format!("{} {:016x}\n", identity.header(), fnv1a(&body)).into_bytes();
+    bytes.extend_from_slice(&body);
+
+    if let Some(folder) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    }
+    let mut temporary = OsString::from(path);
+    temporary.push(format!(".{}", std::process::id()));
+    // Readable by those who can read the policy, and by nobody else.
+    let opened = OpenOptions::new().write(true).create_new(true).mode(mode & 0o644).open(&temporary);
+    let written =
+        opened.and_then(|mut file| file.write_all(&bytes)).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// FNV-1a, 64 bits: against damage, not against people; only root can write the file.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}

@@ -1,0 +1,367 @@
+//! What do the namespace's labels say? One small file a namespace, so that a start costs the same in every cluster.
+//!
+//! [`import`] writes the files from the API server's list; [`read`] reads one.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use super::trusted::{self, FileError, Links, Owner};
+use super::{Found, Labels, is_dns_label};
+
+/// Why it cannot be said what a namespace asks for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NamespaceError {
+    /// The name must not become part of a path.
+    #[error("{0:?} cannot be the name of a namespace: it is no DNS label")]
+    Name(String),
+    /// The file or its folder cannot be believed or read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file says something else than labels.
+    #[error("parse {} as labels of a namespace (pss-guard namespaces import writes it anew)", .path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+}
+
+/// Six labels of at most 63 characters need less than 1 KiB.
+const FILE_LIMIT: u64 = 64 << 10;
+
+/// The labels of one namespace. Costs the same however many there are.
+pub fn read(dir: &Path, name: &str) -> Result<Found<'static>, NamespaceError> {
+    if !is_dns_label(name) {
+        return Err(NamespaceError::Name(name.chars().take(64).collect()));
+    }
+    // Whoever can rename files in the folder can give a namespace another one's labels.
+    match fs::metadata(dir) {
+        Ok(metadata) => trusted::judge_folder(dir, &metadata)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::NoFolder),
+        Err(source) => return Err(FileError::Open { path: dir.to_owned(), source }.into()),
+    }
+    let path = dir.join(format!("{name}.json"));
+    match trusted::read(&path, Links::Refuse, Owner::Root, FILE_LIMIT) {
+        Ok((_, _, bytes)) => match serde_json::from_slice::<Strict>(&bytes) {
+            Ok(Strict(labels)) => Ok(Found::Labels { labels, path }),
+            Err(source) => Err(NamespaceError::Parse { path, source }),
+        },
+        Err(error) if error.is_missing() => Ok(Found::Missing),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The content of a file: PSA's labels and nothing else.
+struct Strict(Labels<'static>);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(LabelVisitor { others: Others::Refuse }).map(Self)
+    }
+}
+
+/// The labels of a Namespace object: PSA's, and those of everybody else.
+#[derive(Default)]
+struct Lenient(Labels<'static>);
+
+impl<'de> Deserialize<'de> for Lenient {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        // Go prints a map that was never made as null.
+        struct Maybe;
+        impl<'de> Visitor<'de> for Maybe {
+            type Value = Labels<'static>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("labels")
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Labels::default())
+            }
+
+            fn visit_none<E>(self) -> Result<Self::Value, E> {
+                Ok(Labels::default())
+            }
+
+            fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+                from.deserialize_map(LabelVisitor { others: Others::Skip })
+            }
+        }
+        from.deserialize_option(Maybe).map(Self)
+    }
+}
+
+enum Others {
+    Refuse,
+    Skip,
+}
+
+struct LabelVisitor {
+    others: Others,
+}
+
+impl<'de> Visitor<'de> for LabelVisitor {
+    type Value = Labels<'static>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of labels")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Labels<'static>, M::Error> {
+        let mut labels = Labels::default();
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            match (labels.slot(&key), &self.others) {
+                // Two values for one label: nobody can say which of them the API server meant.
+                (Some(Some(_)), _) => return Err(de::Error::custom(format_args!("{key:?} is there twice"))),
+                (Some(slot), _) => *slot = Some(Cow::Owned(map.next_value()?)),
+                (None, Others::Skip) => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                (None, Others::Refuse) => {
+                    return Err(de::Error::custom(format_args!("{key:?} is no label of pod security")));
+                }
+            }
+        }
+        Ok(labels)
+    }
+}
+
+/// Why an import changed nothing, or not everything.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// The input cannot be read.
+    #[error("read the namespaces from standard input")]
+    Input(#[source] io::Error),
+    /// The input is too large.
+    #[error("the list of namespaces is larger than {INPUT_LIMIT} bytes; nothing was changed")]
+    TooLarge,
+    /// The input is no JSON of that shape.
+    #[error("parse the output of kubectl get namespaces -o json; nothing was changed")]
+    Parse(#[source] serde_json::Error),
+    /// The input is something else.
+    #[error("expected the output of kubectl get namespaces -o json, but got {0}; nothing was changed")]
+    Shape(String),
+    /// A list without namespaces would drop them all.
+    #[error(
+        "the list has no namespaces (is the cluster reachable, and may this user list them?); nothing was changed"
+    )]
+    Empty,
+    /// Only a page of a list: the rest would be dropped.
+    #[error(
+        "the list is one page of several; use kubectl get namespaces -o json, which fetches all; nothing was changed"
+    )]
+    Page,
+    /// A name that must not become part of a path.
+    #[error("{0:?} cannot be the name of a namespace: it is no DNS label; nothing was changed")]
+    Name(String),
+    /// Two objects with one name.
+    #[error("namespace {0:?} is in the list twice; nothing was changed")]
+    Twice(String),
+    /// A file cannot be changed.
+    #[error("{what} {}", .path.display())]
+    Write {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// What an import did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// How many namespaces there are.
+    pub namespaces: usize,
+    /// How many are new or have other labels now.
+    pub changed: usize,
+    /// How many were dropped, because they are gone.
+    pub removed: usize,
+}
+
+impl fmt::Display for Imported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.namespaces == 1 { "" } else { "s" };
+        let Self { namespaces, changed, removed } = self;
+        write!(f, "imported {namespaces} namespace{plural} ({changed} changed, {removed} removed)")
+    }
+}
+
+/// 10,000 namespaces with all their managed fields are about 30 MB.
+const INPUT_LIMIT: u64 = 256 << 20;
+
+/// Makes the folder say what the API server's list says. The input is judged as a whole before anything changes.
+pub fn import(input: &mut dyn Read, dir: &Path) -> Result<Imported, ImportError> {
+    let mut bytes = Vec::new();
+    input.take(INPUT_LIMIT + 1).read_to_end(&mut bytes).map_err(ImportError::Input)?;
+    if bytes.len() as u64 > INPUT_LIMIT {
+        return Err(ImportError::TooLarge);
+    }
+    let wanted = namespaces(&bytes)?;
+
+    let parent = dir.parent().unwrap_or(Path::new("/"));
+    make_folder(parent)?;
+    let _lock = lock(parent)?;
+    let exists = fs::metadata(dir).is_ok();
+    // A folder that exists and is not filled yet would make every namespace an unknown one.
+    let target = if exists { dir.to_owned() } else { dir.with_extension("new") };
+    if !exists {
+        match fs::remove_dir_all(&target) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(fault("remove", &target)(error));
+            }
+            _ => make_folder(&target)?,
+        }
+    }
+    let mut done = Imported { namespaces: wanted.len(), ..Imported::default() };
+    for (name, labels) in &wanted {
+        done.changed += usize::from(write(&target, name, labels)?);
+    }
+    for stale in stale(&target, &wanted)? {
+        fs::remove_file(&stale).map_err(fault("remove", &stale))?;
+        done.removed += 1;
+    }
+    if !exists {
+        fs::rename(&target, dir).map_err(fault("create", dir))?;
+    }
+    Ok(done)
+}
+
+/// An object of the API, as far as it matters here.
+#[derive(serde::Deserialize)]
+struct Object {
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    metadata: Metadata,
+    items: Option<Vec<Object>>,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    labels: Lenient,
+    /// Set on a list that goes on elsewhere.
+    #[serde(default, rename = "continue")]
+    more: String,
+}
+
+fn namespaces(bytes: &[u8]) -> Result<BTreeMap<String, Labels<'static>>, ImportError> {
+    let object: Object = serde_json::from_slice(bytes).map_err(ImportError::Parse)?;
+    let shape = |kind: &str| {
+        let kind: String = kind.chars().take(64).collect();
+        ImportError::Shape(if kind.is_empty() {
+            "an object without kind".to_owned()
+        } else {
+            format!("kind {kind:?}")
+        })
+    };
+    let named = object.kind == "NamespaceList";
+    let items = match (object.kind.as_str(), object.items) {
+        ("Namespace", None) => vec![Object { kind: object.kind, metadata: object.metadata, items: None }],
+        ("List" | "NamespaceList", Some(items)) if object.metadata.more.is_empty() => items,
+        ("List" | "NamespaceList", Some(_)) => return Err(ImportError::Page),
+        (kind, _) => return Err(shape(kind)),
+    };
+    if items.is_empty() {
+        return Err(ImportError::Empty);
+    }
+    let mut wanted = BTreeMap::new();
+    for item in items {
+        // The items of a NamespaceList, as the API server itself writes it, have no kind.
+        let bare = item.kind.is_empty() && named;
+        if item.kind != "Namespace" && !bare {
+            return Err(shape(&item.kind));
+        }
+        let name = item.metadata.name;
+        if !is_dns_label(&name) {
+            return Err(ImportError::Name(name.chars().take(64).collect()));
+        }
+        if wanted.insert(name.clone(), item.metadata.labels.0).is_some() {
+            return Err(ImportError::Twice(name));
+        }
+    }
+    Ok(wanted)
+}
+
+/// One import at a time: two would each remove what the other just wrote.
+fn lock(parent: &Path) -> Result<File, ImportError> {
+    let path = parent.join("namespaces.lock");
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = opened.map_err(fault("create", &path))?;
+    file.lock().map_err(fault("lock", &path))?;
+    Ok(file)
+}
+
+fn make_folder(path: &Path) -> Result<(), ImportError> {
+    match DirBuilder::new().mode(0o755).create(path) {
+        // Rootless engines read these as well, whatever the umask of the one who imports.
+        Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(fault("chmod", path)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(fault("create", path)(error)),
+    }
+}
+
+/// Writes one namespace's file if it says something else; whether it did.
+fn write(dir: &Path, name: &str, labels: &Labels<'_>) -> Result<bool, ImportError> {
+    let content = content(labels);
+    let path = dir.join(format!("{name}.json"));
+    let same = trusted::read(&path, Links::Refuse, Owner::Root, FILE_LIMIT)
+        .is_ok_and(|(_, _, bytes)| bytes == content.as_bytes());
+    if same {
+        return Ok(false);
+    }
+    // No namespace has this name, and the lock keeps it ours.
+    let temporary = dir.join(".import");
+    let _ = fs::remove_file(&temporary);
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary);
+    opened
+        .and_then(|mut file| {
+            file.set_permissions(Permissions::from_mode(0o644))?;
+            file.write_all(content.as_bytes())
+        })
+        .and_then(|()| fs::rename(&temporary, &path))
+        .map_err(fault("write", &path))?;
+    Ok(true)
+}
+
+fn content(labels: &Labels<'_>) -> String {
+    let set = Labels::KEYS.into_iter().zip(labels.values());
+    let map: BTreeMap<&str, &str> = set.filter_map(|(key, value)| Some((key, value?))).collect();
+    // A map of strings to strings has no way to fail.
+    let mut text = serde_json::to_string(&map).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// The files of namespaces that are gone. What this program did not write stays where it is.
+fn stale(dir: &Path, wanted: &BTreeMap<String, Labels<'static>>) -> Result<Vec<PathBuf>, ImportError> {
+    let mut stale = Vec::new();
+    for entry in fs::read_dir(dir).map_err(fault("list", dir))? {
+        let entry = entry.map_err(fault("list", dir))?;
+        let name = entry.file_name();
+        let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(".json")) else { continue };
+        if is_dns_label(stem) && !wanted.contains_key(stem) {
+            stale.push(entry.path());
+        }
+    }
+    Ok(stale)
+}
+
+fn fault(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ImportError {
+    let path = path.to_owned();
+    move |source| ImportError::Write { what, path, source }
+}

@@ -1,0 +1,455 @@
+//! What did the admin decide? The policy, which cannot be invalid once it exists.
+//!
+//! [`read`] makes one from `policy.toml`, [`super::cache`] loads it cheaply.
+
+pub mod read;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::date::Date;
+use crate::pss::{Level, Minor, NEWEST, Version};
+
+pub use read::{PolicyError, parse};
+
+/// An enum whose variants are words of the policy file.
+macro_rules! words {
+    ($($(#[$doc:meta])* $Name:ident { $($(#[$about:meta])* $Variant:ident = $word:literal,)+ })+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum $Name { $($(#[$about])* #[serde(rename = $word)] $Variant,)+ }
+
+        impl $Name {
+            /// The word used in the policy file and in every output.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$Variant => $word,)+ }
+            }
+        }
+
+        impl fmt::Display for $Name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl std::str::FromStr for $Name {
+            type Err = UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+                match text {
+                    $($word => Ok(Self::$Variant),)+
+                    _ => Err(UnknownWord(&[$($word),+])),
+                }
+            }
+        }
+    )+};
+}
+
+/// A word that is none of those a key takes.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be one of {}", .0.join(", "))]
+pub struct UnknownWord(&'static [&'static str]);
+
+words! {
+    /// What the node does about a violation.
+    Mode {
+        /// Logs it; the container starts.
+        #[default]
+        Audit = "audit",
+        /// Stops the container.
+        Enforce = "enforce",
+    }
+    /// What enforce mode does with a container that cannot be judged.
+    OnFault {
+        /// Stops it.
+        #[default]
+        Deny = "deny",
+        /// Lets it start.
+        Allow = "allow",
+    }
+    /// What enforce mode does about something that only looks like a violation.
+    OnSuspect {
+        /// Logs it.
+        #[default]
+        Audit = "audit",
+        /// Stops the container.
+        Deny = "deny",
+    }
+    /// What holds in a namespace whose levels were never imported.
+    OnUnknownNamespace {
+        /// The levels of `[defaults]`.
+        #[default]
+        Defaults = "defaults",
+        /// Nothing starts there.
+        Deny = "deny",
+    }
+    /// How far a pod's own annotations are trusted.
+    Trust {
+        /// They add demands, and take none away.
+        #[default]
+        Tighten = "tighten",
+        /// They replace the namespace's levels, above a floor.
+        Override = "override",
+        /// They are not read.
+        Ignore = "ignore",
+    }
+    /// What becomes of a control that can be switched off.
+    Setting {
+        /// It counts as every other control.
+        #[default]
+        Enforce = "enforce",
+        /// It is logged, and never stops a container.
+        Audit = "audit",
+        /// It is not evaluated.
+        Off = "off",
+    }
+    /// Whether the engine applies AppArmor on this node.
+    AppArmor {
+        /// Found out on the node.
+        #[default]
+        Auto = "auto",
+        /// It does not, whatever the node looks like.
+        Off = "off",
+    }
+}
+
+/// A level and the version of the standard it is taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LevelVersion {
+    /// The level.
+    #[serde(with = "text")]
+    pub level: Level,
+    /// The version.
+    #[serde(with = "text")]
+    pub version: Version,
+}
+
+impl LevelVersion {
+    /// A level at the newest version.
+    #[must_use]
+    pub const fn latest(level: Level) -> Self {
+        Self { level, version: Version::Latest }
+    }
+}
+
+impl fmt::Display for LevelVersion {
+    /// As upstream prints it: `restricted:latest`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.level, self.version)
+    }
+}
+
+/// The three levels of a table of the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LevelSet {
+    /// Stops containers.
+    pub enforce: LevelVersion,
+    /// Is logged.
+    pub audit: LevelVersion,
+    /// Is logged as a warning.
+    pub warn: LevelVersion,
+}
+
+/// What `[namespaces."name"]` sets; what it leaves out comes from `[defaults]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NamespaceLevels {
+    /// The enforce level.
+    #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
+    pub enforce: Option<Level>,
+    /// Its version.
+    #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
+    pub enforce_version: Option<Version>,
+    /// The audit level.
+    #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Level>,
+    /// Its version.
+    #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
+    pub audit_version: Option<Version>,
+    /// The warn level.
+    #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
+    pub warn: Option<Level>,
+    /// Its version.
+    #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
+    pub warn_version: Option<Version>,
+}
+
+/// What is never judged. Exact names, as upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Exemptions {
+    /// Namespaces. Always written to the cache, because a later policy may be unreadable.
+    pub namespaces: Vec<String>,
+    /// Runtime classes, as the engine calls their handlers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub runtime_classes: Vec<String>,
+}
+
+impl Default for Exemptions {
+    fn default() -> Self {
+        Self { namespaces: vec![SYSTEM_NAMESPACE.to_owned()], runtime_classes: Vec::new() }
+    }
+}
+
+/// The namespace without which a node cannot be repaired.
+pub const SYSTEM_NAMESPACE: &str = "kube-system";
+
+/// What a pod's annotations can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PodAnnotations {
+    /// How far they are trusted.
+    pub trust: Trust,
+    /// What an overriding annotation cannot go below.
+    #[serde(with = "text")]
+    pub floor: Level,
+}
+
+impl Default for PodAnnotations {
+    fn default() -> Self {
+        Self { trust: Trust::Tighten, floor: Level::Privileged }
+    }
+}
+
+/// One control of one workload that is allowed to fail, for a reason, until a day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exception {
+    /// The namespace it is made for.
+    pub namespace: String,
+    /// The container; none means every container of the namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Ids of the controls.
+    pub controls: Vec<String>,
+    /// Why.
+    pub reason: String,
+    /// The last day it holds, in UTC.
+    pub expires: Date,
+}
+
+impl Exception {
+    /// Whether it speaks of this control of this container, expired or not.
+    #[must_use]
+    pub fn covers(&self, namespace: &str, container: &str, control: &str) -> bool {
+        self.namespace == namespace
+            && self.container.as_deref().is_none_or(|own| own == container)
+            && self.controls.iter().any(|own| own == control)
+    }
+
+    /// Whether its last day is over.
+    #[must_use]
+    pub fn expired(&self, today: Date) -> bool {
+        today > self.expires
+    }
+}
+
+/// What the node and its engine are like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Node {
+    /// The kubelet's directory.
+    pub kubelet_root: String,
+    /// The kubelet's own `seccompDefault`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub seccomp_default: bool,
+    /// Capabilities, without `CAP_`, that the engine grants by default beyond its built-in list.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub default_capabilities: Vec<String>,
+    /// Sysctls that the engine's own configuration sets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub default_sysctls: Vec<String>,
+    /// Bind sources that are no hostPath volumes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_host_paths: Vec<String>,
+    /// Whether AppArmor is in use.
+    #[serde(skip_serializing_if = "is_default")]
+    pub apparmor: AppArmor,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            kubelet_root: "/var/lib/kubelet".to_owned(),
+            seccomp_default: false,
+            default_capabilities: Vec::new(),
+            default_sysctls: Vec::new(),
+            not_host_paths: Vec::new(),
+            apparmor: AppArmor::Auto,
+        }
+    }
+}
+
+/// The policy of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// The file it was read from; `None` for the built-in one.
+    #[serde(skip)]
+    pub file: Option<String>,
+    /// What the node does about violations. Always written to the cache, because a later policy may be unreadable.
+    pub mode: Mode,
+    /// What becomes of a container that cannot be judged.
+    #[serde(skip_serializing_if = "is_default")]
+    pub on_fault: OnFault,
+    /// What becomes of a suspect.
+    #[serde(skip_serializing_if = "is_default")]
+    pub on_suspect: OnSuspect,
+    /// What holds in a namespace that was not imported.
+    #[serde(skip_serializing_if = "is_default")]
+    pub on_unknown_namespace: OnUnknownNamespace,
+    /// Whether plain allows are logged too.
+    #[serde(skip_serializing_if = "is_default")]
+    pub log_allowed: bool,
+    /// The minor that `latest` stands for, where the cluster is older than this program.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cluster: Option<Minor>,
+    /// The levels of a namespace that says nothing.
+    #[serde(skip_serializing_if = "is_usual_defaults")]
+    pub defaults: LevelSet,
+    /// What is never judged.
+    pub exemptions: Exemptions,
+    /// What a pod's annotations can do.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pod_annotations: PodAnnotations,
+    /// Levels of single namespaces.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub namespaces: BTreeMap<String, NamespaceLevels>,
+    /// The levels of containers that belong to no pod.
+    #[serde(skip_serializing_if = "is_usual_unmanaged")]
+    pub unmanaged: LevelSet,
+    /// The one control that is ours.
+    #[serde(skip_serializing_if = "is_default")]
+    pub read_only_root_filesystem: Setting,
+    /// What is allowed to fail, and until when.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<Exception>,
+    /// What the node is like.
+    #[serde(skip_serializing_if = "is_default")]
+    pub node: Node,
+    /// The runtime that the wrapper hands over to.
+    pub runtime: String,
+}
+
+impl Default for Policy {
+    /// What holds on a node without a policy file: everything is logged, nothing is stopped.
+    fn default() -> Self {
+        Self {
+            file: None,
+            mode: Mode::Audit,
+            on_fault: OnFault::Deny,
+            on_suspect: OnSuspect::Audit,
+            on_unknown_namespace: OnUnknownNamespace::Defaults,
+            log_allowed: false,
+            cluster: None,
+            defaults: USUAL_DEFAULTS,
+            exemptions: Exemptions::default(),
+            pod_annotations: PodAnnotations::default(),
+            namespaces: BTreeMap::new(),
+            unmanaged: USUAL_UNMANAGED,
+            read_only_root_filesystem: Setting::Enforce,
+            exceptions: Vec::new(),
+            node: Node::default(),
+            runtime: "/usr/sbin/runc".to_owned(),
+        }
+    }
+}
+
+impl Policy {
+    /// The minor that `latest` stands for.
+    #[must_use]
+    pub fn latest_minor(&self) -> Minor {
+        self.cluster.unwrap_or(NEWEST)
+    }
+
+    /// The exception that lets a control fail in a container today, if there is one.
+    #[must_use]
+    pub fn exception(
+        &self,
+        namespace: &str,
+        container: &str,
+        control: &str,
+        today: Date,
+    ) -> Option<&Exception> {
+        let holds = |exception: &&Exception| {
+            exception.covers(namespace, container, control) && !exception.expired(today)
+        };
+        self.exceptions.iter().find(holds)
+    }
+}
+
+const USUAL_DEFAULTS: LevelSet = LevelSet {
+    enforce: LevelVersion::latest(Level::Privileged),
+    audit: LevelVersion::latest(Level::Restricted),
+    warn: LevelVersion::latest(Level::Restricted),
+};
+
+const USUAL_UNMANAGED: LevelSet = LevelSet {
+    enforce: LevelVersion::latest(Level::Privileged),
+    audit: LevelVersion::latest(Level::Privileged),
+    warn: LevelVersion::latest(Level::Privileged),
+};
+
+fn is_usual_defaults(levels: &LevelSet) -> bool {
+    *levels == USUAL_DEFAULTS
+}
+
+fn is_usual_unmanaged(levels: &LevelSet) -> bool {
+    *levels == USUAL_UNMANAGED
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Levels and versions in the cache, in the spelling that people use. The standard itself knows no serde.
+mod text {
+    use std::borrow::Cow;
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        Cow::<'_, str>::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+
+    pub(super) mod optional {
+        use super::{Cow, Deserialize, Deserializer, Display, Error, FromStr, Serializer};
+
+        // serde hands over a reference to the field.
+        #[allow(clippy::ref_option)]
+        pub(in super::super) fn serialize<T: Display, S: Serializer>(
+            value: &Option<T>,
+            out: S,
+        ) -> Result<S::Ok, S::Error> {
+            match value {
+                Some(value) => out.collect_str(value),
+                None => out.serialize_none(),
+            }
+        }
+
+        pub(in super::super) fn deserialize<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
+        where
+            T: FromStr<Err: Display>,
+            D: Deserializer<'de>,
+        {
+            let text = Option::<Cow<'_, str>>::deserialize(from)?;
+            text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+        }
+    }
+}

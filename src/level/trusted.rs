@@ -1,0 +1,191 @@
+//! Can this file be believed? Only what nobody but root can have written decides over containers.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Why a file is not believed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// It cannot be opened.
+    #[error("open {}", .path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It cannot be read.
+    #[error("read {}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is something else.
+    #[error("{} must be {wanted}, but is {kind}", .path.display())]
+    Kind {
+        /// The path.
+        path: PathBuf,
+        /// What was expected.
+        wanted: &'static str,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// It is somebody else's.
+    #[error("{0} must be owned by root, but is owned by uid {uid}; chown root:root {0}", .path.display())]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        uid: u32,
+    },
+    /// Others can change it.
+    #[error("{0} must be writable by root alone, but its mode is {mode:04o}; chmod go-w {0}", .path.display())]
+    Writable {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It is too large to be what it should be.
+    #[error("{} is larger than {limit} bytes", .path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What is allowed.
+        limit: u64,
+    },
+}
+
+impl FileError {
+    /// Whether there simply is no such file.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Open { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// Whether the last part of a path may be a symbolic link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// People and configuration management make them.
+    Follow,
+    /// This program wrote the file, and never as a link.
+    Refuse,
+}
+
+/// Whether it matters who owns a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Only root may be able to write it.
+    Root,
+    /// Anybody's: it was named on the command line.
+    Anybody,
+}
+
+/// Reads a regular file that passes [`judge`]. A FIFO in its place does not block, and a growing file does not grow
+/// beyond the limit.
+pub(crate) fn read(
+    path: &Path,
+    links: Links,
+    owner: Owner,
+    limit: u64,
+) -> Result<(File, Metadata, Vec<u8>), FileError> {
+    let no_follow = if links == Links::Refuse { libc::O_NOFOLLOW } else { 0 };
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | no_follow).open(path);
+    let mut file = match opened {
+        Ok(file) => file,
+        // What open(2) says of a link that must not be followed; "too many levels" would mislead.
+        Err(error) if links == Links::Refuse && error.raw_os_error() == Some(libc::ELOOP) => {
+            return Err(FileError::Kind { path: path.to_owned(), wanted: REGULAR, kind: "a symbolic link" });
+        }
+        Err(source) => return Err(FileError::Open { path: path.to_owned(), source }),
+    };
+    let fault = |source| FileError::Read { path: path.to_owned(), source };
+    let metadata = file.metadata().map_err(fault)?;
+    judge(path, &metadata, owner, limit)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0).saturating_add(1));
+    (&mut file).take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(fault)?;
+    if bytes.len() as u64 > limit {
+        return Err(FileError::TooLarge { path: path.to_owned(), limit });
+    }
+    Ok((file, metadata, bytes))
+}
+
+/// Whether a file is regular, not too large and, if asked for, writable by root alone.
+pub(crate) fn judge(path: &Path, metadata: &Metadata, owner: Owner, limit: u64) -> Result<(), FileError> {
+    if !metadata.is_file() {
+        return Err(FileError::Kind { path: path.to_owned(), wanted: REGULAR, kind: kind(metadata) });
+    }
+    if owner == Owner::Root {
+        root_alone(path, metadata)?;
+    }
+    if metadata.len() > limit {
+        return Err(FileError::TooLarge { path: path.to_owned(), limit });
+    }
+    Ok(())
+}
+
+/// Whether a folder is one in which only root can put files.
+pub(crate) fn judge_folder(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
+    if !metadata.is_dir() {
+        return Err(FileError::Kind { path: path.to_owned(), wanted: "a directory", kind: kind(metadata) });
+    }
+    root_alone(path, metadata)
+}
+
+fn root_alone(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
+    let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if uid != 0 && !(uid == OVERFLOW_UID && in_user_namespace()) {
+        return Err(FileError::Owner { path: path.to_owned(), uid });
+    }
+    if mode & 0o022 != 0 {
+        return Err(FileError::Writable { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+const REGULAR: &str = "a regular file";
+
+/// Whom files of unmapped users seem to belong to (`kernel/sysctl`, `fs.overflowuid`).
+const OVERFLOW_UID: u32 = 65534;
+
+/// Whether root's files can seem to belong to nobody: rootless podman runs its hooks in a user namespace without the
+/// host's root. Elsewhere uid 65534 is a user like any other.
+fn in_user_namespace() -> bool {
+    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !is_identity(&map))
+}
+
+fn is_identity(map: &str) -> bool {
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+fn kind(metadata: &Metadata) -> &'static str {
+    let kind = metadata.file_type();
+    match () {
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_block_device() || kind.is_char_device() => "a device",
+        () if kind.is_symlink() => "a symbolic link",
+        () => "a regular file",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_identity;
+
+    #[test]
+    fn only_a_map_of_every_user_to_itself_is_the_hosts() {
+        assert!(is_identity("         0          0 4294967295\n"));
+        for map in ["", "0 1000 1\n", "0 1000 1\n1 100000 65536\n", "0 0 65536\n", "0 0 4294967295\n1 2 3\n"]
+        {
+            assert!(!is_identity(map), "{map}");
+        }
+    }
+}
