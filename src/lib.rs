@@ -2,8 +2,11 @@
 
 pub mod alloc;
 pub mod commands;
+pub mod decision;
 pub mod facts;
 pub mod files;
+pub mod hook;
+pub mod judge;
 pub mod level;
 pub mod paths;
 pub mod pss;

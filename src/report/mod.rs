@@ -1,3 +1,14 @@
 //! Who is told, and how?
 
+pub mod event;
 pub mod journald;
+pub mod json;
+pub mod text;
+
+/// Writes one line to stderr: what a runtime shows of a hook that fails.
+///
+/// A stderr that is gone is no reason to change a verdict.
+pub fn stderr_line(line: &str) {
+    use std::io::Write as _;
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}

@@ -1,0 +1,192 @@
+//! What follows from the facts? Findings of one container against the levels that hold for it. Pure.
+
+use crate::level::date::Date;
+use crate::level::policy::{Exception, OnSuspect, Setting};
+use crate::level::{Demand, Policy};
+use crate::pss::controls::CONTROLS;
+use crate::pss::facts::{Facts, Subject};
+use crate::pss::{self, Certainty, Control, Finding, Origin, Scope};
+
+/// The answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may start.
+    Allow,
+    /// It may not.
+    Deny,
+    /// Nobody can say.
+    CannotJudge,
+}
+
+impl Verdict {
+    /// The word used in every output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::CannotJudge => "cannot-judge",
+        }
+    }
+}
+
+/// What the admin's settings make of a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect<'p> {
+    /// It counts.
+    Counts,
+    /// It is reported and does not deny (`[controls] … = "audit"`).
+    Reported,
+    /// An exception covers it.
+    Excepted(&'p Exception),
+}
+
+/// A finding and what becomes of it.
+#[derive(Clone, Debug)]
+pub struct Judged<'p> {
+    /// The control.
+    pub control: &'static Control,
+    /// What it found.
+    pub finding: Finding,
+    /// What the settings make of it.
+    pub effect: Effect<'p>,
+}
+
+impl Judged<'_> {
+    /// Whether it is a proven violation.
+    #[must_use]
+    pub fn is_violation(&self) -> bool {
+        self.finding.certainty == Certainty::Violates
+    }
+
+    /// Whether people want to read of it without asking: everything but what cannot be seen, and what is excepted.
+    #[must_use]
+    pub fn is_worth_telling(&self) -> bool {
+        self.finding.certainty != Certainty::Unseen && !matches!(self.effect, Effect::Excepted(_))
+    }
+}
+
+/// A container held against one purpose's levels (enforce, audit or warn).
+#[derive(Clone, Debug)]
+pub struct Assessment<'p> {
+    /// What was asked, and whether the answer to it alone would be no.
+    pub demands: Vec<(Demand<'p>, bool)>,
+    /// The united findings, in upstream's order, one a control.
+    pub findings: Vec<Judged<'p>>,
+}
+
+/// The settings that findings meet, and the day on which exceptions are looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'p> {
+    policy: &'p Policy,
+    namespace: Option<&'p str>,
+    today: Option<Date>,
+}
+
+impl<'p> Rules<'p> {
+    /// Rules for a container of a namespace. `today` is only asked for where the policy has exceptions at all.
+    pub fn new(policy: &'p Policy, namespace: Option<&'p str>, today: impl FnOnce() -> Date) -> Self {
+        let today = (!policy.exceptions.is_empty()).then(today);
+        Self { policy, namespace, today }
+    }
+
+    /// Evaluates every demand and unites the findings.
+    #[must_use]
+    pub fn assess(&self, demands: &[Demand<'p>], facts: &Facts<'_>) -> Assessment<'p> {
+        let mut findings: Vec<Judged<'p>> = Vec::new();
+        let mut asked = Vec::with_capacity(demands.len());
+        for demand in demands {
+            let minor = demand.version.minor(self.policy.latest_minor());
+            let mut no = false;
+            for found in pss::evaluate(demand.level, minor, facts) {
+                let Some(effect) = self.effect(found.control, facts) else { continue };
+                let judged = Judged { control: found.control, finding: found.finding, effect };
+                no |= self.counts(&judged);
+                unite(&mut findings, judged);
+            }
+            asked.push((demand.clone(), no));
+        }
+        let position = |judged: &Judged<'_>| CONTROLS.iter().position(|control| control.id == judged.control.id);
+        findings.sort_by_key(position);
+        Assessment { demands: asked, findings }
+    }
+
+    /// What the settings make of a control; `None` where it is switched off.
+    fn effect(&self, control: &Control, facts: &Facts<'_>) -> Option<Effect<'p>> {
+        // Ours is a matter of taste, and so the only control that can be switched off.
+        let setting = if control.origin == Origin::PssGuard {
+            self.policy.read_only_root_filesystem
+        } else {
+            Setting::Enforce
+        };
+        match setting {
+            Setting::Off => return None,
+            Setting::Audit => return Some(Effect::Reported),
+            Setting::Enforce => {}
+        }
+        let exception = self.namespace.zip(self.today).and_then(|(namespace, today)| {
+            // The sandbox has no container name: what one container of the pod may do, its sandbox must.
+            let sandbox = facts.subject == Subject::Sandbox && control.scope == Scope::Pod;
+            let covers = |exception: &&Exception| {
+                let container = if sandbox { exception.container.as_deref().unwrap_or_default() } else { facts.name };
+                exception.covers(namespace, container, control.id) && !exception.expired(today)
+            };
+            self.policy.exceptions.iter().find(covers)
+        });
+        Some(exception.map_or(Effect::Counts, Effect::Excepted))
+    }
+
+    /// Whether a finding is reason enough to say no.
+    fn counts(&self, judged: &Judged<'_>) -> bool {
+        judged.effect == Effect::Counts && self.is_bad(judged.finding.certainty)
+    }
+
+    fn is_bad(&self, certainty: Certainty) -> bool {
+        match certainty {
+            Certainty::Violates => true,
+            Certainty::Suspect => self.policy.on_suspect == OnSuspect::Deny,
+            Certainty::Unseen => false,
+        }
+    }
+
+    /// The findings that say no.
+    pub fn against<'s>(&'s self, assessment: &'s Assessment<'p>) -> impl Iterator<Item = &'s Judged<'p>> {
+        assessment.findings.iter().filter(|judged| self.counts(judged))
+    }
+
+    /// The findings that would say no but for an exception.
+    pub fn excepted<'s>(&'s self, assessment: &'s Assessment<'p>) -> impl Iterator<Item = &'s Judged<'p>> {
+        let excepted = |judged: &&Judged<'_>| matches!(judged.effect, Effect::Excepted(_));
+        assessment.findings.iter().filter(excepted).filter(|judged| self.is_bad(judged.finding.certainty))
+    }
+}
+
+/// One finding a control: the surest one stays.
+fn unite<'p>(findings: &mut Vec<Judged<'p>>, new: Judged<'p>) {
+    match findings.iter_mut().find(|old| old.control.id == new.control.id) {
+        Some(old) if old.finding.certainty < new.finding.certainty => *old = new,
+        Some(_) => {}
+        None => findings.push(new),
+    }
+}
+
+impl<'p> Assessment<'p> {
+    /// What privileged demands come to: they ask for nothing.
+    #[must_use]
+    pub fn of_nothing(demands: Vec<Demand<'p>>) -> Self {
+        Self { demands: demands.into_iter().map(|demand| (demand, false)).collect(), findings: Vec::new() }
+    }
+
+    /// The demand that speaks for all: the strictest of those that said no, else the strictest.
+    #[must_use]
+    pub fn demand(&self) -> Option<&Demand<'p>> {
+        let by_level = |(demand, no): &&(Demand<'_>, bool)| (*no, demand.level);
+        self.demands.iter().max_by_key(by_level).map(|(demand, _)| demand)
+    }
+
+    /// The demands that said no, or all if none did.
+    pub fn asked(&self) -> impl Iterator<Item = &Demand<'p>> {
+        let any = self.demands.iter().any(|(_, no)| *no);
+        self.demands.iter().filter(move |(_, no)| *no || !any).map(|(demand, _)| demand)
+    }
+}

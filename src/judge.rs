@@ -1,0 +1,201 @@
+//! From a file to a judged container: the one path that the hook and `check` share.
+//!
+//! ```text
+//! config.json ── identity ──┬─ policy, namespace, annotations ─► levels ─┐
+//!      └── sandbox's config.json ── host ─► facts ───────────────────────┴─► findings
+//! ```
+//!
+//! Everything borrows from the bytes of the files, so the outcome is handed to a function instead of returned.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::decision::{Assessment, Rules};
+use crate::facts::host::Host;
+use crate::facts::identity::{Identity, identify};
+use crate::facts::spec::Annotations;
+use crate::facts::{self, Node, Sources};
+use crate::files::ReadError;
+use crate::level::date::Date;
+use crate::level::policy::AppArmor;
+use crate::level::{Demand, Exempt, Found, Labels, Levels, Policy, Resolution, Whose, namespaces, resolve};
+use crate::pss::Level;
+use crate::pss::facts::Engine;
+
+/// What is to be judged, and by what.
+pub struct Request<'a> {
+    /// The policy; without a usable one every container is a fault.
+    pub policy: Result<&'a Policy, &'a (dyn Error + 'static)>,
+    /// The node.
+    pub host: &'a Host,
+    /// config.json and its bytes, or why it cannot be read.
+    pub config: &'a Result<(PathBuf, Vec<u8>), ReadError>,
+    /// The engine, as the installer told.
+    pub engine: Option<Engine>,
+    /// The container's id, as the runtime told.
+    pub id: Option<&'a str>,
+    /// The container's first process, as the runtime told.
+    pub pid: Option<i32>,
+    /// The engine's name for the pod's runtime class, as the installer told.
+    pub runtime_handler: Option<&'a str>,
+    /// Where the namespaces' levels are; nowhere for a container that is not of this node.
+    pub namespaces: Option<&'a Path>,
+    /// A level that holds instead of every other.
+    pub demand: Option<Demand<'a>>,
+}
+
+/// What came of it.
+pub enum Outcome<'a> {
+    /// It is not judged.
+    Exempt(Exempt<'a>),
+    /// Its namespace is not known on this node, and the policy denies that.
+    UnknownNamespace(&'a str),
+    /// Held against the levels.
+    Judged {
+        /// The settings that counted.
+        rules: Rules<'a>,
+        /// Against the enforce level.
+        enforce: Assessment<'a>,
+        /// Against the audit level.
+        audit: Assessment<'a>,
+        /// Against the warn level, where that differs from the audit level.
+        warn: Option<Assessment<'a>>,
+    },
+    /// Something that is needed could not be had.
+    Fault(&'a (dyn Error + 'static)),
+}
+
+/// Judges one container. `then` gets whose it is, as far as that could be found out, and the outcome.
+pub fn judge<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, Outcome<'_>) -> R) -> R {
+    let (path, bytes) = match request.config {
+        Ok((path, bytes)) => (path, bytes),
+        Err(err) => return then(None, Outcome::Fault(err)),
+    };
+    let spec = match facts::parse(path, bytes) {
+        Ok(spec) => spec,
+        Err(err) => return then(None, Outcome::Fault(&err)),
+    };
+    let bundle = path.parent();
+    let identity = match identify(&spec, request.engine, bundle, request.id) {
+        Ok(identity) => identity,
+        Err(err) => return then(None, Outcome::Fault(&err)),
+    };
+    tracing::debug!(?identity, "identified");
+    let policy = match request.policy {
+        Ok(policy) => policy,
+        Err(err) => return then(Some(&identity), Outcome::Fault(err)),
+    };
+
+    let found = match found(request, &identity) {
+        Ok(found) => found,
+        Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
+    };
+    let whose = Whose {
+        namespace: identity.namespace,
+        runtime_handler: request.runtime_handler,
+        annotations: spec.annotations.as_ref().map(labels).unwrap_or_default(),
+    };
+    let levels = match &request.demand {
+        Some(demand) => Levels { enforce: vec![demand.clone()], audit: Vec::new(), warn: Vec::new() },
+        None => match resolve(policy, &whose, &found) {
+            Resolution::Levels(levels) => levels,
+            Resolution::Exempt(exempt) => return then(Some(&identity), Outcome::Exempt(exempt)),
+            Resolution::UnknownNamespace(name) => {
+                return then(Some(&identity), Outcome::UnknownNamespace(name));
+            }
+        },
+    };
+    tracing::debug!(?levels, "resolved");
+
+    let rules = Rules::new(policy, identity.namespace, || Date::of(SystemTime::now()));
+    if all_privileged(&levels) {
+        let enforce = Assessment::of_nothing(levels.enforce);
+        let audit = Assessment::of_nothing(levels.audit);
+        return then(Some(&identity), Outcome::Judged { rules, enforce, audit, warn: None });
+    }
+
+    let sandbox = match facts::read_sandbox(&identity, path) {
+        Ok(sandbox) => sandbox,
+        Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
+    };
+    let sandbox_spec = match sandbox.as_ref().map(|(path, bytes)| facts::parse(path, bytes)).transpose() {
+        Ok(spec) => spec,
+        Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
+    };
+    if let (Some(sandbox), Some((path, _))) = (&sandbox_spec, &sandbox) {
+        let same = identify(sandbox, Some(identity.engine), None, None)
+            .map_err(Into::into)
+            .and_then(|theirs| facts::same_pod(&identity, &theirs, path));
+        if let Err(err) = same {
+            return then(Some(&identity), Outcome::Fault(&err));
+        }
+        tracing::debug!(path = %path.display(), "sandbox");
+    }
+    let observed = match request.host {
+        Host::Observed(observed) => Some(observed),
+        Host::Live | Host::Unknown => None,
+    };
+    let node = &policy.node;
+    let sources = Sources {
+        spec: &spec,
+        sandbox: sandbox_spec.as_ref(),
+        identity: &identity,
+        host: request.host,
+        node: Node {
+            kubelet_root: observed.map_or(&node.kubelet_root, |observed| &observed.kubelet_root),
+            seccomp_default: observed.map_or(node.seccomp_default, |observed| observed.seccomp_default),
+            default_capabilities: &node.default_capabilities,
+            default_sysctls: &node.default_sysctls,
+            not_host_paths: &node.not_host_paths,
+            apparmor: node.apparmor != AppArmor::Off,
+        },
+        bundle: bundle.and_then(Path::to_str),
+        pid: request.pid,
+    };
+    let facts = match facts::gather(&sources, path) {
+        Ok(facts) => facts,
+        Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
+    };
+    tracing::debug!(?facts, "gathered");
+
+    let enforce = rules.assess(&levels.enforce, &facts);
+    let audit = rules.assess(&levels.audit, &facts);
+    let differs = !same_levels(&levels.warn, &levels.audit);
+    let warn = differs.then(|| rules.assess(&levels.warn, &facts));
+    then(Some(&identity), Outcome::Judged { rules, enforce, audit, warn })
+}
+
+/// What is known of the container's namespace. Not looked up where nothing depends on it: an exempt namespace must
+/// start even if its file is garbage.
+fn found(request: &Request<'_>, identity: &Identity<'_>) -> Result<Found<'static>, namespaces::NamespaceError> {
+    let exempt = |name: &str| {
+        request.policy.is_ok_and(|policy| policy.exemptions.namespaces.iter().any(|exempt| exempt == name))
+    };
+    match (request.namespaces, identity.namespace) {
+        (Some(folder), Some(name)) if request.demand.is_none() && !exempt(name) => namespaces::read(folder, name),
+        _ => Ok(Found::NoFolder),
+    }
+}
+
+/// The pod's own wishes.
+fn labels<'a>(annotations: &'a Annotations<'_>) -> Labels<'a> {
+    let mut labels = Labels::default();
+    for key in Labels::KEYS {
+        if let Some(value) = annotations.get(key) {
+            labels.set(key, Cow::Borrowed(value));
+        }
+    }
+    labels
+}
+
+fn all_privileged(levels: &Levels<'_>) -> bool {
+    let all = levels.enforce.iter().chain(&levels.audit).chain(&levels.warn);
+    all.into_iter().all(|demand| demand.level == Level::Privileged)
+}
+
+fn same_levels(one: &[Demand<'_>], other: &[Demand<'_>]) -> bool {
+    let asks = |demands: &[Demand<'_>]| -> Vec<_> { demands.iter().map(|d| (d.level, d.version)).collect() };
+    asks(one) == asks(other)
+}

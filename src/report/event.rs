@@ -1,0 +1,241 @@
+//! What is written down of a decision? One event, to journald; to a file of JSON lines if journald cannot take it;
+//! to the kernel's log if that fails too. No event is lost silently.
+
+use std::fs::{DirBuilder, File};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::facts::identity::Identity;
+use crate::level::Mode;
+use crate::paths::Paths;
+use crate::report::journald;
+
+/// The kinds of event. Each has its message id and its entry in `systemd/pss-guard.catalog`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A container was refused.
+    Denied,
+    /// Audit mode: it would have been refused.
+    WouldDeny,
+    /// The audit level is violated.
+    Audit,
+    /// The warn level is violated.
+    Warn,
+    /// It was not judged.
+    Exempt,
+    /// An exception let it start.
+    Exception,
+    /// It could not be judged.
+    Fault,
+    /// It was allowed (`log-allowed = true`).
+    Allowed,
+    /// The node's mode was changed.
+    ModeChange,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 9] = [
+        Self::Denied,
+        Self::WouldDeny,
+        Self::Audit,
+        Self::Warn,
+        Self::Exempt,
+        Self::Exception,
+        Self::Fault,
+        Self::Allowed,
+        Self::ModeChange,
+    ];
+
+    /// The word in `PSS_DECISION`, and the constant `MESSAGE_ID`.
+    const fn row(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Denied => ("denied", "6b52a4b24abb49c7b3bf48fe11dfe305", "4"),
+            Self::WouldDeny => ("would-deny", "59f78bbb8c304038b9583a3e361c18d7", "4"),
+            Self::Audit => ("audit", "bfd3048ad1b14533ad7ccd59d8062c5b", "5"),
+            Self::Warn => ("warn", "4509b834f58449ca86586c9b6c3f5fff", "5"),
+            Self::Exempt => ("exempt", "885b47efaca24d5f82e821d381a5f09b", "6"),
+            Self::Exception => ("exception", "02060cee3e2a4c3ab90d8fb90cc18656", "5"),
+            Self::Fault => ("fault", "8c3bdf9b0a95406cae882291b74b6d32", "3"),
+            Self::Allowed => ("allowed", "ba075927321949c0b245420dc3891581", "6"),
+            Self::ModeChange => ("mode-change", "3172d57843e24b2b8e1e2876853c90c6", "5"),
+        }
+    }
+
+    /// The word in `PSS_DECISION`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The 128-bit id that `journalctl MESSAGE_ID=…` and the catalog know it by.
+    #[must_use]
+    pub const fn message_id(self) -> &'static str {
+        self.row().1
+    }
+
+    /// The syslog priority.
+    #[must_use]
+    pub const fn priority(self) -> &'static str {
+        self.row().2
+    }
+}
+
+/// One decision.
+#[derive(Debug)]
+pub struct Event<'a> {
+    /// Its kind.
+    pub kind: Kind,
+    /// The node's mode, if the policy could tell.
+    pub mode: Option<Mode>,
+    /// One line for people.
+    pub message: &'a str,
+    /// Whose container it is, as far as that is known.
+    pub identity: Option<&'a Identity<'a>>,
+    /// The level that was asked, `""` if none.
+    pub level: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// The controls against it, separated by commas.
+    pub controls: &'a str,
+    /// Violations and suspicions as a JSON array.
+    pub findings: &'a str,
+    /// What set the level.
+    pub because: &'a str,
+}
+
+/// The size from which the fallback file is set aside for a new one, in bytes. Two of them are kept.
+const ROTATE_AT: u64 = 64 << 20;
+
+impl Event<'_> {
+    /// The fields in journald's words. Empty ones are left out.
+    fn fields(&self) -> Vec<(&'static str, &str)> {
+        let who = self.identity;
+        let all = [
+            ("MESSAGE", self.message),
+            ("MESSAGE_ID", self.kind.message_id()),
+            ("PRIORITY", self.kind.priority()),
+            ("SYSLOG_IDENTIFIER", "pss-guard"),
+            ("PSS_DECISION", self.kind.name()),
+            ("PSS_MODE", self.mode.map_or("", Mode::name)),
+            ("PSS_LEVEL", self.level),
+            ("PSS_VERSION", self.version),
+            ("PSS_CONTROLS", self.controls),
+            ("PSS_FINDINGS", self.findings),
+            ("PSS_BECAUSE", self.because),
+            ("PSS_ENGINE", who.map_or("", |who| who.engine.name())),
+            ("PSS_NAMESPACE", who.and_then(|who| who.namespace).unwrap_or_default()),
+            ("PSS_POD", who.and_then(|who| who.pod).unwrap_or_default()),
+            ("PSS_POD_UID", who.and_then(|who| who.pod_uid).unwrap_or_default()),
+            ("PSS_CONTAINER", who.and_then(|who| who.container).unwrap_or_default()),
+            ("PSS_CONTAINER_ID", who.and_then(|who| who.id).unwrap_or_default()),
+            ("PSS_IMAGE", who.and_then(|who| who.image).unwrap_or_default()),
+        ];
+        all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+    }
+
+    /// Writes the event where it can be written.
+    pub fn emit(&self, paths: &Paths) {
+        let fields = self.fields();
+        let Err(journal) = journald::send(&paths.journal_socket(), &fields) else { return };
+        let Err(file) = append(&paths.decisions(), &fields) else { return };
+        let lost = format!(
+            "pss-guard: event neither in the journal ({journal}) nor in {} ({file}): {}",
+            paths.decisions().display(),
+            self.message
+        );
+        // Priority in the kernel's notation. Only root may write there; for everybody else there is stderr.
+        let to_kernel = File::options()
+            .write(true)
+            .open("/dev/kmsg")
+            .and_then(|mut kernel| kernel.write_all(format!("<{}>{lost}\n", self.kind.priority()).as_bytes()));
+        if to_kernel.is_err() {
+            super::stderr_line(&lost);
+        }
+    }
+}
+
+/// Appends the event as one JSON line, in one write.
+fn append(path: &Path, fields: &[(&'static str, &str)]) -> std::io::Result<()> {
+    if let Some(directory) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
+    }
+    let open = || File::options().append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK).open(path);
+    let mut file = open()?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(std::io::Error::other("not a regular file"));
+    }
+    if meta.len() > ROTATE_AT {
+        std::fs::rename(path, path.with_extension("jsonl.1"))?;
+        file = open()?;
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut object = serde_json::Map::new();
+    // Microseconds, as `journalctl --output=json` has it: one reader for both.
+    object.insert("__REALTIME_TIMESTAMP".to_owned(), now.as_micros().to_string().into());
+    for (name, value) in fields {
+        object.insert((*name).to_owned(), (*value).into());
+    }
+    let mut line = serde_json::Value::Object(object).to_string();
+    line.push('\n');
+    // A line that was written in part (disk full) is not the event.
+    match file.write(line.as_bytes())? {
+        written if written == line.len() => Ok(()),
+        written => Err(std::io::Error::other(format!("only {written} of {} bytes were written", line.len()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{Event, Kind, append};
+    use crate::paths::Paths;
+
+    #[test]
+    fn every_kind_has_an_id_of_its_own_and_an_entry_in_the_catalog() {
+        let catalog = include_str!("../../systemd/pss-guard.catalog");
+        let ids: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.message_id()).collect();
+        assert_eq!(ids.len(), Kind::ALL.len());
+        for kind in Kind::ALL {
+            let id = kind.message_id();
+            assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
+            assert!(catalog.contains(&format!("-- {id}\n")), "{} is not in the catalog", kind.name());
+        }
+    }
+
+    #[test]
+    fn without_journald_the_event_is_a_line_of_json() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::under(root.path());
+        let event = Event {
+            kind: Kind::Denied,
+            mode: None,
+            message: "a \"quoted\"\nline",
+            identity: None,
+            level: "restricted",
+            version: "latest",
+            controls: "privileged",
+            findings: "[]",
+            because: "",
+        };
+        event.emit(&paths);
+        event.emit(&paths);
+        let text = std::fs::read_to_string(paths.decisions()).unwrap();
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["MESSAGE"], "a \"quoted\"\nline");
+        assert_eq!(lines[0]["PSS_DECISION"], "denied");
+        assert!(lines[0].get("PSS_BECAUSE").is_none(), "empty fields are left out");
+    }
+
+    #[test]
+    fn an_event_that_does_not_fit_the_disk_is_an_error() {
+        // /dev/full answers every write as a full disk does; it is no regular file, so it is refused even before.
+        assert!(append(std::path::Path::new("/dev/full"), &[("MESSAGE", "x")]).is_err());
+        assert!(append(std::path::Path::new("/proc/nothing/x"), &[("MESSAGE", "x")]).is_err());
+    }
+}

@@ -1,0 +1,107 @@
+//! How is a decision said in one line? Upstream's words, then what set the level; safe for any terminal and log.
+
+use std::fmt::Write as _;
+
+use crate::decision::{Assessment, Effect, Judged};
+
+/// The longest message, in bytes: what fits a kubelet event, a runtime's log line and a terminal.
+pub const LIMIT: usize = 4096;
+
+/// `violates PodSecurity "restricted:latest": reason (detail), …; level from …`, at most [`LIMIT`] bytes.
+#[must_use]
+pub fn message<'s, 'p: 's>(
+    verb: &str,
+    assessment: &Assessment<'_>,
+    findings: impl Iterator<Item = &'s Judged<'p>>,
+) -> String {
+    let mut head = format!("{verb} PodSecurity ");
+    let mut because = String::new();
+    for (index, demand) in assessment.asked().enumerate() {
+        let and = if index == 0 { "" } else { " and " };
+        let _ = write!(head, "{and}\"{}:{}\"", demand.level, demand.version);
+        let separator = if index == 0 { "" } else { ", " };
+        let _ = write!(because, "{separator}{}", demand.because);
+    }
+    let mut list = String::new();
+    for judged in findings {
+        let separator = if list.is_empty() { "" } else { ", " };
+        let _ = write!(list, "{separator}{}", judged.finding.reason);
+        if !judged.finding.detail.is_empty() {
+            let _ = write!(list, " ({})", judged.finding.detail);
+        }
+        if let Effect::Excepted(exception) = judged.effect {
+            let _ = write!(list, " [exception until {}: {}]", exception.expires, exception.reason);
+        }
+    }
+    let (head, list, because) = (escape(&head), escape(&list), escape(&because));
+    let because = cut(&because, LIMIT / 2);
+    let room = LIMIT.saturating_sub(head.len() + because.len() + ": ; ".len());
+    format!("{head}: {}; {because}", cut(&list, room))
+}
+
+/// Text from outside on one line: control characters, line separators and the marks that turn the reading direction
+/// are escaped.
+#[must_use]
+pub fn escape(text: &str) -> String {
+    let odd = |c: char| {
+        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.chars().any(odd) {
+        return text.to_owned();
+    }
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if odd(c) { plain.extend(c.escape_default()) } else { plain.push(c) }
+    }
+    plain
+}
+
+/// The text, or as much of it as fits `limit` bytes, ending in a sign that it goes on.
+#[must_use]
+pub fn cut(text: &str, limit: usize) -> String {
+    const GOES_ON: &str = " … (cut; the whole is in the journal)";
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let mut end = limit.saturating_sub(GOES_ON.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{GOES_ON}", text.get(..end).unwrap_or_default())
+}
+
+/// An error and its causes on one line.
+#[must_use]
+pub fn line(err: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(err), |err| err.source());
+    let mut parts: Vec<String> = causes.map(ToString::to_string).collect();
+    // A transparent error says the same as its cause.
+    parts.dedup();
+    cut(&escape(&parts.join(": ")), LIMIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cut, escape};
+
+    #[test]
+    fn nothing_from_outside_can_start_a_new_line_or_move_a_cursor() {
+        let rows = [
+            ("plain ü", "plain ü"),
+            ("a\nb\r\tc", "a\\nb\\r\\tc"),
+            ("\u{1b}[2Jx\u{7f}", "\\u{1b}[2Jx\\u{7f}"),
+            ("a\u{202e}b\u{2028}", "a\\u{202e}b\\u{2028}"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(escape(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_cut_text_fits_and_says_so() {
+        assert_eq!(cut("short", 5), "short");
+        let long = "ü".repeat(100);
+        let text = cut(&long, 99);
+        assert!(text.len() <= 99 && text.ends_with("(cut; the whole is in the journal)"), "{text}");
+    }
+}
