@@ -176,7 +176,12 @@ impl Finding {
 
     /// Something this node cannot know; `why` says what hides it.
     pub fn unseen(reason: &'static str, why: impl Into<Cow<'static, str>>) -> Self {
-        Self { certainty: Certainty::Unseen, reason: reason.into(), detail: why.into(), fix: Cow::Borrowed("") }
+        Self {
+            certainty: Certainty::Unseen,
+            reason: reason.into(),
+            detail: why.into(),
+            fix: Cow::Borrowed(""),
+        }
     }
 }
 
