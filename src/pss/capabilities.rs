@@ -129,3 +129,65 @@ impl fmt::Debug for CapabilitySet<'_> {
         f.debug_set().entries(self.names()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{CapabilitySet, NAMES};
+
+    #[test]
+    fn the_names_and_numbers_are_the_kernels() {
+        let mut oracle: Vec<(u8, String)> =
+            caps::all().iter().map(|capability| (capability.index(), capability.to_string())).collect();
+        oracle.sort_unstable();
+        let ours = NAMES.iter().zip(0_u8..).map(|(name, number)| (number, format!("CAP_{name}")));
+        assert_eq!(ours.collect::<Vec<_>>(), oracle);
+        for capability in caps::all() {
+            let name = capability.to_string();
+            let mut set = CapabilitySet::default();
+            set.insert(&name);
+            assert_eq!((set.bits, set.unknown.len()), (capability.bitmask(), 0), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_one_prefix_is_taken_off_a_name() {
+        for (inserted, name, known) in [
+            ("CHOWN", "CHOWN", true),
+            ("CAP_CHOWN", "CHOWN", true),
+            ("CAP_CAP_CHOWN", "CAP_CHOWN", false),
+            ("CAP_FROM_THE_FUTURE", "FROM_THE_FUTURE", false),
+            ("cap_chown", "cap_chown", false),
+            ("chown", "chown", false),
+            ("CAP_", "", false),
+            ("", "", false),
+        ] {
+            let set = CapabilitySet::of(&[inserted, inserted]);
+            assert_eq!(set.names(), [name], "{inserted}");
+            assert_eq!(set.unknown.is_empty(), known, "{inserted}");
+            assert!(set.contains(name) && !set.is_empty(), "{inserted}");
+            assert!(!set.contains("SYS_ADMIN"), "{inserted}");
+        }
+    }
+
+    #[test]
+    fn sets_keep_what_no_kernel_knows_through_every_operation() {
+        let some = CapabilitySet::of(&["NET_RAW", "CHOWN", "CAP_CAP_CHOWN", "NEW"]);
+        assert_eq!(some.names(), ["CAP_CHOWN", "CHOWN", "NET_RAW", "NEW"]);
+        assert_eq!(some.without(&CapabilitySet::of(&["NEW", "CHOWN"])).names(), ["CAP_CHOWN", "NET_RAW"]);
+        assert_eq!(some.without(&CapabilitySet::default()), some);
+        assert!(some.without(&some).is_empty());
+
+        let mut union = CapabilitySet::of(&["KILL", "NEW"]);
+        union.extend(&some);
+        union.extend(&some);
+        assert_eq!(union.names(), ["CAP_CHOWN", "CHOWN", "KILL", "NET_RAW", "NEW"]);
+    }
+
+    #[test]
+    fn the_last_known_capability_has_its_own_bit() {
+        let last = CapabilitySet::of(&["CHECKPOINT_RESTORE"]);
+        assert_eq!(last.bits, 1 << 40);
+        assert_eq!(format!("{last:?}"), "{\"CHECKPOINT_RESTORE\"}");
+        assert!(CapabilitySet::default().is_empty());
+    }
+}

@@ -1,6 +1,6 @@
 //! The one compliant container that every control's table tweaks.
 
-use super::capabilities::CapabilitySet;
+use super::capabilities::{CapabilitySet, NAMES};
 use super::facts::{
     AppArmor, Engine, Facts, HostNamespaces, Known, ProcMasks, SeLinux, SeLinuxDefault, Seccomp,
     SeccompDefault, Subject, UserNamespace,
@@ -40,6 +40,17 @@ pub(crate) fn with(tweak: impl FnOnce(&mut Facts<'static>)) -> Facts<'static> {
     let mut facts = compliant();
     tweak(&mut facts);
     facts
+}
+
+/// What an engine turns `privileged: true` into.
+pub(crate) fn make_privileged(facts: &mut Facts<'static>) {
+    facts.has_all_capabilities = true;
+    facts.capabilities = CapabilitySet::of(&NAMES);
+    facts.sys_writable = true;
+    facts.proc_masks = ProcMasks { kcore_masked: false, sys_read_only: false };
+    facts.seccomp = Seccomp::Absent;
+    facts.apparmor = AppArmor::NoProfile;
+    facts.selinux = SeLinux::Off("engines do not label a privileged container");
 }
 
 /// What a row expects: nothing, or a certainty and the whole detail.

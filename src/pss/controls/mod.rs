@@ -1,8 +1,159 @@
 //! The table of controls, in upstream's output order: baseline's ids sorted bytewise, restricted's, then ours.
+//!
+//! Below it: the words and the YAML that controls share.
 
+mod allow_privilege_escalation;
+mod app_armor_profile;
+mod capabilities_baseline;
+mod capabilities_restricted;
+mod host_namespaces;
+mod host_path_volumes;
+mod host_ports;
+mod host_probes_and_host_lifecycle;
+mod privileged;
+mod proc_mount;
+mod proc_mount_restricted;
+mod read_only_root_filesystem;
+mod restricted_volumes;
+mod run_as_non_root;
+mod run_as_user;
+mod se_linux_options;
+mod seccomp_profile_baseline;
+mod seccomp_profile_restricted;
 mod sysctls;
+mod windows_host_process;
+
+use std::fmt::Write as _;
 
 use super::Control;
+use super::facts::Facts;
 
 /// Every control there is.
-pub const CONTROLS: &[&Control] = &[&sysctls::CONTROL];
+pub const CONTROLS: &[&Control] = &[
+    &app_armor_profile::CONTROL,
+    &capabilities_baseline::CONTROL,
+    &host_namespaces::CONTROL,
+    &host_path_volumes::CONTROL,
+    &host_ports::CONTROL,
+    &host_probes_and_host_lifecycle::CONTROL,
+    &privileged::CONTROL,
+    &proc_mount::CONTROL,
+    &se_linux_options::CONTROL,
+    &seccomp_profile_baseline::CONTROL,
+    &sysctls::CONTROL,
+    &windows_host_process::CONTROL,
+    &allow_privilege_escalation::CONTROL,
+    &capabilities_restricted::CONTROL,
+    &proc_mount_restricted::CONTROL,
+    &restricted_volumes::CONTROL,
+    &run_as_non_root::CONTROL,
+    &run_as_user::CONTROL,
+    &seccomp_profile_restricted::CONTROL,
+    &read_only_root_filesystem::CONTROL,
+];
+
+/// `container "app"`: how upstream names the one container that is judged here.
+fn container(facts: &Facts<'_>) -> String {
+    format!("container \"{}\"", facts.name)
+}
+
+/// `"a", "b"`, unescaped as upstream's `joinQuote` (`policy/helpers.go`); the message escapes the whole line.
+fn quoted(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    names.join(", ")
+}
+
+/// Upstream's `pluralize` (`policy/helpers.go`): singular for exactly one.
+fn plural<'a>(one: &'a str, many: &'a str, count: usize) -> &'a str {
+    if count == 1 { one } else { many }
+}
+
+/// The lines of a fix that belongs under the container's `securityContext`.
+fn security_context_fix(facts: &Facts<'_>, lines: &[&str]) -> String {
+    let indented: Vec<String> = lines.iter().map(|line| format!("  {line}")).collect();
+    let mut all = vec!["securityContext:"];
+    all.extend(indented.iter().map(String::as_str));
+    container_fix(facts, &all)
+}
+
+/// The lines of a fix that belongs into the container.
+fn container_fix(facts: &Facts<'_>, lines: &[&str]) -> String {
+    let mut fix = format!("spec:\n  containers:\n  - name: {}", yaml(facts.name));
+    for line in lines {
+        fix.push_str("\n    ");
+        fix.push_str(line);
+    }
+    fix
+}
+
+/// A string as a YAML scalar. Plain only where no reader could take it for anything but a string; else in double
+/// quotes and pure ASCII, so that a hostile name can neither end the line nor the scalar.
+fn yaml(text: &str) -> String {
+    let plain = text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !NOT_STRINGS.contains(&text);
+    if plain {
+        return text.to_owned();
+    }
+    let mut scalar = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => scalar.extend(['\\', c]),
+            ' '..='~' => scalar.push(c),
+            // Writing to a String cannot fail.
+            _ => drop(write!(scalar, "\\U{:08x}", u32::from(c))),
+        }
+    }
+    scalar.push('"');
+    scalar
+}
+
+/// Several strings as YAML scalars, for a flow sequence or a comment.
+fn yaml_list(texts: &[&str]) -> String {
+    let scalars: Vec<String> = texts.iter().map(|text| yaml(text)).collect();
+    scalars.join(", ")
+}
+
+/// Words that YAML 1.1 reads as a boolean or as nothing.
+const NOT_STRINGS: [&str; 9] = ["false", "n", "no", "null", "off", "on", "true", "y", "yes"];
+
+#[cfg(test)]
+mod tests {
+    use super::{container_fix, security_context_fix, yaml};
+    use crate::pss::testing::{compliant, with};
+
+    #[test]
+    fn a_name_is_plain_yaml_only_where_it_cannot_be_anything_else() {
+        for (text, scalar) in [
+            ("app", "app"),
+            ("app-2", "app-2"),
+            ("no", "\"no\""),
+            ("null", "\"null\""),
+            ("", "\"\""),
+            ("12", "\"12\""),
+            ("1e3", "\"1e3\""),
+            ("-a", "\"-a\""),
+            ("---", "\"---\""),
+            ("My_App.1", "\"My_App.1\""),
+            ("a: b # c", "\"a: b # c\""),
+            ("say \"hi\" \\", "\"say \\\"hi\\\" \\\\\""),
+            ("a\nb\u{1b}", "\"a\\U0000000ab\\U0000001b\""),
+            ("\u{85}\u{2028}\u{feff}", "\"\\U00000085\\U00002028\\U0000feff\""),
+            ("caf\u{e9}", "\"caf\\U000000e9\""),
+        ] {
+            assert_eq!(yaml(text), scalar, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_fix_is_complete_from_spec_to_the_field() {
+        assert_eq!(
+            security_context_fix(&compliant(), &["capabilities:", "  drop: [\"ALL\"]"]),
+            "spec:\n  containers:\n  - name: app\n    securityContext:\n      capabilities:\n        drop: [\"ALL\"]"
+        );
+        assert_eq!(
+            container_fix(&with(|facts| facts.name = "a\nhostPID: true"), &["ports: []"]),
+            "spec:\n  containers:\n  - name: \"a\\U0000000ahostPID: true\"\n    ports: []"
+        );
+    }
+}

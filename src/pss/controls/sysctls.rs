@@ -2,11 +2,12 @@
 //!
 //! Upstream: `policy/check_sysctls.go`. Evidence: the keys of `linux.sysctl` in the sandbox's spec.
 
+use super::yaml_list;
 use crate::pss::facts::{Facts, Known};
 use crate::pss::{Control, Doc, Finding, Level, Minor, Origin, Scope, Sees};
 
 /// The control.
-pub const CONTROL: Control = Control {
+pub(super) const CONTROL: Control = Control {
     number: 11,
     id: "sysctls",
     level: Level::Baseline,
@@ -42,7 +43,7 @@ fn check(facts: &Facts<'_>, minor: Minor, out: &mut Vec<Finding>) {
     let safe = |name: &str| SAFE.iter().any(|(since, safe)| *safe == name && *since <= minor);
     let forbidden: Vec<&str> = sysctls.iter().map(AsRef::as_ref).filter(|name| !safe(name)).collect();
     if !forbidden.is_empty() {
-        let fix = format!("spec:\n  securityContext:\n    sysctls: []   # without {}", forbidden.join(", "));
+        let fix = format!("spec:\n  securityContext:\n    sysctls: []   # without {}", yaml_list(&forbidden));
         out.push(Finding::violates(REASON, forbidden.join(", "), fix));
     }
 }
@@ -70,7 +71,7 @@ mod tests {
     use super::CONTROL;
     use crate::pss::Certainty::{Unseen, Violates};
     use crate::pss::facts::{Facts, Known};
-    use crate::pss::testing::{table, with};
+    use crate::pss::testing::{findings, table, with};
 
     fn sysctls(names: &'static [&'static str]) -> Facts<'static> {
         with(|facts| facts.sysctls = Known::Seen(names.iter().map(|name| (*name).into()).collect()))
@@ -106,5 +107,13 @@ mod tests {
         let at_37 = &["net.ipv4.tcp_notsent_lowat"];
         table(&CONTROL, 36, &[("not before v1.37", sysctls(at_37), Some((Violates, at_37[0])))]);
         table(&CONTROL, 37, &[("from v1.37", sysctls(at_37), None)]);
+    }
+    #[test]
+    fn a_hostile_name_cannot_break_out_of_the_fix() {
+        let found = findings(&CONTROL, 0, &sysctls(&["vm.a", "x\n  hostPID: true"]));
+        assert_eq!(
+            found[0].fix,
+            "spec:\n  securityContext:\n    sysctls: []   # without \"vm.a\", \"x\\U0000000a  hostPID: true\""
+        );
     }
 }

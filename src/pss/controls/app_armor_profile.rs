@@ -1,0 +1,136 @@
+//! AppArmor (baseline): the engine's profile may be replaced by another, but not by none.
+//!
+//! Upstream: `policy/check_appArmorProfile.go`. Evidence: `process.apparmorProfile` on nodes that apply AppArmor.
+
+use super::{container, security_context_fix};
+use crate::pss::facts::{AppArmor, Engine, Facts};
+use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+
+/// The control.
+pub(super) const CONTROL: Control = Control {
+    number: 1,
+    id: "appArmorProfile",
+    level: Level::Baseline,
+    origin: Origin::Upstream,
+    scope: Scope::Container,
+    sees: Sees::OneSided,
+    overrides: &[],
+    revisions: &[(0, check)],
+    doc: Doc {
+        rule: "The engine's AppArmor profile may be replaced by another one, but not switched off.",
+        fields: "spec.securityContext.appArmorProfile.type, \
+                 spec.containers[*].securityContext.appArmorProfile.type, and of initContainers and \
+                 ephemeralContainers; annotations container.apparmor.security.beta.kubernetes.io/*",
+        allowed: "unset, RuntimeDefault or Localhost; in annotations empty, runtime/default or localhost/*",
+        evidence: "`process.apparmorProfile` of config.json. On containerd Unconfined is a profile that is absent, \
+                   on CRI-O the literal `unconfined`.",
+        blind: "Nothing on a node without AppArmor. Engines apply none to a privileged container. An Unconfined of \
+                the pod that every container overrides, and annotations for containers that do not exist, leave \
+                no trace.",
+        fix: "spec:\n  containers:\n  - name: app\n    securityContext:\n      appArmorProfile:\n        \
+              type: RuntimeDefault",
+    },
+};
+
+const REASON: &str = "forbidden AppArmor profile";
+
+fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
+    if let AppArmor::Off(why) = facts.apparmor {
+        return out.push(Finding::unseen(REASON, why));
+    }
+    if facts.privileged() {
+        return out
+            .push(Finding::unseen(REASON, "engines apply no AppArmor profile to a privileged container"));
+    }
+    let unconfined = || format!("{} must not set AppArmor profile type to \"Unconfined\"", container(facts));
+    let fix = || security_context_fix(facts, &["appArmorProfile:", "  type: RuntimeDefault"]);
+    match facts.apparmor {
+        // containerd `internal/cri/sputil/apparmor_linux.go`: unset and RuntimeDefault are a profile, Unconfined none.
+        AppArmor::NoProfile if facts.engine == Engine::Containerd => {
+            out.push(Finding::violates(REASON, unconfined(), fix()));
+        }
+        // CRI-O `internal/config/apparmor/apparmor_linux.go`: Unconfined is written out.
+        AppArmor::Profile("unconfined") => out.push(Finding::violates(REASON, unconfined(), fix())),
+        AppArmor::NoProfile => {
+            let detail = format!(
+                "{} has no AppArmor profile; {} does not write \"Unconfined\" that way",
+                container(facts),
+                facts.engine.name()
+            );
+            out.push(Finding::suspect(REASON, detail, fix()));
+        }
+        AppArmor::NoProfileUnclear(why) => {
+            let detail = format!("{} has no AppArmor profile: {why}", container(facts));
+            out.push(Finding::suspect(REASON, detail, fix()));
+        }
+        AppArmor::Profile(_) | AppArmor::Off(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CONTROL;
+    use crate::pss::Certainty::{Suspect, Unseen, Violates};
+    use crate::pss::facts::{AppArmor, Engine, Facts};
+    use crate::pss::testing::{make_privileged, table, with};
+
+    fn profile(engine: Engine, apparmor: AppArmor<'static>) -> Facts<'static> {
+        with(|facts| (facts.engine, facts.apparmor) = (engine, apparmor))
+    }
+
+    const DENIED: &str = "container \"app\" must not set AppArmor profile type to \"Unconfined\"";
+
+    #[test]
+    fn no_profile_is_proof_only_where_the_engine_always_writes_one() {
+        use AppArmor::{NoProfile, NoProfileUnclear, Profile};
+        let bare = "container \"app\" has no AppArmor profile; cri-o does not write \"Unconfined\" that way";
+        let unclear = "container \"app\" has no AppArmor profile: the engine may have it switched off";
+        for minor in [0, 37] {
+            let mut rows = vec![
+                ("containerd's Unconfined", profile(Engine::Containerd, NoProfile), Some((Violates, DENIED))),
+                ("none on CRI-O", profile(Engine::CriO, NoProfile), Some((Suspect, bare))),
+                (
+                    "none, and unclear whether AppArmor is on",
+                    profile(Engine::Containerd, NoProfileUnclear("the engine may have it switched off")),
+                    Some((Suspect, unclear)),
+                ),
+                ("another profile", profile(Engine::CriO, Profile("localhost-web")), None),
+                ("the name is compared whole", profile(Engine::CriO, Profile("unconfined-web")), None),
+            ];
+            for engine in Engine::ALL {
+                rows.push(("unconfined", profile(engine, Profile("unconfined")), Some((Violates, DENIED))));
+                rows.push(("a default", profile(engine, Profile("cri-containerd.apparmor.d")), None));
+            }
+            table(&CONTROL, minor, &rows);
+        }
+    }
+
+    #[test]
+    fn nothing_is_known_without_apparmor_and_of_a_privileged_container() {
+        let privileged = "engines apply no AppArmor profile to a privileged container";
+        let off = || AppArmor::Off("no AppArmor in this kernel");
+        table(
+            &CONTROL,
+            0,
+            &[
+                ("off", profile(Engine::Containerd, off()), Some((Unseen, "no AppArmor in this kernel"))),
+                (
+                    "off and privileged",
+                    with(|facts| {
+                        make_privileged(facts);
+                        facts.apparmor = off();
+                    }),
+                    Some((Unseen, "no AppArmor in this kernel")),
+                ),
+                (
+                    "privileged",
+                    with(|facts| {
+                        make_privileged(facts);
+                        facts.apparmor = AppArmor::NoProfile;
+                    }),
+                    Some((Unseen, privileged)),
+                ),
+            ],
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! hostPath volumes (baseline): nothing of the host's file system may be mounted by its path.
+//!
+//! Upstream: `policy/check_hostPathVolumes.go`. Evidence: mount sources that are neither the pod's nor the engine's.
+
+use super::{plural, quoted, yaml};
+use crate::pss::facts::{Facts, Volume};
+use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+
+/// The control.
+pub(super) const CONTROL: Control = Control {
+    number: 4,
+    id: "hostPathVolumes",
+    level: Level::Baseline,
+    origin: Origin::Upstream,
+    scope: Scope::Container,
+    sees: Sees::OneSided,
+    overrides: &[],
+    revisions: &[(0, check)],
+    doc: Doc {
+        rule: "Nothing of the host's file system may be mounted by its path.",
+        fields: "spec.volumes[*].hostPath",
+        allowed: "unset",
+        evidence: "Bind mounts in config.json whose source, after every subPath and `..`, is neither in this pod's \
+                   own kubelet directory nor one of the engine's.",
+        blind: "A hostPath volume that this container does not mount. A claim bound to a hostPath persistent volume \
+                and the mounts of device plugins look like a hostPath volume: name their directories in \
+                `[node] not-host-paths`.",
+        fix: "spec:\n  volumes:\n  - name: data\n    emptyDir: {}   # or a claim, a ConfigMap, ...; no hostPath",
+    },
+};
+
+const REASON: &str = "hostPath volumes";
+
+fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
+    let mut found = Sources::default();
+    facts.volumes.iter().for_each(|volume| found.add_host_path(volume));
+    if !found.is_empty() {
+        return out.push(Finding::violates(REASON, found.subject(), found.fix(facts)));
+    }
+    let unclear: Vec<String> = facts.volumes.iter().filter_map(unclear).collect();
+    if unclear.is_empty() {
+        out.push(Finding::unseen(REASON, UNMOUNTED));
+    } else {
+        out.push(Finding::suspect(REASON, unclear.join("; "), CONTROL.doc.fix));
+    }
+}
+
+const UNMOUNTED: &str = "a hostPath volume that is declared but not mounted in this container is not visible";
+
+/// What to say of a mount whose origin could not be found.
+pub(super) fn unclear(volume: &Volume<'_>) -> Option<String> {
+    match volume {
+        Volume::Unclear { destination, why } => {
+            Some(format!("the mount at \"{destination}\" may be a hostPath volume: {why}"))
+        }
+        Volume::HostPath { .. } | Volume::Plugin { .. } => None,
+    }
+}
+
+/// Volumes to report, each once: by name where it is known, else by the two ends of the mount.
+#[derive(Default)]
+pub(super) struct Sources<'a> {
+    names: Vec<&'a str>,
+    mounts: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Sources<'a> {
+    /// Adds a volume by its name.
+    pub(super) fn add_name(&mut self, name: &'a str) {
+        if !self.names.contains(&name) {
+            self.names.push(name);
+        }
+    }
+
+    /// Adds a volume if it is a path of the host.
+    pub(super) fn add_host_path(&mut self, volume: &'a Volume<'_>) {
+        match volume {
+            Volume::HostPath { name: Some(name), .. } => self.add_name(name),
+            Volume::HostPath { destination, source, name: None } => {
+                let mount = (*destination, source.as_ref());
+                if !self.mounts.contains(&mount) {
+                    self.mounts.push(mount);
+                }
+            }
+            Volume::Plugin { .. } | Volume::Unclear { .. } => {}
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.names.len() + self.mounts.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Upstream's `volume "a"` or `volumes "a", "b"`; `volume mounted at "/mnt" from the host's "/etc"` where only
+    /// the mount is known.
+    pub(super) fn subject(&self) -> String {
+        let mut parts = Vec::new();
+        if !self.names.is_empty() {
+            let noun = plural("volume", "volumes", self.names.len());
+            parts.push(format!("{noun} {}", quoted(&self.names)));
+        }
+        if !self.mounts.is_empty() {
+            let noun = plural("volume", "volumes", self.mounts.len());
+            let ends = self.mounts.iter().map(|(at, from)| format!("at \"{at}\" from the host's \"{from}\""));
+            parts.push(format!("{noun} mounted {}", ends.collect::<Vec<_>>().join(", ")));
+        }
+        parts.join(" and ")
+    }
+
+    /// The same volumes as something that every level allows; where a name is unknown, a new one for its mount.
+    pub(super) fn fix(&self, facts: &Facts<'_>) -> String {
+        let new_name = |index: usize| format!("data-{}", index + 1);
+        let mut lines = vec!["spec:".to_owned()];
+        if !self.mounts.is_empty() {
+            lines.push(format!("  containers:\n  - name: {}\n    volumeMounts:", yaml(facts.name)));
+        }
+        for (index, (at, _)) in self.mounts.iter().enumerate() {
+            lines.push(format!("    - name: {}\n      mountPath: {}", new_name(index), yaml(at)));
+        }
+        lines.push("  volumes:".to_owned());
+        let named = self.names.iter().map(|name| yaml(name));
+        for name in named.chain((0..self.mounts.len()).map(new_name)) {
+            lines.push(format!(
+                "  - name: {name}\n    emptyDir: {{}}   # or a claim, a ConfigMap, ...; no hostPath"
+            ));
+        }
+        lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CONTROL, UNMOUNTED};
+    use crate::pss::Certainty::{Suspect, Unseen, Violates};
+    use crate::pss::facts::{Facts, Volume};
+    use crate::pss::testing::{findings, table, with};
+
+    fn mounts(volumes: &[Volume<'static>]) -> Facts<'static> {
+        with(|facts| facts.volumes = volumes.to_vec())
+    }
+
+    const fn host(
+        destination: &'static str,
+        source: &'static str,
+        name: Option<&'static str>,
+    ) -> Volume<'static> {
+        Volume::HostPath { destination, source: std::borrow::Cow::Borrowed(source), name }
+    }
+
+    const UNCLEAR: Volume<'static> = Volume::Unclear { destination: "/x", why: "its mountinfo line is gone" };
+
+    #[test]
+    fn a_path_of_the_host_is_a_violation() {
+        let etc = || host("/mnt", "/etc", None);
+        let rows = &[
+            ("no mounts", mounts(&[]), Some((Unseen, UNMOUNTED))),
+            (
+                "volumes of plugins",
+                mounts(&[Volume::Plugin { name: "n", plugin: "nfs" }]),
+                Some((Unseen, UNMOUNTED)),
+            ),
+            ("named", mounts(&[host("/mnt", "/etc", Some("h"))]), Some((Violates, "volume \"h\""))),
+            (
+                "two named, one of them mounted twice",
+                mounts(&[host("/a", "/", Some("b")), host("/b", "/", Some("b")), host("/c", "/", Some("a"))]),
+                Some((Violates, "volumes \"b\", \"a\"")),
+            ),
+            (
+                "unnamed",
+                mounts(&[etc()]),
+                Some((Violates, "volume mounted at \"/mnt\" from the host's \"/etc\"")),
+            ),
+            (
+                "two unnamed, one of them told twice",
+                mounts(&[etc(), etc(), host("/x", "/var", None)]),
+                Some((
+                    Violates,
+                    "volumes mounted at \"/mnt\" from the host's \"/etc\", at \"/x\" from the host's \"/var\"",
+                )),
+            ),
+            (
+                "named and unnamed",
+                mounts(&[etc(), host("/a", "/", Some("h"))]),
+                Some((Violates, "volume \"h\" and volume mounted at \"/mnt\" from the host's \"/etc\"")),
+            ),
+            (
+                "unclear",
+                mounts(&[UNCLEAR]),
+                Some((Suspect, "the mount at \"/x\" may be a hostPath volume: its mountinfo line is gone")),
+            ),
+            (
+                "proof outweighs what is unclear",
+                mounts(&[UNCLEAR, host("/a", "/", Some("h"))]),
+                Some((Violates, "volume \"h\"")),
+            ),
+        ];
+        table(&CONTROL, 0, rows);
+        table(&CONTROL, 37, rows);
+    }
+
+    #[test]
+    fn the_fix_declares_a_volume_for_every_mount() {
+        let facts = mounts(&[host("/a", "/", Some("h")), host("/m\n", "/etc", None)]);
+        assert_eq!(
+            findings(&CONTROL, 0, &facts)[0].fix,
+            "spec:\n  containers:\n  - name: app\n    volumeMounts:\n    - name: data-1\n      \
+             mountPath: \"/m\\U0000000a\"\n  volumes:\n  - name: h\n    emptyDir: {}   # or a claim, a ConfigMap, \
+             ...; no hostPath\n  - name: data-1\n    emptyDir: {}   # or a claim, a ConfigMap, ...; no hostPath"
+        );
+    }
+}

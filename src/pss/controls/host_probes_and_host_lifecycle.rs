@@ -1,0 +1,80 @@
+//! Hosts of probes and lifecycle handlers (baseline): they may only call the pod itself.
+//!
+//! Upstream: `policy/check_hostProbesAndhostLifecycle.go`. Evidence: the preStop handler, where an annotation tells it.
+
+use super::{container, container_fix, plural, quoted};
+use crate::pss::facts::Facts;
+use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+
+/// The control.
+pub(super) const CONTROL: Control = Control {
+    number: 6,
+    id: "hostProbesAndHostLifecycle",
+    level: Level::Baseline,
+    origin: Origin::Upstream,
+    scope: Scope::Container,
+    sees: Sees::Hardly,
+    overrides: &[],
+    revisions: &[(34, check)],
+    doc: Doc {
+        rule: "Probes and lifecycle handlers may only call the pod itself.",
+        fields: "spec.containers[*].{livenessProbe,readinessProbe,startupProbe}.{httpGet,tcpSocket}.host and \
+                 .lifecycle.{postStart,preStop}.{httpGet,tcpSocket}.host, and of initContainers",
+        allowed: "unset or empty; localhost, 127.0.0.1 and ::1 are forbidden too",
+        evidence: "The kubelet's annotation `io.kubernetes.container.preStopHandler`: always on CRI-O, on containerd \
+                   with container_annotations = [\"io.kubernetes.container.*\"].",
+        blind: "Probes and postStart: the kubelet runs them and tells no engine.",
+        fix: "spec:\n  containers:\n  - name: app\n    lifecycle: {}   # or handlers and probes without host",
+    },
+};
+
+const REASON: &str = "probe or lifecycle host";
+
+fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
+    let mut hosts: Vec<&str> = facts.lifecycle_hosts.iter().map(AsRef::as_ref).collect();
+    hosts.retain(|host| !host.is_empty());
+    hosts.sort_unstable();
+    hosts.dedup();
+    if hosts.is_empty() {
+        return out.push(Finding::unseen(REASON, KUBELET));
+    }
+    let noun = plural("host", "hosts", hosts.len());
+    let detail = format!("{} uses probe or lifecycle {noun} {}", container(facts), quoted(&hosts));
+    let fix = container_fix(facts, &["lifecycle: {}   # or handlers and probes without host"]);
+    out.push(Finding::violates(REASON, detail, fix));
+}
+
+const KUBELET: &str =
+    "the kubelet runs probes and lifecycle handlers itself: no engine is told of their hosts";
+
+#[cfg(test)]
+mod tests {
+    use super::{CONTROL, KUBELET};
+    use crate::pss::Certainty::{Unseen, Violates};
+    use crate::pss::facts::Facts;
+    use crate::pss::testing::{table, with};
+
+    fn hosts(hosts: &[&'static str]) -> Facts<'static> {
+        with(|facts| facts.lifecycle_hosts = hosts.iter().map(|host| (*host).into()).collect())
+    }
+
+    #[test]
+    fn a_host_that_is_seen_is_a_violation_and_silence_is_no_proof() {
+        table(&CONTROL, 33, &[("not a control yet", hosts(&["a.com"]), None)]);
+        let one = "container \"app\" uses probe or lifecycle host \"a.com\"";
+        let two = "container \"app\" uses probe or lifecycle hosts \"127.0.0.1\", \"b.com\"";
+        for minor in [34, 37] {
+            table(
+                &CONTROL,
+                minor,
+                &[
+                    ("none", hosts(&[]), Some((Unseen, KUBELET))),
+                    ("an empty host is the pod", hosts(&[""]), Some((Unseen, KUBELET))),
+                    ("one", hosts(&["a.com"]), Some((Violates, one))),
+                    ("the same twice", hosts(&["a.com", "a.com"]), Some((Violates, one))),
+                    ("sorted", hosts(&["b.com", "127.0.0.1", "b.com"]), Some((Violates, two))),
+                ],
+            );
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! /proc mount (baseline): the parts of /proc that engines mask must stay masked.
+//!
+//! Upstream: `policy/check_procMount_baseline.go`. Evidence: `linux.maskedPaths` and `linux.readonlyPaths`.
+
+use super::{container, security_context_fix};
+use crate::pss::facts::{Facts, UserNamespace};
+use crate::pss::{Certainty, Control, Doc, Finding, Level, Origin, Scope, Sees};
+
+/// The control.
+pub(super) const CONTROL: Control = Control {
+    number: 8,
+    id: "procMount",
+    level: Level::Baseline,
+    origin: Origin::Upstream,
+    scope: Scope::Container,
+    sees: Sees::Exact,
+    overrides: &[],
+    revisions: &[
+        (0, |facts, out| check(facts, Certainty::Violates, out)),
+        (35, |facts, out| match facts.user_namespace {
+            UserNamespace::Own => {}
+            UserNamespace::OwnUnclear => check(facts, Certainty::Suspect, out),
+            UserNamespace::Host => check(facts, Certainty::Violates, out),
+        }),
+    ],
+    doc: Doc {
+        rule: "The parts of /proc that engines mask by default must stay masked.",
+        fields: "spec.containers[*].securityContext.procMount, and of initContainers and ephemeralContainers",
+        allowed: "unset or Default; from v1.35 anything in a pod with hostUsers: false",
+        evidence: "/proc/kcore in `linux.maskedPaths` and /proc/sys in `linux.readonlyPaths` of config.json. From v1.35 \
+                   also whether the container has a user namespace of its own.",
+        blind: "Of a privileged container, which loses the masks with or without procMount, only `privileged` is \
+                reported. CRI-O makes user namespaces for an annotation too; there the finding is a suspicion.",
+        fix: "spec:\n  containers:\n  - name: app\n    securityContext:\n      procMount: Default",
+    },
+};
+
+/// The same for both levels; how sure it is depends on the user namespace.
+pub(super) fn check(facts: &Facts<'_>, certainty: Certainty, out: &mut Vec<Finding>) {
+    // A privileged container has nothing masked either; admission would not call that procMount.
+    if facts.proc_unmasked() && !facts.privileged() {
+        let detail = format!("{} must not set securityContext.procMount to \"Unmasked\"", container(facts));
+        let fix = security_context_fix(facts, &["procMount: Default"]);
+        out.push(Finding { certainty, ..Finding::violates("procMount", detail, fix) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CONTROL;
+    use crate::pss::Certainty::{Suspect, Violates};
+    use crate::pss::facts::{Facts, ProcMasks, UserNamespace};
+    use crate::pss::testing::{compliant, make_privileged, table, with};
+
+    fn open(user_namespace: UserNamespace, kcore_masked: bool, sys_read_only: bool) -> Facts<'static> {
+        with(|facts| {
+            facts.user_namespace = user_namespace;
+            facts.proc_masks = ProcMasks { kcore_masked, sys_read_only };
+        })
+    }
+
+    const DETAIL: &str = "container \"app\" must not set securityContext.procMount to \"Unmasked\"";
+
+    #[test]
+    fn an_open_proc_is_excused_only_by_an_own_user_namespace_from_v1_35() {
+        use UserNamespace::{Host, Own, OwnUnclear};
+        for minor in [0, 34, 35, 37] {
+            table(
+                &CONTROL,
+                minor,
+                &[
+                    ("masked", compliant(), None),
+                    ("nothing masked", open(Host, false, false), Some((Violates, DETAIL))),
+                    ("/proc/kcore open", open(Host, false, true), Some((Violates, DETAIL))),
+                    ("/proc/sys writable", open(Host, true, false), Some((Violates, DETAIL))),
+                    ("reported as privileged", with(make_privileged), None),
+                ],
+            );
+        }
+        for minor in [0, 34] {
+            table(
+                &CONTROL,
+                minor,
+                &[
+                    ("own", open(Own, false, false), Some((Violates, DETAIL))),
+                    ("own, unclear", open(OwnUnclear, false, false), Some((Violates, DETAIL))),
+                ],
+            );
+        }
+        for minor in [35, 37] {
+            table(
+                &CONTROL,
+                minor,
+                &[
+                    ("own", open(Own, false, false), None),
+                    ("own, unclear", open(OwnUnclear, false, false), Some((Suspect, DETAIL))),
+                    ("own, unclear, but masked", open(OwnUnclear, true, true), None),
+                ],
+            );
+        }
+    }
+}

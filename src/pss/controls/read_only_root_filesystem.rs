@@ -1,0 +1,57 @@
+//! Read-only root file system (restricted, our own): a container must not be able to change its own image.
+//!
+//! Upstream: none, this control is pss-guard's. Evidence: `root.readonly` of the container's spec.
+
+use super::{container, security_context_fix};
+use crate::pss::facts::Facts;
+use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+
+/// The control.
+pub(super) const CONTROL: Control = Control {
+    number: 20,
+    id: "readOnlyRootFilesystem",
+    level: Level::Restricted,
+    origin: Origin::PssGuard,
+    scope: Scope::Container,
+    sees: Sees::Exact,
+    overrides: &[],
+    revisions: &[(0, check)],
+    doc: Doc {
+        rule: "A container must not be able to change its own image's files.",
+        fields: "spec.containers[*].securityContext.readOnlyRootFilesystem, and of initContainers and \
+                 ephemeralContainers",
+        allowed: "true. The Pod Security Standards do not ask for this; `[controls] readOnlyRootFilesystem` in the \
+                  policy makes it audit or off.",
+        evidence: "`root.readonly` of config.json.",
+        blind: "Nothing.",
+        fix: "spec:\n  containers:\n  - name: app\n    securityContext:\n      readOnlyRootFilesystem: true",
+    },
+};
+
+fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
+    if !facts.root_read_only {
+        let detail = format!("{} must set securityContext.readOnlyRootFilesystem=true", container(facts));
+        let fix = security_context_fix(facts, &["readOnlyRootFilesystem: true"]);
+        out.push(Finding::violates("readOnlyRootFilesystem != true", detail, fix));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CONTROL;
+    use crate::pss::Certainty::Violates;
+    use crate::pss::testing::{compliant, table, with};
+
+    #[test]
+    fn a_writable_root_is_a_violation_at_every_version() {
+        let detail = "container \"app\" must set securityContext.readOnlyRootFilesystem=true";
+        for minor in [0, 37] {
+            let writable = with(|facts| facts.root_read_only = false);
+            table(
+                &CONTROL,
+                minor,
+                &[("read-only", compliant(), None), ("writable", writable, Some((Violates, detail)))],
+            );
+        }
+    }
+}

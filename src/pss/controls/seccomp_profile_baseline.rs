@@ -1,0 +1,129 @@
+//! Seccomp (baseline): the system call filter must not be switched off.
+//!
+//! Upstream: `policy/check_seccompProfile_baseline.go`. Evidence: `linux.seccomp`, with the kubelet's seccompDefault.
+
+use super::{container, security_context_fix};
+use crate::pss::facts::{Facts, Seccomp, SeccompDefault};
+use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+
+/// The control.
+pub(super) const CONTROL: Control = Control {
+    number: 10,
+    id: "seccompProfile_baseline",
+    level: Level::Baseline,
+    origin: Origin::Upstream,
+    scope: Scope::Container,
+    sees: Sees::Hardly,
+    overrides: &[],
+    revisions: &[(0, |_, out| out.push(Finding::unseen(REASON, ANNOTATIONS))), (19, check)],
+    doc: Doc {
+        rule: "The system call filter must not be switched off.",
+        fields: "spec.securityContext.seccompProfile.type, spec.containers[*].securityContext.seccompProfile.type, and of \
+                 initContainers and ephemeralContainers; before v1.19 the annotations \
+                 seccomp.security.alpha.kubernetes.io/pod and container.seccomp.security.alpha.kubernetes.io/*",
+        allowed: "unset, RuntimeDefault or Localhost; in annotations runtime/default, docker/default or localhost/*",
+        evidence: "`linux.seccomp` of config.json. Where the kubelet runs with seccompDefault (`[node] seccomp-default = \
+                   true`) a filter that is absent proves Unconfined.",
+        blind: "Without seccompDefault the kubelet turns unset into Unconfined, so both look the same. Annotations. \
+                Privileged containers never have a filter. An Unconfined of the pod that every container overrides. A \
+                Localhost profile that filters nothing passes admission: it is a suspicion.",
+        fix: "spec:\n  containers:\n  - name: app\n    securityContext:\n      seccompProfile:\n        \
+              type: RuntimeDefault",
+    },
+};
+
+pub(super) const REASON: &str = "seccompProfile";
+
+fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
+    if facts.privileged() {
+        return out.push(Finding::unseen(REASON, PRIVILEGED));
+    }
+    match (facts.seccomp, facts.seccomp_default) {
+        (Seccomp::Filter, _) => {}
+        (Seccomp::AllowsAll, _) => out.push(allows_all(facts)),
+        (Seccomp::Absent, SeccompDefault::RuntimeDefault) => out.push(unconfined(facts)),
+        (Seccomp::Absent, SeccompDefault::Unconfined) => out.push(Finding::unseen(REASON, UNSET)),
+    }
+}
+
+/// No filter, though an unset profile would have brought one.
+pub(super) fn unconfined(facts: &Facts<'_>) -> Finding {
+    let detail =
+        format!("{} must not set securityContext.seccompProfile.type to \"Unconfined\"", container(facts));
+    Finding::violates(REASON, detail, fix(facts))
+}
+
+/// A filter in name only. Admission accepts any Localhost profile, so it is no violation.
+pub(super) fn allows_all(facts: &Facts<'_>) -> Finding {
+    let detail = format!("{} has a seccomp profile that allows every system call", container(facts));
+    Finding::suspect(REASON, detail, fix(facts))
+}
+
+pub(super) fn fix(facts: &Facts<'_>) -> String {
+    security_context_fix(facts, &["seccompProfile:", "  type: RuntimeDefault"])
+}
+
+/// Why nothing can be said of a privileged container.
+pub(super) const PRIVILEGED: &str = "engines apply no seccomp profile to a privileged container";
+const ANNOTATIONS: &str = "before v1.19 the standard reads annotations, which do not reach the node's spec";
+const UNSET: &str =
+    "no filter, which unset and Unconfined both lead to where the kubelet runs without seccompDefault";
+
+#[cfg(test)]
+mod tests {
+    use super::{ANNOTATIONS, CONTROL, PRIVILEGED, UNSET};
+    use crate::pss::Certainty::{Suspect, Unseen, Violates};
+    use crate::pss::facts::{Facts, Seccomp, SeccompDefault};
+    use crate::pss::testing::{make_privileged, table, with};
+
+    fn seccomp(seccomp: Seccomp, default: SeccompDefault) -> Facts<'static> {
+        with(|facts| (facts.seccomp, facts.seccomp_default) = (seccomp, default))
+    }
+
+    #[test]
+    fn an_absent_filter_is_proof_only_with_the_kubelets_seccomp_default() {
+        use SeccompDefault::{RuntimeDefault, Unconfined};
+        let detail = "container \"app\" must not set securityContext.seccompProfile.type to \"Unconfined\"";
+        let open = "container \"app\" has a seccomp profile that allows every system call";
+        for minor in [0, 18] {
+            table(
+                &CONTROL,
+                minor,
+                &[
+                    ("a filter", seccomp(Seccomp::Filter, RuntimeDefault), Some((Unseen, ANNOTATIONS))),
+                    ("none", seccomp(Seccomp::Absent, RuntimeDefault), Some((Unseen, ANNOTATIONS))),
+                ],
+            );
+        }
+        for minor in [19, 37] {
+            table(
+                &CONTROL,
+                minor,
+                &[
+                    ("a filter", seccomp(Seccomp::Filter, Unconfined), None),
+                    ("a filter, seccompDefault", seccomp(Seccomp::Filter, RuntimeDefault), None),
+                    ("none", seccomp(Seccomp::Absent, Unconfined), Some((Unseen, UNSET))),
+                    (
+                        "none, seccompDefault",
+                        seccomp(Seccomp::Absent, RuntimeDefault),
+                        Some((Violates, detail)),
+                    ),
+                    ("open", seccomp(Seccomp::AllowsAll, Unconfined), Some((Suspect, open))),
+                    (
+                        "open, seccompDefault",
+                        seccomp(Seccomp::AllowsAll, RuntimeDefault),
+                        Some((Suspect, open)),
+                    ),
+                    (
+                        "privileged",
+                        with(|facts| {
+                            make_privileged(facts);
+                            facts.seccomp_default = RuntimeDefault;
+                        }),
+                        Some((Unseen, PRIVILEGED)),
+                    ),
+                ],
+            );
+        }
+    }
+}
