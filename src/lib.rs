@@ -1,6 +1,7 @@
 //! pss-guard: the last gate on a Kubernetes node.
 
 pub mod alloc;
+pub mod cli;
 pub mod commands;
 pub mod decision;
 pub mod facts;

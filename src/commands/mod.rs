@@ -1,5 +1,6 @@
 //! What does each command print? Bodies of commands: text to a writer, an exit code back.
 
+pub mod check;
 pub mod namespaces;
 pub mod policy;
 

@@ -1,0 +1,143 @@
+//! The command line of everything but the hook: structure and help text, no logic.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::pss::{Level, Version};
+
+/// The last gate on a Kubernetes node: holds every container to its Pod Security level before it starts.
+#[derive(Debug, Parser)]
+#[command(name = "pss-guard", version, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    /// Say on stderr which steps led to a verdict
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// Work on the files under another root directory
+    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Judge the container whose OCI state is on standard input (called by container runtimes)
+    ///
+    /// Exit code: 0 it may start, 2 it cannot be judged, 10 + n it is refused, where n is the number of the first
+    /// violated control (`pss-guard explain` lists them).
+    Hook(Hook),
+    /// Would these containers be refused?
+    ///
+    /// Exit code: 0 all may start, 1 at least one would be refused, 2 at least one cannot be judged, or wrong usage.
+    Check(Check),
+    /// What a control wants, what a node can see of it, and the fix
+    Explain(Explain),
+    /// The policy of this node
+    #[command(subcommand)]
+    Policy(Policy),
+    /// The levels of the cluster's namespaces on this node
+    #[command(subcommand)]
+    Namespaces(Namespaces),
+    /// Completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// The manual page
+    Man,
+}
+
+/// Arguments of `hook`. They are read by [`crate::hook`] itself; here they are for the help and the manual.
+#[derive(Args, Debug)]
+pub struct Hook {
+    /// The engine that makes the containers: containerd, cri-o, podman, docker, none
+    #[arg(long)]
+    pub engine: Option<String>,
+    /// The engine's name for the runtime class that this hook is installed for
+    #[arg(long, value_name = "NAME")]
+    pub runtime_handler: Option<String>,
+}
+
+/// Arguments of `check`.
+#[derive(Args, Debug)]
+pub struct Check {
+    /// Hold every container against this level, instead of its own
+    #[arg(long, value_name = "LEVEL[:VERSION]", value_parser = level)]
+    pub level: Option<(Level, Version)>,
+    /// The policy file [default: the node's, or built-in defaults where there is none]
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// How to show the results
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// config.json files, bundles, or captured cases (folders with observed.json)
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+}
+
+/// Output formats of `check`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// One object a container, one a line
+    Json,
+    /// SARIF 2.1.0
+    Sarif,
+}
+
+/// Arguments of `explain`.
+#[derive(Args, Debug)]
+pub struct Explain {
+    /// A control's id, or an exit code of the hook [default: list all controls]
+    #[arg(value_name = "CONTROL|EXIT-CODE")]
+    pub what: Option<String>,
+    /// All controls as one Markdown document
+    #[arg(long, conflicts_with = "what")]
+    pub markdown: bool,
+}
+
+/// Commands of `policy`.
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// Is a policy valid, and what does it mean?
+    Check {
+        /// The file [default: the node's policy]
+        file: Option<PathBuf>,
+    },
+    /// Which level would hold for a pod, and because of what?
+    Show(Show),
+}
+
+/// Arguments of `policy show`.
+#[derive(Args, Debug)]
+pub struct Show {
+    /// The pod's namespace
+    #[arg(long, value_name = "NAMESPACE", required_unless_present = "unmanaged")]
+    pub namespace: Option<String>,
+    /// A container of no pod (ctr, podman, docker)
+    #[arg(long, conflicts_with_all = ["namespace", "pod_annotation"])]
+    pub unmanaged: bool,
+    /// An annotation of the pod; can be given again
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub pod_annotation: Vec<String>,
+}
+
+/// Commands of `namespaces`.
+#[derive(Debug, Subcommand)]
+pub enum Namespaces {
+    /// Take over the Pod Security labels of all namespaces from `kubectl get namespaces -o json` on standard input
+    Import,
+}
+
+/// `LEVEL[:VERSION]`.
+fn level(text: &str) -> Result<(Level, Version), String> {
+    let (level, version) = text.split_once(':').unwrap_or((text, "latest"));
+    let level = level.parse().map_err(|err| format!("level {level:?} {err}"))?;
+    let version = version.parse().map_err(|err| format!("version {version:?} {err}"))?;
+    Ok((level, version))
+}

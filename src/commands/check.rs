@@ -1,0 +1,276 @@
+//! `pss-guard check`: would these containers be refused? For files, bundles and captured cases, many at once.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::decision::Verdict;
+use crate::facts::host::Host;
+use crate::facts::identity::Identity;
+use crate::facts::read_config;
+use crate::files::{LIMIT, ReadError, read};
+use crate::judge::{Outcome, Request, judge};
+use crate::level::cache::{LoadError, load_file, load_fresh};
+use crate::level::{Demand, Policy};
+use crate::paths::Paths;
+use crate::pss::facts::Engine;
+use crate::pss::{Certainty, Level, Version};
+use crate::report::json::{Container, Result as Object};
+use crate::report::sarif;
+use crate::report::text::{escape, line};
+
+/// Exit code: every container may start.
+pub const ALLOW: u8 = 0;
+/// Exit code: at least one may not.
+pub const DENY: u8 = 1;
+
+/// How results are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One object a container, one a line.
+    Json,
+    /// SARIF 2.1.0, for code hosting sites and editors.
+    Sarif,
+}
+
+/// What to check, and how.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// The level to hold every container against, instead of its own.
+    pub level: Option<(Level, Version)>,
+    /// The policy file; without one the node's.
+    pub policy: Option<&'a Path>,
+    /// How to show it.
+    pub format: Format,
+    /// Files, bundles, cases.
+    pub paths: &'a [PathBuf],
+}
+
+/// Counts for the exit code and the last line.
+#[derive(Default)]
+struct Tally {
+    allowed: usize,
+    denied: usize,
+    unjudged: usize,
+}
+
+impl Tally {
+    fn add(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Allow => self.allowed += 1,
+            Verdict::Deny => self.denied += 1,
+            Verdict::CannotJudge => self.unjudged += 1,
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self { unjudged: 1.., .. } => super::FAILED,
+            Self { denied: 1.., .. } => DENY,
+            _ => ALLOW,
+        }
+    }
+}
+
+/// Checks every path and writes the results.
+pub fn check(paths: &Paths, options: &Options<'_>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let policy = match policy(paths, options.policy) {
+        Ok(policy) => policy,
+        Err(error) => {
+            let _ = writeln!(err, "pss-guard: {}", line(&error));
+            return super::FAILED;
+        }
+    };
+    let mut tally = Tally::default();
+    let mut log = sarif::Log::default();
+    let mut pipe = Ok(());
+    for path in options.paths {
+        for case in cases(path) {
+            let verdict = case.judge(&policy, options, &paths.namespaces(), |object| {
+                if pipe.is_ok() {
+                    pipe = match options.format {
+                        Format::Text => text(object, out),
+                        Format::Json => json(object, out),
+                        Format::Sarif => {
+                            log.add(object);
+                            Ok(())
+                        }
+                    };
+                }
+            });
+            tally.add(verdict);
+        }
+    }
+    match options.format {
+        Format::Sarif => pipe = pipe.and_then(|()| log.write(out)),
+        Format::Text if tally.allowed + tally.denied + tally.unjudged > 1 => {
+            let Tally { allowed, denied, unjudged } = tally;
+            pipe = pipe.and_then(|()| {
+                writeln!(out, "{allowed} allowed, {denied} refused, {unjudged} could not be judged")
+            });
+        }
+        Format::Text | Format::Json => {}
+    }
+    // A reader that went away (`| head`) has seen enough; the exit code still tells.
+    if let Err(error) = pipe.and_then(|()| out.flush()) {
+        if error.kind() != std::io::ErrorKind::BrokenPipe {
+            let _ = writeln!(err, "pss-guard: write the results: {error}");
+            return super::FAILED;
+        }
+    }
+    tally.exit_code()
+}
+
+fn policy(paths: &Paths, file: Option<&Path>) -> Result<Policy, LoadError> {
+    match file {
+        Some(file) => load_file(file),
+        None => load_fresh(paths).map(Option::unwrap_or_default),
+    }
+}
+
+/// One container to check.
+struct Case {
+    /// config.json or the bundle, for messages.
+    shown: String,
+    /// config.json, read.
+    config: Result<(PathBuf, Vec<u8>), ReadError>,
+}
+
+/// The containers that a path stands for: a config.json, a bundle, one container of a captured case, or a case with
+/// all its containers.
+fn cases(path: &Path) -> Vec<Case> {
+    let bundle = |path: &Path| Case { shown: shown(path), config: read_config(path) };
+    if !path.is_dir() {
+        let config = read(path, LIMIT).map(|bytes| (path.to_owned(), bytes));
+        return vec![Case { shown: shown(path), config }];
+    }
+    let Ok(entries) = path.join("containers").read_dir() else { return vec![bundle(path)] };
+    let mut containers: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    containers.sort();
+    containers.iter().map(|container| bundle(container)).collect()
+}
+
+fn shown(path: &Path) -> String {
+    escape(&path.to_string_lossy())
+}
+
+impl Case {
+    fn judge(
+        &self,
+        policy: &Policy,
+        options: &Options<'_>,
+        namespaces: &Path,
+        show: impl FnOnce(&Object<'_>),
+    ) -> Verdict {
+        let cannot = |err: &(dyn std::error::Error + 'static), show: Box<dyn FnOnce(&Object<'_>) + '_>| {
+            let (none, verdict) = (Container::default(), Verdict::CannotJudge);
+            show(&Object::other(&self.shown, none, verdict, line(err)));
+            verdict
+        };
+        let host = match self.config.as_ref().map(|(config, _)| host(config)) {
+            Ok(Ok(host)) => host,
+            Ok(Err(err)) => return cannot(&err, Box::new(show)),
+            Err(err) => return cannot(err, Box::new(show)),
+        };
+        let engine = match &host {
+            Host::Observed(observed) => Engine::ALL.into_iter().find(|engine| engine.name() == observed.engine),
+            Host::Live | Host::Unknown => None,
+        };
+        let request = Request {
+            policy: Ok(policy),
+            host: &host,
+            config: &self.config,
+            engine,
+            id: None,
+            pid: None,
+            runtime_handler: None,
+            namespaces: Some(namespaces),
+            demand: options.level.map(|(level, version)| Demand::argument(level, version)),
+        };
+        judge(&request, |identity, outcome| {
+            let object = object(&self.shown, identity, &outcome);
+            show(&object.0);
+            object.1
+        })
+    }
+}
+
+/// The node that a config.json is of: as it was observed beside the file; this one, now, if the file lies where
+/// engines keep the bundles of running containers; else none. A config.json that was copied from elsewhere names
+/// processes and mounts that mean nothing here.
+fn host(config: &Path) -> Result<Host, crate::facts::host::ObservedError> {
+    let observed = config.with_file_name("observed.json");
+    if observed.exists() {
+        return Host::observed(&observed);
+    }
+    let real = config.canonicalize().unwrap_or_else(|_| config.to_owned());
+    let of_engine = ["/run", "/var/lib/containers", "/var/lib/docker"].iter().any(|dir| real.starts_with(dir));
+    Ok(if of_engine { Host::Live } else { Host::Unknown })
+}
+
+/// The result of one container, as enforce mode would have it.
+fn object<'a>(
+    path: &'a str,
+    identity: Option<&'a Identity<'a>>,
+    outcome: &'a Outcome<'a>,
+) -> (Object<'a>, Verdict) {
+    let container = identity.map(Container::of).unwrap_or_default();
+    let other = |verdict, because| (Object::other(path, container, verdict, because), verdict);
+    match (outcome, identity) {
+        (Outcome::Exempt(exempt), _) => other(Verdict::Allow, exempt.to_string()),
+        (Outcome::UnknownNamespace(name), _) => {
+            other(Verdict::Deny, format!("namespace {name:?} is not known here, and on-unknown-namespace = \"deny\""))
+        }
+        (Outcome::Fault(err), _) => other(Verdict::CannotJudge, line(*err)),
+        (Outcome::Judged { .. }, None) => other(Verdict::CannotJudge, "nobody knows whose it is".to_owned()),
+        (Outcome::Judged { rules, enforce, .. }, Some(identity)) => {
+            let denied = rules.against(enforce).next().is_some();
+            let verdict = if denied { Verdict::Deny } else { Verdict::Allow };
+            (Object::judged(path, identity, enforce, verdict), verdict)
+        }
+    }
+}
+
+fn json(object: &Object<'_>, out: &mut dyn Write) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *out, object)?;
+    out.write_all(b"\n")
+}
+
+/// One container for people: the verdict, what is wrong with its fix, and what nobody here can see.
+fn text(object: &Object<'_>, out: &mut dyn Write) -> std::io::Result<()> {
+    let Container { namespace, pod, name, .. } = object.container;
+    let whose: Vec<&str> = [namespace, pod, name].into_iter().flatten().collect();
+    let whose = if whose.is_empty() { object.path.to_owned() } else { escape(&whose.join("/")) };
+    writeln!(out, "{:<12} {whose}", object.verdict)?;
+    if whose != object.path {
+        writeln!(out, "  {:<10} {}", "file", object.path)?;
+    }
+    let because = escape(&object.because);
+    if object.level.is_empty() {
+        writeln!(out, "  {:<10} {because}", "because")?;
+    } else {
+        writeln!(out, "  {:<10} {}:{}, {because}", "level", object.level, object.version)?;
+    }
+    let mut unseen = Vec::new();
+    for finding in &object.findings {
+        if finding.certainty == Certainty::Unseen.name() {
+            unseen.push(finding.control);
+            continue;
+        }
+        let ours = if finding.origin == "upstream" { "" } else { " [pss-guard's own control]" };
+        let (reason, detail) = (escape(finding.reason), escape(finding.detail));
+        writeln!(out, "  {:<10} {}{ours}: {reason} ({detail})", finding.certainty, finding.control)?;
+        if let Some(exception) = finding.exception {
+            writeln!(out, "  {:<10} exception: {}", "", escape(exception))?;
+        }
+        for fix in finding.fix.lines() {
+            writeln!(out, "  {:<10} | {}", "", escape(fix))?;
+        }
+    }
+    if !unseen.is_empty() {
+        writeln!(out, "  {:<10} {} (`pss-guard explain` says why)", "not seen", unseen.join(", "))?;
+    }
+    Ok(())
+}
+

@@ -1,0 +1,106 @@
+//! SARIF 2.1.0: what code hosting sites and editors read. Only the parts of it that say something here.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use super::json::{Finding, Result as Object};
+use crate::pss::Certainty;
+use crate::pss::controls::CONTROLS;
+
+/// A run, being collected.
+#[derive(Debug, Default)]
+pub struct Log {
+    results: Vec<Value>,
+    faults: Vec<Value>,
+}
+
+impl Log {
+    /// Adds one container.
+    pub fn add(&mut self, object: &Object<'_>) {
+        let location = json!([{"physicalLocation": {"artifactLocation": {"uri": uri(object.path)}}}]);
+        if object.verdict == "cannot-judge" {
+            let text = json!({"text": object.because});
+            self.faults.push(json!({"level": "error", "message": text, "locations": location}));
+        }
+        for finding in &object.findings {
+            let (kind, level) = grade(finding);
+            let detail = if finding.detail.is_empty() { String::new() } else { format!(" ({})", finding.detail) };
+            self.results.push(json!({
+                "ruleId": finding.control,
+                "kind": kind,
+                "level": level,
+                "message": {"text": format!("{}{detail}", finding.reason)},
+                "locations": location,
+                "suppressions": finding.exception.map(|reason| json!([{"kind": "external", "justification": reason}])),
+                "properties": {
+                    "certainty": finding.certainty,
+                    "fix": finding.fix,
+                    "podSecurity": format!("{}:{}", object.level, object.version),
+                },
+            }));
+        }
+        for result in &mut self.results {
+            // SARIF has no null.
+            if let Some(fields) = result.as_object_mut() {
+                fields.retain(|_, value| !value.is_null());
+            }
+        }
+    }
+
+    /// Writes the run.
+    pub fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        let rules: Vec<Value> = CONTROLS
+            .iter()
+            .map(|control| {
+                json!({
+                    "id": control.id,
+                    "shortDescription": {"text": control.doc.rule},
+                    "fullDescription": {"text": format!("{} Allowed: {}", control.doc.fields, control.doc.allowed)},
+                    "help": {"text": control.doc.fix},
+                    "properties": {"level": control.level.name(), "origin": control.origin.name()},
+                })
+            })
+            .collect();
+        let log = json!({
+            "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+            "version": "2.1.0",
+            "runs": [{
+                "tool": {"driver": {"name": "pss-guard", "version": env!("CARGO_PKG_VERSION"), "rules": rules}},
+                "invocations": [{
+                    "executionSuccessful": self.faults.is_empty(),
+                    "toolExecutionNotifications": self.faults,
+                }],
+                "results": self.results,
+            }],
+        });
+        serde_json::to_writer_pretty(&mut *out, &log)?;
+        out.write_all(b"\n")
+    }
+}
+
+/// SARIF's kind and level: only a failure has a level.
+fn grade(finding: &Finding<'_>) -> (&'static str, &'static str) {
+    let is = |certainty: Certainty| finding.certainty == certainty.name();
+    if is(Certainty::Violates) {
+        ("fail", "error")
+    } else if is(Certainty::Suspect) {
+        ("fail", "warning")
+    } else {
+        ("open", "none")
+    }
+}
+
+/// A path as a URI reference (RFC 3986).
+fn uri(path: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    let mut uri = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if plain(byte) {
+            uri.push(char::from(byte));
+        } else {
+            uri.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    uri
+}
