@@ -101,8 +101,8 @@ pub fn identify<'a>(
     let subject = match get(keys.kind) {
         Some("sandbox") => Subject::Sandbox,
         Some(_) => Subject::Container,
-        // `ctr run` next to the CRI plugin: of no pod.
-        None => return Ok(unmanaged(Engine::None, id)),
+        // `ctr run` next to the CRI plugin.
+        None => return Ok(unmanaged(engine, id)),
     };
     let Some(namespace) = get(keys.namespace) else {
         return Err(NoNamespace { engine: engine.name(), key: keys.namespace });
@@ -128,9 +128,13 @@ fn id_in_cgroup<'a>(spec: &'a Spec<'_>) -> Option<&'a str> {
     (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
 }
 
+/// A container of no pod. The CRI engines make none: it is somebody else's under the same runtime.
 fn unmanaged(engine: Engine, id: Option<&str>) -> Identity<'_> {
     Identity {
-        engine,
+        engine: match engine {
+            Engine::Containerd | Engine::CriO => Engine::None,
+            other => other,
+        },
         subject: Subject::Container,
         namespace: None,
         pod: None,

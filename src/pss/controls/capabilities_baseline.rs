@@ -65,7 +65,7 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
         return out.push(Finding::violates(REASON, must_not_include(facts, &names), fix));
     }
     if beyond.is_empty() {
-        return;
+        return out.push(Finding::unseen(REASON, ALLOWED));
     }
     // Only defaults of the engine are left to explain: NET_RAW, and what the node's configuration grants.
     let names = quoted(&beyond.names());
@@ -99,6 +99,10 @@ pub(super) fn added_names<'a>(facts: &Facts<'_>, added: &CapabilitySet<'a>) -> V
 pub(super) const PRIVILEGED: &str =
     "a privileged container has every capability: what its capabilities field asks for is not visible";
 
+/// Why a container with allowed capabilities alone is not proven compliant.
+const ALLOWED: &str = "it has allowed capabilities only; whether capabilities.add names one in a spelling that \
+                       admission forbids and engines accept (`chown`, `CAP_CHOWN`) is not visible";
+
 /// Which of the thirteen the engine grants to a container that asks for nothing: all of them, but on CRI-O
 /// (`internal/config/capabilities`) the nine that podman grants too.
 const fn default_of_the_thirteen(engine: Engine) -> &'static [&'static str] {
@@ -120,7 +124,7 @@ const fn default_of_the_thirteen(engine: Engine) -> &'static [&'static str] {
 
 #[cfg(test)]
 mod tests {
-    use super::{ADDABLE, CONTROL, PRIVILEGED};
+    use super::{ADDABLE, ALLOWED, CONTROL, PRIVILEGED};
     use crate::pss::Certainty::{Suspect, Unseen, Violates};
     use crate::pss::capabilities::{CapabilitySet, NAMES};
     use crate::pss::facts::{Engine, Facts};
@@ -137,8 +141,8 @@ mod tests {
     #[test]
     fn what_is_neither_allowed_nor_a_default_was_added() {
         let rows = &[
-            ("none", has(&[]), None),
-            ("all thirteen", has(&ADDABLE), None),
+            ("none", has(&[]), Some((Unseen, ALLOWED))),
+            ("all thirteen", has(&ADDABLE), Some((Unseen, ALLOWED))),
             (
                 "one more than the defaults",
                 defaults_and(&["SYS_ADMIN"]),
