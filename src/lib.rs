@@ -4,6 +4,7 @@ pub mod alloc;
 pub mod cli;
 pub mod commands;
 pub mod decision;
+pub mod explain;
 pub mod facts;
 pub mod files;
 pub mod hook;

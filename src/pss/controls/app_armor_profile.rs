@@ -24,7 +24,7 @@ pub(super) const CONTROL: Control = Control {
         allowed: "unset, RuntimeDefault or Localhost; in annotations empty, runtime/default or localhost/*",
         evidence: "`process.apparmorProfile` of config.json. On containerd Unconfined is a profile that is absent, \
                    on CRI-O the literal `unconfined`.",
-        blind: "Nothing on a node without AppArmor. Engines apply none to a privileged container. An Unconfined of \
+        blind: "Everything, on a node without AppArmor. Engines apply none to a privileged container. An Unconfined of \
                 the pod that every container overrides, and annotations for containers that do not exist, leave \
                 no trace.",
         fix: "spec:\n  containers:\n  - name: app\n    securityContext:\n      appArmorProfile:\n        \

@@ -18,8 +18,8 @@ pub(super) const CONTROL: Control = Control {
     revisions: &[(34, check)],
     doc: Doc {
         rule: "Probes and lifecycle handlers may only call the pod itself.",
-        fields: "spec.containers[*].{livenessProbe,readinessProbe,startupProbe}.{httpGet,tcpSocket}.host and \
-                 .lifecycle.{postStart,preStop}.{httpGet,tcpSocket}.host, and of initContainers",
+        fields: "host of httpGet and tcpSocket in livenessProbe, readinessProbe, startupProbe, lifecycle.postStart and \
+                 lifecycle.preStop of spec.containers[*], and of initContainers and ephemeralContainers",
         allowed: "unset or empty; localhost, 127.0.0.1 and ::1 are forbidden too",
         evidence: "The kubelet's annotation `io.kubernetes.container.preStopHandler`: always on CRI-O, on containerd \
                    with container_annotations = [\"io.kubernetes.container.*\"].",

@@ -24,7 +24,7 @@ pub(super) const CONTROL: Control = Control {
                   and role unset; any level",
         evidence: "`process.selinuxLabel` of config.json, part by part against the label that the node's own policy gives \
                    to containers.",
-        blind: "Nothing on a node without SELinux, or where the engine does not label (privileged; on CRI-O host \
+        blind: "Everything, on a node without SELinux or where the engine does not label (privileged; on CRI-O host \
                 namespaces). Asking for what is the default anyway (user system_u, role system_r) looks like not \
                 asking. Options of the pod that a container overrides show only in the sandbox's label.",
         fix: "spec:\n  securityContext:\n    seLinuxOptions: {}\n  containers:\n  - name: app\n    securityContext:\n      \

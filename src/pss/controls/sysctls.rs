@@ -25,7 +25,10 @@ pub(super) const CONTROL: Control = Control {
     doc: Doc {
         rule: "Only sysctls that are namespaced and considered safe may be set.",
         fields: "spec.securityContext.sysctls[*].name",
-        allowed: "unset, or a name of the list, which grew with v1.27, v1.29, v1.32 and v1.37",
+        allowed: "unset, kernel.shm_rmid_forced, or of net.ipv4: ip_local_port_range, tcp_syncookies, ping_group_range, \
+                  ip_unprivileged_port_start; from v1.27 ip_local_reserved_ports; from v1.29 tcp_keepalive_time, \
+                  tcp_fin_timeout, tcp_keepalive_intvl, tcp_keepalive_probes; from v1.32 tcp_rmem, tcp_wmem; from v1.37 \
+                  tcp_slow_start_after_idle, tcp_notsent_lowat",
         evidence: "`linux.sysctl` of the sandbox's config.json, where both engines put a pod's sysctls.",
         blind: "Sysctls that the engine's own configuration adds look like the pod's: name them in \
                 `[node] default-sysctls`. Without the sandbox's config.json nothing is known.",
@@ -115,5 +118,13 @@ mod tests {
             found[0].fix,
             "spec:\n  securityContext:\n    sysctls: []   # without \"vm.a\", \"x\\U0000000a  hostPID: true\""
         );
+    }
+    #[test]
+    fn the_documentation_names_the_whole_list() {
+        for (since, name) in super::SAFE {
+            let name = name.strip_prefix("net.ipv4.").unwrap_or(name);
+            assert!(CONTROL.doc.allowed.contains(name), "{name}");
+            assert!(*since == 0 || CONTROL.doc.allowed.contains(&format!("from v1.{since} ")), "v1.{since}");
+        }
     }
 }
