@@ -2,3 +2,5 @@
 
 // Captured containers against the verdict of the API server.
 mod corpus;
+// Which level holds: files, their owners, and what happens when they are wrong.
+mod level;

@@ -2,114 +2,23 @@
 //!
 //! [`resolve`] is pure. [`cache`] and [`namespaces`] read what it needs, [`trusted`] says which files are believed.
 
+pub mod because;
 pub mod cache;
 pub mod date;
+pub mod labels;
 pub mod namespaces;
 pub mod policy;
 pub mod trusted;
 
-use std::borrow::Cow;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+pub use because::{Because, Origin, Purpose};
+pub use labels::{Labels, is_dns_label};
 pub use policy::{LevelVersion, Mode, Policy};
 
-use crate::pss::{Level, UnknownLevel, UnknownVersion, Version};
+use crate::pss::{Level, Version};
+use because::Invalid;
 use policy::{LevelSet, NamespaceLevels, OnUnknownNamespace, Trust};
-
-/// One of the three things that PSA does with a level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// Stop containers.
-    Enforce,
-    /// Log.
-    Audit,
-    /// Log as a warning.
-    Warn,
-}
-
-impl Purpose {
-    /// PSA's word for it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Enforce => "enforce",
-            Self::Audit => "audit",
-            Self::Warn => "warn",
-        }
-    }
-}
-
-/// The values of PSA's labels, on a namespace or as annotations of a pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Labels<'a> {
-    /// `pod-security.kubernetes.io/enforce`.
-    pub enforce: Option<Cow<'a, str>>,
-    /// `pod-security.kubernetes.io/enforce-version`.
-    pub enforce_version: Option<Cow<'a, str>>,
-    /// `pod-security.kubernetes.io/audit`.
-    pub audit: Option<Cow<'a, str>>,
-    /// `pod-security.kubernetes.io/audit-version`.
-    pub audit_version: Option<Cow<'a, str>>,
-    /// `pod-security.kubernetes.io/warn`.
-    pub warn: Option<Cow<'a, str>>,
-    /// `pod-security.kubernetes.io/warn-version`.
-    pub warn_version: Option<Cow<'a, str>>,
-}
-
-impl<'a> Labels<'a> {
-    /// PSA's six keys.
-    pub const KEYS: [&'static str; 6] = [
-        "pod-security.kubernetes.io/enforce",
-        "pod-security.kubernetes.io/enforce-version",
-        "pod-security.kubernetes.io/audit",
-        "pod-security.kubernetes.io/audit-version",
-        "pod-security.kubernetes.io/warn",
-        "pod-security.kubernetes.io/warn-version",
-    ];
-
-    /// Sets the value of a key; false if the key is none of [`Labels::KEYS`].
-    pub fn set(&mut self, key: &str, value: Cow<'a, str>) -> bool {
-        let slot = self.slot(key);
-        let ours = slot.is_some();
-        if let Some(slot) = slot {
-            *slot = Some(value);
-        }
-        ours
-    }
-
-    /// The place of a key's value, if the key is one of [`Labels::KEYS`].
-    pub(crate) fn slot(&mut self, key: &str) -> Option<&mut Option<Cow<'a, str>>> {
-        Some(match key.strip_prefix("pod-security.kubernetes.io/")? {
-            "enforce" => &mut self.enforce,
-            "enforce-version" => &mut self.enforce_version,
-            "audit" => &mut self.audit,
-            "audit-version" => &mut self.audit_version,
-            "warn" => &mut self.warn,
-            "warn-version" => &mut self.warn_version,
-            _ => return None,
-        })
-    }
-
-    /// The values in the order of [`Labels::KEYS`].
-    #[must_use]
-    pub fn values(&self) -> [Option<&str>; 6] {
-        [
-            self.enforce.as_deref(),
-            self.enforce_version.as_deref(),
-            self.audit.as_deref(),
-            self.audit_version.as_deref(),
-            self.warn.as_deref(),
-            self.warn_version.as_deref(),
-        ]
-    }
-
-    /// Whether none is set.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.values().iter().all(Option::is_none)
-    }
-}
 
 /// Whose level is asked for.
 #[derive(Clone, Debug, Default)]
@@ -159,15 +68,6 @@ pub enum Exempt<'a> {
     RuntimeClass(&'a str),
 }
 
-impl fmt::Display for Exempt<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Namespace(name) => write!(f, "namespace {name:?} is exempt"),
-            Self::RuntimeClass(name) => write!(f, "runtime class {name:?} is exempt"),
-        }
-    }
-}
-
 /// What is asked of a container. Each list has at least one demand; all of a list are evaluated and their findings
 /// united.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,137 +102,6 @@ impl Demand<'_> {
         let latest = policy.latest_minor();
         let same = self.level == other.level && self.version.minor(latest) == other.version.minor(latest);
         self.level == Level::Privileged || same
-    }
-}
-
-/// What set a level: the text after the semicolon of every message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Because<'a> {
-    purpose: Purpose,
-    level: Origin<'a>,
-    version: Origin<'a>,
-    invalid_level: Option<Invalid<'a>>,
-    invalid_version: Option<Invalid<'a>>,
-}
-
-/// Who can set a level, from the least to the most specific.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin<'a> {
-    /// There is no policy file.
-    BuiltIn,
-    /// `[defaults]` of the policy file.
-    Defaults(&'a str),
-    /// `[unmanaged]` of the policy file.
-    Unmanaged(&'a str),
-    /// `floor` of the policy file.
-    Floor(&'a str),
-    /// `[namespaces."name"]` of the policy file.
-    Table {
-        /// The namespace.
-        namespace: &'a str,
-        /// The policy file.
-        file: &'a str,
-    },
-    /// The namespace's labels.
-    File {
-        /// The namespace.
-        namespace: &'a str,
-        /// Where its labels are.
-        path: &'a Path,
-    },
-    /// The pod's annotation.
-    Annotation(&'static str),
-    /// `--level`.
-    Argument,
-}
-
-/// A value that was not understood.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Invalid<'a> {
-    value: &'a str,
-    annotation: bool,
-    instead: &'static str,
-}
-
-impl<'a> Because<'a> {
-    fn of(purpose: Purpose, origin: Origin<'a>) -> Self {
-        Self { purpose, level: origin, version: origin, invalid_level: None, invalid_version: None }
-    }
-
-    /// What set the level itself.
-    #[must_use]
-    pub fn origin(&self) -> Origin<'a> {
-        self.level
-    }
-}
-
-impl Origin<'_> {
-    fn rank(&self) -> u8 {
-        match self {
-            Self::BuiltIn | Self::Defaults(_) | Self::Unmanaged(_) => 0,
-            Self::Table { .. } => 1,
-            Self::File { .. } => 2,
-            Self::Annotation(_) => 3,
-            Self::Floor(_) | Self::Argument => 4,
-        }
-    }
-}
-
-impl fmt::Display for Origin<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BuiltIn => f.write_str("the built-in defaults (there is no policy file)"),
-            Self::Defaults(file) => write!(f, "[defaults] of {file}"),
-            Self::Unmanaged(file) => write!(f, "[unmanaged] of {file}"),
-            Self::Floor(file) => write!(f, "floor in [pod-annotations] of {file}"),
-            Self::Table { namespace, file } => write!(f, "namespace {namespace:?} ({file})"),
-            Self::File { namespace, path } => write!(f, "namespace {namespace:?} ({})", path.display()),
-            Self::Annotation(key) => write!(f, "pod annotation {key}"),
-            Self::Argument => f.write_str("--level"),
-        }
-    }
-}
-
-impl fmt::Display for Because<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "level from {}", self.level)?;
-        // A version from a less specific place than the level is what everybody expects.
-        if self.version.rank() > self.level.rank() {
-            write!(f, ", version from {}", self.version)?;
-        }
-        if let Some(invalid) = &self.invalid_level {
-            invalid.write(f, self.purpose, "", &UnknownLevel)?;
-        }
-        if let Some(invalid) = &self.invalid_version {
-            invalid.write(f, self.purpose, "-version", &UnknownVersion)?;
-        }
-        Ok(())
-    }
-}
-
-impl Invalid<'_> {
-    fn write(
-        &self,
-        f: &mut fmt::Formatter<'_>,
-        purpose: Purpose,
-        suffix: &str,
-        expected: &dyn fmt::Display,
-    ) -> fmt::Result {
-        let kind = if self.annotation { "annotation" } else { "label" };
-        let (name, value) = (purpose.name(), Shortened(self.value));
-        write!(f, "; {name}{suffix} {kind} {value} is invalid: {expected}, so {} holds", self.instead)
-    }
-}
-
-/// A value from outside in quotes, escaped, and cut where it would drown the message.
-struct Shortened<'a>(&'a str);
-
-impl fmt::Display for Shortened<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.char_indices().nth(63) {
-            Some((end, _)) => write!(f, "{:?}...", self.0.get(..end).unwrap_or_default()),
-            None => write!(f, "{:?}", self.0),
-        }
     }
 }
 
@@ -442,9 +211,9 @@ impl<'a> Three<'a> {
 
     /// Upstream's `PolicyToEvaluate` (`api/helpers.go`), with these as the defaults.
     fn overlaid(mut self, wanted: &Wanted<'a>, origin: impl Fn(&'static str) -> Origin<'a>) -> Self {
-        let [enforce, enforce_version, audit, audit_version, warn, warn_version] = Labels::KEYS.map(origin);
-        self.enforce.apply(&wanted.enforce, enforce, enforce_version);
-        self.audit.apply(&wanted.audit, audit, audit_version);
+        let [enforce, enforce_version, audit, audit_version, warn, warn_version] = Labels::KEYS;
+        self.enforce.apply(&wanted.enforce, [enforce, enforce_version], &origin);
+        self.audit.apply(&wanted.audit, [audit, audit_version], &origin);
         let inherits = wanted.warn.level.is_none()
             && matches!(wanted.enforce.level, Some(Ok(level)) if level > self.warn.level);
         if inherits {
@@ -457,32 +226,39 @@ impl<'a> Three<'a> {
                 self.warn.because.invalid_version = self.enforce.because.invalid_version.clone();
             }
         }
-        self.warn.apply(&wanted.warn, warn, warn_version);
+        self.warn.apply(&wanted.warn, [warn, warn_version], &origin);
         self
     }
 }
 
 impl<'a> Demand<'a> {
-    fn apply(&mut self, wanted: &Pair<'a>, level: Origin<'a>, version: Origin<'a>) {
+    /// `keys` are those of the level and of its version.
+    fn apply(
+        &mut self,
+        wanted: &Pair<'a>,
+        keys: [&'static str; 2],
+        origin: impl Fn(&'static str) -> Origin<'a>,
+    ) {
+        let invalid = |value: Option<&'a str>, key, instead| {
+            let annotation = matches!(origin(key), Origin::Annotation(_));
+            value.map(|value| Invalid { value, key, annotation, instead })
+        };
+        let [level, version] = keys;
         if let Some(value) = wanted.level {
             self.level = value.unwrap_or_else(|_| {
                 // Upstream fails closed for what stops pods, and open for what only talks.
                 let closed = self.because.purpose == Purpose::Enforce;
                 if closed { Level::Restricted } else { Level::Privileged }
             });
-            self.because.level = level;
+            self.because.level = origin(level);
             self.because.invalid_level = invalid(value.err(), level, self.level.name());
         }
         if let Some(value) = wanted.version {
             self.version = value.unwrap_or(Version::Latest);
-            self.because.version = version;
+            self.because.version = origin(version);
             self.because.invalid_version = invalid(value.err(), version, "latest");
         }
     }
-}
-
-fn invalid<'a>(value: Option<&'a str>, origin: Origin<'a>, instead: &'static str) -> Option<Invalid<'a>> {
-    value.map(|value| Invalid { value, annotation: matches!(origin, Origin::Annotation(_)), instead })
 }
 
 /// What labels ask for. An error is the value that was not understood.
@@ -531,9 +307,565 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Whether a name is a DNS label (RFC 1123), as every namespace is. Only such a name may become part of a path.
-#[must_use]
-pub fn is_dns_label(name: &str) -> bool {
-    let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    plain && (1..=63).contains(&name.len()) && !name.starts_with('-') && !name.ends_with('-')
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::path::PathBuf;
+
+    use super::{Demand, Exempt, Found, Labels, Levels, Policy, Resolution, Whose, exempt, policy, resolve};
+    use crate::pss::{Level, Version};
+
+    const FILE: &str = "/etc/pss-guard/policy.toml";
+    const SHOP: &str = "/run/pss-guard/namespaces/shop.json";
+
+    fn policy(text: &str) -> Policy {
+        policy::parse(text, FILE).unwrap()
+    }
+
+    /// `enforce=baseline warn=` → labels.
+    fn labels(text: &str) -> Labels<'_> {
+        let mut labels = Labels::default();
+        for pair in text.split_ascii_whitespace() {
+            let (key, value) = pair.split_once('=').unwrap();
+            assert!(labels.set(&format!("pod-security.kubernetes.io/{key}"), Cow::Borrowed(value)), "{pair}");
+        }
+        labels
+    }
+
+    fn found(text: &str) -> Found<'_> {
+        match text {
+            "no folder" => Found::NoFolder,
+            "missing" => Found::Missing,
+            text => Found::Labels { labels: labels(text), path: PathBuf::from(SHOP) },
+        }
+    }
+
+    fn list(demands: &[Demand<'_>]) -> String {
+        assert!((1..=2).contains(&demands.len()), "{demands:?}");
+        let shown = demands.iter().map(|demand| format!("{}:{}", demand.level, demand.version));
+        shown.collect::<Vec<_>>().join(" + ")
+    }
+
+    /// `enforce | audit | warn`.
+    fn shown(resolution: &Resolution<'_>) -> String {
+        match resolution {
+            Resolution::Exempt(exempt) => exempt.to_string(),
+            Resolution::UnknownNamespace(name) => format!("unknown {name}"),
+            Resolution::Levels(Levels { enforce, audit, warn }) => {
+                format!("{} | {} | {}", list(enforce), list(audit), list(warn))
+            }
+        }
+    }
+
+    fn in_shop(annotations: &str) -> Whose<'_> {
+        Whose { namespace: Some("shop"), runtime_handler: Some("runc"), annotations: labels(annotations) }
+    }
+
+    /// Policy, what is known of namespace `shop`, the pod's annotations, and what must hold.
+    type Row = (&'static str, &'static str, &'static str, &'static str);
+
+    fn table(rows: &[Row]) {
+        for (text, known, annotations, expected) in rows {
+            let (policy, found, whose) = (policy(text), found(known), in_shop(annotations));
+            let row = format!("{text:?}, labels {known:?}, annotations {annotations:?}");
+            assert_eq!(shown(&resolve(&policy, &whose, &found)), *expected, "{row}");
+        }
+    }
+
+    /// Lenient in everything, so that each row shows one thing.
+    const QUIET: &str = "[defaults]\naudit = 'privileged'\nwarn = 'privileged'";
+
+    #[test]
+    fn the_namespace_is_asked_in_the_order_file_policy_defaults() {
+        const OWN: &str = "[defaults]\nenforce = 'baseline'\nenforce-version = 'v1.30'\naudit = 'baseline'\n\
+                           warn = 'baseline'\nwarn-version = 'v1.29'\n\
+                           [namespaces.shop]\nenforce = 'privileged'\naudit-version = 'v1.28'";
+        const DENY: &str = "on-unknown-namespace = 'deny'";
+        const DENY_OWN: &str = "on-unknown-namespace = 'deny'\n[namespaces.shop]\nenforce = 'baseline'";
+        table(&[
+            ("", "no folder", "", "privileged:latest | restricted:latest | restricted:latest"),
+            ("", "missing", "", "privileged:latest | restricted:latest | restricted:latest"),
+            ("", "", "", "privileged:latest | restricted:latest | restricted:latest"),
+            (QUIET, "no folder", "", "privileged:latest | privileged:latest | privileged:latest"),
+            (OWN, "no folder", "", "privileged:v1.30 | baseline:v1.28 | baseline:v1.29"),
+            (OWN, "missing", "", "privileged:v1.30 | baseline:v1.28 | baseline:v1.29"),
+            (OWN, "", "", "privileged:v1.30 | baseline:v1.28 | baseline:v1.29"),
+            (OWN, "enforce=baseline", "", "baseline:v1.30 | baseline:v1.28 | baseline:v1.29"),
+            (OWN, "enforce-version=v1.9", "", "privileged:v1.9 | baseline:v1.28 | baseline:v1.29"),
+            (OWN, "audit=restricted", "", "privileged:v1.30 | restricted:v1.28 | baseline:v1.29"),
+            (DENY, "no folder", "", "privileged:latest | restricted:latest | restricted:latest"),
+            (DENY, "missing", "", "unknown shop"),
+            (DENY, "missing", "enforce=privileged", "unknown shop"),
+            (DENY, "", "", "privileged:latest | restricted:latest | restricted:latest"),
+            (DENY_OWN, "missing", "", "baseline:latest | restricted:latest | restricted:latest"),
+        ]);
+    }
+
+    #[test]
+    fn labels_are_understood_as_upstream_does() {
+        const BASELINE: &str = "[defaults]\nenforce = 'baseline'\nenforce-version = 'v1.20'\naudit = 'baseline'\n\
+                                audit-version = 'v1.21'\nwarn = 'baseline'\nwarn-version = 'v1.22'";
+        table(&[
+            // An invalid or empty enforce level closes, and leaves the version alone.
+            (BASELINE, "enforce=Restricted", "", "restricted:v1.20 | baseline:v1.21 | baseline:v1.22"),
+            (BASELINE, "enforce=", "", "restricted:v1.20 | baseline:v1.21 | baseline:v1.22"),
+            (
+                BASELINE,
+                "enforce=privilegedd enforce-version=v1.5",
+                "",
+                "restricted:v1.5 | baseline:v1.21 | baseline:v1.22",
+            ),
+            // An invalid audit or warn level opens.
+            (BASELINE, "audit=BASELINE", "", "baseline:v1.20 | privileged:v1.21 | baseline:v1.22"),
+            (BASELINE, "audit=", "", "baseline:v1.20 | privileged:v1.21 | baseline:v1.22"),
+            (BASELINE, "warn=all", "", "baseline:v1.20 | baseline:v1.21 | privileged:v1.22"),
+            (
+                BASELINE,
+                "warn= enforce=restricted",
+                "",
+                "restricted:v1.20 | baseline:v1.21 | privileged:v1.22",
+            ),
+            // An invalid version is the newest.
+            (BASELINE, "enforce-version=1.20", "", "baseline:latest | baseline:v1.21 | baseline:v1.22"),
+            (BASELINE, "enforce-version=v1.020", "", "baseline:latest | baseline:v1.21 | baseline:v1.22"),
+            (BASELINE, "enforce-version=", "", "baseline:latest | baseline:v1.21 | baseline:v1.22"),
+            (BASELINE, "audit-version=v2.0", "", "baseline:v1.20 | baseline:latest | baseline:v1.22"),
+            (BASELINE, "warn-version=Latest", "", "baseline:v1.20 | baseline:v1.21 | baseline:latest"),
+            (BASELINE, "enforce-version=v1.99", "", "baseline:v1.99 | baseline:v1.21 | baseline:v1.22"),
+            // Warn inherits a stricter enforce, with its version unless it has its own.
+            (BASELINE, "enforce=restricted", "", "restricted:v1.20 | baseline:v1.21 | restricted:v1.20"),
+            (
+                BASELINE,
+                "enforce=restricted enforce-version=v1.25",
+                "",
+                "restricted:v1.25 | baseline:v1.21 | restricted:v1.25",
+            ),
+            (
+                BASELINE,
+                "enforce=restricted enforce-version=x",
+                "",
+                "restricted:latest | baseline:v1.21 | restricted:latest",
+            ),
+            (
+                BASELINE,
+                "enforce=restricted warn-version=v1.26",
+                "",
+                "restricted:v1.20 | baseline:v1.21 | restricted:v1.26",
+            ),
+            (
+                BASELINE,
+                "enforce=restricted warn-version=x",
+                "",
+                "restricted:v1.20 | baseline:v1.21 | restricted:latest",
+            ),
+            (
+                BASELINE,
+                "enforce=restricted warn=baseline",
+                "",
+                "restricted:v1.20 | baseline:v1.21 | baseline:v1.22",
+            ),
+            (
+                BASELINE,
+                "enforce=restricted warn=privileged",
+                "",
+                "restricted:v1.20 | baseline:v1.21 | privileged:v1.22",
+            ),
+            // Nothing to inherit: not stricter, not valid, not there.
+            (
+                BASELINE,
+                "enforce=baseline enforce-version=v1.30",
+                "",
+                "baseline:v1.30 | baseline:v1.21 | baseline:v1.22",
+            ),
+            (BASELINE, "enforce=privileged", "", "privileged:v1.20 | baseline:v1.21 | baseline:v1.22"),
+            (QUIET, "enforce=nonsense", "", "restricted:latest | privileged:latest | privileged:latest"),
+            (QUIET, "enforce-version=v1.10", "", "privileged:v1.10 | privileged:latest | privileged:latest"),
+            // Audit never inherits.
+            (QUIET, "enforce=restricted", "", "restricted:latest | privileged:latest | restricted:latest"),
+            ("", "enforce=restricted", "", "restricted:latest | restricted:latest | restricted:latest"),
+        ]);
+    }
+
+    #[test]
+    fn an_annotation_that_is_trusted_to_tighten_only_adds() {
+        const VERSIONED: &str = "enforce=baseline enforce-version=v1.30 warn=baseline audit=baseline";
+        table(&[
+            (QUIET, "enforce=baseline", "", "baseline:latest | privileged:latest | baseline:latest"),
+            (QUIET, VERSIONED, "enforce=privileged", "baseline:v1.30 | baseline:latest | baseline:latest"),
+            (
+                QUIET,
+                VERSIONED,
+                "enforce=privileged enforce-version=v1.0",
+                "baseline:v1.30 | baseline:latest | baseline:latest",
+            ),
+            (QUIET, VERSIONED, "enforce=baseline", "baseline:v1.30 | baseline:latest | baseline:latest"),
+            (
+                QUIET,
+                VERSIONED,
+                "enforce=restricted warn=baseline",
+                "baseline:v1.30 + restricted:v1.30 | baseline:latest | baseline:latest",
+            ),
+            (
+                QUIET,
+                VERSIONED,
+                "enforce=restricted",
+                "baseline:v1.30 + restricted:v1.30 | baseline:latest | baseline:latest + restricted:v1.30",
+            ),
+            // A stricter level at an older version must not hide what the namespace demands.
+            (
+                QUIET,
+                VERSIONED,
+                "enforce=restricted enforce-version=v1.0 warn=privileged",
+                "baseline:v1.30 + restricted:v1.0 | baseline:latest | baseline:latest",
+            ),
+            // A version alone is the namespace's level at that version.
+            (
+                QUIET,
+                VERSIONED,
+                "enforce-version=v1.0",
+                "baseline:v1.30 + baseline:v1.0 | baseline:latest | baseline:latest",
+            ),
+            (QUIET, VERSIONED, "enforce-version=v1.30", "baseline:v1.30 | baseline:latest | baseline:latest"),
+            (
+                QUIET,
+                VERSIONED,
+                "enforce-version=new",
+                "baseline:v1.30 + baseline:latest | baseline:latest | baseline:latest",
+            ),
+            (QUIET, "", "enforce-version=v1.0", "privileged:latest | privileged:latest | privileged:latest"),
+            // What is not understood can only tighten.
+            (
+                QUIET,
+                VERSIONED,
+                "enforce=",
+                "baseline:v1.30 + restricted:v1.30 | baseline:latest | baseline:latest",
+            ),
+            (
+                QUIET,
+                VERSIONED,
+                "enforce=Privileged",
+                "baseline:v1.30 + restricted:v1.30 | baseline:latest | baseline:latest",
+            ),
+            (QUIET, VERSIONED, "audit=none warn=", "baseline:v1.30 | baseline:latest | baseline:latest"),
+            (
+                QUIET,
+                VERSIONED,
+                "audit=none audit-version=v1.0",
+                "baseline:v1.30 | baseline:latest | baseline:latest",
+            ),
+            // Audit and warn tighten as well.
+            (
+                QUIET,
+                VERSIONED,
+                "audit=restricted warn=restricted warn-version=v1.25",
+                "baseline:v1.30 | baseline:latest + restricted:latest | baseline:latest + restricted:v1.25",
+            ),
+            (
+                QUIET,
+                VERSIONED,
+                "audit=privileged warn=privileged",
+                "baseline:v1.30 | baseline:latest | baseline:latest",
+            ),
+            // The newest version by its number and as `latest` are the same demand.
+            (
+                QUIET,
+                "enforce=baseline",
+                "enforce-version=v1.37",
+                "baseline:latest | privileged:latest | baseline:latest",
+            ),
+            (
+                "[cluster]\nversion = 'v1.36'",
+                "enforce=baseline",
+                "enforce-version=v1.36",
+                "baseline:latest | restricted:latest | restricted:latest",
+            ),
+            (
+                "[cluster]\nversion = 'v1.36'",
+                "enforce=baseline",
+                "enforce-version=v1.37",
+                "baseline:latest + baseline:v1.37 | restricted:latest | restricted:latest",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn an_annotation_that_overrides_stays_above_the_floor() {
+        const FREE: &str =
+            "[pod-annotations]\ntrust = 'override'\n[defaults]\naudit = 'privileged'\nwarn = 'privileged'";
+        const FLOOR: &str = "[pod-annotations]\ntrust = 'override'\nfloor = 'baseline'\n\
+                             [defaults]\naudit = 'privileged'\nwarn = 'privileged'";
+        const SHOP: &str = "enforce=restricted enforce-version=v1.30 audit=restricted warn=restricted";
+        table(&[
+            (FREE, SHOP, "", "restricted:v1.30 | restricted:latest | restricted:latest"),
+            (FREE, SHOP, "enforce=baseline", "baseline:v1.30 | restricted:latest | restricted:latest"),
+            (FREE, SHOP, "enforce=privileged", "privileged:v1.30 | restricted:latest | restricted:latest"),
+            (FREE, SHOP, "enforce-version=v1.0", "restricted:v1.0 | restricted:latest | restricted:latest"),
+            (FREE, SHOP, "enforce=nonsense", "restricted:v1.30 | restricted:latest | restricted:latest"),
+            (
+                FREE,
+                SHOP,
+                "audit=privileged warn=baseline",
+                "restricted:v1.30 | privileged:latest | baseline:latest",
+            ),
+            (FREE, SHOP, "audit=nonsense", "restricted:v1.30 | privileged:latest | restricted:latest"),
+            (FREE, "", "enforce=restricted", "restricted:latest | privileged:latest | restricted:latest"),
+            (FLOOR, SHOP, "", "restricted:v1.30 | restricted:latest | restricted:latest"),
+            (FLOOR, "", "", "privileged:latest | privileged:latest | privileged:latest"),
+            (FLOOR, SHOP, "enforce=baseline", "baseline:v1.30 | restricted:latest | restricted:latest"),
+            (
+                FLOOR,
+                SHOP,
+                "enforce=privileged",
+                "privileged:v1.30 + baseline:v1.30 | restricted:latest | restricted:latest",
+            ),
+            // An older version hides nothing of the floor, at whatever level.
+            (
+                FLOOR,
+                SHOP,
+                "enforce=baseline enforce-version=v1.0",
+                "baseline:v1.0 + baseline:v1.30 | restricted:latest | restricted:latest",
+            ),
+            (
+                FLOOR,
+                SHOP,
+                "enforce=restricted enforce-version=v1.0",
+                "restricted:v1.0 + baseline:v1.30 | restricted:latest | restricted:latest",
+            ),
+            (
+                FLOOR,
+                SHOP,
+                "audit=nonsense",
+                "restricted:v1.30 | privileged:latest + baseline:latest | restricted:latest",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn annotations_that_are_ignored_change_nothing() {
+        const IGNORE: &str = "[pod-annotations]\ntrust = 'ignore'\nfloor = 'restricted'";
+        let expected = "baseline:latest | restricted:latest | restricted:latest";
+        for annotations in
+            ["", "enforce=restricted", "enforce=privileged", "enforce=", "warn=baseline audit-version=x"]
+        {
+            table(&[(IGNORE, "enforce=baseline", annotations, expected)]);
+        }
+    }
+
+    #[test]
+    fn what_is_exempt_is_asked_first_and_by_exact_name() {
+        const TEXT: &str = "on-unknown-namespace = 'deny'\n[exemptions]\nnamespaces = ['shop', 'kube-system']\n\
+                            runtime-classes = ['kata']";
+        let policy = policy(TEXT);
+        let rows: &[(Option<&str>, Option<&str>, Option<Exempt<'_>>)] = &[
+            (Some("shop"), None, Some(Exempt::Namespace("shop"))),
+            (Some("shop"), Some("kata"), Some(Exempt::Namespace("shop"))),
+            (Some("kube-system"), Some("runc"), Some(Exempt::Namespace("kube-system"))),
+            (Some("shop2"), Some("kata"), Some(Exempt::RuntimeClass("kata"))),
+            (Some("sho"), Some("Kata"), None),
+            (Some("SHOP"), None, None),
+            (Some(""), Some(""), None),
+            // Whoever starts a container of no pod can write any annotation.
+            (None, Some("kata"), None),
+        ];
+        for (namespace, runtime_handler, expected) in rows {
+            let whose =
+                Whose { namespace: *namespace, runtime_handler: *runtime_handler, ..Whose::default() };
+            assert_eq!(exempt(&policy, &whose), *expected, "{namespace:?} {runtime_handler:?}");
+            let found = Found::Missing;
+            let resolution = resolve(&policy, &whose, &found);
+            assert_eq!(matches!(resolution, Resolution::Exempt(_)), expected.is_some(), "{resolution:?}");
+        }
+    }
+
+    #[test]
+    fn a_container_of_no_pod_gets_the_unmanaged_levels_whatever_its_annotations_say() {
+        for (text, expected) in [
+            ("", "privileged:latest | privileged:latest | privileged:latest"),
+            (
+                "[defaults]\nenforce = 'restricted'",
+                "privileged:latest | privileged:latest | privileged:latest",
+            ),
+            ("[unmanaged]\nenforce = 'baseline'", "baseline:latest | privileged:latest | privileged:latest"),
+            (
+                "[unmanaged]\nenforce = 'baseline'\nenforce-version = 'v1.30'\naudit = 'restricted'\nwarn-version = 'v1.2'",
+                "baseline:v1.30 | restricted:latest | privileged:v1.2",
+            ),
+        ] {
+            for annotations in
+                ["", "enforce=privileged", "enforce=restricted", "audit=restricted enforce-version=v1.0"]
+            {
+                let text = format!("{text}\n[pod-annotations]\ntrust = 'override'");
+                let (policy, found) = (policy(&text), found("enforce=restricted"));
+                let whose = Whose { annotations: labels(annotations), ..Whose::default() };
+                assert_eq!(shown(&resolve(&policy, &whose, &found)), expected, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_demand_says_what_set_it() {
+        const OWN: &str = "[namespaces.shop]\nenforce = 'baseline'";
+        const OVERRIDE: &str = "[pod-annotations]\ntrust = 'override'\nfloor = 'baseline'";
+        let long = format!("enforce={}", "x".repeat(2000));
+        let cut = format!(
+            "level from namespace \"shop\" ({SHOP}); enforce label \"{}\"... is invalid: \
+             must be one of privileged, baseline, restricted, so restricted holds",
+            "x".repeat(63)
+        );
+        let rows: &[(&str, &str, &str, &[&str])] = &[
+            ("", "no folder", "", &["level from [defaults] of /etc/pss-guard/policy.toml"]),
+            ("", "", "", &["level from [defaults] of /etc/pss-guard/policy.toml"]),
+            (OWN, "missing", "", &["level from namespace \"shop\" (/etc/pss-guard/policy.toml)"]),
+            (
+                OWN,
+                "enforce=baseline",
+                "",
+                &["level from namespace \"shop\" (/run/pss-guard/namespaces/shop.json)"],
+            ),
+            (
+                OWN,
+                "enforce-version=v1.20",
+                "",
+                &["level from namespace \"shop\" (/etc/pss-guard/policy.toml), \
+                   version from namespace \"shop\" (/run/pss-guard/namespaces/shop.json)"],
+            ),
+            (
+                "",
+                "enforce=Restricted",
+                "",
+                &[
+                    "level from namespace \"shop\" (/run/pss-guard/namespaces/shop.json); enforce label \"Restricted\" is \
+                   invalid: must be one of privileged, baseline, restricted, so restricted holds",
+                ],
+            ),
+            (
+                "",
+                "enforce=baseline enforce-version=1.24",
+                "",
+                &[
+                    "level from namespace \"shop\" (/run/pss-guard/namespaces/shop.json); enforce-version label \"1.24\" is \
+                   invalid: must be \"latest\" or \"v1.x\", so latest holds",
+                ],
+            ),
+            ("", &long, "", &[&cut]),
+            (
+                "",
+                "enforce=baseline",
+                "enforce=no\u{7}",
+                &[
+                    "level from namespace \"shop\" (/run/pss-guard/namespaces/shop.json)",
+                    "level from pod annotation pod-security.kubernetes.io/enforce; enforce annotation \"no\\u{7}\" is \
+                     invalid: must be one of privileged, baseline, restricted, so restricted holds",
+                ],
+            ),
+            (
+                "",
+                "enforce=baseline",
+                "enforce-version=v1.0",
+                &[
+                    "level from namespace \"shop\" (/run/pss-guard/namespaces/shop.json)",
+                    "level from namespace \"shop\" (/run/pss-guard/namespaces/shop.json), \
+                     version from pod annotation pod-security.kubernetes.io/enforce-version",
+                ],
+            ),
+            (
+                OVERRIDE,
+                "enforce=restricted",
+                "enforce=privileged",
+                &[
+                    "level from pod annotation pod-security.kubernetes.io/enforce",
+                    "level from floor in [pod-annotations] of /etc/pss-guard/policy.toml",
+                ],
+            ),
+        ];
+        for (text, known, annotations, expected) in rows {
+            let (policy, found, whose) = (policy(text), found(known), in_shop(annotations));
+            let Resolution::Levels(levels) = resolve(&policy, &whose, &found) else { panic!("{text}") };
+            let because: Vec<String> =
+                levels.enforce.iter().map(|demand| demand.because.to_string()).collect();
+            assert_eq!(because, *expected, "{text} {known} {annotations}");
+        }
+        let argument = Demand::argument(Level::Baseline, Version::Latest);
+        assert_eq!(argument.because.to_string(), "level from --level");
+
+        let (policy, found) = (Policy::default(), Found::NoFolder);
+        for (whose, expected) in [
+            (in_shop(""), "level from the built-in defaults (there is no policy file)"),
+            (Whose::default(), "level from the built-in defaults (there is no policy file)"),
+        ] {
+            let Resolution::Levels(levels) = resolve(&policy, &whose, &found) else { panic!("{whose:?}") };
+            assert_eq!(levels.warn[0].because.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn an_inherited_warn_level_says_whose_it_is() {
+        let (policy, whose) = (policy(QUIET), in_shop(""));
+        let found = found("enforce=restricted enforce-version=bad");
+        let Resolution::Levels(levels) = resolve(&policy, &whose, &found) else { panic!() };
+        assert_eq!(
+            levels.warn[0].because.to_string(),
+            "level from namespace \"shop\" (/run/pss-guard/namespaces/shop.json); enforce-version label \"bad\" is \
+             invalid: must be \"latest\" or \"v1.x\", so latest holds"
+        );
+    }
+
+    #[test]
+    fn no_annotation_takes_a_demand_away() {
+        // A small generator of our own (xorshift): the same rows in every run.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = |bound: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state % bound as u64).unwrap()
+        };
+        let values = [
+            None,
+            Some(""),
+            Some("privileged"),
+            Some("baseline"),
+            Some("restricted"),
+            Some("Privileged"),
+            Some("latest"),
+            Some("v1.0"),
+            Some("v1.24"),
+            Some("v1.37"),
+            Some("v1.99999999999"),
+            Some("v2.0"),
+            Some("\0"),
+            Some("ÿ"),
+        ];
+        let mut any = |labels: &mut Labels<'_>| {
+            for key in Labels::KEYS {
+                if let Some(value) = values[next(values.len())] {
+                    labels.set(key, value.into());
+                }
+            }
+        };
+        let policy = policy("[defaults]\nenforce = 'baseline'\nwarn-version = 'v1.20'");
+        let mut tightened = 0;
+        for round in 0..20_000 {
+            let mut own = Labels::default();
+            any(&mut own);
+            let found = Found::Labels { labels: own, path: PathBuf::from(SHOP) };
+            let mut whose = in_shop("");
+            let without = whose.clone();
+            any(&mut whose.annotations);
+            let (Resolution::Levels(before), Resolution::Levels(after)) =
+                (resolve(&policy, &without, &found), resolve(&policy, &whose, &found))
+            else {
+                panic!("nothing is exempt here")
+            };
+            for (before, after) in [
+                (&before.enforce, &after.enforce),
+                (&before.audit, &after.audit),
+                (&before.warn, &after.warn),
+            ] {
+                assert_eq!(after[0], before[0], "round {round}: {:?}", whose.annotations);
+                tightened += usize::from(after.len() > before.len());
+            }
+        }
+        assert!(tightened > 10_000, "only {tightened} demands were added: the rows prove nothing");
+    }
 }

@@ -142,12 +142,18 @@ fn some_text(text: &str) -> Result<String, String> {
 }
 
 fn absolute(text: &str) -> Result<String, String> {
-    if text.starts_with('/') { Ok(text.to_owned()) } else { Err("must be an absolute path".to_owned()) }
+    if text.starts_with('/') {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must be an absolute path, not {text:?}"))
+    }
 }
 
 fn dns_label(text: &str) -> Result<String, String> {
-    let message = "must be a name of lower-case letters, digits and dashes, without wildcards";
-    if is_dns_label(text) { Ok(text.to_owned()) } else { Err(message.to_owned()) }
+    if is_dns_label(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("must be one name of lower-case letters, digits and dashes, not {text:?}"))
 }
 
 fn control(text: &str) -> Result<String, String> {
@@ -156,7 +162,7 @@ fn control(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     let hint = nearest(text, &mut ids).map_or_else(String::new, |id| format!("; did you mean {id:?}?"));
-    Err(format!("must be the id of a control (see pss-guard explain){hint}"))
+    Err(format!("must be the id of a control (see pss-guard explain), not {text:?}{hint}"))
 }
 
 fn capability(text: &str) -> Result<String, String> {
@@ -166,7 +172,7 @@ fn capability(text: &str) -> Result<String, String> {
     }
     let mut names = capabilities::NAMES.into_iter();
     let hint = nearest(bare, &mut names).map_or_else(String::new, |name| format!("; did you mean {name:?}?"));
-    Err(format!("must be a capability of the kernel{hint}"))
+    Err(format!("must be a capability of the kernel, not {text:?}{hint}"))
 }
 
 /// What is wrong, by place; the first one is reported.
@@ -260,7 +266,7 @@ impl<'t> Section<'t> {
         let Some((start, text)) = self.text(key, "a string") else { return };
         match shape(text) {
             Ok(text) => *into = text,
-            Err(expected) => self.fault(start, key, &format!("{}, not {text:?}", first_clause(&expected))),
+            Err(expected) => self.fault(start, key, &expected),
         }
     }
 
@@ -277,16 +283,12 @@ impl<'t> Section<'t> {
                 DeValue::String(text) => match shape(text) {
                     Ok(text) => into.push(text),
                     Err(expected) => {
-                        self.faults.add(start, format!("{text:?} in {}: {expected}", self.path(key)));
+                        self.faults.add(start, format!("an item of {} {expected}", self.name(key)));
                     }
                 },
                 other => self.wrong_type(start, key, "an array of strings", other),
             }
         }
-    }
-
-    fn path(&self, key: &str) -> String {
-        if self.header.is_empty() { key.to_owned() } else { format!("{key} of {}", self.header) }
     }
 
     fn date(&mut self, key: &'static str) -> Option<Date> {
@@ -337,7 +339,7 @@ impl<'t> Section<'t> {
             let header = format!("[{key}.{name:?}]");
             match value.get_ref() {
                 _ if !is_dns_label(name) => {
-                    self.faults.add(start, format!("{header}: {name:?} cannot be the name of a namespace"));
+                    self.faults.add(start, format!("{header}: no namespace can have this name"));
                 }
                 DeValue::Table(table) => {
                     self.child(header, value.span().start, table, |section| read(name, section));
@@ -394,10 +396,6 @@ impl<'t> Section<'t> {
     }
 }
 
-fn first_clause(expected: &str) -> &str {
-    expected.split_once(", ").map_or(expected, |(first, _)| first)
-}
-
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
@@ -450,4 +448,385 @@ fn at(text: &str, file: &str, start: usize, what: String) -> PolicyError {
 
 fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{mode_of, nearest, parse};
+    use crate::level::policy::{
+        AppArmor, Exception, LevelVersion, Mode, OnFault, OnSuspect, OnUnknownNamespace, Policy, Setting,
+        Trust,
+    };
+    use crate::pss::{Level, NEWEST, Version};
+
+    const FILE: &str = "/etc/pss-guard/policy.toml";
+
+    /// Every key there is, each with another value than its default.
+    const EVERYTHING: &str = r#"
+mode = "enforce"
+on-fault = "allow"
+on-suspect = "deny"
+on-unknown-namespace = "deny"
+log-allowed = true
+[cluster]
+version = "v1.36"
+[defaults]
+enforce = "baseline"
+enforce-version = "v1.30"
+audit = "baseline"
+audit-version = "v1.31"
+warn = "privileged"
+warn-version = "v1.32"
+[exemptions]
+namespaces = ["kube-system", "ops"]
+runtime-classes = ["kata"]
+[pod-annotations]
+trust = "override"
+floor = "baseline"
+[namespaces."ingress-nginx"]
+enforce = "privileged"
+warn-version = "v1.20"
+[unmanaged]
+enforce = "restricted"
+audit = "restricted"
+warn = "baseline"
+[controls]
+readOnlyRootFilesystem = "off"
+[[exceptions]]
+namespace = "monitoring"
+container = "node-exporter"
+controls = ["sysctls"]
+reason = "tunes the network"
+expires = 2027-06-30
+[[exceptions]]
+namespace = "shop"
+controls = ["sysctls"]
+reason = "until the next release"
+expires = "2027-01-31"
+[node]
+kubelet-root = "/data/kubelet"
+seccomp-default = true
+default-capabilities = ["CAP_NET_RAW", "SYS_CHROOT"]
+default-sysctls = ["net.ipv4.ping_group_range"]
+not-host-paths = ["/opt/local-path-provisioner"]
+apparmor = "off"
+[runtime]
+path = "/usr/bin/crun"
+"#;
+
+    #[test]
+    fn every_key_arrives_where_it_belongs() {
+        let policy = parse(EVERYTHING, FILE).unwrap();
+        let pair = |level, minor| LevelVersion { level, version: Version::Minor(minor) };
+        assert_eq!(policy.file.as_deref(), Some(FILE));
+        assert_eq!(policy.mode, Mode::Enforce);
+        assert_eq!(policy.on_fault, OnFault::Allow);
+        assert_eq!(policy.on_suspect, OnSuspect::Deny);
+        assert_eq!(policy.on_unknown_namespace, OnUnknownNamespace::Deny);
+        assert!(policy.log_allowed);
+        assert_eq!(policy.latest_minor(), 36);
+        assert_eq!(policy.defaults.enforce, pair(Level::Baseline, 30));
+        assert_eq!(policy.defaults.audit, pair(Level::Baseline, 31));
+        assert_eq!(policy.defaults.warn, pair(Level::Privileged, 32));
+        assert_eq!(policy.exemptions.namespaces, ["kube-system", "ops"]);
+        assert_eq!(policy.exemptions.runtime_classes, ["kata"]);
+        assert_eq!(policy.pod_annotations.trust, Trust::Override);
+        assert_eq!(policy.pod_annotations.floor, Level::Baseline);
+        assert_eq!(policy.namespaces.len(), 1);
+        let ingress = policy.namespaces["ingress-nginx"];
+        assert_eq!((ingress.enforce, ingress.enforce_version), (Some(Level::Privileged), None));
+        assert_eq!((ingress.warn, ingress.warn_version), (None, Some(Version::Minor(20))));
+        assert_eq!(policy.unmanaged.enforce, LevelVersion::latest(Level::Restricted));
+        assert_eq!(policy.unmanaged.audit, LevelVersion::latest(Level::Restricted));
+        assert_eq!(policy.unmanaged.warn, LevelVersion::latest(Level::Baseline));
+        assert_eq!(policy.read_only_root_filesystem, Setting::Off);
+        assert_eq!(
+            policy.exceptions,
+            [
+                Exception {
+                    namespace: "monitoring".to_owned(),
+                    container: Some("node-exporter".to_owned()),
+                    controls: vec!["sysctls".to_owned()],
+                    reason: "tunes the network".to_owned(),
+                    expires: "2027-06-30".parse().unwrap(),
+                },
+                Exception {
+                    namespace: "shop".to_owned(),
+                    container: None,
+                    controls: vec!["sysctls".to_owned()],
+                    reason: "until the next release".to_owned(),
+                    expires: "2027-01-31".parse().unwrap(),
+                },
+            ]
+        );
+        assert_eq!(policy.node.kubelet_root, "/data/kubelet");
+        assert!(policy.node.seccomp_default);
+        assert_eq!(policy.node.default_capabilities, ["NET_RAW", "SYS_CHROOT"]);
+        assert_eq!(policy.node.default_sysctls, ["net.ipv4.ping_group_range"]);
+        assert_eq!(policy.node.not_host_paths, ["/opt/local-path-provisioner"]);
+        assert_eq!(policy.node.apparmor, AppArmor::Off);
+        assert_eq!(policy.runtime, "/usr/bin/crun");
+    }
+
+    #[test]
+    fn an_empty_policy_is_the_built_in_one() {
+        let mut policy = parse("", FILE).unwrap();
+        policy.file = None;
+        assert_eq!(policy, Policy::default());
+        assert_eq!(policy.exemptions.namespaces, ["kube-system"]);
+        assert_eq!(policy.latest_minor(), NEWEST);
+        // Other exemptions do not take the system's away; an empty list does.
+        let other = parse("[exemptions]\nruntime-classes = ['kata']", FILE).unwrap();
+        assert_eq!(other.exemptions.namespaces, ["kube-system"]);
+        assert!(parse("[exemptions]\nnamespaces = []", FILE).unwrap().exemptions.namespaces.is_empty());
+    }
+
+    #[test]
+    fn what_was_compiled_is_what_was_read() {
+        for text in [
+            "",
+            EVERYTHING,
+            "mode = 'enforce'",
+            "[defaults]\nwarn = 'baseline'",
+            "[unmanaged]\naudit = 'baseline'",
+        ] {
+            let policy = parse(text, FILE).unwrap();
+            let compiled = serde_json::to_string(&policy).unwrap();
+            let mut again: Policy = serde_json::from_str(&compiled).unwrap();
+            again.file = Some(FILE.to_owned());
+            assert_eq!(again, policy, "{compiled}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_place_the_key_and_the_way_out() {
+        const EXCEPTION: &str = "[[exceptions]]\nnamespace = 'a'\ncontrols = ['sysctls']\nreason = 'x'\n";
+        let rows: &[(&str, &str)] = &[
+            // Keys.
+            (
+                "[defaults]\nenforcee = 'baseline'",
+                "2:1: unknown key \"enforcee\" in [defaults]; did you mean \"enforce\"?",
+            ),
+            ("mode = 'audit'\nMode = 'enforce'", "2:1: unknown key \"Mode\"; did you mean \"mode\"?"),
+            ("[default]\nenforce = 'baseline'", "1:2: unknown key \"default\"; did you mean \"defaults\"?"),
+            (
+                "[exemptions]\nnamespace = []",
+                "2:1: unknown key \"namespace\" in [exemptions]; did you mean \"namespaces\"?",
+            ),
+            (
+                "[pod-annotations]\nwhatever = 1",
+                "2:1: unknown key \"whatever\" in [pod-annotations]; known keys: trust, floor",
+            ),
+            (
+                "[controls]\nhostPathVolumes = 'off'",
+                "2:1: unknown key \"hostPathVolumes\" in [controls]; known keys: readOnlyRootFilesystem",
+            ),
+            (
+                "[namespaces.a]\naudit_version = 'latest'",
+                "2:1: unknown key \"audit_version\" in [namespaces.\"a\"]; did you mean \"audit-version\"?",
+            ),
+            ("[cluster]\nminor = 3", "2:1: unknown key \"minor\" in [cluster]; known keys: version"),
+            (
+                "[node]\nkubelet = '/x'",
+                "2:1: unknown key \"kubelet\" in [node]; known keys: kubelet-root, seccomp-default, default-capabilities, default-sysctls, not-host-paths, apparmor",
+            ),
+            ("[runtime]\npaths = '/x'", "2:1: unknown key \"paths\" in [runtime]; did you mean \"path\"?"),
+            (
+                "[unmanaged]\nenforce_version = 'latest'",
+                "2:1: unknown key \"enforce_version\" in [unmanaged]; did you mean \"enforce-version\"?",
+            ),
+            (
+                "[[exceptions]]\nnamespace = 'a'\ncontrols = ['sysctls']\nreason = 'x'\nexpire = 2027-01-01",
+                "1:1: [[exceptions]] lacks \"expires\"",
+            ),
+            ("mode = 'audit'\nmode = 'audit'", "2:1: duplicate key"),
+            // Words.
+            ("mode = 'enforced'", "1:8: \"mode\" must be one of audit, enforce, not \"enforced\""),
+            ("mode = 'Audit'", "1:8: \"mode\" must be one of audit, enforce, not \"Audit\""),
+            ("on-fault = 'audit'", "1:12: \"on-fault\" must be one of deny, allow, not \"audit\""),
+            ("on-suspect = 'allow'", "1:14: \"on-suspect\" must be one of audit, deny, not \"allow\""),
+            (
+                "on-unknown-namespace = 'allow'",
+                "1:24: \"on-unknown-namespace\" must be one of defaults, deny, not \"allow\"",
+            ),
+            (
+                "[pod-annotations]\ntrust = 'yes'",
+                "2:9: \"trust\" in [pod-annotations] must be one of tighten, override, ignore, not \"yes\"",
+            ),
+            (
+                "[controls]\nreadOnlyRootFilesystem = 'on'",
+                "2:26: \"readOnlyRootFilesystem\" in [controls] must be one of enforce, audit, off, not \"on\"",
+            ),
+            ("[node]\napparmor = 'on'", "2:12: \"apparmor\" in [node] must be one of auto, off, not \"on\""),
+            // Levels and versions.
+            (
+                "[defaults]\nenforce = 'Restricted'",
+                "2:11: \"enforce\" in [defaults] must be one of privileged, baseline, restricted, not \"Restricted\"",
+            ),
+            (
+                "[defaults]\nenforce = ''",
+                "2:11: \"enforce\" in [defaults] must be one of privileged, baseline, restricted, not \"\"",
+            ),
+            (
+                "[defaults]\nwarn-version = '1.24'",
+                "2:16: \"warn-version\" in [defaults] must be \"latest\" or \"v1.x\", not \"1.24\"",
+            ),
+            (
+                "[namespaces.'my-shop']\naudit = 'none'",
+                "2:9: \"audit\" in [namespaces.\"my-shop\"] must be one of privileged, baseline, restricted, not \"none\"",
+            ),
+            (
+                "[unmanaged]\nenforce-version = 'v2.0'",
+                "2:19: \"enforce-version\" in [unmanaged] must be \"latest\" or \"v1.x\", not \"v2.0\"",
+            ),
+            (
+                "[pod-annotations]\nfloor = 'base'",
+                "2:9: \"floor\" in [pod-annotations] must be one of privileged, baseline, restricted, not \"base\"",
+            ),
+            (
+                "[cluster]\nversion = '1.36'",
+                "2:11: \"version\" in [cluster] must be \"latest\" or \"v1.x\", not \"1.36\"",
+            ),
+            // Types.
+            ("mode = 1", "1:8: \"mode\" must be a string, not an integer"),
+            ("mode = ['audit']", "1:8: \"mode\" must be a string, not an array"),
+            ("log-allowed = 'yes'", "1:15: \"log-allowed\" must be true or false, not a string"),
+            ("defaults = 'baseline'", "1:12: \"defaults\" must be a table, not a string"),
+            ("[[defaults]]", "1:1: \"defaults\" must be a table, not an array"),
+            (
+                "[exemptions]\nnamespaces = 'a'",
+                "2:14: \"namespaces\" in [exemptions] must be an array of strings, not a string",
+            ),
+            (
+                "[exemptions]\nnamespaces = ['a', 1.5]",
+                "2:20: \"namespaces\" in [exemptions] must be an array of strings, not a float",
+            ),
+            ("namespaces = 1", "1:14: \"namespaces\" must be a table of tables, not an integer"),
+            ("[namespaces]\nshop = 'baseline'", "2:1: [namespaces.\"shop\"] must be a table, not a string"),
+            (
+                "exceptions = true",
+                "1:14: \"exceptions\" must be a list of tables, each under [[exceptions]], not a boolean",
+            ),
+            (
+                "[node]\nseccomp-default = 2027-01-01",
+                "2:19: \"seccomp-default\" in [node] must be true or false, not a date",
+            ),
+            // Names.
+            (
+                "[exemptions]\nnamespaces = ['kube-*']",
+                "2:15: an item of \"namespaces\" in [exemptions] must be one name of lower-case letters, digits and dashes, not \"kube-*\"",
+            ),
+            ("[namespaces.'../x']", "1:13: [namespaces.\"../x\"]: no namespace can have this name"),
+            (
+                "[exemptions]\nruntime-classes = ['']",
+                "2:20: an item of \"runtime-classes\" in [exemptions] must not be empty",
+            ),
+            (
+                "[node]\nkubelet-root = 'var'",
+                "2:16: \"kubelet-root\" in [node] must be an absolute path, not \"var\"",
+            ),
+            (
+                "[node]\nnot-host-paths = ['opt/x']",
+                "2:19: an item of \"not-host-paths\" in [node] must be an absolute path, not \"opt/x\"",
+            ),
+            (
+                "[node]\ndefault-capabilities = ['NET_RAWW']",
+                "2:25: an item of \"default-capabilities\" in [node] must be a capability of the kernel, not \"NET_RAWW\"; did you mean \"NET_RAW\"?",
+            ),
+            ("[runtime]\npath = 'runc'", "2:8: \"path\" in [runtime] must be an absolute path, not \"runc\""),
+            // Exceptions.
+            (
+                "[[exceptions]]\ncontrols = ['sysctls']\nreason = 'x'\nexpires = 2027-01-01",
+                "1:1: [[exceptions]] lacks \"namespace\"",
+            ),
+            (
+                "[[exceptions]]\nnamespace = 'a'\nreason = 'x'\nexpires = 2027-01-01",
+                "1:1: [[exceptions]] lacks \"controls\"",
+            ),
+            (
+                "[[exceptions]]\nnamespace = 'a'\ncontrols = ['sysctls']\nexpires = 2027-01-01",
+                "1:1: [[exceptions]] lacks \"reason\"",
+            ),
+            (EXCEPTION, "1:1: [[exceptions]] lacks \"expires\""),
+            (
+                "[[exceptions]]\nnamespace = 'a'\ncontrols = ['sysctl']\nreason = 'x'\nexpires = 2027-01-01",
+                "3:13: an item of \"controls\" in [[exceptions]] must be the id of a control (see pss-guard explain), not \"sysctl\"; did you mean \"sysctls\"?",
+            ),
+            (
+                "[[exceptions]]\nnamespace = 'a'\ncontrols = []\nreason = 'x'\nexpires = 2027-01-01",
+                "3:12: \"controls\" in [[exceptions]] is empty; name at least one control",
+            ),
+            (
+                "[[exceptions]]\nnamespace = 'a'\ncontrols = ['sysctls']\nreason = ' '\nexpires = 2027-01-01",
+                "4:10: \"reason\" in [[exceptions]] must not be empty",
+            ),
+            (
+                "[[exceptions]]\nnamespace = 'A'\ncontrols = ['sysctls']\nreason = 'x'\nexpires = 2027-01-01",
+                "2:13: \"namespace\" in [[exceptions]] must be one name of lower-case letters, digits and dashes, not \"A\"",
+            ),
+            (
+                "[[exceptions]]\nnamespace = 'a'\ncontrols = ['sysctls']\nreason = 'x'\nexpires = '2027-02-30'",
+                "5:11: \"expires\" in [[exceptions]] must be a date like 2027-06-30",
+            ),
+            (
+                "[[exceptions]]\nnamespace = 'a'\ncontrols = ['sysctls']\nreason = 'x'\nexpires = 2027-01-01T00:00:00Z",
+                "5:11: \"expires\" in [[exceptions]] must be a date like 2027-06-30",
+            ),
+            // The first of several, in the order of the file.
+            (
+                "[runtime]\npath = 1\n[defaults]\nenforce = 2",
+                "2:8: \"path\" in [runtime] must be a string, not an integer",
+            ),
+            // Columns count characters.
+            (
+                "# ä\n\"ä\" = 1",
+                "2:1: unknown key \"ä\"; known keys: mode, on-fault, on-suspect, on-unknown-namespace, log-allowed, cluster, defaults, unmanaged, exemptions, pod-annotations, namespaces, controls, exceptions, node, runtime",
+            ),
+            (
+                "[exemptions]\nruntime-classes = ['ä', 1]",
+                "2:25: \"runtime-classes\" in [exemptions] must be an array of strings, not an integer",
+            ),
+            // Syntax.
+            ("mode = audit", "1:8: string values must be quoted, expected literal string"),
+            ("mode = 'audit'\n[defaults", "2:10: unclosed table, expected `]`"),
+            ("mode 'audit'", "1:6: key with no value, expected `=`"),
+        ];
+        for (text, expected) in rows {
+            let shown = parse(text, FILE).map_err(|error| error.to_string());
+            assert_eq!(shown, Err(format!("{FILE}:{expected}")), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_mode_survives_any_error_but_one_of_syntax() {
+        for (text, expected) in [
+            ("mode = 'audit'\nnonsense = 1", Some(Mode::Audit)),
+            ("mode = 'enforce'\n[defaults]\nenforce = 1", Some(Mode::Enforce)),
+            ("mode = 'enforced'", None),
+            ("mode = 1", None),
+            ("[runtime]\nmode = 'audit'", None),
+            ("mode = 'audit'\n[", None),
+            ("", None),
+        ] {
+            assert_eq!(mode_of(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_key_is_near() {
+        let known = ["enforce", "enforce-version", "audit", "warn"];
+        for (text, expected) in [
+            ("enforcee", Some("enforce")),
+            ("Enforce", Some("enforce")),
+            ("enforce_version", Some("enforce-version")),
+            ("enfroce", Some("enforce")),
+            ("adit", Some("audit")),
+            ("", None),
+            ("x", None),
+            ("level", None),
+        ] {
+            assert_eq!(nearest(text, &mut known.into_iter()), expected, "{text}");
+        }
+        assert_eq!(nearest(&"enforce".repeat(100_000), &mut known.into_iter()), None);
+    }
 }

@@ -1,0 +1,965 @@
+//! What the policy, its cache and the namespace files do on a real disk.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use pss_guard::commands::policy::Subject;
+use pss_guard::commands::{self, line};
+use pss_guard::level::cache::{Loaded, Salvage, load, load_file};
+use pss_guard::level::date::Date;
+use pss_guard::level::namespaces::{self, Imported};
+use pss_guard::level::{Found, Mode, Policy};
+use pss_guard::paths::Paths;
+use tempfile::TempDir;
+
+/// A node's files in a folder that goes away with the test.
+struct Node {
+    root: TempDir,
+    paths: Paths,
+}
+
+impl Node {
+    fn new() -> Self {
+        let root = TempDir::new().unwrap();
+        let paths = Paths::under(root.path());
+        fs::create_dir_all(paths.policy().parent().unwrap()).unwrap();
+        fs::create_dir_all(paths.policy_cache().parent().unwrap()).unwrap();
+        Self { root, paths }
+    }
+
+    fn with_policy(text: &str) -> Self {
+        let node = Self::new();
+        node.write_policy(text);
+        node
+    }
+
+    fn write_policy(&self, text: &str) {
+        fs::write(self.paths.policy(), text).unwrap();
+        fs::set_permissions(self.paths.policy(), Permissions::from_mode(0o644)).unwrap();
+    }
+
+    /// Longer than the clock that file systems stamp with takes to move on.
+    fn settle() {
+        thread::sleep(Duration::from_millis(80));
+    }
+
+    /// A node with a cache that is believed.
+    fn with_cache(text: &str) -> Self {
+        let node = Self::with_policy(text);
+        Self::settle();
+        node.good();
+        assert!(node.paths.policy_cache().is_file(), "no cache was written");
+        node
+    }
+
+    fn good(&self) -> Policy {
+        match load(&self.paths) {
+            Loaded::Good(policy) => policy,
+            Loaded::Bad { error, .. } => panic!("{}", line(&error)),
+        }
+    }
+
+    /// The error, without the folder of this test, and what was saved.
+    fn bad(&self) -> (String, Salvage) {
+        match load(&self.paths) {
+            Loaded::Good(policy) => panic!("{policy:?}"),
+            Loaded::Bad { error, salvage } => (self.shown(&line(&error)), salvage),
+        }
+    }
+
+    fn shown(&self, text: &str) -> String {
+        text.replace(self.root.path().to_str().unwrap(), "")
+    }
+
+    /// Replaces the cache's content, but not who owns it or how old it is.
+    fn edit_cache(&self, edit: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = fs::read(self.paths.policy_cache()).unwrap();
+        edit(&mut bytes);
+        fs::write(self.paths.policy_cache(), bytes).unwrap();
+    }
+
+    /// Proof that the cache is what is read: changes the mode in it, with the right checksum.
+    fn forge_mode(&self) {
+        self.edit_cache(|bytes| {
+            let text = String::from_utf8(bytes.clone()).unwrap();
+            let (header, body) = text.split_once('\n').unwrap();
+            let body = body.replace("\"mode\":\"audit\"", "\"mode\":\"enforce\"");
+            let (identity, _) = header.rsplit_once(' ').unwrap();
+            *bytes = format!("{identity} {:016x}\n{body}", checksum(body.as_bytes())).into_bytes();
+        });
+    }
+
+    fn import(&self, text: &str) -> Result<Imported, String> {
+        namespaces::import(&mut text.as_bytes(), &self.paths.namespaces())
+            .map_err(|error| self.shown(&line(&error)))
+    }
+
+    fn read(&self, name: &str) -> Result<Found<'static>, String> {
+        namespaces::read(&self.paths.namespaces(), name).map_err(|error| self.shown(&line(&error)))
+    }
+
+    /// The names in the folder of namespaces, sorted.
+    fn names(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.paths.namespaces()) else { return Vec::new() };
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// Files count only if root owns them. As another user nothing but that can be tested.
+fn root() -> bool {
+    let root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    if !root {
+        eprintln!("SKIPPED: this test needs root, because only root's files are believed");
+        let node = Node::with_policy("");
+        let (error, salvage) = node.bad();
+        assert!(error.contains("must be owned by root"), "{error}");
+        assert_eq!(salvage.mode, Mode::Enforce);
+    }
+    root
+}
+
+fn salvage(mode: Mode, namespaces: &[&str]) -> Salvage {
+    Salvage { mode, exempt_namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect() }
+}
+
+fn make_fifo(path: &Path) {
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::from_bits_truncate(0o644)).unwrap();
+}
+
+#[test]
+fn a_node_without_policy_runs_on_the_built_in_defaults() {
+    assert_eq!(Node::new().good(), Policy::default());
+}
+
+#[test]
+fn the_cache_says_what_the_policy_says() {
+    if !root() {
+        return;
+    }
+    let text =
+        "mode = 'enforce'\n[namespaces.shop]\nenforce = 'baseline'\n[exemptions]\nnamespaces = ['ops']";
+    let node = Node::with_cache(text);
+    let path = node.paths.policy();
+    let parsed = load_file(&path).unwrap();
+    assert_eq!(node.good(), parsed);
+    assert_eq!(node.good().file.as_deref(), path.to_str());
+    // Nobody who cannot read the policy can read the cache.
+    for (mode, expected) in [(0o644, 0o644), (0o600, 0o600)] {
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        node.good();
+        assert_eq!(node.paths.policy_cache().metadata().unwrap().mode() & 0o777, expected);
+    }
+    assert_eq!(
+        fs::read_dir(node.paths.policy_cache().parent().unwrap()).unwrap().count(),
+        1,
+        "temporary files"
+    );
+}
+
+#[test]
+fn a_cache_is_believed_only_if_it_is_surely_the_policys() {
+    if !root() {
+        return;
+    }
+    type Damage = fn(&Node);
+    let damages: &[(&str, Damage, Mode)] = &[
+        ("nothing: the forged mode shows that the cache is read", |_| (), Mode::Enforce),
+        ("same text, touched", |node| node.write_policy("mode = 'audit'"), Mode::Audit),
+        (
+            "same size and modification time, other inode",
+            |node| {
+                let path = node.paths.policy();
+                let modified = path.metadata().unwrap().modified().unwrap();
+                let copy = path.with_extension("new");
+                fs::write(&copy, "mode = 'audit'").unwrap();
+                fs::File::options().write(true).open(&copy).unwrap().set_modified(modified).unwrap();
+                fs::rename(copy, path).unwrap();
+            },
+            Mode::Audit,
+        ),
+        (
+            "rewritten in place, modification time set back",
+            |node| {
+                let modified = node.paths.policy().metadata().unwrap().modified().unwrap();
+                node.write_policy("mode = 'audit'");
+                let file = fs::File::options().write(true).open(node.paths.policy()).unwrap();
+                file.set_modified(modified).unwrap();
+            },
+            Mode::Audit,
+        ),
+        ("one bit of the body", |node| node.edit_cache(|bytes| *bytes.last_mut().unwrap() ^= 1), Mode::Audit),
+        (
+            "one byte of the checksum",
+            |node| {
+                node.edit_cache(|bytes| {
+                    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+                    bytes[end - 1] = if bytes[end - 1] == b'0' { b'1' } else { b'0' };
+                });
+            },
+            Mode::Audit,
+        ),
+        ("truncated", |node| node.edit_cache(|bytes| bytes.truncate(bytes.len() - 5)), Mode::Audit),
+        ("header only", |node| node.edit_cache(|bytes| bytes.truncate(20)), Mode::Audit),
+        ("empty", |node| node.edit_cache(Vec::clear), Mode::Audit),
+        (
+            "another version of the program",
+            |node| {
+                node.edit_cache(|bytes| {
+                    let text = String::from_utf8(bytes.clone()).unwrap();
+                    let own = concat!(" ", env!("CARGO_PKG_VERSION"), " ");
+                    assert!(text.contains(own), "{text}");
+                    *bytes = text.replacen(own, " 0.0.1 ", 1).into_bytes();
+                });
+            },
+            Mode::Audit,
+        ),
+        ("another user's", |node| chown(node.paths.policy_cache(), Some(1000), None).unwrap(), Mode::Audit),
+        (
+            "writable by others",
+            |node| fs::set_permissions(node.paths.policy_cache(), Permissions::from_mode(0o646)).unwrap(),
+            Mode::Audit,
+        ),
+        (
+            "a link to itself elsewhere",
+            |node| {
+                let (cache, moved) = (node.paths.policy_cache(), node.root.path().join("moved"));
+                fs::rename(&cache, &moved).unwrap();
+                symlink(moved, cache).unwrap();
+            },
+            Mode::Audit,
+        ),
+        (
+            "a FIFO",
+            |node| {
+                fs::remove_file(node.paths.policy_cache()).unwrap();
+                make_fifo(&node.paths.policy_cache());
+            },
+            Mode::Audit,
+        ),
+        (
+            "a folder",
+            |node| {
+                fs::remove_file(node.paths.policy_cache()).unwrap();
+                fs::create_dir(node.paths.policy_cache()).unwrap();
+            },
+            Mode::Audit,
+        ),
+        (
+            "hardly younger than the policy",
+            |node| {
+                let changed = node.paths.policy().metadata().unwrap().modified().unwrap();
+                let file = fs::File::options().write(true).open(node.paths.policy_cache()).unwrap();
+                file.set_modified(changed + Duration::from_millis(10)).unwrap();
+            },
+            Mode::Audit,
+        ),
+    ];
+    for (name, damage, expected) in damages {
+        let node = Node::with_cache("mode = 'audit'");
+        node.forge_mode();
+        damage(&node);
+        assert_eq!(node.good().mode, *expected, "{name}");
+        assert_eq!(node.good().mode, *expected, "{name}, the second time");
+    }
+}
+
+#[test]
+fn a_policy_that_changes_is_seen_by_the_very_next_start() {
+    if !root() {
+        return;
+    }
+    let node = Node::with_policy("mode = 'audit'  ");
+    for round in 0..200 {
+        let (text, expected) = if round % 2 == 0 {
+            ("mode = 'enforce'", Mode::Enforce)
+        } else {
+            ("mode = 'audit'  ", Mode::Audit)
+        };
+        // In place and of the same size: only the times tell.
+        node.write_policy(text);
+        assert_eq!(node.good().mode, expected, "round {round}");
+        assert_eq!(node.good().mode, expected, "round {round}, again");
+    }
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_stops_nothing() {
+    if !root() {
+        return;
+    }
+    let node = Node::with_policy("mode = 'enforce'");
+    fs::remove_dir(node.paths.policy_cache().parent().unwrap()).unwrap();
+    fs::write(node.paths.policy_cache().parent().unwrap(), "").unwrap();
+    assert_eq!(node.good().mode, Mode::Enforce);
+}
+
+#[test]
+fn a_bad_policy_names_its_fault_and_keeps_what_was_good() {
+    if !root() {
+        return;
+    }
+    type Damage = fn(&Path);
+    let rows: &[(&str, Damage, &str)] = &[
+        (
+            "syntax",
+            |path| fs::write(path, "mode = 'audit'\n[defaults").unwrap(),
+            "/etc/pss-guard/policy.toml:2:10: unclosed table, expected `]`",
+        ),
+        (
+            "a key",
+            |path| fs::write(path, "mode = 'audit'\n[defaults]\nenforcee = 'baseline'").unwrap(),
+            "/etc/pss-guard/policy.toml:3:1: unknown key \"enforcee\" in [defaults]; did you mean \"enforce\"?",
+        ),
+        (
+            "bytes",
+            |path| fs::write(path, b"mode = 'audit' # \xff").unwrap(),
+            "read /etc/pss-guard/policy.toml: invalid utf-8 sequence of 1 bytes from index 17",
+        ),
+        (
+            "size",
+            |path| fs::write(path, "#".repeat((1 << 20) + 1)).unwrap(),
+            "/etc/pss-guard/policy.toml is larger than 1048576 bytes",
+        ),
+        (
+            "owner",
+            |path| chown(path, Some(1000), None).unwrap(),
+            "/etc/pss-guard/policy.toml must be owned by root, but is owned by uid 1000; \
+             chown root:root /etc/pss-guard/policy.toml",
+        ),
+        (
+            "nobody's, outside of a user namespace",
+            |path| chown(path, Some(65534), None).unwrap(),
+            "/etc/pss-guard/policy.toml must be owned by root, but is owned by uid 65534; \
+             chown root:root /etc/pss-guard/policy.toml",
+        ),
+        (
+            "mode",
+            |path| fs::set_permissions(path, Permissions::from_mode(0o664)).unwrap(),
+            "/etc/pss-guard/policy.toml must be writable by root alone, but its mode is 0664; \
+             chmod go-w /etc/pss-guard/policy.toml",
+        ),
+        (
+            "folder",
+            |path| {
+                fs::remove_file(path).unwrap();
+                fs::create_dir(path).unwrap();
+            },
+            "/etc/pss-guard/policy.toml must be a regular file, but is a directory",
+        ),
+        (
+            "FIFO",
+            |path| {
+                fs::remove_file(path).unwrap();
+                make_fifo(path);
+            },
+            "/etc/pss-guard/policy.toml must be a regular file, but is a FIFO",
+        ),
+        (
+            "dangling link",
+            |path| {
+                fs::remove_file(path).unwrap();
+                symlink("nowhere", path).unwrap();
+            },
+            "open /etc/pss-guard/policy.toml: No such file or directory (os error 2)",
+        ),
+        (
+            "gone",
+            |path| fs::remove_file(path).unwrap(),
+            "/etc/pss-guard/policy.toml is gone, but there was a policy before; put it back, \
+             or remove /run/pss-guard/policy.cache to run on the built-in defaults",
+        ),
+    ];
+    for (name, damage, expected) in rows {
+        for (mode, good) in [(Mode::Audit, "mode = 'audit'"), (Mode::Enforce, "mode = 'enforce'")] {
+            let node = Node::with_cache(&format!("{good}\n[exemptions]\nnamespaces = ['ops']"));
+            damage(&node.paths.policy());
+            let expected = ((*expected).to_owned(), salvage(mode, &["ops", "kube-system"]));
+            assert_eq!(node.bad(), expected, "{name}");
+            // And the next start knows the same.
+            assert_eq!(node.bad(), expected, "{name}, again");
+        }
+    }
+}
+
+#[test]
+fn without_a_last_good_policy_only_a_readable_mode_is_kept() {
+    if !root() {
+        return;
+    }
+    let rows: &[(&str, &str, Mode)] = &[
+        ("the mode can be read", "mode = 'audit'\n[x]", Mode::Audit),
+        ("so can this one", "mode = 'enforce'\n[x]", Mode::Enforce),
+        ("no mode", "[x]", Mode::Enforce),
+        ("a mode that is none", "mode = 'Audit'", Mode::Enforce),
+        ("no syntax", "mode = 'audit'\n[", Mode::Enforce),
+    ];
+    for (name, text, mode) in rows {
+        let node = Node::with_policy(text);
+        assert_eq!(node.bad().1, salvage(*mode, &["kube-system"]), "{name}");
+    }
+    // What somebody else can write decides nothing.
+    let node = Node::with_policy("mode = 'audit'\n[x]");
+    chown(node.paths.policy(), Some(1000), None).unwrap();
+    assert_eq!(node.bad().1, salvage(Mode::Enforce, &["kube-system"]));
+    // Neither does a damaged cache, nor somebody else's.
+    let damages: &[fn(&Node)] = &[
+        |node| node.edit_cache(|bytes| *bytes.last_mut().unwrap() ^= 1),
+        |node| chown(node.paths.policy_cache(), Some(1000), None).unwrap(),
+    ];
+    for damage in damages {
+        let node = Node::with_cache("mode = 'audit'");
+        damage(&node);
+        fs::remove_file(node.paths.policy()).unwrap();
+        let (error, kept) = node.bad();
+        assert!(error.contains("is gone, but there was a policy before"), "{error}");
+        assert_eq!(kept, salvage(Mode::Enforce, &["kube-system"]));
+    }
+    // The cache of another version of the program is good enough for that.
+    let node = Node::with_cache("mode = 'audit'");
+    node.edit_cache(|bytes| {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        let own = concat!(" ", env!("CARGO_PKG_VERSION"), " ");
+        *bytes = text.replacen(own, " 0.0.1 ", 1).into_bytes();
+    });
+    node.write_policy("[x]");
+    assert_eq!(node.bad().1, salvage(Mode::Audit, &["kube-system"]));
+}
+
+const TWO: &str = r#"{"apiVersion":"v1","kind":"List","items":[
+    {"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop","labels":{"team":"a",
+        "pod-security.kubernetes.io/enforce":"baseline","pod-security.kubernetes.io/enforce-version":"v1.30"}},
+     "spec":{"finalizers":["kubernetes"]},"status":{"phase":"Active"}},
+    {"apiVersion":"v1","kind":"Namespace","metadata":{"name":"bare"}}],
+    "metadata":{"resourceVersion":""}}"#;
+
+fn list(names: &[&str], enforce: &str) -> String {
+    let item = |name: &&str| {
+        format!(
+            r#"{{"kind":"Namespace","metadata":{{"name":"{name}","labels":{{"pod-security.kubernetes.io/enforce":"{enforce}"}}}}}}"#
+        )
+    };
+    let items: Vec<String> = names.iter().map(item).collect();
+    format!(r#"{{"kind":"List","items":[{}]}}"#, items.join(","))
+}
+
+#[test]
+fn an_import_makes_the_folder_say_what_the_list_says() {
+    if !root() {
+        return;
+    }
+    let node = Node::new();
+    let dir = node.paths.namespaces();
+    assert_eq!(node.read("shop"), Ok(Found::NoFolder));
+    assert_eq!(node.import(TWO).unwrap().to_string(), "imported 2 namespaces (2 changed, 0 removed)");
+    assert_eq!(node.names(), ["bare.json", "shop.json"]);
+    let shop = dir.join("shop.json");
+    assert_eq!(
+        fs::read_to_string(&shop).unwrap(),
+        "{\"pod-security.kubernetes.io/enforce\":\"baseline\",\"pod-security.kubernetes.io/enforce-version\":\"v1.30\"}\n"
+    );
+    assert_eq!(fs::read_to_string(dir.join("bare.json")).unwrap(), "{}\n");
+    assert_eq!(dir.metadata().unwrap().mode() & 0o7777, 0o755);
+    assert_eq!(shop.metadata().unwrap().mode() & 0o7777, 0o644);
+    let Ok(Found::Labels { labels, path }) = node.read("shop") else { panic!() };
+    assert_eq!(labels.values(), [Some("baseline"), Some("v1.30"), None, None, None, None]);
+    assert_eq!(path, shop);
+    assert_eq!(node.read("gone"), Ok(Found::Missing));
+
+    // The same once more writes nothing, not even the same bytes.
+    let inode = shop.metadata().unwrap().ino();
+    assert_eq!(node.import(TWO).unwrap(), Imported { namespaces: 2, changed: 0, removed: 0 });
+    assert_eq!(shop.metadata().unwrap().ino(), inode);
+
+    // Namespaces that are gone go, files that are not ours stay.
+    for other in ["README", "Not-A-Label.json", ".hidden.json", "shop.json.bak"] {
+        fs::write(dir.join(other), "x").unwrap();
+    }
+    let one = list(&["bare"], "restricted");
+    assert_eq!(node.import(&one).unwrap().to_string(), "imported 1 namespace (1 changed, 1 removed)");
+    assert_eq!(node.names(), [".hidden.json", "Not-A-Label.json", "README", "bare.json", "shop.json.bak"]);
+
+    // What somebody else wrote or damaged is written anew.
+    chown(dir.join("bare.json"), Some(1000), None).unwrap();
+    assert!(node.read("bare").unwrap_err().contains("must be owned by root"));
+    assert_eq!(node.import(&one).unwrap().changed, 1);
+    assert!(node.read("bare").is_ok());
+    fs::remove_file(dir.join("bare.json")).unwrap();
+    symlink("/etc/passwd", dir.join("bare.json")).unwrap();
+    assert_eq!(node.import(&one).unwrap().changed, 1);
+    assert!(dir.join("bare.json").symlink_metadata().unwrap().is_file());
+}
+
+#[test]
+fn every_shape_that_the_api_server_prints_is_read() {
+    if !root() {
+        return;
+    }
+    for (text, expected) in [
+        (r#"{"kind":"Namespace","metadata":{"name":"a"}}"#, vec!["a.json"]),
+        (
+            r#"{"kind":"NamespaceList","metadata":{"resourceVersion":"1"},"items":[{"metadata":{"name":"a","labels":null}}]}"#,
+            vec!["a.json"],
+        ),
+        (
+            r#"{"kind":"NamespaceList","metadata":{"continue":""},"items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}"#,
+            vec!["a.json", "b.json"],
+        ),
+        (
+            r#"{"items":[{"kind":"Namespace","metadata":{"labels":{"x":"y"},"name":"a"}}],"kind":"List"}"#,
+            vec!["a.json"],
+        ),
+    ] {
+        let node = Node::new();
+        assert!(node.import(text).is_ok(), "{text}: {:?}", node.import(text));
+        assert_eq!(node.names(), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_list_of_namespaces_changes_nothing() {
+    if !root() {
+        return;
+    }
+    let named = |name: &str| {
+        format!(r#"{{"kind":"List","items":[{{"kind":"Namespace","metadata":{{"name":"{name}"}}}}]}}"#)
+    };
+    let too_long = "a".repeat(64);
+    let twice = list(&["a", "b", "a"], "baseline");
+    let rows: &[(&str, &str)] = &[
+        (
+            "",
+            "parse the output of kubectl get namespaces -o json; nothing was changed: EOF while parsing a value at line 1 column 0",
+        ),
+        (
+            "No resources found",
+            "parse the output of kubectl get namespaces -o json; nothing was changed: expected value at line 1 column 1",
+        ),
+        (
+            "{}",
+            "expected the output of kubectl get namespaces -o json, but got an object without kind; nothing was changed",
+        ),
+        (
+            r#"{"kind":"PodList","items":[]}"#,
+            "expected the output of kubectl get namespaces -o json, but got kind \"PodList\"; nothing was changed",
+        ),
+        (
+            r#"{"kind":"List","items":[{"kind":"Pod","metadata":{"name":"a"}}]}"#,
+            "expected the output of kubectl get namespaces -o json, but got kind \"Pod\"; nothing was changed",
+        ),
+        (
+            r#"{"kind":"List","items":[{"metadata":{"name":"a"}}]}"#,
+            "expected the output of kubectl get namespaces -o json, but got an object without kind; nothing was changed",
+        ),
+        (
+            r#"{"kind":"List"}"#,
+            "expected the output of kubectl get namespaces -o json, but got kind \"List\"; nothing was changed",
+        ),
+        (
+            r#"{"kind":"List","items":[]}"#,
+            "the list has no namespaces (is the cluster reachable, and may this user list them?); nothing was changed",
+        ),
+        (
+            r#"{"kind":"NamespaceList","metadata":{"continue":"abc"},"items":[{"metadata":{"name":"a"}}]}"#,
+            "the list is one page of several; use kubectl get namespaces -o json, which fetches all; nothing was changed",
+        ),
+        (
+            &named("../x"),
+            "\"../x\" cannot be the name of a namespace: it is no DNS label; nothing was changed",
+        ),
+        (&named("A"), "\"A\" cannot be the name of a namespace: it is no DNS label; nothing was changed"),
+        (&named(""), "\"\" cannot be the name of a namespace: it is no DNS label; nothing was changed"),
+        (
+            &named("a\\u0000"),
+            "\"a\\0\" cannot be the name of a namespace: it is no DNS label; nothing was changed",
+        ),
+        (
+            &named(&too_long),
+            &format!(
+                "\"{too_long}\" cannot be the name of a namespace: it is no DNS label; nothing was changed"
+            ),
+        ),
+        (&twice, "namespace \"a\" is in the list twice; nothing was changed"),
+        (
+            r#"{"kind":"Namespace","metadata":{"name":"a","labels":{"pod-security.kubernetes.io/enforce":null}}}"#,
+            "parse the output of kubectl get namespaces -o json; nothing was changed: invalid type: null, expected a string at line 1 column 94",
+        ),
+        (
+            r#"{"kind":"Namespace","metadata":{"name":"a","labels":{"pod-security.kubernetes.io/warn":"a","pod-security.kubernetes.io/warn":"b"}}}"#,
+            "parse the output of kubectl get namespaces -o json; nothing was changed: \"pod-security.kubernetes.io/warn\" is there twice at line 1 column 124",
+        ),
+    ];
+    let node = Node::new();
+    node.import(TWO).unwrap();
+    for (text, expected) in rows {
+        assert_eq!(node.import(text), Err((*expected).to_owned()), "{text}");
+        assert_eq!(node.names(), ["bare.json", "shop.json"], "{text}");
+    }
+    let nested = format!("{}{}", r#"{"kind":"List","items":"#, "[".repeat(100_000));
+    assert!(node.import(&nested).is_err());
+    // Not even the folder is made for it.
+    let fresh = Node::new();
+    assert!(fresh.import("{}").is_err());
+    assert!(!fresh.paths.namespaces().exists());
+}
+
+#[test]
+fn imports_at_once_leave_what_one_of_them_wanted() {
+    if !root() {
+        return;
+    }
+    let node = Node::new();
+    let left: Vec<String> =
+        (0..40).map(|number| format!("left-{number}")).chain(["both".to_owned()]).collect();
+    let right: Vec<String> =
+        (0..40).map(|number| format!("right-{number}")).chain(["both".to_owned()]).collect();
+    let text = |names: &[String]| list(&names.iter().map(String::as_str).collect::<Vec<_>>(), "baseline");
+    let lists = [text(&left), text(&right)];
+    let (stop, dir) = (std::sync::atomic::AtomicBool::new(false), node.paths.namespaces());
+    thread::scope(|scope| {
+        let importers: Vec<_> = (0..4)
+            .map(|importer| {
+                let (node, text) = (&node, &lists[importer % 2]);
+                scope.spawn(move || {
+                    (0..10).for_each(|_| assert_eq!(node.import(text).unwrap().namespaces, 41))
+                })
+            })
+            .collect();
+        // A start in the middle of it sees a namespace of both lists whole, from the first import on.
+        scope.spawn(|| {
+            let mut seen = false;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                match namespaces::read(&dir, "both").unwrap() {
+                    Found::Labels { labels, .. } => {
+                        assert_eq!(labels.enforce.as_deref(), Some("baseline"));
+                        seen = true;
+                    }
+                    other => assert!(!seen && other == Found::NoFolder, "{other:?}"),
+                }
+            }
+            assert!(seen);
+        });
+        let done: Vec<_> = importers.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(done.iter().all(Result::is_ok));
+    });
+    let files = |names: &[String]| {
+        let mut files: Vec<String> = names.iter().map(|name| format!("{name}.json")).collect();
+        files.sort();
+        files
+    };
+    let names = node.names();
+    assert!(names == files(&left) || names == files(&right), "{names:?}");
+}
+
+#[test]
+fn a_namespace_file_that_is_not_exactly_right_is_a_fault() {
+    if !root() {
+        return;
+    }
+    type Damage = fn(&Path);
+    let rows: &[(&str, Damage, &str)] = &[
+        (
+            "empty",
+            |path| fs::write(path, "").unwrap(),
+            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): EOF while parsing a value at line 1 column 0",
+        ),
+        (
+            "no object",
+            |path| fs::write(path, "[]").unwrap(),
+            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): invalid type: sequence, expected an object of labels at line 1 column 0",
+        ),
+        (
+            "null",
+            |path| fs::write(path, "null").unwrap(),
+            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): invalid type: null, expected an object of labels at line 1 column 4",
+        ),
+        (
+            "another key",
+            |path| fs::write(path, r#"{"enforce":"baseline"}"#).unwrap(),
+            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): \"enforce\" is no label of pod security at line 1 column 10",
+        ),
+        (
+            "another type",
+            |path| fs::write(path, r#"{"pod-security.kubernetes.io/enforce":1}"#).unwrap(),
+            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): invalid type: integer `1`, expected a string at line 1 column 39",
+        ),
+        (
+            "twice",
+            |path| {
+                fs::write(
+                    path,
+                    r#"{"pod-security.kubernetes.io/enforce":"a","pod-security.kubernetes.io/enforce":"b"}"#,
+                )
+                .unwrap()
+            },
+            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): \"pod-security.kubernetes.io/enforce\" is there twice at line 1 column 78",
+        ),
+        (
+            "more behind it",
+            |path| fs::write(path, "{} {}").unwrap(),
+            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): trailing characters at line 1 column 4",
+        ),
+        (
+            "large",
+            |path| fs::write(path, " ".repeat((64 << 10) + 1)).unwrap(),
+            "FILE is larger than 65536 bytes",
+        ),
+        (
+            "somebody's",
+            |path| chown(path, Some(1000), None).unwrap(),
+            "FILE must be owned by root, but is owned by uid 1000; chown root:root FILE",
+        ),
+        (
+            "writable",
+            |path| fs::set_permissions(path, Permissions::from_mode(0o666)).unwrap(),
+            "FILE must be writable by root alone, but its mode is 0666; chmod go-w FILE",
+        ),
+        (
+            "a link",
+            |path| {
+                fs::rename(path, path.with_extension("moved")).unwrap();
+                symlink(path.with_extension("moved"), path).unwrap();
+            },
+            "FILE must be a regular file, but is a symbolic link",
+        ),
+        (
+            "a FIFO",
+            |path| {
+                fs::remove_file(path).unwrap();
+                make_fifo(path);
+            },
+            "FILE must be a regular file, but is a FIFO",
+        ),
+        (
+            "a folder",
+            |path| {
+                fs::remove_file(path).unwrap();
+                fs::create_dir(path).unwrap();
+            },
+            "FILE must be a regular file, but is a directory",
+        ),
+        (
+            "a folder that others can write to",
+            |path| fs::set_permissions(path.parent().unwrap(), Permissions::from_mode(0o777)).unwrap(),
+            "/run/pss-guard/namespaces must be writable by root alone, but its mode is 0777; chmod go-w /run/pss-guard/namespaces",
+        ),
+        (
+            "a file in the folder's place",
+            |path| {
+                fs::remove_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path.parent().unwrap(), "").unwrap();
+            },
+            "/run/pss-guard/namespaces must be a directory, but is a regular file",
+        ),
+    ];
+    for (name, damage, expected) in rows {
+        let node = Node::new();
+        node.import(TWO).unwrap();
+        damage(&node.paths.namespaces().join("shop.json"));
+        let expected = expected.replace("FILE", "/run/pss-guard/namespaces/shop.json");
+        assert_eq!(node.read("shop"), Err(expected), "{name}");
+    }
+}
+
+#[test]
+fn a_name_that_is_no_dns_label_never_becomes_a_path() {
+    if !root() {
+        return;
+    }
+    let node = Node::new();
+    node.import(TWO).unwrap();
+    fs::write(node.paths.namespaces().parent().unwrap().join("x.json"), "{}").unwrap();
+    let long = "a".repeat(64);
+    for name in ["../x", "..", "", "/etc/passwd", "shop/../shop", "Shop", "shop\0", "shop\n", &long] {
+        let expected = format!("{name:?} cannot be the name of a namespace: it is no DNS label");
+        assert_eq!(node.read(name), Err(expected), "{name:?}");
+    }
+    // The error itself stays short.
+    assert!(node.read(&"/".repeat(100_000)).unwrap_err().len() < 200);
+}
+
+fn run(command: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>) -> u8) -> (u8, String, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let code = command(&mut out, &mut err);
+    (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+#[test]
+fn policy_check_says_what_a_policy_means() {
+    if !root() {
+        return;
+    }
+    let exception = |container: &str, expires: &str| {
+        format!(
+            "[[exceptions]]\nnamespace = 'shop'\n{container}\ncontrols = ['sysctls']\nreason = 'why'\nexpires = {expires}\n"
+        )
+    };
+    let text = [
+        "mode = 'enforce'\n[exemptions]\nnamespaces = ['kube-system', 'ops']\nruntime-classes = ['kata']\n",
+        "[namespaces.shop]\nenforce = 'baseline'\n[node]\nseccomp-default = true\nnot-host-paths = ['/opt/x']\n",
+        &exception("container = 'web'", "2027-05-31"),
+        &exception("", "2027-06-01"),
+        &exception("", "2027-06-02"),
+        &exception("", "2027-07-01"),
+        &exception("", "2027-07-02"),
+    ]
+    .concat();
+    let node = Node::with_policy(&text);
+    let today: Date = "2027-06-01".parse().unwrap();
+    let expected = "\
+valid
+  mode              enforce: what violates the enforce level is stopped
+  latest            v1.37
+  defaults          enforce privileged:latest, audit restricted:latest, warn restricted:latest
+  unmanaged         enforce privileged:latest, audit privileged:latest, warn privileged:latest
+  namespaces        shop
+  exempt            kube-system, ops
+                    runtime classes: kata
+  pod annotations   tighten, floor privileged
+  unknown namespace defaults
+  on fault          deny (in enforce mode; audit mode never stops anything)
+  on suspect        audit
+  log allowed       no
+  controls          readOnlyRootFilesystem enforce
+  node              kubelet /var/lib/kubelet, seccomp default on, AppArmor auto
+                    no host paths: /opt/x
+  runtime           /usr/sbin/runc
+  exceptions        5
+                    shop/web: sysctls (\"why\"), expired on 2027-05-31
+                    shop/*: sysctls (\"why\"), expires today (2027-06-01)
+                    shop/*: sysctls (\"why\"), expires in 1 day (2027-06-02)
+                    shop/*: sysctls (\"why\"), expires in 30 days (2027-07-01)
+                    shop/*: sysctls (\"why\"), until 2027-07-02
+";
+    let check = |file: Option<PathBuf>| {
+        run(|out, err| commands::policy::check(&node.paths, file.as_deref(), today, out, err))
+    };
+    assert_eq!(check(None), (0, expected.to_owned(), String::new()));
+    assert_eq!(check(Some(node.paths.policy())), (0, expected.to_owned(), String::new()));
+
+    // Another file may be anybody's, the node's own may not.
+    let draft = node.root.path().join("draft.toml");
+    fs::copy(node.paths.policy(), &draft).unwrap();
+    chown(&draft, Some(1000), None).unwrap();
+    assert_eq!(check(Some(draft.clone())).0, 0);
+    chown(node.paths.policy(), Some(1000), None).unwrap();
+    let (code, out, err) = check(None);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(node.shown(&err).contains("/etc/pss-guard/policy.toml must be owned by root"), "{err}");
+    fs::write(&draft, "mode = 'enforce'\nenforce = 1").unwrap();
+    let (code, out, err) = check(Some(draft));
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(node.shown(&err).starts_with("pss-guard: /draft.toml:2:1: unknown key \"enforce\"; "), "{err}");
+
+    let none = Node::new();
+    let (code, out, _) = run(|out, err| commands::policy::check(&none.paths, None, today, out, err));
+    assert_eq!(code, 0);
+    assert!(
+        none.shown(&out).starts_with("no /etc/pss-guard/policy.toml: the built-in defaults hold\n"),
+        "{out}"
+    );
+}
+
+#[test]
+fn policy_show_says_which_level_holds_and_because_of_what() {
+    if !root() {
+        return;
+    }
+    let node = Node::with_policy("on-unknown-namespace = 'deny'\n[unmanaged]\naudit = 'baseline'");
+    node.import(TWO).unwrap();
+    let show = |subject, annotations: &[&str]| {
+        let annotations: Vec<String> = annotations.iter().map(|pair| (*pair).to_owned()).collect();
+        let (code, out, err) =
+            run(|out, err| commands::policy::show(&node.paths, subject, &annotations, out, err));
+        (code, node.shown(&format!("{out}{err}")))
+    };
+    let rows: &[(Subject<'_>, &[&str], u8, &str)] = &[
+        (
+            Subject::Namespace("shop"),
+            &["pod-security.kubernetes.io/enforce=restricted"],
+            0,
+            "\
+enforce  baseline:v1.30     level from namespace \"shop\" (/run/pss-guard/namespaces/shop.json)
+  and    restricted:v1.30   level from pod annotation pod-security.kubernetes.io/enforce
+audit    restricted:latest  level from [defaults] of /etc/pss-guard/policy.toml
+warn     restricted:latest  level from [defaults] of /etc/pss-guard/policy.toml
+",
+        ),
+        (
+            Subject::Unmanaged,
+            &[],
+            0,
+            "\
+enforce  privileged:latest  level from [unmanaged] of /etc/pss-guard/policy.toml
+audit    baseline:latest    level from [unmanaged] of /etc/pss-guard/policy.toml
+warn     privileged:latest  level from [unmanaged] of /etc/pss-guard/policy.toml
+",
+        ),
+        (
+            Subject::Namespace("kube-system"),
+            &[],
+            0,
+            "exempt: namespace \"kube-system\" is exempt; nothing is judged\n",
+        ),
+        (
+            Subject::Namespace("new"),
+            &[],
+            0,
+            "denied: namespace \"new\" is not in /run/pss-guard/namespaces, and on-unknown-namespace is \"deny\"\n",
+        ),
+        (
+            Subject::Namespace("../x"),
+            &[],
+            2,
+            "pss-guard: \"../x\" cannot be the name of a namespace: it is no DNS label\n",
+        ),
+        (
+            Subject::Namespace("shop"),
+            &["enforce"],
+            2,
+            "pss-guard: --pod-annotation \"enforce\" must be KEY=VALUE\n",
+        ),
+        (
+            Subject::Namespace("shop"),
+            &["enforce=baseline"],
+            2,
+            "pss-guard: --pod-annotation \"enforce\" sets no level; those that do are pod-security.kubernetes.io/enforce, \
+             pod-security.kubernetes.io/enforce-version, pod-security.kubernetes.io/audit, \
+             pod-security.kubernetes.io/audit-version, pod-security.kubernetes.io/warn, \
+             pod-security.kubernetes.io/warn-version\n",
+        ),
+    ];
+    for (subject, annotations, code, expected) in rows {
+        assert_eq!(
+            show(*subject, annotations),
+            (*code, (*expected).to_owned()),
+            "{subject:?} {annotations:?}"
+        );
+    }
+}
+
+#[test]
+fn namespaces_import_prints_what_it_did_or_why_it_did_nothing() {
+    if !root() {
+        return;
+    }
+    let node = Node::new();
+    let import = |text: &str| {
+        run(|out, err| commands::namespaces::import(&node.paths, &mut text.as_bytes(), out, err))
+    };
+    assert_eq!(import(TWO), (0, "imported 2 namespaces (2 changed, 0 removed)\n".to_owned(), String::new()));
+    let nothing = "pss-guard: the list has no namespaces (is the cluster reachable, and may this user list them?); nothing was changed\n";
+    assert_eq!(import(r#"{"kind":"List","items":[]}"#), (2, String::new(), nothing.to_owned()));
+}

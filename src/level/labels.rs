@@ -1,0 +1,104 @@
+//! What do labels or annotations ask for, as text? PSA's six keys, and the names that may become paths.
+
+use std::borrow::Cow;
+
+/// The values of PSA's labels, on a namespace or as annotations of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels<'a> {
+    /// `pod-security.kubernetes.io/enforce`.
+    pub enforce: Option<Cow<'a, str>>,
+    /// `pod-security.kubernetes.io/enforce-version`.
+    pub enforce_version: Option<Cow<'a, str>>,
+    /// `pod-security.kubernetes.io/audit`.
+    pub audit: Option<Cow<'a, str>>,
+    /// `pod-security.kubernetes.io/audit-version`.
+    pub audit_version: Option<Cow<'a, str>>,
+    /// `pod-security.kubernetes.io/warn`.
+    pub warn: Option<Cow<'a, str>>,
+    /// `pod-security.kubernetes.io/warn-version`.
+    pub warn_version: Option<Cow<'a, str>>,
+}
+
+impl<'a> Labels<'a> {
+    /// What PSA's keys begin with.
+    pub const PREFIX: &'static str = "pod-security.kubernetes.io/";
+
+    /// PSA's six keys.
+    pub const KEYS: [&'static str; 6] = [
+        "pod-security.kubernetes.io/enforce",
+        "pod-security.kubernetes.io/enforce-version",
+        "pod-security.kubernetes.io/audit",
+        "pod-security.kubernetes.io/audit-version",
+        "pod-security.kubernetes.io/warn",
+        "pod-security.kubernetes.io/warn-version",
+    ];
+
+    /// Sets the value of a key; false if the key is none of [`Labels::KEYS`].
+    pub fn set(&mut self, key: &str, value: Cow<'a, str>) -> bool {
+        let slot = self.slot(key);
+        let ours = slot.is_some();
+        if let Some(slot) = slot {
+            *slot = Some(value);
+        }
+        ours
+    }
+
+    /// The place of a key's value, if the key is one of [`Labels::KEYS`].
+    pub(crate) fn slot(&mut self, key: &str) -> Option<&mut Option<Cow<'a, str>>> {
+        Some(match key.strip_prefix(Self::PREFIX)? {
+            "enforce" => &mut self.enforce,
+            "enforce-version" => &mut self.enforce_version,
+            "audit" => &mut self.audit,
+            "audit-version" => &mut self.audit_version,
+            "warn" => &mut self.warn,
+            "warn-version" => &mut self.warn_version,
+            _ => return None,
+        })
+    }
+
+    /// The values in the order of [`Labels::KEYS`].
+    #[must_use]
+    pub fn values(&self) -> [Option<&str>; 6] {
+        [
+            self.enforce.as_deref(),
+            self.enforce_version.as_deref(),
+            self.audit.as_deref(),
+            self.audit_version.as_deref(),
+            self.warn.as_deref(),
+            self.warn_version.as_deref(),
+        ]
+    }
+
+    /// Whether none is set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.values().iter().all(Option::is_none)
+    }
+}
+
+/// Whether a name is a DNS label (RFC 1123), as every namespace is. Only such a name may become part of a path.
+#[must_use]
+pub fn is_dns_label(name: &str) -> bool {
+    let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    plain && (1..=63).contains(&name.len()) && !name.starts_with('-') && !name.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_dns_label;
+
+    #[test]
+    fn only_a_dns_label_can_become_part_of_a_path() {
+        let longest = "a".repeat(63);
+        for name in ["a", "0", "shop", "kube-system", "a--b", "1-2", &longest] {
+            assert!(is_dns_label(name), "{name}");
+        }
+        let too_long = "a".repeat(64);
+        for name in [
+            "", "-", "-a", "a-", "A", "Shop", "a.b", "a_b", "a/b", "../x", "..", ".", "a b", "a\n", "a\0",
+            "ä", "ａ", &too_long,
+        ] {
+            assert!(!is_dns_label(name), "{name:?}");
+        }
+    }
+}
