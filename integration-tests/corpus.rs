@@ -12,7 +12,8 @@ use std::process::Command;
 use serde_json::Value;
 
 /// `latest` was policy v1.35 on the API server of the captures.
-const POLICY: &str = "mode = \"enforce\"\n[cluster]\nversion = \"v1.35\"\n[controls]\nreadOnlyRootFilesystem = \"off\"\n";
+const POLICY: &str =
+    "mode = \"enforce\"\n[cluster]\nversion = \"v1.35\"\n[controls]\nreadOnlyRootFilesystem = \"off\"\n";
 
 /// The levels that `expected.json` has a verdict for.
 const LEVELS: [&str; 4] = ["baseline:latest", "baseline:v1.24", "restricted:latest", "restricted:v1.24"];
@@ -138,12 +139,15 @@ fn what_admission_allows_is_never_refused_and_what_it_denies_is_refused_or_said_
             for reason in expected["reasons"].as_array().unwrap() {
                 let reason = reason.as_str().unwrap().replace("profiles", "profile");
                 let row = REASONS.iter().find(|(known, _)| *known == reason);
-                let (reason, ids) = row.unwrap_or_else(|| panic!("{case}: no control gives the reason {reason:?}"));
+                let (reason, ids) =
+                    row.unwrap_or_else(|| panic!("{case}: no control gives the reason {reason:?}"));
                 if ids.iter().any(|id| violates.contains(*id)) {
                     continue;
                 }
-                let says = |certainty: &str| ids.iter().any(|id| controls(containers, certainty).contains(*id));
-                let said = ["suspect", "unseen"].into_iter().find(|certainty| says(certainty)).unwrap_or("nothing");
+                let says =
+                    |certainty: &str| ids.iter().any(|id| controls(containers, certainty).contains(*id));
+                let said =
+                    ["suspect", "unseen"].into_iter().find(|certainty| says(certainty)).unwrap_or("nothing");
                 match MISSED.iter().find(|(r, certainty, _)| r == reason && *certainty == said) {
                     Some((_, certainty, _)) => {
                         let count = counts.entry((reason, certainty)).or_default();
@@ -151,14 +155,24 @@ fn what_admission_allows_is_never_refused_and_what_it_denies_is_refused_or_said_
                         count.1 += usize::from(!denied);
                     }
                     None => {
-                        let _ = writeln!(wrong, "{case} at {level}: {reason} is missed, and the gate says {said}");
+                        let _ = writeln!(
+                            wrong,
+                            "{case} at {level}: {reason} is missed, and the gate says {said}"
+                        );
                     }
                 }
             }
         }
     }
-    println!("{} verdicts of admission: {allowed} allow, all let through; {} deny, {refused} refused", allowed + refused + missed.len(), refused + missed.len());
-    println!("{:<28} {:<8} {:>5} {:>10}  why a node cannot prove it", "reason", "said", "times", "let through");
+    println!(
+        "{} verdicts of admission: {allowed} allow, all let through; {} deny, {refused} refused",
+        allowed + refused + missed.len(),
+        refused + missed.len()
+    );
+    println!(
+        "{:<28} {:<8} {:>5} {:>10}  why a node cannot prove it",
+        "reason", "said", "times", "let through"
+    );
     for (reason, said, why) in MISSED {
         let (times, through) = counts.get(&(*reason, *said)).copied().unwrap_or_default();
         println!("{reason:<28} {said:<8} {times:>5} {through:>10}  {why}");

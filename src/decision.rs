@@ -106,7 +106,8 @@ impl<'p> Rules<'p> {
             }
             asked.push((demand.clone(), no));
         }
-        let position = |judged: &Judged<'_>| CONTROLS.iter().position(|control| control.id == judged.control.id);
+        let position =
+            |judged: &Judged<'_>| CONTROLS.iter().position(|control| control.id == judged.control.id);
         findings.sort_by_key(position);
         Assessment { demands: asked, findings }
     }
@@ -128,7 +129,8 @@ impl<'p> Rules<'p> {
             // The sandbox has no container name: what one container of the pod may do, its sandbox must.
             let sandbox = facts.subject == Subject::Sandbox && control.scope == Scope::Pod;
             let covers = |exception: &&Exception| {
-                let container = if sandbox { exception.container.as_deref().unwrap_or_default() } else { facts.name };
+                let container =
+                    if sandbox { exception.container.as_deref().unwrap_or_default() } else { facts.name };
                 exception.covers(namespace, container, control.id) && !exception.expired(today)
             };
             self.policy.exceptions.iter().find(covers)

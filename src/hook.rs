@@ -62,7 +62,9 @@ enum StateError {
     Read(#[source] std::io::Error),
     #[error("the OCI state on standard input has more than {LIMIT} bytes")]
     TooLarge,
-    #[error("parse the OCI state on standard input (a runtime writes it there; by hand use `pss-guard check`)")]
+    #[error(
+        "parse the OCI state on standard input (a runtime writes it there; by hand use `pss-guard check`)"
+    )]
     Parse(#[source] serde_json::Error),
     #[error("the OCI state on standard input names no bundle")]
     NoBundle,

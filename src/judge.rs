@@ -169,12 +169,17 @@ pub fn judge<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, 
 
 /// What is known of the container's namespace. Not looked up where nothing depends on it: an exempt namespace must
 /// start even if its file is garbage.
-fn found(request: &Request<'_>, identity: &Identity<'_>) -> Result<Found<'static>, namespaces::NamespaceError> {
+fn found(
+    request: &Request<'_>,
+    identity: &Identity<'_>,
+) -> Result<Found<'static>, namespaces::NamespaceError> {
     let exempt = |name: &str| {
         request.policy.is_ok_and(|policy| policy.exemptions.namespaces.iter().any(|exempt| exempt == name))
     };
     match (request.namespaces, identity.namespace) {
-        (Some(folder), Some(name)) if request.demand.is_none() && !exempt(name) => namespaces::read(folder, name),
+        (Some(folder), Some(name)) if request.demand.is_none() && !exempt(name) => {
+            namespaces::read(folder, name)
+        }
         _ => Ok(Found::NoFolder),
     }
 }

@@ -10,7 +10,7 @@ use pss_guard::cli::{Cli, Command, Format, Namespaces, Policy};
 use pss_guard::commands::{self, check, namespaces, policy};
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
-use pss_guard::hook;
+use pss_guard::{explain, hook};
 
 #[global_allocator]
 static MEMORY: Bump<ARENA> = Bump::new();
@@ -60,10 +60,18 @@ fn run(cli: &Cli) -> u8 {
             };
             check::check(&paths, &options, &mut out, &mut err)
         }
-        Command::Explain(_) => commands::FAILED,
+        Command::Explain(arguments) if arguments.markdown => print(&mut out, &explain::markdown()),
+        Command::Explain(arguments) => match arguments.what.as_deref().map(explain::find) {
+            None => print(&mut out, &explain::overview()),
+            Some(Ok(explained)) => print(&mut out, &explained.to_string()),
+            Some(Err(unknown)) => {
+                let _ = writeln!(err, "pss-guard: {unknown}");
+                commands::FAILED
+            }
+        },
         Command::Policy(Policy::Check { file }) => {
             policy::check(&paths, file.as_deref(), today(), &mut out, &mut err)
-        },
+        }
         Command::Policy(Policy::Show(arguments)) => {
             let subject = match &arguments.namespace {
                 Some(name) => policy::Subject::Namespace(name),
@@ -93,3 +101,9 @@ fn today() -> Date {
     Date::of(std::time::SystemTime::now())
 }
 
+fn print(out: &mut dyn Write, text: &str) -> u8 {
+    match out.write_all(text.as_bytes()) {
+        Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => commands::FAILED,
+        _ => commands::OK,
+    }
+}

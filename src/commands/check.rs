@@ -174,7 +174,9 @@ impl Case {
             Err(err) => return cannot(err, Box::new(show)),
         };
         let engine = match &host {
-            Host::Observed(observed) => Engine::ALL.into_iter().find(|engine| engine.name() == observed.engine),
+            Host::Observed(observed) => {
+                Engine::ALL.into_iter().find(|engine| engine.name() == observed.engine)
+            }
             Host::Live | Host::Unknown => None,
         };
         let request = Request {
@@ -205,7 +207,8 @@ fn host(config: &Path) -> Result<Host, crate::facts::host::ObservedError> {
         return Host::observed(&observed);
     }
     let real = config.canonicalize().unwrap_or_else(|_| config.to_owned());
-    let of_engine = ["/run", "/var/lib/containers", "/var/lib/docker"].iter().any(|dir| real.starts_with(dir));
+    let of_engine =
+        ["/run", "/var/lib/containers", "/var/lib/docker"].iter().any(|dir| real.starts_with(dir));
     Ok(if of_engine { Host::Live } else { Host::Unknown })
 }
 
@@ -219,9 +222,10 @@ fn object<'a>(
     let other = |verdict, because| (Object::other(path, container, verdict, because), verdict);
     match (outcome, identity) {
         (Outcome::Exempt(exempt), _) => other(Verdict::Allow, exempt.to_string()),
-        (Outcome::UnknownNamespace(name), _) => {
-            other(Verdict::Deny, format!("namespace {name:?} is not known here, and on-unknown-namespace = \"deny\""))
-        }
+        (Outcome::UnknownNamespace(name), _) => other(
+            Verdict::Deny,
+            format!("namespace {name:?} is not known here, and on-unknown-namespace = \"deny\""),
+        ),
         (Outcome::Fault(err), _) => other(Verdict::CannotJudge, line(*err)),
         (Outcome::Judged { .. }, None) => other(Verdict::CannotJudge, "nobody knows whose it is".to_owned()),
         (Outcome::Judged { rules, enforce, .. }, Some(identity)) => {
@@ -273,4 +277,3 @@ fn text(object: &Object<'_>, out: &mut dyn Write) -> std::io::Result<()> {
     }
     Ok(())
 }
-

@@ -196,7 +196,11 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
     let kubelet = annotations.map(|annotations| KubeletAnnotations::of(annotations, identity.engine));
     Ok(Facts {
         subject: identity.subject,
-        name: identity.container.or(identity.id).or_else(|| sources.bundle?.rsplit('/').next()).unwrap_or("?"),
+        name: identity
+            .container
+            .or(identity.id)
+            .or_else(|| sources.bundle?.rsplit('/').next())
+            .unwrap_or("?"),
         engine: identity.engine,
         // Absent is zero, as everywhere in the runtime spec.
         uid: process.user.as_ref().and_then(|user| user.uid).unwrap_or(0),

@@ -147,10 +147,9 @@ impl Event<'_> {
             self.message
         );
         // Priority in the kernel's notation. Only root may write there; for everybody else there is stderr.
-        let to_kernel = File::options()
-            .write(true)
-            .open("/dev/kmsg")
-            .and_then(|mut kernel| kernel.write_all(format!("<{}>{lost}\n", self.kind.priority()).as_bytes()));
+        let to_kernel = File::options().write(true).open("/dev/kmsg").and_then(|mut kernel| {
+            kernel.write_all(format!("<{}>{lost}\n", self.kind.priority()).as_bytes())
+        });
         if to_kernel.is_err() {
             super::stderr_line(&lost);
         }
@@ -162,7 +161,8 @@ fn append(path: &Path, fields: &[(&'static str, &str)]) -> std::io::Result<()> {
     if let Some(directory) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
     }
-    let open = || File::options().append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK).open(path);
+    let open =
+        || File::options().append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK).open(path);
     let mut file = open()?;
     let meta = file.metadata()?;
     if !meta.is_file() {
@@ -225,7 +225,8 @@ mod tests {
         event.emit(&paths);
         event.emit(&paths);
         let text = std::fs::read_to_string(paths.decisions()).unwrap();
-        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0]["MESSAGE"], "a \"quoted\"\nline");
         assert_eq!(lines[0]["PSS_DECISION"], "denied");

@@ -98,7 +98,12 @@ impl<'a> Finding<'a> {
 impl<'a> Result<'a> {
     /// A container that was judged.
     #[must_use]
-    pub fn judged(path: &'a str, identity: &Identity<'a>, assessment: &'a Assessment<'a>, verdict: Verdict) -> Self {
+    pub fn judged(
+        path: &'a str,
+        identity: &Identity<'a>,
+        assessment: &'a Assessment<'a>,
+        verdict: Verdict,
+    ) -> Self {
         let demand = assessment.demand();
         let because: Vec<String> = assessment.asked().map(|demand| demand.because.to_string()).collect();
         Self {

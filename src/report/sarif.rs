@@ -25,7 +25,8 @@ impl Log {
         }
         for finding in &object.findings {
             let (kind, level) = grade(finding);
-            let detail = if finding.detail.is_empty() { String::new() } else { format!(" ({})", finding.detail) };
+            let detail =
+                if finding.detail.is_empty() { String::new() } else { format!(" ({})", finding.detail) };
             self.results.push(json!({
                 "ruleId": finding.control,
                 "kind": kind,
