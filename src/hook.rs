@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::decision::{Assessment, Judged, Rules};
+use crate::facts;
 use crate::facts::host::Host;
 use crate::facts::identity::Identity;
-use crate::facts::spec::State;
-use crate::facts::{self};
+use crate::facts::spec::{State, Text};
 use crate::files::LIMIT;
 use crate::judge::{Outcome, Request, judge};
 use crate::level::cache::{Loaded, load};
@@ -166,7 +166,7 @@ impl<'a> Gate<'a> {
             host: &Host::Live,
             config: &facts::read_config(bundle),
             engine: arguments.engine,
-            id: state.id.as_ref().map(|id| id.as_str()),
+            id: state.id.as_ref().map(Text::as_str),
             pid: state.pid,
             runtime_handler: arguments.runtime_handler.as_deref(),
             namespaces: Some(&namespaces),

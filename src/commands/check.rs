@@ -113,11 +113,11 @@ pub fn check(paths: &Paths, options: &Options<'_>, out: &mut dyn Write, err: &mu
         Format::Text | Format::Json => {}
     }
     // A reader that went away (`| head`) has seen enough; the exit code still tells.
-    if let Err(error) = pipe.and_then(|()| out.flush()) {
-        if error.kind() != std::io::ErrorKind::BrokenPipe {
-            let _ = writeln!(err, "pss-guard: write the results: {error}");
-            return super::FAILED;
-        }
+    if let Err(error) = pipe.and_then(|()| out.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        let _ = writeln!(err, "pss-guard: write the results: {error}");
+        return super::FAILED;
     }
     tally.exit_code()
 }

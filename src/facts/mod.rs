@@ -250,10 +250,10 @@ fn joins_host(sources: &Sources<'_>, linux: &Linux<'_>, kind: &str, file: &str) 
     let host = sources.host;
     let own = || host.own_namespace(file);
     // The process that waits in the namespaces it was given is the best witness: nothing can change them any more.
-    if let Some(pid) = sources.pid.filter(|pid| *pid > 0) {
-        if let (Some(theirs), Some(own)) = (host.namespace(&format!("/proc/{pid}/ns/{file}")), own()) {
-            return Some(theirs == own);
-        }
+    if let Some(pid) = sources.pid.filter(|pid| *pid > 0)
+        && let (Some(theirs), Some(own)) = (host.namespace(&format!("/proc/{pid}/ns/{file}")), own())
+    {
+        return Some(theirs == own);
     }
     let mut entries = entries(linux, kind).peekable();
     // Not listed: not unshared, so the runtime's own.

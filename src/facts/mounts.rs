@@ -96,12 +96,9 @@ fn bind<'a>(
     host: &Host,
 ) -> Result<Option<Volume<'a>>, ReadError> {
     let destination = mount.destination();
-    let source = match absolute(mount.source(), pod.bundle) {
-        Some(source) => source,
-        None => {
-            let why = "its source is relative to a bundle that is not known";
-            return Ok(Some(Volume::Unclear { destination, why }));
-        }
+    let Some(source) = absolute(mount.source(), pod.bundle) else {
+        let why = "its source is relative to a bundle that is not known";
+        return Ok(Some(Volume::Unclear { destination, why }));
     };
     if is_engines_bind_of_the_host(&source, destination, mount, pod) {
         return Ok(None);
@@ -254,8 +251,8 @@ fn file_system<'a>(mount: &'a Mount<'_>, pod: &Pod<'_>) -> Option<Volume<'a>> {
     if mount.kind() == "overlay" {
         // The CRI knows no mount types: an overlay is how CRI-O mounts an image volume. podman's `-v PATH:…:O`
         // shows a path of the host as its lower layer.
-        let options = mount.options.iter().flatten().map(super::spec::Text::as_str);
-        let lower = options.filter_map(|option| option.strip_prefix("lowerdir=")).next().unwrap_or_default();
+        let mut options = mount.options.iter().flatten().map(super::spec::Text::as_str);
+        let lower = options.find_map(|option| option.strip_prefix("lowerdir=")).unwrap_or_default();
         let of_storage = lower.contains("/containers/storage/") || lower.contains("/overlay-containers/");
         if by_cri || of_storage {
             return None;
@@ -273,7 +270,7 @@ fn file_system<'a>(mount: &'a Mount<'_>, pod: &Pod<'_>) -> Option<Volume<'a>> {
 fn behind(table: &str, mount_point: &str) -> Vec<String> {
     let entries = || table.lines().filter_map(Entry::parse);
     // The last mount on a point covers the ones before.
-    let Some(hidden) = entries().filter(|entry| entry.mount_point == mount_point).last() else {
+    let Some(hidden) = entries().rfind(|entry| entry.mount_point == mount_point) else {
         return Vec::new();
     };
     let others = entries().filter(|entry| entry.device == hidden.device && entry.mount_point != mount_point);
@@ -318,15 +315,12 @@ fn unescape(text: &str) -> Cow<'_, str> {
     while let Some((before, after)) = rest.split_once('\\') {
         plain.push_str(before);
         let code = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match (code, after.get(3..)) {
-            (Some(code), Some(tail)) => {
-                plain.push(char::from(code));
-                rest = tail;
-            }
-            _ => {
-                plain.push('\\');
-                rest = after;
-            }
+        if let (Some(code), Some(tail)) = (code, after.get(3..)) {
+            plain.push(char::from(code));
+            rest = tail;
+        } else {
+            plain.push('\\');
+            rest = after;
         }
     }
     if plain.is_empty() {

@@ -197,6 +197,10 @@ pub enum Volume<'a> {
 
 /// Everything the controls may know about one container.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a bit of the runtime spec, with no states in between"
+)]
 pub struct Facts<'a> {
     /// Container or sandbox.
     pub subject: Subject,
