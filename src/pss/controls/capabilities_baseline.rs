@@ -251,6 +251,29 @@ mod tests {
     }
 
     #[test]
+    fn a_configured_default_counts_like_a_built_in_one() {
+        let node = |more: &[&'static str]| {
+            let mut facts = defaults_and(more);
+            facts.default_capabilities = CapabilitySet::of(&["NET_RAW", "SYS_PTRACE"]);
+            facts
+        };
+        let both = "the engine grants \"NET_RAW\", \"SYS_PTRACE\" by default: whether capabilities.add names it too \
+                    is not visible";
+        let one = "container \"app\" may include \"NET_RAW\" in securityContext.capabilities.add: it has that, but \
+                   not all other defaults";
+        let added = "container \"app\" must not include \"SYS_TIME\" in securityContext.capabilities.add";
+        table(
+            &CONTROL,
+            0,
+            &[
+                ("all defaults", node(&["SYS_PTRACE"]), Some((Unseen, both))),
+                ("the configured one dropped", node(&[]), Some((Suspect, one))),
+                ("one more", node(&["SYS_PTRACE", "SYS_TIME"]), Some((Violates, added))),
+            ],
+        );
+    }
+
+    #[test]
     fn the_fix_names_what_to_take_out_and_cannot_be_broken_out_of() {
         let fix = |names| findings(&CONTROL, 0, &has(names))[0].fix.clone();
         let head =
