@@ -73,19 +73,17 @@ enum StateError {
 /// Runs the hook; the arguments are those after `hook`.
 #[must_use]
 pub fn run(arguments: &[OsString]) -> u8 {
-    let parsed = parse(arguments);
-    let root = parsed.as_ref().ok().and_then(|arguments| arguments.root.as_deref());
-    let paths = Paths::under(root.unwrap_or(Path::new("/")));
+    let (arguments, wrong) = parse(arguments);
+    let paths = Paths::under(arguments.root.as_deref().unwrap_or(Path::new("/")));
     // The policy first: in audit mode nothing that comes after may block.
     let loaded = load(&paths);
     let gate = Gate::new(&loaded, &paths);
     AUDIT.store(gate.mode == Mode::Audit, Ordering::Relaxed);
     // The runtime is writing the state whatever happens here; a pipe that nobody reads makes older cruns fail.
     let state = read_state();
-    let arguments = match parsed {
-        Ok(arguments) => arguments,
-        Err(err) => return gate.fault(None, &err),
-    };
+    if let Some(err) = wrong {
+        return gate.fault(None, &err);
+    }
     let state = match &state {
         Ok(state) => state,
         Err(err) => return gate.fault(None, err),
@@ -96,8 +94,11 @@ pub fn run(arguments: &[OsString]) -> u8 {
     }
 }
 
-fn parse(arguments: &[OsString]) -> Result<Arguments, UsageError> {
+/// Reads the arguments; what is understood is kept even if something else is not, because where the policy lies and
+/// which mode it is in matters most when something is wrong.
+fn parse(arguments: &[OsString]) -> (Arguments, Option<UsageError>) {
     let mut parsed = Arguments::default();
+    let mut wrong = None;
     let mut rest = arguments.iter().map(|argument| argument.to_string_lossy());
     while let Some(argument) = rest.next() {
         let (name, given) = match argument.split_once('=') {
@@ -105,20 +106,23 @@ fn parse(arguments: &[OsString]) -> Result<Arguments, UsageError> {
             None => (argument.as_ref(), None),
         };
         if !matches!(name, "--engine" | "--runtime-handler" | "--root") {
-            return Err(UsageError::Unknown(argument.into_owned()));
+            wrong = wrong.or_else(|| Some(UsageError::Unknown(argument.to_string())));
+            continue;
         }
-        let value = given.or_else(|| rest.next().map(Into::into));
-        let value = value.ok_or_else(|| UsageError::NoValue(name.to_owned()))?;
+        let Some(value) = given.or_else(|| rest.next().map(Into::into)) else {
+            wrong = wrong.or_else(|| Some(UsageError::NoValue(name.to_owned())));
+            break;
+        };
         match name {
-            "--engine" => {
-                let known = Engine::ALL.into_iter().find(|engine| engine.name() == value);
-                parsed.engine = Some(known.ok_or(UsageError::Engine(value))?);
-            }
+            "--engine" => match Engine::ALL.into_iter().find(|engine| engine.name() == value) {
+                Some(engine) => parsed.engine = Some(engine),
+                None => wrong = wrong.or(Some(UsageError::Engine(value))),
+            },
             "--runtime-handler" => parsed.runtime_handler = Some(value),
             _ => parsed.root = Some(PathBuf::from(value)),
         }
     }
-    Ok(parsed)
+    (parsed, wrong)
 }
 
 /// Reads standard input to its end.
@@ -167,7 +171,8 @@ impl<'a> Gate<'a> {
             config: &facts::read_config(bundle),
             engine: arguments.engine,
             id: state.id.as_ref().map(Text::as_str),
-            pid: state.pid,
+            // A runtime always knows; where it does not say, the answer must be as sure as if it had.
+            pid: Some(state.pid.unwrap_or(0)),
             runtime_handler: arguments.runtime_handler.as_deref(),
             namespaces: Some(&namespaces),
             demand: None,
@@ -364,7 +369,10 @@ mod tests {
     fn arguments_are_those_that_the_installer_writes() {
         let read = |text: &str| {
             let arguments: Vec<OsString> = text.split_whitespace().map(Into::into).collect();
-            parse(&arguments).map_err(|err| err.to_string())
+            match parse(&arguments) {
+                (parsed, None) => Ok(parsed),
+                (_, Some(wrong)) => Err(wrong.to_string()),
+            }
         };
         let cri_o = Arguments { engine: Some(Engine::CriO), ..Arguments::default() };
         assert_eq!(read("--engine cri-o"), Ok(cri_o));

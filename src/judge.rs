@@ -77,6 +77,9 @@ pub fn judge<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, 
         Ok(spec) => spec,
         Err(err) => return then(None, Outcome::Fault(&err)),
     };
+    if let Err(err) = facts::of_linux(&spec, path) {
+        return then(None, Outcome::Fault(&err));
+    }
     let bundle = path.parent();
     let identity = match identify(&spec, request.engine, bundle, request.id) {
         Ok(identity) => identity,

@@ -47,6 +47,14 @@ pub enum FactsError {
     /// A container of a pod that does not say which.
     #[error(transparent)]
     NoNamespace(#[from] NoNamespace),
+    /// A runtime asks, and the kernel does not tell whose namespaces these are.
+    #[error(
+        "the container's {kind} namespace cannot be compared with the host's (is /proc mounted, and is this the host's?)"
+    )]
+    Namespace {
+        /// `network`, `pid` or `ipc`.
+        kind: &'static str,
+    },
     /// The sandbox that the container names is another pod's.
     #[error(
         "{} is the sandbox of {theirs}, but the container says it is of {ours}: its annotations are not the engine's",
@@ -121,6 +129,16 @@ pub fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<Spec<'a>, FactsError> {
     serde_json::from_slice(bytes).map_err(|source| FactsError::Parse { path: path.to_owned(), source })
 }
 
+/// The two sections without which there is no Linux container.
+pub fn of_linux<'s, 'a>(
+    spec: &'s Spec<'a>,
+    config: &Path,
+) -> Result<(&'s Linux<'a>, &'s Process<'a>), FactsError> {
+    let missing = |section| FactsError::NotLinux { path: config.to_owned(), section };
+    let linux = spec.linux.as_ref().ok_or_else(|| missing("linux"))?;
+    Ok((linux, spec.process.as_ref().ok_or_else(|| missing("process"))?))
+}
+
 /// Reads the config.json of the container's sandbox, beside the container's own in the engine's layout.
 ///
 /// `None` where there is none: a container of no pod, a sandbox itself, or a file away from its node.
@@ -168,11 +186,8 @@ pub fn same_pod(identity: &Identity<'_>, sandbox: &Identity<'_>, path: &Path) ->
 /// Gathers the facts.
 pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, FactsError> {
     let Sources { spec, sandbox, identity, host, node, .. } = *sources;
-    let missing = |section| FactsError::NotLinux { path: config.to_owned(), section };
-    let linux = spec.linux.as_ref().ok_or_else(|| missing("linux"))?;
-    let process = spec.process.as_ref().ok_or_else(|| missing("process"))?;
-
-    let host_namespaces = host_namespaces(sources, linux);
+    let (linux, process) = of_linux(spec, config)?;
+    let host_namespaces = host_namespaces(sources, linux)?;
     let user_namespace = user_namespace(spec, linux, host);
     let (capabilities, has_all_capabilities) = capabilities(process, host);
     let joins = match &host_namespaces {
@@ -233,16 +248,28 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
 ///
 /// A containerd workload's list looks the same for every pod: it names `/proc/<sandbox>/ns/*`, which are the host's
 /// for a hostNetwork pod. CRI-O leaves network and pid out, and for ipc names a file that is bound to the host's.
-fn host_namespaces(sources: &Sources<'_>, linux: &Linux<'_>) -> Known<HostNamespaces> {
-    let joins = |kind, file| joins_host(sources, linux, kind, file);
-    let found = (joins("network", "net"), joins("pid", "pid"), joins("ipc", "ipc"));
-    let host = |joins: Option<bool>| joins == Some(true);
-    let seen = HostNamespaces { network: host(found.0), pid: host(found.1), ipc: host(found.2) };
-    let unknown = [found.0, found.1, found.2].contains(&None);
+fn host_namespaces(sources: &Sources<'_>, linux: &Linux<'_>) -> Result<Known<HostNamespaces>, FactsError> {
+    let mut unknown = false;
+    let mut joins = |kind, file| match joins_host(sources, linux, kind, file) {
+        Some(joins) => Ok(joins),
+        // The container is about to start: not to know is no reason to let it.
+        None if sources.pid.is_some() => Err(FactsError::Namespace { kind }),
+        None => {
+            unknown = true;
+            Ok(false)
+        }
+    };
+    let seen = HostNamespaces {
+        network: joins("network", "net")?,
+        pid: joins("pid", "pid")?,
+        ipc: joins("ipc", "ipc")?,
+    };
     if unknown && seen == HostNamespaces::default() {
-        return Known::Unseen("the namespaces in config.json cannot be compared with the host's from here");
+        return Ok(Known::Unseen(
+            "the namespaces in config.json cannot be compared with the host's from here",
+        ));
     }
-    Known::Seen(seen)
+    Ok(Known::Seen(seen))
 }
 
 /// Whether one namespace is the host's; `None` where that cannot be found out.

@@ -49,6 +49,12 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
         AppArmor::NoProfile if facts.engine == Engine::Containerd => {
             out.push(Finding::violates(REASON, unconfined(), fix()));
         }
+        // On containerd the word can only be the name of a Localhost profile, which admission accepts.
+        AppArmor::Profile("unconfined") if facts.engine == Engine::Containerd => {
+            let detail =
+                format!("{} asks for a Localhost profile that is called \"unconfined\"", container(facts));
+            out.push(Finding::suspect(REASON, detail, fix()));
+        }
         // CRI-O `internal/config/apparmor/apparmor_linux.go`: Unconfined is written out.
         AppArmor::Profile("unconfined") => out.push(Finding::violates(REASON, unconfined(), fix())),
         AppArmor::NoProfile => {
@@ -78,6 +84,7 @@ mod tests {
         with(|facts| (facts.engine, facts.apparmor) = (engine, apparmor))
     }
 
+    const LOCALHOST: &str = "container \"app\" asks for a Localhost profile that is called \"unconfined\"";
     const DENIED: &str = "container \"app\" must not set AppArmor profile type to \"Unconfined\"";
 
     #[test]
@@ -98,7 +105,9 @@ mod tests {
                 ("the name is compared whole", profile(Engine::CriO, Profile("unconfined-web")), None),
             ];
             for engine in Engine::ALL {
-                rows.push(("unconfined", profile(engine, Profile("unconfined")), Some((Violates, DENIED))));
+                let expected =
+                    if engine == Engine::Containerd { (Suspect, LOCALHOST) } else { (Violates, DENIED) };
+                rows.push(("unconfined", profile(engine, Profile("unconfined")), Some(expected)));
                 rows.push(("a default", profile(engine, Profile("cri-containerd.apparmor.d")), None));
             }
             table(&CONTROL, minor, &rows);

@@ -1,0 +1,553 @@
+//! What happens when something is wrong? Every fault, in every mode: the exit code, the one line, and the event.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::util;
+
+/// A node in a directory: a policy, namespaces, and one bundle of a containerd pod with its sandbox.
+struct Node {
+    dir: tempfile::TempDir,
+}
+
+const SANDBOX: &str = "5a5d8c9f00000000000000000000000000000000000000000000000000000001";
+const ID: &str = "acb1e50360630d8c6043f4b1aef582a651aec8263f6ba527a74aa7cbe1d607af";
+
+impl Node {
+    fn new(policy: &str) -> Self {
+        let node = Self { dir: tempfile::tempdir().unwrap() };
+        node.policy(policy);
+        node.config("shop");
+        node
+    }
+
+    fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn file(&self, path: &str, text: &str) -> PathBuf {
+        let path = self.root().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        path
+    }
+
+    fn policy(&self, text: &str) -> PathBuf {
+        self.file("etc/pss-guard/policy.toml", text)
+    }
+
+    fn bundle(&self) -> PathBuf {
+        self.root().join("io.containerd.runtime.v2.task/k8s.io").join(ID)
+    }
+
+    /// A container that restricted allows, of a pod in a namespace, and its sandbox.
+    fn config(&self, namespace: &str) -> PathBuf {
+        let kinds = ["pid", "ipc", "uts", "mount", "network"];
+        let namespaces: Vec<Value> = kinds.iter().map(|kind| json!({"type": kind})).collect();
+        let annotations = |kind: &str| {
+            json!({
+                "io.kubernetes.cri.container-type": kind,
+                "io.kubernetes.cri.container-name": "app",
+                "io.kubernetes.cri.sandbox-id": SANDBOX,
+                "io.kubernetes.cri.sandbox-name": "web",
+                "io.kubernetes.cri.sandbox-namespace": namespace,
+                "io.kubernetes.cri.sandbox-uid": "dab344e9-1d4f-4e7d-941e-7a1219bef1c5",
+            })
+        };
+        let spec = |kind: &str| {
+            json!({
+                "ociVersion": "1.2.1",
+                "annotations": annotations(kind),
+                "process": {"user": {"uid": 1000, "gid": 1000}, "noNewPrivileges": true, "capabilities": {}},
+                "root": {"path": "rootfs", "readonly": true},
+                "mounts": [{"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]}],
+                "linux": {
+                    "namespaces": namespaces,
+                    "maskedPaths": ["/proc/kcore"],
+                    "readonlyPaths": ["/proc/sys"],
+                    "seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": []},
+                },
+            })
+        };
+        let task = "io.containerd.runtime.v2.task/k8s.io";
+        self.file(&format!("{task}/{SANDBOX}/config.json"), &spec("sandbox").to_string());
+        self.file(&format!("{task}/{ID}/config.json"), &spec("container").to_string())
+    }
+
+    fn state(&self) -> String {
+        // No process is waiting: the namespaces are those of the list.
+        json!({"ociVersion": "1.0.2", "id": ID, "status": "creating", "pid": 0, "bundle": self.bundle()})
+            .to_string()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pss-guard"));
+        command.args(["hook", "--engine", "containerd", "--root"]).arg(self.root());
+        command
+    }
+
+    fn hook(&self, stdin: &[u8]) -> Output {
+        feed(&mut self.command(), stdin)
+    }
+
+    fn events(&self) -> Vec<Value> {
+        let text =
+            fs::read_to_string(self.root().join("var/log/pss-guard/decisions.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// Runs a command with something on standard input; a child that does not read to the end is an error.
+fn feed(command: &mut Command, stdin: &[u8]) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(stdin).expect("the hook reads its standard input to the end");
+    child.wait_with_output().unwrap()
+}
+
+const ENFORCE: &str = "mode = \"enforce\"\n[defaults]\nenforce = \"restricted\"\n";
+const ENFORCE_OPEN: &str = "mode = \"enforce\"\non-fault = \"allow\"\n[defaults]\nenforce = \"restricted\"\n";
+const AUDIT: &str = "mode = \"audit\"\n[defaults]\nenforce = \"restricted\"\n";
+
+/// Breaks a node; the state that the runtime then gives.
+type Fault = fn(&Node) -> Vec<u8>;
+
+/// (name, what is broken, a part of the line that says so). The policy itself is sound in all of these.
+const FAULTS: &[(&str, Fault, &str)] = &[
+    (
+        "config.json is missing",
+        |node| broken(node, |path| fs::remove_file(path).unwrap()),
+        "config.json: No such file",
+    ),
+    (
+        "the bundle is gone",
+        |node| {
+            fs::remove_dir_all(node.bundle()).unwrap();
+            node.state().into_bytes()
+        },
+        "config.json: No such file",
+    ),
+    (
+        "config.json cannot be opened",
+        |node| {
+            broken(node, |path| {
+                fs::remove_file(path).unwrap();
+                symlink(path, path).unwrap();
+            })
+        },
+        "Too many levels of symbolic links",
+    ),
+    (
+        "config.json is huge",
+        |node| broken(node, |path| fs::File::create(path).unwrap().set_len((16 << 20) + 1).unwrap()),
+        "has 16777217 bytes, more than the 16777216 that are read",
+    ),
+    ("config.json is empty", |node| broken(node, |path| fs::write(path, "").unwrap()), "EOF while parsing"),
+    (
+        "config.json is cut off",
+        |node| broken(node, |path| fs::write(path, "{\"process\":{").unwrap()),
+        "EOF while",
+    ),
+    (
+        "something follows the JSON",
+        |node| {
+            broken(node, |path| {
+                let text = fs::read_to_string(path).unwrap();
+                fs::write(path, format!("{text}{{}}")).unwrap();
+            })
+        },
+        "trailing characters",
+    ),
+    (
+        "it is no UTF-8",
+        |node| {
+            broken(node, |path| {
+                fs::write(path, b"{\"annotations\":{\"io.container.manager\":\"\xff\"}}").unwrap()
+            })
+        },
+        "invalid unicode",
+    ),
+    (
+        "it is nested deeper than a stack",
+        |node| {
+            broken(node, |path| {
+                fs::write(path, format!("{{\"linux\":{{\"namespaces\":{}", "[".repeat(1 << 20))).unwrap()
+            })
+        },
+        "as an OCI runtime spec",
+    ),
+    (
+        "it is a Windows container's",
+        |node| {
+            broken(node, |path| {
+                fs::write(path, "{\"process\":{\"user\":{\"uid\":0}},\"windows\":{}}").unwrap()
+            })
+        },
+        "no `linux` section: only Linux containers can be judged",
+    ),
+    (
+        "it has no process",
+        |node| broken(node, |path| fs::write(path, "{\"linux\":{}}").unwrap()),
+        "no `process` section",
+    ),
+    (
+        "a FIFO is in its place",
+        |node| {
+            broken(node, |path| {
+                fs::remove_file(path).unwrap();
+                assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+            })
+        },
+        "is a FIFO, not a regular file",
+    ),
+    (
+        "a directory is in its place",
+        |node| {
+            broken(node, |path| {
+                fs::remove_file(path).unwrap();
+                fs::create_dir(path).unwrap();
+            })
+        },
+        "is a directory, not a regular file",
+    ),
+    (
+        "a key is written in two ways",
+        |node| {
+            broken(node, |path| {
+                let text = fs::read_to_string(path).unwrap();
+                fs::write(path, text.replacen("\"linux\"", "\"Linux\":{},\"linux\"", 1)).unwrap();
+            })
+        },
+        "ambiguous key \\\"Linux\\\"",
+    ),
+    (
+        "the namespace is missing",
+        |node| {
+            broken(node, |path| {
+                let text = fs::read_to_string(path).unwrap();
+                fs::write(path, text.replace("io.kubernetes.cri.sandbox-namespace", "x")).unwrap();
+            })
+        },
+        "annotation io.kubernetes.cri.sandbox-namespace is missing",
+    ),
+    (
+        "the namespace is no name",
+        |node| {
+            node.config("../../etc");
+            fs::create_dir_all(node.root().join("run/pss-guard/namespaces")).unwrap();
+            node.state().into_bytes()
+        },
+        "../../etc",
+    ),
+    (
+        "the sandbox is another pod's",
+        |node| {
+            let config = fs::read_to_string(node.config("shop")).unwrap();
+            node.config("kube-public");
+            node.file(&format!("io.containerd.runtime.v2.task/k8s.io/{ID}/config.json"), &config);
+            node.state().into_bytes()
+        },
+        "is the sandbox of pod \\\"kube-public/web\\\", but the container says it is of pod \\\"shop/web\\\"",
+    ),
+    (
+        "the sandbox's config.json is garbage",
+        |node| {
+            node.file(&format!("io.containerd.runtime.v2.task/k8s.io/{SANDBOX}/config.json"), "garbage");
+            node.state().into_bytes()
+        },
+        "as an OCI runtime spec",
+    ),
+    (
+        "a namespace to join is not there",
+        |node| {
+            broken(node, |path| {
+                let text = fs::read_to_string(path).unwrap();
+                let joins = "{\"type\":\"network\",\"path\":\"/proc/0/ns/net\"}";
+                fs::write(path, text.replace("{\"type\":\"network\"}", joins)).unwrap();
+            })
+        },
+        "the container's network namespace cannot be compared with the host's",
+    ),
+    (
+        "the namespace's file is garbage",
+        |node| {
+            node.file("run/pss-guard/namespaces/shop.json", "garbage");
+            node.state().into_bytes()
+        },
+        "run/pss-guard/namespaces/shop.json",
+    ),
+    (
+        "the namespace's file can be written by anybody",
+        |node| {
+            let path = node.file("run/pss-guard/namespaces/shop.json", "{}");
+            fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+            node.state().into_bytes()
+        },
+        "run/pss-guard/namespaces/shop.json",
+    ),
+    ("standard input is empty", |_| Vec::new(), "parse the OCI state on standard input"),
+    ("standard input is no JSON", |_| b"hello".to_vec(), "parse the OCI state on standard input"),
+    ("the state names no bundle", |_| b"{\"id\":\"x\",\"pid\":1}".to_vec(), "names no bundle"),
+    (
+        "the state is huge",
+        |_| vec![b' '; (16 << 20) + 4096],
+        "the OCI state on standard input has more than 16777216 bytes",
+    ),
+];
+
+/// Breaks config.json.
+fn broken(node: &Node, how: impl FnOnce(&Path)) -> Vec<u8> {
+    how(&node.bundle().join("config.json"));
+    node.state().into_bytes()
+}
+
+/// What must be true of a fault: the exit code, one line on stderr or none, and exactly one event that says it.
+fn assert_fault(row: &str, node: &Node, output: &Output, code: i32, expected: &str) {
+    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+    let context = format!("{row}: {output:?}");
+    assert_eq!(output.status.code(), Some(code), "{context}");
+    assert!(output.stdout.is_empty(), "{context}");
+    let events = node.events();
+    assert_eq!(events.len(), 1, "{context}: {events:?}");
+    assert_eq!(events[0]["PSS_DECISION"], "fault", "{context}");
+    let message = events[0]["MESSAGE"].as_str().unwrap();
+    let expected = expected.replace("\\\"", "\"");
+    assert!(message.starts_with("cannot judge: "), "{row}: {message}");
+    assert!(message.contains(&expected), "{row}: {message:?} does not say {expected:?}");
+    assert!(message.len() <= 4096 && !message.contains('\n'), "{row}: {message}");
+    let line = if code == 0 { String::new() } else { format!("pss-guard: {message}\n") };
+    assert_eq!(stderr, line, "{row}");
+}
+
+#[test]
+fn a_sound_node_lets_the_container_of_this_table_start() {
+    for policy in [ENFORCE, ENFORCE_OPEN, AUDIT] {
+        let node = Node::new(policy);
+        let output = node.hook(node.state().as_bytes());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(node.events().is_empty(), "{:?}", node.events());
+    }
+}
+
+#[test]
+fn what_nobody_looks_at_may_be_nested_as_it_likes() {
+    let node = Node::new(ENFORCE);
+    let state = broken(&node, |path| {
+        let nested = format!("\"x\":{}{},\"linux\"", "[".repeat(1 << 20), "]".repeat(1 << 20));
+        let text = fs::read_to_string(path).unwrap();
+        fs::write(path, text.replacen("\"linux\"", &nested, 1)).unwrap();
+    });
+    let output = node.hook(&state);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn a_container_that_cannot_be_judged_starts_only_if_the_admin_said_so() {
+    if !util::can_run("a_container_that_cannot_be_judged_starts_only_if_the_admin_said_so", &[]) {
+        return;
+    }
+    for (row, fault, expected) in FAULTS {
+        for (policy, code) in [(ENFORCE, 2), (ENFORCE_OPEN, 0), (AUDIT, 0)] {
+            let node = Node::new(policy);
+            let state = fault(&node);
+            let output = node.hook(&state);
+            assert_fault(row, &node, &output, code, expected);
+        }
+    }
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_stops_everything_but_the_system() {
+    if !util::can_run("a_policy_that_cannot_be_read_stops_everything_but_the_system", &[]) {
+        return;
+    }
+    type Break = fn(&Node);
+    // (what is wrong, how, a part of the line, the mode that is still known)
+    let rows: &[(&str, Break, &str, &str)] = &[
+        ("its syntax is wrong", |node| drop(node.policy("mode = ")), "policy.toml:1:", "enforce"),
+        (
+            "it has an unknown key",
+            |node| drop(node.policy("mode = \"enforce\"\nmodee = 1")),
+            "did you mean \"mode\"",
+            "enforce",
+        ),
+        (
+            "so has this, in audit mode",
+            |node| drop(node.policy("mode = \"audit\"\nmodee = 1")),
+            "modee",
+            "audit",
+        ),
+        (
+            "somebody else owns it",
+            |node| {
+                let path = node.policy(ENFORCE);
+                std::os::unix::fs::chown(path, Some(1000), None).unwrap();
+            },
+            "chown root",
+            "enforce",
+        ),
+        (
+            "anybody can write it",
+            |node| {
+                let path = node.policy(AUDIT);
+                fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+            },
+            "chmod go-w",
+            "enforce",
+        ),
+        (
+            "it is a directory",
+            |node| {
+                let path = node.policy("");
+                fs::remove_file(&path).unwrap();
+                fs::create_dir(path).unwrap();
+            },
+            "policy.toml",
+            "enforce",
+        ),
+        (
+            "it is gone, after it was in force",
+            |node| {
+                node.policy(ENFORCE);
+                assert_eq!(node.hook(node.state().as_bytes()).status.code(), Some(0));
+                fs::remove_file(node.policy(ENFORCE)).unwrap();
+            },
+            "policy.toml",
+            "enforce",
+        ),
+        (
+            "it broke while the node was in audit mode",
+            |node| {
+                node.policy(AUDIT);
+                assert_eq!(node.hook(node.state().as_bytes()).status.code(), Some(0));
+                node.policy("mode = ");
+            },
+            "policy.toml:1:",
+            "audit",
+        ),
+    ];
+    for (row, break_it, expected, mode) in rows {
+        for (namespace, exempt) in [("shop", false), ("kube-system", true)] {
+            let node = Node::new("");
+            break_it(&node);
+            node.config(namespace);
+            let output = node.hook(node.state().as_bytes());
+            let code = if *mode == "audit" || exempt { 0 } else { 2 };
+            assert_fault(row, &node, &output, code, expected);
+        }
+    }
+}
+
+#[test]
+fn the_last_good_policy_says_who_is_exempt_when_the_policy_breaks() {
+    if !util::can_run("the_last_good_policy_says_who_is_exempt_when_the_policy_breaks", &[]) {
+        return;
+    }
+    let node = Node::new("mode = \"enforce\"\n[exemptions]\nnamespaces = [\"monitoring\"]\n");
+    assert_eq!(node.hook(node.state().as_bytes()).status.code(), Some(0));
+    node.policy("mode = \"enforce\"\n[exemption]\n");
+    for (namespace, code) in [("monitoring", 0), ("kube-system", 0), ("shop", 2)] {
+        node.config(namespace);
+        let output = node.hook(node.state().as_bytes());
+        assert_eq!(output.status.code(), Some(code), "{namespace}: {output:?}");
+    }
+}
+
+#[test]
+fn an_exempt_namespace_starts_even_if_its_file_is_garbage() {
+    let node = Node::new(ENFORCE);
+    node.config("kube-system");
+    node.file("run/pss-guard/namespaces/kube-system.json", "garbage");
+    let output = node.hook(node.state().as_bytes());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(node.events()[0]["PSS_DECISION"], "exempt");
+}
+
+#[test]
+fn without_proc_nothing_is_taken_for_granted() {
+    if !util::can_run("without_proc_nothing_is_taken_for_granted", &[]) {
+        return;
+    }
+    for (policy, code) in [(ENFORCE, 2), (AUDIT, 0)] {
+        let node = Node::new(policy);
+        let state = broken(&node, |path| {
+            let text = fs::read_to_string(path).unwrap();
+            let joins = "{\"type\":\"ipc\",\"path\":\"/proc/1/ns/ipc\"}";
+            fs::write(path, text.replace("{\"type\":\"ipc\"}", joins)).unwrap();
+        });
+        let mut hidden = Command::new("unshare");
+        hidden.args(["--mount", "sh", "-c", "mount -t tmpfs none /proc && exec \"$0\" \"$@\""]);
+        hidden.arg(env!("CARGO_BIN_EXE_pss-guard")).args(["hook", "--engine", "containerd", "--root"]);
+        let output = feed(hidden.arg(node.root()), &state);
+        assert_fault("no /proc", &node, &output, code, "is /proc mounted");
+    }
+}
+
+#[test]
+fn an_event_for_which_there_is_no_room_reaches_the_kernels_log_or_stderr() {
+    if !util::can_run("an_event_for_which_there_is_no_room_reaches_the_kernels_log_or_stderr", &[]) {
+        return;
+    }
+    let node = Node::new(ENFORCE);
+    let state = broken(&node, |path| fs::write(path, "garbage").unwrap());
+    fs::create_dir_all(node.root().join("var/log/pss-guard")).unwrap();
+    // A disk with no room at all, and no kernel log to write to: only stderr is left.
+    let script = "mount -t tmpfs -o size=4k none \"$R/var/log/pss-guard\" && \
+                  dd if=/dev/zero of=\"$R/var/log/pss-guard/full\" bs=4k count=1 status=none && \
+                  mount --bind /dev/full /dev/kmsg && exec \"$0\" \"$@\"";
+    let mut full = Command::new("unshare");
+    full.env("R", node.root()).args(["--mount", "sh", "-c", script]);
+    full.arg(env!("CARGO_BIN_EXE_pss-guard")).args(["hook", "--engine", "containerd", "--root"]);
+    let output = feed(full.arg(node.root()), &state);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    let lines: Vec<&str> = stderr.lines().collect();
+    assert!(lines[0].starts_with("pss-guard: event neither in the journal ("), "{stderr}");
+    assert!(
+        lines[0].contains("No space left on device") && lines[0].contains("cannot judge: parse"),
+        "{stderr}"
+    );
+    assert!(lines[1].starts_with("pss-guard: cannot judge: parse"), "{stderr}");
+}
+
+#[test]
+fn wrong_arguments_are_a_fault_and_not_an_allow() {
+    let node = Node::new(ENFORCE);
+    let mut command = node.command();
+    let output = feed(command.args(["--enginee", "x"]), node.state().as_bytes());
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.starts_with("pss-guard: cannot judge: hook: unknown argument \"--enginee\""), "{stderr}");
+}
+
+/// Not a test of its own: the process that panics for the test below.
+#[test]
+fn panicking_process() {
+    if std::env::var_os("PSS_GUARD_TEST_PANIC").is_some() {
+        pss_guard::hook::install_panic_hook();
+        panic!("a bug\nwith two lines");
+    }
+}
+
+#[test]
+fn a_panic_fails_closed_and_says_so_on_one_line() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "faults::panicking_process", "--nocapture"])
+        .env("PSS_GUARD_TEST_PANIC", "1")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let line = stderr.lines().find(|line| line.starts_with("pss-guard: ")).unwrap_or_default();
+    assert!(
+        line.contains("cannot judge: this is a bug in pss-guard (integration-tests/faults.rs:"),
+        "{stderr}"
+    );
+    assert!(line.ends_with("a bug\\nwith two lines"), "{stderr}");
+}
