@@ -393,4 +393,14 @@ mod tests {
             assert!(err.starts_with(expected), "{text}: {err}");
         }
     }
+
+    #[test]
+    fn the_shipped_hook_file_calls_the_hook_as_it_wants_to_be_called() {
+        let file: serde_json::Value = serde_json::from_str(include_str!("../hooks/pss-guard.json")).unwrap();
+        let arguments: Vec<OsString> =
+            file["hook"]["args"].as_array().unwrap().iter().map(|a| a.as_str().unwrap().into()).collect();
+        assert_eq!(arguments[..2], ["pss-guard", "hook"]);
+        assert!(parse(&arguments[2..]).1.is_none(), "{arguments:?}");
+        assert_eq!(file["stages"], serde_json::json!(["createRuntime"]), "namespaces exist, nothing has run");
+    }
 }

@@ -1,4 +1,40 @@
-//! pss-guard: the last gate on a Kubernetes node.
+//! pss-guard is the last gate on a Kubernetes node: before a container starts it reads the `config.json` that the
+//! engine generated and holds what the container will really be against the Pod Security level of its pod.
+//!
+//! ```text
+//!  OCI state, stdin ─► hook ─┐                         ┌─ check ◄─ files, bundles, captured cases
+//!                            └──────► judge ◄──────────┘
+//!        config.json ─► facts::spec ─► facts::identity      level::cache ◄─ policy.toml
+//!        sandbox's config.json ─┐             │             level::namespaces ◄─ one file a namespace
+//!        the node ─► facts::host ─► facts     │                      │
+//!                                     │       └── annotations ─► level::resolve
+//!                                     ▼                              ▼
+//!                               pss::evaluate ─► decision ◄──────────┘            (pure from here)
+//!                                                    │
+//!                  exit code · one line on stderr · report::event ─► journald, or a file, or the kernel's log
+//! ```
+//!
+//! # Reading order
+//!
+//! 1. [`pss`]: levels, versions, findings, and [`pss::evaluate`]; [`pss::controls`] is the table of the standard, one
+//!    file a control.
+//! 2. [`pss::facts::Facts`]: all that a control may know of a container.
+//! 3. [`facts`]: how that is read from a config.json, its sandbox and the host, and what cannot be forged.
+//! 4. [`level`]: which level holds, by the policy, the namespace and the pod's annotations.
+//! 5. [`decision`]: what follows. [`judge`] is the path through all of it; [`hook`] and [`commands::check`] call it.
+//! 6. [`report`]: who is told, and how.
+//!
+//! # Rules
+//!
+//! - [`pss`] and [`decision`] do no I/O and know no clock: facts and levels go in, findings come out. A test holds them
+//!   to it.
+//! - *Violates* needs proof. What a compliant pod could look like as well is *suspect*; what a node cannot know is
+//!   *unseen*. None of the three is ever passed off as another.
+//! - A fault is not a verdict. It has its own type, its own exit code, and becomes an answer only by what the admin
+//!   wrote.
+//! - Everything that is read was written by somebody who may want to get past: files are bounded, names are checked
+//!   before they become paths, and one engine's annotations are never believed on another.
+//! - The hook pays for nothing that it may not need: no command line parser, no logger, no thread.
 
 pub mod alloc;
 pub mod cli;

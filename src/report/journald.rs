@@ -28,7 +28,7 @@ const LONGEST_NAME: usize = 64;
 
 /// Sends one event. The fields arrive in this order, each as it is: any byte may be in a value.
 ///
-/// Returns within [`PATIENCE`] whatever journald does. An error means that the journal does not have the event.
+/// Returns within 200 ms, whatever journald does. An error means that the journal does not have the event.
 pub fn send(socket: &Path, fields: &[(&str, &str)]) -> io::Result<()> {
     let event = encode(fields)?;
     let journal = open(socket)?;
