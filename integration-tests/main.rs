@@ -7,11 +7,25 @@
     reason = "tests"
 )]
 
+// Which containers are tried, and what must be said of each.
+mod cases;
 // Captured containers against the verdict of the API server.
 mod corpus;
 // What happens when something is wrong: every fault, in every mode.
 mod faults;
+// The journald that is written to.
+mod journal;
+// What people read in the journal.
+mod journald;
 // Which level holds: files, their owners, and what happens when they are wrong.
 mod level;
+// An engine in small, which lays bundles out and calls a real runtime.
+mod node;
+// A pod in the words of a manifest, and the specs that engines make of it.
+mod pod;
+// The same gate before podman's containers, which belong to no pod.
+mod podman;
+// Denied containers never run, allowed ones do, and the message is the one that people read.
+mod runtimes;
 // Commands that tell everything when they fail, and skips that are loud.
 mod util;

@@ -1,0 +1,69 @@
+# What can be done here: `make help`. CI calls these targets and nothing else.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+MUSL := x86_64-unknown-linux-musl
+BINARY := $(CARGO_TARGET_DIR)/$(MUSL)/release/pss-guard
+SCRIPTS := scripts/install-deps .ci/run
+ROOT := $(filter 0,$(shell id -u))
+
+# Runs the tests, shows everything, and closes with their summaries and skips. $(1): a name, $(2): cargo's arguments.
+define run-tests
+	log="$(CARGO_TARGET_DIR)/$(1).log"; status=0; \
+	$(CARGO) test --locked $(2) 2>&1 | tee "$$log" || status=$$?; \
+	echo; echo "$(1):"; grep -aE '^(test result|SKIPPED|FAILED)|^error' "$$log" || true; exit $$status
+endef
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## Install what the tests need (as root on Debian; elsewhere say what is missing)
+	@scripts/install-deps
+
+.PHONY: build
+build: ## The release binary, static, and the proof that it is
+	$(CARGO) build --release --locked --target $(MUSL) --bin pss-guard
+	@if readelf --wide --program-headers $(BINARY) | grep -q INTERP; then \
+		echo "$(BINARY) asks for a dynamic loader" >&2; exit 1; fi
+	@file $(BINARY)
+	@ls -l $(BINARY) | awk '{ printf "%.2f MB\n", $$5 / 1048576 }'
+
+.PHONY: demo
+demo: $(if $(ROOT),deps) ## Seven containers at every level and mode under a real runc (needs root)
+	@$(CARGO) build --quiet --locked --bin pss-guard --example demo
+	@$(CARGO_TARGET_DIR)/debug/examples/demo
+
+.PHONY: test
+test: $(if $(ROOT),deps) lint ## Lints, unit tests and integration tests
+	@$(call run-tests,test,)
+
+.PHONY: lint
+lint: ## Formatting, clippy, documentation, shell scripts
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	shellcheck $(SCRIPTS)
+
+.PHONY: e2e
+e2e: $(if $(ROOT),deps) build ## The release binary on this node: real runtimes, a real journald (needs root)
+	@PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) $(call run-tests,e2e,--test integration -- runtimes:: journald::)
+
+.PHONY: bench
+bench: ## What a container start costs
+	$(CARGO) run --release --locked --target $(MUSL) --example bench
+
+.PHONY: docs
+docs: ## Write docs/controls.md again, from the table of controls
+	@mkdir -p docs
+	$(CARGO) run --quiet --locked --bin pss-guard -- explain --markdown >docs/controls.md.new
+	@mv docs/controls.md.new docs/controls.md
+
+.PHONY: fuzz
+fuzz: ## Throw bytes at everything that reads them (FUZZ_SECONDS each)
+	@$(MAKE) --no-print-directory -C fuzz
