@@ -111,11 +111,17 @@ impl Node {
     }
 }
 
+/// The cache's own sum, written down a second time.
 fn checksum(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    let words = bytes.chunks(8).flat_map(|chunk| match <[u8; 8]>::try_from(chunk) {
+        Ok(word) => vec![u64::from_le_bytes(word)],
+        Err(_) => chunk.iter().map(|byte| u64::from(*byte)).collect(),
+    });
+    words.fold(0xcbf2_9ce4_8422_2325, |hash, word| (hash ^ word).wrapping_mul(0x100_0000_01b3))
 }
+
+/// Something that happens to a file.
+type Damage = fn(&Path);
 
 /// Files count only if root owns them. As another user nothing but that can be tested.
 fn root() -> bool {
@@ -173,8 +179,7 @@ fn a_cache_is_believed_only_if_it_is_surely_the_policys() {
     if !root() {
         return;
     }
-    type Damage = fn(&Node);
-    let damages: &[(&str, Damage, Mode)] = &[
+    let damages: &[(&str, fn(&Node), Mode)] = &[
         ("nothing: the forged mode shows that the cache is read", |_| (), Mode::Enforce),
         ("same text, touched", |node| node.write_policy("mode = 'audit'"), Mode::Audit),
         (
@@ -310,7 +315,6 @@ fn a_bad_policy_names_its_fault_and_keeps_what_was_good() {
     if !root() {
         return;
     }
-    type Damage = fn(&Path);
     let rows: &[(&str, Damage, &str)] = &[
         (
             "syntax",
@@ -632,7 +636,7 @@ fn imports_at_once_leave_what_one_of_them_wanted() {
             .map(|importer| {
                 let (node, text) = (&node, &lists[importer % 2]);
                 scope.spawn(move || {
-                    (0..10).for_each(|_| assert_eq!(node.import(text).unwrap().namespaces, 41))
+                    (0..10).for_each(|_| assert_eq!(node.import(text).unwrap().namespaces, 41));
                 })
             })
             .collect();
@@ -668,7 +672,6 @@ fn a_namespace_file_that_is_not_exactly_right_is_a_fault() {
     if !root() {
         return;
     }
-    type Damage = fn(&Path);
     let rows: &[(&str, Damage, &str)] = &[
         (
             "empty",
@@ -702,7 +705,7 @@ fn a_namespace_file_that_is_not_exactly_right_is_a_fault() {
                     path,
                     r#"{"pod-security.kubernetes.io/enforce":"a","pod-security.kubernetes.io/enforce":"b"}"#,
                 )
-                .unwrap()
+                .unwrap();
             },
             "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): \"pod-security.kubernetes.io/enforce\" is there twice at line 1 column 78",
         ),
@@ -863,11 +866,11 @@ valid
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(node.shown(&err).starts_with("pss-guard: /draft.toml:2:1: unknown key \"enforce\"; "), "{err}");
 
-    let none = Node::new();
-    let (code, out, _) = run(|out, err| commands::policy::check(&none.paths, None, today, out, err));
+    let fresh = Node::new();
+    let (code, out, _) = run(|out, err| commands::policy::check(&fresh.paths, None, today, out, err));
     assert_eq!(code, 0);
     assert!(
-        none.shown(&out).starts_with("no /etc/pss-guard/policy.toml: the built-in defaults hold\n"),
+        fresh.shown(&out).starts_with("no /etc/pss-guard/policy.toml: the built-in defaults hold\n"),
         "{out}"
     );
 }

@@ -451,6 +451,8 @@ fn one_line(message: &str) -> String {
 }
 
 #[cfg(test)]
+// A table is long where there is much to say.
+#[allow(clippy::too_many_lines)]
 mod tests {
     use super::{mode_of, nearest, parse};
     use crate::level::policy::{
