@@ -120,6 +120,9 @@ fn checksum(bytes: &[u8]) -> u64 {
     words.fold(0xcbf2_9ce4_8422_2325, |hash, word| (hash ^ word).wrapping_mul(0x100_0000_01b3))
 }
 
+/// Something that happens to a node.
+type NodeDamage = fn(&Node);
+
 /// Something that happens to a file.
 type Damage = fn(&Path);
 
@@ -179,7 +182,7 @@ fn a_cache_is_believed_only_if_it_is_surely_the_policys() {
     if !root() {
         return;
     }
-    let damages: &[(&str, fn(&Node), Mode)] = &[
+    let damages: &[(&str, NodeDamage, Mode)] = &[
         ("nothing: the forged mode shows that the cache is read", |_| (), Mode::Enforce),
         ("same text, touched", |node| node.write_policy("mode = 'audit'"), Mode::Audit),
         (
@@ -418,7 +421,7 @@ fn without_a_last_good_policy_only_a_readable_mode_is_kept() {
     chown(node.paths.policy(), Some(1000), None).unwrap();
     assert_eq!(node.bad().1, salvage(Mode::Enforce, &["kube-system"]));
     // Neither does a damaged cache, nor somebody else's.
-    let damages: &[fn(&Node)] = &[
+    let damages: &[NodeDamage] = &[
         |node| node.edit_cache(|bytes| *bytes.last_mut().unwrap() ^= 1),
         |node| chown(node.paths.policy_cache(), Some(1000), None).unwrap(),
     ];
