@@ -161,7 +161,7 @@ fn the_cache_says_what_the_policy_says() {
         "mode = 'enforce'\n[namespaces.shop]\nenforce = 'baseline'\n[exemptions]\nnamespaces = ['ops']";
     let node = Node::with_cache(text);
     let path = node.paths.policy();
-    let parsed = load_file(&path).unwrap();
+    let parsed = load_file(&node.paths, &path).unwrap();
     assert_eq!(node.good(), parsed);
     assert_eq!(node.good().file.as_deref(), path.to_str());
     // Nobody who cannot read the policy can read the cache.
@@ -668,6 +668,38 @@ fn imports_at_once_leave_what_one_of_them_wanted() {
     };
     let names = node.names();
     assert!(names == files(&left) || names == files(&right), "{names:?}");
+}
+
+#[test]
+fn the_first_import_appears_as_a_whole() {
+    if !root() {
+        return;
+    }
+    let node = Node::new();
+    let dir = node.paths.namespaces();
+    let names: Vec<String> = (0..1000).map(|number| format!("n-{number}")).chain(["z".to_owned()]).collect();
+    let text = list(&names.iter().map(String::as_str).collect::<Vec<_>>(), "baseline");
+    thread::scope(|scope| {
+        let import = scope.spawn(|| node.import(&text).unwrap());
+        // The last to be written: in a folder that is not full yet it would be an unknown namespace.
+        let mut seen = Found::NoFolder;
+        while seen == Found::NoFolder && !import.is_finished() {
+            seen = namespaces::read(&dir, "z").unwrap();
+        }
+        assert!(matches!(seen, Found::Labels { .. } | Found::NoFolder), "{seen:?}");
+        assert_eq!(import.join().unwrap().changed, 1001);
+    });
+    assert!(matches!(node.read("z"), Ok(Found::Labels { .. })));
+
+    // What an import that was killed left behind is not in the way.
+    let half = Node::new();
+    fs::create_dir(half.paths.namespaces().with_extension("new")).unwrap();
+    fs::write(half.paths.namespaces().with_extension("new").join("stale.json"), "{}").unwrap();
+    assert_eq!(half.import(TWO).unwrap(), Imported { namespaces: 2, changed: 2, removed: 0 });
+    assert_eq!(half.names(), ["bare.json", "shop.json"]);
+    fs::write(half.paths.namespaces().join(".import"), "x").unwrap();
+    assert_eq!(half.import(&list(&["bare"], "baseline")).unwrap().changed, 1);
+    assert_eq!(half.names(), ["bare.json"]);
 }
 
 #[test]

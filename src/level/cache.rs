@@ -113,9 +113,10 @@ pub fn load(paths: &Paths) -> Loaded {
     }
 }
 
-/// A policy file named on the command line: whoever may run the command may read it, whoever owns it.
-pub fn load_file(path: &Path) -> Result<Policy, LoadError> {
-    load_text(path, Owner::Anybody)
+/// A policy file named on the command line. Whoever may run the command may read any file, whoever owns it; only the
+/// node's own must be root's, because [`load`] will not believe it otherwise.
+pub fn load_file(paths: &Paths, path: &Path) -> Result<Policy, LoadError> {
+    load_text(path, if path == paths.policy() { Owner::Root } else { Owner::Anybody })
 }
 
 /// The policy file itself, past the cache, as [`load`] would believe it. `None` if there is none and never was.
