@@ -111,11 +111,20 @@ impl Node {
     }
 }
 
+/// The cache's own sum, written down a second time.
 fn checksum(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    let words = bytes.chunks(8).flat_map(|chunk| match <[u8; 8]>::try_from(chunk) {
+        Ok(word) => vec![u64::from_le_bytes(word)],
+        Err(_) => chunk.iter().map(|byte| u64::from(*byte)).collect(),
+    });
+    words.fold(0xcbf2_9ce4_8422_2325, |hash, word| (hash ^ word).wrapping_mul(0x100_0000_01b3))
 }
+
+/// Something that happens to a node.
+type NodeDamage = fn(&Node);
+
+/// Something that happens to a file.
+type Damage = fn(&Path);
 
 /// Files count only if root owns them. As another user nothing but that can be tested.
 fn root() -> bool {
@@ -152,7 +161,7 @@ fn the_cache_says_what_the_policy_says() {
         "mode = 'enforce'\n[namespaces.shop]\nenforce = 'baseline'\n[exemptions]\nnamespaces = ['ops']";
     let node = Node::with_cache(text);
     let path = node.paths.policy();
-    let parsed = load_file(&path).unwrap();
+    let parsed = load_file(&node.paths, &path).unwrap();
     assert_eq!(node.good(), parsed);
     assert_eq!(node.good().file.as_deref(), path.to_str());
     // Nobody who cannot read the policy can read the cache.
@@ -173,8 +182,7 @@ fn a_cache_is_believed_only_if_it_is_surely_the_policys() {
     if !root() {
         return;
     }
-    type Damage = fn(&Node);
-    let damages: &[(&str, Damage, Mode)] = &[
+    let damages: &[(&str, NodeDamage, Mode)] = &[
         ("nothing: the forged mode shows that the cache is read", |_| (), Mode::Enforce),
         ("same text, touched", |node| node.write_policy("mode = 'audit'"), Mode::Audit),
         (
@@ -310,7 +318,6 @@ fn a_bad_policy_names_its_fault_and_keeps_what_was_good() {
     if !root() {
         return;
     }
-    type Damage = fn(&Path);
     let rows: &[(&str, Damage, &str)] = &[
         (
             "syntax",
@@ -414,7 +421,7 @@ fn without_a_last_good_policy_only_a_readable_mode_is_kept() {
     chown(node.paths.policy(), Some(1000), None).unwrap();
     assert_eq!(node.bad().1, salvage(Mode::Enforce, &["kube-system"]));
     // Neither does a damaged cache, nor somebody else's.
-    let damages: &[fn(&Node)] = &[
+    let damages: &[NodeDamage] = &[
         |node| node.edit_cache(|bytes| *bytes.last_mut().unwrap() ^= 1),
         |node| chown(node.paths.policy_cache(), Some(1000), None).unwrap(),
     ];
@@ -632,7 +639,7 @@ fn imports_at_once_leave_what_one_of_them_wanted() {
             .map(|importer| {
                 let (node, text) = (&node, &lists[importer % 2]);
                 scope.spawn(move || {
-                    (0..10).for_each(|_| assert_eq!(node.import(text).unwrap().namespaces, 41))
+                    (0..10).for_each(|_| assert_eq!(node.import(text).unwrap().namespaces, 41));
                 })
             })
             .collect();
@@ -664,11 +671,42 @@ fn imports_at_once_leave_what_one_of_them_wanted() {
 }
 
 #[test]
+fn the_first_import_appears_as_a_whole() {
+    if !root() {
+        return;
+    }
+    let node = Node::new();
+    let dir = node.paths.namespaces();
+    let names: Vec<String> = (0..1000).map(|number| format!("n-{number}")).chain(["z".to_owned()]).collect();
+    let text = list(&names.iter().map(String::as_str).collect::<Vec<_>>(), "baseline");
+    thread::scope(|scope| {
+        let import = scope.spawn(|| node.import(&text).unwrap());
+        // The last to be written: in a folder that is not full yet it would be an unknown namespace.
+        let mut seen = Found::NoFolder;
+        while seen == Found::NoFolder && !import.is_finished() {
+            seen = namespaces::read(&dir, "z").unwrap();
+        }
+        assert!(matches!(seen, Found::Labels { .. } | Found::NoFolder), "{seen:?}");
+        assert_eq!(import.join().unwrap().changed, 1001);
+    });
+    assert!(matches!(node.read("z"), Ok(Found::Labels { .. })));
+
+    // What an import that was killed left behind is not in the way.
+    let half = Node::new();
+    fs::create_dir(half.paths.namespaces().with_extension("new")).unwrap();
+    fs::write(half.paths.namespaces().with_extension("new").join("stale.json"), "{}").unwrap();
+    assert_eq!(half.import(TWO).unwrap(), Imported { namespaces: 2, changed: 2, removed: 0 });
+    assert_eq!(half.names(), ["bare.json", "shop.json"]);
+    fs::write(half.paths.namespaces().join(".import"), "x").unwrap();
+    assert_eq!(half.import(&list(&["bare"], "baseline")).unwrap().changed, 1);
+    assert_eq!(half.names(), ["bare.json"]);
+}
+
+#[test]
 fn a_namespace_file_that_is_not_exactly_right_is_a_fault() {
     if !root() {
         return;
     }
-    type Damage = fn(&Path);
     let rows: &[(&str, Damage, &str)] = &[
         (
             "empty",
@@ -702,7 +740,7 @@ fn a_namespace_file_that_is_not_exactly_right_is_a_fault() {
                     path,
                     r#"{"pod-security.kubernetes.io/enforce":"a","pod-security.kubernetes.io/enforce":"b"}"#,
                 )
-                .unwrap()
+                .unwrap();
             },
             "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): \"pod-security.kubernetes.io/enforce\" is there twice at line 1 column 78",
         ),
@@ -863,11 +901,11 @@ valid
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(node.shown(&err).starts_with("pss-guard: /draft.toml:2:1: unknown key \"enforce\"; "), "{err}");
 
-    let none = Node::new();
-    let (code, out, _) = run(|out, err| commands::policy::check(&none.paths, None, today, out, err));
+    let fresh = Node::new();
+    let (code, out, _) = run(|out, err| commands::policy::check(&fresh.paths, None, today, out, err));
     assert_eq!(code, 0);
     assert!(
-        none.shown(&out).starts_with("no /etc/pss-guard/policy.toml: the built-in defaults hold\n"),
+        fresh.shown(&out).starts_with("no /etc/pss-guard/policy.toml: the built-in defaults hold\n"),
         "{out}"
     );
 }

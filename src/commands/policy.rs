@@ -20,8 +20,8 @@ pub fn check(
     err: &mut dyn Write,
 ) -> u8 {
     let policy = match file {
-        Some(file) if file != paths.policy() => cache::load_file(file).map(Some),
-        _ => cache::load_fresh(paths),
+        Some(file) => cache::load_file(paths, file).map(Some),
+        None => cache::load_fresh(paths),
     };
     match policy {
         Ok(policy) => {

@@ -150,7 +150,7 @@ impl Invalid<'_> {
 }
 
 /// A value from outside in quotes, escaped, and cut where it would drown the message.
-struct Shortened<'a>(&'a str);
+pub(super) struct Shortened<'a>(pub(super) &'a str);
 
 impl fmt::Display for Shortened<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

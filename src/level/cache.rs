@@ -113,9 +113,10 @@ pub fn load(paths: &Paths) -> Loaded {
     }
 }
 
-/// A policy file named on the command line: whoever may run the command may read it, whoever owns it.
-pub fn load_file(path: &Path) -> Result<Policy, LoadError> {
-    load_text(path, Owner::Anybody)
+/// A policy file named on the command line. Whoever may run the command may read any file, whoever owns it; only the
+/// node's own must be root's, because [`load`] will not believe it otherwise.
+pub fn load_file(paths: &Paths, path: &Path) -> Result<Policy, LoadError> {
+    load_text(path, if path == paths.policy() { Owner::Root } else { Owner::Anybody })
 }
 
 /// The policy file itself, past the cache, as [`load`] would believe it. `None` if there is none and never was.
@@ -226,9 +227,9 @@ fn read_cache(path: &Path) -> Option<Compiled> {
     let (_, metadata, bytes) = trusted::read(path, Links::Refuse, Owner::Root, CACHE_LIMIT).ok()?;
     let line = bytes.iter().take(512).position(|byte| *byte == b'\n')?;
     let header = bytes.get(..line)?.iter().rposition(|byte| *byte == b' ')?;
-    let checksum = std::str::from_utf8(bytes.get(header + 1..line)?).ok()?;
+    let written_sum = std::str::from_utf8(bytes.get(header + 1..line)?).ok()?;
     let magic = bytes.starts_with(MAGIC.as_bytes());
-    if !magic || u64::from_str_radix(checksum, 16).ok()? != fnv1a(bytes.get(line + 1..)?) {
+    if !magic || u64::from_str_radix(written_sum, 16).ok()? != checksum(bytes.get(line + 1..)?) {
         return None;
     }
     let written = nanoseconds(metadata.mtime(), metadata.mtime_nsec());
@@ -249,7 +250,7 @@ impl Compiled {
 
 fn write_cache(path: &Path, identity: &Identity, mode: u32, policy: &Policy) -> io::Result<()> {
     let body = serde_json::to_vec(policy)?;
-    let mut bytes = format!("{} {:016x}\n", identity.header(), fnv1a(&body)).into_bytes();
+    let mut bytes = format!("{} {:016x}\n", identity.header(), checksum(&body)).into_bytes();
     bytes.extend_from_slice(&body);
 
     if let Some(folder) = path.parent() {
@@ -267,9 +268,11 @@ fn write_cache(path: &Path, identity: &Identity, mode: u32, policy: &Policy) -> 
     written
 }
 
-/// FNV-1a, 64 bits: against damage, not against people; only root can write the file.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+/// FNV-1a over words of eight bytes, which is eight times as fast as over bytes: against damage, not against people,
+/// because only root can write the file.
+fn checksum(bytes: &[u8]) -> u64 {
+    let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x100_0000_01b3);
+    let (words, rest) = bytes.as_chunks::<8>();
+    let hash = words.iter().fold(0xcbf2_9ce4_8422_2325, |hash, word| mix(hash, u64::from_le_bytes(*word)));
+    rest.iter().fold(hash, |hash, byte| mix(hash, u64::from(*byte)))
 }

@@ -308,6 +308,8 @@ impl<'a> Wanted<'a> {
 }
 
 #[cfg(test)]
+// A table is long where there is much to say.
+#[allow(clippy::too_many_lines)]
 mod tests {
     use std::borrow::Cow;
     use std::path::PathBuf;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use super::because::Shortened;
 use super::trusted::{self, FileError, Links, Owner};
 use super::{Found, Labels, is_dns_label};
 
@@ -127,7 +128,10 @@ impl<'de> Visitor<'de> for LabelVisitor {
                     map.next_value::<IgnoredAny>()?;
                 }
                 (None, Others::Refuse) => {
-                    return Err(de::Error::custom(format_args!("{key:?} is no label of pod security")));
+                    return Err(de::Error::custom(format_args!(
+                        "{} is no label of pod security",
+                        Shortened(&key)
+                    )));
                 }
             }
         }

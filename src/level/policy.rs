@@ -6,6 +6,7 @@ pub mod read;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -117,14 +118,11 @@ words! {
 }
 
 /// A level and the version of the standard it is taken from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LevelVersion {
     /// The level.
-    #[serde(with = "text")]
     pub level: Level,
     /// The version.
-    #[serde(with = "text")]
     pub version: Version,
 }
 
@@ -143,15 +141,28 @@ impl fmt::Display for LevelVersion {
     }
 }
 
+impl FromStr for LevelVersion {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "must be a level and a version, like restricted:latest";
+        let (level, version) = text.split_once(':').ok_or(wrong)?;
+        Ok(Self { level: level.parse().map_err(|_| wrong)?, version: version.parse().map_err(|_| wrong)? })
+    }
+}
+
 /// The three levels of a table of the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LevelSet {
     /// Stops containers.
+    #[serde(with = "text")]
     pub enforce: LevelVersion,
     /// Is logged.
+    #[serde(with = "text")]
     pub audit: LevelVersion,
     /// Is logged as a warning.
+    #[serde(with = "text")]
     pub warn: LevelVersion,
 }
 
@@ -230,6 +241,7 @@ pub struct Exception {
     /// Why.
     pub reason: String,
     /// The last day it holds, in UTC.
+    #[serde(with = "text")]
     pub expires: Date,
 }
 
@@ -407,29 +419,49 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Levels and versions in the cache, in the spelling that people use. The standard itself knows no serde.
-mod text {
-    use std::borrow::Cow;
-    use std::fmt::Display;
+/// Levels, versions and dates in the cache, in the spelling that people use; the standard itself knows no serde.
+///
+/// Parsed where they lie in the cache's bytes: serde's own `Cow` would make a string of each.
+pub(super) mod text {
+    use std::fmt::{self, Display};
+    use std::marker::PhantomData;
     use std::str::FromStr;
 
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
 
-    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, out: S) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
         out.collect_str(value)
     }
 
-    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
+    pub(in super::super) fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
     where
         T: FromStr<Err: Display>,
         D: Deserializer<'de>,
     {
-        Cow::<'_, str>::deserialize(from)?.parse().map_err(D::Error::custom)
+        from.deserialize_str(Parsed(PhantomData))
     }
 
+    struct Parsed<T>(PhantomData<T>);
+
+    impl<T: FromStr<Err: Display>> Visitor<'_> for Parsed<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+            text.parse().map_err(E::custom)
+        }
+    }
+
+    /// What is `None` is left out, so that what is there is never null.
     pub(super) mod optional {
-        use super::{Cow, Deserialize, Deserializer, Display, Error, FromStr, Serializer};
+        use super::{Deserializer, Display, FromStr, Serializer};
 
         // serde hands over a reference to the field.
         #[allow(clippy::ref_option)]
@@ -448,8 +480,7 @@ mod text {
             T: FromStr<Err: Display>,
             D: Deserializer<'de>,
         {
-            let text = Option::<Cow<'_, str>>::deserialize(from)?;
-            text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+            super::deserialize(from).map(Some)
         }
     }
 }

@@ -439,18 +439,28 @@ fn distance(from: &str, to: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
-fn at(text: &str, file: &str, start: usize, what: String) -> PolicyError {
+fn at(text: &str, file: &str, start: usize, mut what: String) -> PolicyError {
     let before = text.get(..start).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
+    // A key or value of a megabyte must not push everything else out of the message.
+    if let Some((end, _)) = what.char_indices().nth(LONGEST) {
+        what.truncate(end);
+        what.push_str("...");
+    }
     PolicyError { file: file.to_owned(), line, column, what }
 }
+
+/// Characters of a message; the list of all keys needs 200.
+const LONGEST: usize = 400;
 
 fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
+// A table is long where there is much to say.
+#[allow(clippy::too_many_lines)]
 mod tests {
     use super::{mode_of, nearest, parse};
     use crate::level::policy::{
@@ -794,6 +804,15 @@ path = "/usr/bin/crun"
         for (text, expected) in rows {
             let shown = parse(text, FILE).map_err(|error| error.to_string());
             assert_eq!(shown, Err(format!("{FILE}:{expected}")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_huge_key_or_value_does_not_make_a_huge_message() {
+        let huge = "x".repeat(500_000);
+        for text in [format!("{huge} = 1"), format!("mode = '{huge}'"), format!("[namespaces.'{huge}']")] {
+            let shown = parse(&text, FILE).unwrap_err().to_string();
+            assert!(shown.len() < 500 && shown.ends_with("xxx..."), "{shown}");
         }
     }
 
