@@ -20,7 +20,9 @@ use crate::facts::{self, Node, Sources};
 use crate::files::ReadError;
 use crate::level::date::Date;
 use crate::level::policy::AppArmor;
-use crate::level::{Demand, Exempt, Found, Labels, Levels, Policy, Resolution, Whose, namespaces, resolve};
+use crate::level::{
+    Demand, Exempt, Found, Labels, Levels, Policy, Resolution, Whose, exempt, namespaces, resolve,
+};
 use crate::pss::Level;
 use crate::pss::facts::Engine;
 
@@ -91,14 +93,20 @@ pub fn judge<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, 
         Err(err) => return then(Some(&identity), Outcome::Fault(err)),
     };
 
-    let found = match found(request, &identity) {
-        Ok(found) => found,
-        Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
-    };
     let whose = Whose {
         namespace: identity.namespace,
         runtime_handler: request.runtime_handler,
         annotations: spec.annotations.as_ref().map(labels).unwrap_or_default(),
+    };
+    // Before anything else is read: what is exempt must start whatever state the node is in.
+    if request.demand.is_none()
+        && let Some(exempt) = exempt(policy, &whose)
+    {
+        return then(Some(&identity), Outcome::Exempt(exempt));
+    }
+    let found = match found(request, &identity) {
+        Ok(found) => found,
+        Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
     };
     let levels = match &request.demand {
         Some(demand) => Levels { enforce: vec![demand.clone()], audit: Vec::new(), warn: Vec::new() },
@@ -170,19 +178,13 @@ pub fn judge<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, 
     then(Some(&identity), Outcome::Judged { rules, enforce, audit, warn })
 }
 
-/// What is known of the container's namespace. Not looked up where nothing depends on it: an exempt namespace must
-/// start even if its file is garbage.
+/// What is known of the container's namespace, where anything depends on it.
 fn found(
     request: &Request<'_>,
     identity: &Identity<'_>,
 ) -> Result<Found<'static>, namespaces::NamespaceError> {
-    let exempt = |name: &str| {
-        request.policy.is_ok_and(|policy| policy.exemptions.namespaces.iter().any(|exempt| exempt == name))
-    };
     match (request.namespaces, identity.namespace) {
-        (Some(folder), Some(name)) if request.demand.is_none() && !exempt(name) => {
-            namespaces::read(folder, name)
-        }
+        (Some(folder), Some(name)) if request.demand.is_none() => namespaces::read(folder, name),
         _ => Ok(Found::NoFolder),
     }
 }

@@ -124,7 +124,7 @@ pub fn check(paths: &Paths, options: &Options<'_>, out: &mut dyn Write, err: &mu
 
 fn policy(paths: &Paths, file: Option<&Path>) -> Result<Policy, LoadError> {
     match file {
-        Some(file) => load_file(file),
+        Some(file) => load_file(paths, file),
         None => load_fresh(paths).map(Option::unwrap_or_default),
     }
 }
