@@ -21,10 +21,14 @@ mod journald;
 mod level;
 // An engine in small, which lays bundles out and calls a real runtime.
 mod node;
+// Our view of config.json against the full OCI types.
+mod oracle;
 // A pod in the words of a manifest, and the specs that engines make of it.
 mod pod;
 // The same gate before podman's containers, which belong to no pod.
 mod podman;
+// Is what the README says true?
+mod readme;
 // Denied containers never run, allowed ones do, and the message is the one that people read.
 mod runtimes;
 // Commands that tell everything when they fail, and skips that are loud.

@@ -1,6 +1,9 @@
 //! What does config.json say? A tolerant view of the OCI runtime spec: the fields that controls need, borrowed from
 //! the file's bytes.
 //!
+//! The types of `oci-spec` are the oracle in the tests and not used here: they fail the whole file for a namespace or
+//! mount option of tomorrow, read containerd's `CAP_CAP_CHOWN` as `CHOWN`, and take five times as long.
+//!
 //! Tolerant of what is new: an unknown field, capability or mount option never fails the parse. Strict where two
 //! readers could disagree: Go's `encoding/json` (runc) matches keys without regard to case and lets the last of two
 //! equal keys win, crun's parser does neither. A key that is ambiguous in this sense is an error, because the runtime
