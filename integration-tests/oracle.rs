@@ -128,3 +128,15 @@ fn the_tolerant_view_sees_what_the_oci_types_see() {
         compare(&file, &ours, &oracle);
     }
 }
+
+#[test]
+fn the_full_types_would_refuse_what_a_newer_kernel_brings() {
+    let rows = [
+        r#"{"ociVersion":"1.2.0","linux":{"namespaces":[{"type":"dream"}]}}"#,
+        r#"{"ociVersion":"1.2.0","process":{"cwd":"/","user":{"uid":0,"gid":0},"capabilities":{"bounding":["CAP_DREAM"]}}}"#,
+    ];
+    for row in rows {
+        serde_json::from_str::<oci::Spec>(row).expect_err(row);
+        serde_json::from_str::<Spec<'_>>(row).unwrap();
+    }
+}

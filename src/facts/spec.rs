@@ -1,8 +1,8 @@
 //! What does config.json say? A tolerant view of the OCI runtime spec: the fields that controls need, borrowed from
 //! the file's bytes.
 //!
-//! The types of `oci-spec` are the oracle in the tests and not used here: they fail the whole file for a namespace or
-//! mount option of tomorrow, read containerd's `CAP_CAP_CHOWN` as `CHOWN`, and take five times as long.
+//! The types of `oci-spec` are the oracle in the tests and not used here: they fail the whole file for a namespace type or
+//! a capability of tomorrow, read containerd's `CAP_CAP_CHOWN` as `CHOWN`, and take three times as long.
 //!
 //! Tolerant of what is new: an unknown field, capability or mount option never fails the parse. Strict where two
 //! readers could disagree: Go's `encoding/json` (runc) matches keys without regard to case and lets the last of two
@@ -435,7 +435,7 @@ mod tests {
     #[test]
     fn a_wrong_type_is_an_error_and_never_an_absence() {
         let rows = [
-            r#"[]"#,
+            "[]",
             r#"{"process":{"user":{"uid":"0"}}}"#,
             r#"{"process":{"user":{"uid":-1}}}"#,
             r#"{"process":{"user":{"uid":4294967296}}}"#,
