@@ -19,6 +19,8 @@ mod journal;
 mod journald;
 // Which level holds: files, their owners, and what happens when they are wrong.
 mod level;
+// Damaged files never turn a denial into a start.
+mod mutations;
 // An engine in small, which lays bundles out and calls a real runtime.
 mod node;
 // Our view of config.json against the full OCI types.

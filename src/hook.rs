@@ -5,7 +5,9 @@
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::Read as _;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -127,9 +129,11 @@ fn parse(arguments: &[OsString]) -> (Arguments, Option<UsageError>) {
 
 /// Reads standard input to its end.
 fn read_state() -> Result<Vec<u8>, StateError> {
-    let mut stdin = std::io::stdin().lock();
-    let mut state = Vec::with_capacity(4096);
-    stdin.by_ref().take(LIMIT + 1).read_to_end(&mut state).map_err(StateError::Read)?;
+    // Past std's buffer, which is two more pages for the kernel to clear.
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(StateError::Read)?;
+    let mut stdin = File::from(stdin);
+    let mut state = Vec::with_capacity(2048);
+    (&mut stdin).take(LIMIT + 1).read_to_end(&mut state).map_err(StateError::Read)?;
     if state.len() as u64 > LIMIT {
         let _ = std::io::copy(&mut stdin, &mut std::io::sink());
         return Err(StateError::TooLarge);

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{OFlag, open, readlink};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2, readlink};
 use nix::sys::stat::Mode;
 use serde::Deserialize;
 
@@ -121,6 +121,23 @@ impl Host {
         }
     }
 
+    /// Whether a process is in the runtime's own namespace of a kind; `None` where that cannot be found out.
+    #[must_use]
+    pub fn process_joins(&self, pid: i32, kind: &str) -> Option<bool> {
+        match self {
+            // The names of the two links tell (`net:[4026531840]`, fs/nsfs.c). Following them, which any other path
+            // needs, makes the kernel build an inode and costs twice as much.
+            Self::Live => {
+                let name = |process: &str| readlink(format!("/proc/{process}/ns/{kind}").as_str()).ok();
+                Some(name(&pid.to_string())? == name("self")?)
+            }
+            Self::Observed(_) => {
+                Some(self.namespace(&format!("/proc/{pid}/ns/{kind}"))? == self.own_namespace(kind)?)
+            }
+            Self::Unknown => None,
+        }
+    }
+
     /// The capabilities that the runtime itself has: what `capabilities.add: [ALL]` and `privileged` become.
     ///
     /// Where nothing is known: those of every kernel since 3.8, short of `SYS_RESOURCE`, which small virtual machines
@@ -158,6 +175,15 @@ impl Host {
     pub fn resolve(&self, path: &str) -> Option<String> {
         if !matches!(self, Self::Live) {
             return None;
+        }
+        // Most paths have no link in them. The kernel says so (since 5.6) at a third of the price of asking where the
+        // path leads.
+        let how =
+            OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+        let plain =
+            path.starts_with('/') && !path.split('/').skip(1).any(|part| matches!(part, "" | "." | ".."));
+        if plain && openat2(AT_FDCWD, path, how).is_ok() {
+            return Some(path.to_owned());
         }
         // O_PATH looks the path up without opening what is there: no FIFO blocks, no device wakes.
         let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;

@@ -126,7 +126,9 @@ pub fn read_config(bundle: &Path) -> Result<(PathBuf, Vec<u8>), ReadError> {
 
 /// Parses a spec.
 pub fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<Spec<'a>, FactsError> {
-    serde_json::from_slice(bytes).map_err(|source| FactsError::Parse { path: path.to_owned(), source })
+    // Text is checked once for the whole file: from bytes, the parser would check every string that it hands out.
+    let text = std::str::from_utf8(bytes).map_err(serde::de::Error::custom);
+    text.and_then(serde_json::from_str).map_err(|source| FactsError::Parse { path: path.to_owned(), source })
 }
 
 /// The two sections without which there is no Linux container.
@@ -278,9 +280,9 @@ fn joins_host(sources: &Sources<'_>, linux: &Linux<'_>, kind: &str, file: &str) 
     let own = || host.own_namespace(file);
     // The process that waits in the namespaces it was given is the best witness: nothing can change them any more.
     if let Some(pid) = sources.pid.filter(|pid| *pid > 0)
-        && let (Some(theirs), Some(own)) = (host.namespace(&format!("/proc/{pid}/ns/{file}")), own())
+        && let Some(joins) = host.process_joins(pid, file)
     {
-        return Some(theirs == own);
+        return Some(joins);
     }
     let mut entries = entries(linux, kind).peekable();
     // Not listed: not unshared, so the runtime's own.

@@ -1,0 +1,292 @@
+//! What does a container start cost with pss-guard in it? `make bench`.
+//!
+//! Every time is also printed as a ratio to a program that does nothing, built by the same toolchain and run in
+//! the same rounds: that ratio holds on any machine, microseconds do not. The budgets are those of the design;
+//! a line that misses one says `over budget`. Only something broken makes the benchmark fail, never a time.
+//!
+//! Environment: `BENCH_ROUNDS` (2000), `BENCH_RUNC_ROUNDS` (60, 0 leaves runc out), `BENCH_HOOK` (the binary
+//! to measure; the one beside this program otherwise).
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod node;
+mod runc;
+mod sampler;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+use node::{Node, POLICY, Pod, SMALLEST_POLICY, Sandbox};
+use sampler::{Command, Sampler, Times};
+
+/// Anything that is broken; shown once and fatal.
+type Failure = Box<dyn std::error::Error>;
+
+/// What a run must come to, so that nothing is timed that does not work.
+#[derive(Clone, Copy)]
+enum Outcome {
+    /// Exit code 0 and not a word.
+    Silence,
+    /// A denial: its exit code, a line on stderr, an event in the journal.
+    Denial,
+    /// Any end; somebody else's program.
+    Any,
+}
+
+/// One row: a command that every round runs once.
+struct Case<'a> {
+    name: String,
+    command: Command,
+    node: Option<&'a Node>,
+    outcome: Outcome,
+    /// The most it may take, as a ratio of medians to the no-op.
+    budget: Option<f64>,
+    /// Runs in one round of so many: what takes long would make the rounds long.
+    every: usize,
+    times: Times,
+}
+
+impl Case<'_> {
+    /// Runs it once, and makes sure that it did what it is timed for.
+    fn prove(&self, sampler: &mut Sampler) -> Result<(), Failure> {
+        let run = sampler.run(&self.command)?;
+        let event = self.node.and_then(Node::journalled);
+        let as_expected = match self.outcome {
+            Outcome::Silence => run.code == 0 && run.output.is_empty() && event.is_none(),
+            Outcome::Denial => run.code > 10 && !run.output.is_empty() && event.is_some(),
+            Outcome::Any => true,
+        };
+        if as_expected {
+            return Ok(());
+        }
+        Err(format!("{}: exit code {}, wrote {:?}, event {event:?}", self.name, run.code, run.output).into())
+    }
+}
+
+fn main() -> ExitCode {
+    match bench() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("bench: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench() -> Result<(), Failure> {
+    let rounds = setting("BENCH_ROUNDS", 2000)?;
+    let runc_rounds = setting("BENCH_RUNC_ROUNDS", 60)?;
+    let programs = Programs::find()?;
+    let sandbox = Sandbox::start()?;
+    stay_on_one_cpu()?;
+    let mut sampler = Sampler::new()?;
+
+    // A node each for what is compared: with a usual policy and a small one, with one and with many namespaces.
+    let usual = Node::new(POLICY, 1)?;
+    let bare = Node::new(SMALLEST_POLICY, 1)?;
+    let noop = Command::new(&programs.noop, &[], "")?;
+
+    // First of all, while this program is still small: see `largest_resident_set`.
+    sampler.run(&noop)?;
+    let floor = sampler::largest_resident_set()?;
+    let hook = |node: &Node, pod: Pod, id: &str| -> Result<(Command, usize), Failure> {
+        let engine = pod.engine;
+        let bundle = node.lay_out(pod, id, &sandbox)?;
+        let root = node.root().to_str().ok_or("a path that is not UTF-8")?;
+        let arguments = ["hook", "--engine", engine, "--root", root];
+        Ok((Command::new(&programs.hook, &arguments, &bundle.state)?, bundle.config_size))
+    };
+    let (large, large_size) = hook(&usual, Pod::containerd_allowed()?.with_service_links(70_000)?, "large")?;
+    sampler.run(&large)?;
+    let resident_large = sampler::largest_resident_set()?;
+
+    let crowded = Node::new(POLICY, 10_000)?;
+    let (allowed, allowed_size) = hook(&usual, Pod::containerd_allowed()?, "allowed")?;
+    let (crio, crio_size) = hook(&usual, Pod::crio_allowed()?, "allowed")?;
+    let (denied, denied_size) = hook(&usual, Pod::containerd_denied()?, "denied")?;
+    sampler.run(&denied)?;
+    usual.journalled();
+    let resident = sampler::largest_resident_set()?;
+    let (small_policy, _) = hook(&bare, Pod::containerd_allowed()?, "allowed")?;
+    let (in_crowd, _) = hook(&crowded, Pod::containerd_allowed()?, "allowed")?;
+    let script_bundle = usual.lay_out(Pod::containerd_allowed()?, "script", &sandbox)?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/jq-hook.sh");
+    let script = Command::new(&script, &[], &script_bundle.state)?;
+
+    use Outcome::{Any, Denial, Silence};
+    let row = |name: &str, command: Command, node, outcome, budget| Case {
+        name: name.to_owned(),
+        command,
+        node,
+        outcome,
+        budget,
+        every: 1,
+        times: Times::default(),
+    };
+    let on = |what: &str, size: usize| format!("{what}, {}", kilobytes(size));
+    let mut cases = [
+        row("no-op", noop.clone(), None, Silence, None),
+        row("no-op again (the noise)", noop, None, Silence, None),
+        row(&on("allow, containerd", allowed_size), allowed, Some(&usual), Silence, Some(1.5)),
+        row(&on("allow, CRI-O", crio_size), crio, Some(&usual), Silence, Some(1.5)),
+        row(&on("allow, containerd", large_size), large, Some(&usual), Silence, Some(2.0)),
+        row(&on("deny, containerd", denied_size), denied, Some(&usual), Denial, Some(3.0)),
+        row("allow, smallest policy", small_policy, Some(&bare), Silence, None),
+        row("allow, 10,000 namespaces", in_crowd, Some(&crowded), Silence, None),
+        Case { every: 20, ..row("a tenth of it in bash and jq", script, None, Any, None) },
+    ];
+    for case in &cases {
+        case.prove(&mut sampler)?;
+    }
+    measure(&mut cases, &mut sampler, rounds)?;
+
+    let [noop, again, allowed, _, _, _, small_policy, in_crowd, script] = &cases;
+    println!(
+        "{rounds} rounds, interleaved, on one CPU; microseconds from posix_spawn to the end of the process"
+    );
+    println!();
+    println!("{:32} {:>7} {:>7} {:>7}  {:>6} {:>6}  budget", "", "min", "p10", "p50", "p10", "p50");
+    let line = |name: &str, times: &Times, to: &Times, most: Option<f64>| {
+        let [min, p10, p50] = [0, 10, 50].map(|percent| times.percentile(percent));
+        let (r10, r50) = (times.ratio(to, 10), times.ratio(to, 50));
+        let verdict = most.map_or(String::new(), |most| verdict(r50, most, "x"));
+        println!("{name:32} {min:7.0} {p10:7.0} {p50:7.0}  {r10:5.2}x {r50:5.2}x  {verdict}");
+    };
+    for case in &cases {
+        line(&case.name, &case.times, &noop.times, case.budget);
+    }
+
+    println!();
+    println!("the same, as ratios to the first allow:");
+    // Twice what two identical programs differ by is noise; below a twentieth, nothing can be told apart here.
+    let noise = 1.0 + (2.0 * (again.times.ratio(&noop.times, 50) - 1.0).abs()).max(0.05);
+    line("10,000 namespaces instead of 1", &in_crowd.times, &allowed.times, Some(noise));
+    line(&script.name, &script.times, &allowed.times, None);
+    println!("and to the allow with the smallest policy:");
+    // Reading config.json takes about a quarter of all; a policy of realistic size may cost as much.
+    let name = format!("a policy of {}", kilobytes(POLICY.len()));
+    line(&name, &allowed.times, &small_policy.times, Some(1.25));
+
+    println!();
+    let megabyte = 1024.0 * 1024.0;
+    let size = |path: &Path| -> Result<f64, Failure> { Ok(precise(fs::metadata(path)?.len()) / megabyte) };
+    let (hook_size, noop_size) = (size(&programs.hook)?, size(&programs.noop)?);
+    println!(
+        "{:13} {hook_size:5.2} MB (no-op {noop_size:.2} MB)  {}",
+        "binary",
+        verdict(hook_size, 4.0, " MB")
+    );
+    for (name, resident) in [("RSS, 70 KB", resident_large), ("RSS, any", resident)] {
+        let [resident, floor] = [resident, floor].map(|kib| precise(kib.unsigned_abs()) / 1024.0);
+        println!("{name:13} {resident:5.2} MB (no-op {floor:.2} MB)  {}", verdict(resident, 2.0, " MB"));
+    }
+
+    if runc_rounds > 0 {
+        println!();
+        with_runc(&programs, &usual, runc_rounds)?;
+    }
+    Ok(())
+}
+
+/// What is measured.
+struct Programs {
+    hook: PathBuf,
+    noop: PathBuf,
+}
+
+impl Programs {
+    /// Beside this program, where cargo builds them: `release/pss-guard` and `release/examples/noop`.
+    fn find() -> Result<Self, Failure> {
+        let this = env::current_exe()?;
+        let examples = this.parent().ok_or("this program is in no folder")?;
+        let beside = examples.join("../pss-guard");
+        let hook = env::var_os("BENCH_HOOK").map_or(beside, PathBuf::from);
+        let noop = examples.join("noop");
+        for program in [&hook, &noop] {
+            if !program.is_file() {
+                return Err(format!("{} is missing: `make bench` builds it", program.display()).into());
+            }
+        }
+        Ok(Self { hook: hook.canonicalize()?, noop: noop.canonicalize()? })
+    }
+}
+
+/// Runs every case once a round, beginning with another one each time.
+fn measure(cases: &mut [Case<'_>], sampler: &mut Sampler, rounds: usize) -> Result<(), Failure> {
+    let count = cases.len();
+    for round in 0..rounds {
+        for nth in 0..count {
+            let Some(case) = cases.get_mut((round + nth) % count) else { continue };
+            if round % case.every == 0 {
+                case.times.add(sampler.run(&case.command)?.took);
+                // Off the clock, so that no queue fills.
+                case.node.map(Node::journalled);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn with_runc(programs: &Programs, node: &Node, rounds: usize) -> Result<(), Failure> {
+    let Some(runc) = ["/usr/sbin/runc", "/usr/bin/runc", "/usr/local/sbin/runc"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+    else {
+        println!("SKIPPED: no runc here, so what a hook adds to a container's creation was not measured");
+        return Ok(());
+    };
+    let (hook, root) = (programs.hook.to_str(), node.root().to_str());
+    let (hook, root) = hook.zip(root).ok_or("a path that is not UTF-8")?;
+    let arguments = [hook, "hook", "--engine", "containerd", "--root", root];
+    let cases = runc::measure(runc, node, &arguments, &programs.noop, rounds)?;
+    println!("runc create, {rounds} rounds, interleaved; milliseconds");
+    println!();
+    println!("{:32} {:>7} {:>7}  {:>6} {:>6}", "", "p10", "p50", "p10", "p50");
+    let none = cases.first().ok_or("no case was measured")?;
+    for case in &cases {
+        let [p10, p50] = [10, 50].map(|percent| case.times.percentile(percent) / 1000.0);
+        let [r10, r50] = [10, 50].map(|percent| case.times.ratio(&none.times, percent));
+        println!("{:32} {p10:7.2} {p50:7.2}  {r10:5.2}x {r50:5.2}x", case.name);
+    }
+    Ok(())
+}
+
+fn verdict(value: f64, most: f64, unit: &str) -> String {
+    let word = if value <= most { "ok" } else { "OVER BUDGET" };
+    format!("<= {:.2}{unit} {word}", most)
+}
+
+fn kilobytes(bytes: usize) -> String {
+    format!("{:.1} KB", precise(u64::try_from(bytes).unwrap_or(u64::MAX)) / 1000.0)
+}
+
+/// Exact for every size and every number of KiB that can come up here.
+#[allow(clippy::cast_precision_loss)]
+fn precise(number: u64) -> f64 {
+    number as f64
+}
+
+/// A process that moves to another CPU starts with cold caches; here all of them stay on one.
+fn stay_on_one_cpu() -> Result<(), Failure> {
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this)?;
+    let mut one = CpuSet::new();
+    for cpu in 0..CpuSet::count() {
+        if allowed.is_set(cpu)? {
+            one.set(cpu)?;
+            break;
+        }
+    }
+    Ok(sched_setaffinity(this, &one)?)
+}
+
+fn setting(name: &str, default: usize) -> Result<usize, Failure> {
+    match env::var(name) {
+        Ok(text) => text.parse().map_err(|_| format!("{name}={text}: not a number").into()),
+        Err(_) => Ok(default),
+    }
+}
