@@ -76,10 +76,22 @@ fn read_to_limit(file: &File, size: u64, limit: u64, path: &Path) -> Result<Vec<
         return Err(too_large(size));
     }
     let mut bytes = Vec::new();
-    // One byte more than the size: the read that finds the end needs no second buffer.
-    let room = usize::try_from(size).unwrap_or(0).saturating_add(1);
-    bytes.try_reserve_exact(room).map_err(|_| failed(std::io::ErrorKind::OutOfMemory.into()))?;
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let size = usize::try_from(size).unwrap_or(0);
+    let out_of_memory = || failed(std::io::ErrorKind::OutOfMemory.into());
+    // One byte more than the size: a read that leaves it free has seen the end, as it nearly always does.
+    bytes.try_reserve_exact(size.saturating_add(1)).map_err(|_| out_of_memory())?;
+    bytes.resize(size.saturating_add(1), 0);
+    let mut file = file;
+    let first = loop {
+        match file.read(&mut bytes) {
+            Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {}
+            read => break read.map_err(failed)?,
+        }
+    };
+    bytes.truncate(first);
+    if first != size {
+        file.take((limit + 1).saturating_sub(first as u64)).read_to_end(&mut bytes).map_err(failed)?;
+    }
     let read = bytes.len() as u64;
     if read > limit { Err(too_large(read)) } else { Ok(bytes) }
 }

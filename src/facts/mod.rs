@@ -19,7 +19,7 @@ use crate::pss::facts::{
 };
 use host::{AppArmorState, Host};
 use identity::{Identity, NoNamespace};
-use spec::{Annotations, Linux, Process, Spec, Text};
+use spec::{Annotations, Linux, Namespace, Process, Spec, Text};
 
 /// Why the facts of a container could not be gathered. Never a verdict.
 #[derive(Debug, thiserror::Error)]
@@ -277,28 +277,22 @@ fn host_namespaces(sources: &Sources<'_>, linux: &Linux<'_>) -> Result<Known<Hos
 /// Whether one namespace is the host's; `None` where that cannot be found out.
 fn joins_host(sources: &Sources<'_>, linux: &Linux<'_>, kind: &str, file: &str) -> Option<bool> {
     let host = sources.host;
-    let own = || host.own_namespace(file);
-    // The process that waits in the namespaces it was given is the best witness: nothing can change them any more.
-    if let Some(pid) = sources.pid.filter(|pid| *pid > 0)
-        && let Some(joins) = host.process_joins(pid, file)
-    {
-        return Some(joins);
-    }
-    let mut entries = entries(linux, kind).peekable();
     // Not listed: not unshared, so the runtime's own.
-    if entries.peek().is_none() {
-        return Some(true);
-    }
-    let mut answer = Some(false);
-    for entry in entries {
-        match entry.filter(|path| !path.is_empty()) {
-            None => {}
-            Some(path) => match (host.namespace(path), own()) {
-                (Some(theirs), Some(own)) if theirs == own => return Some(true),
-                (Some(_), Some(_)) => {}
-                _ if missing_in_sandbox(sources, kind) => return Some(true),
-                _ => answer = None,
-            },
+    let mut answer = Some(true);
+    for entry in entries(linux, kind) {
+        answer = answer.and(Some(false));
+        // Listed without a path: a new one.
+        let Some(path) = entry.filter(|path| !path.is_empty()) else { continue };
+        // The process that waits in the namespaces it was given is the best witness: nothing can change them any more.
+        let witness = sources.pid.filter(|pid| *pid > 0).and_then(|pid| host.process_joins(pid, file));
+        if witness.is_some() {
+            return witness;
+        }
+        match (host.namespace(path), host.own_namespace(file)) {
+            (Some(theirs), Some(own)) if theirs == own => return Some(true),
+            (Some(_), Some(_)) => {}
+            _ if missing_in_sandbox(sources, kind) => return Some(true),
+            _ => answer = None,
         }
     }
     answer
@@ -311,12 +305,10 @@ fn missing_in_sandbox(sources: &Sources<'_>, kind: &str) -> bool {
 }
 
 /// The paths of all entries of a kind.
-fn entries<'s>(linux: &'s Linux<'_>, kind: &str) -> impl Iterator<Item = Option<&'s str>> {
-    let of_kind =
-        move |kind: &Option<Text<'_>>, wanted: &str| kind.as_ref().is_some_and(|k| k.as_str() == wanted);
-    let wanted = kind.to_owned();
+fn entries<'s>(linux: &'s Linux<'_>, kind: &'s str) -> impl Iterator<Item = Option<&'s str>> {
+    let of_kind = move |entry: &&Namespace<'_>| entry.kind.as_ref().is_some_and(|own| own.as_str() == kind);
     let all = linux.namespaces.iter().flatten();
-    all.filter(move |entry| of_kind(&entry.kind, &wanted)).map(|entry| entry.path.as_ref().map(Text::as_str))
+    all.filter(of_kind).map(|entry| entry.path.as_ref().map(Text::as_str))
 }
 
 /// Whose users the container has.

@@ -7,6 +7,7 @@
 //! component by component, after `.`, `..` and symbolic links, and only with this pod's directory.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use super::host::Host;
 use super::spec::Mount;
@@ -70,29 +71,32 @@ pub(super) fn volumes<'a>(
 
 /// The kubelet's directory by its name and, where that is a symbolic link, by what it leads to: engines write the
 /// resolved source into config.json.
-struct Roots {
+struct Roots<'h> {
     named: String,
-    real: Option<String>,
+    real: OnceCell<Option<String>>,
+    host: &'h Host,
 }
 
-impl Roots {
-    fn of(configured: &str, host: &Host) -> Self {
-        let named = normalize(configured).into_owned();
-        let real = host.resolve(&named).filter(|real| *real != named);
-        Self { named, real }
+impl<'h> Roots<'h> {
+    fn of(configured: &str, host: &'h Host) -> Self {
+        Self { named: normalize(configured).into_owned(), real: OnceCell::new(), host }
     }
 
     /// What follows the kubelet's directory in a path.
     fn strip<'p>(&self, path: &'p str) -> Option<&'p str> {
-        let real = self.real.as_deref().and_then(|root| strip_dir(path, root));
-        strip_dir(path, &self.named).or(real)
+        strip_dir(path, &self.named).or_else(|| strip_dir(path, self.real()?))
+    }
+
+    /// Where the directory leads; looked up only for a path that does not begin with its name.
+    fn real(&self) -> Option<&str> {
+        self.real.get_or_init(|| self.host.resolve(&self.named)).as_deref()
     }
 }
 
 fn bind<'a>(
     mount: &'a Mount<'_>,
     pod: &Pod<'_>,
-    roots: &Roots,
+    roots: &Roots<'_>,
     host: &Host,
 ) -> Result<Option<Volume<'a>>, ReadError> {
     let destination = mount.destination();
@@ -104,10 +108,13 @@ fn bind<'a>(
         return Ok(None);
     }
     let host_path = |source: String, name| Volume::HostPath { destination, source: Cow::Owned(source), name };
-    // A symbolic link below the pod's directory may lead out of it: the source counts for where it leads.
+    // A symbolic link in a volume may lead out of it, and the pod's own containers can make one: the source counts for
+    // where it leads. Where only the engine and the kubelet write, nobody makes links.
     let real = match place(&source, pod, roots) {
-        Place::Elsewhere => source,
-        _ => host.resolve(&source).unwrap_or_else(|| source.into_owned()).into(),
+        Place::Own | Place::Elsewhere => source,
+        Place::Volume { .. } | Place::SubPath { .. } => {
+            host.resolve(&source).unwrap_or_else(|| source.into_owned()).into()
+        }
     };
     match place(&real, pod, roots) {
         Place::Own => Ok(None),
@@ -142,7 +149,11 @@ fn bind<'a>(
 }
 
 /// What a path is to this pod.
-fn place<'p>(path: &'p str, pod: &Pod<'_>, roots: &Roots) -> Place<'p> {
+fn place<'p>(path: &'p str, pod: &Pod<'_>, roots: &Roots<'_>) -> Place<'p> {
+    // First, because it asks nothing of the kernel.
+    if is_engines(path, pod) {
+        return Place::Own;
+    }
     let of_pod = roots.strip(path).and_then(|rest| strip_dir(rest, "pods"));
     if let Some(rest) = pod.uid.and_then(|uid| strip_dir(of_pod?, uid)) {
         let mut parts = rest.split('/');
@@ -157,7 +168,7 @@ fn place<'p>(path: &'p str, pod: &Pod<'_>, roots: &Roots) -> Place<'p> {
             _ => Place::Elsewhere,
         };
     }
-    if is_engines(path, pod) { Place::Own } else { Place::Elsewhere }
+    Place::Elsewhere
 }
 
 /// Files that an engine makes for the container. They are recognized by the container's and the sandbox's ids, which
