@@ -56,7 +56,8 @@ e2e: $(if $(ROOT),deps) build ## The release binary on this node: real runtimes,
 
 .PHONY: bench
 bench: ## What a container start costs
-	$(CARGO) run --release --locked --target $(MUSL) --example bench
+	$(CARGO) build --release --locked --target $(MUSL) --bin pss-guard --example noop --example bench
+	@$(CARGO_TARGET_DIR)/$(MUSL)/release/examples/bench
 
 .PHONY: docs
 docs: ## Write docs/controls.md again, from the table of controls

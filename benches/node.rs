@@ -198,7 +198,7 @@ impl Node {
 
     /// Takes what the journal got, so that its queue never fills; the last event as text.
     pub(crate) fn journalled(&self) -> Option<String> {
-        let mut buffer = [0; 1 << 16];
+        let mut buffer = vec![0; 1 << 16];
         let mut last = None;
         while let Ok(size) = self.journal.recv(&mut buffer) {
             last = Some(String::from_utf8_lossy(buffer.get(..size)?).into_owned());

@@ -7,6 +7,10 @@
 //! Environment: `BENCH_ROUNDS` (2000), `BENCH_RUNC_ROUNDS` (60, 0 leaves runc out), `BENCH_HOOK` (the binary
 //! to measure; the one beside this program otherwise).
 #![allow(clippy::print_stdout, clippy::print_stderr)]
+// The fixtures are ours: `null` where a key is missing is what the checks afterwards are for.
+#![allow(clippy::indexing_slicing)]
+// The names of the cases are close because the cases are.
+#![allow(clippy::similar_names, clippy::too_many_lines)]
 
 mod node;
 mod runc;
@@ -20,6 +24,7 @@ use std::process::ExitCode;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
+use Outcome::{Any, Denial, Silence};
 use node::{Node, POLICY, Pod, SMALLEST_POLICY, Sandbox};
 use sampler::{Command, Sampler, Times};
 
@@ -117,7 +122,6 @@ fn bench() -> Result<(), Failure> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/jq-hook.sh");
     let script = Command::new(&script, &[], &script_bundle.state)?;
 
-    use Outcome::{Any, Denial, Silence};
     let row = |name: &str, command: Command, node, outcome, budget| Case {
         name: name.to_owned(),
         command,
@@ -263,7 +267,7 @@ fn with_runc(programs: &Programs, node: &Node, rounds: usize) -> Result<(), Fail
 
 fn verdict(value: f64, most: f64, unit: &str) -> String {
     let word = if value <= most { "ok" } else { "OVER BUDGET" };
-    format!("<= {:.2}{unit} {word}", most)
+    format!("<= {most:.2}{unit} {word}")
 }
 
 fn kilobytes(bytes: usize) -> String {
