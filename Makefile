@@ -8,14 +8,14 @@ CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 MUSL := x86_64-unknown-linux-musl
 BINARY := $(CARGO_TARGET_DIR)/$(MUSL)/release/pss-guard
-SCRIPTS := scripts/install-deps .ci/run
+SCRIPTS := scripts/install-deps .ci/run benches/jq-hook.sh
 ROOT := $(filter 0,$(shell id -u))
 
 # Runs the tests, shows everything, and closes with their summaries and skips. $(1): a name, $(2): cargo's arguments.
 define run-tests
 	log="$(CARGO_TARGET_DIR)/$(1).log"; status=0; \
 	$(CARGO) test --locked $(2) 2>&1 | tee "$$log" || status=$$?; \
-	echo; echo "$(1):"; grep -aE '^(test result|SKIPPED|FAILED)|^error' "$$log" || true; exit $$status
+	echo; echo "$(1):"; grep -aoE '^test result.*|SKIPPED .*|^error.*' "$$log" || true; exit $$status
 endef
 
 .PHONY: help
@@ -52,11 +52,11 @@ lint: ## Formatting, clippy, documentation, shell scripts
 
 .PHONY: e2e
 e2e: $(if $(ROOT),deps) build ## The release binary on this node: real runtimes, a real journald (needs root)
-	@PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) $(call run-tests,e2e,--test integration -- runtimes:: journald::)
+	@PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) $(call run-tests,e2e,--test integration -- runtimes:: podman:: journald::)
 
 .PHONY: bench
-bench: ## What a container start costs
-	$(CARGO) build --release --locked --target $(MUSL) --bin pss-guard --example noop --example bench
+bench: build ## What a container start costs, beside a program that does nothing
+	$(CARGO) build --release --locked --target $(MUSL) --example noop --example bench
 	@$(CARGO_TARGET_DIR)/$(MUSL)/release/examples/bench
 
 .PHONY: docs

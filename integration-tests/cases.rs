@@ -1,5 +1,6 @@
 //! Which containers are tried, and what must be said of each? One row a container.
 
+use crate::node::{self, Runtime};
 use crate::pod::{Capabilities, Engine, Pod, ProcMount, Seccomp, Volume};
 
 pub(crate) const LEVELS: [&str; 3] = ["privileged", "baseline", "restricted"];
@@ -32,6 +33,31 @@ impl Case {
             "restricted" => &self.restricted,
             _ => &[],
         }
+    }
+}
+
+/// One line that says what is wrong with the container "app" and why that matters here.
+pub(crate) fn message(verb: &str, level: &str, said: &[Said], because: &str) -> String {
+    let findings: Vec<&str> = said.iter().map(|said| said.text).collect();
+    format!("{verb} PodSecurity \"{level}:latest\": {}; level from {because}", findings.join(", "))
+}
+
+/// What a runtime makes of a hook that fails: runc shows its words, crun only its path and exit code.
+pub(crate) fn refusal(runtime: Runtime, first: Said, message: &str) -> String {
+    let code = 10 + first.number;
+    match runtime {
+        Runtime::Runc => {
+            let hook = if runtime.version() < (1, 2) {
+                "error running hook #0: error running hook"
+            } else {
+                "error running createRuntime hook #0"
+            };
+            format!(
+                "runc create failed: unable to start container process: error during container init: {hook}: \
+                 exit status {code}, stdout: , stderr: pss-guard: {message}\n"
+            )
+        }
+        Runtime::Crun => format!("error executing hook `{}` (exit code: {code})", node::binary().display()),
     }
 }
 
@@ -117,59 +143,60 @@ const fn said(number: u8, text: &'static str) -> Said {
     Said { number, text }
 }
 
-const SYS_TIME: Said = said(
+pub(crate) const SYS_TIME: Said = said(
     2,
     "non-default capabilities (container \"app\" must not include \"SYS_TIME\" in securityContext.capabilities.add)",
 );
-const ALL: Said = said(
+pub(crate) const ALL: Said = said(
     2,
     "non-default capabilities (container \"app\" must not include \"ALL\" in securityContext.capabilities.add)",
 );
-const HOST_NETWORK: Said = said(3, "host namespaces (hostNetwork=true)");
-const HOST_PID: Said = said(3, "host namespaces (hostPID=true)");
-const HOST_IPC: Said = said(3, "host namespaces (hostIPC=true)");
-const HOST_PATH: Said = said(4, "hostPath volumes (volume mounted at \"/host\" from the host's \"/etc\")");
-const HOST_PATH_SUB_PATH: Said = said(4, "hostPath volumes (volume \"logs\")");
-const HOST_PORT: Said = said(5, "hostPort (container \"app\" uses hostPort 8080)");
-const PRIVILEGED: Said =
+pub(crate) const HOST_NETWORK: Said = said(3, "host namespaces (hostNetwork=true)");
+pub(crate) const HOST_PID: Said = said(3, "host namespaces (hostPID=true)");
+pub(crate) const HOST_IPC: Said = said(3, "host namespaces (hostIPC=true)");
+pub(crate) const HOST_PATH: Said =
+    said(4, "hostPath volumes (volume mounted at \"/host\" from the host's \"/etc\")");
+pub(crate) const HOST_PATH_SUB_PATH: Said = said(4, "hostPath volumes (volume \"logs\")");
+pub(crate) const HOST_PORT: Said = said(5, "hostPort (container \"app\" uses hostPort 8080)");
+pub(crate) const PRIVILEGED: Said =
     said(7, "privileged (container \"app\" must not set securityContext.privileged=true)");
-const PROC_MOUNT: Said =
+pub(crate) const PROC_MOUNT: Said =
     said(8, "procMount (container \"app\" must not set securityContext.procMount to \"Unmasked\")");
 /// The same words, but since v1.35 it is a control of its own at restricted.
-const PROC_MOUNT_RESTRICTED: Said = said(15, PROC_MOUNT.text);
-const SYSCTL: Said = said(11, "forbidden sysctls (kernel.shmmax)");
-const ESCALATION: Said = said(
+pub(crate) const PROC_MOUNT_RESTRICTED: Said = said(15, PROC_MOUNT.text);
+pub(crate) const SYSCTL: Said = said(11, "forbidden sysctls (kernel.shmmax)");
+pub(crate) const ESCALATION: Said = said(
     13,
     "allowPrivilegeEscalation != false (container \"app\" must set securityContext.allowPrivilegeEscalation=false)",
 );
-const DROP_ALL: Said = said(
+pub(crate) const DROP_ALL: Said = said(
     14,
     "unrestricted capabilities (container \"app\" must set securityContext.capabilities.drop=[\"ALL\"])",
 );
-const DROP_ALL_SYS_TIME: Said = said(
+pub(crate) const DROP_ALL_SYS_TIME: Said = said(
     14,
     "unrestricted capabilities (container \"app\" must set securityContext.capabilities.drop=[\"ALL\"]; \
      container \"app\" must not include \"SYS_TIME\" in securityContext.capabilities.add)",
 );
-const DROP_ALL_ALL: Said = said(
+pub(crate) const DROP_ALL_ALL: Said = said(
     14,
     "unrestricted capabilities (container \"app\" must set securityContext.capabilities.drop=[\"ALL\"]; \
      container \"app\" must not include \"ALL\" in securityContext.capabilities.add)",
 );
-const RESTRICTED_VOLUME: Said = said(
+pub(crate) const RESTRICTED_VOLUME: Said = said(
     16,
     "restricted volume types (volume mounted at \"/host\" from the host's \"/etc\" uses restricted volume type \"hostPath\")",
 );
-const RESTRICTED_VOLUME_SUB_PATH: Said =
+pub(crate) const RESTRICTED_VOLUME_SUB_PATH: Said =
     said(16, "restricted volume types (volume \"logs\" uses restricted volume type \"hostPath\")");
-const NON_ROOT: Said =
+pub(crate) const NON_ROOT: Said =
     said(17, "runAsNonRoot != true (pod or container \"app\" must set securityContext.runAsNonRoot=true)");
-const SECCOMP: Said = said(
+pub(crate) const SECCOMP: Said = said(
     19,
     "seccompProfile (pod or container \"app\" must set securityContext.seccompProfile.type to \"RuntimeDefault\" \
      or \"Localhost\")",
 );
-const ROOT_FS: Said = said(
+pub(crate) const ROOT_FS: Said = said(
     20,
     "readOnlyRootFilesystem != true (container \"app\" must set securityContext.readOnlyRootFilesystem=true)",
 );

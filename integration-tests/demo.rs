@@ -66,6 +66,7 @@ struct Fixed {
     policy: &'static str,
 }
 
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn stories() -> Vec<Story> {
     let tmp = || vec![Volume::EmptyDir { name: "tmp", at: "/tmp" }];
     let proc_and_sys = || {
@@ -284,12 +285,13 @@ fn tell(node: &Node, story: &Story) -> bool {
             (audit.started || !live) && enforce.started == expected.is_empty() && enforce.why == expected;
         let mark = if as_expected { "" } else { "   <- WRONG" };
         let mut why = wrap(&enforce.why, 70);
-        println!(
-            "   {level:<12}{:<10}{:<10}{}{mark}",
-            audit.word(),
-            enforce.word(),
-            why.next().unwrap_or_default()
-        );
+        let (audit_word, enforce_word) = match (live, enforce.started) {
+            (true, _) => (audit.word(), enforce.word()),
+            (false, true) => ("-", "allow"),
+            (false, false) => ("-", "DENY"),
+        };
+        let first = why.next().unwrap_or_default();
+        println!("   {level:<12}{audit_word:<10}{enforce_word:<10}{first}{mark}");
         why.for_each(|line| println!("   {:<32}{line}", ""));
         if !as_expected {
             println!("   expected: {expected:?}\n{}\n{}", audit.all, enforce.all);
@@ -310,9 +312,9 @@ fn tell(node: &Node, story: &Story) -> bool {
     right
 }
 
-fn policy(mode: &str, level: &str, more: &str) -> String {
+fn policy(mode: &str, level: &str, rest: &str) -> String {
     format!(
-        "mode = \"{mode}\"\n[defaults]\nenforce = \"{level}\"\naudit = \"privileged\"\nwarn = \"privileged\"\n{more}"
+        "mode = \"{mode}\"\n[defaults]\nenforce = \"{level}\"\naudit = \"privileged\"\nwarn = \"privileged\"\n{rest}"
     )
 }
 
@@ -367,8 +369,8 @@ fn violations(json: &str) -> Vec<String> {
 fn show_refusal(node: &Node) -> bool {
     let pod = Pod { name: "api-0", container: "api", ..Pod::bare() };
     let journal = Journal::can_open().then(Journal::open);
-    if let Some(journal) = &journal {
-        journal.lead_to(&node.root());
+    if journal.is_some() {
+        Journal::lead_to(&node.root());
     }
     node.write_policy(&policy("enforce", "restricted", ""));
     let attempt = node.sandbox(&pod).start(Gate::Hook);
@@ -376,25 +378,23 @@ fn show_refusal(node: &Node) -> bool {
         "What runc prints when story 1 is refused at restricted; `kubectl describe pod` shows the same:\n"
     );
     println!("{}", attempt.created.stderr.trim_end());
-    let event = match &journal {
-        Some(journal) => {
-            println!("\nWhat the journal says of it (journalctl --catalog), and the event's own fields:\n");
-            let id = format!("PSS_CONTAINER_ID={}", attempt.id);
-            let events = journal.events(&[&id]);
-            println!("{}", journal.explained(&[&id]));
-            let fields = events.iter().flat_map(|event| event.as_object().into_iter().flatten());
-            let ours = fields.filter(|(name, _)| name.starts_with("PSS_") || name.starts_with("MESSAGE_ID"));
-            ours.map(|(name, value)| format!("{name}={}\n", value.as_str().unwrap_or_default())).collect()
-        }
-        None => {
-            println!(
-                "\nThere is no systemd-journald here, so the event went to {}:\n",
-                node.decisions().display()
-            );
-            attempt.events.iter().map(|event| format!("{event}\n")).collect::<String>()
-        }
+    let event: Vec<String> = if journal.is_some() {
+        println!("\nWhat the journal says of it (journalctl --catalog), and the event's own fields:\n");
+        let id = format!("PSS_CONTAINER_ID={}", attempt.id);
+        let events = Journal::events(&[&id]);
+        println!("{}", Journal::explained(&[&id]));
+        let fields = events.iter().flat_map(|event| event.as_object().into_iter().flatten());
+        let ours = fields.filter(|(name, _)| name.starts_with("PSS_") || *name == "MESSAGE_ID");
+        ours.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default())).collect()
+    } else {
+        println!(
+            "\nThere is no systemd-journald here, so the event went to {}:\n",
+            node.decisions().display()
+        );
+        attempt.events.iter().map(ToString::to_string).collect()
     };
-    println!("{event}");
+    let event = event.join("\n");
+    println!("{event}\n");
     !attempt.ran && event.contains("PSS_CONTROLS")
 }
 

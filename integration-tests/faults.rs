@@ -168,7 +168,7 @@ const FAULTS: &[(&str, Fault, &str)] = &[
         "it is no UTF-8",
         |node| {
             broken(node, |path| {
-                fs::write(path, b"{\"annotations\":{\"io.container.manager\":\"\xff\"}}").unwrap()
+                fs::write(path, b"{\"annotations\":{\"io.container.manager\":\"\xff\"}}").unwrap();
             })
         },
         "invalid unicode",
@@ -177,7 +177,7 @@ const FAULTS: &[(&str, Fault, &str)] = &[
         "it is nested deeper than a stack",
         |node| {
             broken(node, |path| {
-                fs::write(path, format!("{{\"linux\":{{\"namespaces\":{}", "[".repeat(1 << 20))).unwrap()
+                fs::write(path, format!("{{\"linux\":{{\"namespaces\":{}", "[".repeat(1 << 20))).unwrap();
             })
         },
         "as an OCI runtime spec",
@@ -186,7 +186,7 @@ const FAULTS: &[(&str, Fault, &str)] = &[
         "it is a Windows container's",
         |node| {
             broken(node, |path| {
-                fs::write(path, "{\"process\":{\"user\":{\"uid\":0}},\"windows\":{}}").unwrap()
+                fs::write(path, "{\"process\":{\"user\":{\"uid\":0}},\"windows\":{}}").unwrap();
             })
         },
         "no `linux` section: only Linux containers can be judged",
@@ -364,10 +364,10 @@ fn a_container_that_cannot_be_judged_starts_only_if_the_admin_said_so() {
 
 #[test]
 fn a_policy_that_cannot_be_read_stops_everything_but_the_system() {
+    type Break = fn(&Node);
     if !util::can_run("a_policy_that_cannot_be_read_stops_everything_but_the_system", &[]) {
         return;
     }
-    type Break = fn(&Node);
     // (what is wrong, how, a part of the line, the mode that is still known)
     let rows: &[(&str, Break, &str, &str)] = &[
         ("its syntax is wrong", |node| drop(node.policy("mode = ")), "policy.toml:1:", "enforce"),

@@ -53,15 +53,15 @@ impl Journal {
         journal
     }
 
-    /// Makes a gate's root lead to this journal.
-    pub(crate) fn lead_to(&self, root: &Path) {
+    /// Makes a gate's root lead to the journal, which must be open.
+    pub(crate) fn lead_to(root: &Path) {
         let socket = root.join(&SOCKET[1..]);
         fs::create_dir_all(socket.parent().expect("a directory")).expect("the socket's directory");
         std::os::unix::fs::symlink(SOCKET, socket).expect("a link to journald's socket");
     }
 
     /// The events that match, oldest first; waits for the first, since journald takes its time.
-    pub(crate) fn events(&self, matches: &[&str]) -> Vec<Value> {
+    pub(crate) fn events(matches: &[&str]) -> Vec<Value> {
         let mut events = Vec::new();
         util::eventually(|| {
             let done =
@@ -74,7 +74,7 @@ impl Journal {
 
     /// The matching events as `journalctl --catalog` shows them where our catalog is installed. It is, for this one
     /// call: the database is mounted over the machine's in a mount namespace of its own.
-    pub(crate) fn explained(&self, matches: &[&str]) -> String {
+    pub(crate) fn explained(matches: &[&str]) -> String {
         let root = tempfile::tempdir().expect("a temporary directory");
         let catalog = root.path().join("usr/lib/systemd/catalog");
         let database = root.path().join("var/lib/systemd/catalog");

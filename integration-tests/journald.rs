@@ -17,12 +17,12 @@ fn a_refused_container_is_found_by_message_id_and_by_identifier_with_every_field
         return;
     }
     let node = Node::new(Engine::Containerd, Runtime::Runc);
-    let journal = Journal::open();
-    journal.lead_to(&node.root());
+    let _journal = Journal::open();
+    Journal::lead_to(&node.root());
     let (attempt, uid) = refuse(&node);
     let id = format!("PSS_CONTAINER_ID={}", attempt.id);
     for by in [DENIED, "--identifier=pss-guard"] {
-        let events = journal.events(&[by, &id]);
+        let events = Journal::events(&[by, &id]);
         assert!(events.len() == 1, "journalctl {by} {id} finds {events:?}\n{attempt}");
         let findings: Value =
             serde_json::from_str(events[0]["PSS_FINDINGS"].as_str().unwrap_or_default()).unwrap();
@@ -58,7 +58,7 @@ fn a_refused_container_is_found_by_message_id_and_by_identifier_with_every_field
             "the journal and the runtime tell the same\n{attempt}"
         );
     }
-    let explained = journal.explained(&[DENIED, &id]);
+    let explained = Journal::explained(&[DENIED, &id]);
     for line in [
         "Subject: Container app of pod shop/web-0 was refused",
         "Controls: runAsNonRoot,readOnlyRootFilesystem",

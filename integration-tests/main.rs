@@ -4,7 +4,8 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stderr,
-    reason = "tests"
+    clippy::too_many_lines,
+    reason = "tests, most of them tables"
 )]
 
 // Which containers are tried, and what must be said of each.

@@ -162,8 +162,8 @@ fn each(mut test: impl FnMut(&Case, &Wrong, &Value)) {
 fn hold(case: &Case, wrong: &Wrong, mutated: &[u8], what: impl FnOnce() -> String) -> Verdict {
     let verdict = case.verdict(mutated);
     let still = serde_json::from_slice::<Value>(mutated).map_or(true, |spec| (wrong.is)(&spec));
-    let freed = verdict == Verdict::Allow && still;
-    assert!(!freed, "{}: {} is allowed:\n{}", wrong.name, what(), String::from_utf8_lossy(mutated));
+    let wrongly = verdict == Verdict::Allow && still;
+    assert!(!wrongly, "{}: {} is allowed:\n{}", wrong.name, what(), String::from_utf8_lossy(mutated));
     verdict
 }
 
@@ -186,7 +186,7 @@ fn a_changed_byte_never_makes_a_wrong_container_start() {
     let mut seen = [0; 3];
     each(|case, wrong, spec| {
         let original = spec.to_string().into_bytes();
-        for _ in 0..120 {
+        for _ in 0..60 {
             let mut bytes = original.clone();
             let at = numbers.below(bytes.len());
             let end = bytes.len().min(at + 1 + numbers.below(40));
@@ -265,7 +265,7 @@ fn a_value_of_another_type_never_makes_a_wrong_container_start() {
     each(|case, wrong, spec| {
         let mut all = Vec::new();
         pointers(spec, "", &mut all);
-        for nth in 0..120 {
+        for nth in 0..60 {
             let at = &all[numbers.below(all.len())];
             let text = if nth % 60 == 0 { deep.as_str() } else { texts[numbers.below(texts.len())] };
             let mut mutated = spec.clone();
@@ -278,7 +278,7 @@ fn a_value_of_another_type_never_makes_a_wrong_container_start() {
 
 #[test]
 fn a_key_that_is_missing_never_makes_a_wrong_container_start() {
-    let mut numbers = Numbers(0xde_1e7e);
+    let mut numbers = Numbers(0x00de_1e7e);
     each(|case, wrong, spec| {
         let mut all = Vec::new();
         pointers(spec, "", &mut all);

@@ -24,8 +24,6 @@ pub(crate) enum Runtime {
 }
 
 impl Runtime {
-    pub(crate) const ALL: [Self; 2] = [Self::Runc, Self::Crun];
-
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Runc => "runc",

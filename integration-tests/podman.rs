@@ -4,9 +4,13 @@
 use std::fs;
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::cases::{
+    DROP_ALL, DROP_ALL_SYS_TIME, ESCALATION, HOST_IPC, HOST_NETWORK, HOST_PATH, NON_ROOT, PRIVILEGED,
+    RESTRICTED_VOLUME, ROOT_FS, SYS_TIME, Said, message, refusal,
+};
 use crate::node::{self, Runtime};
 use crate::util::{self, Done};
 
@@ -24,16 +28,16 @@ fn podman_starts_what_the_level_of_unmanaged_containers_allows() {
             wrong.push(format!("{}: does not start without the hook\n{alone}", case.name));
             continue;
         }
-        for (level, denied) in
-            [("privileged", None), ("baseline", case.baseline), ("restricted", case.restricted)]
+        for (level, said) in
+            [("privileged", &[][..]), ("baseline", case.baseline), ("restricted", case.restricted)]
         {
             for (mode, runtime) in
                 [("audit", Runtime::Runc), ("enforce", Runtime::Runc), ("enforce", Runtime::Crun)]
             {
                 podman.write_policy(mode, level);
                 let done = podman.run(runtime, case.options, Some("hooks"));
-                let denied = denied.filter(|_| mode == "enforce");
-                if let Err(what) = judge(runtime, denied, &done) {
+                let said = if mode == "enforce" { said } else { &[] };
+                if let Err(what) = podman.judge(runtime, level, said, &done) {
                     let policy = util::read(&podman.policy());
                     wrong
                         .push(format!("{} at {level}, {mode}: {what}\n{done}\npolicy:\n{policy}", case.name));
@@ -44,49 +48,49 @@ fn podman_starts_what_the_level_of_unmanaged_containers_allows() {
     assert!(wrong.is_empty(), "{} went wrong\n\n{}", wrong.len(), wrong.join("\n\n"));
 }
 
-fn judge(runtime: Runtime, denied: Option<u8>, done: &Done) -> Result<(), String> {
-    let Some(number) = denied else {
-        return if ran(done) { Ok(()) } else { Err("should have started".into()) };
-    };
-    if ran(done) || done.code != Some(126) {
-        return Err("should have been refused, with podman's exit code 126".into());
-    }
-    let code = 10 + number;
-    let expected = match runtime {
-        Runtime::Runc => format!("exit status {code}, stdout: , stderr: pss-guard: violates PodSecurity \""),
-        Runtime::Crun => format!("error executing hook `{}` (exit code: {code})", node::binary().display()),
-    };
-    if done.stderr.contains(&expected) { Ok(()) } else { Err(format!("should have said {expected}")) }
-}
-
 /// The container's only act.
 fn ran(done: &Done) -> bool {
     done.stdout == "started\n"
 }
 
-/// A container by podman's options, and the first control it violates at each level.
+/// A container by podman's options, and the violations that must be named at each level.
 struct Case {
     name: &'static str,
     options: &'static [&'static str],
-    baseline: Option<u8>,
-    restricted: Option<u8>,
+    baseline: &'static [Said],
+    restricted: &'static [Said],
 }
 
 fn cases() -> [Case; 7] {
     let case = |name, options, baseline, restricted| Case { name, options, baseline, restricted };
     [
-        case("nothing set", &[], None, Some(13)),
+        case("nothing set", &[], &[], &[ESCALATION, DROP_ALL, NON_ROOT, ROOT_FS]),
         case(
             "everything set",
             &["--user=1000", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--read-only"],
-            None,
-            None,
+            &[],
+            &[],
         ),
-        case("privileged", &["--privileged"], Some(7), Some(7)),
-        case("adds SYS_TIME", &["--cap-add=SYS_TIME"], Some(2), Some(13)),
-        case("host network", &["--network=host"], Some(3), Some(3)),
-        case("host IPC", &["--ipc=host"], Some(3), Some(3)),
-        case("a path of the host", &["--volume=/etc:/host:ro"], Some(4), Some(13)),
+        case("privileged", &["--privileged"], &[PRIVILEGED], &[PRIVILEGED, ESCALATION, NON_ROOT, ROOT_FS]),
+        case(
+            "adds SYS_TIME",
+            &["--cap-add=SYS_TIME"],
+            &[SYS_TIME],
+            &[ESCALATION, DROP_ALL_SYS_TIME, NON_ROOT, ROOT_FS],
+        ),
+        case(
+            "host network",
+            &["--network=host"],
+            &[HOST_NETWORK],
+            &[HOST_NETWORK, ESCALATION, DROP_ALL, NON_ROOT, ROOT_FS],
+        ),
+        case("host IPC", &["--ipc=host"], &[HOST_IPC], &[HOST_IPC, ESCALATION, DROP_ALL, NON_ROOT, ROOT_FS]),
+        case(
+            "a path of the host",
+            &["--volume=/etc:/host:ro"],
+            &[HOST_PATH],
+            &[ESCALATION, DROP_ALL, RESTRICTED_VOLUME, NON_ROOT, ROOT_FS],
+        ),
     ]
 }
 
@@ -102,12 +106,9 @@ impl Podman {
         let podman = Self { dir };
         node::unpack_image(&podman.path("image"));
         fs::create_dir_all(podman.path("no-hooks")).expect("a directory");
-        let hook = json!({
-            "version": "1.0.0",
-            "hook": node::hook("podman", &podman.path("root")),
-            "when": {"always": true},
-            "stages": ["createRuntime"],
-        });
+        // The file as it is shipped, with the paths and the engine of this test.
+        let mut hook: Value = serde_json::from_str(include_str!("../hooks/pss-guard.json")).expect("JSON");
+        hook["hook"] = node::hook("podman", &podman.path("root"));
         node::write(&podman.path("hooks/pss-guard.json"), &hook.to_string());
         podman
     }
@@ -124,6 +125,23 @@ impl Podman {
         node::write(&self.policy(), &format!("mode = \"{mode}\"\n[unmanaged]\nenforce = \"{level}\"\n"));
     }
 
+    fn judge(&self, runtime: Runtime, level: &str, said: &[Said], done: &Done) -> Result<(), String> {
+        let Some(first) = said.first() else {
+            return if ran(done) { Ok(()) } else { Err("should have started".into()) };
+        };
+        if ran(done) || done.code != Some(126) {
+            return Err("should have been refused, with podman's exit code 126".into());
+        }
+        // podman hands no name on: messages go by the container's id.
+        let id = format!("\"{}\"", util::read(&self.path("cid")));
+        let because = format!("[unmanaged] of {}", self.policy().display());
+        let message = message("violates", level, said, &because).replace("\"app\"", &id);
+        let refusal = refusal(runtime, *first, &message);
+        let expected =
+            format!("Error: OCI runtime error: {}: {}", runtime.program().display(), refusal.trim_end());
+        if done.stderr.trim_end() == expected { Ok(()) } else { Err(format!("should have said\n{expected}")) }
+    }
+
     fn run(&self, runtime: Runtime, options: &[&str], hooks: Option<&str>) -> Done {
         let mut command = runtime.prefix();
         command.arg(util::program("podman").expect("podman is installed"));
@@ -132,7 +150,8 @@ impl Podman {
         command
             .args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--runtime"])
             .arg(runtime.program());
-        command.args(["run", "--rm"]);
+        let _ = fs::remove_file(self.path("cid"));
+        command.args(["run", "--rm", "--cidfile"]).arg(self.path("cid"));
         // Without CAP_SYS_RESOURCE podman's own limits cannot be set; runc 1.1 cannot do without a cgroup.
         command.args(["--ulimit=nofile=20000:20000", "--ulimit=nproc=1000:1000"]);
         if runtime == Runtime::Crun {

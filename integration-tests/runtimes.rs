@@ -1,8 +1,8 @@
 //! What happens to a container under a real runtime? Denied ones do not run a single instruction, allowed ones run,
 //! and people read the whole reason.
 
-use crate::cases::{Case, LEVELS, Said};
-use crate::node::{self, Attempt, Gate, Node, Runtime};
+use crate::cases::{Case, LEVELS, message, refusal};
+use crate::node::{Attempt, Gate, Node, Runtime};
 use crate::pod::Engine;
 use crate::util;
 
@@ -71,7 +71,7 @@ fn modes(engine: Engine) -> &'static [&'static str] {
 fn judge(case: &Case, node: &Node, level: &str, mode: &str, attempt: &Attempt) -> Result<(), String> {
     let said = case.said(level);
     let verb = if mode == "enforce" { "violates" } else { "would violate" };
-    let message = message(node, verb, level, said);
+    let message = message(verb, level, said, &format!("[defaults] of {}", node.policy_path().display()));
     let written: Vec<&str> = attempt.events.iter().filter_map(|event| event["MESSAGE"].as_str()).collect();
     let to_write: &[&str] = if said.is_empty() { &[] } else { &[&message] };
     if written != to_write {
@@ -83,39 +83,11 @@ fn judge(case: &Case, node: &Node, level: &str, mode: &str, attempt: &Attempt) -
     if attempt.ran || attempt.kept || attempt.created.code == Some(0) {
         return Err("should have been refused without a trace".into());
     }
-    let expected = around(node.runtime, 10 + i32::from(said[0].number), &format!("pss-guard: {message}"));
+    let expected = refusal(node.runtime, said[0], &message);
     if attempt.message == expected {
         Ok(())
     } else {
         Err(format!("should have said:\n{expected}\nand said:\n{}", attempt.message))
-    }
-}
-
-/// One line that says what is wrong with a container and why that matters here.
-fn message(node: &Node, verb: &str, level: &str, said: &[Said]) -> String {
-    let findings: Vec<&str> = said.iter().map(|said| said.text).collect();
-    format!(
-        "{verb} PodSecurity \"{level}:latest\": {}; level from [defaults] of {}",
-        findings.join(", "),
-        node.policy_path().display()
-    )
-}
-
-/// What a runtime makes of a hook that fails: runc shows its words, crun only its path and exit code.
-fn around(runtime: Runtime, code: i32, line: &str) -> String {
-    match runtime {
-        Runtime::Runc => {
-            let hook = if runtime.version() < (1, 2) {
-                "error running hook #0: error running hook"
-            } else {
-                "error running createRuntime hook #0"
-            };
-            format!(
-                "runc create failed: unable to start container process: error during container init: {hook}: \
-                 exit status {code}, stdout: , stderr: {line}\n"
-            )
-        }
-        Runtime::Crun => format!("error executing hook `{}` (exit code: {code})", node::binary().display()),
     }
 }
 
