@@ -202,8 +202,7 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
             .or_else(|| sources.bundle?.rsplit('/').next())
             .unwrap_or("?"),
         engine: identity.engine,
-        // Absent is zero, as everywhere in the runtime spec.
-        uid: process.user.as_ref().and_then(|user| user.uid).unwrap_or(0),
+        uid: uid(process),
         user_namespace,
         no_new_privileges: process.no_new_privileges.unwrap_or(false),
         root_read_only: spec.root.as_ref().and_then(|root| root.read_only).unwrap_or(false),
@@ -316,6 +315,17 @@ fn user_namespace(spec: &Spec<'_>, linux: &Linux<'_>, host: &Host) -> UserNamesp
             || annotations.get("userns-mode.crio.io").is_some()
     });
     if by_annotation { UserNamespace::OwnUnclear } else { UserNamespace::Own }
+}
+
+/// The user that the process will really have.
+fn uid(process: &Process<'_>) -> u32 {
+    // Absent is zero, as everywhere in the runtime spec.
+    match process.user.as_ref().and_then(|user| user.uid).unwrap_or(0) {
+        // (uid_t)-1 means "leave it" to setresuid(2), so crun, which does not look, starts the process as root.
+        // runc refuses it.
+        u32::MAX => 0,
+        uid => uid,
+    }
 }
 
 /// All capabilities, and whether the bounding set has every one that the runtime could give.

@@ -75,10 +75,12 @@ macro_rules! view {
                     }
                     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<$name<'a>, A::Error> {
                         let mut object = $name::default();
+                        // Beside the object: a key that was there as `null` was there, and crun takes the first.
+                        $(let mut $field = false;)*
                         while let Some(key) = map.next_key::<Text<'de>>()? {
                             match key.as_str() {
                                 $($key => {
-                                    if object.$field.is_some() {
+                                    if std::mem::replace(&mut $field, true) {
                                         return Err(A::Error::duplicate_field($key));
                                     }
                                     object.$field = map.next_value()?;
@@ -422,6 +424,12 @@ mod tests {
             (r#"{"proce\u017f\u017f":{}}"#, "ambiguous key"),
             (r#"{"process":{"user":{"uid":1000}},"process":{}}"#, "duplicate field `process`"),
             (r#"{"root":{"readonly":true,"readonly":false}}"#, "duplicate field `readonly`"),
+            // runc reads true, crun reads nothing: it takes the first of two.
+            (
+                r#"{"process":{"noNewPrivileges":null,"noNewPrivileges":true}}"#,
+                "duplicate field `noNewPrivileges`",
+            ),
+            (r#"{"process":{"user":null,"user":{"uid":1000}}}"#, "duplicate field `user`"),
         ];
         for (row, expected) in rows {
             let err = parse(row).expect_err(row);
