@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use crate::decision::{Assessment, Rules};
 use crate::facts::host::Host;
-use crate::facts::identity::{Identity, identify};
+use crate::facts::identity::{Identity, identify, identify_sandbox};
 use crate::facts::spec::Annotations;
 use crate::facts::{self, Node, Sources};
 use crate::files::ReadError;
@@ -125,7 +125,7 @@ pub fn judge<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, 
         Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
     };
     if let (Some(sandbox), Some((path, _))) = (&sandbox_spec, &sandbox) {
-        let same = identify(sandbox, Some(identity.engine), None, None)
+        let same = identify_sandbox(sandbox, identity.engine)
             .map_err(Into::into)
             .and_then(|theirs| facts::same_pod(&identity, &theirs, path));
         if let Err(err) = same {
