@@ -173,6 +173,10 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
     let process = spec.process.as_ref().ok_or_else(|| missing("process"))?;
 
     let host_namespaces = host_namespaces(sources, linux);
+    if matches!(host, Host::Live) && host.own_namespace("net").is_none() {
+        let path = PathBuf::from("/proc/self/ns/net");
+        return Err(ReadError::Open { path, source: std::io::ErrorKind::NotFound.into() }.into());
+    }
     let user_namespace = user_namespace(spec, linux, host);
     let (capabilities, has_all_capabilities) = capabilities(process, host);
     let joins = match &host_namespaces {
@@ -190,6 +194,7 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
         host_network: joins.network,
         host_pid: joins.pid,
         host_ipc: joins.ipc,
+        user_namespace: user_namespace != UserNamespace::Host,
     };
     let mounts = spec.mounts.as_deref().unwrap_or_default();
     let annotations = spec.annotations.as_ref();
@@ -223,7 +228,8 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
         volumes: if identity.subject == Subject::Sandbox {
             Vec::new()
         } else {
-            mounts::volumes(mounts, &pod, host)?
+            let root = mounts::root_of_the_host(spec, host);
+            root.into_iter().chain(mounts::volumes(mounts, &pod, host)?).collect()
         },
     })
 }

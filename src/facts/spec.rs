@@ -193,6 +193,8 @@ fn collect<'s>(sets: &[&'s Option<Vec<Text<'_>>>]) -> CapabilitySet<'s> {
 view! {
     /// `root`.
     Root {
+        /// The directory that becomes the container's root.
+        "path" => path: Text<'a>,
         /// The root file system is mounted read-only.
         "readonly" => read_only: bool,
     }
