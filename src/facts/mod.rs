@@ -191,9 +191,7 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
         id: identity.id,
         not_host_paths: node.not_host_paths,
         bundle: sources.bundle,
-        host_network: joins.network,
-        host_pid: joins.pid,
-        host_ipc: joins.ipc,
+        joins,
         user_namespace: user_namespace != UserNamespace::Host,
     };
     let mounts = spec.mounts.as_deref().unwrap_or_default();
@@ -392,8 +390,7 @@ fn sysctls<'a>(sources: &Sources<'a>, linux: &'a Linux<'a>) -> Known<Vec<Cow<'a,
 
 fn seccomp(linux: &Linux<'_>) -> Seccomp {
     let Some(seccomp) = linux.seccomp.as_ref() else { return Seccomp::Absent };
-    let allows = seccomp.default_action.as_ref().is_some_and(|action| action.as_str() == "SCMP_ACT_ALLOW");
-    if allows && !seccomp.rules.is_some_and(|rules| rules.0) { Seccomp::AllowsAll } else { Seccomp::Filter }
+    if seccomp.allows_all() { Seccomp::AllowsAll } else { Seccomp::Filter }
 }
 
 fn seccomp_default(sources: &Sources<'_>) -> SeccompDefault {

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use super::host::Host;
 use super::spec::{Mount, Spec};
 use crate::files::ReadError;
-use crate::pss::facts::{Engine, Volume};
+use crate::pss::facts::{Engine, HostNamespaces, Volume};
 
 /// What is known of the pod when its mounts are looked at.
 pub(super) struct Pod<'p> {
@@ -29,12 +29,8 @@ pub(super) struct Pod<'p> {
     pub(super) not_host_paths: &'p [String],
     /// The directory of config.json: a relative source starts there.
     pub(super) bundle: Option<&'p str>,
-    /// It joins the host's network, processes or IPC: engines then bind a few paths of the host themselves.
-    pub(super) host_network: bool,
-    /// See `host_network`.
-    pub(super) host_pid: bool,
-    /// See `host_network`.
-    pub(super) host_ipc: bool,
+    /// The host's network, processes or IPC that it joins: engines then bind a few paths of the host themselves.
+    pub(super) joins: HostNamespaces,
     /// It has users of its own.
     pub(super) user_namespace: bool,
 }
@@ -310,13 +306,13 @@ fn is_engines_bind_of_the_host(
     let unmanaged = matches!(pod.engine, Engine::Podman | Engine::Docker);
     match (source, destination) {
         // containerd `container_create.go` and CRI-O `container_create.go`: hostIPC shares the host's /dev/shm.
-        ("/dev/shm", "/dev/shm") => pod.host_ipc,
-        ("/dev/mqueue", "/dev/mqueue") => pod.host_ipc && unmanaged,
+        ("/dev/shm", "/dev/shm") => pod.joins.ipc,
+        ("/dev/mqueue", "/dev/mqueue") => pod.joins.ipc && unmanaged,
         // hostNetwork in a user namespace: sysfs cannot be mounted anew, so both engines bind the host's.
-        ("/sys", "/sys") => pod.host_network && (pod.user_namespace || unmanaged),
-        ("/proc", "/proc") => pod.host_pid && unmanaged,
+        ("/sys", "/sys") => pod.joins.network && (pod.user_namespace || unmanaged),
+        ("/proc", "/proc") => pod.joins.pid && unmanaged,
         // CRI-O without the kubelet (`crictl`), hostNetwork.
-        ("/etc/hosts", "/etc/hosts") => pod.host_network && pod.engine == Engine::CriO,
+        ("/etc/hosts", "/etc/hosts") => pod.joins.network && pod.engine == Engine::CriO,
         // `--init` of podman and docker.
         (init, "/run/podman-init" | "/dev/init") => {
             pod.engine == Engine::Podman && mount.has("ro") && is_init(init, host)
@@ -563,7 +559,7 @@ fn normalize(path: &str) -> Cow<'_, str> {
 mod tests {
     use super::{Pod, Spec, Table, normalize, root_of_the_host, strip_dir, unescape, volumes};
     use crate::facts::host::Host;
-    use crate::pss::facts::{Engine, Volume};
+    use crate::pss::facts::{Engine, HostNamespaces, Volume};
 
     const SANDBOX: &str = "3c2c694ac650841e0aa6ee03e962a7ca817cfcd7aee13ef10154ed229386cdb6";
     const ID: &str = "acb1e50360630d8c6043f4b1aef582a651aec8263f6ba527a74aa7cbe1d607af";
@@ -578,9 +574,7 @@ mod tests {
             id: Some(ID),
             not_host_paths,
             bundle: Some("/run/b/x"),
-            host_network: false,
-            host_pid: false,
-            host_ipc: false,
+            joins: HostNamespaces::default(),
             user_namespace: false,
         }
     }
@@ -879,7 +873,8 @@ mod tests {
     fn engines_bind_sys_only_for_users_of_the_pods_own() {
         let sys = r#"{"destination":"/sys","type":"bind","source":"/sys","options":["rbind","rro"]}"#;
         for (user_namespace, expected) in [(true, "own"), (false, "host /sys")] {
-            let pod = Pod { host_network: true, user_namespace, ..pod(Engine::Containerd, &[]) };
+            let joins = HostNamespaces { network: true, ..HostNamespaces::default() };
+            let pod = Pod { joins, user_namespace, ..pod(Engine::Containerd, &[]) };
             assert_eq!(shown(&pod, &Host::Unknown, sys), expected);
         }
     }
@@ -903,6 +898,22 @@ mod tests {
             let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
             assert_eq!(root_of_the_host(&spec, &Host::Live).is_some(), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn thousands_of_sub_paths_cost_no_thousands_times_as_much() {
+        let own = format!("/var/lib/kubelet/pods/{UID}");
+        let lines = (0..10_000).map(|n| {
+            format!("{n} 27 254:0 /srv/{n} {own}/volume-subpaths/h/c/{n} rw shared:1 - ext4 /dev/vda rw\n")
+        });
+        let text = format!("27 1 254:0 / / rw - ext4 /dev/vda rw\n{}", lines.collect::<String>());
+        let started = std::time::Instant::now();
+        let table = Table::of(&text);
+        for n in 0..10_000 {
+            let found = table.behind(&format!("{own}/volume-subpaths/h/c/{n}"));
+            assert_eq!(found, [format!("/srv/{n}")]);
+        }
+        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
     }
 
     #[test]
