@@ -9,6 +9,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::sys::signal::{SigSet, Signal};
+
 use crate::decision::{Assessment, Judged, Rules};
 use crate::facts::host::Host;
 use crate::facts::identity::Identity;
@@ -73,6 +75,7 @@ enum StateError {
 /// Runs the hook; the arguments are those after `hook`.
 #[must_use]
 pub fn run(arguments: &[OsString]) -> u8 {
+    ignore_file_size_limit();
     let parsed = parse(arguments);
     let root = parsed.as_ref().ok().and_then(|arguments| arguments.root.as_deref());
     let paths = Paths::under(root.unwrap_or(Path::new("/")));
@@ -94,6 +97,14 @@ pub fn run(arguments: &[OsString]) -> u8 {
         Ok(state) => gate.hold(&arguments, &state),
         Err(err) => gate.fault(None, &StateError::Parse(err)),
     }
+}
+
+/// A limit on the size of files must fail a write and not kill the gate: dead it blocks, in audit mode, too.
+fn ignore_file_size_limit() {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGXFSZ);
+    // Blocked is as good as ignored, because the write then fails with EFBIG. It cannot fail for a known signal.
+    let _ = signals.thread_block();
 }
 
 fn parse(arguments: &[OsString]) -> Result<Arguments, UsageError> {
