@@ -142,11 +142,10 @@ fn cgroup<'a>(spec: &'a Spec<'_>) -> Option<&'a str> {
     Some(spec.linux.as_ref()?.cgroups_path.as_ref()?.as_str())
 }
 
-/// Whether podman made the container's cgroup, or nobody did (`--cgroups=disabled`): `PARENT/libpod-ID`,
-/// `SLICE:libpod:ID`, `…/libpod-payload-ID`. CRI-O has `crio` in that place. Who starts a container with podman can
-/// choose every annotation and the parent, but not this part.
-fn is_podmans_cgroup(cgroup: Option<&str>) -> bool {
-    let Some(path) = cgroup else { return true };
+/// Whether podman named the container's cgroup: `PARENT/libpod-ID`, `SLICE:libpod:ID`, `…/libpod-payload-ID`. CRI-O has
+/// `crio` in that place, containerd the id or `cri-containerd`. Who starts a container with podman can choose every
+/// annotation and the parent, but not this part.
+fn is_podmans_cgroup(path: &str) -> bool {
     let last = path.rsplit('/').next().unwrap_or(path);
     last.starts_with("libpod-") || last.split(':').nth(1) == Some("libpod")
 }
@@ -193,12 +192,16 @@ fn engine(
         Some(_) => return Engine::None,
         None => {}
     }
+    // Whatever annotations say, and whoever is called by podman as its runtime: this cgroup is podman's.
+    if cgroup.is_some_and(is_podmans_cgroup) {
+        return Engine::Podman;
+    }
     let manager = annotations.get("io.container.manager");
     match (told, manager) {
         // hooks.d is one directory for CRI-O and podman, so podman's containers come here by CRI-O's command line.
         (Some(Engine::CriO) | None, Some("libpod")) => Engine::Podman,
-        // `podman --annotation io.container.manager=cri-o` writes over podman's own word.
-        (Some(Engine::CriO) | None, Some("cri-o")) if is_podmans_cgroup(cgroup) => Engine::Podman,
+        // `podman --annotation io.container.manager=cri-o --cgroups=disabled`: CRI-O always names a cgroup.
+        (Some(Engine::CriO) | None, Some("cri-o")) if cgroup.is_none() => Engine::Podman,
         (Some(Engine::CriO), manager) if manager != Some("cri-o") => Engine::None,
         (Some(engine), _) => engine,
         (None, Some("cri-o")) => Engine::CriO,
@@ -310,6 +313,26 @@ mod tests {
             for told in [Some(Engine::CriO), None] {
                 let who = who(&spec, told, None);
                 assert_eq!((who.engine, who.namespace), expected, "{cgroup:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn podman_cannot_pass_for_containerd_either() {
+        let annotations = r#""io.container.manager": "x", "io.kubernetes.cri.container-type": "container",
+            "io.kubernetes.cri.sandbox-namespace": "kube-system""#;
+        let id = "a".repeat(64);
+        let rows = [
+            (format!("machine.slice:libpod:{id}"), (Engine::Podman, None)),
+            (format!("system.slice:cri-containerd:{id}"), (Engine::Containerd, Some("kube-system"))),
+            (format!("/k8s.io/{id}"), (Engine::Containerd, Some("kube-system"))),
+        ];
+        for (cgroup, expected) in rows {
+            let text = format!(r#"{{"annotations":{{{annotations}}},"linux":{{"cgroupsPath":"{cgroup}"}}}}"#);
+            let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
+            for told in [Some(Engine::Containerd), None] {
+                let who = who(&spec, told, None);
+                assert_eq!((who.engine, who.namespace), expected, "{cgroup}, {told:?}");
             }
         }
     }
