@@ -8,6 +8,8 @@
     reason = "tests, most of them tables"
 )]
 
+// What hostile containers, users and nodes do to the hook.
+mod attacks;
 // Which containers are tried, and what must be said of each.
 mod cases;
 // Captured containers against the verdict of the API server.

@@ -61,7 +61,7 @@ fn compare(file: &str, ours: &Spec<'_>, oracle: &oci::Spec) {
     let read_only = oracle.root().as_ref().and_then(oci::Root::readonly).unwrap_or(false);
     assert_eq!(ours.root.as_ref().and_then(|root| root.read_only).unwrap_or(false), read_only, "{file}");
 
-    let mounts = ours.mounts.iter().flatten().map(|mount| {
+    let mounts = ours.mounts.iter().flat_map(|mounts| mounts.iter()).map(|mount| {
         (
             mount.destination().to_owned(),
             mount.kind().to_owned(),

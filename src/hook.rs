@@ -11,6 +11,8 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::sys::signal::{SigSet, Signal};
+
 use crate::decision::{Assessment, Judged, Rules};
 use crate::facts;
 use crate::facts::host::Host;
@@ -75,6 +77,7 @@ enum StateError {
 /// Runs the hook; the arguments are those after `hook`.
 #[must_use]
 pub fn run(arguments: &[OsString]) -> u8 {
+    ignore_file_size_limit();
     let (arguments, wrong) = parse(arguments);
     let paths = Paths::under(arguments.root.as_deref().unwrap_or(Path::new("/")));
     // The policy first: in audit mode nothing that comes after may block.
@@ -94,6 +97,14 @@ pub fn run(arguments: &[OsString]) -> u8 {
         Ok(state) => gate.hold(&arguments, &state),
         Err(err) => gate.fault(None, &StateError::Parse(err)),
     }
+}
+
+/// A limit on the size of files must fail a write and not kill the gate: dead it blocks, in audit mode, too.
+fn ignore_file_size_limit() {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGXFSZ);
+    // Blocked is as good as ignored, because the write then fails with EFBIG. It cannot fail for a known signal.
+    let _ = signals.thread_block();
 }
 
 /// Reads the arguments; what is understood is kept even if something else is not, because where the policy lies and

@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use crate::decision::{Assessment, Rules};
 use crate::facts::host::Host;
-use crate::facts::identity::{Identity, identify};
+use crate::facts::identity::{Identity, identify, identify_sandbox};
 use crate::facts::spec::Annotations;
 use crate::facts::{self, Node, Sources};
 use crate::files::ReadError;
@@ -127,7 +127,7 @@ pub fn judge<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, 
         return then(Some(&identity), Outcome::Judged { rules, enforce, audit, warn: None });
     }
 
-    let sandbox = match facts::read_sandbox(&identity, path) {
+    let sandbox = match facts::read_sandbox(&identity, path, request.host) {
         Ok(sandbox) => sandbox,
         Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
     };
@@ -136,7 +136,7 @@ pub fn judge<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, 
         Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
     };
     if let (Some(sandbox), Some((path, _))) = (&sandbox_spec, &sandbox) {
-        let same = identify(sandbox, Some(identity.engine), None, None)
+        let same = identify_sandbox(sandbox, identity.engine)
             .map_err(Into::into)
             .and_then(|theirs| facts::same_pod(&identity, &theirs, path));
         if let Err(err) = same {

@@ -191,6 +191,19 @@ impl Host {
         readlink(link.as_str()).ok()?.into_string().ok()
     }
 
+    /// Whether a path is the root of the host, by whatever name.
+    #[must_use]
+    pub fn is_root(&self, path: &str) -> bool {
+        let id = |path: &str| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+        path == "/" || (matches!(self, Self::Live) && id(path).is_some_and(|this| id("/") == Some(this)))
+    }
+
+    /// Whether something, if only a link that leads nowhere, is on this node at a path.
+    #[must_use]
+    pub fn is_there(&self, path: &str) -> bool {
+        matches!(self, Self::Live) && Path::new(path).symlink_metadata().is_ok()
+    }
+
     /// Whether a container without a profile is unconfined because somebody asked for it.
     ///
     /// containerd applies AppArmor only when the kernel has it, `apparmor_parser` is there and `disable_apparmor` is

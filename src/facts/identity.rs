@@ -88,10 +88,11 @@ pub fn identify<'a>(
     let id = id.or_else(|| id_in_cgroup(spec));
     let none = Annotations::default();
     // `none` cannot be borrowed for as long as the spec; nothing is found in it anyway.
+    let cgroup = cgroup(spec);
     let Some(annotations) = spec.annotations.as_ref() else {
-        return Ok(unmanaged(engine(&none, told, bundle), id));
+        return Ok(unmanaged(engine(&none, cgroup, told, bundle), id));
     };
-    let engine = engine(annotations, told, bundle);
+    let engine = engine(annotations, cgroup, told, bundle);
     let keys = match engine {
         Engine::Containerd => &CONTAINERD,
         Engine::CriO => &CRI_O,
@@ -120,9 +121,38 @@ pub fn identify<'a>(
     })
 }
 
+/// Whose sandbox a spec describes that was found where `engine` keeps the sandbox of a container.
+///
+/// CRI-O writes a pod's annotations over most of its own keys there (`server/sandbox_run_linux.go`), so neither the
+/// engine nor the kind can be asked of it: a pod could make its containers impossible to judge.
+pub fn identify_sandbox<'a>(spec: &'a Spec<'_>, engine: Engine) -> Result<Identity<'a>, NoNamespace> {
+    if engine != Engine::CriO {
+        return identify(spec, Some(engine), None, None);
+    }
+    let get = |key: &str| spec.annotations.as_ref()?.get(key).filter(|value| !value.is_empty());
+    let namespace = get(CRI_O.namespace);
+    if namespace.is_none() {
+        return Err(NoNamespace { engine: engine.name(), key: CRI_O.namespace });
+    }
+    let (pod, pod_uid) = (get(CRI_O.pod), get(CRI_O.pod_uid).filter(|uid| is_one_component(uid)));
+    Ok(Identity { engine, subject: Subject::Sandbox, namespace, pod, pod_uid, ..unmanaged(engine, None) })
+}
+
+fn cgroup<'a>(spec: &'a Spec<'_>) -> Option<&'a str> {
+    Some(spec.linux.as_ref()?.cgroups_path.as_ref()?.as_str())
+}
+
+/// Whether podman named the container's cgroup: `PARENT/libpod-ID`, `SLICE:libpod:ID`, `…/libpod-payload-ID`. CRI-O has
+/// `crio` in that place, containerd the id or `cri-containerd`. Who starts a container with podman can choose every
+/// annotation and the parent, but not this part.
+fn is_podmans_cgroup(path: &str) -> bool {
+    let last = path.rsplit('/').next().unwrap_or(path);
+    last.starts_with("libpod-") || last.split(':').nth(1) == Some("libpod")
+}
+
 /// The id in the last part of the cgroup's name: `/k8s.io/ID`, `/crio/crio-ID`, `SLICE:cri-containerd:ID`.
 fn id_in_cgroup<'a>(spec: &'a Spec<'_>) -> Option<&'a str> {
-    let path = spec.linux.as_ref()?.cgroups_path.as_ref()?.as_str();
+    let path = cgroup(spec)?;
     let last = path.rsplit(['/', ':']).next()?;
     let id = last.strip_suffix(".scope").unwrap_or(last).rsplit('-').next()?;
     (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
@@ -148,7 +178,12 @@ fn unmanaged(engine: Engine, id: Option<&str>) -> Identity<'_> {
 
 /// The engine: from the place of the bundle where that is telling, from the command line, or from annotations that
 /// the engine itself writes.
-fn engine(annotations: &Annotations<'_>, told: Option<Engine>, bundle: Option<&Path>) -> Engine {
+fn engine(
+    annotations: &Annotations<'_>,
+    cgroup: Option<&str>,
+    told: Option<Engine>,
+    bundle: Option<&Path>,
+) -> Engine {
     // containerd keeps the bundles of each of its clients apart, and only its CRI plugin makes pods. Who can write
     // any annotation (`ctr run --annotation`) cannot choose this directory by it.
     match bundle.and_then(containerd_client) {
@@ -157,10 +192,16 @@ fn engine(annotations: &Annotations<'_>, told: Option<Engine>, bundle: Option<&P
         Some(_) => return Engine::None,
         None => {}
     }
+    // Whatever annotations say, and whoever is called by podman as its runtime: this cgroup is podman's.
+    if cgroup.is_some_and(is_podmans_cgroup) {
+        return Engine::Podman;
+    }
     let manager = annotations.get("io.container.manager");
     match (told, manager) {
         // hooks.d is one directory for CRI-O and podman, so podman's containers come here by CRI-O's command line.
         (Some(Engine::CriO) | None, Some("libpod")) => Engine::Podman,
+        // `podman --annotation io.container.manager=cri-o --cgroups=disabled`: CRI-O always names a cgroup.
+        (Some(Engine::CriO) | None, Some("cri-o")) if cgroup.is_none() => Engine::Podman,
         (Some(Engine::CriO), manager) if manager != Some("cri-o") => Engine::None,
         (Some(engine), _) => engine,
         (None, Some("cri-o")) => Engine::CriO,
@@ -169,11 +210,12 @@ fn engine(annotations: &Annotations<'_>, told: Option<Engine>, bundle: Option<&P
     }
 }
 
-/// The client of containerd whose bundle this is: `…/io.containerd.runtime.v2.task/<client>/<id>`.
+/// The client of containerd whose bundle this is: `…/io.containerd.runtime.v2.task/<client>/<id>`. Not anywhere in the
+/// path: `podman --root` may be anything, but its bundles end in `<id>/userdata`.
 fn containerd_client(bundle: &Path) -> Option<&str> {
-    let mut components = bundle.iter();
-    components.find(|part| *part == "io.containerd.runtime.v2.task")?;
-    components.next()?.to_str()
+    let client = bundle.parent()?;
+    let tasks = client.parent()?.file_name()?;
+    (tasks == "io.containerd.runtime.v2.task").then(|| client.file_name()?.to_str())?
 }
 
 /// Whether a value from outside can stand for one component of a path.
@@ -197,6 +239,10 @@ mod tests {
 
     fn spec(annotations: &str) -> String {
         format!(r#"{{"annotations":{{{annotations}}}}}"#)
+    }
+
+    fn of_cri_o(annotations: &str) -> String {
+        format!(r#"{{"annotations":{{{annotations}}},"linux":{{"cgroupsPath":"/crio/crio-1"}}}}"#)
     }
 
     fn who<'a>(spec: &'a Spec<'_>, told: Option<Engine>, bundle: Option<&str>) -> Identity<'a> {
@@ -226,7 +272,7 @@ mod tests {
 
     #[test]
     fn cri_o_is_believed_for_its_own_keys_only() {
-        let text = spec(
+        let text = of_cri_o(
             r#""io.container.manager": "cri-o", "io.kubernetes.cri.container-type": "sandbox",
             "io.kubernetes.cri.sandbox-namespace": "kube-system", "io.kubernetes.cri-o.Namespace": "kube-system",
             "io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.pod.namespace": "shop",
@@ -238,6 +284,89 @@ mod tests {
             assert_eq!((who.engine, who.subject), (Engine::CriO, Subject::Container));
             assert_eq!((who.namespace, who.pod, who.pod_uid), (Some("shop"), Some("web"), Some("u-1")));
         }
+    }
+
+    /// What `podman create --annotation …` makes of it, and what CRI-O does.
+    #[test]
+    fn podman_cannot_pass_for_cri_o() {
+        let forged = r#""io.container.manager": "cri-o", "io.kubernetes.cri-o.ContainerType": "container",
+            "io.kubernetes.pod.namespace": "kube-system""#;
+        let id = "a".repeat(64);
+        let kube_system = (Engine::CriO, Some("kube-system"));
+        let rows = [
+            (format!("/libpod_parent/libpod-{id}"), (Engine::Podman, None)),
+            (format!("/crio/libpod-{id}"), (Engine::Podman, None)),
+            (format!("machine.slice:libpod:{id}"), (Engine::Podman, None)),
+            (format!("/user.slice/x.service/libpod-payload-{id}"), (Engine::Podman, None)),
+            (String::new(), (Engine::Podman, None)),
+            (format!("/crio/crio-{id}"), kube_system),
+            (format!("kubepods-besteffort-pod1.slice:crio:{id}"), kube_system),
+            (format!("/libpod/crio-{id}"), kube_system),
+        ];
+        for (cgroup, expected) in rows {
+            let linux = match cgroup.as_str() {
+                "" => "{}".to_owned(),
+                path => format!(r#"{{"cgroupsPath":"{path}"}}"#),
+            };
+            let text = format!(r#"{{"annotations":{{{forged}}},"linux":{linux}}}"#);
+            let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
+            for told in [Some(Engine::CriO), None] {
+                let who = who(&spec, told, None);
+                assert_eq!((who.engine, who.namespace), expected, "{cgroup:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn podman_cannot_pass_for_containerd_either() {
+        let annotations = r#""io.container.manager": "x", "io.kubernetes.cri.container-type": "container",
+            "io.kubernetes.cri.sandbox-namespace": "kube-system""#;
+        let id = "a".repeat(64);
+        let rows = [
+            (format!("machine.slice:libpod:{id}"), (Engine::Podman, None)),
+            (format!("system.slice:cri-containerd:{id}"), (Engine::Containerd, Some("kube-system"))),
+            (format!("/k8s.io/{id}"), (Engine::Containerd, Some("kube-system"))),
+        ];
+        for (cgroup, expected) in rows {
+            let text = format!(r#"{{"annotations":{{{annotations}}},"linux":{{"cgroupsPath":"{cgroup}"}}}}"#);
+            let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
+            for told in [Some(Engine::Containerd), None] {
+                let who = who(&spec, told, None);
+                assert_eq!((who.engine, who.namespace), expected, "{cgroup}, {told:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_end_of_a_bundles_path_tells_containerds_client() {
+        let tasks = "io.containerd.runtime.v2.task";
+        let text = spec(
+            r#""io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-namespace": "kube-system""#,
+        );
+        let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
+        let rows = [
+            (format!("/run/k3s/containerd/{tasks}/k8s.io/id"), Engine::Containerd),
+            (format!("/run/{tasks}/k8s.io/x/{tasks}/moby/id"), Engine::Docker),
+            (format!("/home/me/{tasks}/k8s.io/overlay-containers/id/userdata"), Engine::None),
+            (format!("/home/me/{tasks}/k8s.io/id/userdata"), Engine::None),
+        ];
+        for (bundle, expected) in rows {
+            assert_eq!(who(&spec, Some(Engine::CriO), Some(&bundle)).engine, expected, "{bundle}");
+        }
+    }
+
+    #[test]
+    fn a_pod_cannot_make_its_sandbox_somebody_elses() {
+        // What a pod's annotations can write over in CRI-O's file of the sandbox.
+        let text = spec(
+            r#""io.kubernetes.cri-o.ContainerType": "container", "io.container.manager": "libpod",
+            "io.kubernetes.pod.namespace": "shop", "io.kubernetes.pod.name": "web""#,
+        );
+        let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
+        let who = super::identify_sandbox(&spec, Engine::CriO).unwrap();
+        assert_eq!((who.subject, who.namespace, who.pod), (Subject::Sandbox, Some("shop"), Some("web")));
+        let spec: Spec<'_> = serde_json::from_str(r#"{"annotations":{}}"#).unwrap();
+        super::identify_sandbox(&spec, Engine::CriO).unwrap_err();
     }
 
     #[test]

@@ -144,29 +144,31 @@ pub fn of_linux<'s, 'a>(
 /// Reads the config.json of the container's sandbox, beside the container's own in the engine's layout.
 ///
 /// `None` where there is none: a container of no pod, a sandbox itself, or a file away from its node.
-pub fn read_sandbox(identity: &Identity<'_>, config: &Path) -> Result<Option<(PathBuf, Vec<u8>)>, ReadError> {
+pub fn read_sandbox(
+    identity: &Identity<'_>,
+    config: &Path,
+    host: &Host,
+) -> Result<Option<(PathBuf, Vec<u8>)>, ReadError> {
     if identity.subject == Subject::Sandbox || identity.namespace.is_none() {
         return Ok(None);
     }
     let Some(bundle) = config.parent() else { return Ok(None) };
-    // A captured case: `<case>/containers/<name>/config.json` and `<case>/sandbox/config.json`.
-    let mut places = vec![bundle.join("../../sandbox/config.json")];
-    if let Some(sandbox) = identity.sandbox {
-        let place = match identity.engine {
-            // `internal/lib/sandbox`: RunDir of the sandbox, beside that of the container.
-            Engine::CriO => format!("../../{sandbox}/userdata/config.json"),
-            _ => format!("../{sandbox}/config.json"),
-        };
-        places.insert(0, bundle.join(place));
-    }
-    for path in places {
-        match files::read(&path, files::LIMIT) {
-            Ok(bytes) => return Ok(Some((path, bytes))),
-            Err(err) if err.is_missing() => {}
-            Err(err) => return Err(err),
+    let place = match (host, identity.sandbox) {
+        // A captured case: `<case>/containers/<name>/config.json` and `<case>/sandbox/config.json`.
+        (Host::Observed(_), _) => "../../sandbox/config.json".to_owned(),
+        (_, None) => return Ok(None),
+        // `internal/lib/sandbox`: RunDir of the sandbox, beside that of the container.
+        (_, Some(sandbox)) if identity.engine == Engine::CriO => {
+            format!("../../{sandbox}/userdata/config.json")
         }
+        (_, Some(sandbox)) => format!("../{sandbox}/config.json"),
+    };
+    let path = bundle.join(place);
+    match files::read(&path, files::LIMIT) {
+        Ok(bytes) => Ok(Some((path, bytes))),
+        Err(err) if err.is_missing() => Ok(None),
+        Err(err) => Err(err),
     }
-    Ok(None)
 }
 
 /// Makes sure that a sandbox is the container's: who writes a container's annotations cannot borrow another pod's.
@@ -204,9 +206,8 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
         id: identity.id,
         not_host_paths: node.not_host_paths,
         bundle: sources.bundle,
-        host_network: joins.network,
-        host_pid: joins.pid,
-        host_ipc: joins.ipc,
+        joins,
+        user_namespace: user_namespace != UserNamespace::Host,
     };
     let mounts = spec.mounts.as_deref().unwrap_or_default();
     let annotations = spec.annotations.as_ref();
@@ -219,8 +220,7 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
             .or_else(|| sources.bundle?.rsplit('/').next())
             .unwrap_or("?"),
         engine: identity.engine,
-        // Absent is zero, as everywhere in the runtime spec.
-        uid: process.user.as_ref().and_then(|user| user.uid).unwrap_or(0),
+        uid: uid(process),
         user_namespace,
         no_new_privileges: process.no_new_privileges.unwrap_or(false),
         root_read_only: spec.root.as_ref().and_then(|root| root.read_only).unwrap_or(false),
@@ -241,7 +241,8 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
         volumes: if identity.subject == Subject::Sandbox {
             Vec::new()
         } else {
-            mounts::volumes(mounts, &pod, host)?
+            let root = mounts::root_of_the_host(spec, host);
+            root.into_iter().chain(mounts::volumes(mounts, &pod, host)?).collect()
         },
     })
 }
@@ -339,6 +340,17 @@ fn user_namespace(spec: &Spec<'_>, linux: &Linux<'_>, host: &Host) -> UserNamesp
     if by_annotation { UserNamespace::OwnUnclear } else { UserNamespace::Own }
 }
 
+/// The user that the process will really have.
+fn uid(process: &Process<'_>) -> u32 {
+    // Absent is zero, as everywhere in the runtime spec.
+    match process.user.as_ref().and_then(|user| user.uid).unwrap_or(0) {
+        // (uid_t)-1 means "leave it" to setresuid(2), so crun, which does not look, starts the process as root.
+        // runc refuses it.
+        u32::MAX => 0,
+        uid => uid,
+    }
+}
+
 /// All capabilities, and whether the bounding set has every one that the runtime could give.
 fn capabilities<'a>(process: &'a Process<'_>, host: &Host) -> (CapabilitySet<'a>, bool) {
     let Some(sets) = process.capabilities.as_ref() else { return (CapabilitySet::default(), false) };
@@ -397,8 +409,7 @@ fn sysctls<'a>(sources: &Sources<'a>, linux: &'a Linux<'a>) -> Known<Vec<Cow<'a,
 
 fn seccomp(linux: &Linux<'_>) -> Seccomp {
     let Some(seccomp) = linux.seccomp.as_ref() else { return Seccomp::Absent };
-    let allows = seccomp.default_action.as_ref().is_some_and(|action| action.as_str() == "SCMP_ACT_ALLOW");
-    if allows && !seccomp.rules.is_some_and(|rules| rules.0) { Seccomp::AllowsAll } else { Seccomp::Filter }
+    if seccomp.allows_all() { Seccomp::AllowsAll } else { Seccomp::Filter }
 }
 
 fn seccomp_default(sources: &Sources<'_>) -> SeccompDefault {

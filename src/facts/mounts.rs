@@ -8,11 +8,12 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::path::PathBuf;
 
 use super::host::Host;
-use super::spec::Mount;
+use super::spec::{Mount, Spec};
 use crate::files::ReadError;
-use crate::pss::facts::{Engine, Volume};
+use crate::pss::facts::{Engine, HostNamespaces, Volume};
 
 /// What is known of the pod when its mounts are looked at.
 pub(super) struct Pod<'p> {
@@ -30,12 +31,10 @@ pub(super) struct Pod<'p> {
     pub(super) not_host_paths: &'p [String],
     /// The directory of config.json: a relative source starts there.
     pub(super) bundle: Option<&'p str>,
-    /// It joins the host's network, processes or IPC: engines then bind a few paths of the host themselves.
-    pub(super) host_network: bool,
-    /// See `host_network`.
-    pub(super) host_pid: bool,
-    /// See `host_network`.
-    pub(super) host_ipc: bool,
+    /// The host's network, processes or IPC that it joins: engines then bind a few paths of the host themselves.
+    pub(super) joins: HostNamespaces,
+    /// It has users of its own.
+    pub(super) user_namespace: bool,
 }
 
 /// What the path of a mount's source is.
@@ -47,6 +46,8 @@ enum Place<'a> {
     Volume { plugin: &'a str, name: &'a str },
     /// A subPath mount point: what it is, only the mount table tells.
     SubPath { name: Option<&'a str> },
+    /// In the directory of a pod that may be this one: its UID is not known.
+    OfSomePod,
     /// Somewhere else on the host.
     Elsewhere,
 }
@@ -58,15 +59,40 @@ pub(super) fn volumes<'a>(
     host: &Host,
 ) -> Result<Vec<Volume<'a>>, ReadError> {
     let mut found = Vec::new();
-    let roots = Roots::of(pod.kubelet_root, host);
+    let mut node = Node { host, roots: Roots::of(pod.kubelet_root, host), table: None };
     for mount in mounts {
         if mount.is_bind() {
-            found.extend(bind(mount, pod, &roots, host)?);
+            found.extend(bind(mount, pod, &mut node)?);
         } else {
-            found.extend(file_system(mount, pod));
+            found.extend(file_system(mount, pod, &mut node)?);
         }
     }
     Ok(found)
+}
+
+/// The host's root as the container's own (`podman run --rootfs /`): no mount, and yet all of the host's paths.
+pub(super) fn root_of_the_host<'a>(spec: &'a Spec<'_>, host: &Host) -> Option<Volume<'a>> {
+    let path = spec.root.as_ref()?.path.as_ref()?.as_str();
+    let found = path.starts_with('/') && host.is_root(&normalize(path));
+    found.then_some(Volume::HostPath { destination: "/", source: Cow::Borrowed("/"), name: None })
+}
+
+/// The node, and what was looked up on it once for all mounts.
+struct Node<'h> {
+    host: &'h Host,
+    roots: Roots<'h>,
+    table: Option<Table>,
+}
+
+impl Node<'_> {
+    /// The mount table: a pod can have thousands of subPath mounts, each of which is a line of it.
+    fn table(&mut self) -> Result<&Table, ReadError> {
+        let table = match self.table.take() {
+            Some(table) => table,
+            None => Table::of(&self.host.mountinfo()?),
+        };
+        Ok(self.table.insert(table))
+    }
 }
 
 /// The kubelet's directory by its name and, where that is a symbolic link, by what it leads to: engines write the
@@ -96,57 +122,80 @@ impl<'h> Roots<'h> {
 fn bind<'a>(
     mount: &'a Mount<'_>,
     pod: &Pod<'_>,
-    roots: &Roots<'_>,
-    host: &Host,
+    node: &mut Node<'_>,
 ) -> Result<Option<Volume<'a>>, ReadError> {
     let destination = mount.destination();
+    let host = node.host;
+    let unclear = |why| Ok(Some(Volume::Unclear { destination, why }));
     let Some(source) = absolute(mount.source(), pod.bundle) else {
-        let why = "its source is relative to a bundle that is not known";
-        return Ok(Some(Volume::Unclear { destination, why }));
+        return unclear("its source is relative to a bundle that is not known");
     };
-    if is_engines_bind_of_the_host(&source, destination, mount, pod) {
+    if is_engines_bind_of_the_host(&source, destination, mount, pod, host) {
         return Ok(None);
     }
+    if source == SYSTEMD_CGROUP && source == destination && pod.engine != Engine::Containerd {
+        return unclear("engines bind it, too, where the entry point is systemd and cgroups are v1");
+    }
     let host_path = |source: String, name| Volume::HostPath { destination, source: Cow::Owned(source), name };
+    let by_cri = matches!(pod.engine, Engine::Containerd | Engine::CriO);
     // A symbolic link in a volume may lead out of it, and the pod's own containers can make one: the source counts for
-    // where it leads. Where only the engine and the kubelet write, nobody makes links.
-    let real = match place(&source, pod, roots) {
-        Place::Own | Place::Elsewhere => source,
-        Place::Volume { .. } | Place::SubPath { .. } => {
-            host.resolve(&source).unwrap_or_else(|| source.into_owned()).into()
-        }
+    // where it leads. Where only the kubelet and the engine write, nobody makes links.
+    let real = match place(&source, pod, &node.roots) {
+        Place::Elsewhere => source,
+        Place::Own if by_cri => source,
+        _ => match host.resolve(&source) {
+            Some(real) => real.into(),
+            // It is there, and the kernel does not say where it leads.
+            None if host.is_there(&source) => {
+                let path = PathBuf::from(source.as_ref());
+                let source = std::io::Error::other("where it leads cannot be found out (is /proc mounted?)");
+                return Err(ReadError::Read { path, source });
+            }
+            None => source,
+        },
     };
-    match place(&real, pod, roots) {
-        Place::Own => Ok(None),
-        Place::Volume { .. } => match place(mount.source(), pod, roots) {
+    match place(&real, pod, &node.roots) {
+        Place::Own => match managed_volume(&real, pod.engine) {
+            Some(volume) => Ok(node.table()?.elsewhere(volume, pod.engine).map(|path| host_path(path, None))),
+            None => Ok(None),
+        },
+        Place::Volume { .. } => match place(mount.source(), pod, &node.roots) {
             Place::Volume { plugin, name } => Ok(Some(Volume::Plugin { name, plugin })),
-            _ => Ok(Some(Volume::Unclear {
-                destination,
-                why: "its source takes a detour to a volume of the pod",
-            })),
+            _ => unclear("its source takes a detour to a volume of the pod"),
         },
         Place::SubPath { .. } => {
-            let name = match place(mount.source(), pod, roots) {
+            let name = match place(mount.source(), pod, &node.roots) {
                 Place::SubPath { name } => name,
                 _ => None,
             };
-            let table = host.mountinfo()?;
-            let behind = behind(&table, &real);
+            let behind = node.table()?.behind(&real);
             if behind.is_empty() {
-                let why = "it is a subPath mount that the mount table does not show";
-                return Ok(Some(Volume::Unclear { destination, why }));
+                return unclear("it is a subPath mount that the mount table does not show");
             }
             // The same directory can be mounted in several places; one of them in this pod's volumes is enough.
-            let of_pod = |path: &&String| matches!(place(path, pod, roots), Place::Volume { .. });
+            let of_pod = |path: &&String| matches!(place(path, pod, &node.roots), Place::Volume { .. });
             if behind.iter().any(|path| of_pod(&path)) {
                 return Ok(None);
             }
             Ok(behind.into_iter().next().map(|path| host_path(path, name)))
         }
-        Place::Elsewhere if is_listed(&real, pod.not_host_paths) => Ok(None),
+        Place::OfSomePod => {
+            unclear("it is in the kubelet's directory of a pod, and the pod's UID is not known")
+        }
+        Place::Elsewhere if is_listed(&real, pod.not_host_paths, host) => match host.resolve(&real) {
+            // What is listed may be somebody's to write: a link in it leads wherever he likes.
+            Some(leads) if !is_listed(&leads, pod.not_host_paths, host) => Ok(Some(host_path(leads, None))),
+            None if matches!(host, Host::Live) => unclear("where its source leads cannot be found out"),
+            _ => Ok(None),
+        },
+        Place::Elsewhere if is_of_another_container(&real, destination, pod, host) => Ok(None),
         Place::Elsewhere => Ok(Some(host_path(real.into_owned(), None))),
     }
 }
+
+/// Where engines mount systemd's cgroups, on cgroup v1, for a container that runs it (CRI-O
+/// `server/container_create_linux.go`, podman `libpod/container_internal_linux.go` setupSystemd).
+const SYSTEMD_CGROUP: &str = "/sys/fs/cgroup/systemd";
 
 /// What a path is to this pod.
 fn place<'p>(path: &'p str, pod: &Pod<'_>, roots: &Roots<'_>) -> Place<'p> {
@@ -168,7 +217,12 @@ fn place<'p>(path: &'p str, pod: &Pod<'_>, roots: &Roots<'_>) -> Place<'p> {
             _ => Place::Elsewhere,
         };
     }
-    Place::Elsewhere
+    let by_cri = matches!(pod.engine, Engine::Containerd | Engine::CriO);
+    let kind = of_pod.filter(|_| by_cri && pod.uid.is_none()).and_then(|rest| rest.split('/').nth(1));
+    match kind {
+        Some("volumes" | "volume-subpaths" | "containers" | "etc-hosts") => Place::OfSomePod,
+        _ => Place::Elsewhere,
+    }
 }
 
 /// Files that an engine makes for the container. They are recognized by the container's and the sandbox's ids, which
@@ -193,22 +247,20 @@ fn is_engines(path: &str, pod: &Pod<'_>) -> bool {
             }
         }
         Engine::CriO | Engine::Podman => {
-            if is_named_volume(path, pod.engine) {
+            if managed_volume(path, pod.engine).is_some() {
                 return true;
             }
-            if !parts.any(|part| part == "overlay-containers" || part == "vfs-containers") {
+            // `<driver>-containers` of containers/storage: overlay, vfs, btrfs, zfs.
+            if !parts.any(|part| part.ends_with("-containers")) {
                 return false;
             }
             let of = parts.next();
             (is_id(of, sandbox) || is_id(of, id)) && parts.next() == Some("userdata")
         }
         Engine::Docker => {
-            if is_named_volume(path, pod.engine) {
-                return true;
-            }
-            parts.any(|part| part == "docker")
-                && parts.next() == Some("containers")
-                && is_id(parts.next(), id)
+            // The directory above is whatever `data-root` and `userns-remap` make it.
+            managed_volume(path, pod.engine).is_some()
+                || (parts.any(|part| part == "containers") && is_id(parts.next(), id))
         }
         Engine::None => false,
     }
@@ -216,106 +268,241 @@ fn is_engines(path: &str, pod: &Pod<'_>) -> bool {
 
 /// An id counts only if it is one that an engine makes: long and random.
 fn is_id(part: Option<&str>, id: Option<&str>) -> bool {
-    part.is_some()
-        && part == id
-        && id.is_some_and(|id| id.len() >= 32 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+    part == id && part.is_some_and(is_random)
 }
 
-/// A volume that podman or docker manages itself.
-fn is_named_volume(path: &str, engine: Engine) -> bool {
+fn is_random(id: &str) -> bool {
+    id.len() >= 32 && id.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// The directory of a volume that podman or docker manages itself, of which the path is a part.
+fn managed_volume(path: &str, engine: Engine) -> Option<&str> {
     let managed = match engine {
         Engine::Podman => "/containers/storage/volumes/",
         Engine::Docker => "/docker/volumes/",
+        _ => return None,
+    };
+    let (_, rest) = path.split_once(managed)?;
+    let (name, rest) = rest.split_once('/')?;
+    let end = path.len() - rest.len() + "_data".len();
+    let volume = path.get(..end).filter(|_| strip_dir(rest, "_data").is_some());
+    volume.filter(|_| !name.is_empty())
+}
+
+/// The few files that podman and docker share between containers of one pod, or of one `--network` and `--ipc`
+/// `container:…`: recognized by both ends of the mount.
+fn is_of_another_container(path: &str, destination: &str, pod: &Pod<'_>, host: &Host) -> bool {
+    let (above, file) = match (pod.engine, destination) {
+        (Engine::Podman, "/dev/shm") => ("userdata", "shm"),
+        (Engine::Podman, "/etc/hosts") => ("userdata", "hosts"),
+        (Engine::Podman, "/etc/hostname") => ("userdata", "hostname"),
+        (Engine::Podman, "/etc/resolv.conf") => ("userdata", "resolv.conf"),
+        (Engine::Docker, "/dev/shm") => ("mounts", "shm"),
+        (Engine::Docker, "/etc/hosts") => ("", "hosts"),
+        (Engine::Docker, "/etc/hostname") => ("", "hostname"),
+        (Engine::Docker, "/etc/resolv.conf") => ("", "resolv.conf"),
         _ => return false,
     };
-    path.split_once(managed).is_some_and(|(_, rest)| rest.split('/').nth(1) == Some("_data"))
+    let real = host.resolve(path).unwrap_or_else(|| path.to_owned());
+    let mut parts = real.rsplit('/');
+    let files = parts.next() == Some(file) && (above.is_empty() || parts.next() == Some(above));
+    let of_engine = |folder: &str| match pod.engine {
+        Engine::Podman => folder.ends_with("-containers"),
+        _ => folder == "containers",
+    };
+    files && parts.next().is_some_and(is_random) && parts.next().is_some_and(of_engine)
 }
 
 /// What engines bind from the host themselves, because of what else the pod asks for.
-fn is_engines_bind_of_the_host(source: &str, destination: &str, mount: &Mount<'_>, pod: &Pod<'_>) -> bool {
+fn is_engines_bind_of_the_host(
+    source: &str,
+    destination: &str,
+    mount: &Mount<'_>,
+    pod: &Pod<'_>,
+    host: &Host,
+) -> bool {
     let unmanaged = matches!(pod.engine, Engine::Podman | Engine::Docker);
     match (source, destination) {
         // containerd `container_create.go` and CRI-O `container_create.go`: hostIPC shares the host's /dev/shm.
-        ("/dev/shm", "/dev/shm") => pod.host_ipc,
-        ("/dev/mqueue", "/dev/mqueue") => pod.host_ipc && unmanaged,
+        ("/dev/shm", "/dev/shm") => pod.joins.ipc,
+        ("/dev/mqueue", "/dev/mqueue") => pod.joins.ipc && unmanaged,
         // hostNetwork in a user namespace: sysfs cannot be mounted anew, so both engines bind the host's.
-        ("/sys", "/sys") => pod.host_network,
-        ("/proc", "/proc") => pod.host_pid && unmanaged,
+        ("/sys", "/sys") => pod.joins.network && (pod.user_namespace || unmanaged),
+        ("/proc", "/proc") => pod.joins.pid && unmanaged,
         // CRI-O without the kubelet (`crictl`), hostNetwork.
-        ("/etc/hosts", "/etc/hosts") => pod.host_network && pod.engine == Engine::CriO,
+        ("/etc/hosts", "/etc/hosts") => pod.joins.network && pod.engine == Engine::CriO,
         // `--init` of podman and docker.
-        (_, "/run/podman-init" | "/dev/init") => pod.engine == Engine::Podman && mount.has("ro"),
-        (_, "/sbin/docker-init") => pod.engine == Engine::Docker && mount.has("ro"),
+        (init, "/run/podman-init" | "/dev/init") => {
+            pod.engine == Engine::Podman && mount.has("ro") && is_init(init, host)
+        }
+        (init, "/sbin/docker-init") => pod.engine == Engine::Docker && mount.has("ro") && is_init(init, host),
         _ => false,
     }
 }
 
+/// One of the programs that `--init` puts first. The destination alone could be anybody's.
+fn is_init(path: &str, host: &Host) -> bool {
+    let real = host.resolve(path).unwrap_or_else(|| path.to_owned());
+    let name = real.rsplit('/').next().unwrap_or_default();
+    matches!(name, "catatonit" | "podman-init" | "docker-init" | "tini" | "tini-static" | "dumb-init")
+}
+
 /// A mount that is no bind mount: a file system of the kernel, or one with somebody's data.
-fn file_system<'a>(mount: &'a Mount<'_>, pod: &Pod<'_>) -> Option<Volume<'a>> {
+fn file_system<'a>(
+    mount: &'a Mount<'_>,
+    pod: &Pod<'_>,
+    node: &mut Node<'_>,
+) -> Result<Option<Volume<'a>>, ReadError> {
     const OF_THE_KERNEL: [&str; 8] =
         ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "ramfs"];
     if OF_THE_KERNEL.contains(&mount.kind()) {
-        return None;
+        return Ok(None);
     }
     let destination = mount.destination();
-    let by_cri = matches!(pod.engine, Engine::Containerd | Engine::CriO);
+    let host_path = |source| Some(Volume::HostPath { destination, source, name: None });
     if mount.kind() == "overlay" {
         // The CRI knows no mount types: an overlay is how CRI-O mounts an image volume. podman's `-v PATH:…:O`
         // shows a path of the host as its lower layer.
-        let mut options = mount.options.iter().flatten().map(super::spec::Text::as_str);
-        let lower = options.find_map(|option| option.strip_prefix("lowerdir=")).unwrap_or_default();
-        let of_storage = lower.contains("/containers/storage/") || lower.contains("/overlay-containers/");
-        if by_cri || of_storage {
-            return None;
+        if matches!(pod.engine, Engine::Containerd | Engine::CriO) {
+            return Ok(None);
         }
-        return Some(Volume::HostPath { destination, source: Cow::Borrowed(lower), name: None });
+        return Ok(lower_of_the_host(mount, pod, node)?.and_then(|lower| host_path(Cow::Owned(lower))));
     }
     if mount.source().starts_with('/') {
-        return Some(Volume::HostPath { destination, source: Cow::Borrowed(mount.source()), name: None });
+        return Ok(host_path(Cow::Borrowed(mount.source())));
     }
     let why = "its file system is neither a bind mount nor one of the kernel's";
-    Some(Volume::Unclear { destination, why })
+    Ok(Some(Volume::Unclear { destination, why }))
 }
 
-/// The directories of the host that a mount point shows: for each other mount of the same device, the path below it.
-fn behind(table: &str, mount_point: &str) -> Vec<String> {
-    let entries = || table.lines().filter_map(Entry::parse);
-    // The last mount on a point covers the ones before.
-    let Some(hidden) = entries().rfind(|entry| entry.mount_point == mount_point) else {
-        return Vec::new();
-    };
-    let others = entries().filter(|entry| entry.device == hidden.device && entry.mount_point != mount_point);
-    let below = |entry: Entry<'_>| {
-        let rest = strip_dir(&hidden.root, &entry.root)?;
-        Some(match (entry.mount_point.as_ref(), rest) {
-            (point, "") => point.to_owned(),
-            ("/", rest) => format!("/{rest}"),
-            (point, rest) => format!("{point}/{rest}"),
-        })
-    };
-    let mut paths: Vec<String> = others.filter_map(below).collect();
-    // Mounted nowhere else: the root of the device's file system is what there is to say.
-    if paths.is_empty() {
-        paths.push(format!("{}:{}", hidden.device, hidden.root));
+/// The first lower layer of an overlay that is neither an image's, nor the engine's, nor a volume's.
+fn lower_of_the_host(
+    mount: &Mount<'_>,
+    pod: &Pod<'_>,
+    node: &mut Node<'_>,
+) -> Result<Option<String>, ReadError> {
+    let options = mount.options.iter().flatten().flat_map(|option| option.as_str().split(','));
+    let mut lowers = Vec::new();
+    for option in options {
+        // `lowerdir+=` adds layers one by one (Linux 6.7).
+        if let Some(all) = option.strip_prefix("lowerdir=").or_else(|| option.strip_prefix("lowerdir+=")) {
+            lowers.extend(all.split(':').filter(|lower| !lower.is_empty()));
+        }
     }
-    paths.sort_unstable_by_key(String::len);
-    paths.dedup();
-    paths
+    if lowers.is_empty() {
+        return Ok(Some(String::new()));
+    }
+    for lower in lowers {
+        let named = absolute(lower, pod.bundle).unwrap_or(Cow::Borrowed(lower));
+        let real = node.host.resolve(&named).unwrap_or_else(|| named.into_owned());
+        if let Some(volume) = managed_volume(&real, pod.engine) {
+            match node.table()?.elsewhere(volume, pod.engine) {
+                Some(path) => return Ok(Some(path)),
+                None => continue,
+            }
+        }
+        if !is_in_storage(&real, pod) {
+            return Ok(Some(real));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a path is a layer in the same containers/storage as the container's own bundle, which is
+/// `<storage>/<driver>-containers/<id>/userdata`, or in that bundle.
+fn is_in_storage(path: &str, pod: &Pod<'_>) -> bool {
+    let Some(bundle) = pod.bundle.filter(|_| pod.engine == Engine::Podman) else { return false };
+    if strip_dir(path, bundle).is_some_and(|rest| !rest.is_empty()) {
+        return true;
+    }
+    let mut above = bundle.rsplitn(4, '/');
+    let names = (above.next(), above.next(), above.next());
+    let (Some(storage), (Some("userdata"), Some(_), Some(containers))) = (above.next(), names) else {
+        return false;
+    };
+    let Some(driver) = containers.strip_suffix("-containers") else { return false };
+    // A layer, not the directory of all layers: `overlay/ID/merged`, `vfs/dir/ID`, `btrfs/subvolumes/ID`.
+    let layer = strip_dir(path, storage).and_then(|rest| strip_dir(rest, driver));
+    layer.is_some_and(|rest| rest.split('/').count() >= 2)
+}
+
+/// The mount table, in the two orders in which it is asked.
+struct Table {
+    by_point: Vec<Entry>,
+    by_device: Vec<Entry>,
+}
+
+impl Table {
+    fn of(text: &str) -> Self {
+        let mut by_point: Vec<Entry> = text.lines().filter_map(Entry::parse).collect();
+        // What subPath mounts hide is never another subPath mount, and a pod can have thousands of them.
+        let origins = by_point.iter().filter(|entry| !entry.point.contains("/volume-subpaths/"));
+        let mut by_device: Vec<Entry> = origins.cloned().collect();
+        // Stable: of several mounts on one point the last stays last.
+        by_point.sort_by(|one, other| one.point.cmp(&other.point));
+        by_device.sort_by(|one, other| one.device.cmp(&other.device));
+        Self { by_point, by_device }
+    }
+
+    /// What is mounted on a point: the last mount covers the ones before.
+    fn mounted(&self, point: &str) -> Option<&Entry> {
+        let end = self.by_point.partition_point(|entry| entry.point.as_str() <= point);
+        self.by_point.get(end.checked_sub(1)?).filter(|entry| entry.point == point)
+    }
+
+    /// The same directory by its other paths, the shortest first: for each other mount of the same device, the path
+    /// below it.
+    fn others(&self, hidden: &Entry) -> Vec<String> {
+        let start = self.by_device.partition_point(|entry| entry.device < hidden.device);
+        let same = self.by_device.iter().skip(start).take_while(|entry| entry.device == hidden.device);
+        let below = |entry: &Entry| {
+            let rest = strip_dir(&hidden.root, &entry.root)?;
+            Some(match (entry.point.as_str(), rest) {
+                (point, "") => point.to_owned(),
+                ("/", rest) => format!("/{rest}"),
+                (point, rest) => format!("{point}/{rest}"),
+            })
+        };
+        let mut paths: Vec<String> =
+            same.filter(|entry| entry.point != hidden.point).filter_map(below).collect();
+        paths.sort_unstable_by_key(String::len);
+        paths.dedup();
+        paths
+    }
+
+    /// The directories of the host that a subPath mount shows; none where nothing is mounted.
+    fn behind(&self, point: &str) -> Vec<String> {
+        let Some(hidden) = self.mounted(point) else { return Vec::new() };
+        let paths = self.others(hidden);
+        if paths.is_empty() {
+            // Mounted nowhere else: the root of the device's file system is what there is to say.
+            return vec![format!("{}:{}", hidden.device, hidden.root)];
+        }
+        paths
+    }
+
+    /// The path of the host that a managed volume really is: its driver can bind one (`-o type=none -o o=bind -o
+    /// device=PATH`). `None` for a volume with data of its own, also on a disk or server of its own.
+    fn elsewhere(&self, volume: &str, engine: Engine) -> Option<String> {
+        let paths = self.others(self.mounted(volume)?);
+        paths.into_iter().find(|path| managed_volume(path, engine).is_none())
+    }
 }
 
 /// A line of `/proc/PID/mountinfo` (`proc_pid_mountinfo(5)`).
-struct Entry<'t> {
-    device: &'t str,
-    root: Cow<'t, str>,
-    mount_point: Cow<'t, str>,
+#[derive(Clone)]
+struct Entry {
+    device: String,
+    root: String,
+    point: String,
 }
 
-impl<'t> Entry<'t> {
-    fn parse(line: &'t str) -> Option<Self> {
+impl Entry {
+    fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split(' ').skip(2);
-        let (device, root, mount_point) = (fields.next()?, fields.next()?, fields.next()?);
-        let root = unescape(root.strip_suffix("//deleted").unwrap_or(root));
-        Some(Self { device, root, mount_point: unescape(mount_point) })
+        let (device, root, point) = (fields.next()?, fields.next()?, fields.next()?);
+        let root = unescape(root.strip_suffix("//deleted").unwrap_or(root)).into_owned();
+        Some(Self { device: device.to_owned(), root, point: unescape(point).into_owned() })
     }
 }
 
@@ -341,8 +528,13 @@ fn unescape(text: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-fn is_listed(path: &str, list: &[String]) -> bool {
-    list.iter().any(|listed| strip_dir(path, normalize(listed).as_ref()).is_some())
+/// Whether a path is in a directory of the list, by the directory's name or by what it leads to.
+fn is_listed(path: &str, list: &[String], host: &Host) -> bool {
+    list.iter().any(|listed| {
+        let named = normalize(listed);
+        let real = || host.resolve(&named).is_some_and(|real| strip_dir(path, &real).is_some());
+        strip_dir(path, &named).is_some() || real()
+    })
 }
 
 /// What follows a directory in a path, without the slash; `None` unless the path is the directory or below it.
@@ -380,10 +572,9 @@ fn normalize(path: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Pod, behind, normalize, strip_dir, unescape, volumes};
+    use super::{Pod, Spec, Table, normalize, root_of_the_host, strip_dir, unescape, volumes};
     use crate::facts::host::Host;
-    use crate::facts::spec::Spec;
-    use crate::pss::facts::{Engine, Volume};
+    use crate::pss::facts::{Engine, HostNamespaces, Volume};
 
     const SANDBOX: &str = "3c2c694ac650841e0aa6ee03e962a7ca817cfcd7aee13ef10154ed229386cdb6";
     const ID: &str = "acb1e50360630d8c6043f4b1aef582a651aec8263f6ba527a74aa7cbe1d607af";
@@ -398,9 +589,8 @@ mod tests {
             id: Some(ID),
             not_host_paths,
             bundle: Some("/run/b/x"),
-            host_network: false,
-            host_pid: false,
-            host_ipc: false,
+            joins: HostNamespaces::default(),
+            user_namespace: false,
         }
     }
 
@@ -550,12 +740,195 @@ mod tests {
             ("s/c/1", vec![format!("{own}/volumes/kubernetes.io~secret/s")]),
             ("x/c/0", vec![]),
         ];
+        let table = Table::of(&table);
         for (sub_path, expected) in rows {
-            let mut found = behind(&table, &format!("{own}/volume-subpaths/{sub_path}"));
-            // A secret's mount shows below each of its other mounts, too.
-            found.retain(|path| !path.contains("volume-subpaths"));
+            let found = table.behind(&format!("{own}/volume-subpaths/{sub_path}"));
             assert_eq!(found, expected, "{sub_path}");
         }
+    }
+
+    #[test]
+    fn what_is_listed_counts_for_where_it_leads() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = std::fs::canonicalize(dir.path()).unwrap();
+        std::fs::create_dir_all(root.join("pv/claim/data")).unwrap();
+        // Whoever can write to a claim can make this link; CRI-O follows it only as the last part of a source.
+        std::os::unix::fs::symlink("/", root.join("pv/claim/out")).unwrap();
+        std::os::unix::fs::symlink("data", root.join("pv/claim/in")).unwrap();
+        std::os::unix::fs::symlink(root.join("pv"), root.join("named")).unwrap();
+        let rows = [
+            ("pv/claim/data", "own"),
+            ("pv/claim/in", "own"),
+            ("named/claim/data", "own"),
+            ("pv/claim/out/etc", "host /etc"),
+            ("named/claim/out", "host /"),
+            ("pv/claim/missing", "unclear: where its source leads cannot be found out"),
+        ];
+        for listed in ["pv", "named"] {
+            let list = [root.join(listed).to_str().unwrap().to_owned()];
+            for (source, expected) in rows {
+                // By the name that is not listed only what it resolves to can be ours.
+                if listed == "pv" && source.starts_with("named") {
+                    continue;
+                }
+                let mount = bind(root.join(source).to_str().unwrap());
+                assert_eq!(
+                    shown(&pod(Engine::CriO, &list), &Host::Live, &mount),
+                    expected,
+                    "{listed}: {source}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn podman_and_docker_cannot_hide_a_path_of_the_host() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = std::fs::canonicalize(dir.path()).unwrap();
+        let text = root.to_str().unwrap();
+        std::fs::create_dir_all(root.join("containers/storage")).unwrap();
+        std::os::unix::fs::symlink("/etc", root.join("containers/storage/link")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", root.join("catatonit")).unwrap();
+        let storage = "/var/lib/containers/storage";
+        let bundle = format!("{storage}/overlay-containers/{ID}/userdata");
+        let overlay = |lower: &str| {
+            format!(
+                r#"{{"destination":"/x","type":"overlay","source":"overlay","options":["lowerdir={lower}"]}}"#
+            )
+        };
+        let init = |source: &str, at: &str| {
+            format!(r#"{{"destination":"{at}","type":"bind","source":"{source}","options":["bind","ro"]}}"#)
+        };
+        let (podman, docker) = (Engine::Podman, Engine::Docker);
+        let rows = [
+            (podman, overlay(&format!("{text}/containers/storage/link")), "host /etc"),
+            (podman, overlay(&format!("{storage}/../../../../etc")), "host /etc"),
+            (podman, overlay(&format!("{storage}/overlay")), "host /var/lib/containers/storage/overlay"),
+            (podman, overlay(&format!("{storage}/overlay/{ID}/merged:{bundle}/overlay/1/lower")), "own"),
+            (podman, overlay(&format!("{storage}/overlay/{ID}/merged,lowerdir=/etc")), "host /etc"),
+            (podman, overlay(&format!("{storage}/volumes/v/_data")), "own"),
+            (podman, init("/etc", "/run/podman-init"), "host /etc"),
+            (
+                podman,
+                init(&format!("{text}/catatonit"), "/run/podman-init"),
+                &format!("host {text}/catatonit"),
+            ),
+            (podman, init("/usr/libexec/podman/catatonit", "/run/podman-init"), "own"),
+            (docker, init("/", "/sbin/docker-init"), "host /"),
+            (docker, init("/usr/bin/docker-init", "/sbin/docker-init"), "own"),
+        ];
+        for (engine, mount, expected) in rows {
+            let pod = Pod { bundle: Some(&bundle), ..pod(engine, &[]) };
+            assert_eq!(shown(&pod, &Host::Live, &mount), expected, "{mount}");
+        }
+    }
+
+    #[test]
+    fn a_managed_volume_that_is_a_path_of_the_host_is_one() {
+        let volumes = "/var/lib/containers/storage/volumes";
+        let table = Table::of(&format!(
+            "27 1 254:0 / / rw - ext4 /dev/vda rw\n\
+             90 27 254:0 /etc {volumes}/bound/_data rw - ext4 /dev/vda rw\n\
+             91 27 0:60 / {volumes}/memory/_data rw - tmpfs tmpfs rw\n\
+             92 27 0:61 / {volumes}/nfs/_data rw - nfs4 server:/x rw\n\
+             93 27 0:61 / {volumes}/nfs2/_data rw - nfs4 server:/x rw"
+        ));
+        for (name, expected) in
+            [("bound", Some("/etc")), ("memory", None), ("nfs", None), ("nfs2", None), ("plain", None)]
+        {
+            let found = table.elsewhere(&format!("{volumes}/{name}/_data"), Engine::Podman);
+            assert_eq!(found.as_deref(), expected, "{name}");
+        }
+        for (path, expected) in [
+            (format!("{volumes}/v/_data"), Some(format!("{volumes}/v/_data"))),
+            (format!("{volumes}/v/_data/below/it"), Some(format!("{volumes}/v/_data"))),
+            (format!("{volumes}/v/_database"), None),
+            (format!("{volumes}/v"), None),
+            ("/etc".to_owned(), None),
+        ] {
+            assert_eq!(super::managed_volume(&path, Engine::Podman), expected.as_deref(), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_engines_mount_themselves_is_no_host_path() {
+        let other = SANDBOX;
+        let rows = [
+            (
+                Engine::CriO,
+                format!("/run/containers/storage/btrfs-containers/{ID}/userdata/hostname"),
+                "/etc/hostname",
+            ),
+            (Engine::Podman, format!("/x/storage/zfs-containers/{ID}/userdata/secrets/s"), "/run/secrets/s"),
+            (Engine::Podman, format!("/x/storage/overlay-containers/{other}/userdata/shm"), "/dev/shm"),
+            (Engine::Podman, format!("/x/storage/overlay-containers/{other}/userdata/hosts"), "/etc/hosts"),
+            (Engine::Docker, format!("/mnt/data/containers/{ID}/resolv.conf"), "/etc/resolv.conf"),
+            (Engine::Docker, format!("/var/lib/docker/100000.100000/containers/{ID}/mounts/shm"), "/dev/shm"),
+            (Engine::Docker, format!("/var/lib/docker/containers/{other}/mounts/shm"), "/dev/shm"),
+            (Engine::Docker, format!("/var/lib/docker/containers/{other}/hostname"), "/etc/hostname"),
+        ];
+        for (engine, source, at) in &rows {
+            let mount = format!(r#"{{"destination":"{at}","type":"bind","source":"{source}"}}"#);
+            let pod = Pod { sandbox: None, ..pod(*engine, &[]) };
+            assert_eq!(shown(&pod, &Host::Unknown, &mount), "own", "{mount}");
+            // Somewhere else in the container only its own files are the engine's.
+            let moved = format!(r#"{{"destination":"/x","type":"bind","source":"{source}"}}"#);
+            let expected = if source.contains(ID) { "own".to_owned() } else { format!("host {source}") };
+            assert_eq!(shown(&pod, &Host::Unknown, &moved), expected, "{moved}");
+        }
+        let systemd =
+            r#"{"destination":"/sys/fs/cgroup/systemd","type":"bind","source":"/sys/fs/cgroup/systemd"}"#;
+        let found = shown(&pod(Engine::CriO, &[]), &Host::Unknown, systemd);
+        assert!(found.starts_with("unclear: engines bind it"), "{found}");
+        let found = shown(&pod(Engine::Containerd, &[]), &Host::Unknown, systemd);
+        assert_eq!(found, "host /sys/fs/cgroup/systemd");
+    }
+
+    #[test]
+    fn engines_bind_sys_only_for_users_of_the_pods_own() {
+        let sys = r#"{"destination":"/sys","type":"bind","source":"/sys","options":["rbind","rro"]}"#;
+        for (user_namespace, expected) in [(true, "own"), (false, "host /sys")] {
+            let joins = HostNamespaces { network: true, ..HostNamespaces::default() };
+            let pod = Pod { joins, user_namespace, ..pod(Engine::Containerd, &[]) };
+            assert_eq!(shown(&pod, &Host::Unknown, sys), expected);
+        }
+    }
+
+    #[test]
+    fn without_the_pods_uid_nothing_of_the_kubelet_is_proof() {
+        let of_kubelet = bind("/var/lib/kubelet/pods/x/volumes/kubernetes.io~secret/s");
+        let pod = Pod { uid: None, ..pod(Engine::Containerd, &[]) };
+        let found = shown(&pod, &Host::Unknown, &of_kubelet);
+        assert!(found.starts_with("unclear: it is in the kubelet's directory of a pod"), "{found}");
+        let found = shown(&pod, &Host::Unknown, &bind("/var/lib/kubelet/pods/x/plugins"));
+        assert_eq!(found, "host /var/lib/kubelet/pods/x/plugins");
+    }
+
+    #[test]
+    fn the_hosts_root_as_the_containers_own_is_a_host_path() {
+        for (path, expected) in
+            [("/", true), ("/./", true), ("/etc/..", true), ("rootfs", false), ("/proc/self/root", true)]
+        {
+            let text = format!(r#"{{"root":{{"path":"{path}"}}}}"#);
+            let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
+            assert_eq!(root_of_the_host(&spec, &Host::Live).is_some(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn thousands_of_sub_paths_cost_no_thousands_times_as_much() {
+        let own = format!("/var/lib/kubelet/pods/{UID}");
+        let lines = (0..10_000).map(|n| {
+            format!("{n} 27 254:0 /srv/{n} {own}/volume-subpaths/h/c/{n} rw shared:1 - ext4 /dev/vda rw\n")
+        });
+        let text = format!("27 1 254:0 / / rw - ext4 /dev/vda rw\n{}", lines.collect::<String>());
+        let started = std::time::Instant::now();
+        let table = Table::of(&text);
+        for n in 0..10_000 {
+            let found = table.behind(&format!("{own}/volume-subpaths/h/c/{n}"));
+            assert_eq!(found, [format!("/srv/{n}")]);
+        }
+        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
     }
 
     #[test]

@@ -78,10 +78,12 @@ macro_rules! view {
                     }
                     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<$name<'a>, A::Error> {
                         let mut object = $name::default();
+                        // Beside the object: a key that was there as `null` was there, and crun takes the first.
+                        $(let mut $field = false;)*
                         while let Some(key) = map.next_key::<Text<'de>>()? {
                             match key.as_str() {
                                 $($key => {
-                                    if object.$field.is_some() {
+                                    if std::mem::replace(&mut $field, true) {
                                         return Err(A::Error::duplicate_field($key));
                                     }
                                     object.$field = map.next_value()?;
@@ -123,7 +125,7 @@ view! {
         /// The root file system.
         "root" => root: Root<'a>,
         /// The mounts, in order.
-        "mounts" => mounts: Vec<Mount<'a>>,
+        "mounts" => mounts: Mounts<'a>,
         /// Everything that only Linux has.
         "linux" => linux: Linux<'a>,
     }
@@ -194,8 +196,47 @@ fn collect<'s>(sets: &[&'s Option<Vec<Text<'_>>>]) -> CapabilitySet<'s> {
 view! {
     /// `root`.
     Root {
+        /// The directory that becomes the container's root.
+        "path" => path: Text<'a>,
         /// The root file system is mounted read-only.
         "readonly" => read_only: bool,
+    }
+}
+
+/// `mounts`: as many as a kernel lets one container have (`fs.mount-max`, 100,000) and no more. An empty mount takes
+/// three bytes of the file and fifty times as much of memory.
+#[derive(Debug, Default)]
+pub struct Mounts<'a>(Vec<Mount<'a>>);
+
+const MOST_MOUNTS: usize = 100_000;
+
+impl<'a> std::ops::Deref for Mounts<'a> {
+    type Target = [Mount<'a>];
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Mounts<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MountsVisitor;
+        impl<'de> Visitor<'de> for MountsVisitor {
+            type Value = Mounts<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of mounts")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Mounts<'de>, A::Error> {
+                let mut mounts = Vec::new();
+                while let Some(mount) = seq.next_element()? {
+                    if mounts.len() == MOST_MOUNTS {
+                        return Err(A::Error::custom(format_args!("more than {MOST_MOUNTS} mounts")));
+                    }
+                    mounts.push(mount);
+                }
+                Ok(Mounts(mounts))
+            }
+        }
+        deserializer.deserialize_seq(MountsVisitor)
     }
 }
 
@@ -291,32 +332,28 @@ view! {
     Seccomp {
         /// What happens to a call that no rule names.
         "defaultAction" => default_action: Text<'a>,
-        /// The rules; only whether there are any.
-        "syscalls" => rules: Any,
+        /// The rules.
+        "syscalls" => rules: Vec<Rule<'a>>,
     }
 }
 
-/// Whether an array has elements; what they are is not looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Any(pub bool);
+view! {
+    /// One of `linux.seccomp.syscalls`.
+    Rule {
+        /// What happens to the calls that it names.
+        "action" => action: Text<'a>,
+    }
+}
 
-impl<'de> Deserialize<'de> for Any {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyVisitor;
-        impl<'de> Visitor<'de> for AnyVisitor {
-            type Value = Any;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Any, A::Error> {
-                let mut any = false;
-                while seq.next_element::<IgnoredAny>()?.is_some() {
-                    any = true;
-                }
-                Ok(Any(any))
-            }
-        }
-        deserializer.deserialize_seq(AnyVisitor)
+impl Seccomp<'_> {
+    /// Whether no call is ever refused: what `SCMP_ACT_LOG` does is said in the kernel's log and done.
+    #[must_use]
+    pub fn allows_all(&self) -> bool {
+        let lets_through = |action: &Option<Text<'_>>| {
+            action.as_ref().is_some_and(|a| matches!(a.as_str(), "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG"))
+        };
+        lets_through(&self.default_action)
+            && self.rules.iter().flatten().all(|rule| lets_through(&rule.action))
     }
 }
 
@@ -425,6 +462,12 @@ mod tests {
             (r#"{"proce\u017f\u017f":{}}"#, "ambiguous key"),
             (r#"{"process":{"user":{"uid":1000}},"process":{}}"#, "duplicate field `process`"),
             (r#"{"root":{"readonly":true,"readonly":false}}"#, "duplicate field `readonly`"),
+            // runc reads true, crun reads nothing: it takes the first of two.
+            (
+                r#"{"process":{"noNewPrivileges":null,"noNewPrivileges":true}}"#,
+                "duplicate field `noNewPrivileges`",
+            ),
+            (r#"{"process":{"user":null,"user":{"uid":1000}}}"#, "duplicate field `user`"),
         ];
         for (row, expected) in rows {
             let err = parse(row).expect_err(row);
@@ -470,5 +513,33 @@ mod tests {
         .unwrap();
         let binds: Vec<_> = spec.mounts.unwrap().iter().map(super::Mount::is_bind).collect();
         assert_eq!(binds, [true, true, true, false]);
+    }
+
+    #[test]
+    fn a_filter_that_refuses_nothing_is_none() {
+        let rows = [
+            (r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#, true),
+            (r#"{"defaultAction":"SCMP_ACT_LOG","syscalls":[]}"#, true),
+            (
+                r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW"}]}"#,
+                true,
+            ),
+            (
+                r#"{"defaultAction":"SCMP_ACT_LOG","syscalls":[{"action":"SCMP_ACT_LOG"},{"action":"SCMP_ACT_ERRNO"}]}"#,
+                false,
+            ),
+            (
+                r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mount"],"action":"SCMP_ACT_ERRNO"}]}"#,
+                false,
+            ),
+            (r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mount"]}]}"#, false),
+            (r#"{"defaultAction":"SCMP_ACT_ERRNO"}"#, false),
+            ("{}", false),
+        ];
+        for (seccomp, expected) in rows {
+            let text = format!(r#"{{"linux":{{"seccomp":{seccomp}}}}}"#);
+            let spec = parse(&text).unwrap();
+            assert_eq!(spec.linux.unwrap().seccomp.unwrap().allows_all(), expected, "{seccomp}");
+        }
     }
 }

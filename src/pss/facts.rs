@@ -106,7 +106,7 @@ pub enum Seccomp {
     Absent,
     /// A filter.
     Filter,
-    /// A filter that lets everything through: it allows by default and has no rules.
+    /// A filter that lets everything through: it allows by default, and by every rule.
     AllowsAll,
 }
 

@@ -3,7 +3,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -161,8 +161,15 @@ fn append(path: &Path, fields: &[(&'static str, &str)]) -> std::io::Result<()> {
     if let Some(directory) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
     }
-    let open =
-        || File::options().append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK).open(path);
+    let open = || {
+        File::options()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o640)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+    };
     let mut file = open()?;
     let meta = file.metadata()?;
     if !meta.is_file() {
@@ -180,6 +187,12 @@ fn append(path: &Path, fields: &[(&'static str, &str)]) -> std::io::Result<()> {
         object.insert((*name).to_owned(), (*value).into());
     }
     let mut line = serde_json::Value::Object(object).to_string();
+    // A full disk may have left half a line, which must not swallow this one.
+    let mut last = [b'\n'];
+    let end = file.metadata()?.len();
+    if end > 0 && file.read_at(&mut last, end - 1)? == 1 && last != [b'\n'] {
+        line.insert(0, '\n');
+    }
     line.push('\n');
     // A line that was written in part (disk full) is not the event.
     match file.write(line.as_bytes())? {

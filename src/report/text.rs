@@ -40,12 +40,12 @@ pub fn message<'s, 'p: 's>(
 }
 
 /// Text from outside on one line: control characters, line separators and the marks that turn the reading direction
-/// are escaped.
+/// and letters without width are escaped.
 #[must_use]
 pub fn escape(text: &str) -> String {
     let odd = |c: char| {
         c.is_control()
-            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
     if !text.chars().any(odd) {
         return text.to_owned();
@@ -92,6 +92,7 @@ mod tests {
             ("a\nb\r\tc", "a\\nb\\r\\tc"),
             ("\u{1b}[2Jx\u{7f}", "\\u{1b}[2Jx\\u{7f}"),
             ("a\u{202e}b\u{2028}", "a\\u{202e}b\\u{2028}"),
+            ("kube\u{200b}-system\u{61c}", "kube\\u{200b}-system\\u{61c}"),
         ];
         for (text, expected) in rows {
             assert_eq!(escape(text), expected);

@@ -2,6 +2,8 @@
 //!
 //! Upstream: `policy/check_hostPathVolumes.go`. Evidence: mount sources that are neither the pod's nor the engine's.
 
+use std::collections::BTreeSet;
+
 use super::{plural, quoted, yaml};
 use crate::pss::facts::{Facts, Volume};
 use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
@@ -62,12 +64,13 @@ pub(super) fn unclear(volume: &Volume<'_>) -> Option<String> {
 pub(super) struct Sources<'a> {
     names: Vec<&'a str>,
     mounts: Vec<(&'a str, &'a str)>,
+    known: BTreeSet<(&'a str, &'a str)>,
 }
 
 impl<'a> Sources<'a> {
     /// Adds a volume by its name.
     pub(super) fn add_name(&mut self, name: &'a str) {
-        if !self.names.contains(&name) {
+        if self.known.insert(("", name)) {
             self.names.push(name);
         }
     }
@@ -78,7 +81,7 @@ impl<'a> Sources<'a> {
             Volume::HostPath { name: Some(name), .. } => self.add_name(name),
             Volume::HostPath { destination, source, name: None } => {
                 let mount = (*destination, source.as_ref());
-                if !self.mounts.contains(&mount) {
+                if self.known.insert(mount) {
                     self.mounts.push(mount);
                 }
             }
