@@ -171,7 +171,7 @@ const FAULTS: &[(&str, Fault, &str)] = &[
                 fs::write(path, b"{\"annotations\":{\"io.container.manager\":\"\xff\"}}").unwrap();
             })
         },
-        "invalid unicode",
+        "invalid utf-8 sequence",
     ),
     (
         "it is nested deeper than a stack",
