@@ -146,7 +146,7 @@ const FAULTS: &[(&str, Fault, &str)] = &[
     (
         "config.json is huge",
         |node| broken(node, |path| fs::File::create(path).unwrap().set_len((16 << 20) + 1).unwrap()),
-        "has 16777217 bytes, more than the 16777216 that are read",
+        "config.json is larger than 16777216 bytes",
     ),
     ("config.json is empty", |node| broken(node, |path| fs::write(path, "").unwrap()), "EOF while parsing"),
     (
@@ -204,7 +204,7 @@ const FAULTS: &[(&str, Fault, &str)] = &[
                 assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
             })
         },
-        "is a FIFO, not a regular file",
+        "config.json must be a regular file, but is a FIFO",
     ),
     (
         "a directory is in its place",
@@ -214,7 +214,7 @@ const FAULTS: &[(&str, Fault, &str)] = &[
                 fs::create_dir(path).unwrap();
             })
         },
-        "is a directory, not a regular file",
+        "config.json must be a regular file, but is a directory",
     ),
     (
         "a key is written in two ways",

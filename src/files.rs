@@ -1,114 +1,224 @@
-//! How is a file read that somebody else wrote? Bounded, regular files only, and never blocking.
+//! How is a file read that somebody else wrote, and can it be believed? Bounded, regular files only, never blocking;
+//! and over containers decides only what nobody but root can have written.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The largest config.json, state or sandbox spec that is read, in bytes.
 pub const LIMIT: u64 = 16 << 20;
 
-/// Why a file could not be read.
+/// Why a file is not read, or not believed.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The file cannot be opened.
-    #[error("open {}", path.display())]
+#[non_exhaustive]
+pub enum FileError {
+    /// It cannot be opened.
+    #[error("open {}", .path.display())]
     Open {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
-        source: std::io::Error,
+        /// Why.
+        source: io::Error,
     },
-    /// A FIFO, a directory, a device: reading it could block for ever.
-    #[error("{} is a {kind}, not a regular file", path.display())]
-    NotRegular {
-        /// The file.
-        path: PathBuf,
-        /// What it is instead.
-        kind: &'static str,
-    },
-    /// More than the limit.
-    #[error("{} has {size} bytes, more than the {limit} that are read", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Its size in bytes.
-        size: u64,
-        /// The most that is read, in bytes.
-        limit: u64,
-    },
-    /// The file was opened but not read to its end.
-    #[error("read {}", path.display())]
+    /// It cannot be read.
+    #[error("read {}", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
-        source: std::io::Error,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is something else.
+    #[error("{} must be {wanted}, but is {kind}", .path.display())]
+    Kind {
+        /// The path.
+        path: PathBuf,
+        /// What was expected.
+        wanted: &'static str,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// It is somebody else's.
+    #[error("{0} must be owned by root, but is owned by uid {uid}; chown root:root {0}", .path.display())]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        uid: u32,
+    },
+    /// Others can change it.
+    #[error("{0} must be writable by root alone, but its mode is {mode:04o}; chmod go-w {0}", .path.display())]
+    Writable {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It is too large to be what it should be.
+    #[error("{} is larger than {limit} bytes", .path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What is allowed.
+        limit: u64,
     },
 }
 
-impl ReadError {
-    /// Whether the file is simply not there.
+impl FileError {
+    /// Whether there simply is no such file.
     #[must_use]
     pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Open { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+        matches!(self, Self::Open { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
 
-/// Reads a whole regular file of at most `limit` bytes.
-pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
-    let open = |source| ReadError::Open { path: path.to_owned(), source };
-    // O_NONBLOCK: opening a FIFO that somebody put in the file's place must not wait for a writer.
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-    let file = File::options().read(true).custom_flags(flags).open(path).map_err(open)?;
-    let meta = file.metadata().map_err(open)?;
-    if !meta.is_file() {
-        return Err(ReadError::NotRegular { path: path.to_owned(), kind: kind(meta.mode()) });
-    }
-    read_to_limit(&file, meta.len(), limit, path)
+/// Whether the last part of a path may be a symbolic link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Links {
+    /// People and configuration management make them.
+    Follow,
+    /// This program wrote the file, and never as a link.
+    Refuse,
 }
 
-/// Reads to the end, refusing what is longer than the limit even if the size said otherwise.
-fn read_to_limit(file: &File, size: u64, limit: u64, path: &Path) -> Result<Vec<u8>, ReadError> {
-    let too_large = |size| ReadError::TooLarge { path: path.to_owned(), size, limit };
-    let failed = |source| ReadError::Read { path: path.to_owned(), source };
-    if size > limit {
-        return Err(too_large(size));
+/// Whether it matters who owns a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Only root may be able to write it.
+    Root,
+    /// Anybody's: it was named on the command line.
+    Anybody,
+}
+
+/// Reads a whole regular file of at most `limit` bytes, whoever owns it.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    read_as(path, Links::Follow, Owner::Anybody, limit).map(|(_, _, bytes)| bytes)
+}
+
+/// Reads a regular file that passes [`judge`]. A FIFO in its place does not block, and a growing file does not grow
+/// beyond the limit.
+pub(crate) fn read_as(
+    path: &Path,
+    links: Links,
+    owner: Owner,
+    limit: u64,
+) -> Result<(File, Metadata, Vec<u8>), FileError> {
+    let no_follow = if links == Links::Refuse { libc::O_NOFOLLOW } else { 0 };
+    let opened =
+        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | no_follow).open(path);
+    let mut file = match opened {
+        Ok(file) => file,
+        // What open(2) says of a link that must not be followed; "too many levels" would mislead.
+        Err(error) if links == Links::Refuse && error.raw_os_error() == Some(libc::ELOOP) => {
+            return Err(FileError::Kind { path: path.to_owned(), wanted: REGULAR, kind: "a symbolic link" });
+        }
+        Err(source) => return Err(FileError::Open { path: path.to_owned(), source }),
+    };
+    let fault = |source| FileError::Read { path: path.to_owned(), source };
+    let metadata = file.metadata().map_err(fault)?;
+    judge(path, &metadata, owner, limit)?;
+    let bytes = read_to_limit(&mut file, metadata.len(), limit).map_err(fault)?;
+    if bytes.len() as u64 > limit {
+        return Err(FileError::TooLarge { path: path.to_owned(), limit });
     }
-    let mut bytes = Vec::new();
+    Ok((file, metadata, bytes))
+}
+
+/// Reads to the end, or to one byte beyond the limit.
+fn read_to_limit(file: &mut File, size: u64, limit: u64) -> io::Result<Vec<u8>> {
     let size = usize::try_from(size).unwrap_or(0);
-    let out_of_memory = || failed(std::io::ErrorKind::OutOfMemory.into());
+    let mut bytes = Vec::new();
     // One byte more than the size: a read that leaves it free has seen the end, as it nearly always does.
-    bytes.try_reserve_exact(size.saturating_add(1)).map_err(|_| out_of_memory())?;
+    bytes
+        .try_reserve_exact(size.saturating_add(1))
+        .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
     bytes.resize(size.saturating_add(1), 0);
-    let mut file = file;
     let first = loop {
         match file.read(&mut bytes) {
-            Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {}
-            read => break read.map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => break read?,
         }
     };
     bytes.truncate(first);
     if first != size {
-        file.take((limit + 1).saturating_sub(first as u64)).read_to_end(&mut bytes).map_err(failed)?;
+        file.take(limit.saturating_add(1).saturating_sub(first as u64)).read_to_end(&mut bytes)?;
     }
-    let read = bytes.len() as u64;
-    if read > limit { Err(too_large(read)) } else { Ok(bytes) }
+    Ok(bytes)
 }
 
-fn kind(mode: u32) -> &'static str {
-    match mode & libc::S_IFMT {
-        libc::S_IFDIR => "directory",
-        libc::S_IFIFO => "FIFO",
-        libc::S_IFSOCK => "socket",
-        libc::S_IFCHR | libc::S_IFBLK => "device",
-        _ => "special file",
+/// Whether a file is regular, not too large and, if asked for, writable by root alone.
+pub(crate) fn judge(path: &Path, metadata: &Metadata, owner: Owner, limit: u64) -> Result<(), FileError> {
+    if !metadata.is_file() {
+        return Err(FileError::Kind { path: path.to_owned(), wanted: REGULAR, kind: kind(metadata) });
+    }
+    if owner == Owner::Root {
+        root_alone(path, metadata)?;
+    }
+    if metadata.len() > limit {
+        return Err(FileError::TooLarge { path: path.to_owned(), limit });
+    }
+    Ok(())
+}
+
+/// Whether a folder is one in which only root can put files.
+pub(crate) fn judge_folder(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
+    if !metadata.is_dir() {
+        return Err(FileError::Kind { path: path.to_owned(), wanted: "a directory", kind: kind(metadata) });
+    }
+    root_alone(path, metadata)
+}
+
+fn root_alone(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
+    let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if uid != 0 && !(uid == OVERFLOW_UID && in_user_namespace()) {
+        return Err(FileError::Owner { path: path.to_owned(), uid });
+    }
+    if mode & 0o022 != 0 {
+        return Err(FileError::Writable { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+const REGULAR: &str = "a regular file";
+
+/// Whom files of unmapped users seem to belong to (`kernel/sysctl`, `fs.overflowuid`).
+const OVERFLOW_UID: u32 = 65534;
+
+/// Whether root's files can seem to belong to nobody: rootless podman runs its hooks in a user namespace without the
+/// host's root. Elsewhere uid 65534 is a user like any other.
+fn in_user_namespace() -> bool {
+    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !is_identity(&map))
+}
+
+fn is_identity(map: &str) -> bool {
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+fn kind(metadata: &Metadata) -> &'static str {
+    let kind = metadata.file_type();
+    match () {
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_block_device() || kind.is_char_device() => "a device",
+        () if kind.is_symlink() => "a symbolic link",
+        () => "a regular file",
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::read;
+    use super::{is_identity, read};
+
+    #[test]
+    fn only_a_map_of_every_user_to_itself_is_the_hosts() {
+        assert!(is_identity("         0          0 4294967295\n"));
+        for map in ["", "0 1000 1\n", "0 1000 1\n1 100000 65536\n", "0 0 65536\n", "0 0 4294967295\n1 2 3\n"]
+        {
+            assert!(!is_identity(map), "{map}");
+        }
+    }
 
     #[test]
     fn only_a_regular_file_within_the_limit_is_read() {
@@ -120,11 +230,11 @@ mod tests {
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let rows = [
-            (file.clone(), 4, "has 5 bytes, more than the 4 that are read"),
-            (fifo, 9, "is a FIFO, not a regular file"),
-            (dir.path().to_owned(), 9, "is a directory, not a regular file"),
+            (file.clone(), 4, "is larger than 4 bytes"),
+            (fifo, 9, "must be a regular file, but is a FIFO"),
+            (dir.path().to_owned(), 9, "must be a regular file, but is a directory"),
             (dir.path().join("nothing"), 9, "open "),
-            ("/dev/zero".into(), 9, "is a device, not a regular file"),
+            ("/dev/zero".into(), 9, "must be a regular file, but is a device"),
         ];
         for (path, limit, expected) in rows {
             let shown = read(&path, limit).unwrap_err().to_string();

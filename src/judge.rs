@@ -17,7 +17,7 @@ use crate::facts::host::Host;
 use crate::facts::identity::{Identity, identify, identify_sandbox};
 use crate::facts::spec::Annotations;
 use crate::facts::{self, Node, Sources};
-use crate::files::ReadError;
+use crate::files::FileError;
 use crate::level::date::Date;
 use crate::level::policy::AppArmor;
 use crate::level::{
@@ -33,7 +33,7 @@ pub struct Request<'a> {
     /// The node.
     pub host: &'a Host,
     /// config.json and its bytes, or why it cannot be read.
-    pub config: &'a Result<(PathBuf, Vec<u8>), ReadError>,
+    pub config: &'a Result<(PathBuf, Vec<u8>), FileError>,
     /// The engine, as the installer told.
     pub engine: Option<Engine>,
     /// The container's id, as the runtime told.

@@ -7,7 +7,7 @@ use crate::decision::Verdict;
 use crate::facts::host::Host;
 use crate::facts::identity::Identity;
 use crate::facts::read_config;
-use crate::files::{LIMIT, ReadError, read};
+use crate::files::{FileError, LIMIT, read};
 use crate::judge::{Outcome, Request, judge};
 use crate::level::cache::{LoadError, load_file, load_fresh};
 use crate::level::{Demand, Policy};
@@ -134,7 +134,7 @@ struct Case {
     /// config.json or the bundle, for messages.
     shown: String,
     /// config.json, read.
-    config: Result<(PathBuf, Vec<u8>), ReadError>,
+    config: Result<(PathBuf, Vec<u8>), FileError>,
 }
 
 /// The containers that a path stands for: a config.json, a bundle, one container of a captured case, or a case with

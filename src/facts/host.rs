@@ -10,7 +10,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2, readlink}
 use nix::sys::stat::Mode;
 use serde::Deserialize;
 
-use crate::files::{self, ReadError};
+use crate::files::{self, FileError};
 use crate::pss::facts::SeLinuxDefault;
 
 /// The identity of a namespace: the device and inode behind `/proc/PID/ns/*` or a file it is bound to.
@@ -57,7 +57,7 @@ struct Lsm {
 pub enum ObservedError {
     /// It cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] FileError),
     /// It is not what it should be.
     #[error("parse {} as an observation of a node", path.display())]
     Parse {
@@ -156,12 +156,12 @@ impl Host {
     }
 
     /// The mount table that the runtime sees.
-    pub fn mountinfo(&self) -> Result<Cow<'_, str>, ReadError> {
+    pub fn mountinfo(&self) -> Result<Cow<'_, str>, FileError> {
         match self {
             Self::Live => {
                 let path = Path::new("/proc/self/mountinfo");
                 let bytes = std::fs::read(path)
-                    .map_err(|source| ReadError::Read { path: path.to_owned(), source })?;
+                    .map_err(|source| FileError::Read { path: path.to_owned(), source })?;
                 // Octets outside UTF-8 can only be in other mounts' paths: this pod's are ASCII.
                 Ok(Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()))
             }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::files::{self, ReadError};
+use crate::files::{self, FileError};
 use crate::pss::capabilities::CapabilitySet;
 use crate::pss::facts::{
     AppArmor, Engine, Facts, HostNamespaces, Known, ProcMasks, SeLinux, SeLinuxDefault, Seccomp,
@@ -27,7 +27,7 @@ use spec::{Annotations, Linux, Namespace, Process, Spec, Text};
 pub enum FactsError {
     /// config.json, or the sandbox's, cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] FileError),
     /// It is not JSON, or not a runtime spec.
     #[error("parse {} as an OCI runtime spec", path.display())]
     Parse {
@@ -108,7 +108,7 @@ pub struct Sources<'a> {
 
 /// Reads config.json of a bundle, where the engines lay it out: in the bundle itself, beside a bundle that is the
 /// root file system, or in `userdata`. Only a file that is not there sends the search on.
-pub fn read_config(bundle: &Path) -> Result<(PathBuf, Vec<u8>), ReadError> {
+pub fn read_config(bundle: &Path) -> Result<(PathBuf, Vec<u8>), FileError> {
     let mut first = None;
     for place in ["config.json", "../config.json", "userdata/config.json", "../userdata/config.json"] {
         let path = bundle.join(place);
@@ -118,7 +118,7 @@ pub fn read_config(bundle: &Path) -> Result<(PathBuf, Vec<u8>), ReadError> {
             Err(err) => return Err(err),
         }
     }
-    Err(first.unwrap_or_else(|| ReadError::Open {
+    Err(first.unwrap_or_else(|| FileError::Open {
         path: bundle.to_owned(),
         source: std::io::ErrorKind::NotFound.into(),
     }))
@@ -148,7 +148,7 @@ pub fn read_sandbox(
     identity: &Identity<'_>,
     config: &Path,
     host: &Host,
-) -> Result<Option<(PathBuf, Vec<u8>)>, ReadError> {
+) -> Result<Option<(PathBuf, Vec<u8>)>, FileError> {
     if identity.subject == Subject::Sandbox || identity.namespace.is_none() {
         return Ok(None);
     }

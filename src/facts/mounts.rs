@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use super::host::Host;
 use super::spec::{Mount, Spec};
-use crate::files::ReadError;
+use crate::files::FileError;
 use crate::pss::facts::{Engine, HostNamespaces, Volume};
 
 /// What is known of the pod when its mounts are looked at.
@@ -57,7 +57,7 @@ pub(super) fn volumes<'a>(
     mounts: &'a [Mount<'_>],
     pod: &Pod<'_>,
     host: &Host,
-) -> Result<Vec<Volume<'a>>, ReadError> {
+) -> Result<Vec<Volume<'a>>, FileError> {
     let mut found = Vec::new();
     let mut node = Node { host, roots: Roots::of(pod.kubelet_root, host), table: None };
     for mount in mounts {
@@ -86,7 +86,7 @@ struct Node<'h> {
 
 impl Node<'_> {
     /// The mount table: a pod can have thousands of subPath mounts, each of which is a line of it.
-    fn table(&mut self) -> Result<&Table, ReadError> {
+    fn table(&mut self) -> Result<&Table, FileError> {
         let table = match self.table.take() {
             Some(table) => table,
             None => Table::of(&self.host.mountinfo()?),
@@ -123,7 +123,7 @@ fn bind<'a>(
     mount: &'a Mount<'_>,
     pod: &Pod<'_>,
     node: &mut Node<'_>,
-) -> Result<Option<Volume<'a>>, ReadError> {
+) -> Result<Option<Volume<'a>>, FileError> {
     let destination = mount.destination();
     let host = node.host;
     let unclear = |why| Ok(Some(Volume::Unclear { destination, why }));
@@ -149,7 +149,7 @@ fn bind<'a>(
             None if host.is_there(&source) => {
                 let path = PathBuf::from(source.as_ref());
                 let source = std::io::Error::other("where it leads cannot be found out (is /proc mounted?)");
-                return Err(ReadError::Read { path, source });
+                return Err(FileError::Read { path, source });
             }
             None => source,
         },
@@ -352,7 +352,7 @@ fn file_system<'a>(
     mount: &'a Mount<'_>,
     pod: &Pod<'_>,
     node: &mut Node<'_>,
-) -> Result<Option<Volume<'a>>, ReadError> {
+) -> Result<Option<Volume<'a>>, FileError> {
     const OF_THE_KERNEL: [&str; 8] =
         ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "ramfs"];
     if OF_THE_KERNEL.contains(&mount.kind()) {
@@ -380,7 +380,7 @@ fn lower_of_the_host(
     mount: &Mount<'_>,
     pod: &Pod<'_>,
     node: &mut Node<'_>,
-) -> Result<Option<String>, ReadError> {
+) -> Result<Option<String>, FileError> {
     let options = mount.options.iter().flatten().flat_map(|option| option.as_str().split(','));
     let mut lowers = Vec::new();
     for option in options {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::policy::{self, Mode, Policy, PolicyError, SYSTEM_NAMESPACE};
-use super::trusted::{self, FileError, Links, Owner};
+use crate::files::{self, FileError, Links, Owner};
 use crate::paths::Paths;
 
 /// The policy, or why there is none.
@@ -86,7 +86,7 @@ pub fn load(paths: &Paths) -> Loaded {
         }
         Err(source) => return bad(FileError::Open { path, source }.into(), None),
     };
-    if let Err(error) = trusted::judge(&path, &metadata, Owner::Root, LIMIT) {
+    if let Err(error) = files::judge(&path, &metadata, Owner::Root, LIMIT) {
         return bad(error.into(), None);
     }
     let compiled = read_cache(&cache).and_then(|compiled| compiled.policy_of(&Identity::of(&metadata)));
@@ -139,7 +139,7 @@ fn load_text(path: &Path, owner: Owner) -> Result<Policy, LoadError> {
 }
 
 fn text(path: &Path, owner: Owner) -> Result<(File, Metadata, String), FileError> {
-    let (file, metadata, bytes) = trusted::read(path, Links::Follow, owner, LIMIT)?;
+    let (file, metadata, bytes) = files::read_as(path, Links::Follow, owner, LIMIT)?;
     let text = String::from_utf8(bytes).map_err(|error| FileError::Read {
         path: path.to_owned(),
         source: io::Error::new(io::ErrorKind::InvalidData, error),
@@ -224,7 +224,7 @@ struct Compiled {
 }
 
 fn read_cache(path: &Path) -> Option<Compiled> {
-    let (_, metadata, bytes) = trusted::read(path, Links::Refuse, Owner::Root, CACHE_LIMIT).ok()?;
+    let (_, metadata, bytes) = files::read_as(path, Links::Refuse, Owner::Root, CACHE_LIMIT).ok()?;
     let line = bytes.iter().take(512).position(|byte| *byte == b'\n')?;
     let header = bytes.get(..line)?.iter().rposition(|byte| *byte == b' ')?;
     let written_sum = std::str::from_utf8(bytes.get(header + 1..line)?).ok()?;

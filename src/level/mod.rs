@@ -1,6 +1,6 @@
 //! Which level holds? The policy, the namespace's levels and the pod's annotations, in one order, in one function.
 //!
-//! [`resolve`] is pure. [`cache`] and [`namespaces`] read what it needs, [`trusted`] says which files are believed.
+//! [`resolve`] is pure. [`cache`] and [`namespaces`] read what it needs.
 
 pub mod because;
 pub mod cache;
@@ -8,7 +8,6 @@ pub mod date;
 pub mod labels;
 pub mod namespaces;
 pub mod policy;
-pub mod trusted;
 
 use std::path::PathBuf;
 

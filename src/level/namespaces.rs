@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::because::Shortened;
-use super::trusted::{self, FileError, Links, Owner};
 use super::{Found, Labels, is_dns_label};
+use crate::files::{self, FileError, Links, Owner};
 
 /// Why it cannot be said what a namespace asks for.
 #[derive(Debug, thiserror::Error)]
@@ -46,12 +46,12 @@ pub fn read(dir: &Path, name: &str) -> Result<Found<'static>, NamespaceError> {
     }
     // Whoever can rename files in the folder can give a namespace another one's labels.
     match fs::metadata(dir) {
-        Ok(metadata) => trusted::judge_folder(dir, &metadata)?,
+        Ok(metadata) => files::judge_folder(dir, &metadata)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::NoFolder),
         Err(source) => return Err(FileError::Open { path: dir.to_owned(), source }.into()),
     }
     let path = dir.join(format!("{name}.json"));
-    match trusted::read(&path, Links::Refuse, Owner::Root, FILE_LIMIT) {
+    match files::read_as(&path, Links::Refuse, Owner::Root, FILE_LIMIT) {
         Ok((_, _, bytes)) => match serde_json::from_slice::<Strict>(&bytes) {
             Ok(Strict(labels)) => Ok(Found::Labels { labels, path }),
             Err(source) => Err(NamespaceError::Parse { path, source }),
@@ -323,7 +323,7 @@ fn make_folder(path: &Path) -> Result<(), ImportError> {
 fn write(dir: &Path, name: &str, labels: &Labels<'_>) -> Result<bool, ImportError> {
     let content = content(labels);
     let path = dir.join(format!("{name}.json"));
-    let same = trusted::read(&path, Links::Refuse, Owner::Root, FILE_LIMIT)
+    let same = files::read_as(&path, Links::Refuse, Owner::Root, FILE_LIMIT)
         .is_ok_and(|(_, _, bytes)| bytes == content.as_bytes());
     if same {
         return Ok(false);
