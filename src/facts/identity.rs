@@ -200,7 +200,8 @@ fn engine(
     match (told, manager) {
         // hooks.d is one directory for CRI-O and podman, so podman's containers come here by CRI-O's command line.
         (Some(Engine::CriO) | None, Some("libpod")) => Engine::Podman,
-        // `podman --annotation io.container.manager=cri-o --cgroups=disabled`: CRI-O always names a cgroup.
+        // `podman --annotation io.container.manager=cri-o --cgroups=disabled`: CRI-O always names a cgroup
+        // (`server/container_create.go`) but where it is rootless (`rootless_linux.go`) and the gate can only advise.
         (Some(Engine::CriO) | None, Some("cri-o")) if cgroup.is_none() => Engine::Podman,
         (Some(Engine::CriO), manager) if manager != Some("cri-o") => Engine::None,
         (Some(engine), _) => engine,

@@ -546,3 +546,148 @@ fn host_ports(sources: &Sources<'_>, kubelet: Option<&KubeletAnnotations<'_>>) -
         None => unseen,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::host::Host;
+    use super::identity::identify;
+    use super::{Node, Sources, gather, parse};
+    use crate::pss::facts::{Engine, Facts, Known, Seccomp, UserNamespace};
+
+    /// Gathers the facts of a container that a CRI engine made for pod shop/web, with more annotations and other
+    /// sections of config.json; nothing is known of the node.
+    fn gathered<R>(
+        engine: Engine,
+        annotations: &str,
+        sections: &str,
+        then: impl FnOnce(&Facts<'_>) -> R,
+    ) -> R {
+        let own = match engine {
+            Engine::Containerd => {
+                r#""io.kubernetes.cri.container-type":"container","io.kubernetes.cri.sandbox-namespace":"shop""#
+            }
+            _ => {
+                r#""io.container.manager":"cri-o","io.kubernetes.cri-o.ContainerType":"container","io.kubernetes.pod.namespace":"shop""#
+            }
+        };
+        let separator = if annotations.is_empty() { "" } else { "," };
+        let sections = if sections.is_empty() {
+            r#""linux":{"cgroupsPath":"/crio/crio-1"},"process":{}"#
+        } else {
+            sections
+        };
+        let text = format!(r#"{{"annotations":{{{annotations}{separator}{own}}},{sections}}}"#);
+        let path = Path::new("/b/config.json");
+        let spec = parse(path, text.as_bytes()).unwrap_or_else(|err| panic!("{text}: {err:?}"));
+        let identity = identify(&spec, Some(engine), None, None).unwrap();
+        let node = Node {
+            kubelet_root: "/var/lib/kubelet",
+            seccomp_default: false,
+            default_capabilities: &[],
+            default_sysctls: &[],
+            not_host_paths: &[],
+            apparmor: true,
+        };
+        let host = &Host::Unknown;
+        let sources =
+            Sources { spec: &spec, sandbox: None, identity: &identity, host, node, bundle: None, pid: None };
+        then(&gather(&sources, path).unwrap())
+    }
+
+    #[test]
+    fn host_ports_are_those_that_the_kubelet_wrote() {
+        let ports = r#""io.kubernetes.container.ports":"[{\"hostPort\":8080,\"containerPort\":80},{\"containerPort\":81}]""#;
+        let hash = r#""io.kubernetes.container.hash":"x""#;
+        let copy = r#""io.kubernetes.cri-o.Annotations":"{\"io.kubernetes.container.hash\":\"x\"}""#;
+        let copied = r#""io.kubernetes.cri-o.Annotations":"{\"io.kubernetes.container.ports\":\"[{\\\"hostPort\\\":53}]\"}""#;
+        let rows = [
+            (Engine::Containerd, ports.to_owned(), Some(vec![8080, 0])),
+            (Engine::Containerd, hash.to_owned(), Some(vec![])),
+            (Engine::Containerd, String::new(), None),
+            (Engine::Containerd, r#""io.kubernetes.container.ports":"no JSON""#.to_owned(), None),
+            (Engine::CriO, copied.to_owned(), Some(vec![53])),
+            // What is not in CRI-O's own copy is the pod author's: it can neither add ports nor hide them.
+            (Engine::CriO, format!("{ports},{copy}"), Some(vec![])),
+            (Engine::CriO, format!(r#""io.kubernetes.container.ports":"[]",{copied}"#), Some(vec![53])),
+        ];
+        for (engine, annotations, expected) in rows {
+            let seen = gathered(engine, &annotations, "", |facts| match &facts.host_ports {
+                Known::Seen(ports) => Some(ports.clone()),
+                Known::Unseen(_) => None,
+            });
+            assert_eq!(seen, expected, "{engine:?} {annotations}");
+        }
+    }
+
+    #[test]
+    fn the_hosts_of_a_pre_stop_handler_are_seen() {
+        let handler = |json: &str| {
+            let json = json.replace('"', "\\\"");
+            format!(r#""io.kubernetes.container.preStopHandler":"{json}""#)
+        };
+        let rows = [
+            (r#"{"httpGet":{"path":"/","port":8080,"host":"10.0.0.1","scheme":"HTTP"}}"#, vec!["10.0.0.1"]),
+            (r#"{"tcpSocket":{"port":"http","host":"localhost"}}"#, vec!["localhost"]),
+            (r#"{"httpGet":{"port":8080}}"#, vec![]),
+            (r#"{"exec":{"command":["/bin/true"]}}"#, vec![]),
+            (r#"{"sleep":{"seconds":5}}"#, vec![]),
+        ];
+        for (json, expected) in rows {
+            let seen = gathered(Engine::Containerd, &handler(json), "", |facts| {
+                facts.lifecycle_hosts.iter().map(ToString::to_string).collect::<Vec<_>>()
+            });
+            assert_eq!(seen, expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_user_namespace_counts_only_if_it_leads_away_from_the_hosts_root() {
+        let section = |namespace: &str, mappings: &str| {
+            format!(
+                r#""process":{{}},"linux":{{"cgroupsPath":"/crio/crio-1","namespaces":[{namespace}],"uidMappings":[{mappings}]}}"#
+            )
+        };
+        let own = r#"{"type":"user"}"#;
+        let joined = r#"{"type":"user","path":"/proc/1/ns/user"}"#;
+        let away = r#"{"containerID":0,"hostID":65536,"size":65536}"#;
+        let root = r#"{"containerID":0,"hostID":0,"size":1}"#;
+        let userns = r#""io.kubernetes.cri-o.userns-mode":"auto""#;
+        let rows = [
+            ("", section("", away), UserNamespace::Host),
+            ("", section(own, away), UserNamespace::Own),
+            ("", section(joined, away), UserNamespace::Own),
+            ("", section(joined, ""), UserNamespace::OwnUnclear),
+            ("", section(own, ""), UserNamespace::OwnUnclear),
+            ("", section(own, root), UserNamespace::Host),
+            ("", section(own, &format!("{away},{root}")), UserNamespace::Host),
+            (userns, section(own, away), UserNamespace::OwnUnclear),
+        ];
+        for (annotations, sections, expected) in rows {
+            let seen = gathered(Engine::CriO, annotations, &sections, |facts| facts.user_namespace);
+            assert_eq!(seen, expected, "{annotations} {sections}");
+        }
+    }
+
+    #[test]
+    fn what_is_absent_is_false_and_what_is_replaced_is_not_protected() {
+        gathered(Engine::Containerd, "", "", |facts| {
+            assert_eq!((facts.uid, facts.no_new_privileges, facts.root_read_only), (0, false, false));
+            assert_eq!(facts.seccomp, Seccomp::Absent);
+            assert!(facts.proc_unmasked() && facts.sys_writable && !facts.privileged());
+        });
+        let sys = |kind: &str, option: &str| {
+            format!(
+                r#""linux":{{}},"process":{{}},"mounts":[{{"destination":"/sys","type":"{kind}","source":"s","options":["{option}"]}}]"#
+            )
+        };
+        for (kind, option, writable) in
+            [("sysfs", "ro", false), ("sysfs", "rw", true), ("tmpfs", "ro", true), ("sysfs", "rro", true)]
+        {
+            gathered(Engine::Containerd, "", &sys(kind, option), |facts| {
+                assert_eq!(facts.sys_writable, writable, "{kind} {option}");
+            });
+        }
+    }
+}
