@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::util;
 
 /// A node in a directory: a policy, namespaces, and one bundle of a containerd pod with its sandbox.
-struct Node {
+pub(crate) struct Node {
     dir: tempfile::TempDir,
 }
 
@@ -19,18 +19,18 @@ const SANDBOX: &str = "5a5d8c9f0000000000000000000000000000000000000000000000000
 const ID: &str = "acb1e50360630d8c6043f4b1aef582a651aec8263f6ba527a74aa7cbe1d607af";
 
 impl Node {
-    fn new(policy: &str) -> Self {
+    pub(crate) fn new(policy: &str) -> Self {
         let node = Self { dir: tempfile::tempdir().unwrap() };
         node.policy(policy);
         node.config("shop");
         node
     }
 
-    fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.dir.path()
     }
 
-    fn file(&self, path: &str, text: &str) -> PathBuf {
+    pub(crate) fn file(&self, path: &str, text: &str) -> PathBuf {
         let path = self.root().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
@@ -38,16 +38,16 @@ impl Node {
         path
     }
 
-    fn policy(&self, text: &str) -> PathBuf {
+    pub(crate) fn policy(&self, text: &str) -> PathBuf {
         self.file("etc/pss-guard/policy.toml", text)
     }
 
-    fn bundle(&self) -> PathBuf {
+    pub(crate) fn bundle(&self) -> PathBuf {
         self.root().join("io.containerd.runtime.v2.task/k8s.io").join(ID)
     }
 
     /// A container that restricted allows, of a pod in a namespace, and its sandbox.
-    fn config(&self, namespace: &str) -> PathBuf {
+    pub(crate) fn config(&self, namespace: &str) -> PathBuf {
         let kinds = ["pid", "ipc", "uts", "mount", "network"];
         let namespaces: Vec<Value> = kinds.iter().map(|kind| json!({"type": kind})).collect();
         let annotations = |kind: &str| {
@@ -80,13 +80,13 @@ impl Node {
         self.file(&format!("{task}/{ID}/config.json"), &spec("container").to_string())
     }
 
-    fn state(&self) -> String {
+    pub(crate) fn state(&self) -> String {
         // No process is waiting: the namespaces are those of the list.
         json!({"ociVersion": "1.0.2", "id": ID, "status": "creating", "pid": 0, "bundle": self.bundle()})
             .to_string()
     }
 
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pss-guard"));
         command.args(["hook", "--engine", "containerd", "--root"]).arg(self.root());
         command
@@ -96,7 +96,7 @@ impl Node {
         feed(&mut self.command(), stdin)
     }
 
-    fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         let text =
             fs::read_to_string(self.root().join("var/log/pss-guard/decisions.jsonl")).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -104,7 +104,7 @@ impl Node {
 }
 
 /// Runs a command with something on standard input; a child that does not read to the end is an error.
-fn feed(command: &mut Command, stdin: &[u8]) -> Output {
+pub(crate) fn feed(command: &mut Command, stdin: &[u8]) -> Output {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(stdin).expect("the hook reads its standard input to the end");

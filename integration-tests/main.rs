@@ -14,6 +14,8 @@ mod attacks;
 mod cases;
 // Captured containers against the verdict of the API server.
 mod corpus;
+// What the policy's settings make of a finding.
+mod decisions;
 // What happens when something is wrong: every fault, in every mode.
 mod faults;
 // The journald that is written to.

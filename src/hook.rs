@@ -280,7 +280,8 @@ impl<'a> Gate<'a> {
                 !identity.and_then(|identity| identity.namespace).is_some_and(exempt)
             }
         };
-        self.refuse_unjudged(identity, &format!("cannot judge: {}", line(err)), denies)
+        let said = cut(&format!("cannot judge: {}", line(err)), crate::report::text::LIMIT);
+        self.refuse_unjudged(identity, &said, denies)
     }
 
     fn refuse_unjudged(&self, identity: Option<&Identity<'_>>, said: &str, denies: bool) -> u8 {
@@ -355,11 +356,12 @@ pub fn install_panic_hook() {
         let text = panic.payload().downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.payload().downcast_ref::<String>().cloned()).unwrap_or_default();
         let said = format!("cannot judge: this is a bug in pss-guard ({place}): {}", escape(&text));
+        let said = cut(&said, crate::report::text::LIMIT);
         stderr_line(&format!("pss-guard: {said}"));
         Event {
             kind: Kind::Fault,
             mode: None,
-            message: &cut(&said, crate::report::text::LIMIT),
+            message: &said,
             identity: None,
             level: "",
             version: "",

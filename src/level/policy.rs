@@ -378,21 +378,6 @@ impl Policy {
     pub fn latest_minor(&self) -> Minor {
         self.cluster.unwrap_or(NEWEST)
     }
-
-    /// The exception that lets a control fail in a container today, if there is one.
-    #[must_use]
-    pub fn exception(
-        &self,
-        namespace: &str,
-        container: &str,
-        control: &str,
-        today: Date,
-    ) -> Option<&Exception> {
-        let holds = |exception: &&Exception| {
-            exception.covers(namespace, container, control) && !exception.expired(today)
-        };
-        self.exceptions.iter().find(holds)
-    }
 }
 
 const USUAL_DEFAULTS: LevelSet = LevelSet {

@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 
 use crate::decision::{Assessment, Effect, Judged};
 
-/// The longest message, in bytes: what fits a kubelet event, a runtime's log line and a terminal.
-pub const LIMIT: usize = 4096;
+/// The longest message, in bytes: with the program's name before it and the end of the line, 4 KiB.
+pub const LIMIT: usize = 4096 - "pss-guard: \n".len();
 
-/// `violates PodSecurity "restricted:latest": reason (detail), …; level from …`, at most [`LIMIT`] bytes.
+/// `violates PodSecurity "restricted:latest": reason (detail), …; level from …`, at most [`LIMIT`] bytes. Without
+/// findings the list and its colon are left out.
 #[must_use]
 pub fn message<'s, 'p: 's>(
     verb: &str,
@@ -35,6 +36,9 @@ pub fn message<'s, 'p: 's>(
     }
     let (head, list, because) = (escape(&head), escape(&list), escape(&because));
     let because = cut(&because, LIMIT / 2);
+    if list.is_empty() {
+        return format!("{head}; {because}");
+    }
     let room = LIMIT.saturating_sub(head.len() + because.len() + ": ; ".len());
     format!("{head}: {}; {because}", cut(&list, room))
 }
