@@ -12,6 +12,8 @@
 mod attacks;
 // Which containers are tried, and what must be said of each.
 mod cases;
+// What `check` prints, and its exit code.
+mod check;
 // Captured containers against the verdict of the API server.
 mod corpus;
 // What the policy's settings make of a finding.

@@ -1,7 +1,7 @@
 //! The command: dispatch and exit codes, nothing else.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -45,8 +45,11 @@ fn run(cli: &Cli) -> u8 {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut err = std::io::stderr().lock();
     let code = match &cli.command {
-        // Only for `hook --help`, which never comes here.
-        Command::Hook(_) => commands::FAILED,
+        // `hook` as the first argument never comes here.
+        Command::Hook(_) => {
+            let _ = writeln!(err, "pss-guard: `hook` must be the first argument, its options come after it");
+            commands::FAILED
+        }
         Command::Check(arguments) => {
             let options = check::Options {
                 level: arguments.level,
@@ -60,10 +63,12 @@ fn run(cli: &Cli) -> u8 {
             };
             check::check(&paths, &options, &mut out, &mut err)
         }
-        Command::Explain(arguments) if arguments.markdown => print(&mut out, &explain::markdown()),
+        Command::Explain(arguments) if arguments.markdown => {
+            print(&mut out, &mut err, explain::markdown().as_bytes())
+        }
         Command::Explain(arguments) => match arguments.what.as_deref().map(explain::find) {
-            None => print(&mut out, &explain::overview()),
-            Some(Ok(explained)) => print(&mut out, &explained.to_string()),
+            None => print(&mut out, &mut err, explain::overview().as_bytes()),
+            Some(Ok(explained)) => print(&mut out, &mut err, explained.to_string().as_bytes()),
             Some(Err(unknown)) => {
                 let _ = writeln!(err, "pss-guard: {unknown}");
                 commands::FAILED
@@ -83,17 +88,20 @@ fn run(cli: &Cli) -> u8 {
             namespaces::import(&paths, &mut std::io::stdin().lock(), &mut out, &mut err)
         }
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "pss-guard", &mut out);
-            commands::OK
+            // Into memory first, because it panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "pss-guard", &mut script);
+            print(&mut out, &mut err, &script)
         }
-        Command::Man => match clap_mangen::Man::new(Cli::command()).render(&mut out) {
-            Ok(()) => commands::OK,
-            Err(_) => commands::FAILED,
-        },
+        Command::Man => {
+            let mut page = Vec::new();
+            // Memory takes everything.
+            let _ = clap_mangen::Man::new(Cli::command()).render(&mut page);
+            print(&mut out, &mut err, &page)
+        }
     };
-    // A reader that went away has seen enough.
-    let _ = out.flush();
-    code
+    // What has failed has said so.
+    if code == commands::FAILED { code } else { code.max(written(out.flush(), &mut err)) }
 }
 
 /// Exceptions end by the calendar.
@@ -101,9 +109,17 @@ fn today() -> Date {
     Date::of(std::time::SystemTime::now())
 }
 
-fn print(out: &mut dyn Write, text: &str) -> u8 {
-    match out.write_all(text.as_bytes()) {
-        Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => commands::FAILED,
+fn print(out: &mut dyn Write, err: &mut dyn Write, text: &[u8]) -> u8 {
+    written(out.write_all(text), err)
+}
+
+/// What follows from a write to standard output. A reader that went away (`| head`) has seen enough.
+fn written(result: std::io::Result<()>, err: &mut dyn Write) -> u8 {
+    match result {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let _ = writeln!(err, "pss-guard: write to standard output: {error}");
+            commands::FAILED
+        }
         _ => commands::OK,
     }
 }

@@ -1,6 +1,6 @@
 //! `pss-guard check`: would these containers be refused? For files, bundles and captured cases, many at once.
 
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::decision::Verdict;
@@ -114,7 +114,7 @@ pub fn check(paths: &Paths, options: &Options<'_>, out: &mut dyn Write, err: &mu
     }
     // A reader that went away (`| head`) has seen enough; the exit code still tells.
     if let Err(error) = pipe.and_then(|()| out.flush())
-        && error.kind() != std::io::ErrorKind::BrokenPipe
+        && error.kind() != ErrorKind::BrokenPipe
     {
         let _ = writeln!(err, "pss-guard: write the results: {error}");
         return super::FAILED;
@@ -141,14 +141,31 @@ struct Case {
 /// all its containers.
 fn cases(path: &Path) -> Vec<Case> {
     let bundle = |path: &Path| Case { shown: shown(path), config: read_config(path) };
+    let fault = |path: &Path, source| Case {
+        shown: shown(path),
+        config: Err(FileError::Read { path: path.to_owned(), source }),
+    };
     if !path.is_dir() {
         let config = read(path, LIMIT).map(|bytes| (path.to_owned(), bytes));
         return vec![Case { shown: shown(path), config }];
     }
-    let Ok(entries) = path.join("containers").read_dir() else { return vec![bundle(path)] };
-    let mut containers: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    containers.sort();
-    containers.iter().map(|container| bundle(container)).collect()
+    let folder = path.join("containers");
+    let entries: io::Result<Vec<PathBuf>> =
+        folder.read_dir().and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
+    match entries {
+        // Nothing to judge is no verdict: it must not look as if all were well.
+        Ok(containers) if containers.is_empty() => {
+            vec![fault(&folder, io::Error::new(ErrorKind::NotFound, "no container is in this folder"))]
+        }
+        Ok(mut containers) => {
+            containers.sort();
+            containers.iter().map(|container| bundle(container)).collect()
+        }
+        Err(err) if matches!(err.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            vec![bundle(path)]
+        }
+        Err(err) => vec![fault(&folder, err)],
+    }
 }
 
 fn shown(path: &Path) -> String {
@@ -236,13 +253,13 @@ fn object<'a>(
     }
 }
 
-fn json(object: &Object<'_>, out: &mut dyn Write) -> std::io::Result<()> {
+fn json(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {
     serde_json::to_writer(&mut *out, object)?;
     out.write_all(b"\n")
 }
 
 /// One container for people: the verdict, what is wrong with its fix, and what nobody here can see.
-fn text(object: &Object<'_>, out: &mut dyn Write) -> std::io::Result<()> {
+fn text(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {
     let Container { namespace, pod, name, .. } = object.container;
     let whose: Vec<&str> = [namespace, pod, name].into_iter().flatten().collect();
     let whose = if whose.is_empty() { object.path.to_owned() } else { escape(&whose.join("/")) };

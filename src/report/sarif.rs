@@ -6,6 +6,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::json::{Finding, Result as Object};
+use crate::decision::Verdict;
 use crate::pss::Certainty;
 use crate::pss::controls::CONTROLS;
 
@@ -14,13 +15,17 @@ use crate::pss::controls::CONTROLS;
 pub struct Log {
     results: Vec<Value>,
     faults: Vec<Value>,
+    unjudged: bool,
 }
 
 impl Log {
     /// Adds one container.
     pub fn add(&mut self, object: &Object<'_>) {
         let location = json!([{"physicalLocation": {"artifactLocation": {"uri": uri(object.path)}}}]);
-        if object.verdict == "cannot-judge" {
+        self.unjudged |= object.verdict == Verdict::CannotJudge.name();
+        let allowed = object.verdict == Verdict::Allow.name();
+        if !allowed && object.findings.is_empty() {
+            // Not judged, or refused by no control: there is no rule to hang it on.
             let text = json!({"text": object.because});
             self.faults.push(json!({"level": "error", "message": text, "locations": location}));
         }
@@ -28,25 +33,26 @@ impl Log {
             let (kind, level) = grade(finding);
             let detail =
                 if finding.detail.is_empty() { String::new() } else { format!(" ({})", finding.detail) };
-            self.results.push(json!({
+            let mut result = json!({
                 "ruleId": finding.control,
                 "kind": kind,
                 "level": level,
                 "message": {"text": format!("{}{detail}", finding.reason)},
                 "locations": location,
-                "suppressions": finding.exception.map(|reason| json!([{"kind": "external", "justification": reason}])),
                 "properties": {
                     "certainty": finding.certainty,
                     "fix": finding.fix,
                     "podSecurity": format!("{}:{}", object.level, object.version),
                 },
-            }));
-        }
-        for result in &mut self.results {
-            // SARIF has no null.
-            if let Some(fields) = result.as_object_mut() {
-                fields.retain(|_, value| !value.is_null());
+            });
+            // SARIF has no null: a field that says nothing is not there.
+            if let (Some(reason), Some(fields)) = (finding.exception, result.as_object_mut()) {
+                fields.insert(
+                    "suppressions".to_owned(),
+                    json!([{"kind": "external", "justification": reason}]),
+                );
             }
+            self.results.push(result);
         }
     }
 
@@ -70,7 +76,7 @@ impl Log {
             "runs": [{
                 "tool": {"driver": {"name": "pss-guard", "version": env!("CARGO_PKG_VERSION"), "rules": rules}},
                 "invocations": [{
-                    "executionSuccessful": self.faults.is_empty(),
+                    "executionSuccessful": !self.unjudged,
                     "toolExecutionNotifications": self.faults,
                 }],
                 "results": self.results,
