@@ -62,6 +62,25 @@ fn the_exit_code_is_that_of_the_worst_container() {
 }
 
 #[test]
+fn a_file_from_elsewhere_is_not_held_against_this_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spec: Value =
+        serde_json::from_str(&fs::read_to_string(case(ROOT).join("containers/api/config.json")).unwrap())
+            .unwrap();
+    for namespace in spec["linux"]["namespaces"].as_array_mut().unwrap() {
+        // On the node that it is from this was the pod's network; here it is the host's.
+        if namespace["type"] == "network" {
+            namespace["path"] = "/proc/self/ns/net".into();
+        }
+    }
+    fs::write(dir.path().join("config.json"), spec.to_string()).unwrap();
+    let done = check(&["--level", "baseline"], &[dir.path()]);
+    assert_eq!(done.code, Some(0), "{done}");
+    let unseen = done.stdout.lines().find(|line| line.starts_with("  not seen")).unwrap();
+    assert!(unseen.contains("hostNamespaces"), "{done}");
+}
+
+#[test]
 fn json_has_the_documented_keys_in_their_order() {
     let done = check(&["--level", "restricted:v1.24", "--format", "json"], &[&case(ROOT)]);
     let line = done.stdout.trim_end();

@@ -149,6 +149,35 @@ fn every_setting_has_the_effect_that_it_promises() {
 }
 
 #[test]
+fn the_strictest_level_speaks_where_a_pod_tightens_its_own() {
+    if !util::can_run("the_strictest_level_speaks_where_a_pod_tightens_its_own", &[]) {
+        return;
+    }
+    let node = Node::new("mode = 'enforce'\n[defaults]\nenforce = 'baseline'\n");
+    wrong(&node);
+    let path = node.bundle().join("config.json");
+    let mut spec: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    // (baseline is violated as well, what speaks, the levels that are named)
+    for (also, first, named) in [
+        (false, 23, "violates PodSecurity \"restricted:latest\": "),
+        (true, 13, "violates PodSecurity \"baseline:latest\" and \"restricted:latest\": host namespaces"),
+    ] {
+        spec["annotations"]["pod-security.kubernetes.io/enforce"] = "restricted".into();
+        if also {
+            let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.retain(|namespace| namespace["type"] != "network");
+        }
+        fs::write(&path, spec.to_string()).unwrap();
+        let output = feed(&mut node.command(), node.state().as_bytes());
+        assert_eq!(output.status.code(), Some(first), "{output:?}");
+        let events = node.events();
+        let event = events.last().unwrap();
+        assert_eq!(event["PSS_LEVEL"], "restricted", "{event}");
+        assert!(event["MESSAGE"].as_str().unwrap().starts_with(named), "{event}");
+    }
+}
+
+#[test]
 fn the_line_of_a_refusal_has_room_in_four_kilobytes() {
     if !util::can_run("the_line_of_a_refusal_has_room_in_four_kilobytes", &[]) {
         return;

@@ -296,7 +296,7 @@ const FAULTS: &[(&str, Fault, &str)] = &[
     ("the state names no bundle", |_| b"{\"id\":\"x\",\"pid\":1}".to_vec(), "names no bundle"),
     (
         "the state is huge",
-        |_| vec![b' '; (16 << 20) + 4096],
+        |_| vec![b' '; (16 << 20) + (1 << 20)],
         "the OCI state on standard input has more than 16777216 bytes",
     ),
 ];
@@ -529,25 +529,33 @@ fn wrong_arguments_are_a_fault_and_not_an_allow() {
 /// Not a test of its own: the process that panics for the test below.
 #[test]
 fn panicking_process() {
-    if std::env::var_os("PSS_GUARD_TEST_PANIC").is_some() {
+    if let Some(root) = std::env::var_os("PSS_GUARD_TEST_PANIC") {
         pss_guard::hook::install_panic_hook();
+        if !root.is_empty() {
+            assert_eq!(pss_guard::hook::run(&["--root".into(), root]), pss_guard::hook::ALLOW);
+        }
         panic!("a bug\nwith two lines");
     }
 }
 
 #[test]
-fn a_panic_fails_closed_and_says_so_on_one_line() {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "faults::panicking_process", "--nocapture"])
-        .env("PSS_GUARD_TEST_PANIC", "1")
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    let line = stderr.lines().find(|line| line.starts_with("pss-guard: ")).unwrap_or_default();
-    assert!(
-        line.contains("cannot judge: this is a bug in pss-guard (integration-tests/faults.rs:"),
-        "{stderr}"
-    );
-    assert!(line.ends_with("a bug\\nwith two lines"), "{stderr}");
+fn a_panic_fails_closed_unless_the_node_is_known_to_be_in_audit_mode() {
+    let empty = tempfile::tempdir().unwrap();
+    // Without a policy a node is in audit mode; before the policy was read nobody can know.
+    for (root, code) in [(Path::new(""), 2), (empty.path(), 0)] {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "faults::panicking_process", "--nocapture"])
+            .env("PSS_GUARD_TEST_PANIC", root)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let line = stderr.lines().find(|line| line.starts_with("pss-guard: ")).unwrap_or_default();
+        assert!(
+            line.contains("cannot judge: this is a bug in pss-guard (integration-tests/faults.rs:"),
+            "{stderr}"
+        );
+        assert!(line.ends_with("a bug\\nwith two lines"), "{stderr}");
+    }
 }

@@ -205,7 +205,7 @@ fn append(path: &Path, fields: &[(&'static str, &str)]) -> std::io::Result<()> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Event, Kind, append};
+    use super::{Event, Kind, ROTATE_AT, append};
     use crate::paths::Paths;
 
     #[test]
@@ -244,6 +244,23 @@ mod tests {
         assert_eq!(lines[0]["MESSAGE"], "a \"quoted\"\nline");
         assert_eq!(lines[0]["PSS_DECISION"], "denied");
         assert!(lines[0].get("PSS_BECAUSE").is_none(), "empty fields are left out");
+    }
+
+    #[test]
+    fn a_file_that_has_grown_large_is_set_aside_and_one_more_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, old) =
+            (directory.path().join("decisions.jsonl"), directory.path().join("decisions.jsonl.1"));
+        let size = |path| std::fs::metadata(path).map(|meta| meta.len()).unwrap_or_default();
+        for _ in 0..2 {
+            // Sparse: it takes no room on the disk.
+            std::fs::File::create(&path).unwrap().set_len(ROTATE_AT + 1).unwrap();
+            append(&path, &[("MESSAGE", "x")]).unwrap();
+            assert!(std::fs::read_to_string(&path).unwrap().starts_with('{'), "a new file");
+            append(&path, &[("MESSAGE", "y")]).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
+            assert_eq!(size(&old), ROTATE_AT + 1);
+        }
     }
 
     #[test]
