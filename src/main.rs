@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
 use pss_guard::cli::{Cli, Command, Format, Namespaces, Policy};
-use pss_guard::commands::{self, check, namespaces, policy};
+use pss_guard::commands::{self, check, manual, namespaces, policy};
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
 use pss_guard::{explain, hook};
@@ -94,9 +94,8 @@ fn run(cli: &Cli) -> u8 {
             print(&mut out, &mut err, &script)
         }
         Command::Man => {
-            let mut page = Vec::new();
             // Memory takes everything.
-            let _ = clap_mangen::Man::new(Cli::command()).render(&mut page);
+            let page = manual::manual(Cli::command()).unwrap_or_default();
             print(&mut out, &mut err, &page)
         }
     };

@@ -1,0 +1,85 @@
+//! `pss-guard man`: one page that has all commands, because one file is easier to install than ten.
+
+use std::io;
+
+use clap::Command;
+use clap_mangen::Man;
+
+/// The page, in roff.
+pub fn manual(mut command: Command) -> io::Result<Vec<u8>> {
+    // Gives every command its whole name, and the options that hold for all.
+    command.build();
+    let mut page = Vec::new();
+    let man = Man::new(command.clone());
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    for command in command.get_subcommands() {
+        section(command, &mut page)?;
+    }
+    Ok(page)
+}
+
+/// A command's own section, its parts one level below; for a group of commands, those of its commands.
+fn section(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
+    if command.get_name() == "help" {
+        return Ok(());
+    }
+    if command.has_subcommands() {
+        return command.get_subcommands().try_for_each(|command| section(command, page));
+    }
+    let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
+    let command = command.clone().mut_args(|argument| {
+        // They are above, once.
+        let hide = argument.is_global_set() || matches!(argument.get_id().as_str(), "help" | "version");
+        argument.hide(hide)
+    });
+    let man = Man::new(command.clone());
+    let mut parts = Vec::new();
+    man.render_synopsis_section(&mut parts)?;
+    man.render_description_section(&mut parts)?;
+    man.render_options_section(&mut parts)?;
+    let parts = String::from_utf8_lossy(&parts).replace(".SH ", ".SS ");
+    page.extend_from_slice(format!(".SH \"{}\"\n{parts}", name.to_uppercase()).as_bytes());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::manual;
+    use crate::cli::Cli;
+
+    #[test]
+    fn the_manual_has_every_option_of_every_command() {
+        let page = String::from_utf8(manual(Cli::command()).unwrap()).unwrap().replace("\\-", "-");
+        let mut command = Cli::command();
+        command.build();
+        let mut commands: Vec<_> = command.get_subcommands().collect();
+        let mut options = 0;
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands());
+            if command.get_name() == "help" || command.has_subcommands() {
+                continue;
+            }
+            let name = command.get_bin_name().unwrap();
+            if name.contains(" help") {
+                continue;
+            }
+            let section = page.split(&format!(".SH \"{}\"\n", name.to_uppercase())).nth(1);
+            let section = section.unwrap_or_else(|| panic!("{name} is not in the manual\n{page}"));
+            let section = section.split("\n.SH ").next().unwrap();
+            // The synopsis names them, too, but does not say what they are for.
+            let described = section.split(".SS OPTIONS").nth(1).unwrap_or_default();
+            for option in command.get_arguments().filter(|argument| !argument.is_global_set()) {
+                let Some(long) = option.get_long().filter(|long| *long != "help") else { continue };
+                assert!(described.contains(&format!("--{long}")), "{name} --{long}\n{section}");
+                options += 1;
+            }
+        }
+        assert!(options > 5, "only {options} options");
+    }
+}
