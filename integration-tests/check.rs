@@ -133,6 +133,31 @@ fn text_has_the_verdict_the_violations_their_fix_and_what_nobody_sees() {
     assert!(lines.last().unwrap().starts_with("  not seen   appArmorProfile, "), "{done}");
 }
 
+#[test]
+fn what_the_policy_only_reports_is_marked_and_refuses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = dir.path().join("policy.toml");
+    let text = "[defaults]\nenforce = 'restricted'\n[controls]\nreadOnlyRootFilesystem = 'audit'\n\
+                [[exceptions]]\nnamespace = 'corpus'\nreason = 'r'\nexpires = 2999-01-01\ncontrols = \
+                ['allowPrivilegeEscalation', 'capabilities_restricted', 'runAsNonRoot', 'seccompProfile_restricted']\n";
+    fs::write(&policy, text).unwrap();
+    let run = |format: &str| {
+        let done = check(&["--policy", policy.to_str().unwrap(), "--format", format], &[&case(ROOT)]);
+        assert_eq!(done.code, Some(0), "{done}");
+        done.stdout
+    };
+    assert!(run("text").contains("reported only"), "{}", run("text"));
+    let object: Value = serde_json::from_str(&run("json")).unwrap();
+    for finding in object["findings"].as_array().unwrap() {
+        let ours = finding["control"] == "readOnlyRootFilesystem";
+        assert_eq!(finding.get("reported").is_some_and(|value| value == true), ours, "{finding}");
+    }
+    let log: Value = serde_json::from_str(&run("sarif")).unwrap();
+    let results = log["runs"][0]["results"].as_array().unwrap();
+    let ours = results.iter().find(|result| result["ruleId"] == "readOnlyRootFilesystem").unwrap();
+    assert_eq!((&ours["kind"], &ours["level"]), (&"fail".into(), &"warning".into()), "{ours}");
+}
+
 /// What the schema of SARIF 2.1.0 asks of the parts that are used.
 #[test]
 fn sarif_says_what_failed_what_is_open_what_is_excepted_and_what_was_not_judged() {

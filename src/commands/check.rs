@@ -282,6 +282,9 @@ fn text(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {
         let ours = if finding.origin == "upstream" { "" } else { " [pss-guard's own control]" };
         let (reason, detail) = (escape(finding.reason), escape(finding.detail));
         writeln!(out, "  {:<10} {}{ours}: {reason} ({detail})", finding.certainty, finding.control)?;
+        if finding.reported {
+            writeln!(out, "  {:<10} reported only: the policy has this control on \"audit\"", "")?;
+        }
         if let Some(exception) = finding.exception {
             writeln!(out, "  {:<10} exception: {}", "", escape(exception))?;
         }

@@ -59,6 +59,9 @@ pub struct Finding<'a> {
     /// The reason of the exception that covers it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exception: Option<&'a str>,
+    /// Present and true if the policy has it reported only (`[controls] … = "audit"`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub reported: bool,
 }
 
 impl<'a> Container<'a> {
@@ -91,6 +94,7 @@ impl<'a> Finding<'a> {
                 Effect::Excepted(exception) => Some(&exception.reason),
                 Effect::Counts | Effect::Reported => None,
             },
+            reported: judged.effect == Effect::Reported,
         }
     }
 }

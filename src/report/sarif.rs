@@ -90,9 +90,9 @@ impl Log {
 /// SARIF's kind and level: only a failure has a level.
 fn grade(finding: &Finding<'_>) -> (&'static str, &'static str) {
     let is = |certainty: Certainty| finding.certainty == certainty.name();
-    if is(Certainty::Violates) {
+    if is(Certainty::Violates) && !finding.reported {
         ("fail", "error")
-    } else if is(Certainty::Suspect) {
+    } else if is(Certainty::Violates) || is(Certainty::Suspect) {
         ("fail", "warning")
     } else {
         ("open", "none")
