@@ -209,17 +209,17 @@ fn sarif_says_what_failed_what_is_open_what_is_excepted_and_what_was_not_judged(
 }
 
 #[test]
-fn sarif_says_so_where_no_control_is_the_reason_of_a_refusal() {
+fn a_namespace_that_may_not_be_unknown_cannot_be_judged() {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir_all(root.path().join("run/pss-guard/namespaces")).unwrap();
     let policy = root.path().join("policy.toml");
     fs::write(&policy, "on-unknown-namespace = 'deny'\n").unwrap();
     let [root, policy] = [root.path(), &policy].map(|path| path.to_str().unwrap());
     let done = check(&["--root", root, "--policy", policy, "--format", "sarif"], &[&case(ROOT)]);
-    assert_eq!(done.code, Some(1), "{done}");
+    assert_eq!(done.code, Some(2), "{done}");
     let log: Value = serde_json::from_str(&done.stdout).unwrap();
     let run = &log["runs"][0]["invocations"][0];
-    assert_eq!(run["executionSuccessful"], true);
+    assert_eq!(run["executionSuccessful"], false);
     let said = run["toolExecutionNotifications"][0]["message"]["text"].as_str().unwrap_or_default();
     assert!(said.contains("namespace \"corpus\" is not known here"), "{done}");
 }

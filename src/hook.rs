@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -39,6 +40,9 @@ pub const DENIED: u8 = 10;
 
 /// Whether the policy that was loaded says that nothing is ever blocked. Read by the panic hook.
 static AUDIT: AtomicBool = AtomicBool::new(false);
+
+/// Where the files are. Read by the panic hook.
+static PATHS: OnceLock<Paths> = OnceLock::new();
 
 /// The arguments.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -80,6 +84,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
     ignore_file_size_limit();
     let (arguments, wrong) = parse(arguments);
     let paths = Paths::under(arguments.root.as_deref().unwrap_or(Path::new("/")));
+    let _ = PATHS.set(paths.clone());
     // The policy first: in audit mode nothing that comes after may block.
     let loaded = load(&paths);
     let gate = Gate::new(&loaded, &paths);
@@ -192,7 +197,10 @@ impl<'a> Gate<'a> {
             namespaces: Some(&namespaces),
             demand: None,
         };
-        judge(&request, |identity, outcome| self.answer(identity, outcome))
+        // What cannot be judged has an id all the same, and that is how people find it.
+        let nobody =
+            Identity { engine: arguments.engine.unwrap_or(Engine::None), ..Identity::of_nobody(request.id) };
+        judge(&request, |identity, outcome| self.answer(Some(identity.unwrap_or(&nobody)), outcome))
     }
 
     fn answer(&self, identity: Option<&Identity<'_>>, outcome: Outcome<'_>) -> u8 {
@@ -226,15 +234,17 @@ impl<'a> Gate<'a> {
     ) -> u8 {
         let mut against = rules.against(enforce).peekable();
         let first = against.peek().map(|judged| judged.control.number);
-        let mut said = false;
+        // Controls that were spoken of at the enforce level: at the same level again they would be news to nobody.
+        let mut told: Vec<&str> = Vec::new();
         if let Some(number) = first {
-            said = true;
+            let whole = || enforce.findings.iter().filter(|judged| judged.is_worth_telling());
+            told.extend(whole().map(|judged| judged.control.id));
             let (kind, verb) = match self.mode {
                 Mode::Enforce => (Kind::Denied, "violates"),
                 Mode::Audit => (Kind::WouldDeny, "would violate"),
             };
             let message = message(verb, enforce, against);
-            let summary = Summary::assessed(enforce, rules.against(enforce));
+            let summary = Summary::assessed(enforce, rules.against(enforce)).listing(whole());
             self.emit(kind, &message, identity, &summary);
             if self.mode == Mode::Enforce {
                 // Denied is all there is to say: upstream, too, leaves warnings out then.
@@ -243,27 +253,26 @@ impl<'a> Gate<'a> {
             }
         }
         if rules.excepted(enforce).next().is_some() {
-            said = true;
+            told.extend(rules.excepted(enforce).map(|judged| judged.control.id));
             let message = message("would violate", enforce, rules.excepted(enforce));
             let summary = Summary::assessed(enforce, rules.excepted(enforce));
             self.emit(Kind::Exception, &message, identity, &summary);
         }
+        let mut silent = told.is_empty();
         for (kind, assessment) in [(Kind::Audit, Some(audit)), (Kind::Warn, warn)] {
             let Some(assessment) = assessment else { continue };
-            // What was said of the enforce level need not be said again of the same level.
-            if said && levels(assessment) == levels(enforce) {
-                continue;
-            }
-            let shown = || assessment.findings.iter().filter(|judged| judged.is_worth_telling());
+            let again = levels(assessment) == levels(enforce);
+            let news = |judged: &&Judged<'_>| !(again && told.contains(&judged.control.id));
+            let shown = || assessment.findings.iter().filter(|judged| judged.is_worth_telling()).filter(news);
             if shown().next().is_some() {
-                said = true;
+                silent = false;
                 let sure = shown().any(Judged::is_violation);
                 let verb = if sure { "would violate" } else { "may violate" };
                 let message = message(verb, assessment, shown());
                 self.emit(kind, &message, identity, &Summary::assessed(assessment, shown()));
             }
         }
-        if !said && self.policy().is_ok_and(|policy| policy.log_allowed) {
+        if silent && self.policy().is_ok_and(|policy| policy.log_allowed) {
             let message = message("complies with", enforce, std::iter::empty());
             self.emit(Kind::Allowed, &message, identity, &Summary::assessed(enforce, std::iter::empty()));
         }
@@ -335,15 +344,22 @@ impl Summary {
     ) -> Self {
         let shown: Vec<&Judged<'_>> = shown.collect();
         let controls: Vec<&str> = shown.iter().map(|judged| judged.control.id).collect();
-        let findings: Vec<Finding<'_>> = shown.iter().map(|judged| Finding::of(judged)).collect();
         let because: Vec<String> = assessment.asked().map(|demand| demand.because.to_string()).collect();
         Self {
             level: assessment.demand().map(|demand| demand.level.to_string()).unwrap_or_default(),
             version: assessment.demand().map(|demand| demand.version.to_string()).unwrap_or_default(),
             controls: controls.join(","),
-            findings: serde_json::to_string(&findings).unwrap_or_default(),
             because: because.join(", "),
+            ..Self::default()
         }
+        .listing(shown.into_iter())
+    }
+
+    /// With these findings in full, which can be more than the controls that the message names.
+    fn listing<'s, 'p: 's>(self, findings: impl Iterator<Item = &'s Judged<'p>>) -> Self {
+        let findings: Vec<&Judged<'_>> = findings.collect();
+        let findings: Vec<Finding<'_>> = findings.iter().map(|judged| Finding::of(judged)).collect();
+        Self { findings: serde_json::to_string(&findings).unwrap_or_default(), ..self }
     }
 }
 
@@ -369,7 +385,7 @@ pub fn install_panic_hook() {
             findings: "",
             because: "",
         }
-        .emit(&Paths::default());
+        .emit(&PATHS.get().cloned().unwrap_or_default());
         let code = if AUDIT.load(Ordering::Relaxed) { ALLOW } else { CANNOT_JUDGE };
         std::process::exit(i32::from(code));
     }));

@@ -240,7 +240,7 @@ fn object<'a>(
     match (outcome, identity) {
         (Outcome::Exempt(exempt), _) => other(Verdict::Allow, exempt.to_string()),
         (Outcome::UnknownNamespace(name), _) => other(
-            Verdict::Deny,
+            Verdict::CannotJudge,
             format!("namespace {name:?} is not known here, and on-unknown-namespace = \"deny\""),
         ),
         (Outcome::Fault(err), _) => other(Verdict::CannotJudge, line(*err)),

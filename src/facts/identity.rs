@@ -34,6 +34,24 @@ pub struct Identity<'a> {
     pub sandbox: Option<&'a str>,
 }
 
+impl<'a> Identity<'a> {
+    /// A container of which only the id is known.
+    #[must_use]
+    pub fn of_nobody(id: Option<&'a str>) -> Self {
+        Self {
+            engine: Engine::None,
+            subject: Subject::Container,
+            namespace: None,
+            pod: None,
+            pod_uid: None,
+            container: None,
+            id,
+            image: None,
+            sandbox: None,
+        }
+    }
+}
+
 /// A container that says it is a pod's but does not say whose.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -160,20 +178,11 @@ fn id_in_cgroup<'a>(spec: &'a Spec<'_>) -> Option<&'a str> {
 
 /// A container of no pod. The CRI engines make none: it is somebody else's under the same runtime.
 fn unmanaged(engine: Engine, id: Option<&str>) -> Identity<'_> {
-    Identity {
-        engine: match engine {
-            Engine::Containerd | Engine::CriO => Engine::None,
-            other => other,
-        },
-        subject: Subject::Container,
-        namespace: None,
-        pod: None,
-        pod_uid: None,
-        container: None,
-        id,
-        image: None,
-        sandbox: None,
-    }
+    let engine = match engine {
+        Engine::Containerd | Engine::CriO => Engine::None,
+        other => other,
+    };
+    Identity { engine, ..Identity::of_nobody(id) }
 }
 
 /// The engine: from the place of the bundle where that is telling, from the command line, or from annotations that

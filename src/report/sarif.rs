@@ -15,17 +15,13 @@ use crate::pss::controls::CONTROLS;
 pub struct Log {
     results: Vec<Value>,
     faults: Vec<Value>,
-    unjudged: bool,
 }
 
 impl Log {
     /// Adds one container.
     pub fn add(&mut self, object: &Object<'_>) {
         let location = json!([{"physicalLocation": {"artifactLocation": {"uri": uri(object.path)}}}]);
-        self.unjudged |= object.verdict == Verdict::CannotJudge.name();
-        let allowed = object.verdict == Verdict::Allow.name();
-        if !allowed && object.findings.is_empty() {
-            // Not judged, or refused by no control: there is no rule to hang it on.
+        if object.verdict == Verdict::CannotJudge.name() {
             let text = json!({"text": object.because});
             self.faults.push(json!({"level": "error", "message": text, "locations": location}));
         }
@@ -76,7 +72,7 @@ impl Log {
             "runs": [{
                 "tool": {"driver": {"name": "pss-guard", "version": env!("CARGO_PKG_VERSION"), "rules": rules}},
                 "invocations": [{
-                    "executionSuccessful": !self.unjudged,
+                    "executionSuccessful": self.faults.is_empty(),
                     "toolExecutionNotifications": self.faults,
                 }],
                 "results": self.results,
