@@ -49,3 +49,4 @@ pub mod level;
 pub mod paths;
 pub mod pss;
 pub mod report;
+pub mod verbose;

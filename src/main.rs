@@ -10,7 +10,7 @@ use pss_guard::cli::{Cli, Command, Format, Namespaces, Policy};
 use pss_guard::commands::{self, check, manual, namespaces, policy};
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
-use pss_guard::{explain, hook};
+use pss_guard::{explain, hook, verbose};
 
 #[global_allocator]
 static MEMORY: Bump<ARENA> = Bump::new();
@@ -38,8 +38,7 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> u8 {
     if cli.verbose {
-        let to_stderr = tracing_subscriber::fmt().with_writer(std::io::stderr).without_time();
-        to_stderr.with_max_level(tracing::Level::DEBUG).with_ansi(false).init();
+        verbose::to_stderr();
     }
     let paths = Paths::under(&cli.root);
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
