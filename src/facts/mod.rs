@@ -3,7 +3,9 @@
 
 pub mod host;
 pub mod identity;
+mod mount_table;
 mod mounts;
+mod path;
 pub mod spec;
 
 use std::borrow::Cow;

@@ -11,6 +11,8 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 
 use super::host::Host;
+use super::mount_table::Table;
+use super::path::{absolute, normalize, strip_dir};
 use super::spec::{Mount, Spec};
 use crate::files::FileError;
 use crate::pss::facts::{Engine, HostNamespaces, Volume};
@@ -156,7 +158,9 @@ fn bind<'a>(
     };
     match place(&real, pod, &node.roots) {
         Place::Own => match managed_volume(&real, pod.engine) {
-            Some(volume) => Ok(node.table()?.elsewhere(volume, pod.engine).map(|path| host_path(path, None))),
+            Some(volume) => {
+                Ok(elsewhere(node.table()?, volume, pod.engine).map(|path| host_path(path, None)))
+            }
             None => Ok(None),
         },
         Place::Volume { .. } => match place(mount.source(), pod, &node.roots) {
@@ -375,6 +379,12 @@ fn file_system<'a>(
     Ok(Some(Volume::Unclear { destination, why }))
 }
 
+/// The path of the host that a managed volume really is: its driver can bind one (`-o type=none -o o=bind -o
+/// device=PATH`). `None` for a volume with data of its own, also on a disk or server of its own.
+fn elsewhere(table: &Table, volume: &str, engine: Engine) -> Option<String> {
+    table.others(volume).into_iter().find(|path| managed_volume(path, engine).is_none())
+}
+
 /// The first lower layer of an overlay that is neither an image's, nor the engine's, nor a volume's.
 fn lower_of_the_host(
     mount: &Mount<'_>,
@@ -396,7 +406,7 @@ fn lower_of_the_host(
         let named = absolute(lower, pod.bundle).unwrap_or(Cow::Borrowed(lower));
         let real = node.host.resolve(&named).unwrap_or_else(|| named.into_owned());
         if let Some(volume) = managed_volume(&real, pod.engine) {
-            match node.table()?.elsewhere(volume, pod.engine) {
+            match elsewhere(node.table()?, volume, pod.engine) {
                 Some(path) => return Ok(Some(path)),
                 None => continue,
             }
@@ -426,108 +436,6 @@ fn is_in_storage(path: &str, pod: &Pod<'_>) -> bool {
     layer.is_some_and(|rest| rest.split('/').count() >= 2)
 }
 
-/// The mount table, in the two orders in which it is asked.
-struct Table {
-    by_point: Vec<Entry>,
-    by_device: Vec<Entry>,
-}
-
-impl Table {
-    fn of(text: &str) -> Self {
-        let mut by_point: Vec<Entry> = text.lines().filter_map(Entry::parse).collect();
-        // What subPath mounts hide is never another subPath mount, and a pod can have thousands of them.
-        let origins = by_point.iter().filter(|entry| !entry.point.contains("/volume-subpaths/"));
-        let mut by_device: Vec<Entry> = origins.cloned().collect();
-        // Stable: of several mounts on one point the last stays last.
-        by_point.sort_by(|one, other| one.point.cmp(&other.point));
-        by_device.sort_by(|one, other| one.device.cmp(&other.device));
-        Self { by_point, by_device }
-    }
-
-    /// What is mounted on a point: the last mount covers the ones before.
-    fn mounted(&self, point: &str) -> Option<&Entry> {
-        let end = self.by_point.partition_point(|entry| entry.point.as_str() <= point);
-        self.by_point.get(end.checked_sub(1)?).filter(|entry| entry.point == point)
-    }
-
-    /// The same directory by its other paths, the shortest first: for each other mount of the same device, the path
-    /// below it.
-    fn others(&self, hidden: &Entry) -> Vec<String> {
-        let start = self.by_device.partition_point(|entry| entry.device < hidden.device);
-        let same = self.by_device.iter().skip(start).take_while(|entry| entry.device == hidden.device);
-        let below = |entry: &Entry| {
-            let rest = strip_dir(&hidden.root, &entry.root)?;
-            Some(match (entry.point.as_str(), rest) {
-                (point, "") => point.to_owned(),
-                ("/", rest) => format!("/{rest}"),
-                (point, rest) => format!("{point}/{rest}"),
-            })
-        };
-        let mut paths: Vec<String> =
-            same.filter(|entry| entry.point != hidden.point).filter_map(below).collect();
-        paths.sort_unstable_by_key(String::len);
-        paths.dedup();
-        paths
-    }
-
-    /// The directories of the host that a subPath mount shows; none where nothing is mounted.
-    fn behind(&self, point: &str) -> Vec<String> {
-        let Some(hidden) = self.mounted(point) else { return Vec::new() };
-        let paths = self.others(hidden);
-        if paths.is_empty() {
-            // Mounted nowhere else: the root of the device's file system is what there is to say.
-            return vec![format!("{}:{}", hidden.device, hidden.root)];
-        }
-        paths
-    }
-
-    /// The path of the host that a managed volume really is: its driver can bind one (`-o type=none -o o=bind -o
-    /// device=PATH`). `None` for a volume with data of its own, also on a disk or server of its own.
-    fn elsewhere(&self, volume: &str, engine: Engine) -> Option<String> {
-        let paths = self.others(self.mounted(volume)?);
-        paths.into_iter().find(|path| managed_volume(path, engine).is_none())
-    }
-}
-
-/// A line of `/proc/PID/mountinfo` (`proc_pid_mountinfo(5)`).
-#[derive(Clone)]
-struct Entry {
-    device: String,
-    root: String,
-    point: String,
-}
-
-impl Entry {
-    fn parse(line: &str) -> Option<Self> {
-        let mut fields = line.split(' ').skip(2);
-        let (device, root, point) = (fields.next()?, fields.next()?, fields.next()?);
-        let root = unescape(root.strip_suffix("//deleted").unwrap_or(root)).into_owned();
-        Some(Self { device: device.to_owned(), root, point: unescape(point).into_owned() })
-    }
-}
-
-/// Undoes the kernel's octal escapes of blanks and backslashes.
-fn unescape(text: &str) -> Cow<'_, str> {
-    let mut rest = text;
-    let mut plain = String::new();
-    while let Some((before, after)) = rest.split_once('\\') {
-        plain.push_str(before);
-        let code = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        if let (Some(code), Some(tail)) = (code, after.get(3..)) {
-            plain.push(char::from(code));
-            rest = tail;
-        } else {
-            plain.push('\\');
-            rest = after;
-        }
-    }
-    if plain.is_empty() {
-        return Cow::Borrowed(text);
-    }
-    plain.push_str(rest);
-    Cow::Owned(plain)
-}
-
 /// Whether a path is in a directory of the list, by the directory's name or by what it leads to.
 fn is_listed(path: &str, list: &[String], host: &Host) -> bool {
     list.iter().any(|listed| {
@@ -537,42 +445,9 @@ fn is_listed(path: &str, list: &[String], host: &Host) -> bool {
     })
 }
 
-/// What follows a directory in a path, without the slash; `None` unless the path is the directory or below it.
-fn strip_dir<'p>(path: &'p str, dir: &str) -> Option<&'p str> {
-    let rest = path.strip_prefix(dir.trim_end_matches('/'))?;
-    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
-}
-
-/// An absolute path without `.` and `..`; a relative one starts at the bundle, as runc and crun have it.
-fn absolute<'p>(path: &'p str, bundle: Option<&str>) -> Option<Cow<'p, str>> {
-    if path.starts_with('/') {
-        return Some(normalize(path));
-    }
-    Some(Cow::Owned(normalize(&format!("{}/{path}", bundle?)).into_owned()))
-}
-
-/// Resolves `.`, `..` and double slashes by text alone.
-fn normalize(path: &str) -> Cow<'_, str> {
-    let odd = |part: &str| part.is_empty() || part == "." || part == "..";
-    if !path.split('/').skip(1).any(odd) {
-        return Cow::Borrowed(path);
-    }
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    Cow::Owned(format!("/{}", parts.join("/")))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Pod, Spec, Table, normalize, root_of_the_host, strip_dir, unescape, volumes};
+    use super::{Pod, Spec, Table, elsewhere, root_of_the_host, volumes};
     use crate::facts::host::Host;
     use crate::pss::facts::{Engine, HostNamespaces, Volume};
 
@@ -719,35 +594,6 @@ mod tests {
     }
 
     #[test]
-    fn the_mount_table_tells_what_a_sub_path_hides() {
-        let own = format!("/var/lib/kubelet/pods/{UID}");
-        let table = format!(
-            "27 1 254:0 / / rw shared:3 - ext4 /dev/vda rw\n\
-             59 27 254:0 /var/lib/kubelet /var/lib/kubelet rw - ext4 /dev/vda rw\n\
-             76 59 0:57 / {own}/volumes/kubernetes.io~secret/s rw - tmpfs tmpfs rw\n\
-             80 59 254:0 /etc {own}/volume-subpaths/h/c/0 rw - ext4 /dev/vda rw\n\
-             81 59 0:57 /..2026/k {own}/volume-subpaths/s/c/0 rw - tmpfs tmpfs rw\n\
-             82 59 254:0 /var/lib/kubelet/pods/{UID}/volumes/kubernetes.io~empty-dir/m/a\\040b {own}/volume-subpaths/m/c/0 rw - ext4 /dev/vda rw\n\
-             83 59 8:1 /data {own}/volume-subpaths/n/c/0 rw - ext4 /dev/sda1 rw\n\
-             84 59 254:0 /root {own}/volume-subpaths/s/c/1 rw - ext4 /dev/vda rw\n\
-             85 59 0:57 / {own}/volume-subpaths/s/c/1 rw - tmpfs tmpfs rw"
-        );
-        let rows = [
-            ("h/c/0", vec!["/etc".to_owned()]),
-            ("s/c/0", vec![format!("{own}/volumes/kubernetes.io~secret/s/..2026/k")]),
-            ("m/c/0", vec![format!("{own}/volumes/kubernetes.io~empty-dir/m/a b")]),
-            ("n/c/0", vec!["8:1:/data".to_owned()]),
-            ("s/c/1", vec![format!("{own}/volumes/kubernetes.io~secret/s")]),
-            ("x/c/0", vec![]),
-        ];
-        let table = Table::of(&table);
-        for (sub_path, expected) in rows {
-            let found = table.behind(&format!("{own}/volume-subpaths/{sub_path}"));
-            assert_eq!(found, expected, "{sub_path}");
-        }
-    }
-
-    #[test]
     fn what_is_listed_counts_for_where_it_leads() {
         let dir = tempfile::tempdir().unwrap();
         let root = std::fs::canonicalize(dir.path()).unwrap();
@@ -836,7 +682,7 @@ mod tests {
         for (name, expected) in
             [("bound", Some("/etc")), ("memory", None), ("nfs", None), ("nfs2", None), ("plain", None)]
         {
-            let found = table.elsewhere(&format!("{volumes}/{name}/_data"), Engine::Podman);
+            let found = elsewhere(&table, &format!("{volumes}/{name}/_data"), Engine::Podman);
             assert_eq!(found.as_deref(), expected, "{name}");
         }
         for (path, expected) in [
@@ -913,32 +759,5 @@ mod tests {
             let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
             assert_eq!(root_of_the_host(&spec, &Host::Live).is_some(), expected, "{path}");
         }
-    }
-
-    #[test]
-    fn thousands_of_sub_paths_cost_no_thousands_times_as_much() {
-        let own = format!("/var/lib/kubelet/pods/{UID}");
-        let lines = (0..10_000).map(|n| {
-            format!("{n} 27 254:0 /srv/{n} {own}/volume-subpaths/h/c/{n} rw shared:1 - ext4 /dev/vda rw\n")
-        });
-        let text = format!("27 1 254:0 / / rw - ext4 /dev/vda rw\n{}", lines.collect::<String>());
-        let started = std::time::Instant::now();
-        let table = Table::of(&text);
-        for n in 0..10_000 {
-            let found = table.behind(&format!("{own}/volume-subpaths/h/c/{n}"));
-            assert_eq!(found, [format!("/srv/{n}")]);
-        }
-        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
-    }
-
-    #[test]
-    fn paths_are_compared_by_whole_components() {
-        assert_eq!(strip_dir("/var/lib/kubelet", "/var/lib/kubelet"), Some(""));
-        assert_eq!(strip_dir("/var/lib/kubelet/pods", "/var/lib/kubelet/"), Some("pods"));
-        assert_eq!(strip_dir("/var/lib/kubelet-2/pods", "/var/lib/kubelet"), None);
-        assert_eq!(strip_dir("/etc", "/"), Some("etc"));
-        assert_eq!(normalize("/a/../../b/./c//d/"), "/b/c/d");
-        assert_eq!(normalize("/.."), "/");
-        assert_eq!(unescape(r"/a\040b\134\011x\q"), "/a b\\\tx\\q");
     }
 }
