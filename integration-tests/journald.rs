@@ -48,9 +48,15 @@ fn a_refused_container_is_found_by_message_id_and_by_identifier_with_every_field
         for (field, value) in expected {
             assert!(events[0][field] == value, "{field} should be {value}: {}\n{attempt}", events[0]);
         }
-        let controls: Vec<&Value> =
-            findings.as_array().unwrap().iter().map(|found| &found["control"]).collect();
-        assert_eq!(controls, [&json!("runAsNonRoot"), &json!("readOnlyRootFilesystem")], "{findings}");
+        let told = findings.as_array().unwrap().iter();
+        let told: Vec<Value> = told.map(|found| json!([found["control"], found["certainty"]])).collect();
+        // In full, with what is only suspected: uid 0 can be the image's as well as the pod's.
+        let expected = [
+            json!(["runAsNonRoot", "violates"]),
+            json!(["runAsUser", "suspect"]),
+            json!(["readOnlyRootFilesystem", "violates"]),
+        ];
+        assert_eq!(told, expected, "{findings}");
         let shown = attempt.message.split_once("stderr: pss-guard: ").map(|(_, line)| line.trim_end());
         assert_eq!(
             events[0]["MESSAGE"].as_str(),
