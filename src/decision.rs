@@ -186,6 +186,11 @@ impl<'p> Assessment<'p> {
         self.demands.iter().max_by_key(by_level).map(|(demand, _)| demand)
     }
 
+    /// Everything that was asked.
+    pub fn all_demands(&self) -> impl Iterator<Item = &Demand<'p>> {
+        self.demands.iter().map(|(demand, _)| demand)
+    }
+
     /// The demands that said no, or all if none did.
     pub fn asked(&self) -> impl Iterator<Item = &Demand<'p>> {
         let any = self.demands.iter().any(|(_, no)| *no);

@@ -23,7 +23,7 @@ use crate::files::LIMIT;
 use crate::judge::{Outcome, Request, judge};
 use crate::level::cache::{Loaded, load};
 use crate::level::policy::OnFault;
-use crate::level::{Mode, Policy};
+use crate::level::{Mode, Policy, ask_alike};
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 use crate::report::event::{Event, Kind};
@@ -261,7 +261,7 @@ impl<'a> Gate<'a> {
         let mut silent = told.is_empty();
         for (kind, assessment) in [(Kind::Audit, Some(audit)), (Kind::Warn, warn)] {
             let Some(assessment) = assessment else { continue };
-            let again = levels(assessment) == levels(enforce);
+            let again = ask_alike(assessment.all_demands(), enforce.all_demands());
             let news = |judged: &&Judged<'_>| !(again && told.contains(&judged.control.id));
             let shown = || assessment.findings.iter().filter(|judged| judged.is_worth_telling()).filter(news);
             if shown().next().is_some() {
@@ -316,11 +316,6 @@ impl<'a> Gate<'a> {
         }
         .emit(self.paths);
     }
-}
-
-/// The levels that were asked.
-fn levels<'s>(assessment: &'s Assessment<'_>) -> impl PartialEq + use<'s> {
-    assessment.demands.iter().map(|(demand, _)| (demand.level, demand.version)).collect::<Vec<_>>()
 }
 
 /// The parts of an event that come from an assessment.

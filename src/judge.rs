@@ -21,7 +21,7 @@ use crate::files::FileError;
 use crate::level::date::Date;
 use crate::level::policy::AppArmor;
 use crate::level::{
-    Demand, Exempt, Found, Labels, Levels, Policy, Resolution, Whose, exempt, namespaces, resolve,
+    Demand, Exempt, Found, Labels, Levels, Policy, Resolution, Whose, ask_alike, exempt, namespaces, resolve,
 };
 use crate::pss::Level;
 use crate::pss::facts::Engine;
@@ -173,7 +173,7 @@ pub fn judge<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, 
 
     let enforce = rules.assess(&levels.enforce, &facts);
     let audit = rules.assess(&levels.audit, &facts);
-    let differs = !same_levels(&levels.warn, &levels.audit);
+    let differs = !ask_alike(&levels.warn, &levels.audit);
     let warn = differs.then(|| rules.assess(&levels.warn, &facts));
     then(Some(&identity), Outcome::Judged { rules, enforce, audit, warn })
 }
@@ -203,9 +203,4 @@ fn labels<'a>(annotations: &'a Annotations<'_>) -> Labels<'a> {
 fn all_privileged(levels: &Levels<'_>) -> bool {
     let all = levels.enforce.iter().chain(&levels.audit).chain(&levels.warn);
     all.into_iter().all(|demand| demand.level == Level::Privileged)
-}
-
-fn same_levels(one: &[Demand<'_>], other: &[Demand<'_>]) -> bool {
-    let asks = |demands: &[Demand<'_>]| -> Vec<_> { demands.iter().map(|d| (d.level, d.version)).collect() };
-    asks(one) == asks(other)
 }

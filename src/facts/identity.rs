@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use super::spec::{Annotations, Spec};
+use super::spec::Spec;
 use crate::pss::facts::{Engine, Subject};
 
 /// Who a container is.
@@ -104,19 +104,13 @@ pub fn identify<'a>(
     id: Option<&'a str>,
 ) -> Result<Identity<'a>, NoNamespace> {
     let id = id.or_else(|| id_in_cgroup(spec));
-    let none = Annotations::default();
-    // `none` cannot be borrowed for as long as the spec; nothing is found in it anyway.
-    let cgroup = cgroup(spec);
-    let Some(annotations) = spec.annotations.as_ref() else {
-        return Ok(unmanaged(engine(&none, cgroup, told, bundle), id));
-    };
-    let engine = engine(annotations, cgroup, told, bundle);
+    let engine = engine(spec, told, bundle);
     let keys = match engine {
         Engine::Containerd => &CONTAINERD,
         Engine::CriO => &CRI_O,
         Engine::Podman | Engine::Docker | Engine::None => return Ok(unmanaged(engine, id)),
     };
-    let get = |key: &str| annotations.get(key).filter(|value| !value.is_empty());
+    let get = |key| annotation(spec, key);
     let subject = match get(keys.kind) {
         Some("sandbox") => Subject::Sandbox,
         Some(_) => Subject::Container,
@@ -147,13 +141,18 @@ pub fn identify_sandbox<'a>(spec: &'a Spec<'_>, engine: Engine) -> Result<Identi
     if engine != Engine::CriO {
         return identify(spec, Some(engine), None, None);
     }
-    let get = |key: &str| spec.annotations.as_ref()?.get(key).filter(|value| !value.is_empty());
+    let get = |key| annotation(spec, key);
     let namespace = get(CRI_O.namespace);
     if namespace.is_none() {
         return Err(NoNamespace { engine: engine.name(), key: CRI_O.namespace });
     }
     let (pod, pod_uid) = (get(CRI_O.pod), get(CRI_O.pod_uid).filter(|uid| is_one_component(uid)));
     Ok(Identity { engine, subject: Subject::Sandbox, namespace, pod, pod_uid, ..unmanaged(engine, None) })
+}
+
+/// An annotation that says something.
+fn annotation<'a>(spec: &'a Spec<'_>, key: &str) -> Option<&'a str> {
+    spec.annotations.as_ref()?.get(key).filter(|value| !value.is_empty())
 }
 
 fn cgroup<'a>(spec: &'a Spec<'_>) -> Option<&'a str> {
@@ -178,21 +177,13 @@ fn id_in_cgroup<'a>(spec: &'a Spec<'_>) -> Option<&'a str> {
 
 /// A container of no pod. The CRI engines make none: it is somebody else's under the same runtime.
 fn unmanaged(engine: Engine, id: Option<&str>) -> Identity<'_> {
-    let engine = match engine {
-        Engine::Containerd | Engine::CriO => Engine::None,
-        other => other,
-    };
+    let engine = if engine.speaks_cri() { Engine::None } else { engine };
     Identity { engine, ..Identity::of_nobody(id) }
 }
 
 /// The engine: from the place of the bundle where that is telling, from the command line, or from annotations that
 /// the engine itself writes.
-fn engine(
-    annotations: &Annotations<'_>,
-    cgroup: Option<&str>,
-    told: Option<Engine>,
-    bundle: Option<&Path>,
-) -> Engine {
+fn engine(spec: &Spec<'_>, told: Option<Engine>, bundle: Option<&Path>) -> Engine {
     // containerd keeps the bundles of each of its clients apart, and only its CRI plugin makes pods. Who can write
     // any annotation (`ctr run --annotation`) cannot choose this directory by it.
     match bundle.and_then(containerd_client) {
@@ -201,11 +192,13 @@ fn engine(
         Some(_) => return Engine::None,
         None => {}
     }
+    let cgroup = cgroup(spec);
     // Whatever annotations say, and whoever is called by podman as its runtime: this cgroup is podman's.
     if cgroup.is_some_and(is_podmans_cgroup) {
         return Engine::Podman;
     }
-    let manager = annotations.get("io.container.manager");
+    let get = |key| spec.annotations.as_ref()?.get(key);
+    let manager = get("io.container.manager");
     match (told, manager) {
         // hooks.d is one directory for CRI-O and podman, so podman's containers come here by CRI-O's command line.
         (Some(Engine::CriO) | None, Some("libpod")) => Engine::Podman,
@@ -215,7 +208,7 @@ fn engine(
         (Some(Engine::CriO), manager) if manager != Some("cri-o") => Engine::None,
         (Some(engine), _) => engine,
         (None, Some("cri-o")) => Engine::CriO,
-        (None, _) if annotations.get(CONTAINERD.kind).is_some() => Engine::Containerd,
+        (None, _) if get(CONTAINERD.kind).is_some() => Engine::Containerd,
         (None, _) => Engine::None,
     }
 }

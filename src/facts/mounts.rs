@@ -139,12 +139,11 @@ fn bind<'a>(
         return unclear("engines bind it, too, where the entry point is systemd and cgroups are v1");
     }
     let host_path = |source: String, name| Volume::HostPath { destination, source: Cow::Owned(source), name };
-    let by_cri = matches!(pod.engine, Engine::Containerd | Engine::CriO);
     // A symbolic link in a volume may lead out of it, and the pod's own containers can make one: the source counts for
     // where it leads. Where only the kubelet and the engine write, nobody makes links.
     let real = match place(&source, pod, &node.roots) {
         Place::Elsewhere => source,
-        Place::Own if by_cri => source,
+        Place::Own if pod.engine.speaks_cri() => source,
         _ => match host.resolve(&source) {
             Some(real) => real.into(),
             // It is there, and the kernel does not say where it leads.
@@ -221,8 +220,9 @@ fn place<'p>(path: &'p str, pod: &Pod<'_>, roots: &Roots<'_>) -> Place<'p> {
             _ => Place::Elsewhere,
         };
     }
-    let by_cri = matches!(pod.engine, Engine::Containerd | Engine::CriO);
-    let kind = of_pod.filter(|_| by_cri && pod.uid.is_none()).and_then(|rest| rest.split('/').nth(1));
+    let kind = of_pod
+        .filter(|_| pod.engine.speaks_cri() && pod.uid.is_none())
+        .and_then(|rest| rest.split('/').nth(1));
     match kind {
         Some("volumes" | "volume-subpaths" | "containers" | "etc-hosts") => Place::OfSomePod,
         _ => Place::Elsewhere,
@@ -367,7 +367,7 @@ fn file_system<'a>(
     if mount.kind() == "overlay" {
         // The CRI knows no mount types: an overlay is how CRI-O mounts an image volume. podman's `-v PATH:…:O`
         // shows a path of the host as its lower layer.
-        if matches!(pod.engine, Engine::Containerd | Engine::CriO) {
+        if pod.engine.speaks_cri() {
             return Ok(None);
         }
         return Ok(lower_of_the_host(mount, pod, node)?.and_then(|lower| host_path(Cow::Owned(lower))));

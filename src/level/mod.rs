@@ -104,6 +104,15 @@ impl Demand<'_> {
     }
 }
 
+/// Whether two lists of demands ask for the same levels at the same versions, whatever set them.
+pub fn ask_alike<'d, 'p: 'd>(
+    one: impl IntoIterator<Item = &'d Demand<'p>>,
+    other: impl IntoIterator<Item = &'d Demand<'p>>,
+) -> bool {
+    let asked = |demand: &Demand<'_>| (demand.level, demand.version);
+    one.into_iter().map(asked).eq(other.into_iter().map(asked))
+}
+
 /// Whether the policy exempts it. To be asked before anything about the namespace is read, because what is exempt must
 /// start whatever state the node is in.
 #[must_use]

@@ -55,6 +55,12 @@ impl Engine {
         }
     }
 
+    /// Whether its containers are those of pods, asked for through the kubelet's CRI.
+    #[must_use]
+    pub const fn speaks_cri(self) -> bool {
+        matches!(self, Self::Containerd | Self::CriO)
+    }
+
     /// The capabilities the engine grants when nobody asks for any, beyond those baseline allows anyway.
     ///
     /// containerd `pkg/oci/spec.go` defaultUnixCaps, moby `oci/caps/defaults.go`: the thirteen and `NET_RAW`.
