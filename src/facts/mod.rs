@@ -231,7 +231,7 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
         has_all_capabilities,
         sys_writable: sys_writable(mounts),
         host_namespaces,
-        proc_masks: proc_masks(linux),
+        proc_masks: proc_masks(linux, mounts),
         sysctls: sysctls(sources, linux),
         seccomp: seccomp(linux),
         seccomp_default: seccomp_default(sources),
@@ -385,11 +385,17 @@ fn sys_writable(mounts: &[spec::Mount<'_>]) -> bool {
     sys.is_none_or(|mount| mount.kind() != "sysfs" || !mount.has("ro"))
 }
 
-fn proc_masks(linux: &Linux<'_>) -> ProcMasks {
+/// What the masks protect. They name paths below /proc: of a second proc file system, mounted somewhere else, they hide
+/// nothing. The CRI knows no mount types, so no pod of the kubelet's has one; `ctr` and podman can make it.
+fn proc_masks(linux: &Linux<'_>, mounts: &[spec::Mount<'_>]) -> ProcMasks {
+    let is_second = |mount: &spec::Mount<'_>| {
+        mount.kind() == "proc" && !mount.is_bind() && mount.destination().trim_end_matches('/') != "/proc"
+    };
+    let only = !mounts.iter().any(is_second);
     let has = |list: &Option<Vec<Text<'_>>>, path: &str| list.iter().flatten().any(|p| p.as_str() == path);
     ProcMasks {
-        kcore_masked: has(&linux.masked_paths, "/proc/kcore"),
-        sys_read_only: has(&linux.readonly_paths, "/proc/sys"),
+        kcore_masked: only && has(&linux.masked_paths, "/proc/kcore"),
+        sys_read_only: only && has(&linux.readonly_paths, "/proc/sys"),
     }
 }
 
@@ -669,6 +675,26 @@ mod tests {
         for (annotations, sections, expected) in rows {
             let seen = gathered(Engine::CriO, annotations, &sections, |facts| facts.user_namespace);
             assert_eq!(seen, expected, "{annotations} {sections}");
+        }
+    }
+
+    #[test]
+    fn masks_protect_one_proc_file_system_and_no_second() {
+        let section = |destination: &str, kind: &str| {
+            format!(
+                r#""process":{{}},"linux":{{"cgroupsPath":"/crio/crio-1","maskedPaths":["/proc/kcore"],"readonlyPaths":["/proc/sys"]}},"mounts":[{{"destination":"/proc","type":"proc"}},{{"destination":"{destination}","type":"{kind}","source":"{kind}"}}]"#
+            )
+        };
+        let rows = [
+            ("/tmp", "tmpfs", false),
+            ("/proc/", "proc", false),
+            ("/p", "proc", true),
+            ("/proc/x", "proc", true),
+        ];
+        for (destination, kind, open) in rows {
+            gathered(Engine::Containerd, "", &section(destination, kind), |facts| {
+                assert_eq!(facts.proc_unmasked(), open, "{kind} on {destination}");
+            });
         }
     }
 
