@@ -44,6 +44,7 @@ pub mod explain;
 pub mod facts;
 pub mod files;
 pub mod hook;
+pub mod install;
 pub mod judge;
 pub mod level;
 pub mod paths;
