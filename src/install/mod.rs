@@ -13,17 +13,22 @@
 
 pub mod engines;
 pub mod node;
+pub mod place;
+pub mod transaction;
 pub mod write;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use crate::files::FileError;
 use crate::pss::facts::Engine;
 use node::Node;
 
 /// How the gate stands before an engine's containers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Method {
     /// As an OCI hook, which the runtime calls.
     Hook,
@@ -65,13 +70,16 @@ pub struct Plan {
     /// The engine's files, in the order in which they are to be written: after any number of them the engine must
     /// still be able to start, and to start containers. Files that are as they should be are not among them.
     pub changes: Vec<Change>,
+    /// Files that this rests on and another engine may rest on as well, whether or not they are among the changes:
+    /// they stay as long as the installation of any engine names them.
+    pub shared: Vec<PathBuf>,
     /// What the gate will not cover although somebody could think so, a sentence each: a handler of another kind, a
     /// built-in runtime that cannot be replaced.
     pub open: Vec<String>,
 }
 
 /// A runtime handler of an engine, and the program that starts its containers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Entry {
     /// The engine's name for it; [`is_entry_name`] holds.
     pub handler: String,

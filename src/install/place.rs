@@ -1,0 +1,162 @@
+//! Where are the programs that an engine calls? The gate, and a folder of two links for each runtime in front of which it
+//! stands.
+//!
+//! They are there before an engine's configuration names them, and stay until nobody calls them any more: a container
+//! is killed and removed through the path by which it was started, and an engine starts containers by the
+//! configuration that it last read.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use super::node::{LIMIT, Live, Node as _};
+use super::write::{self, WriteError, fault};
+use super::{Entry, GATE, entry_path};
+use crate::files;
+use crate::pss::facts::Engine;
+
+/// The program that people call.
+pub const COMMAND: &str = "/usr/local/sbin/pss-guard";
+
+/// Everything that engines call.
+const RUNTIMES: &str = "/var/lib/pss-guard/runtimes";
+
+/// Puts this very program where engines call it. Whether anything changed.
+pub fn gate(node: &Live) -> Result<bool, WriteError> {
+    copy_self(&node.place(Path::new(GATE)))
+}
+
+/// Puts this very program where people call it, if it was not called from a place that stays.
+pub fn command(node: &Live) -> Result<bool, WriteError> {
+    let stays = |path: &PathBuf| {
+        ["/usr", "/opt"].iter().any(|folder| path.starts_with(folder)) && !path.starts_with("/usr/src")
+    };
+    if node.is_running() && fs::read_link("/proc/self/exe").is_ok_and(|path| stays(&path)) {
+        return Ok(false);
+    }
+    copy_self(&node.place(Path::new(COMMAND)))
+}
+
+fn copy_self(place: &Path) -> Result<bool, WriteError> {
+    let program = Path::new("/proc/self/exe");
+    if same_bytes(program, place).unwrap_or(false) {
+        return Ok(false);
+    }
+    if let Some(folder) = place.parent() {
+        write::make_folder(folder)?;
+    }
+    write::replace_from(place, 0o755, |to| {
+        // Not `fs::copy`: the bytes, with the mode of a program that everybody may call.
+        io::copy(&mut File::open(program)?, to).map(drop)
+    })?;
+    Ok(true)
+}
+
+fn same_bytes(one: &Path, other: &Path) -> io::Result<bool> {
+    if fs::metadata(one)?.len() != fs::metadata(other)?.len() {
+        return Ok(false);
+    }
+    Ok(fs::read(one)? == fs::read(other)?)
+}
+
+/// Makes the links of an engine's runtimes. The one to the real runtime first: whoever calls an entry must find it.
+pub fn entries(node: &Live, engine: Engine, entries: &[Entry]) -> Result<bool, WriteError> {
+    let mut changed = false;
+    for entry in entries {
+        let gate = entry_path(engine, &entry.handler);
+        let place = node.place(gate.parent().unwrap_or(Path::new(RUNTIMES))).join("pss-guard-runtime");
+        let runtime = place.with_file_name("runtime");
+        if let Some(folder) = place.parent() {
+            write::make_folder(folder)?;
+        }
+        for (path, target) in [(&runtime, entry.runtime.as_path()), (&place, Path::new(TO_GATE))] {
+            if !fs::read_link(path).is_ok_and(|now| now == target) {
+                write::link(path, target)?;
+                changed = true;
+            }
+        }
+    }
+    Ok(changed)
+}
+
+/// The gate as seen from an entry's folder, so that it is found under any root directory.
+const TO_GATE: &str = "../../../bin/pss-guard";
+
+/// Turns an engine's entries over to the real runtimes, which they are from then on.
+pub fn open(node: &Live, engine: Engine) -> Result<(), WriteError> {
+    for folder in folders(node, engine) {
+        let folder = node.place(&folder);
+        if let Ok(runtime) = fs::read_link(folder.join("runtime")) {
+            write::link(&folder.join("pss-guard-runtime"), &runtime)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes an engine's entries.
+pub fn remove_entries(node: &Live, engine: Engine) -> Result<(), WriteError> {
+    remove_tree(&node.place(&Path::new(RUNTIMES).join(engine.name())))
+}
+
+/// Removes the gate and all that is left of the installer.
+pub fn remove_gate(node: &Live) -> Result<(), WriteError> {
+    let all = [Path::new(GATE).parent().unwrap_or(Path::new(GATE)), Path::new(RUNTIMES)];
+    all.into_iter().try_for_each(|path| remove_tree(&node.place(path)))
+}
+
+fn remove_tree(path: &Path) -> Result<(), WriteError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fault("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn folders(node: &Live, engine: Engine) -> Vec<PathBuf> {
+    let folder = Path::new(RUNTIMES).join(engine.name());
+    node.list(&folder).into_iter().map(|handler| folder.join(handler)).collect()
+}
+
+/// Whether an engine has entries, those of an installation that was undone as well.
+#[must_use]
+pub fn has_entries(node: &Live, engine: Engine) -> bool {
+    !folders(node, engine).is_empty()
+}
+
+/// How many containers and processes still call an engine's entries: containerd's shims keep the runtime's path in
+/// their bundle (`runtime/v2/runc/…`, file `runtime`), conmon on its command line.
+#[must_use]
+pub fn callers(node: &Live, engine: Engine) -> usize {
+    let entries = Path::new(RUNTIMES).join(engine.name());
+    let names = |bytes: &[u8]| contains(bytes, entries.as_os_str().as_bytes());
+    let mut callers = 0;
+    for tasks in TASKS {
+        for client in node.list(Path::new(tasks)) {
+            let client = Path::new(tasks).join(client);
+            for id in node.list(&client) {
+                let runtime = node.place(&client.join(id).join("runtime"));
+                callers += usize::from(files::read(&runtime, LIMIT).is_ok_and(|bytes| names(&bytes)));
+            }
+        }
+    }
+    if node.is_running() {
+        for process in node.list(Path::new("/proc")) {
+            let cmdline = Path::new("/proc").join(&process).join("cmdline");
+            let other = process.bytes().all(|byte| byte.is_ascii_digit())
+                && process != std::process::id().to_string();
+            callers += usize::from(other && files::read(&cmdline, LIMIT).is_ok_and(|bytes| names(&bytes)));
+        }
+    }
+    callers
+}
+
+/// Where containerds keep their bundles: the usual one, docker's own, k3s's.
+const TASKS: [&str; 3] = [
+    "/run/containerd/io.containerd.runtime.v2.task",
+    "/run/docker/containerd/daemon/io.containerd.runtime.v2.task",
+    "/run/k3s/containerd/io.containerd.runtime.v2.task",
+];
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}

@@ -1,0 +1,404 @@
+//! How does a plan become files, and the files what they were?
+//!
+//! Everything that undoing needs is on the disk before the first of the engine's files changes: a copy of each file as
+//! it was and as it will be, and the manifest that names them. A kill at any point therefore leaves each file whole,
+//! as it was or as it should be, and both `install` and `uninstall` can go on from there.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::node::{LIMIT, Live, Node as _};
+use super::write::{self, WriteError, fault};
+use super::{Entry, Method, Plan, Refusal, Request, Stripped};
+use crate::files::{self, FileError};
+
+/// Where the installer keeps what it needs to undo an installation.
+const FOLDER: &str = "/var/lib/pss-guard/install";
+
+/// The manifest's name in an installation's folder.
+const MANIFEST: &str = "manifest.json";
+
+/// The form of the manifest that this program writes.
+const VERSION: u32 = 1;
+
+/// Why nothing was changed, or not everything.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransactionError {
+    /// A file cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// What is ours cannot be taken out of a file that somebody changed.
+    #[error(transparent)]
+    Refusal(#[from] Refusal),
+    /// Somebody else is at it.
+    #[error("another `pss-guard install` or `uninstall` is running ({} is locked); wait for it", .0.display())]
+    Busy(PathBuf),
+    /// The manifest is not ours.
+    #[error(
+        "{} cannot be read; it says how to undo the installation, so nothing was changed: bring it back from a \
+         backup, or restore the engine's files by hand (the copies lie beside it) and remove it", .path.display()
+    )]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The manifest is of a later program.
+    #[error("{} was written by a newer pss-guard (form {found}, this one knows {VERSION}); use that one", .path.display())]
+    Newer {
+        /// The manifest.
+        path: PathBuf,
+        /// Its form.
+        found: u32,
+    },
+    /// A file changed between plan and deed.
+    #[error("{} was changed by somebody else at this very moment; try again", .0.display())]
+    Raced(PathBuf),
+}
+
+/// What was done for one installation.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Manifest {
+    /// The form of this file.
+    version: u32,
+    /// The program's version that wrote it.
+    pub program: String,
+    /// The method; none for what all engines share.
+    pub method: Option<Method>,
+    /// The engine's configuration file, where it was named.
+    pub config: Option<PathBuf>,
+    /// The runtimes that the gate stands in front of.
+    pub entries: Vec<Entry>,
+    /// The files, in the order in which they were written.
+    pub files: Vec<Record>,
+    /// The folders that were made for them, the uppermost first.
+    pub folders: Vec<PathBuf>,
+    /// Files of other installations that this one rests on.
+    pub shared: Vec<PathBuf>,
+}
+
+/// One file, and the names of its copies beside the manifest.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Record {
+    /// Where it is, as the node sees it.
+    pub path: PathBuf,
+    before: Option<String>,
+    after: String,
+}
+
+/// What became of a file that was undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undone {
+    /// It has the bytes that it had before the installation.
+    Restored,
+    /// It was made by the installation and is gone.
+    Removed,
+    /// Somebody changed it since; only what is ours was taken out.
+    Stripped,
+    /// There was nothing of ours in it any more.
+    AsItWas,
+    /// Somebody removed it since.
+    Gone,
+    /// Another engine's installation rests on it.
+    Kept,
+}
+
+/// The installations of a node, locked.
+#[derive(Debug)]
+pub struct Store<'a> {
+    node: &'a Live,
+    _lock: File,
+}
+
+impl<'a> Store<'a> {
+    /// Takes the lock.
+    pub fn open(node: &'a Live) -> Result<Self, TransactionError> {
+        let folder = node.place(Path::new(FOLDER));
+        write::make_folder(&folder)?;
+        let path = folder.join("lock");
+        let lock = File::options().write(true).create(true).truncate(false).open(&path);
+        let lock = lock.map_err(fault("create", &path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { node, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(TransactionError::Busy(path)),
+            Err(TryLockError::Error(error)) => Err(fault("lock", &path)(error).into()),
+        }
+    }
+
+    /// Does what a plan says, for the installation of this name. What was installed before must have been by the
+    /// same method.
+    pub fn apply(
+        &self,
+        name: &str,
+        request: Option<&Request<'_>>,
+        plan: &Plan,
+        strip: Strip,
+    ) -> Result<(), TransactionError> {
+        let old = manifest(self.node, name)?;
+        let folder = self.folder(name);
+        write::make_folder(&folder)?;
+        let mut new = Manifest {
+            version: VERSION,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            method: request.map(|request| request.method),
+            config: request.and_then(|request| request.config).map(Path::to_owned),
+            entries: plan.entries.clone(),
+            files: old.iter().flat_map(|old| old.files.clone()).collect(),
+            folders: old.iter().flat_map(|old| old.folders.clone()).collect(),
+            shared: plan.shared.clone(),
+        };
+        for change in &plan.changes {
+            let place = self.node.place(&change.path);
+            if read(&place)? != change.before {
+                return Err(TransactionError::Raced(change.path.clone()));
+            }
+            let known = new.files.iter().position(|record| record.path == change.path);
+            let original = match known.map(|index| new.files.remove(index)) {
+                Some(record) => {
+                    self.original(name, &record, change.before.as_deref(), &new.entries, strip)?
+                }
+                None => change.before.clone(),
+            };
+            let before = original.map(|bytes| keep(&folder, "before", &bytes)).transpose()?;
+            let after = keep(&folder, "after", &change.after)?;
+            new.files.push(Record { path: change.path.clone(), before, after });
+            let made = missing_folders(self.node, &change.path);
+            new.folders
+                .extend(made.into_iter().filter(|path| !new.folders.contains(path)).collect::<Vec<_>>());
+        }
+        self.write_manifest(name, &new)?;
+        for change in &plan.changes {
+            let place = self.node.place(&change.path);
+            if let Some(folder) = place.parent() {
+                write::make_folder(folder)?;
+            }
+            write::replace(&place, &change.after, 0o644)?;
+        }
+        Ok(())
+    }
+
+    /// Makes every file of an installation what it was before it. What cannot be undone stops nothing else, and stays
+    /// in the manifest.
+    pub fn undo(&self, name: &str, strip: Strip) -> (Vec<(PathBuf, Undone)>, Vec<TransactionError>) {
+        let mut manifest = match manifest(self.node, name) {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => return (Vec::new(), Vec::new()),
+            Err(error) => return (Vec::new(), vec![error]),
+        };
+        let (mut done, mut errors, mut left) = (Vec::new(), Vec::new(), Vec::new());
+        for record in manifest.files.iter().rev() {
+            match self.undo_file(name, record, &manifest.entries, strip) {
+                Ok(undone) => done.push((record.path.clone(), undone)),
+                Err(error) => {
+                    errors.push(error);
+                    left.push(record.clone());
+                }
+            }
+        }
+        let ended = if errors.is_empty() {
+            for folder in manifest.folders.iter().rev() {
+                // What somebody put there stays, and so does the folder.
+                let _ = fs::remove_dir(self.node.place(folder));
+            }
+            let folder = self.folder(name);
+            // The manifest first: without it the copies are nobody's.
+            write::remove(&folder.join(MANIFEST))
+                .and_then(|()| fs::remove_dir_all(&folder).map_err(fault("remove", &folder)))
+                .map_err(Into::into)
+        } else {
+            left.reverse();
+            manifest.files = left;
+            self.write_manifest(name, &manifest)
+        };
+        errors.extend(ended.err());
+        (done, errors)
+    }
+
+    fn undo_file(
+        &self,
+        name: &str,
+        record: &Record,
+        entries: &[Entry],
+        strip: Strip,
+    ) -> Result<Undone, TransactionError> {
+        if let Some(heir) = self.heir(name, &record.path)? {
+            self.hand_over(name, record, &heir)?;
+            return Ok(Undone::Kept);
+        }
+        let place = self.node.place(&record.path);
+        let now = read(&place)?;
+        let copies = self.copies(name, record)?;
+        if now == copies.before {
+            return Ok(Undone::AsItWas);
+        }
+        let Some(now) = now else { return Ok(Undone::Gone) };
+        let (wanted, undone) = if now == copies.after {
+            let undone = if copies.before.is_some() { Undone::Restored } else { Undone::Removed };
+            (copies.before, undone)
+        } else {
+            (copies.strip(record, &now, entries, strip)?, Undone::Stripped)
+        };
+        match wanted {
+            Some(wanted) if wanted == now => Ok(Undone::AsItWas),
+            Some(wanted) => write::replace(&place, &wanted, 0o644).map(|()| undone).map_err(Into::into),
+            None => write::remove(&place).map(|()| Undone::Removed).map_err(Into::into),
+        }
+    }
+
+    /// What a file that was installed before would be without us: that is what undoing must bring back.
+    fn original(
+        &self,
+        name: &str,
+        record: &Record,
+        now: Option<&[u8]>,
+        entries: &[Entry],
+        strip: Strip,
+    ) -> Result<Option<Vec<u8>>, TransactionError> {
+        let copies = self.copies(name, record)?;
+        let Some(now) = now else { return Ok(None) };
+        if now == copies.after || Some(now) == copies.before.as_deref() {
+            return Ok(copies.before);
+        }
+        Ok(copies.strip(record, now, entries, strip)?)
+    }
+
+    fn copies(&self, name: &str, record: &Record) -> Result<Copies, TransactionError> {
+        let folder = self.folder(name);
+        let before =
+            record.before.as_ref().map(|before| files::read(&folder.join(before), LIMIT)).transpose()?;
+        Ok(Copies { before, after: files::read(&folder.join(&record.after), LIMIT)? })
+    }
+
+    /// The installation that also rests on a file.
+    fn heir(&self, name: &str, path: &Path) -> Result<Option<String>, TransactionError> {
+        for other in installations(self.node) {
+            let rests = |manifest: Manifest| manifest.shared.iter().any(|shared| shared == path);
+            if other != name && manifest(self.node, &other)?.is_some_and(rests) {
+                return Ok(Some(other));
+            }
+        }
+        Ok(None)
+    }
+
+    fn hand_over(&self, name: &str, record: &Record, heir: &str) -> Result<(), TransactionError> {
+        let Some(mut manifest) = manifest(self.node, heir)? else { return Ok(()) };
+        if manifest.files.iter().any(|file| file.path == record.path) {
+            return Ok(());
+        }
+        let folder = self.folder(heir);
+        let copies = self.copies(name, record)?;
+        let before = copies.before.map(|bytes| keep(&folder, "before", &bytes)).transpose()?;
+        let after = keep(&folder, "after", &copies.after)?;
+        manifest.files.push(Record { path: record.path.clone(), before, after });
+        self.write_manifest(heir, &manifest)
+    }
+
+    fn folder(&self, name: &str) -> PathBuf {
+        self.node.place(&Path::new(FOLDER).join(name))
+    }
+
+    fn write_manifest(&self, name: &str, manifest: &Manifest) -> Result<(), TransactionError> {
+        let folder = self.folder(name);
+        let path = folder.join(MANIFEST);
+        let bytes = serde_json::to_vec_pretty(manifest)
+            .map_err(|source| TransactionError::Manifest { path: path.clone(), source })?;
+        write::replace(&path, &bytes, 0o600)?;
+        // Copies that only an older manifest named.
+        let named: BTreeSet<&str> = manifest
+            .files
+            .iter()
+            .flat_map(|file| file.before.iter().chain([&file.after]))
+            .map(String::as_str)
+            .collect();
+        for copy in self.node.list(&Path::new(FOLDER).join(name)) {
+            if copy != MANIFEST && !named.contains(copy.as_str()) {
+                write::remove_if_there(&folder.join(copy))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Keeps a copy under a name that is free.
+fn keep(folder: &Path, kind: &str, bytes: &[u8]) -> Result<String, WriteError> {
+    let mut number = 0;
+    let name = loop {
+        let name = format!("{number}.{kind}");
+        if !folder.join(&name).exists() {
+            break name;
+        }
+        number += 1;
+    };
+    write::replace(&folder.join(&name), bytes, 0o600)?;
+    Ok(name)
+}
+
+/// How the engine's installer takes what is ours out of a file.
+pub type Strip = fn(&Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal>;
+
+/// For files that are ours as a whole.
+pub fn strip_all(_: &Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+    Ok(None)
+}
+
+/// A file as it was, and as it was written.
+struct Copies {
+    before: Option<Vec<u8>>,
+    after: Vec<u8>,
+}
+
+impl Copies {
+    fn strip(
+        &self,
+        record: &Record,
+        now: &[u8],
+        entries: &[Entry],
+        strip: Strip,
+    ) -> Result<Option<Vec<u8>>, Refusal> {
+        let original = self.before.as_deref();
+        strip(&Stripped { path: &record.path, original, installed: &self.after, now, entries })
+    }
+}
+
+/// What is installed under a name; `None` if nothing is.
+pub fn manifest(node: &Live, name: &str) -> Result<Option<Manifest>, TransactionError> {
+    let path = Path::new(FOLDER).join(name).join(MANIFEST);
+    let Some(bytes) = read(&node.place(&path))? else { return Ok(None) };
+    let manifest: Manifest = serde_json::from_slice(&bytes)
+        .map_err(|source| TransactionError::Manifest { path: path.clone(), source })?;
+    if manifest.version > VERSION {
+        return Err(TransactionError::Newer { path, found: manifest.version });
+    }
+    Ok(Some(manifest))
+}
+
+/// The names of all installations.
+#[must_use]
+pub fn installations(node: &Live) -> Vec<String> {
+    let is_one = |name: &String| node.place(&Path::new(FOLDER).join(name).join(MANIFEST)).is_file();
+    node.list(Path::new(FOLDER)).into_iter().filter(is_one).collect()
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    match files::read(path, LIMIT) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The folders above a file that are not there yet, as the node sees them, the uppermost first.
+fn missing_folders(node: &Live, path: &Path) -> Vec<PathBuf> {
+    let missing = path.ancestors().skip(1).take_while(|folder| !node.place(folder).exists());
+    let mut missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+    missing.reverse();
+    missing
+}
