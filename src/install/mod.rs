@@ -64,6 +64,9 @@ pub struct Plan {
     /// The engine's files, in the order in which they are to be written: after any number of them the engine must
     /// still be able to start, and to start containers. Files that are as they should be are not among them.
     pub changes: Vec<Change>,
+    /// Files that this rests on and another engine may rest on as well, whether or not they are among the changes:
+    /// they stay as long as the installation of any engine names them.
+    pub shared: Vec<PathBuf>,
     /// What the gate will not cover although somebody could think so, a sentence each: a handler of another kind, a
     /// built-in runtime that cannot be replaced.
     pub open: Vec<String>,

@@ -25,6 +25,8 @@ pub trait Node {
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, FileError>;
     /// The names in a folder, sorted; none where there is no such folder.
     fn list(&self, folder: &Path) -> Vec<String>;
+    /// Whether this is a folder.
+    fn is_folder(&self, path: &Path) -> bool;
     /// Where a symbolic link leads, word for word.
     fn link(&self, path: &Path) -> Option<PathBuf>;
     /// Whether this is a program.
@@ -74,6 +76,10 @@ impl Node for Live {
             entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort_unstable();
         names
+    }
+
+    fn is_folder(&self, path: &Path) -> bool {
+        self.place(path).is_dir()
     }
 
     fn link(&self, path: &Path) -> Option<PathBuf> {
@@ -165,6 +171,10 @@ pub(crate) mod fake {
             let mut names: Vec<String> = inside.map(str::to_owned).collect();
             names.dedup();
             names
+        }
+
+        fn is_folder(&self, path: &Path) -> bool {
+            self.files.keys().any(|file| file != path && file.starts_with(path))
         }
 
         fn link(&self, path: &Path) -> Option<PathBuf> {
