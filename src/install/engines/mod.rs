@@ -1,8 +1,10 @@
 //! Which engines can the gate be installed for? One file an engine.
 
 mod crio;
+mod docker;
 mod dropin;
 mod hooks_d;
+mod json;
 mod podman;
 mod toml;
 
@@ -13,7 +15,7 @@ use super::{Installer, Refusal};
 use crate::pss::facts::Engine;
 
 /// All installers.
-pub const ALL: [&Installer; 2] = [&crio::INSTALLER, &podman::INSTALLER];
+pub const ALL: [&Installer; 3] = [&crio::INSTALLER, &podman::INSTALLER, &docker::INSTALLER];
 
 /// The installer of an engine, by its name or alias on the command line.
 #[must_use]
