@@ -20,6 +20,8 @@ mod corpus;
 mod decisions;
 // What happens when something is wrong: every fault, in every mode.
 mod faults;
+// Engines read what the installers plan as it was meant.
+mod installers;
 // The journald that is written to.
 mod journal;
 // What people read in the journal.
