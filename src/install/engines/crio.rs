@@ -602,6 +602,9 @@ container_min_memory = \"500KiB\"
         let rows = [
             (installed.replace('\n', " \n"), None),
             (format!("{installed}# a word\n"), None),
+            (installed.split("[crio.runtime.runtimes.runc]").next().unwrap().to_owned(), None),
+            (installed.replace("\"/run/crun\"\n", "\"/run/crun\"\nno_sync_log = true\n"), Some("crio/crun\"\nruntime_root = \"/run/crun\"\nno_sync_log = true\n")),
+            (installed.replace("runtime_root = \"/run/crun\"\n", ""), Some("crio/crun\"\nmonitor_path")),
             (installed.replace("/run/crun", "/run/mine"), Some(mended)),
             (installed.replace(&format!("{E}/crun/pss-guard-runtime"), "/mine"), Some("[crio.runtime.runtimes.crun]\nruntime_path = \"/mine\"\n")),
             (format!("{installed}\n[crio.image]\npause_image = \"p\"\n"), Some("[crio.image]\npause_image = \"p\"\n")),

@@ -357,7 +357,7 @@ mod tests {
             (podman().program("/usr/local/bin/crun"), vec!["crun", "runc"], "", vec!["crun=/usr/bin/crun", "runc=/usr/sbin/runc"]),
             (podman().program("/opt/crun").file(ADMINS, "[engine.runtimes]\ncrun = [\"/nowhere\", \"/opt/crun\"]\n"),
              vec!["crun", "runc"], "", vec!["crun=/opt/crun", "runc=/usr/sbin/runc"]),
-            (podman().program("/opt/n").program("/usr/bin/runsc").file(ADMINS, "[engine]\nruntimes = {nvidia = [\"/opt/n\"], gone = [\"/gone\"]}\n"),
+            (podman().program("/opt/n").program("/usr/bin/runsc").file(ADMINS, "[engine]\nruntimes = {nvidia = [\"/opt/n\"], runsc = [\"/usr/bin/runsc\"], gone = [\"/gone\"]}\n"),
              vec!["crun", "runc", "nvidia"], "", vec!["crun=/usr/bin/crun", "runc=/usr/sbin/runc", "nvidia=/opt/n"]),
             (podman().file(ADMINS, "[engine]\nruntime = \"runc\"\n"), vec!["crun", "runc"], "", vec!["crun=/usr/bin/crun", "runc=/usr/sbin/runc"]),
             // A path as the default would go past the names.
