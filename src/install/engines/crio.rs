@@ -25,6 +25,7 @@ pub(super) const INSTALLER: Installer = Installer {
     unit: Some("crio.service"),
     plan,
     strip,
+    holders: |_, _| Vec::new(),
 };
 
 const MAIN: &str = "/etc/crio/crio.conf";

@@ -4,7 +4,8 @@
 //! What docker does (moby `daemon/runtime_unix.go`, `daemon/config/config.go`): `runc` cannot be given another program,
 //! its name is reserved. The other name that docker has of itself, `io.containerd.runc.v2`, can since docker 25: with the
 //! gate behind that name, containers keep starting after the gate is gone, because docker remembers the runtime's name
-//! with each container. Docker before 25 overwrites it, so there the runtime has a name of its own.
+//! with each container. Docker before 25 overwrites it, so there the runtime has a name of its own, which has to stay as
+//! long as a container remembers it.
 
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,7 @@ pub(super) const INSTALLER: Installer = Installer {
     unit: Some("docker.service"),
     plan,
     strip,
+    holders,
 };
 
 const CONFIG: &str = "/etc/docker/daemon.json";
@@ -147,13 +149,15 @@ impl Daemon<'_> {
         };
         if name == OWN {
             plan.open.push(format!(
-                "docker remembers the runtime of a container by its name: after the gate is taken away, containers \
-                 made in the meantime have to be made anew, as there is no runtime {OWN} any more"
+                "docker remembers the runtime of a container by its name: after the gate is taken away, the name {OWN} \
+                 stays in daemon.json, for the real runtime, as long as there are containers that were made with it"
             ));
         }
         let entry = Value::from(entry_path(Engine::Docker, STOCK).display().to_string()).to_string();
-        for name in [name, SHIM].into_iter().filter(|&name| name != SHIM || shim_is_free) {
-            self.text.set(&["runtimes", name, "path"], &entry);
+        for (name, wanted) in [(name, true), (SHIM, shim_is_free), (OWN, self.has(OWN))] {
+            if wanted {
+                self.text.set(&["runtimes", name, "path"], &entry);
+            }
         }
         if is_default && default != name {
             self.text.set(&["default-runtime"], &Value::from(name).to_string());
@@ -172,11 +176,15 @@ impl Daemon<'_> {
         self.config.get("runtimes").and_then(|runtimes| runtimes.get(name)).is_some()
     }
 
-    /// Whether this runtime was added by an installation, for docker's own.
+    /// Whether this runtime was added by an installation, this one or one before it, for docker's own.
     fn is_ours(&self, name: &str) -> bool {
         let runtime = self.config.get("runtimes").and_then(|runtimes| runtimes.get(name));
         let path = runtime.and_then(|runtime| runtime.get("path")).and_then(Value::as_str);
-        [OWN, SHIM].contains(&name) && path.map(Path::new) == Some(&entry_path(Engine::Docker, STOCK))
+        match name {
+            OWN => runtime.is_some(),
+            SHIM => path.map(Path::new) == Some(&entry_path(Engine::Docker, STOCK)),
+            _ => false,
+        }
     }
 
     fn wrong(&self, cause: &str) -> Refusal {
@@ -188,7 +196,7 @@ fn strip(stripped: &Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal> {
     let (bom, mut text) = parse(stripped.path, stripped.now)?;
     let (_, original) = parse(stripped.path, stripped.original.unwrap_or_default())?;
     let config = text.value();
-    let mut gone = Vec::new();
+    let mut ours = Vec::new();
     for name in text.names(&["runtimes"]) {
         let Some(runtime) = config.pointer("/runtimes").and_then(|runtimes| runtimes.get(&name)) else {
             continue;
@@ -202,15 +210,19 @@ fn strip(stripped: &Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal> {
             continue;
         };
         let at = [&["runtimes", name.as_str()], place.key].concat();
+        let is_ours = [OWN, SHIM].contains(&name.as_str());
         if let Some(before) = original.get(&at) {
             text.set(&at, before);
-        } else if [OWN, SHIM].contains(&name.as_str()) {
+        } else if is_ours && !(stripped.held && name == OWN) {
             text.remove(&["runtimes", &name]);
-            gone.push(name);
-        } else if original.get(&["runtimes", &name]).is_some() {
-            text.remove(&at);
+        } else if !is_ours && original.get(&["runtimes", &name]).is_some() {
+            let options = at.split_last().map_or(at.as_slice(), |(_, options)| options);
+            text.remove(if original.get(options).is_some() { &at } else { options });
         } else {
             text.set(&at, &Value::from(entry.runtime.display().to_string()).to_string());
+        }
+        if is_ours {
+            ours.push(name);
         }
     }
     if text.names(&["runtimes"]).is_empty() && original.get(&["runtimes"]).is_none() {
@@ -219,7 +231,7 @@ fn strip(stripped: &Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal> {
     if config
         .get("default-runtime")
         .and_then(Value::as_str)
-        .is_some_and(|name| gone.iter().any(|g| g == name))
+        .is_some_and(|name| ours.iter().any(|ours| ours == name))
     {
         match original.get(&["default-runtime"]) {
             Some(before) => text.set(&["default-runtime"], before),
@@ -230,6 +242,21 @@ fn strip(stripped: &Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal> {
         return Ok(None);
     }
     Ok(Some(format!("{bom}{}", text.as_str()).into_bytes()))
+}
+
+/// The containers that were made while the gate's own name was the default.
+fn holders(node: &dyn Node, request: &Request<'_>) -> Vec<String> {
+    let json = |path: &Path| -> Option<Value> { serde_json::from_slice(&node.read(path).ok()??).ok() };
+    let config = json(request.config.unwrap_or(Path::new(CONFIG)));
+    let root =
+        config.as_ref().and_then(|config| config.get("data-root")?.as_str()).unwrap_or("/var/lib/docker");
+    let containers = Path::new(root).join("containers");
+    let mut ids = node.list(&containers);
+    ids.retain(|id| {
+        let host = json(&containers.join(id).join("hostconfig.json"));
+        host.is_some_and(|host| host.get("Runtime").and_then(Value::as_str) == Some(OWN))
+    });
+    ids
 }
 
 /// Where a runtime's definition names its program.
@@ -357,8 +384,8 @@ mod tests {
     use super::super::testing::{entries, file, refused, settle, strip, text};
     use super::{CONFIG, INSTALLER};
     use crate::install::Method::Runtime;
-    use crate::install::Request;
     use crate::install::node::fake::Fake;
+    use crate::install::{Request, Stripped};
 
     /// A node with a docker of this version.
     fn docker(version: &str) -> Fake {
@@ -373,7 +400,7 @@ mod tests {
     #[test]
     fn the_gate_is_the_default_and_stands_before_every_runtime() {
         #[rustfmt::skip]
-        let rows: [(&str, Option<&str>, &str, &[&str]); 14] = [
+        let rows: [(&str, Option<&str>, &str, &[&str]); 15] = [
             ("20.10.24+dfsg1", None,
              "{\n    \"runtimes\": {\n        \"pss-guard\": {\n            \"path\": \"E/runc/pss-guard-runtime\"\n        }\n    },\n    \
               \"default-runtime\": \"pss-guard\"\n}\n",
@@ -403,6 +430,9 @@ mod tests {
              &["a=/usr/bin/crun"]),
             ("24.0.0", Some("{\"default-runtime\":\"a\",\"runtimes\":{\"a\":{\"runtimeType\":\"io.containerd.runc.v2\",\"options\":{\"SystemdCgroup\":true}}}}"),
              "{\"default-runtime\":\"a\",\"runtimes\":{\"a\":{\"runtimeType\":\"io.containerd.runc.v2\",\"options\":{\"SystemdCgroup\":true,\"BinaryName\": \"E/a/pss-guard-runtime\"}}}}",
+             &["a=/usr/sbin/runc"]),
+            ("24.0.0", Some("{\"default-runtime\":\"a\",\"runtimes\":{\"a\":{\"runtimeType\":\"io.containerd.runc.v2\"}}}"),
+             "{\"default-runtime\":\"a\",\"runtimes\":{\"a\":{\"runtimeType\":\"io.containerd.runc.v2\",\"options\": {\"BinaryName\": \"E/a/pss-guard-runtime\"}}}}",
              &["a=/usr/sbin/runc"]),
             // The admin's own program behind the shim's name keeps it.
             ("28.0.1", Some("{\"runtimes\":{\"io.containerd.runc.v2\":{\"path\":\"/usr/bin/crun\"}}}"),
@@ -498,6 +528,50 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_name_that_containers_remember_stays_as_long_as_they_do() {
+        let request = Request { method: Runtime, config: None };
+        let made_with = |node: Fake, root: &str, runtime: &str| {
+            let path = format!("{root}/containers/c1/hostconfig.json");
+            node.file(&path, &format!("{{\"Runtime\":\"{runtime}\"}}"))
+        };
+        for (node, holders) in [
+            (made_with(docker("24.0.7"), "/var/lib/docker", "pss-guard"), vec!["c1"]),
+            (made_with(docker("24.0.7"), "/var/lib/docker", "runc"), vec![]),
+            (made_with(docker("24.0.7"), "/srv", "pss-guard"), vec![]),
+            (
+                made_with(docker("24.0.7"), "/srv", "pss-guard").file(CONFIG, "{\"data-root\":\"/srv\"}"),
+                vec!["c1"],
+            ),
+        ] {
+            assert_eq!((INSTALLER.holders)(&node, &request), holders, "{:?}", node.files);
+        }
+
+        let node = docker("24.0.7").file(CONFIG, "{\"debug\":true}");
+        let (plan, _) = settle(&INSTALLER, &node, Runtime);
+        let change = &plan.changes[0];
+        let left = (INSTALLER.strip)(&Stripped {
+            path: &change.path,
+            original: change.before.as_deref(),
+            installed: &change.after,
+            now: &change.after,
+            entries: &plan.entries,
+            held: true,
+        });
+        let left = left.unwrap().unwrap();
+        let expected = r#"{"debug":true,"runtimes": {"pss-guard": {"path": "/usr/sbin/runc"}}}"#;
+        assert_eq!(text(Some(&left)), Some(expected));
+
+        // The next installation takes the name over again, and gives it back.
+        let again = node.file(CONFIG, expected);
+        for version in ["24.0.7", "28.0.1"] {
+            let node = Fake { outputs: docker(version).outputs, ..again.clone() };
+            let (plan, after) = settle(&INSTALLER, &node, Runtime);
+            assert_eq!(entries(&plan), ["runc=/usr/sbin/runc"]);
+            assert!(!file(&after, CONFIG).unwrap().contains("/usr/sbin/runc"), "{version}");
+        }
+    }
+
     /// As [`settle`], for files that cannot come back byte by byte.
     fn settle_loosely(node: &Fake) -> (crate::install::Plan, Fake) {
         let plan = (INSTALLER.plan)(node, &Request { method: Runtime, config: None }).unwrap();
@@ -510,9 +584,9 @@ mod tests {
         let said = |node: &Fake| settle(&INSTALLER, node, Runtime).0.open.join("\n");
         let new = said(&docker("28.0.1"));
         assert!(new.contains("docker run --runtime runc"), "{new}");
-        assert!(!new.contains("made anew"), "{new}");
+        assert!(!new.contains("docker remembers"), "{new}");
         let old = said(&docker("23.0.6"));
-        assert!(old.contains("have to be made anew, as there is no runtime pss-guard any more"), "{old}");
+        assert!(old.contains("the name pss-guard stays in daemon.json, for the real runtime"), "{old}");
         let kata = docker("28.0.1").file(
             CONFIG,
             r#"{"default-runtime":"io.containerd.x.v1","runtimes":{"k":{"runtimeType":"io.containerd.kata.v2"}}}"#,

@@ -174,8 +174,14 @@ mod tests {
             (b"{ torn", none, none),
         ];
         for (now, original, left) in rows {
-            let stripped =
-                Stripped { path: &file_in("/a"), original, installed: &installed, now, entries: &[] };
+            let stripped = Stripped {
+                path: &file_in("/a"),
+                original,
+                installed: &installed,
+                now,
+                entries: &[],
+                held: false,
+            };
             assert_eq!(strip(&stripped).as_deref(), left, "{}", String::from_utf8_lossy(now));
         }
     }

@@ -83,6 +83,7 @@ mod testing {
             installed: &change.after,
             now,
             entries: &plan.entries,
+            held: false,
         })
     }
 

@@ -26,6 +26,7 @@ pub(super) const INSTALLER: Installer = Installer {
     unit: None,
     plan,
     strip,
+    holders: |_, _| Vec::new(),
 };
 
 const VENDORS: &str = "/usr/share/containers/containers.conf";
