@@ -440,6 +440,7 @@ monitor_path = \"/usr/libexec/crio/conmon\"
             (crio(), vec![usr]),
             (packaged(), vec![usr]),
             (crio().file(MAIN, &hooks("\"/a\", \"/b\"")), vec!["/a/pss-guard.json", "/b/pss-guard.json"]),
+            (crio().file(MAIN, &format!("\u{feff}# mine\r\n{}", hooks("\"/a\"").replace('\n', "\r\n"))), vec!["/a/pss-guard.json"]),
             // The last file wins, whatever its name ends with and however deep it lies.
             (crio().file(MAIN, &hooks("\"/a\"")).file(&drop_in("b.bak"), &hooks("\"/b\"")), vec!["/b/pss-guard.json"]),
             (crio().file(&drop_in("c/d.conf"), &hooks("\"/c\"")).file(&drop_in("b.conf"), &hooks("\"/b\"")), vec!["/c/pss-guard.json"]),

@@ -271,6 +271,7 @@ fn runtime(node: &dyn Node, settings: &Settings, rivals: &[PathBuf]) -> Result<P
         users("--runtime"),
         "podman takes the real runtime from the folders of programs, without a word, if the gate's entry is missing"
             .to_owned(),
+        "a podman service that is running (podman.socket) keeps its runtimes until it ends".to_owned(),
     ]);
     Ok(plan)
 }
@@ -379,7 +380,7 @@ mod tests {
         let hook = said(&podman(), Hook);
         assert!(hook.contains("--hooks-dir") && hook.contains("podman exec"), "{hook}");
         let runtime = said(&podman().program("/usr/bin/runsc").program("/usr/bin/kata"), Runtime);
-        for part in ["--runtime", "runtime runsc:", "runtime kata:", "entry is missing"] {
+        for part in ["--runtime", "runtime runsc:", "runtime kata:", "entry is missing", "podman.socket"] {
             assert!(runtime.contains(part), "{runtime}");
         }
     }
