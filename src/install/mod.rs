@@ -13,6 +13,7 @@
 
 pub mod engines;
 pub mod node;
+pub mod write;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

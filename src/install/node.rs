@@ -1,6 +1,7 @@
 //! What does an installer see of a node? Files, links, programs, and what programs print; it changes nothing.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::{Component, Path, PathBuf};
 
 use crate::files::{self, FileError};
 
@@ -54,10 +55,39 @@ impl Live {
         Self { root: root.to_owned() }
     }
 
-    /// Where a path of the node lies for this process.
+    /// Whether this is the running node, and not a file system that will be one.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// Where a path of the node lies for this process, through the node's own symbolic links: `/` in a link is the
+    /// node's, not this machine's. What is not there yet stays as it is named.
     #[must_use]
     pub fn place(&self, path: &Path) -> PathBuf {
-        self.root.join(path.strip_prefix("/").unwrap_or(path))
+        let mut todo: Vec<OsString> = path.iter().rev().map(Into::into).collect();
+        // From the node's root.
+        let mut inside = PathBuf::new();
+        let mut links = 0;
+        while let Some(part) = todo.pop() {
+            match Path::new(&part).components().next() {
+                None | Some(Component::CurDir) => {}
+                Some(Component::RootDir | Component::Prefix(_)) => inside.clear(),
+                Some(Component::ParentDir) => {
+                    inside.pop();
+                }
+                Some(Component::Normal(name)) => match std::fs::read_link(self.root.join(&inside).join(name))
+                {
+                    // As many as the kernel follows.
+                    Ok(target) if links < 40 => {
+                        links += 1;
+                        todo.extend(target.iter().rev().map(OsString::from));
+                    }
+                    _ => inside.push(name),
+                },
+            }
+        }
+        self.root.join(inside)
     }
 }
 
@@ -83,7 +113,9 @@ impl Node for Live {
     }
 
     fn link(&self, path: &Path) -> Option<PathBuf> {
-        std::fs::read_link(self.place(path)).ok()
+        // The folder through links, the last part not.
+        let (folder, name) = (path.parent()?, path.file_name()?);
+        std::fs::read_link(self.place(folder).join(name)).ok()
     }
 
     fn is_program(&self, path: &Path) -> bool {
@@ -93,7 +125,7 @@ impl Node for Live {
 
     fn output(&self, program: &Path, arguments: &[&str]) -> Option<String> {
         // A program of another root file system is not this machine's to run.
-        if self.root != Path::new("/") {
+        if !self.is_running() {
             return None;
         }
         let done = std::process::Command::new(program)
@@ -103,6 +135,36 @@ impl Node for Live {
             .output()
             .ok()?;
         done.status.success().then(|| String::from_utf8(done.stdout).ok())?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::{Live, Node as _};
+
+    #[test]
+    fn a_link_of_another_root_does_not_lead_out_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        std::fs::create_dir_all(root.join("etc/real")).unwrap();
+        symlink("/etc/real", root.join("etc/absolute")).unwrap();
+        symlink("../../../../../../../etc/real", root.join("etc/relative")).unwrap();
+        symlink("loop", root.join("etc/loop")).unwrap();
+        let node = Live::under(root);
+        for (path, place) in [
+            ("/etc/absolute/x", "etc/real/x"),
+            ("/etc/relative/x", "etc/real/x"),
+            ("/etc/../../../etc/real", "etc/real"),
+            ("/etc/nothing/x", "etc/nothing/x"),
+            ("/etc/loop", "etc/loop"),
+        ] {
+            assert_eq!(node.place(Path::new(path)), root.join(place), "{path}");
+        }
+        assert_eq!(node.link(Path::new("/etc/absolute")), Some("/etc/real".into()));
+        assert_eq!(Live::under(Path::new("/")).place(Path::new("/proc/1")), Path::new("/proc/1"));
     }
 }
 

@@ -1,0 +1,171 @@
+//! How is a file of somebody else replaced so that there is never half of it?
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
+};
+use std::path::{Path, PathBuf};
+
+/// A change that could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} {}", .path.display())]
+pub struct WriteError {
+    /// What was tried.
+    what: &'static str,
+    /// On what.
+    path: PathBuf,
+    /// Why it failed.
+    source: io::Error,
+}
+
+/// Names what was tried, and on what.
+pub(crate) fn fault(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WriteError {
+    let path = path.to_owned();
+    move |source| WriteError { what, path, source }
+}
+
+/// Puts these bytes into a file, whole or not at all, and to the disk. A file that is there keeps its mode and owner;
+/// a new one gets `mode`.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), WriteError> {
+    replace_from(path, mode, |file| file.write_all(bytes))
+}
+
+/// As [`replace`], with what `write` writes.
+pub fn replace_from(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), WriteError> {
+    let like = fs::metadata(path).ok().filter(fs::Metadata::is_file);
+    let temporary = temporary(path);
+    // What an earlier run left when it was killed.
+    remove_if_there(&temporary)?;
+    let done = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        write(&mut file)?;
+        if let Some(like) = &like {
+            chown(&temporary, Some(like.uid()), Some(like.gid()))?;
+        }
+        let mode = like.as_ref().map_or(mode, |like| like.mode() & 0o7777);
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
+    if done.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    done.map_err(fault("write", path))?;
+    sync_folder_of(path)
+}
+
+/// Makes a symbolic link, or turns one over to another target, in one step.
+pub fn link(path: &Path, target: &Path) -> Result<(), WriteError> {
+    if fs::read_link(path).is_ok_and(|now| now == target) {
+        return Ok(());
+    }
+    let temporary = temporary(path);
+    remove_if_there(&temporary)?;
+    std::os::unix::fs::symlink(target, &temporary)
+        .and_then(|()| fs::rename(&temporary, path))
+        .map_err(fault("link", path))?;
+    sync_folder_of(path)
+}
+
+/// Removes a file; there need be none.
+pub fn remove_if_there(path: &Path) -> Result<(), WriteError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fault("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a file and makes that last.
+pub fn remove(path: &Path) -> Result<(), WriteError> {
+    remove_if_there(path)?;
+    sync_folder_of(path)
+}
+
+/// Makes a folder and those above it; which of them were made, the uppermost first.
+pub fn make_folder(path: &Path) -> Result<Vec<PathBuf>, WriteError> {
+    let mut missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
+    missing.reverse();
+    for folder in &missing {
+        // Engines, rootless ones as well, must get through, whatever the umask of the one who installs.
+        DirBuilder::new()
+            .mode(0o755)
+            .create(folder)
+            .and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o755)))
+            .map_err(fault("create", folder))?;
+    }
+    Ok(missing.into_iter().map(Path::to_owned).collect())
+}
+
+/// A name for the time of writing. CRI-O loads every file in `crio.conf.d`, whatever its name, so half a file must not
+/// lie in a drop-in folder even if this program is killed there: it lies in the folder above.
+fn temporary(path: &Path) -> PathBuf {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let is_drop_in = folder.file_name().is_some_and(|name| name.to_string_lossy().ends_with(".d"));
+    let same_device = |above: &&Path| {
+        let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+        device(above).is_some_and(|dev| Some(dev) == device(folder))
+    };
+    let folder = folder.parent().filter(|_| is_drop_in).filter(same_device).unwrap_or(folder);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    folder.join(format!(".{name}.pss-guard-new"))
+}
+
+fn sync_folder_of(path: &Path) -> Result<(), WriteError> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(fault("sync", folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    use super::{link, make_folder, remove, replace};
+
+    #[test]
+    fn a_file_is_replaced_whole_and_keeps_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a/b.d");
+        assert_eq!(make_folder(&folder).unwrap(), [dir.path().join("a"), folder.clone()]);
+        assert!(make_folder(&folder).unwrap().is_empty());
+
+        let file = folder.join("x.conf");
+        replace(&file, b"one", 0o644).unwrap();
+        let inode = fs::metadata(&file).unwrap().ino();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        replace(&file, b"two", 0o644).unwrap();
+        let metadata = fs::metadata(&file).unwrap();
+        assert_eq!((fs::read(&file).unwrap(), metadata.mode() & 0o7777), (b"two".to_vec(), 0o640));
+        assert_ne!(metadata.ino(), inode, "by rename");
+
+        // An earlier run was killed; what it left is above the drop-in folder, and in nobody's way.
+        fs::write(dir.path().join("a/.x.conf.pss-guard-new"), "ha").unwrap();
+        replace(&file, b"three", 0o644).unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("a")).unwrap().count(), 1, "no temporary file stays");
+        remove(&file).unwrap();
+        remove(&file).unwrap();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_link_is_turned_over_in_one_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runtime");
+        for target in ["/usr/sbin/runc", "/usr/bin/crun", "/usr/bin/crun"] {
+            link(&path, target.as_ref()).unwrap();
+            assert_eq!(fs::read_link(&path).unwrap(), std::path::Path::new(target));
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_named() {
+        let err = replace("/proc/pss-guard/x".as_ref(), b"", 0o644).unwrap_err().to_string();
+        assert_eq!(err, "write /proc/pss-guard/x");
+    }
+}
