@@ -1,10 +1,12 @@
 //! Which engines can the gate be installed for? One file an engine.
 
+pub mod containerd;
+
 use super::Installer;
 use crate::pss::facts::Engine;
 
 /// All installers.
-pub const ALL: [&Installer; 0] = [];
+pub const ALL: [&Installer; 1] = [&containerd::INSTALLER];
 
 /// The installer of an engine, by its name or alias on the command line.
 #[must_use]
