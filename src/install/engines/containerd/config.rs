@@ -266,13 +266,13 @@ impl Config {
 
     /// Whether containerd says the same of its handlers.
     pub(super) fn compare(&self, main: &Path, dump: &str) -> Result<(), Refusal> {
-        let instead = "tell the authors of pss-guard, with these files; until then add the lines by hand (docs/install.md)";
         let differ = |what: String| Refusal::Unsupported {
             what: format!(
                 "`containerd --config {} config dump` and the files do not agree: {what}",
                 main.display()
             ),
-            instead: instead.to_owned(),
+            instead: "set what the gate needs by hand, and tell the authors of pss-guard, with these files"
+                .to_owned(),
         };
         let file = File::parse(Path::new("containerd config dump"), dump.as_bytes())?;
         // containerd 1 takes a relative pattern from the folder it runs in, until 1.6.39 and 1.7.24; it says what it read.
@@ -538,7 +538,7 @@ fn is_match(pattern: &Path, path: &Path) -> bool {
 }
 
 /// Go's `path.Match` for one part of a path, without classes of characters.
-fn glob(pattern: &str, name: &str) -> bool {
+pub(super) fn glob(pattern: &str, name: &str) -> bool {
     let (mut pattern, mut name) = (pattern.chars(), name.chars());
     // Behind the last star, and where in the name it was tried last.
     let mut star = None;

@@ -73,12 +73,6 @@ pub(super) fn refuse(node: &dyn Node, main: &Path) -> Result<(), Refusal> {
     if let Some(distribution) = DISTRIBUTIONS.iter().find(is_its) {
         return Err(distribution.refusal(main));
     }
-    if text.contains("{{") && main.extension().is_some_and(|end| end == "tmpl") {
-        return Err(Refusal::Unsupported {
-            what: format!("{} is a template, not a configuration", main.display()),
-            instead: "put the lines of docs/install.md into it by hand".to_owned(),
-        });
-    }
     if bytes.is_none() && node.find("containerd").is_none() {
         for distribution in &DISTRIBUTIONS {
             let file = Path::new(distribution.file);
