@@ -14,6 +14,8 @@ mod attacks;
 mod cases;
 // What `check` prints, and its exit code.
 mod check;
+// What real containerds make of the files that the installer writes.
+mod containerd;
 // Captured containers against the verdict of the API server.
 mod corpus;
 // What the policy's settings make of a finding.

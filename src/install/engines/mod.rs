@@ -1,5 +1,6 @@
 //! Which engines can the gate be installed for? One file an engine.
 
+pub mod containerd;
 mod crio;
 mod docker;
 mod dropin;
@@ -15,7 +16,8 @@ use super::{Installer, Refusal};
 use crate::pss::facts::Engine;
 
 /// All installers.
-pub const ALL: [&Installer; 3] = [&crio::INSTALLER, &podman::INSTALLER, &docker::INSTALLER];
+pub const ALL: [&Installer; 4] =
+    [&containerd::INSTALLER, &crio::INSTALLER, &podman::INSTALLER, &docker::INSTALLER];
 
 /// The installer of an engine, by its name or alias on the command line.
 #[must_use]
