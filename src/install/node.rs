@@ -26,8 +26,6 @@ pub trait Node {
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, FileError>;
     /// The names in a folder, sorted; none where there is no such folder.
     fn list(&self, folder: &Path) -> Vec<String>;
-    /// Whether this is a folder.
-    fn is_folder(&self, path: &Path) -> bool;
     /// Where a symbolic link leads, word for word.
     fn link(&self, path: &Path) -> Option<PathBuf>;
     /// Whether this is a program.
@@ -35,6 +33,11 @@ pub trait Node {
     /// What a program prints, for a node that is running; `None` where it cannot be run (another root file system, no
     /// such program) or failed.
     fn output(&self, program: &Path, arguments: &[&str]) -> Option<String>;
+
+    /// Whether this is a folder, at least one with something in it.
+    fn is_folder(&self, path: &Path) -> bool {
+        !self.list(path).is_empty()
+    }
 
     /// Where a program lies, by its name.
     fn find(&self, name: &str) -> Option<PathBuf> {
@@ -233,10 +236,6 @@ pub(crate) mod fake {
             let mut names: Vec<String> = inside.map(str::to_owned).collect();
             names.dedup();
             names
-        }
-
-        fn is_folder(&self, path: &Path) -> bool {
-            self.files.keys().any(|file| file != path && file.starts_with(path))
         }
 
         fn link(&self, path: &Path) -> Option<PathBuf> {
