@@ -14,12 +14,16 @@ mod attacks;
 mod cases;
 // What `check` prints, and its exit code.
 mod check;
+// What real containerds make of the files that the installer writes.
+mod containerd;
 // Captured containers against the verdict of the API server.
 mod corpus;
 // What the policy's settings make of a finding.
 mod decisions;
 // What happens when something is wrong: every fault, in every mode.
 mod faults;
+// Engines read what the installers plan as it was meant.
+mod installers;
 // The journald that is written to.
 mod journal;
 // What people read in the journal.

@@ -2,8 +2,12 @@
 //! level holds, and podman's user sees what the runtime says.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
 
+use pss_guard::install::node::Live;
+use pss_guard::install::{Method, Request, engines, entry_path};
+use pss_guard::pss::facts::Engine;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -51,6 +55,54 @@ fn podman_starts_what_the_level_of_unmanaged_containers_allows() {
 /// The container's only act.
 fn ran(done: &Done) -> bool {
     done.stdout == "started\n"
+}
+
+/// A container of each runtime that podman knows by name, with the drop-in as it is planned and a recorder in the place of
+/// the gate. What podman knows of a runtime it knows by the name: `--cgroups=disabled` it allows crun alone.
+#[test]
+fn podman_starts_its_runtimes_through_the_entries() {
+    let test = "podman_starts_its_runtimes_through_the_entries";
+    if !util::can_run(test, &["podman", "conmon", "runc", "crun", "busybox"]) {
+        return;
+    }
+    let podman = Podman::new();
+    let root = podman.path("node");
+    for runtime in [Runtime::Crun, Runtime::Runc] {
+        let program = root.join("usr/bin").join(runtime.name());
+        node::write(&program, "");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))
+            .expect("set the mode of a file of ours");
+    }
+    let installer = engines::find("podman").expect("podman's installer");
+    let request = Request { method: Method::Runtime, config: None };
+    let plan = (installer.plan)(&Live::under(&root), &request).expect("a plan");
+    let names: Vec<&str> = plan.entries.iter().map(|entry| entry.handler.as_str()).collect();
+    assert_eq!(names, ["crun", "runc"]);
+    let change = plan.changes.first().expect("a drop-in");
+    let here = root.join("var/lib/pss-guard").display().to_string();
+    let config = podman.path("containers.conf");
+    node::write(&config, &String::from_utf8_lossy(&change.after).replace("/var/lib/pss-guard", &here));
+    for entry in &plan.entries {
+        let path = entry_path(Engine::Podman, &entry.handler);
+        let path = root.join(path.strip_prefix("/").expect("an absolute path"));
+        node::write(&path, "#!/bin/sh\necho \"$@\" >>\"$0.log\"\nexec \"${0%/*}/runtime\" \"$@\"\n");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+            .expect("set the mode of a file of ours");
+        let real = util::program(&entry.handler).expect("a runtime that is installed");
+        symlink(real, path.with_file_name("runtime")).expect("a link");
+    }
+    for runtime in [Runtime::Crun, Runtime::Runc] {
+        let done = podman.run_by(runtime, Path::new(runtime.name()), Some(&config), &[], None);
+        assert!(ran(&done), "{done}");
+        let log =
+            root.join("var/lib/pss-guard/runtimes/podman").join(runtime.name()).join("pss-guard-runtime.log");
+        assert!(
+            util::read(&log).contains(" create --bundle "),
+            "{}: {}\n{done}",
+            log.display(),
+            util::read(&log)
+        );
+    }
 }
 
 /// A container by podman's options, and the violations that must be named at each level.
@@ -106,9 +158,9 @@ impl Podman {
         let podman = Self { dir };
         node::unpack_image(&podman.path("image"));
         fs::create_dir_all(podman.path("no-hooks")).expect("a directory");
-        // The file as it is shipped, with the paths and the engine of this test.
+        // The file as it is shipped, for CRI-O and podman alike, with the paths of this test.
         let mut hook: Value = serde_json::from_str(include_str!("../hooks/pss-guard.json")).expect("JSON");
-        hook["hook"] = node::hook("podman", &podman.path("root"));
+        hook["hook"] = node::hook("cri-o", &podman.path("root"));
         node::write(&podman.path("hooks/pss-guard.json"), &hook.to_string());
         podman
     }
@@ -143,13 +195,24 @@ impl Podman {
     }
 
     fn run(&self, runtime: Runtime, options: &[&str], hooks: Option<&str>) -> Done {
+        self.run_by(runtime, &runtime.program(), None, options, hooks)
+    }
+
+    /// Runs a container by what `--runtime` and containers.conf say.
+    fn run_by(
+        &self,
+        runtime: Runtime,
+        chosen: &Path,
+        config: Option<&Path>,
+        options: &[&str],
+        hooks: Option<&str>,
+    ) -> Done {
         let mut command = runtime.prefix();
+        command.envs(config.map(|config| ("CONTAINERS_CONF", config)));
         command.arg(util::program("podman").expect("podman is installed"));
         command.arg("--root").arg(self.path("storage")).arg("--runroot").arg(self.path("run"));
         command.arg("--hooks-dir").arg(self.path(hooks.unwrap_or("no-hooks")));
-        command
-            .args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--runtime"])
-            .arg(runtime.program());
+        command.args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--runtime"]).arg(chosen);
         let _ = fs::remove_file(self.path("cid"));
         command.args(["run", "--rm", "--cidfile"]).arg(self.path("cid"));
         // Without CAP_SYS_RESOURCE podman's own limits cannot be set; runc 1.1 cannot do without a cgroup.

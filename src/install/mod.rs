@@ -138,6 +138,10 @@ pub struct Installer {
     /// A changed file without what this program put into it. `original` is what stood there before the installation.
     /// `None` if nothing else would be left of the file and there was none before.
     pub strip: fn(&Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal>,
+    /// The containers that could not be started again once the installation is gone, because they remember a name that
+    /// it gave. Where there are any, files are stripped and not put back, even if nobody changed them: see
+    /// [`Stripped::held`].
+    pub holders: fn(&dyn Node, &Request<'_>) -> Vec<String>,
 }
 
 /// A file that somebody changed after the installation.
@@ -153,6 +157,8 @@ pub struct Stripped<'a> {
     pub now: &'a [u8],
     /// The runtimes that the gate stood in front of.
     pub entries: &'a [Entry],
+    /// Whether containers remember names in it ([`Installer::holders`]): then the names stay, for the real runtimes.
+    pub held: bool,
 }
 
 /// Whether a handler's name can be the name of a directory. Engines take nearly anything as a name.

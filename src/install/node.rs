@@ -34,6 +34,11 @@ pub trait Node {
     /// such program) or failed.
     fn output(&self, program: &Path, arguments: &[&str]) -> Option<String>;
 
+    /// Whether this is a folder, at least one with something in it.
+    fn is_folder(&self, path: &Path) -> bool {
+        !self.list(path).is_empty()
+    }
+
     /// Where a program lies, by its name.
     fn find(&self, name: &str) -> Option<PathBuf> {
         FOLDERS.iter().map(|folder| Path::new(folder).join(name)).find(|path| self.is_program(path))
@@ -104,6 +109,10 @@ impl Node for Live {
             entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort_unstable();
         names
+    }
+
+    fn is_folder(&self, path: &Path) -> bool {
+        self.place(path).is_dir()
     }
 
     fn link(&self, path: &Path) -> Option<PathBuf> {

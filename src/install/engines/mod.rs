@@ -1,10 +1,23 @@
 //! Which engines can the gate be installed for? One file an engine.
 
-use super::Installer;
+pub mod containerd;
+mod crio;
+mod docker;
+mod dropin;
+mod hooks_d;
+mod json;
+mod podman;
+mod toml;
+
+use std::path::{Path, PathBuf};
+
+use super::node::Node;
+use super::{Installer, Refusal};
 use crate::pss::facts::Engine;
 
 /// All installers.
-pub const ALL: [&Installer; 0] = [];
+pub const ALL: [&Installer; 4] =
+    [&containerd::INSTALLER, &crio::INSTALLER, &podman::INSTALLER, &docker::INSTALLER];
 
 /// The installer of an engine, by its name or alias on the command line.
 #[must_use]
@@ -16,4 +29,85 @@ pub fn find(name: &str) -> Option<&'static Installer> {
 #[must_use]
 pub fn of(engine: Engine) -> Option<&'static Installer> {
     ALL.into_iter().find(|installer| installer.engine == engine)
+}
+
+/// The real runtime behind a path that is one of the gate's own entries; `None` if it is none.
+fn behind(node: &dyn Node, path: &Path) -> Result<Option<PathBuf>, Refusal> {
+    if !path.starts_with("/var/lib/pss-guard/runtimes") {
+        return Ok(None);
+    }
+    let link = path.with_file_name("runtime");
+    node.link(&link).map(Some).ok_or_else(|| Refusal::Unsupported {
+        what: format!("{} is configured as a runtime, but {} is missing", path.display(), link.display()),
+        instead: "put the path of the real runtime back into the configuration, then install again"
+            .to_owned(),
+    })
+}
+
+/// What holds for every installer, whatever stands on the node.
+#[cfg(test)]
+mod testing {
+    use std::path::Path;
+
+    use crate::install::node::fake::Fake;
+    use crate::install::{Change, Installer, Method, Plan, Refusal, Request, Stripped};
+
+    pub(super) fn request(method: Method) -> Request<'static> {
+        Request { method, config: None }
+    }
+
+    /// Plans, and holds the plan to the rules: a second one finds nothing to do, and each file that nobody changed can be
+    /// stripped to what it was.
+    pub(super) fn settle(installer: &Installer, node: &Fake, method: Method) -> (Plan, Fake) {
+        let plan = (installer.plan)(node, &request(method)).unwrap();
+        let after = node.clone().after(installer.engine, &plan);
+        let again = (installer.plan)(&after, &request(method)).unwrap();
+        assert_eq!(again.changes, [], "a second plan has to find nothing to do");
+        assert_eq!(again.entries, plan.entries, "a second plan has to stand in front of the same runtimes");
+        assert_eq!(again.shared, plan.shared);
+        for change in &plan.changes {
+            let left = strip(installer, &plan, change, &change.after).unwrap();
+            assert_eq!(text(left.as_deref()), text(change.before.as_deref()), "{}", change.path.display());
+        }
+        (plan, after)
+    }
+
+    /// A file of a plan, as somebody left it, without the gate.
+    pub(super) fn strip(
+        installer: &Installer,
+        plan: &Plan,
+        change: &Change,
+        now: &[u8],
+    ) -> Result<Option<Vec<u8>>, Refusal> {
+        (installer.strip)(&Stripped {
+            path: &change.path,
+            original: change.before.as_deref(),
+            installed: &change.after,
+            now,
+            entries: &plan.entries,
+            held: false,
+        })
+    }
+
+    pub(super) fn text(bytes: Option<&[u8]>) -> Option<&str> {
+        bytes.map(|bytes| std::str::from_utf8(bytes).unwrap())
+    }
+
+    /// The text of a file of the node.
+    pub(super) fn file<'a>(node: &'a Fake, path: &str) -> Option<&'a str> {
+        text(node.files.get(Path::new(path)).map(Vec::as_slice))
+    }
+
+    /// What a plan stands in front of, `handler=runtime`.
+    pub(super) fn entries(plan: &Plan) -> Vec<String> {
+        plan.entries.iter().map(|entry| format!("{}={}", entry.handler, entry.runtime.display())).collect()
+    }
+
+    /// Expects a refusal with these words.
+    pub(super) fn refused(installer: &Installer, node: &Fake, method: Method, words: &[&str]) {
+        let refusal = (installer.plan)(node, &request(method)).unwrap_err().to_string();
+        for part in words {
+            assert!(refusal.contains(part), "{part:?} is not in {refusal:?}");
+        }
+    }
 }
