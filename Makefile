@@ -52,7 +52,7 @@ lint: ## Formatting, clippy, documentation, shell scripts
 
 .PHONY: e2e
 e2e: $(if $(ROOT),deps) build ## The release binary on this node: real runtimes, a real journald (needs root)
-	@PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) $(call run-tests,e2e,--test integration -- runtimes:: podman:: journald::)
+	@PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) $(call run-tests,e2e,--test integration -- runtimes:: wrapper:: podman:: journald::)
 
 .PHONY: bench
 bench: build ## What a container start costs, beside a program that does nothing

@@ -46,3 +46,5 @@ mod readme;
 mod runtimes;
 // Commands that tell everything when they fail, and skips that are loud.
 mod util;
+// The same gate as a runtime before the real one.
+mod wrapper;

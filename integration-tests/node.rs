@@ -67,6 +67,8 @@ impl Runtime {
 pub(crate) enum Gate {
     /// The hook is in every container's spec.
     Hook,
+    /// The wrapper is what the engine calls.
+    Wrapper,
     /// As a node without it: what the runtime itself thinks of our specs.
     Absent,
 }
@@ -232,8 +234,14 @@ impl Node {
     }
 
     /// The runtime with state of its own, so that nobody else's containers are touched.
-    fn runtime(&self, arguments: &[&str]) -> Command {
-        let mut command = self.runtime.command();
+    pub(crate) fn runtime(&self, arguments: &[&str]) -> Command {
+        self.calling(&self.runtime.program(), arguments)
+    }
+
+    /// The same by another program in front of it.
+    pub(crate) fn calling(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = self.runtime.prefix();
+        command.arg(program);
         command.arg("--root").arg(self.dir.path().join(self.runtime.name())).args(arguments);
         command
     }
@@ -283,7 +291,11 @@ impl Sandbox<'_> {
         let bundle = node.bundle(id);
         write_bundle(&bundle, &place.rootfs, &spec);
         let log = bundle.join("log.json");
-        let mut create = node.runtime(&["--log-format", "json", "--log"]);
+        let program = match gate {
+            Gate::Wrapper => entry(&node.root(), node.engine.name(), "runc", &node.runtime.program()),
+            Gate::Hook | Gate::Absent => node.runtime.program(),
+        };
+        let mut create = node.calling(&program, &["--log-format", "json", "--log"]);
         create.arg(&log).args(["create", "--bundle"]).arg(&bundle).arg(id);
         let created = util::run(&mut create);
         let mut started = None;
@@ -343,6 +355,25 @@ pub(crate) fn hook(engine: &str, root: &Path) -> Value {
         "args": ["pss-guard", "hook", "--engine", engine, "--root", root],
         "timeout": 10,
     })
+}
+
+/// What an engine calls instead of a runtime, as the installer lays it out.
+pub(crate) fn entry(root: &Path, engine: &str, handler: &str, runtime: &Path) -> PathBuf {
+    let directory = root.join("var/lib/pss-guard/runtimes").join(engine).join(handler);
+    let programs = root.join("var/lib/pss-guard/bin");
+    for directory in [&directory, &programs] {
+        fs::create_dir_all(directory).expect("a directory of the product");
+    }
+    let links = [
+        (binary(), programs.join("pss-guard")),
+        ("../../../bin/pss-guard".into(), directory.join("pss-guard-runtime")),
+        (runtime.to_owned(), directory.join("runtime")),
+    ];
+    for (target, link) in links {
+        let _ = fs::remove_file(&link);
+        symlink(target, link).expect("a link of the product");
+    }
+    directory.join("pss-guard-runtime")
 }
 
 /// The program under test.

@@ -44,9 +44,11 @@ fn judge_all(test: &str, engine: Engine, runtime: Runtime) {
         for level in LEVELS {
             for mode in modes(engine) {
                 node.write_policy(&policy(mode, level));
-                let attempt = sandbox.start(Gate::Hook);
-                if let Err(what) = judge(&case, &node, level, mode, &attempt) {
-                    wrong.push(format!("{} at {level}, {mode}: {what}\n{attempt}", case.name));
+                for gate in [Gate::Hook, Gate::Wrapper] {
+                    let attempt = sandbox.start(gate);
+                    if let Err(what) = judge(&case, &node, gate, level, mode, &attempt) {
+                        wrong.push(format!("{} at {level}, {mode}, {gate:?}: {what}\n{attempt}", case.name));
+                    }
                 }
             }
         }
@@ -68,7 +70,14 @@ fn modes(engine: Engine) -> &'static [&'static str] {
     }
 }
 
-fn judge(case: &Case, node: &Node, level: &str, mode: &str, attempt: &Attempt) -> Result<(), String> {
+fn judge(
+    case: &Case,
+    node: &Node,
+    gate: Gate,
+    level: &str,
+    mode: &str,
+    attempt: &Attempt,
+) -> Result<(), String> {
     let said = case.said(level);
     let verb = if mode == "enforce" { "violates" } else { "would violate" };
     let message = message(verb, level, said, &format!("[defaults] of {}", node.policy_path().display()));
@@ -83,7 +92,13 @@ fn judge(case: &Case, node: &Node, level: &str, mode: &str, attempt: &Attempt) -
     if attempt.ran || attempt.kept || attempt.created.code == Some(0) {
         return Err("should have been refused without a trace".into());
     }
-    let expected = refusal(node.runtime, said[0], &message);
+    if gate == Gate::Wrapper && attempt.created.code != Some(i32::from(10 + said[0].number)) {
+        return Err("should have ended with the number of the control".into());
+    }
+    let expected = match gate {
+        Gate::Wrapper => format!("pss-guard: {message}"),
+        Gate::Hook | Gate::Absent => refusal(node.runtime, said[0], &message),
+    };
     if attempt.message == expected {
         Ok(())
     } else {

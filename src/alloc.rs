@@ -8,7 +8,7 @@
 //! Commands that live longer (`scan`, `report`) run out of the arena and go on with the system's allocator;
 //! nothing but speed depends on which of the two a block came from.
 //!
-//! This is the only file of the crate that may use `unsafe`: `GlobalAlloc` cannot be implemented without it.
+//! One of the two files of the crate that may use `unsafe`: `GlobalAlloc` cannot be implemented without it.
 #![allow(unsafe_code)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 

@@ -81,13 +81,20 @@ pub struct Rules<'p> {
     policy: &'p Policy,
     namespace: Option<&'p str>,
     today: Option<Date>,
+    only: Option<&'p [&'static str]>,
 }
 
 impl<'p> Rules<'p> {
     /// Rules for a container of a namespace. `today` is only asked for where the policy has exceptions at all.
     pub fn new(policy: &'p Policy, namespace: Option<&'p str>, today: impl FnOnce() -> Date) -> Self {
         let today = (!policy.exceptions.is_empty()).then(today);
-        Self { policy, namespace, today }
+        Self { policy, namespace, today, only: None }
+    }
+
+    /// The same rules for these controls alone.
+    #[must_use]
+    pub fn only(self, controls: &'p [&'static str]) -> Self {
+        Self { only: Some(controls), ..self }
     }
 
     /// Evaluates every demand and unites the findings.
@@ -112,8 +119,11 @@ impl<'p> Rules<'p> {
         Assessment { demands: asked, findings }
     }
 
-    /// What the settings make of a control; `None` where it is switched off.
+    /// What the settings make of a control; `None` where it is switched off, or not asked about.
     fn effect(&self, control: &Control, facts: &Facts<'_>) -> Option<Effect<'p>> {
+        if self.only.is_some_and(|only| !only.contains(&control.id)) {
+            return None;
+        }
         // Ours is a matter of taste, and so the only control that can be switched off.
         let setting = if control.origin == Origin::PssGuard {
             self.policy.read_only_root_filesystem

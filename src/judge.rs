@@ -1,4 +1,4 @@
-//! From a file to a judged container: the one path that the hook and `check` share.
+//! From a file to a judged container: the one path that the hook, the wrapper and `check` share.
 //!
 //! ```text
 //! config.json ── identity ──┬─ policy, namespace, annotations ─► levels ─┐
@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use crate::decision::{Assessment, Rules};
 use crate::facts::host::Host;
 use crate::facts::identity::{Identity, identify, identify_sandbox};
-use crate::facts::spec::Annotations;
+use crate::facts::spec::{Annotations, Process};
 use crate::facts::{self, Node, Sources};
 use crate::files::FileError;
 use crate::level::date::Date;
@@ -34,6 +34,8 @@ pub struct Request<'a> {
     pub host: &'a Host,
     /// config.json and its bytes, or why it cannot be read.
     pub config: &'a Result<(PathBuf, Vec<u8>), FileError>,
+    /// A process that is to join the container, judged in place of the container's own.
+    pub exec: Option<&'a Exec<'a>>,
     /// The engine, as the installer told.
     pub engine: Option<Engine>,
     /// The container's id, as the runtime told.
@@ -46,6 +48,15 @@ pub struct Request<'a> {
     pub namespaces: Option<&'a Path>,
     /// A level that holds instead of every other.
     pub demand: Option<Demand<'a>>,
+}
+
+/// What a process has beyond that of the container which it is to join.
+#[derive(Debug)]
+pub struct Exec<'a> {
+    /// The process, as far as it exceeds the container's own.
+    pub process: Process<'a>,
+    /// The controls that speak of what it exceeds. All others are the container's own affair.
+    pub controls: Vec<&'static str>,
 }
 
 /// What came of it.
@@ -70,17 +81,22 @@ pub enum Outcome<'a> {
 }
 
 /// Judges one container. `then` gets whose it is, as far as that could be found out, and the outcome.
+// One way from top to bottom; every step borrows from the one before.
+#[allow(clippy::too_many_lines)]
 pub fn judge<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, Outcome<'_>) -> R) -> R {
     let (path, bytes) = match request.config {
         Ok((path, bytes)) => (path, bytes),
         Err(err) => return then(None, Outcome::Fault(err)),
     };
-    let spec = match facts::parse(path, bytes) {
+    let mut spec = match facts::parse(path, bytes) {
         Ok(spec) => spec,
         Err(err) => return then(None, Outcome::Fault(&err)),
     };
     if let Err(err) = facts::of_linux(&spec, path) {
         return then(None, Outcome::Fault(&err));
+    }
+    if let Some(exec) = request.exec {
+        spec.process = Some(exec.process.clone());
     }
     let bundle = path.parent();
     let identity = match identify(&spec, request.engine, bundle, request.id) {
@@ -121,6 +137,7 @@ pub fn judge<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, 
     tracing::debug!(?levels, "resolved");
 
     let rules = Rules::new(policy, identity.namespace, || Date::of(SystemTime::now()));
+    let rules = request.exec.map_or(rules, |exec| rules.only(&exec.controls));
     if all_privileged(&levels) {
         let enforce = Assessment::of_nothing(levels.enforce);
         let audit = Assessment::of_nothing(levels.audit);

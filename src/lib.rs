@@ -2,8 +2,8 @@
 //! engine generated and holds what the container will really be against the Pod Security level of its pod.
 //!
 //! ```text
-//!  OCI state, stdin ─► hook ─┐                         ┌─ check ◄─ files, bundles, captured cases
-//!                            └──────► judge ◄──────────┘
+//!    OCI state, stdin ─► hook ─┐
+//!  a runtime's argv ─► runtime ┴─► gate ─► judge ◄─ check ◄─ files, bundles, captured cases
 //!        config.json ─► facts::spec ─► facts::identity      level::cache ◄─ policy.toml
 //!        sandbox's config.json ─┐             │             level::namespaces ◄─ one file a namespace
 //!        the node ─► facts::host ─► facts     │                      │
@@ -11,7 +11,8 @@
 //!                                     ▼                              ▼
 //!                               pss::evaluate ─► decision ◄──────────┘            (pure from here)
 //!                                                    │
-//!                  exit code · one line on stderr · report::event ─► journald, or a file, or the kernel's log
+//!       exit code · one line on stderr · execve of the real runtime, or its --log
+//!                                        report::event ─► journald, or a file, or the kernel's log
 //! ```
 //!
 //! # Reading order
@@ -21,7 +22,8 @@
 //! 2. [`pss::facts::Facts`]: all that a control may know of a container.
 //! 3. [`facts`]: how that is read from a config.json, its sandbox and the host, and what cannot be forged.
 //! 4. [`level`]: which level holds, by the policy, the namespace and the pod's annotations.
-//! 5. [`decision`]: what follows. [`judge`] is the path through all of it; [`hook`] and [`commands::check`] call it.
+//! 5. [`decision`]: what follows. [`judge`] is the path through all of it; [`commands::check`] calls it for people,
+//!    [`gate`] before a container starts: for the [`hook`] and for the [`runtime`] that stands before the real one.
 //! 6. [`report`]: who is told, and how.
 //!
 //! # Rules
@@ -34,7 +36,7 @@
 //!   wrote.
 //! - Everything that is read was written by somebody who may want to get past: files are bounded, names are checked
 //!   before they become paths, and one engine's annotations are never believed on another.
-//! - The hook pays for nothing that it may not need: no command line parser, no logger, no thread.
+//! - The hook and the wrapper pay for nothing that they may not need: no command line parser, no logger, no thread.
 
 pub mod alloc;
 pub mod cli;
@@ -43,11 +45,14 @@ pub mod decision;
 pub mod explain;
 pub mod facts;
 pub mod files;
+pub mod gate;
 pub mod hook;
 pub mod install;
 pub mod judge;
 pub mod level;
 pub mod paths;
+pub mod process;
 pub mod pss;
 pub mod report;
+pub mod runtime;
 pub mod verbose;

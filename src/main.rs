@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -10,13 +11,18 @@ use pss_guard::cli::{Cli, Command, Format, Namespaces, Policy};
 use pss_guard::commands::{self, check, manual, namespaces, policy};
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
-use pss_guard::{explain, hook, verbose};
+use pss_guard::{explain, hook, runtime, verbose};
 
 #[global_allocator]
 static MEMORY: Bump<ARENA> = Bump::new();
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    let called = arguments.first().map(Path::new).and_then(Path::file_name);
+    if called.is_some_and(|name| name == runtime::NAME) {
+        runtime::install_panic_hook();
+        return runtime::run(&arguments).into();
+    }
     // Before the command line parser: it costs more than the judgement, and this runs before every container.
     if let Some((_, rest)) = arguments.split_first()
         && let Some((first, rest)) = rest.split_first()

@@ -33,6 +33,12 @@ impl Paths {
         self.root.join("run/pss-guard/namespaces")
     }
 
+    /// An empty file for each container of which it was already said that it would not start today.
+    #[must_use]
+    pub fn said_of(&self, container: &str) -> PathBuf {
+        self.root.join("run/pss-guard/execs").join(container)
+    }
+
     /// Where journald listens for native messages.
     #[must_use]
     pub fn journal_socket(&self) -> PathBuf {

@@ -19,6 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
             // Nothing of this machine is looked at.
             host: &Host::Unknown,
             config: &config,
+            exec: None,
             engine,
             id: None,
             pid: None,

@@ -200,6 +200,7 @@ impl Case {
             policy: Ok(policy),
             host: &host,
             config: &self.config,
+            exec: None,
             engine,
             id: None,
             pid: None,

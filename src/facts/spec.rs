@@ -133,6 +133,7 @@ view! {
 
 view! {
     /// `process`.
+    #[derive(Clone)]
     Process {
         /// The user.
         "user" => user: User<'a>,
@@ -149,6 +150,7 @@ view! {
 
 view! {
     /// `process.user`.
+    #[derive(Clone)]
     User {
         /// The numeric user; engines resolve names before they write the file.
         "uid" => uid: u32,
@@ -157,6 +159,7 @@ view! {
 
 view! {
     /// `process.capabilities`.
+    #[derive(Clone)]
     CapabilitySets {
         /// What the process can ever get.
         "bounding" => bounding: Vec<Text<'a>>,
@@ -171,7 +174,14 @@ view! {
     }
 }
 
-impl CapabilitySets<'_> {
+impl<'a> CapabilitySets<'a> {
+    /// The names in all sets.
+    #[must_use]
+    pub fn names(&self) -> Vec<Text<'a>> {
+        let sets = [&self.bounding, &self.effective, &self.permitted, &self.inheritable, &self.ambient];
+        sets.into_iter().flatten().flatten().cloned().collect()
+    }
+
     /// The bounding set.
     #[must_use]
     pub fn bounding_set(&self) -> CapabilitySet<'_> {

@@ -1,0 +1,537 @@
+//! The wrapper in front of a runtime: command lines, verdicts and modes against what is executed, what is said, and what
+//! the real runtime gets to see.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::faults;
+use crate::node;
+use crate::util;
+
+const ENFORCE: &str = "mode = \"enforce\"\n[defaults]\nenforce = \"restricted\"\n";
+const AUDIT: &str = "mode = \"audit\"\n[defaults]\nenforce = \"restricted\"\n";
+const OPEN: &str = "mode = \"enforce\"\non-fault = \"allow\"\n[defaults]\nenforce = \"restricted\"\n";
+
+/// Writes down all that it was given.
+const FAKE: &str = r#"#!/bin/sh
+out=@OUT@
+for argument in "$0" "$@"; do printf '%s\0' "$argument"; done >$out/argv
+cat /proc/$$/environ >$out/environ
+while read -r name value; do
+  case $name in SigBlk: | SigIgn:) echo "$name $value" ;; esac
+done </proc/$$/status >$out/signals
+ls /proc/$$/fd >$out/fds
+pwd >$out/cwd
+exit 7
+"#;
+
+/// The fake runtime's exit code.
+const RAN: Option<i32> = Some(7);
+
+/// A node whose containerd calls the wrapper before a fake runtime.
+struct Node {
+    node: faults::Node,
+    entry: PathBuf,
+}
+
+impl Node {
+    fn new(policy: &str) -> Self {
+        let node = faults::Node::new(policy);
+        let fake = node.file("bin/fake", &FAKE.replace("@OUT@", &node.root().display().to_string()));
+        fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
+        let entry = node::entry(node.root(), "containerd", "runc", &fake);
+        Self { node, entry }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.node.root().join(name)
+    }
+
+    fn runtime(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.entry);
+        command.args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Whether the fake runtime ran, and forgets it.
+    fn ran(&self) -> bool {
+        fs::remove_file(self.path("argv")).is_ok()
+    }
+
+    /// Changes the container's spec.
+    fn spec(&self, change: impl FnOnce(&mut Value)) {
+        let path = self.node.bundle().join("config.json");
+        let mut spec: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        change(&mut spec);
+        fs::write(&path, spec.to_string()).unwrap();
+    }
+
+    fn last_event(&self) -> Value {
+        self.node.events().pop().unwrap_or_default()
+    }
+}
+
+fn root_user(spec: &mut Value) {
+    spec["process"]["user"]["uid"] = 0.into();
+}
+
+fn output(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|err| panic!("{command:?}: {err}"))
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The command lines of engines that start a container, with `@B` for the bundle and `@L` for the log.
+const STARTS: &[&str] = &[
+    "--root /r --log @L --log-format json create --bundle @B --pid-file @B/init.pid id",
+    "--root /r --log @L --log-format json --systemd-cgroup create --bundle @B --console-socket /s --no-pivot id",
+    "--root /r --log @L --log-format json restore --image-path /i --work-path /w --detach --pid-file /p -no-subreaper --bundle @B id",
+    "--log-format=json --log=@L --root=/r --systemd-cgroup create --bundle @B --pid-file /p id",
+    "--log @L --log-format=json run --bundle=@B --keep id",
+    "--log @L --log-format json run -b @B -d id",
+    "--log @L --log-format json create id -b@B",
+];
+
+#[test]
+fn a_verdict_is_the_same_on_every_command_line() {
+    for (policy, user, starts) in
+        [(ENFORCE, 1000, true), (ENFORCE, 0, false), (AUDIT, 0, true), (OPEN, 0, false)]
+    {
+        let node = Node::new(policy);
+        node.spec(|spec| spec["process"]["user"]["uid"] = user.into());
+        for line in STARTS {
+            let (bundle, log) = (node.node.bundle(), node.path("log.json"));
+            let _ = fs::remove_file(&log);
+            let line = line.replace("@B", bundle.to_str().unwrap()).replace("@L", log.to_str().unwrap());
+            let line: Vec<&str> = line.split(' ').collect();
+            let done = output(&mut node.runtime(&line));
+            assert_eq!(node.ran(), starts, "{line:?}: {done:?}");
+            if starts {
+                assert_eq!((done.status.code(), stderr(&done)), (RAN, String::new()), "{line:?}");
+                assert!(!log.exists() && done.stdout.is_empty(), "{line:?}");
+                continue;
+            }
+            let said = stderr(&done);
+            // runAsNonRoot is number 17.
+            assert_eq!(done.status.code(), Some(27), "{line:?}: {said}");
+            assert!(said.starts_with("pss-guard: violates PodSecurity \"restricted:latest\": "), "{said}");
+            let text = fs::read_to_string(&log).unwrap();
+            let logged: Value = serde_json::from_str(text.trim_end()).unwrap();
+            assert_eq!((&logged["level"], &logged["msg"]), (&"error".into(), &said.trim_end().into()));
+            assert!(done.stdout.is_empty(), "{line:?}");
+        }
+        let decision = match (policy == AUDIT, starts) {
+            (true, _) => json!("would-deny"),
+            (false, false) => json!("denied"),
+            (false, true) => Value::Null,
+        };
+        assert_eq!(node.last_event()["PSS_DECISION"], decision, "{policy}");
+    }
+}
+
+#[test]
+fn what_starts_nothing_passes_whatever_state_the_gate_is_in() {
+    let node = Node::new("this is no policy");
+    for line in
+        ["features", "--root /r state id", "kill id 9", "delete --force id", "start id", "--version", ""]
+    {
+        let line: Vec<&str> = line.split_whitespace().collect();
+        let done = output(&mut node.runtime(&line));
+        assert!(node.ran(), "{line:?}");
+        assert_eq!((done.status.code(), stderr(&done)), (RAN, String::new()), "{line:?}");
+    }
+    assert!(node.node.events().is_empty(), "and nobody is told");
+}
+
+#[test]
+fn a_fault_is_an_answer_by_the_policy_alone() {
+    let faults: &[(&str, &str)] = &[
+        ("create -b=@B id", "runc, crun and youki read these arguments differently"),
+        ("create --config /x.json --bundle @B id", "--config names another file"),
+        ("create --bundle @B", "neither runc nor crun nor youki is known to accept them"),
+        ("create --bundle /nowhere id", "open /nowhere: No such file"),
+        ("create id", "config.json: No such file"),
+        ("exec --process /p ../id", "the container's id \"../id\" is no name of a directory"),
+        ("--root /nowhere exec --process /p id", "no runtime's state of container \"id\" below /nowhere"),
+    ];
+    for (policy, starts) in [(ENFORCE, false), (AUDIT, true), (OPEN, true), ("broken", false)] {
+        let node = Node::new(policy);
+        for (line, says) in faults {
+            let line = line.replace("@B", node.node.bundle().to_str().unwrap());
+            let log = node.path("log");
+            let _ = fs::remove_file(&log);
+            let all: Vec<&str> =
+                ["--log", log.to_str().unwrap()].into_iter().chain(line.split(' ')).collect();
+            let done = output(node.runtime(&all).current_dir("/"));
+            assert_eq!(node.ran(), starts, "{policy}: {line}: {done:?}");
+            assert_eq!(done.status.code(), if starts { RAN } else { Some(2) }, "{line}");
+            let event = node.last_event();
+            let message = event["MESSAGE"].as_str().unwrap();
+            assert!(message.contains(says) && event["PSS_DECISION"] == "fault", "{line}: {message}");
+            let logged = util::read(&log);
+            if starts {
+                assert_eq!((stderr(&done), logged), (String::new(), String::new()), "{line}");
+            } else {
+                let said = format!("pss-guard: {message}");
+                assert_eq!(stderr(&done).trim_end(), said, "{line}");
+                assert!(logged.starts_with("time=\"20"), "{logged}");
+                let quoted = format!("level=error msg={}", Value::from(said));
+                assert!(logged.trim_end().ends_with(&quoted), "{logged}");
+            }
+        }
+    }
+}
+
+#[test]
+fn without_a_bundle_it_is_the_working_directory() {
+    let node = Node::new(ENFORCE);
+    for (change, code) in [(None, RAN), (Some(root_user as fn(&mut Value)), Some(27))] {
+        if let Some(change) = change {
+            node.spec(change);
+        }
+        let done = output(node.runtime(&["create", "id"]).current_dir(node.node.bundle()));
+        assert_eq!((done.status.code(), node.ran()), (code, code == RAN), "{done:?}");
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_changes_no_verdict() {
+    let node = Node::new(ENFORCE);
+    node.spec(root_user);
+    let fifo = node.path("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let bundle = node.node.bundle();
+    for log in ["/nowhere/log", "/dev/full", "/", "", "journald:x", fifo.to_str().unwrap()] {
+        let done = output(&mut node.runtime(&["--log", log, "create", "-b", bundle.to_str().unwrap(), "id"]));
+        assert_eq!((done.status.code(), node.ran()), (Some(27), false), "{log}: {done:?}");
+        assert!(stderr(&done).starts_with("pss-guard: violates"), "{log}");
+    }
+}
+
+/// A shell that does something to itself and then becomes the wrapper: `$@` is the command line.
+fn through_shell(node: &Node, script: &str, arguments: &[&OsStr]) -> Output {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script, "sh"]).arg(&node.entry).args(arguments);
+    output(command.stdin(Stdio::null()))
+}
+
+#[test]
+fn the_runtime_gets_what_the_wrapper_got() {
+    let node = Node::new(ENFORCE);
+    let bundle = node.node.bundle();
+    let mut many: Vec<OsString> = ["create", "--bundle"].map(OsString::from).to_vec();
+    many.extend([bundle.into_os_string(), OsStr::from_bytes(b"id-\xff\xfe").to_owned()]);
+    let mut exec: Vec<OsString> = vec!["state".into()];
+    exec.extend((0..1000).map(|nth| OsString::from(format!("argument {nth}\n"))));
+    for arguments in [many, exec] {
+        let mut command = Command::new(&node.entry);
+        command.args(&arguments).current_dir("/tmp").env("MARK", OsStr::from_bytes(b"\xff=x"));
+        assert_eq!(output(command.stdin(Stdio::null())).status.code(), RAN);
+        let argv = fs::read(node.path("argv")).unwrap();
+        let argv: Vec<&[u8]> = argv.split(|byte| *byte == 0).filter(|part| !part.is_empty()).collect();
+        let fake = node.path("bin/fake");
+        let expected: Vec<&[u8]> = std::iter::once(fake.as_os_str().as_bytes())
+            .chain(arguments.iter().map(|argument| argument.as_bytes()))
+            .collect();
+        assert_eq!(argv, expected);
+        let environment = fs::read(node.path("environ")).unwrap();
+        assert!(environment.split(|byte| *byte == 0).any(|entry| entry == b"MARK=\xff=x"));
+        assert_eq!(util::read(&node.path("cwd")), "/tmp\n");
+    }
+}
+
+#[test]
+fn signals_and_descriptors_are_the_callers() {
+    let node = Node::new(ENFORCE);
+    let fake = node.path("bin/fake");
+    let bundle = node.node.bundle();
+    let arguments = [OsStr::new("create"), OsStr::new("--bundle"), bundle.as_os_str(), OsStr::new("id")];
+    let scripts = [
+        "exec \"$@\"",
+        "trap '' PIPE; exec \"$@\"",
+        "trap '' XFSZ HUP; exec \"$@\"",
+        "exec 0<&-; exec \"$@\"",
+        "exec 0<&- 1<&- 2<&-; exec \"$@\"",
+        "exec 5</dev/null; exec \"$@\"",
+    ];
+    for script in scripts {
+        let seen = |program: &Path| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script, "sh"]).arg(program).args(arguments).stdin(Stdio::null());
+            assert_eq!(output(&mut command).status.code(), RAN, "{script}");
+            ["signals", "fds"].map(|name| util::read(&node.path(name)))
+        };
+        assert_eq!(seen(&node.entry), seen(&fake), "{script}");
+    }
+    // With a mask: std would have emptied it, and so does a shell, so the runtime is another program here.
+    let mut command =
+        Command::new(node::entry(node.node.root(), "containerd", "grep", Path::new("/bin/grep")));
+    command.args(["SigBlk", "/proc/self/status"]);
+    let blocked = || {
+        let mut set = nix::sys::signal::SigSet::empty();
+        set.add(nix::sys::signal::Signal::SIGUSR1);
+        set.thread_block().map_err(Into::into)
+    };
+    // SAFETY: one system call between fork and exec.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(blocked);
+    }
+    let seen = output(&mut command).stdout;
+    assert_eq!(String::from_utf8_lossy(&seen), "SigBlk:\t0000000000000200\n");
+}
+
+#[test]
+fn a_parents_death_is_still_told() {
+    if !util::can_run("a_parents_death_is_still_told", &["setpriv"]) {
+        return;
+    }
+    let node = Node::new(ENFORCE);
+    let dump = node.node.file("bin/dump", "#!/bin/sh\nexec setpriv --dump\n");
+    fs::set_permissions(&dump, fs::Permissions::from_mode(0o755)).unwrap();
+    let entry = node::entry(node.node.root(), "containerd", "dump", &dump);
+    let mut command = Command::new("setpriv");
+    let done = output(command.args(["--pdeathsig", "KILL"]).arg(entry).args(["state", "id"]));
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(said.contains("Parent death signal: KILL"), "{said}{}", stderr(&done));
+}
+
+#[test]
+fn a_limit_on_file_sizes_stops_neither_the_gate_nor_the_runtime() {
+    let node = Node::new(AUDIT);
+    node.spec(root_user);
+    let bundle = node.node.bundle();
+    let arguments = [OsStr::new("create"), OsStr::new("--bundle"), bundle.as_os_str(), OsStr::new("id")];
+    let quiet = node.node.file("bin/quiet", "#!/bin/sh\nexit 9\n");
+    fs::set_permissions(&quiet, fs::Permissions::from_mode(0o755)).unwrap();
+    let node = Node { entry: node::entry(node.node.root(), "containerd", "quiet", &quiet), node: node.node };
+    let done = through_shell(&node, "ulimit -f 0; exec \"$@\"", &arguments);
+    assert_eq!(done.status.code(), Some(9), "{done:?}");
+}
+
+#[test]
+fn without_a_real_runtime_nothing_starts_and_it_says_why() {
+    let node = Node::new(AUDIT);
+    let root = node.node.root();
+    let log = node.path("log");
+    let wrapper = node.node.file(
+        "bin/again",
+        &format!(
+            "#!/bin/sh\nexec {} \"$@\"\n",
+            root.join("var/lib/pss-guard/runtimes/podman/loop/pss-guard-runtime").display()
+        ),
+    );
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    let rows = [
+        (
+            node::entry(root, "cri-o", "gone", Path::new("/nowhere/runc")),
+            "start the real runtime /nowhere/runc; install it",
+        ),
+        (node::entry(root, "cri-o", "self", &node::binary()), "would be pss-guard itself"),
+        (node::entry(root, "podman", "loop", &wrapper), "calls pss-guard-runtime again, without an end"),
+    ];
+    let bundle = node.node.bundle();
+    for (entry, says) in rows {
+        for line in [&["state", "id"][..], &["create", "--bundle", bundle.to_str().unwrap(), "id"][..]] {
+            let _ = fs::remove_file(&log);
+            let done = output(Command::new(&entry).arg("--log").arg(&log).args(line).stdin(Stdio::null()));
+            assert_eq!(done.status.code(), Some(1), "{says}: {done:?}");
+            assert!(stderr(&done).contains(says), "{says}: {}", stderr(&done));
+            assert!(util::read(&log).contains(says), "{says}");
+        }
+    }
+    let broken = node::entry(root, "docker", "link", Path::new("/bin/true"));
+    fs::remove_file(broken.with_file_name("runtime")).unwrap();
+    let done = output(&mut Command::new(&broken));
+    assert_eq!(done.status.code(), Some(1));
+    assert!(stderr(&done).contains("pss-guard: read the link"), "{}", stderr(&done));
+    // Without the gate's own file the engine cannot even call it: closed, not open.
+    fs::remove_file(root.join("var/lib/pss-guard/bin/pss-guard")).unwrap();
+    assert!(node.runtime(&["state", "id"]).output().is_err());
+}
+
+#[test]
+fn exempt_handlers_and_namespaces_start() {
+    let policy = format!("{ENFORCE}[exemptions]\nruntime-classes = [\"runc\"]\n");
+    let node = Node::new(&policy);
+    node.spec(root_user);
+    let bundle = node.node.bundle();
+    let done = output(&mut node.runtime(&["create", "--bundle", bundle.to_str().unwrap(), "id"]));
+    assert_eq!((done.status.code(), node.last_event()["PSS_DECISION"].as_str()), (RAN, Some("exempt")));
+}
+
+/// A process as engines write it: the container's own.
+fn probe() -> Value {
+    json!({"user": {"uid": 1000, "gid": 1000}, "noNewPrivileges": true, "capabilities": {}, "args": ["true"], "cwd": "/"})
+}
+
+/// Executes a process in a container of runc; the exit code and what was said.
+fn exec(node: &Node, process: &Value) -> (Option<i32>, String) {
+    let file = node.node.file("process.json", &process.to_string());
+    exec_line(node, &["exec", "--process", file.to_str().unwrap(), "--detach", "id"])
+}
+
+fn exec_line(node: &Node, line: &[&str]) -> (Option<i32>, String) {
+    let root = node.path("state");
+    let bundle = format!("bundle={}", node.node.bundle().display());
+    node.node
+        .file("state/id/state.json", &json!({"id": "id", "config": {"labels": ["a=b", bundle]}}).to_string());
+    let line: Vec<&str> = ["--root", root.to_str().unwrap()].iter().chain(line).copied().collect();
+    let done = output(&mut node.runtime(&line));
+    assert_eq!(done.status.code() == RAN, node.ran(), "{done:?}");
+    (done.status.code(), stderr(&done))
+}
+
+#[test]
+fn an_exec_is_refused_for_what_it_adds() {
+    let with = |change: fn(&mut Value)| {
+        let mut process = probe();
+        change(&mut process);
+        process
+    };
+    let rows: Vec<(&str, Value, i32, &str)> = vec![
+        ("as the container", probe(), 7, ""),
+        ("another user", with(|p| p["user"]["uid"] = 1001.into()), 7, ""),
+        ("root", with(|p| p["user"]["uid"] = 0.into()), 27, "runAsNonRoot"),
+        ("root by crun's reading", with(|p| p["user"]["uid"] = u32::MAX.into()), 27, "runAsNonRoot"),
+        ("no user", with(|p| p["user"] = Value::Null), 27, "runAsNonRoot"),
+        ("may escalate", with(|p| p["noNewPrivileges"] = false.into()), 23, "allowPrivilegeEscalation"),
+        ("says nothing of it", with(|p| p["noNewPrivileges"] = Value::Null), 23, "allowPrivilegeEscalation"),
+        (
+            "adds SYS_ADMIN",
+            with(|p| p["capabilities"] = json!({"ambient": ["CAP_SYS_ADMIN"]})),
+            24,
+            "SYS_ADMIN",
+        ),
+        ("adds CHOWN", with(|p| p["capabilities"] = json!({"effective": ["CAP_CHOWN"]})), 24, "capabilities"),
+        (
+            "adds what restricted allows",
+            with(|p| p["capabilities"] = json!({"bounding": ["CAP_NET_BIND_SERVICE"]})),
+            7,
+            "",
+        ),
+        ("a label of its own", with(|p| p["selinuxLabel"] = "u:r:spc_t:s0".into()), 19, "seLinuxOptions"),
+        ("two users", with(|p| p["User"] = json!({"uid": 0})), 2, "ambiguous key"),
+    ];
+    for (name, process, code, says) in rows {
+        for policy in [ENFORCE, AUDIT] {
+            let node = Node::new(policy);
+            let (got, said) = exec(&node, &process);
+            let expected = if policy == AUDIT { 7 } else { code };
+            assert_eq!(got, Some(expected), "{name}, {policy}: {said}");
+            assert!(policy == AUDIT || said.contains(says), "{name}: {said}");
+            assert_eq!(node.node.events().is_empty(), code == 7, "{name}: {:?}", node.node.events());
+            if code > 10 {
+                let verb = if policy == AUDIT { "exec would violate" } else { "exec violates" };
+                assert!(node.last_event()["MESSAGE"].as_str().unwrap().starts_with(verb), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_exec_by_options_is_read_as_the_runtime_reads_it() {
+    let rows: &[(&[&str], i32)] = &[
+        (&["exec", "id", "true"], 7),
+        (&["exec", "-u", "1001:0", "id", "true"], 7),
+        (&["exec", "-u", "0", "id", "true"], 27),
+        (&["exec", "--user=4294967296", "id", "true"], 27),
+        (&["exec", "--user", "root", "id", "true"], 2),
+        (&["exec", "--cap", "CAP_NET_ADMIN", "id", "true"], 24),
+        (&["exec", "-c", "CAP_NET_BIND_SERVICE", "id", "true"], 7),
+        (&["exec", "--no-new-privs=false", "id", "true"], 23),
+        (&["exec", "id", "true", "--user", "0"], 7),
+    ];
+    for (line, code) in rows {
+        let (got, said) = exec_line(&Node::new(ENFORCE), line);
+        assert_eq!(got, Some(*code), "{line:?}: {said}");
+    }
+    // crun forgets no_new_privs, youki the user.
+    for (file, line, code) in [
+        ("status", &["exec", "id", "true"][..], 23),
+        ("status", &["exec", "--no-new-privs", "id", "true"][..], 7),
+        ("state.json", &["exec", "id", "true"][..], 27),
+    ] {
+        let node = Node::new(ENFORCE);
+        let root = node.path("other");
+        node.node.file(&format!("other/id/{file}"), &json!({"bundle": node.node.bundle()}).to_string());
+        let line: Vec<&str> = ["--root", root.to_str().unwrap()].iter().chain(line).copied().collect();
+        let done = output(&mut node.runtime(&line));
+        assert_eq!(done.status.code(), Some(code), "{file} {line:?}: {done:?}");
+    }
+}
+
+#[test]
+fn a_process_that_cannot_be_read_is_a_fault() {
+    let node = Node::new(ENFORCE);
+    let fifo = node.path("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let huge = node.node.file("huge", "");
+    fs::File::options().write(true).open(&huge).unwrap().set_len((16 << 20) + 1).unwrap();
+    let garbage = node.node.file("garbage", "{");
+    let rows = [
+        ("-", "open -"),
+        ("/nowhere", "open /nowhere"),
+        (fifo.to_str().unwrap(), "is a FIFO"),
+        (huge.to_str().unwrap(), "is larger than"),
+        (garbage.to_str().unwrap(), "as an OCI process"),
+        ("/", "is a directory"),
+    ];
+    for (file, says) in rows {
+        let (code, said) = exec_line(&node, &["exec", "--process", file, "id"]);
+        assert_eq!(code, Some(2), "{file}: {said}");
+        assert!(said.contains(says), "{file}: {said}");
+    }
+    // An annotation `bundle` makes two of runc's own label.
+    let bundle = format!("bundle={}", node.node.bundle().display());
+    node.node.file("forged/id/state.json", &json!({"config": {"labels": ["bundle=/x", bundle]}}).to_string());
+    let root = node.path("forged");
+    let done = output(&mut node.runtime(&["--root", root.to_str().unwrap(), "exec", "id", "true"]));
+    assert_eq!(done.status.code(), Some(2), "{done:?}");
+}
+
+#[test]
+fn a_container_that_is_older_than_its_level_keeps_its_probes_and_is_named_once() {
+    let node = Node::new(ENFORCE);
+    node.spec(|spec| {
+        spec["process"]["capabilities"] = json!({"bounding": ["CAP_SYS_TIME", "CAP_CHOWN"]});
+        root_user(spec);
+    });
+    let mut own = probe();
+    own["user"]["uid"] = 0.into();
+    own["capabilities"] = json!({"bounding": ["CAP_CHOWN"], "effective": ["CAP_SYS_TIME"]});
+    for _ in 0..3 {
+        assert_eq!(exec(&node, &own), (RAN, String::new()));
+    }
+    let events = node.node.events();
+    let said = "exec into a container that would violate PodSecurity \"restricted:latest\": ";
+    assert!(events[0]["MESSAGE"].as_str().unwrap().starts_with(said), "{events:?}");
+    assert_eq!((events.len(), &events[0]["PSS_DECISION"]), (1, &"would-deny".into()));
+    // More than it has is still refused.
+    own["capabilities"]["bounding"] = json!(["CAP_SYS_ADMIN"]);
+    let (code, said) = exec(&node, &own);
+    assert_eq!(code, Some(24), "{said}");
+    assert!(said.contains("SYS_ADMIN") && !said.contains("SYS_TIME"), "{said}");
+    // An unreadable policy stops no probe, either; but what adds something cannot be judged.
+    node.node.policy("broken");
+    own["capabilities"] = json!({});
+    assert_eq!(exec(&node, &own), (RAN, String::new()));
+    own["capabilities"] = json!({"bounding": ["CAP_SYS_ADMIN"]});
+    assert_eq!(exec(&node, &own).0, Some(2));
+    // A container of the same name that comes later is another one.
+    node.node.policy(ENFORCE);
+    output(&mut node.runtime(&["delete", "id"]));
+    own["capabilities"] = json!({});
+    let before = node.node.events().len();
+    assert_eq!(exec(&node, &own), (RAN, String::new()));
+    assert_eq!(node.node.events().len(), before + 1);
+}

@@ -1,0 +1,343 @@
+//! What becomes of a container? The policy's last word, shared by the hook and the runtime wrapper: what was found is
+//! turned into events and into one verdict, which each of them shows in its own way.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::decision::{Assessment, Judged, Rules};
+use crate::facts::host::Host;
+use crate::facts::identity::Identity;
+use crate::files::FileError;
+use crate::judge::{Exec, Outcome, Request, judge};
+use crate::level::cache::{Loaded, load};
+use crate::level::policy::OnFault;
+use crate::level::{Mode, Policy, ask_alike};
+use crate::paths::Paths;
+use crate::pss::facts::Engine;
+use crate::report::event::{Event, Kind};
+use crate::report::json::Finding;
+use crate::report::text::{LIMIT, cut, escape, line, message};
+
+/// Exit code of a container that may start.
+pub const ALLOW: u8 = 0;
+/// Exit code of a container that could not be judged.
+pub const CANNOT_JUDGE: u8 = 2;
+/// Added to the number of the first violated control: crun shows nothing of a hook but its path and this code.
+pub const DENIED: u8 = 10;
+
+/// Whether the policy that was loaded says that nothing is ever blocked. Read by the panic hook.
+static AUDIT: AtomicBool = AtomicBool::new(false);
+
+/// Where the files are. Read by the panic hook.
+static PATHS: OnceLock<Paths> = OnceLock::new();
+
+/// May it start?
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may.
+    Allow,
+    /// It may not.
+    Refuse {
+        /// What people read: one line, without the program's name.
+        line: String,
+        /// The exit code that says why.
+        code: u8,
+    },
+}
+
+/// What is known of a container before its config.json is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// The engine, as the installer told.
+    pub engine: Option<Engine>,
+    /// The engine's name for the pod's runtime class, as the installer told.
+    pub runtime_handler: Option<&'a str>,
+    /// The container's id.
+    pub id: Option<&'a str>,
+    /// Its first process; 0 where there is none yet.
+    pub pid: i32,
+}
+
+/// The policy, and everybody who has to be told.
+#[derive(Debug)]
+pub struct Gate {
+    loaded: Loaded,
+    paths: Paths,
+    mode: Mode,
+}
+
+impl Gate {
+    /// Loads the policy. Before everything else: in audit mode nothing that comes after may block.
+    #[must_use]
+    pub fn open(paths: &Paths) -> Self {
+        let _ = PATHS.set(paths.clone());
+        let loaded = load(paths);
+        let mode = match &loaded {
+            Loaded::Good(policy) => policy.mode,
+            Loaded::Bad { salvage, .. } => salvage.mode,
+        };
+        AUDIT.store(mode == Mode::Audit, Ordering::Relaxed);
+        Self { loaded, paths: paths.clone(), mode }
+    }
+
+    /// The policy, or why it cannot be used.
+    pub fn policy(&self) -> Result<&Policy, &(dyn Error + 'static)> {
+        match &self.loaded {
+            Loaded::Good(policy) => Ok(policy),
+            Loaded::Bad { error, .. } => Err(error),
+        }
+    }
+
+    /// Holds a container, or a process that is to join one, against the level that it must meet.
+    #[must_use]
+    pub fn hold(
+        &self,
+        caller: &Caller<'_>,
+        config: &Result<(PathBuf, Vec<u8>), FileError>,
+        exec: Option<&Exec<'_>>,
+    ) -> Verdict {
+        self.judge(caller, config, exec, |identity, outcome| {
+            // What cannot be judged has an id all the same, and that is how people find it.
+            let nobody =
+                Identity { engine: caller.engine.unwrap_or(Engine::None), ..Identity::of_nobody(caller.id) };
+            self.answer(identity.unwrap_or(&nobody), outcome, exec.is_some())
+        })
+    }
+
+    /// Writes down, once, that somebody executes commands in a container that would not start today: it is older than
+    /// the gate, or than the level. `first` says whether this is the first time; it is asked only if there is something
+    /// to say.
+    pub fn hold_against_its_container(
+        &self,
+        caller: &Caller<'_>,
+        config: &Result<(PathBuf, Vec<u8>), FileError>,
+        first: impl FnOnce() -> bool,
+    ) {
+        self.judge(caller, config, None, |identity, outcome| {
+            let Outcome::Judged { rules, enforce, .. } = outcome else { return };
+            if rules.against(&enforce).next().is_none() || !first() {
+                return;
+            }
+            let message =
+                message("exec into a container that would violate", &enforce, rules.against(&enforce));
+            let summary = Summary::assessed(&enforce, rules.against(&enforce));
+            self.emit(Kind::WouldDeny, &message, identity, &summary);
+        });
+    }
+
+    fn judge<R>(
+        &self,
+        caller: &Caller<'_>,
+        config: &Result<(PathBuf, Vec<u8>), FileError>,
+        exec: Option<&Exec<'_>>,
+        then: impl FnOnce(Option<&Identity<'_>>, Outcome<'_>) -> R,
+    ) -> R {
+        let namespaces: &Path = &self.paths.namespaces();
+        let request = Request {
+            policy: self.policy(),
+            host: &Host::Live,
+            config,
+            exec,
+            engine: caller.engine,
+            id: caller.id,
+            // A runtime always knows; where it does not say, the answer must be as sure as if it had.
+            pid: Some(caller.pid),
+            runtime_handler: caller.runtime_handler,
+            namespaces: Some(namespaces),
+            demand: None,
+        };
+        judge(&request, then)
+    }
+
+    fn answer(&self, identity: &Identity<'_>, outcome: Outcome<'_>, is_exec: bool) -> Verdict {
+        match outcome {
+            // Probes run every few seconds: that their container is exempt was said when it started.
+            Outcome::Exempt(_) if is_exec => Verdict::Allow,
+            Outcome::Exempt(exempt) => {
+                let because = escape(&exempt.to_string());
+                let said = format!("not judged: {because}");
+                self.emit(Kind::Exempt, &said, Some(identity), &Summary::of(&because));
+                Verdict::Allow
+            }
+            Outcome::UnknownNamespace(name) => {
+                let said = format!(
+                    "namespace {name:?} is not known on this node yet; level from on-unknown-namespace = \"deny\" \
+                     (`pss-guard namespaces import` makes it known)"
+                );
+                self.refuse_unjudged(Some(identity), escape(&said), true)
+            }
+            Outcome::Fault(err) => self.fault(Some(identity), err),
+            Outcome::Judged { rules, enforce, audit, warn } => {
+                self.rule(identity, &rules, &enforce, &audit, warn.as_ref(), is_exec)
+            }
+        }
+    }
+
+    fn rule(
+        &self,
+        identity: &Identity<'_>,
+        rules: &Rules<'_>,
+        enforce: &Assessment<'_>,
+        audit: &Assessment<'_>,
+        warn: Option<&Assessment<'_>>,
+        is_exec: bool,
+    ) -> Verdict {
+        let [violates, would_violate, may_violate] = if is_exec {
+            ["exec violates", "exec would violate", "exec may violate"]
+        } else {
+            ["violates", "would violate", "may violate"]
+        };
+        let identity = Some(identity);
+        let mut against = rules.against(enforce).peekable();
+        let first = against.peek().map(|judged| judged.control.number);
+        // Controls that were spoken of at the enforce level: at the same level again they would be news to nobody.
+        let mut told: Vec<&str> = Vec::new();
+        if let Some(number) = first {
+            let whole = || enforce.findings.iter().filter(|judged| judged.is_worth_telling());
+            told.extend(whole().map(|judged| judged.control.id));
+            let (kind, verb) = match self.mode {
+                Mode::Enforce => (Kind::Denied, violates),
+                Mode::Audit => (Kind::WouldDeny, would_violate),
+            };
+            let message = message(verb, enforce, against);
+            let summary = Summary::assessed(enforce, rules.against(enforce)).listing(whole());
+            self.emit(kind, &message, identity, &summary);
+            if self.mode == Mode::Enforce {
+                // Denied is all there is to say: upstream, too, leaves warnings out then.
+                return Verdict::Refuse { line: message, code: DENIED + number };
+            }
+        }
+        if rules.excepted(enforce).next().is_some() {
+            told.extend(rules.excepted(enforce).map(|judged| judged.control.id));
+            let message = message(would_violate, enforce, rules.excepted(enforce));
+            let summary = Summary::assessed(enforce, rules.excepted(enforce));
+            self.emit(Kind::Exception, &message, identity, &summary);
+        }
+        let mut silent = told.is_empty() && !is_exec;
+        for (kind, assessment) in [(Kind::Audit, Some(audit)), (Kind::Warn, warn)] {
+            let Some(assessment) = assessment else { continue };
+            let again = ask_alike(assessment.all_demands(), enforce.all_demands());
+            let news = |judged: &&Judged<'_>| !(again && told.contains(&judged.control.id));
+            let shown = || assessment.findings.iter().filter(|judged| judged.is_worth_telling()).filter(news);
+            if shown().next().is_some() {
+                silent = false;
+                let sure = shown().any(Judged::is_violation);
+                let verb = if sure { would_violate } else { may_violate };
+                let message = message(verb, assessment, shown());
+                self.emit(kind, &message, identity, &Summary::assessed(assessment, shown()));
+            }
+        }
+        if silent && self.policy().is_ok_and(|policy| policy.log_allowed) {
+            let message = message("complies with", enforce, std::iter::empty());
+            self.emit(Kind::Allowed, &message, identity, &Summary::assessed(enforce, std::iter::empty()));
+        }
+        Verdict::Allow
+    }
+
+    /// A container that cannot be judged.
+    #[must_use]
+    pub fn fault(&self, identity: Option<&Identity<'_>>, err: &(dyn Error + 'static)) -> Verdict {
+        let denies = match &self.loaded {
+            Loaded::Good(policy) => policy.on_fault == OnFault::Deny,
+            Loaded::Bad { salvage, .. } => {
+                // The system must be able to repair itself: what was exempt stays exempt.
+                let exempt = |name| salvage.exempt_namespaces.iter().any(|exempt| exempt == name);
+                !identity.and_then(|identity| identity.namespace).is_some_and(exempt)
+            }
+        };
+        self.refuse_unjudged(identity, cut(&format!("cannot judge: {}", line(err)), LIMIT), denies)
+    }
+
+    fn refuse_unjudged(&self, identity: Option<&Identity<'_>>, said: String, denies: bool) -> Verdict {
+        self.emit(Kind::Fault, &said, identity, &Summary::of(&said));
+        if self.mode == Mode::Audit || !denies {
+            return Verdict::Allow;
+        }
+        Verdict::Refuse { line: said, code: CANNOT_JUDGE }
+    }
+
+    fn emit(&self, kind: Kind, message: &str, identity: Option<&Identity<'_>>, summary: &Summary) {
+        Event {
+            kind,
+            mode: Some(self.mode),
+            message: &cut(message, LIMIT),
+            identity,
+            level: &summary.level,
+            version: &summary.version,
+            controls: &summary.controls,
+            findings: &summary.findings,
+            because: &summary.because,
+        }
+        .emit(&self.paths);
+    }
+}
+
+/// The parts of an event that come from an assessment.
+#[derive(Default)]
+struct Summary {
+    level: String,
+    version: String,
+    controls: String,
+    findings: String,
+    because: String,
+}
+
+impl Summary {
+    fn of(because: &str) -> Self {
+        Self { because: because.to_owned(), ..Self::default() }
+    }
+
+    fn assessed<'s, 'p: 's>(
+        assessment: &'s Assessment<'p>,
+        shown: impl Iterator<Item = &'s Judged<'p>>,
+    ) -> Self {
+        let shown: Vec<&Judged<'_>> = shown.collect();
+        let controls: Vec<&str> = shown.iter().map(|judged| judged.control.id).collect();
+        let because: Vec<String> = assessment.asked().map(|demand| demand.because.to_string()).collect();
+        Self {
+            level: assessment.demand().map(|demand| demand.level.to_string()).unwrap_or_default(),
+            version: assessment.demand().map(|demand| demand.version.to_string()).unwrap_or_default(),
+            controls: controls.join(","),
+            because: because.join(", "),
+            ..Self::default()
+        }
+        .listing(shown.into_iter())
+    }
+
+    /// With these findings in full, which can be more than the controls that the message names.
+    fn listing<'s, 'p: 's>(self, findings: impl Iterator<Item = &'s Judged<'p>>) -> Self {
+        let findings: Vec<&Judged<'_>> = findings.collect();
+        let findings: Vec<Finding<'_>> = findings.iter().map(|judged| Finding::of(judged)).collect();
+        Self { findings: serde_json::to_string(&findings).unwrap_or_default(), ..self }
+    }
+}
+
+/// Makes a panic say one line and fail closed: `end` gets that line and exit code 2, or 0 where the policy that was
+/// loaded is in audit mode, which never blocks. Call it before anything else.
+pub fn install_panic_hook(end: fn(&str, u8)) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic.location().map(|place| format!("{}:{}", place.file(), place.line()));
+        let place = place.unwrap_or_else(|| "an unknown place".to_owned());
+        let text = panic.payload().downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.payload().downcast_ref::<String>().cloned()).unwrap_or_default();
+        let said = format!("cannot judge: this is a bug in pss-guard ({place}): {}", escape(&text));
+        let said = cut(&said, LIMIT);
+        Event {
+            kind: Kind::Fault,
+            mode: None,
+            message: &said,
+            identity: None,
+            level: "",
+            version: "",
+            controls: "",
+            findings: "",
+            because: "",
+        }
+        .emit(&PATHS.get().cloned().unwrap_or_default());
+        let code = if AUDIT.load(Ordering::Relaxed) { ALLOW } else { CANNOT_JUDGE };
+        end(&said, code);
+        std::process::exit(i32::from(code));
+    }));
+}

@@ -1,0 +1,263 @@
+//! May this process join that container? Only for what it has beyond the container's own process.
+//!
+//! A probe is an exec, too: a container that is older than the gate, or than the level, must not lose its probes. So a
+//! process that asks for nothing which the container does not have is never refused; that its container would not start today is
+//! written down once.
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File, remove_file};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::argv;
+use crate::facts::spec::{CapabilitySets, Process, Text, User};
+use crate::facts::{self, FactsError};
+use crate::files::{self, FileError, LIMIT};
+use crate::gate::{Caller, Gate, Verdict};
+use crate::judge;
+use crate::paths::Paths;
+use crate::pss::capabilities::CapabilitySet;
+
+/// Why a process cannot be judged.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExecError {
+    #[error("exec: the container's id {0:?} is no name of a directory")]
+    Id(String),
+    #[error("exec: no runtime's state of container {id:?} below {places}; give the runtime's own --root")]
+    NoState { id: String, places: String },
+    #[error("exec: {} does not say in one way where the container's bundle is", .0.display())]
+    NoBundle(PathBuf),
+    #[error("exec: parse {} as the state of a runtime", .path.display())]
+    State { path: PathBuf, source: serde_json::Error },
+    #[error("exec: parse {} as an OCI process", .path.display())]
+    Process { path: PathBuf, source: serde_json::Error },
+    #[error("exec: the user {0:?} is no number")]
+    User(String),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Facts(#[from] FactsError),
+}
+
+/// Who made a container: runtimes disagree on what an exec without `--process` has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Maker {
+    Runc,
+    Crun,
+    Youki,
+}
+
+/// `state.json` of runc and youki, `status` of crun.
+#[derive(Deserialize)]
+struct State<'a> {
+    #[serde(borrow)]
+    bundle: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    config: Option<StateConfig<'a>>,
+}
+
+#[derive(Deserialize)]
+struct StateConfig<'a> {
+    #[serde(borrow, default)]
+    labels: Vec<Cow<'a, str>>,
+}
+
+/// Judges a process that is to join a container.
+pub(super) fn hold(gate: &Gate, paths: &Paths, caller: &Caller<'_>, asked: &argv::Exec<'_>) -> Verdict {
+    judge(gate, paths, caller, asked).unwrap_or_else(|err| gate.fault(None, &err))
+}
+
+fn judge(
+    gate: &Gate,
+    paths: &Paths,
+    caller: &Caller<'_>,
+    asked: &argv::Exec<'_>,
+) -> Result<Verdict, ExecError> {
+    let id = one_component(asked.id).ok_or_else(|| ExecError::Id(asked.id.to_string_lossy().into_owned()))?;
+    let (maker, bundle) = find(asked.root.map(Path::new), id)?;
+    let path = bundle.join("config.json");
+    let config = files::read(&path, LIMIT).map(|bytes| (path.clone(), bytes));
+    let Ok((_, bytes)) = &config else {
+        // The same words as for a container.
+        return Ok(gate.hold(caller, &config, None));
+    };
+    let spec = facts::parse(&path, bytes)?;
+    let (_, own) = facts::of_linux(&spec, &path)?;
+    let file = asked.process.map(Path::new).map(|file| Ok((file, files::read(file, LIMIT)?)));
+    let file = file.transpose().map_err(ExecError::File)?;
+    let process = match &file {
+        Some((path, bytes)) => parse(path, bytes)?,
+        None => by_options(own, asked, maker)?,
+    };
+    let exec = beyond(own, &process);
+    if !exec.controls.is_empty()
+        && let refused @ Verdict::Refuse { .. } = gate.hold(caller, &config, Some(&exec))
+    {
+        return Ok(refused);
+    }
+    let said = paths.said_of(id);
+    if !said.exists() {
+        gate.hold_against_its_container(caller, &config, || is_first(&said));
+    }
+    Ok(Verdict::Allow)
+}
+
+/// Forgets what was said of a container that goes away.
+pub(super) fn forget(paths: &Paths, id: &OsStr) {
+    if let Some(id) = one_component(id) {
+        let _ = remove_file(paths.said_of(id));
+    }
+}
+
+/// Whether nobody has said it yet. Where that cannot be remembered, it is said again.
+fn is_first(marker: &Path) -> bool {
+    let create = || File::create_new(marker);
+    let created = create().or_else(|err| match (err.kind(), marker.parent()) {
+        (io::ErrorKind::NotFound, Some(folder)) => {
+            DirBuilder::new().recursive(true).mode(0o755).create(folder).and_then(|()| create())
+        }
+        _ => Err(err),
+    });
+    !matches!(created, Err(err) if err.kind() == io::ErrorKind::AlreadyExists)
+}
+
+/// An id that can stand for one component of a path.
+fn one_component(id: &OsStr) -> Option<&str> {
+    id.to_str().filter(|id| !matches!(*id, "" | "." | "..") && !id.contains('/') && id.len() <= 255)
+}
+
+/// Who made the container, and its bundle.
+fn find(root: Option<&Path>, id: &str) -> Result<(Maker, PathBuf), ExecError> {
+    let roots = root.map_or_else(default_roots, |root| vec![root.to_owned()]);
+    let mut found: Option<(Maker, PathBuf)> = None;
+    for root in &roots {
+        for name in ["state.json", "status"] {
+            let path = root.join(id).join(name);
+            let bytes = match files::read(&path, LIMIT) {
+                Ok(bytes) => bytes,
+                Err(err) if err.is_missing() => continue,
+                Err(err) => return Err(err.into()),
+            };
+            let this = maker(name, &path, &bytes)?;
+            if found.as_ref().is_some_and(|found| *found != this) {
+                return Err(ExecError::NoBundle(path));
+            }
+            found = Some(this);
+        }
+    }
+    let places: Vec<_> = roots.iter().map(|root| root.to_string_lossy()).collect();
+    found.ok_or_else(|| ExecError::NoState { id: id.to_owned(), places: places.join(", ") })
+}
+
+/// Where runtimes keep their state if nobody says where. All of them, because which one is called is not known.
+fn default_roots() -> Vec<PathBuf> {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty());
+    let directories = own.map(PathBuf::from).into_iter().chain(["/run".into()]);
+    directories.flat_map(|directory| ["runc", "crun", "youki"].map(|name| directory.join(name))).collect()
+}
+
+fn maker(name: &str, path: &Path, bytes: &[u8]) -> Result<(Maker, PathBuf), ExecError> {
+    let state: State<'_> =
+        serde_json::from_slice(bytes).map_err(|source| ExecError::State { path: path.to_owned(), source })?;
+    let nowhere = || ExecError::NoBundle(path.to_owned());
+    if let Some(bundle) = state.bundle {
+        let maker = if name == "status" { Maker::Crun } else { Maker::Youki };
+        return Ok((maker, PathBuf::from(bundle.into_owned())));
+    }
+    // runc keeps annotations as labels and its own beside them: an annotation `bundle` makes two of it.
+    let labels = state.config.map(|config| config.labels).unwrap_or_default();
+    let mut bundles = labels.iter().filter_map(|label| label.strip_prefix("bundle="));
+    let bundle = bundles.next().ok_or_else(nowhere)?;
+    if bundles.any(|other| other != bundle) {
+        return Err(nowhere());
+    }
+    Ok((Maker::Runc, PathBuf::from(bundle)))
+}
+
+fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<Process<'a>, ExecError> {
+    serde_json::from_slice(bytes).map_err(|source| ExecError::Process { path: path.to_owned(), source })
+}
+
+/// The process that options describe. What they leave out is the container's own, but where a runtime forgets it: youki
+/// the user (`tenant_builder.rs`), crun `no_new_privs` (`src/exec.c`).
+fn by_options<'a>(own: &Process<'a>, asked: &argv::Exec<'a>, maker: Maker) -> Result<Process<'a>, ExecError> {
+    let mut process = own.clone();
+    let user = asked.user.filter(|user| !user.is_empty());
+    if user.is_some() || maker == Maker::Youki {
+        let uid = user.map_or(Ok(0), uid)?;
+        process.user = Some(User { uid: Some(uid), ..User::default() });
+    }
+    match (asked.no_new_privileges, maker) {
+        (Some(true), _) => process.no_new_privileges = Some(true),
+        (Some(on), Maker::Runc | Maker::Crun) => process.no_new_privileges = Some(on),
+        (None, Maker::Crun) => process.no_new_privileges = Some(false),
+        (None, Maker::Runc) | (_, Maker::Youki) => {}
+    }
+    let text = |value: &OsStr| Text(Cow::Owned(value.to_string_lossy().into_owned()));
+    let mut sets = process.capabilities.take().unwrap_or_default();
+    let added = asked.capabilities.iter().flat_map(|names| names.as_bytes().split(|byte| *byte == b','));
+    sets.bounding.get_or_insert_default().extend(added.map(|name| text(OsStr::from_bytes(name))));
+    process.capabilities = Some(sets);
+    if let Some(profile) = asked.apparmor {
+        process.apparmor_profile = Some(text(profile));
+    }
+    if let Some(label) = asked.label {
+        process.selinux_label = Some(text(label));
+    }
+    Ok(process)
+}
+
+/// The number in `UID[:GID]`, as runc turns it into 32 bits.
+fn uid(user: &OsStr) -> Result<u32, ExecError> {
+    let text = user.to_string_lossy();
+    let number = text.split(':').next().unwrap_or_default().trim().parse::<i64>();
+    let number = number.map_err(|_| ExecError::User(text.to_string()))?;
+    // The lower half, as Go's conversion keeps it.
+    let [_, _, _, _, low @ ..] = number.to_be_bytes();
+    Ok(u32::from_be_bytes(low))
+}
+
+/// What a process has that the container's own has not, and the controls that speak of it.
+fn beyond<'a>(own: &Process<'a>, process: &Process<'a>) -> judge::Exec<'a> {
+    let mut exec = judge::Exec { process: Process::default(), controls: Vec::new() };
+    let root = |process: &Process<'_>| {
+        matches!(process.user.as_ref().and_then(|user| user.uid).unwrap_or(0), 0 | u32::MAX)
+    };
+    exec.process.user.clone_from(&process.user);
+    if root(process) && !root(own) {
+        exec.controls.extend(["runAsNonRoot", "runAsUser"]);
+    }
+    exec.process.no_new_privileges = process.no_new_privileges;
+    if own.no_new_privileges == Some(true) && process.no_new_privileges != Some(true) {
+        exec.controls.push("allowPrivilegeEscalation");
+    }
+    // Without any, runtimes give the container's.
+    let set = |process: &'_ Process<'a>| -> Vec<Text<'a>> {
+        process.capabilities.as_ref().map(CapabilitySets::names).unwrap_or_default()
+    };
+    let (had, has) = (set(own), set(process));
+    let had = CapabilitySet::of(&had.iter().map(Text::as_str).collect::<Vec<_>>());
+    let new = |name: &Text<'_>| !CapabilitySet::of(&[name.as_str()]).without(&had).is_empty();
+    let added: Vec<Text<'a>> = has.into_iter().filter(new).collect();
+    if !added.is_empty() {
+        exec.controls.extend(["capabilities_baseline", "capabilities_restricted", "privileged"]);
+        exec.process.capabilities = Some(CapabilitySets { bounding: Some(added), ..Default::default() });
+    }
+    let other = |own: &Option<Text<'a>>, asked: &Option<Text<'a>>| {
+        asked.clone().filter(|asked| !asked.as_str().is_empty() && Some(asked) != own.as_ref())
+    };
+    exec.process.apparmor_profile = other(&own.apparmor_profile, &process.apparmor_profile);
+    if exec.process.apparmor_profile.is_some() {
+        exec.controls.push("appArmorProfile");
+    }
+    exec.process.selinux_label = other(&own.selinux_label, &process.selinux_label);
+    if exec.process.selinux_label.is_some() {
+        exec.controls.push("seLinuxOptions");
+    }
+    exec
+}

@@ -1,0 +1,187 @@
+//! `pss-guard-runtime`: a runtime in front of the real one. It judges what starts a process and then becomes the
+//! real runtime, so that no process of ours stays, and exit codes and signals are the runtime's own.
+//!
+//! It has no arguments and no file of its own; see `entry` for what it knows, and `argv` for what it reads. Commands
+//! that start nothing cost a look at the arguments and at one link.
+
+mod argv;
+mod entry;
+mod exec;
+mod log;
+
+use std::error::Error;
+use std::ffi::{CString, OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use argv::{Act, Argv};
+use entry::Entry;
+
+use crate::files::{self, FileError, LIMIT};
+use crate::gate::{self, Caller, Gate, Verdict};
+use crate::paths::Paths;
+use crate::process;
+use crate::report::stderr_line;
+use crate::report::text::line;
+
+/// The name that makes this program the wrapper.
+pub const NAME: &str = "pss-guard-runtime";
+
+/// Exit code where there is no runtime to hand over to: the runtimes' own for every error.
+const FAILED: u8 = 1;
+
+/// Tells a later call how often the wrapper has already handed over. Runtimes give it to hooks at most: a container's
+/// environment is that of its config.json.
+const PASSED: &str = "PSS_GUARD_PASSED";
+
+/// Nobody stacks that many wrappers; a chain that comes back to this one does.
+const MOST_PASSED: u32 = 8;
+
+/// Why the runtime was not started.
+#[derive(Debug, thiserror::Error)]
+enum HandOverError {
+    #[error("start the real runtime {}; install it, or run `pss-guard install` again for the one that is there",
+        .runtime.display())]
+    Execute { runtime: PathBuf, source: std::io::Error },
+    #[error("{} calls pss-guard-runtime again, without an end; let the link `runtime` lead to runc, crun or youki",
+        .runtime.display())]
+    Loop { runtime: PathBuf },
+    #[error("an argument has a NUL byte")]
+    Nul(#[from] std::ffi::NulError),
+}
+
+/// What is needed to end: as the real runtime, or with a refusal. The panic hook needs it, too.
+#[derive(Debug)]
+struct End {
+    runtime: PathBuf,
+    arguments: Vec<OsString>,
+    log: Option<OsString>,
+    json: bool,
+}
+
+/// Set before anything is judged.
+static END: OnceLock<End> = OnceLock::new();
+
+/// Runs the wrapper; the first argument is the path that it was called by. Returns only if the runtime does not start.
+#[must_use]
+pub fn run(arguments: &[OsString]) -> u8 {
+    process::ignore_file_size_limit();
+    let rest: Vec<&OsStr> = arguments.iter().skip(1).map(OsString::as_os_str).collect();
+    let Argv { log, json, act } = argv::read(&rest);
+    let called = arguments.first().map_or(OsStr::new(NAME), OsString::as_os_str);
+    let entry = Entry::of(called);
+    let runtime = match entry.runtime() {
+        Ok(runtime) => runtime,
+        Err(err) => {
+            tell(log, json, &line(&err));
+            return FAILED;
+        }
+    };
+    let end = || End {
+        runtime,
+        arguments: arguments.iter().skip(1).cloned().collect(),
+        log: log.map(OsStr::to_owned),
+        json,
+    };
+    match act {
+        Ok(Act::Other) => return end().hand_over(),
+        Ok(Act::Delete(id)) => {
+            if let Some(id) = id {
+                exec::forget(&Paths::under(&entry.root), id);
+            }
+            return end().hand_over();
+        }
+        _ => {}
+    }
+    let end = END.get_or_init(end);
+    match judge(&entry, act) {
+        Verdict::Allow => end.hand_over(),
+        Verdict::Refuse { line, code } => {
+            end.tell(&line);
+            code
+        }
+    }
+}
+
+fn judge(entry: &Entry, act: Result<Act<'_>, argv::ArgvError>) -> Verdict {
+    let paths = Paths::under(&entry.root);
+    let gate = Gate::open(&paths);
+    let caller = |id: &OsStr, then: &dyn Fn(&Caller<'_>) -> Verdict| {
+        let id = id.to_string_lossy();
+        then(&Caller {
+            engine: entry.engine,
+            runtime_handler: entry.handler.as_deref(),
+            id: Some(&id),
+            // Nothing runs yet.
+            pid: 0,
+        })
+    };
+    match act {
+        Err(err) => gate.fault(None, &err),
+        Ok(Act::Start { bundle, id }) => {
+            let config = read_config(bundle.map_or(Path::new("."), Path::new));
+            caller(id, &|caller| gate.hold(caller, &config, None))
+        }
+        Ok(Act::Exec(asked)) => caller(asked.id, &|caller| exec::hold(&gate, &paths, caller, &asked)),
+        Ok(Act::Other | Act::Delete(_)) => Verdict::Allow,
+    }
+}
+
+/// Reads config.json as runtimes do: in the bundle and nowhere else. The bundle's real path says whose it is.
+fn read_config(bundle: &Path) -> Result<(PathBuf, Vec<u8>), FileError> {
+    let real =
+        fs::canonicalize(bundle).map_err(|source| FileError::Open { path: bundle.to_owned(), source })?;
+    let path = real.join("config.json");
+    files::read(&path, LIMIT).map(|bytes| (path, bytes))
+}
+
+impl End {
+    /// Becomes the real runtime.
+    fn hand_over(&self) -> u8 {
+        let Err(err) = self.execute();
+        self.tell(&line(&err as &(dyn Error + 'static)));
+        FAILED
+    }
+
+    fn execute(&self) -> Result<std::convert::Infallible, HandOverError> {
+        let runtime = || self.runtime.clone();
+        let passed = std::env::var(PASSED).ok().and_then(|passed| passed.parse().ok()).unwrap_or(0);
+        if passed >= MOST_PASSED {
+            return Err(HandOverError::Loop { runtime: runtime() });
+        }
+        process::set_variable(PASSED, OsStr::new(&(passed + 1).to_string()));
+        let program = CString::new(self.runtime.as_os_str().as_bytes())?;
+        let mut arguments = vec![program.clone()];
+        for argument in &self.arguments {
+            arguments.push(CString::new(argument.clone().into_vec())?);
+        }
+        let errno = process::become_program(&program, &arguments);
+        Err(HandOverError::Execute { runtime: runtime(), source: errno.into() })
+    }
+
+    fn tell(&self, said: &str) {
+        tell(self.log.as_deref(), self.json, said);
+    }
+}
+
+/// Says why the runtime does not start, where engines look for it.
+fn tell(log: Option<&OsStr>, json: bool, said: &str) {
+    let said = format!("pss-guard: {said}");
+    if let Some(log) = log {
+        log::append(log, json, &said);
+    }
+    stderr_line(&said);
+}
+
+/// Makes a panic end as a container that cannot be judged does: in audit mode as the real runtime.
+pub fn install_panic_hook() {
+    gate::install_panic_hook(|line, code| match END.get() {
+        Some(end) if code == gate::ALLOW => {
+            end.hand_over();
+        }
+        Some(end) => end.tell(line),
+        None => tell(None, false, line),
+    });
+}
