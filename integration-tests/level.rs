@@ -93,7 +93,7 @@ impl Node {
     }
 
     fn import(&self, text: &str) -> Result<Imported, String> {
-        namespaces::import(&mut text.as_bytes(), &self.paths.namespaces())
+        namespaces::import(&mut text.as_bytes(), &self.paths.namespaces(), &self.paths.kept_namespaces())
             .map_err(|error| self.shown(&line(&error)))
     }
 
@@ -622,6 +622,39 @@ fn what_is_no_list_of_namespaces_changes_nothing() {
 }
 
 #[test]
+fn what_was_imported_is_kept_for_the_next_boot() {
+    if !root() {
+        return;
+    }
+    let node = Node::new();
+    let kept = node.paths.kept_namespaces();
+    let same = || {
+        for name in node.names() {
+            let [live, kept] =
+                [node.paths.namespaces(), kept.clone()].map(|dir| fs::read(dir.join(&name)).unwrap());
+            assert_eq!(live, kept, "{name}");
+        }
+        assert_eq!(fs::read_dir(&kept).unwrap().count(), node.names().len());
+        assert_eq!(kept.metadata().unwrap().mode() & 0o7777, 0o755);
+    };
+    node.import(TWO).unwrap();
+    same();
+    node.import(&list(&["shop"], "restricted")).unwrap();
+    assert_eq!(node.names(), ["shop.json"]);
+    same();
+    // What cannot be kept holds all the same.
+    fs::remove_dir_all(&kept).unwrap();
+    fs::write(&kept, "").unwrap();
+    let error = node.import(&list(&["shop"], "privileged")).unwrap_err();
+    let expected = "the namespaces were imported, but cannot be kept for the next boot; import them again after it: \
+                    create /var/lib/pss-guard/namespaces: Not a directory (os error 20)";
+    assert_eq!(error, expected);
+    let read = node.read("shop");
+    let Ok(Found::Labels { labels, .. }) = read else { panic!("{read:?}") };
+    assert_eq!(labels.enforce.as_deref(), Some("privileged"));
+}
+
+#[test]
 fn imports_at_once_leave_what_one_of_them_wanted() {
     if !root() {
         return;
@@ -697,7 +730,8 @@ fn the_first_import_appears_as_a_whole() {
     fs::write(half.paths.namespaces().with_extension("new").join("stale.json"), "{}").unwrap();
     assert_eq!(half.import(TWO).unwrap(), Imported { namespaces: 2, changed: 2, removed: 0 });
     assert_eq!(half.names(), ["bare.json", "shop.json"]);
-    fs::write(half.paths.namespaces().join(".import"), "x").unwrap();
+    fs::create_dir(half.paths.namespaces().join(".new")).unwrap();
+    fs::write(half.paths.namespaces().join(".new/bare.json"), "x").unwrap();
     assert_eq!(half.import(&list(&["bare"], "baseline")).unwrap().changed, 1);
     assert_eq!(half.names(), ["bare.json"]);
 }

@@ -39,6 +39,12 @@ impl Paths {
         self.root.join("run/pss-guard/execs").join(container)
     }
 
+    /// The same as it was last imported, for the next boot: `systemd/pss-guard.tmpfiles` copies it to [`Self::namespaces`].
+    #[must_use]
+    pub fn kept_namespaces(&self) -> PathBuf {
+        self.root.join("var/lib/pss-guard/namespaces")
+    }
+
     /// Where journald listens for native messages.
     #[must_use]
     pub fn journal_socket(&self) -> PathBuf {

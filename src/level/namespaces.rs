@@ -181,6 +181,9 @@ pub enum ImportError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The next boot would bring back older levels.
+    #[error("the namespaces were imported, but cannot be kept for the next boot; import them again after it")]
+    Keep(#[source] Box<ImportError>),
 }
 
 /// What an import did.
@@ -205,8 +208,9 @@ impl fmt::Display for Imported {
 /// 10,000 namespaces with all their managed fields are about 30 MB.
 const INPUT_LIMIT: u64 = 256 << 20;
 
-/// Makes the folder say what the API server's list says. The input is judged as a whole before anything changes.
-pub fn import(input: &mut dyn Read, dir: &Path) -> Result<Imported, ImportError> {
+/// Makes the folder `live` say what the API server's list says, and `kept` the same for the next boot. The input is
+/// judged as a whole before anything changes.
+pub fn import(input: &mut dyn Read, live: &Path, kept: &Path) -> Result<Imported, ImportError> {
     let mut bytes = Vec::new();
     input.take(INPUT_LIMIT + 1).read_to_end(&mut bytes).map_err(ImportError::Input)?;
     if bytes.len() as u64 > INPUT_LIMIT {
@@ -214,30 +218,57 @@ pub fn import(input: &mut dyn Read, dir: &Path) -> Result<Imported, ImportError>
     }
     let wanted = namespaces(&bytes)?;
 
-    let parent = dir.parent().unwrap_or(Path::new("/"));
+    let parent = live.parent().unwrap_or(Path::new("/"));
     make_folder(parent)?;
     let _lock = lock(parent)?;
-    let exists = fs::metadata(dir).is_ok();
+    let done = fill(live, &wanted)?;
+    // Afterwards: a full disk must not keep the node from what the cluster asks for now.
+    fill(kept, &wanted).map_err(|error| ImportError::Keep(Box::new(error)))?;
+    Ok(done)
+}
+
+/// Makes one folder say what is wanted. A power cut leaves whole files, the old or the new.
+fn fill(dir: &Path, wanted: &BTreeMap<String, Labels<'static>>) -> Result<Imported, ImportError> {
+    make_folder(dir.parent().unwrap_or(Path::new("/")))?;
+    let exists = dir.is_dir();
     // A folder that exists and is not filled yet would make every namespace an unknown one.
-    let target = if exists { dir.to_owned() } else { dir.with_extension("new") };
-    if !exists {
-        match fs::remove_dir_all(&target) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(fault("remove", &target)(error));
-            }
-            _ => make_folder(&target)?,
+    let new = if exists { dir.join(".new") } else { dir.with_extension("new") };
+    match fs::remove_dir_all(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault("remove", &new)(error)),
+        _ => make_folder(&new)?,
+    }
+    let mut changed = Vec::new();
+    for (name, labels) in wanted {
+        let (file, content) = (format!("{name}.json"), content(labels));
+        let same = files::read_as(&dir.join(&file), Links::Refuse, Owner::Root, FILE_LIMIT)
+            .is_ok_and(|(_, _, bytes)| bytes == content.as_bytes());
+        if !same {
+            write(&new.join(&file), &content)?;
+            changed.push(file);
         }
     }
-    let mut done = Imported { namespaces: wanted.len(), ..Imported::default() };
-    for (name, labels) in &wanted {
-        done.changed += usize::from(write(&target, name, labels)?);
+    let sync = |folder: &Path| {
+        let synced = File::open(folder).and_then(|folder| Ok(nix::unistd::syncfs(folder)?));
+        synced.map_err(fault("sync", folder))
+    };
+    let stale = if exists { stale(dir, wanted)? } else { Vec::new() };
+    let done = Imported { namespaces: wanted.len(), changed: changed.len(), removed: stale.len() };
+    if !changed.is_empty() {
+        sync(&new)?;
     }
-    for stale in stale(&target, &wanted)? {
-        fs::remove_file(&stale).map_err(fault("remove", &stale))?;
-        done.removed += 1;
+    if exists {
+        for file in &changed {
+            fs::rename(new.join(file), dir.join(file)).map_err(fault("write", &dir.join(file)))?;
+        }
+        for stale in &stale {
+            fs::remove_file(stale).map_err(fault("remove", stale))?;
+        }
+        fs::remove_dir(&new).map_err(fault("remove", &new))?;
+    } else {
+        fs::rename(&new, dir).map_err(fault("create", dir))?;
     }
-    if !exists {
-        fs::rename(&target, dir).map_err(fault("create", dir))?;
+    if done.changed + done.removed > 0 {
+        sync(dir)?;
     }
     Ok(done)
 }
@@ -311,35 +342,22 @@ fn lock(parent: &Path) -> Result<File, ImportError> {
 }
 
 fn make_folder(path: &Path) -> Result<(), ImportError> {
-    match DirBuilder::new().mode(0o755).create(path) {
-        // Rootless engines read these as well, whatever the umask of the one who imports.
-        Ok(()) => fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(fault("chmod", path)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(fault("create", path)(error)),
+    if path.is_dir() {
+        return Ok(());
     }
+    DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(fault("create", path))?;
+    // Rootless engines read these as well, whatever the umask of the one who imports.
+    fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(fault("chmod", path))
 }
 
-/// Writes one namespace's file if it says something else; whether it did.
-fn write(dir: &Path, name: &str, labels: &Labels<'_>) -> Result<bool, ImportError> {
-    let content = content(labels);
-    let path = dir.join(format!("{name}.json"));
-    let same = files::read_as(&path, Links::Refuse, Owner::Root, FILE_LIMIT)
-        .is_ok_and(|(_, _, bytes)| bytes == content.as_bytes());
-    if same {
-        return Ok(false);
-    }
-    // No namespace has this name, and the lock keeps it ours.
-    let temporary = dir.join(".import");
-    let _ = fs::remove_file(&temporary);
-    let opened = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary);
+fn write(path: &Path, content: &str) -> Result<(), ImportError> {
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
     opened
         .and_then(|mut file| {
             file.set_permissions(Permissions::from_mode(0o644))?;
             file.write_all(content.as_bytes())
         })
-        .and_then(|()| fs::rename(&temporary, &path))
-        .map_err(fault("write", &path))?;
-    Ok(true)
+        .map_err(fault("write", path))
 }
 
 fn content(labels: &Labels<'_>) -> String {

@@ -1,0 +1,119 @@
+//! What does systemd make of `systemd/`? The unit is sound and shut in, and a node that starts has what starts need.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::util;
+
+const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/pss-guard-status.service");
+const TMPFILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/pss-guard.tmpfiles");
+
+const GATE: &str = "var/lib/pss-guard/bin/pss-guard";
+const CLI: &str = "usr/local/sbin/pss-guard";
+
+#[test]
+fn systemd_finds_no_fault_in_the_unit() {
+    if !util::can_run("systemd_finds_no_fault_in_the_unit", &["systemd-analyze"]) {
+        return;
+    }
+    let root = Root::new();
+    root.write(GATE, "#!/bin/sh\n");
+    fs::set_permissions(root.0.path().join(GATE), fs::Permissions::from_mode(0o755)).expect("a file of ours");
+    root.write("etc/systemd/system/pss-guard-status.service", &util::read(Path::new(UNIT)));
+    // What every unit leans on, without this machine's units and their faults.
+    for target in ["sysinit", "basic", "multi-user", "shutdown"] {
+        root.write(&format!("usr/lib/systemd/system/{target}.target"), "[Unit]\n");
+    }
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "--man=no", "--root"]).arg(root.0.path()).arg("pss-guard-status.service");
+    let done = util::run(&mut verify).expect_success();
+    // A key that systemd does not know is a warning, and no failure.
+    assert!(done.stderr.is_empty(), "{done}");
+}
+
+#[test]
+fn the_unit_can_do_little_but_read() {
+    if !util::can_run("the_unit_can_do_little_but_read", &["systemd-analyze"]) {
+        return;
+    }
+    let mut security = Command::new("systemd-analyze");
+    // Exposure of at most 2.5 of 10; what is left is root, the network namespace and the sight of all processes.
+    security.args(["security", "--no-pager", "--offline=true", "--threshold=25", UNIT]);
+    util::run(&mut security).expect_success();
+}
+
+#[test]
+fn at_boot_whatever_a_start_needs_is_there_again() {
+    if !util::can_run("at_boot_whatever_a_start_needs_is_there_again", &["systemd-tmpfiles"]) {
+        return;
+    }
+    let shop = "namespaces/shop.json";
+    let (kept, live) = (format!("var/lib/pss-guard/{shop}"), format!("run/pss-guard/{shop}"));
+    let rows: [(Given<'_>, Expected<'_>); 6] = [
+        (&[], &[(GATE, None), (CLI, None), (&live, None)]),
+        (&[(CLI, "new")], &[(GATE, Some("new")), (CLI, Some("new"))]),
+        (&[(GATE, "old")], &[(GATE, Some("old")), (CLI, Some("old"))]),
+        (&[(GATE, "old"), (CLI, "new")], &[(GATE, Some("old")), (CLI, Some("new"))]),
+        (&[(&kept, "{}")], &[(&kept, Some("{}")), (&live, Some("{}"))]),
+        // Something wrote the levels before us; it knows better.
+        (&[(&kept, "{}"), ("run/pss-guard/namespaces/a.json", "{ }")], &[(&live, None)]),
+    ];
+    for (before, after) in rows {
+        let root = Root::new();
+        for (path, content) in before {
+            root.write(path, content);
+        }
+        // A second boot changes nothing.
+        for _ in 0..2 {
+            root.boot();
+            for (path, content) in after {
+                let found = fs::read_to_string(root.0.path().join(path)).ok();
+                assert_eq!(found.as_deref(), *content, "{path} of {before:?}");
+            }
+            assert_eq!(root.mode("run/pss-guard"), 0o755, "{before:?}");
+        }
+        for path in [GATE, CLI].into_iter().filter(|path| root.0.path().join(path).exists()) {
+            assert_eq!(root.mode(path), 0o755, "{path} of {before:?}");
+        }
+    }
+}
+
+/// Files that are there before a boot.
+type Given<'a> = &'a [(&'a str, &'a str)];
+/// Files that must be there after it, or must not.
+type Expected<'a> = &'a [(&'a str, Option<&'a str>)];
+
+/// The root directory of a node that is off.
+struct Root(TempDir);
+
+impl Root {
+    fn new() -> Self {
+        let root = Self(tempfile::tempdir().expect("a temporary directory"));
+        root.write("etc/passwd", "root:x:0:0::/:/bin/sh\n");
+        root.write("etc/group", "root:x:0:\n");
+        root
+    }
+
+    fn write(&self, path: &str, content: &str) {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("directories");
+        fs::write(&path, content).expect("a file in a fresh directory");
+    }
+
+    /// What systemd-tmpfiles-setup.service does before any engine starts.
+    fn boot(&self) {
+        let mut tmpfiles = Command::new("systemd-tmpfiles");
+        tmpfiles.args(["--create", "--boot", "--root"]).arg(self.0.path()).arg(TMPFILES);
+        let done = util::run(&mut tmpfiles).expect_success();
+        assert!(done.stderr.is_empty(), "{done}");
+    }
+
+    fn mode(&self, path: &str) -> u32 {
+        let path = self.0.path().join(path);
+        fs::metadata(path).expect("a file or folder").permissions().mode() & 0o7777
+    }
+}
