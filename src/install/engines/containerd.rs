@@ -173,7 +173,7 @@ fn not_covered(handler: &Handler) -> Result<Option<String>, Refusal> {
 /// What starts a handler's containers without the gate.
 fn real_runtime(node: &dyn Node, config: &Config, handler: &Handler) -> Result<PathBuf, Refusal> {
     let unsupported = |what, instead| Refusal::Unsupported { what, instead };
-    let below = config.below(handler, BINARY)?.filter(|below| !below.starts_with(ENTRIES));
+    let below = config.below(handler, BINARY)?;
     let binary = below.as_deref().unwrap_or(&handler.binary);
     if binary.starts_with(ENTRIES) {
         let link = Path::new(binary).with_file_name("runtime");

@@ -581,3 +581,37 @@ fn patterns_match_as_containerds_do() {
     let hostile = "*a".repeat(2000);
     assert!(!config::glob(&hostile, &"a".repeat(1999)));
 }
+
+#[test]
+fn what_is_there_already_is_not_added_and_not_taken_away() {
+    let table = "plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.x";
+    let main =
+        format!("version = 3\nimports = ['/etc/containerd/more.toml']\n[{table}]\nruntime_type = '{SHIM}'\n");
+    let main = main
+        + &format!(
+            "pod_annotations = ['{POD_ANNOTATIONS}']\noptions.BinaryName = '{ENTRIES}x/pss-guard-runtime'\n"
+        );
+    // A later file has the handler, and leaves what is the gate's alone.
+    let more = format!("[{table}]\ncontainer_annotations = ['{CONTAINER_ANNOTATIONS}']\n");
+    let link = |to: &str| {
+        let mut node = with(&main).file("/etc/containerd/more.toml", &more);
+        node.links.insert(format!("{ENTRIES}x/runtime").into(), to.into());
+        node
+    };
+    let plan = plan_on(&link("/opt/runc"), TWO, Method::Runtime).unwrap();
+    let touched: Vec<_> =
+        plan.changes.iter().map(|change| String::from_utf8_lossy(&change.after).into_owned()).collect();
+    assert!(
+        touched.iter().all(|text| !text.contains("containerd/x/") || text.starts_with(&main)),
+        "{touched:?}"
+    );
+    let error = plan_on(&link("runc"), TWO, Method::Runtime).unwrap_err().to_string();
+    assert!(error.contains("is no link to the real runtime"), "{error}");
+
+    let text = format!(
+        "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.x]\nruntime_type = '{SHIM}'\n"
+    );
+    let text = text + &format!("pod_annotations = ['{POD_ANNOTATIONS}', 'a/*']\n");
+    let append = |now: &str| now.replace("'a/*'", "'b/*'");
+    assert_eq!(undone(&with(&text), ONE, Method::Runtime, append), text.replace("'a/*'", "'b/*'"));
+}
