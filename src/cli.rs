@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::install::engines;
+use crate::pss::facts::Engine;
 use crate::pss::{Level, Version};
 
 /// The last gate on a Kubernetes node: holds every container to its Pod Security level before it starts.
@@ -41,6 +43,12 @@ pub enum Command {
     /// The levels of the cluster's namespaces on this node
     #[command(subcommand)]
     Namespaces(Namespaces),
+    /// Does the gate really stand before this node's containers?
+    ///
+    /// Exit code: 0 it stands, 1 a container that should pass it would not, 2 it cannot be told, or wrong usage. What
+    /// no installer can close (a runtime of another kind, a container older than the gate) is said as `open` and does
+    /// not count. With --verbose the running containers are named.
+    Status(Status),
     /// Completions for a shell
     Completions {
         /// The shell
@@ -132,6 +140,23 @@ pub struct Show {
 pub enum Namespaces {
     /// Take over the Pod Security labels of all namespaces from `kubectl get namespaces -o json` on standard input
     Import,
+}
+
+/// Arguments of `status`.
+#[derive(Args, Debug)]
+pub struct Status {
+    /// Ask for one engine [default: all that the gate is installed for]
+    #[arg(long, value_name = "ENGINE", value_parser = engine)]
+    pub engine: Option<Engine>,
+    /// Answer with one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// An engine by its name, or one of its other names.
+fn engine(text: &str) -> Result<Engine, String> {
+    let found = engines::find(text).map(|installer| installer.engine);
+    found.ok_or_else(|| "must be containerd, cri-o, podman or docker".to_owned())
 }
 
 /// `LEVEL[:VERSION]`.

@@ -8,9 +8,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
 use pss_guard::cli::{Cli, Command, Format, Namespaces, Policy};
-use pss_guard::commands::{self, check, manual, namespaces, policy};
+use pss_guard::commands::{self, check, manual, namespaces, policy, status};
+use pss_guard::install::engines;
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
+use pss_guard::status::Setting;
 use pss_guard::{explain, hook, runtime, verbose};
 
 #[global_allocator]
@@ -91,6 +93,11 @@ fn run(cli: &Cli) -> u8 {
         }
         Command::Namespaces(Namespaces::Import) => {
             namespaces::import(&paths, &mut std::io::stdin().lock(), &mut out, &mut err)
+        }
+        Command::Status(arguments) => {
+            let options =
+                status::Options { engine: arguments.engine, json: arguments.json, containers: cli.verbose };
+            status::status(&Setting::under(&cli.root, &engines::ALL), options, &mut out, &mut err)
         }
         Command::Completions { shell } => {
             // Into memory first, because it panics where it cannot write.

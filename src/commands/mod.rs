@@ -4,6 +4,7 @@ pub mod check;
 pub mod manual;
 pub mod namespaces;
 pub mod policy;
+pub mod status;
 
 pub use crate::report::text::line;
 

@@ -1,0 +1,86 @@
+//! `pss-guard status`: does the gate really stand?
+
+use std::io::{self, Write};
+
+use super::{FAILED, OK};
+use crate::pss::facts::Engine;
+use crate::report::text::escape;
+use crate::status::{Check, Checks, Setting, State, Status};
+
+/// Exit code: a container that should pass the gate would not.
+pub const WRONG: u8 = 1;
+
+/// What to ask, and how to answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// One engine; none means all that the gate is installed for.
+    pub engine: Option<Engine>,
+    /// As one JSON object.
+    pub json: bool,
+    /// Name the containers.
+    pub containers: bool,
+}
+
+/// Asks and answers.
+pub fn status(setting: &Setting<'_>, options: Options, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let status = setting.ask(options.engine);
+    let written = if options.json { json(&status, out) } else { text(&status, options.containers, out) };
+    // A reader that went away (`| head`) has seen enough; the exit code still tells.
+    if let Err(error) = written.and_then(|()| out.flush())
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        let _ = writeln!(err, "pss-guard: write the status: {error}");
+        return FAILED;
+    }
+    match status.state {
+        State::Ok | State::Open => OK,
+        State::Unknown => FAILED,
+        State::Wrong => WRONG,
+    }
+}
+
+fn json(status: &Status, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, status)?;
+    out.write_all(b"\n")
+}
+
+fn text(status: &Status, containers: bool, out: &mut dyn Write) -> io::Result<()> {
+    for engine in &status.engines {
+        let method = engine.method.map(|method| format!(", {method} method")).unwrap_or_default();
+        let version =
+            engine.engine_version.as_deref().map(|said| format!(" ({})", escape(said))).unwrap_or_default();
+        writeln!(out, "{}{method}: {}{version}", engine.engine, verdict(engine.state))?;
+        checks(&engine.checks, out)?;
+        if let Some(tally) = engine.containers.as_ref().filter(|_| containers) {
+            for (how, list) in [
+                ("passed", &tally.through_the_gate),
+                ("before", &tally.before_the_gate),
+                ("other kind", &tally.of_another_kind),
+                ("past", &tally.past_the_gate),
+            ] {
+                list.iter().try_for_each(|name| writeln!(out, "             {how:<14} {}", escape(name)))?;
+            }
+        }
+    }
+    if status.engines.is_empty() {
+        writeln!(out, "no container engine that pss-guard knows is on this node")?;
+    }
+    writeln!(out, "policy")?;
+    checks(&status.policy.checks, out)
+}
+
+fn verdict(state: State) -> &'static str {
+    match state {
+        State::Ok | State::Open => "the gate stands",
+        State::Unknown => "it cannot be told whether the gate stands",
+        State::Wrong => "the gate does not stand",
+    }
+}
+
+fn checks(checks: &Checks, out: &mut dyn Write) -> io::Result<()> {
+    for Check { check, state, says } in &checks.0 {
+        let state = if *state == State::Wrong { "WRONG" } else { state.name() };
+        writeln!(out, "  {state:<8} {check:<14} {says}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! Which engines are on this node? By their programs, their processes and their files.
+
+use std::path::{Path, PathBuf};
+
+use super::Refusal;
+use super::node::Node;
+use crate::processes::{Process, Processes};
+use crate::pss::facts::Engine;
+
+/// An engine's program, and where its configuration is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Daemon {
+    /// The names of the program.
+    pub programs: &'static [&'static str],
+    /// The configuration file that it reads when nobody names one.
+    pub config: &'static str,
+    /// The options that name another one.
+    options: &'static [&'static str],
+}
+
+/// What is known of an engine's program.
+#[must_use]
+pub const fn daemon(engine: Engine) -> Daemon {
+    match engine {
+        Engine::Containerd => Daemon {
+            programs: &["containerd"],
+            config: "/etc/containerd/config.toml",
+            options: &["--config", "-config", "-c"],
+        },
+        Engine::CriO => Daemon {
+            programs: &["crio"],
+            config: "/etc/crio/crio.conf",
+            options: &["--config", "-config", "-c"],
+        },
+        Engine::Podman => {
+            Daemon { programs: &["podman"], config: "/etc/containers/containers.conf", options: &[] }
+        }
+        Engine::Docker => {
+            Daemon { programs: &["dockerd"], config: "/etc/docker/daemon.json", options: &["--config-file"] }
+        }
+        Engine::None => Daemon { programs: &[], config: "/", options: &[] },
+    }
+}
+
+impl Daemon {
+    /// Where the program lies, if it is on the node.
+    #[must_use]
+    pub fn program(&self, node: &dyn Node) -> Option<PathBuf> {
+        self.programs.iter().find_map(|name| node.find(name))
+    }
+
+    /// Whether the engine is on the node: a program is enough, because what can be called can start containers.
+    #[must_use]
+    pub fn is_on(&self, node: &dyn Node) -> bool {
+        self.program(node).is_some()
+    }
+
+    /// What the program says of its version, where it can be run.
+    #[must_use]
+    pub fn version(&self, node: &dyn Node) -> Option<String> {
+        let said = node.output(&self.program(node)?, &["--version"])?;
+        said.lines().next().map(|first| first.trim().chars().take(200).collect())
+    }
+
+    /// The configuration file that a running engine reads.
+    #[must_use]
+    pub fn config_of(&self, process: &Process) -> PathBuf {
+        process.option(self.options).map_or_else(|| PathBuf::from(self.config), PathBuf::from)
+    }
+}
+
+/// The engines of a node, as far as the gate can be installed for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Detected {
+    /// The engines, in the order of [`Engine::ALL`].
+    pub engines: Vec<Engine>,
+    /// Engines that are there and need no gate of their own, a sentence each.
+    pub left: Vec<String>,
+}
+
+/// A distribution of Kubernetes that brings its own containerd and writes its configuration anew at every start.
+struct Distribution {
+    name: &'static str,
+    /// Its program while it runs.
+    program: &'static str,
+    /// What is there once it has run on a node.
+    folder: &'static str,
+    /// Where its containerd's configuration is.
+    config: &'static str,
+    /// Which file can be changed instead.
+    instead: &'static str,
+}
+
+const DISTRIBUTIONS: [Distribution; 4] = [
+    Distribution {
+        name: "k3s",
+        program: "k3s",
+        folder: "/var/lib/rancher/k3s/agent",
+        config: "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
+        instead: "the template beside it (config-v3.toml.tmpl, or config.toml.tmpl for containerd 1.7), then restart k3s",
+    },
+    Distribution {
+        name: "rke2",
+        program: "rke2",
+        folder: "/var/lib/rancher/rke2/agent",
+        config: "/var/lib/rancher/rke2/agent/etc/containerd/config.toml",
+        instead: "the template beside it (config-v3.toml.tmpl, or config.toml.tmpl for containerd 1.7), then restart rke2",
+    },
+    Distribution {
+        name: "k0s",
+        program: "k0s",
+        folder: "/var/lib/k0s/containerd",
+        config: "/etc/k0s/containerd.toml",
+        instead: "a file in /etc/k0s/containerd.d, then restart k0s",
+    },
+    Distribution {
+        name: "microk8s",
+        program: "kubelite",
+        folder: "/var/snap/microk8s/current",
+        config: "/var/snap/microk8s/current/args/containerd.toml",
+        instead: "/var/snap/microk8s/current/args/containerd-template.toml, then restart microk8s",
+    },
+];
+
+/// The engines of this node. A distribution that brings its own is refused, because what is written into its files
+/// would be gone after the next start.
+pub fn detect(node: &dyn Node, processes: &Processes) -> Result<Detected, Refusal> {
+    for own in DISTRIBUTIONS {
+        let running = !processes.running(&[own.program]).is_empty();
+        if running || !node.list(Path::new(own.folder)).is_empty() {
+            let Distribution { name, config, instead, .. } = own;
+            return Err(Refusal::Unsupported {
+                what: format!(
+                    "{name} is on this node, and writes the configuration of its containerd ({config}) itself"
+                ),
+                instead: format!(
+                    "put the runtime of the gate into {instead} (`pss-guard install --engine containerd --config \
+                     {config}` says which lines), or name the engine that is meant: --engine containerd, cri-o, podman or docker"
+                ),
+            });
+        }
+    }
+    let mut detected = Detected::default();
+    for engine in Engine::ALL {
+        let daemon = daemon(engine);
+        if !daemon.is_on(node) {
+            continue;
+        }
+        if engine == Engine::Containerd && has_no_cri(node, daemon.config)? {
+            detected.left.push(format!(
+                "containerd: its CRI plugin is disabled in {}, so no pod starts there, and what docker starts passes \
+                 the gate of docker",
+                daemon.config
+            ));
+        } else {
+            detected.engines.push(engine);
+        }
+    }
+    Ok(detected)
+}
+
+/// Whether containerd serves no kubelet (the configuration that docker's packages bring).
+fn has_no_cri(node: &dyn Node, config: &str) -> Result<bool, Refusal> {
+    /// All of the file that matters here.
+    #[derive(serde::Deserialize)]
+    struct Config {
+        #[serde(default)]
+        disabled_plugins: Vec<String>,
+    }
+    let Some(bytes) = node.read(Path::new(config))? else { return Ok(false) };
+    // What cannot be parsed is the installer's to refuse, with the place of the error.
+    let parsed = std::str::from_utf8(&bytes).ok().and_then(|text| toml::from_str::<Config>(text).ok());
+    let off = |name: &String| matches!(name.as_str(), "cri" | "io.containerd.grpc.v1.cri");
+    Ok(parsed.is_some_and(|config| config.disabled_plugins.iter().any(off)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Detected, detect};
+    use crate::install::node::fake::Fake;
+    use crate::processes::{Processes, fake};
+    use crate::pss::facts::Engine;
+
+    #[test]
+    fn engines_are_found_by_their_programs() {
+        let dead = Processes::of(Path::new("/mnt"));
+        let containerd = || Fake::default().program("/usr/bin/containerd");
+        let both = || containerd().program("/usr/bin/dockerd");
+        let off = "disabled_plugins = [\"cri\"]\n";
+        let config = "/etc/containerd/config.toml";
+        let (c, o, p, d) = (Engine::Containerd, Engine::CriO, Engine::Podman, Engine::Docker);
+        let rows = [
+            (Fake::default(), vec![], 0),
+            (containerd(), vec![c], 0),
+            (containerd().file(config, "version = 2\n"), vec![c], 0),
+            (containerd().file(config, "not [ toml"), vec![c], 0),
+            (both().file(config, off), vec![d], 1),
+            (both(), vec![c, d], 0),
+            (containerd().file(config, off), vec![], 1),
+            (Fake::default().program("/usr/bin/crio").program("/usr/bin/podman"), vec![o, p], 0),
+            // A client alone starts nothing here.
+            (Fake::default().program("/usr/bin/docker"), vec![], 0),
+        ];
+        for (node, engines, left) in rows {
+            let Detected { engines: found, left: reasons } = detect(&node, &dead).unwrap();
+            assert_eq!((found, reasons.len()), (engines, left), "{node:?}");
+        }
+    }
+
+    #[test]
+    fn a_distribution_with_its_own_containerd_is_refused_with_the_way_out() {
+        let dead = Processes::of(Path::new("/mnt"));
+        let node = Fake::default().program("/usr/bin/containerd");
+        for (folder, name, way) in [
+            ("/var/lib/rancher/k3s/agent", "k3s", "config-v3.toml.tmpl"),
+            ("/var/lib/rancher/rke2/agent", "rke2", "config-v3.toml.tmpl"),
+            ("/var/lib/k0s/containerd", "k0s", "/etc/k0s/containerd.d"),
+            ("/var/snap/microk8s/current", "microk8s", "containerd-template.toml"),
+        ] {
+            let node = node.clone().file(&format!("{folder}/x"), "");
+            let said = detect(&node, &dead).unwrap_err().to_string();
+            assert!(said.starts_with(name) && said.contains(way) && said.contains("--engine"), "{said}");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        fake::add(directory.path(), Path::new("/"), 7, 5, &["/usr/local/bin/k3s", "server"]);
+        assert!(detect(&node, &Processes::in_folder(directory.path())).is_err());
+    }
+}

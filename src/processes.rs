@@ -1,0 +1,263 @@
+//! Which programs run on this node? The process file system, read once and as far as somebody asks.
+//!
+//! A name is not proof: any container may run a program that is called `containerd`. So it is asked as well whether a
+//! process sees the same file where the engine's configuration should be.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::files;
+
+/// Clock ticks in a second, as `/proc/PID/stat` counts them (`USER_HZ`): 100 on every architecture that runs containers.
+const TICKS: u64 = 100;
+
+/// Longer command lines are cut; no engine has one.
+const LIMIT: u64 = 1 << 20;
+
+/// The process file system, or none for a root file system of another machine.
+#[derive(Clone, Debug)]
+pub struct Processes {
+    proc: Option<PathBuf>,
+}
+
+/// One process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: i32,
+    /// Its program, as it sees it itself.
+    pub program: PathBuf,
+    /// Whether that file has been replaced or removed since it started.
+    pub replaced: bool,
+    /// Its arguments, without its name.
+    pub arguments: Vec<OsString>,
+    /// When it started.
+    pub started: SystemTime,
+    proc: PathBuf,
+}
+
+impl Processes {
+    /// The processes of the machine whose root directory this is: this one's for `/`, and none for any other.
+    #[must_use]
+    pub fn of(root: &Path) -> Self {
+        Self { proc: (root == Path::new("/")).then(|| PathBuf::from("/proc")) }
+    }
+
+    /// The processes in a process file system of any place.
+    #[cfg(test)]
+    pub(crate) fn in_folder(proc: &Path) -> Self {
+        Self { proc: Some(proc.to_owned()) }
+    }
+
+    /// Whether this is a running machine at all.
+    #[must_use]
+    pub fn are_seen(&self) -> bool {
+        self.proc.is_some()
+    }
+
+    /// The processes that run one of these programs, by the program's file name, in the order of their ids.
+    #[must_use]
+    pub fn running(&self, names: &[&str]) -> Vec<Process> {
+        let wanted = |name: &str| names.contains(&name);
+        let Some(proc) = &self.proc else { return Vec::new() };
+        let entries = std::fs::read_dir(proc).into_iter().flatten().flatten();
+        let mut pids: Vec<i32> =
+            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        pids.sort_unstable();
+        let read = |pid| {
+            let (program, replaced) = program(&proc.join(i32::to_string(&pid)))?;
+            // Only those that were asked for are read any further.
+            if !program.file_name()?.to_str().is_some_and(wanted) {
+                return None;
+            }
+            self.process(pid, program, replaced)
+        };
+        pids.into_iter().filter_map(read).collect()
+    }
+
+    fn process(&self, pid: i32, program: PathBuf, replaced: bool) -> Option<Process> {
+        let proc = self.proc.as_ref()?.join(pid.to_string());
+        let line = files::read(&proc.join("cmdline"), LIMIT).ok()?;
+        let words = line.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
+        let mut arguments: Vec<OsString> = words.skip(1).collect();
+        // The line ends with a zero byte, too.
+        if arguments.last().is_some_and(|last| last.is_empty()) {
+            arguments.pop();
+        }
+        Some(Process { pid, program, replaced, arguments, started: self.started(pid)?, proc })
+    }
+
+    /// When a process started; `None` if there is no such process.
+    #[must_use]
+    pub fn started(&self, pid: i32) -> Option<SystemTime> {
+        let proc = self.proc.as_ref()?;
+        let text = |path: &Path| String::from_utf8(files::read(path, LIMIT).ok()?).ok();
+        let uptime = text(&proc.join("uptime"))?;
+        let uptime: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+        // proc(5): the second field may hold anything, blanks and parentheses, too; the start is the 22nd.
+        let stat =
+            String::from_utf8_lossy(&files::read(&proc.join(pid.to_string()).join("stat"), LIMIT).ok()?)
+                .into_owned();
+        let (_, rest) = stat.rsplit_once(')')?;
+        let ticks: u64 = rest.split_ascii_whitespace().nth(19)?.parse().ok()?;
+        let up = Duration::try_from_secs_f64(uptime).ok()?;
+        let since_boot = Duration::from_millis(ticks.saturating_mul(1000 / TICKS));
+        SystemTime::now().checked_sub(up.saturating_sub(since_boot))
+    }
+}
+
+impl Process {
+    /// The value of an option, the last one if there are several: `--config F`, `--config=F`, `-c F`.
+    #[must_use]
+    pub fn option(&self, names: &[&str]) -> Option<String> {
+        let mut found = None;
+        let mut rest = self.arguments.iter().map(|argument| argument.to_string_lossy());
+        while let Some(argument) = rest.next() {
+            let (name, value) = match argument.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (argument.as_ref(), None),
+            };
+            if names.contains(&name) {
+                found = value.or_else(|| rest.next().map(Into::into)).or(found);
+            }
+        }
+        found
+    }
+
+    /// Whether an argument is there, letter for letter.
+    #[must_use]
+    pub fn has(&self, argument: &str) -> bool {
+        self.arguments.iter().any(|own| own == argument)
+    }
+
+    /// The directory it works in, as it was called when it went there.
+    #[must_use]
+    pub fn folder(&self) -> Option<PathBuf> {
+        std::fs::read_link(self.proc.join("cwd")).ok()
+    }
+
+    /// Whether this process sees the same file or folder at a path as this program sees at `here`. Where neither sees
+    /// one, whether the same folder would hold it.
+    #[must_use]
+    pub fn shares(&self, path: &Path, here: &Path) -> bool {
+        let theirs = self.proc.join("root").join(path.strip_prefix("/").unwrap_or(path));
+        match (identity(&theirs), identity(here)) {
+            (None, None) => match (path.parent(), here.parent()) {
+                (Some(path), Some(here)) => self.shares(path, here),
+                _ => false,
+            },
+            (theirs, ours) => theirs == ours,
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// A process's program, and whether the kernel says that its file is gone.
+fn program(proc: &Path) -> Option<(PathBuf, bool)> {
+    let path = std::fs::read_link(proc.join("exe")).ok()?;
+    match path.to_str()?.strip_suffix(" (deleted)") {
+        Some(gone) => Some((PathBuf::from(gone), true)),
+        None => Some((path, false)),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fake {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    /// Seconds that the machine of [`add`] has been up.
+    pub(crate) const UPTIME: u64 = 1_000_000;
+
+    /// Adds a process that started `age` seconds ago to a process file system in a folder, with `root` as its `/`.
+    pub(crate) fn add(proc: &Path, root: &Path, pid: i32, age: u64, arguments: &[&str]) {
+        let own = proc.join(pid.to_string());
+        fs::create_dir_all(&own).unwrap();
+        fs::write(proc.join("uptime"), format!("{UPTIME}.00 1.00\n")).unwrap();
+        let ticks = (UPTIME - age) * super::TICKS;
+        let fields = format!("{pid} (a ) b) S 1 {}{ticks} 0 0", "0 ".repeat(17));
+        fs::write(own.join("stat"), fields).unwrap();
+        fs::write(own.join("cmdline"), format!("{}\0", arguments.join("\0"))).unwrap();
+        let _ = fs::remove_file(own.join("exe"));
+        symlink(arguments[0], own.join("exe")).unwrap();
+        let _ = fs::remove_file(own.join("root"));
+        symlink(root, own.join("root")).unwrap();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+    use std::time::{Duration, SystemTime};
+
+    use super::{Processes, fake};
+
+    #[test]
+    fn a_real_process_is_found_with_its_arguments_and_its_start() {
+        let before = SystemTime::now();
+        let mut child = Command::new("/bin/sleep").args(["--", "60"]).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let all = Processes::of(Path::new("/")).running(&["sleep", "busybox", "coreutils"]);
+        let found = all.into_iter().find(|process| process.pid == pid);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let process = found.unwrap();
+        assert_eq!(process.arguments, ["--", "60"]);
+        assert!(!process.replaced);
+        let tick = Duration::from_millis(50);
+        assert!(process.started + tick >= before && process.started <= SystemTime::now() + tick);
+        assert_eq!(Processes::of(Path::new("/")).started(i32::MAX), None);
+    }
+
+    #[test]
+    fn no_process_belongs_to_another_root_file_system() {
+        let other = Processes::of(Path::new("/mnt"));
+        assert!(!other.are_seen());
+        assert_eq!(other.running(&["sh"]), []);
+    }
+
+    #[test]
+    fn options_are_found_in_every_spelling() {
+        let directory = tempfile::tempdir().unwrap();
+        let rows: &[(&[&str], Option<&str>)] = &[
+            (&["/x/crio"], None),
+            (&["/x/crio", "-c", "/a"], Some("/a")),
+            (&["/x/crio", "--config", "/a", "run"], Some("/a")),
+            (&["/x/crio", "--config=/a=b"], Some("/a=b")),
+            (&["/x/crio", "--config=/a", "-c", "/b"], Some("/b")),
+            (&["/x/crio", "--configs=/a"], None),
+            (&["/x/crio", "--config"], None),
+        ];
+        for (arguments, expected) in rows {
+            fake::add(directory.path(), Path::new("/"), 7, 5, arguments);
+            let found = Processes::in_folder(directory.path()).running(&["crio"]);
+            assert_eq!(found[0].option(&["-c", "--config"]).as_deref(), *expected, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_program_of_another_root_does_not_share_the_configuration() {
+        let directory = tempfile::tempdir().unwrap();
+        let (proc, ours, theirs) =
+            (directory.path().join("proc"), directory.path().join("ours"), directory.path().join("theirs"));
+        for root in [&ours, &theirs] {
+            std::fs::create_dir_all(root.join("etc/x")).unwrap();
+        }
+        fake::add(&proc, &ours, 1, 5, &["/bin/x"]);
+        fake::add(&proc, &theirs, 2, 5, &["/bin/x"]);
+        let found = Processes::in_folder(&proc).running(&["x"]);
+        for file in ["/etc/x/config.toml", "/etc/y/z/config.toml"] {
+            let here = ours.join(&file[1..]);
+            assert!(found[0].shares(Path::new(file), &here), "{file}");
+            assert!(!found[1].shares(Path::new(file), &here), "{file}");
+        }
+    }
+}

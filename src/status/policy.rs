@@ -1,0 +1,183 @@
+//! Which policy is in force, does it fit this node, and can the gate say what it decides?
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{Checks, Setting, State, ago, s};
+use crate::level::cache;
+use crate::level::namespaces;
+use crate::level::policy::{Mode, OnUnknownNamespace, Policy, SYSTEM_NAMESPACE};
+use crate::report::text::line;
+
+/// The policy of the node.
+#[derive(Debug, Serialize)]
+pub struct PolicyStatus {
+    /// Its file.
+    pub path: PathBuf,
+    /// The mode; `null` where there is no valid policy.
+    pub mode: Option<&'static str>,
+    /// The levels of a namespace that says nothing.
+    pub defaults: Option<Defaults>,
+    /// The namespaces that are not judged.
+    pub exempt_namespaces: Vec<String>,
+    /// How many namespaces have been imported; `null` where none were.
+    pub imported_namespaces: Option<usize>,
+    /// The answers.
+    pub checks: Checks,
+}
+
+/// The three default levels, as `restricted:latest`.
+#[derive(Debug, Serialize)]
+pub struct Defaults {
+    enforce: String,
+    audit: String,
+    warn: String,
+}
+
+pub(super) fn ask(setting: &Setting<'_>) -> PolicyStatus {
+    let paths = &setting.paths;
+    let mut status = PolicyStatus {
+        path: paths.policy(),
+        mode: None,
+        defaults: None,
+        exempt_namespaces: Vec::new(),
+        imported_namespaces: None,
+        checks: Checks::default(),
+    };
+    let checks = &mut status.checks;
+    let path = status.path.display();
+    match cache::load_fresh(paths) {
+        Err(error) => {
+            let says = format!(
+                "{}; until it is mended, enforce mode refuses all but the exempt namespaces",
+                line(&error)
+            );
+            checks.add(State::Wrong, "policy", says);
+        }
+        Ok(read) => {
+            let missing = read.is_none();
+            let policy = read.unwrap_or_default();
+            let set = &policy.defaults;
+            let levels =
+                format!("default levels: enforce {}, audit {}, warn {}", set.enforce, set.audit, set.warn);
+            let (state, says) = match (missing, policy.mode) {
+                (true, _) => (
+                    State::Open,
+                    format!("no {path}: the built-in defaults hold, which stop nothing; {levels}"),
+                ),
+                (false, Mode::Audit) => {
+                    (State::Open, format!("{path}, mode audit: nothing is stopped; {levels}"))
+                }
+                (false, Mode::Enforce) => (State::Ok, format!("{path}, mode enforce; {levels}")),
+            };
+            checks.add(state, "policy", says);
+            status.mode = Some(policy.mode.name());
+            status.defaults = Some(Defaults {
+                enforce: set.enforce.to_string(),
+                audit: set.audit.to_string(),
+                warn: set.warn.to_string(),
+            });
+            exemptions(&policy, checks);
+            status.imported_namespaces = imported(&paths.namespaces(), &policy, checks);
+            kubelet(setting, &policy, checks);
+            status.exempt_namespaces = policy.exemptions.namespaces;
+        }
+    }
+    if setting.processes.are_seen() {
+        journal(&paths.journal_socket(), &paths.decisions(), &mut status.checks);
+    }
+    status
+}
+
+fn exemptions(policy: &Policy, checks: &mut Checks) {
+    let exempt = &policy.exemptions;
+    let mut list = exempt.namespaces.join(", ");
+    if !exempt.runtime_classes.is_empty() {
+        list = format!("{list}, and the runtime classes {}", exempt.runtime_classes.join(", "));
+    }
+    if !list.is_empty() {
+        checks.add(State::Open, "exempt", format!("not judged: {list}"));
+    }
+}
+
+/// Are the cluster's labels known here?
+fn imported(folder: &Path, policy: &Policy, checks: &mut Checks) -> Option<usize> {
+    let shown = folder.display();
+    // The way of the gate itself, with any name: it tells whether the folder can be believed.
+    if let Err(error @ namespaces::NamespaceError::File(_)) = namespaces::read(folder, SYSTEM_NAMESPACE) {
+        checks.add(State::Wrong, "namespaces", line(&error));
+        return None;
+    }
+    let Ok(metadata) = fs::metadata(folder) else {
+        let denies = match policy.on_unknown_namespace {
+            OnUnknownNamespace::Deny => ", and on-unknown-namespace = \"deny\" sleeps until there are some",
+            OnUnknownNamespace::Defaults => "",
+        };
+        let says = format!(
+            "no {shown}: levels come from the policy alone{denies} (`pss-guard namespaces import` makes the cluster's known)"
+        );
+        checks.add(State::Open, "namespaces", says);
+        return None;
+    };
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let count = names.filter(|name| Path::new(name).extension().is_some_and(|end| end == "json")).count();
+    let changed =
+        metadata.modified().map(|when| format!(", last changed {} ago", ago(when))).unwrap_or_default();
+    checks.add(State::Ok, "namespaces", format!("{count} namespace{} in {shown}{changed}", s(count)));
+    Some(count)
+}
+
+/// Where kubelets of the usual distributions keep their pods.
+const KUBELET_ROOTS: [&str; 4] = [
+    "/var/lib/kubelet",
+    "/var/lib/k0s/kubelet",
+    "/var/snap/microk8s/common/var/lib/kubelet",
+    "/var/lib/rancher/rke2/agent/kubelet",
+];
+
+/// With the wrong directory every volume of a pod looks like a path of the host, or the other way round.
+fn kubelet(setting: &Setting<'_>, policy: &Policy, checks: &mut Checks) {
+    let own = policy.node.kubelet_root.trim_end_matches('/');
+    let same = |other: &str| {
+        let real = |path: &str| setting.live.place(Path::new(path)).canonicalize().ok();
+        other.trim_end_matches('/') == own || real(other).is_some_and(|other| Some(other) == real(own))
+    };
+    let mut kubelets = setting.processes.running(&["kubelet"]).into_iter();
+    let kubelet =
+        kubelets.find(|kubelet| kubelet.shares(Path::new("/"), &setting.live.place(Path::new("/"))));
+    let wrong = |says: String, root: &str| {
+        format!("{says}, but the policy has kubelet-root = {own:?}; set kubelet-root = {root:?} under [node]")
+    };
+    if let Some(kubelet) = kubelet {
+        let root = kubelet.option(&["--root-dir", "-root-dir"]);
+        let root = root.as_deref().unwrap_or("/var/lib/kubelet");
+        if same(root) {
+            checks.add(State::Ok, "kubelet", format!("keeps its pods in {root}, as the policy says"));
+        } else {
+            let says = format!("the kubelet (process {}) keeps its pods in {root:?}", kubelet.pid);
+            checks.add(State::Wrong, "kubelet", wrong(says, root));
+        }
+        return;
+    }
+    let pods = |root: &str| setting.live.place(&Path::new(root).join("pods")).is_dir();
+    if pods(own) {
+        checks.add(State::Ok, "kubelet", format!("pods are in {own}, as the policy says"));
+    } else if let Some(root) = KUBELET_ROOTS.into_iter().find(|root| pods(root)) {
+        checks.add(State::Wrong, "kubelet", wrong(format!("pods are in {root}"), root));
+    }
+}
+
+/// Where do events go?
+fn journal(socket: &Path, file: &Path, checks: &mut Checks) {
+    let connected = UnixDatagram::unbound().and_then(|ours| ours.connect(socket));
+    match connected {
+        Ok(()) => checks.add(State::Ok, "journal", "events go to the journal (journalctl -t pss-guard)"),
+        Err(error) => {
+            let says = format!("journald does not listen ({error}); events go to {}", file.display());
+            checks.add(State::Open, "journal", says);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What did the installer write down?
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::files::{self, Links, Owner};
+use crate::install::Method;
+use crate::install::node::{Live, Node as _};
+use crate::pss::facts::Engine;
+use crate::report::text::line;
+
+/// An installation.
+#[derive(Clone, Debug)]
+pub(crate) struct Recorded {
+    pub(crate) method: Method,
+    /// The engine's configuration, where it is not the usual one.
+    pub(crate) config: Option<PathBuf>,
+    /// Since when the gate has been there.
+    pub(crate) written: SystemTime,
+    /// Whether the engine only sees it after a restart.
+    pub(crate) restart: bool,
+}
+
+#[derive(serde::Deserialize)]
+struct Manifest {
+    method: String,
+    config: Option<PathBuf>,
+}
+
+/// The installation for an engine, if there is one; an error is a sentence.
+pub(super) fn recorded(live: &Live, engine: Engine) -> Option<Result<Recorded, String>> {
+    let path = Path::new("/var/lib/pss-guard/install").join(engine.name()).join("manifest.json");
+    let path = live.place(&path);
+    let (_, metadata, bytes) = match files::read_as(&path, Links::Refuse, Owner::Root, 16 << 20) {
+        Ok(read) => read,
+        Err(error) if error.is_missing() => return None,
+        Err(error) => return Some(Err(line(&error))),
+    };
+    let manifest: Manifest = match serde_json::from_slice(&bytes) {
+        Ok(manifest) => manifest,
+        Err(error) => return Some(Err(format!("parse {}: {error}", path.display()))),
+    };
+    let method =
+        [Method::Hook, Method::Runtime].into_iter().find(|method| method.name() == manifest.method)?;
+    let restart = engine != Engine::Podman && !(engine == Engine::CriO && method == Method::Hook);
+    let written = newest_copy(live, engine).unwrap_or(metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH));
+    Some(Ok(Recorded { method, config: manifest.config, written, restart }))
+}
+
+/// When the installer last changed a file of the engine: it keeps a copy of what it writes.
+fn newest_copy(live: &Live, engine: Engine) -> Option<SystemTime> {
+    let folder = Path::new("/var/lib/pss-guard/install").join(engine.name());
+    let copies = live
+        .list(&folder)
+        .into_iter()
+        .filter(|name| Path::new(name).extension().is_some_and(|end| end == "after"));
+    let written =
+        copies.filter_map(|name| std::fs::metadata(live.place(&folder.join(name))).ok()?.modified().ok());
+    written.max()
+}

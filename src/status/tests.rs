@@ -1,0 +1,424 @@
+//! A node on which the gate stands, and everything that can go wrong with it, one at a time.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::{Setting, State, Status};
+use crate::commands::status::{Options, status};
+use crate::install::node::{Live, Node};
+use crate::install::{Change, Entry, GATE, Installer, Method, Plan, Refusal, Request, entry_path};
+use crate::paths::Paths;
+use crate::processes::{Processes, fake};
+use crate::pss::facts::Engine;
+
+/// An engine whose configuration is a list of handlers: `runc = /usr/sbin/runc`.
+static CONTAINERD: Installer = Installer {
+    engine: Engine::Containerd,
+    alias: None,
+    methods: &[Method::Runtime, Method::Hook],
+    unit: Some("containerd.service"),
+    plan: |node, request| plan(Engine::Containerd, node, request),
+    strip: |_| Ok(None),
+};
+static CRI_O: Installer = Installer {
+    engine: Engine::CriO,
+    unit: Some("crio.service"),
+    plan: |node, request| plan(Engine::CriO, node, request),
+    ..CONTAINERD
+};
+
+static ALL: &[&Installer] = &[&CONTAINERD, &CRI_O];
+
+const CONFIG: &str = "etc/containerd/config.toml";
+
+fn plan(engine: Engine, node: &dyn Node, request: &Request<'_>) -> Result<Plan, Refusal> {
+    let path = PathBuf::from("/").join(CONFIG);
+    let before = node.read(&path)?;
+    let text = String::from_utf8(before.clone().unwrap_or_default()).unwrap();
+    let mut plan = Plan::default();
+    let mut after = String::new();
+    for line in text.lines() {
+        let Some((handler, program)) = line.split_once(" = ") else {
+            return Err(Refusal::Malformed { path, cause: format!("line 1: {line}") });
+        };
+        if handler == "kata" {
+            plan.open.push("handler kata runs virtual machines".to_owned());
+            after += &[line, "\n"].concat();
+            continue;
+        }
+        let entry = entry_path(engine, handler);
+        let runtime = node.link(&entry.with_file_name("runtime")).unwrap_or_else(|| program.into());
+        after += &[handler, " = ", entry.to_str().unwrap(), "\n"].concat();
+        plan.entries.push(Entry { handler: handler.to_owned(), runtime });
+    }
+    if request.method == Method::Hook {
+        plan.entries.clear();
+        after = text.clone();
+    }
+    if before.as_deref() != Some(after.as_bytes()) {
+        plan.changes.push(Change { path, before, after: after.into_bytes() });
+    }
+    Ok(plan)
+}
+
+struct Machine {
+    _dir: tempfile::TempDir,
+    root: PathBuf,
+    _journal: UnixDatagram,
+}
+
+/// Seconds ago.
+const INSTALLED: u64 = 1000;
+const RESTARTED: u64 = 900;
+const STARTED: u64 = 100;
+
+const TASKS: &str = "run/containerd/io.containerd.runtime.v2.task";
+
+impl Machine {
+    /// containerd with one handler, a gate before it, a policy, a kubelet and one container.
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().to_owned();
+        fs::create_dir_all(root.join("run/systemd/journal")).unwrap();
+        let journal = UnixDatagram::bind(root.join("run/systemd/journal/socket")).unwrap();
+        let machine = Self { _dir: dir, root, _journal: journal };
+        machine.program(&GATE[1..], "the gate");
+        machine.program("usr/sbin/runc", "runc");
+        machine.program("usr/bin/containerd", "containerd");
+        machine.install(Engine::Containerd, Method::Runtime);
+        machine.entry(Engine::Containerd, "runc", "/usr/sbin/runc");
+        machine.file(CONFIG, &format!("runc = {}\n", entry_path(Engine::Containerd, "runc").display()));
+        machine.file("etc/pss-guard/policy.toml", "mode = \"enforce\"\n");
+        fs::create_dir_all(machine.root.join("var/lib/kubelet/pods")).unwrap();
+        machine.process(1, RESTARTED, &["/usr/bin/containerd"]);
+        machine.process(2, RESTARTED, &["/usr/bin/kubelet", "--root-dir=/var/lib/kubelet"]);
+        let runtime = entry_path(Engine::Containerd, "runc");
+        machine.task("k8s.io", 10, STARTED, Some(runtime.to_str().unwrap()), &pod("containerd", "app"));
+        machine
+    }
+
+    fn file(&self, path: &str, text: &str) -> PathBuf {
+        let path = self.root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn program(&self, path: &str, text: &str) {
+        let path = self.file(path, text);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn mode(&self, path: &str, mode: u32) {
+        fs::set_permissions(self.root.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn remove(&self, path: &str) {
+        let path = self.root.join(path);
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+    }
+
+    fn install(&self, engine: Engine, method: Method) {
+        let manifest = format!("var/lib/pss-guard/install/{}/manifest.json", engine.name());
+        self.file(&manifest, &format!(r#"{{"method":"{method}","config":null}}"#));
+        let copy = self.file(&manifest.replace("manifest.json", "0.after"), "");
+        age(&copy, INSTALLED);
+    }
+
+    fn entry(&self, engine: Engine, handler: &str, runtime: &str) {
+        let path = self.root.join(entry_path(engine, handler).strip_prefix("/").unwrap());
+        let folder = path.parent().unwrap();
+        let _ = fs::remove_dir_all(folder);
+        fs::create_dir_all(folder).unwrap();
+        symlink("../../../bin/pss-guard", &path).unwrap();
+        symlink(runtime, folder.join("runtime")).unwrap();
+    }
+
+    fn process(&self, pid: i32, age: u64, arguments: &[&str]) {
+        fake::add(&self.root.join("proc"), &self.root, pid, age, arguments);
+    }
+
+    /// A container of containerd.
+    fn task(&self, client: &str, pid: i32, age: u64, runtime: Option<&str>, config: &str) {
+        let bundle = format!("{TASKS}/{client}/{pid:064}");
+        self.file(&format!("{bundle}/config.json"), config);
+        self.file(&format!("{bundle}/init.pid"), &pid.to_string());
+        if let Some(runtime) = runtime {
+            self.file(&format!("{bundle}/runtime"), runtime);
+        }
+        self.process(pid, age, &["/app"]);
+    }
+
+    /// A container under conmon: CRI-O's or podman's.
+    fn monitored(&self, pid: i32, age: u64, runtime: &str, config: &str) {
+        let bundle = format!("run/containers/storage/overlay-containers/{pid:064}/userdata");
+        self.file(&format!("{bundle}/config.json"), config);
+        self.file(&format!("{bundle}/pidfile"), &pid.to_string());
+        let (b, p) = (format!("/{bundle}"), format!("/{bundle}/pidfile"));
+        self.process(pid, age, &["/app"]);
+        self.process(pid + 1, age, &["/usr/bin/conmon", "-b", &b, "-c", "x", "-p", &p, "-r", runtime]);
+    }
+
+    fn setting(&self) -> Setting<'static> {
+        Setting {
+            live: Live::under(&self.root),
+            processes: Processes::in_folder(&self.root.join("proc")),
+            paths: Paths::under(&self.root),
+            installers: ALL,
+        }
+    }
+
+    fn status(&self) -> Status {
+        self.setting().ask(None)
+    }
+
+    /// The exit code and what people read.
+    fn said(&self, engine: Option<Engine>) -> (u8, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let options = Options { engine, json: false, containers: true };
+        let code = status(&self.setting(), options, &mut out, &mut err);
+        assert!(err.is_empty(), "{}", String::from_utf8_lossy(&err));
+        (code, String::from_utf8(out).unwrap())
+    }
+}
+
+fn age(path: &Path, seconds: u64) {
+    let then = SystemTime::now() - Duration::from_secs(seconds);
+    File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
+}
+
+/// config.json of a pod's container, as its engine writes it.
+fn pod(engine: &str, container: &str) -> String {
+    annotated(engine, container, "")
+}
+
+fn annotated(engine: &str, container: &str, more: &str) -> String {
+    let annotations = match engine {
+        "containerd" => format!(
+            r#""io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-namespace": "shop",
+            "io.kubernetes.cri.sandbox-name": "web", "io.kubernetes.cri.container-name": "{container}""#
+        ),
+        _ => format!(
+            r#""io.container.manager": "cri-o", "io.kubernetes.cri-o.ContainerType": "container",
+            "io.kubernetes.pod.namespace": "shop", "io.kubernetes.pod.name": "web",
+            "io.kubernetes.container.name": "{container}""#
+        ),
+    };
+    format!(r#"{{"annotations": {{{annotations}}}, "linux": {{"cgroupsPath": "/crio/crio-1"}}{more}}}"#)
+}
+
+fn hooked(engine: &str, container: &str, told: &str) -> String {
+    let hook = format!(
+        r#", "hooks": {{"createRuntime": [{{"path": "{GATE}", "args": ["pss-guard", "hook", "--engine", "{told}"]}}]}}"#
+    );
+    annotated(engine, container, &hook)
+}
+
+#[test]
+fn a_gate_that_stands_is_said_to_stand() {
+    let machine = Machine::new();
+    let (code, said) = machine.said(None);
+    assert_eq!(code, 0, "{said}");
+    for part in [
+        "containerd, runtime method: the gate stands\n",
+        "1 runtime handler covered: runc",
+        "1 running container passed the gate",
+        "passed         shop/web/app",
+        "mode enforce; default levels: enforce privileged:latest",
+        "events go to the journal",
+    ] {
+        assert!(said.contains(part), "{part:?} in\n{said}");
+    }
+    assert!(!said.contains("WRONG") && !said.contains("unknown  "), "{said}");
+    assert_eq!(machine.said(Some(Engine::Containerd)).0, 0);
+}
+
+#[test]
+fn every_break_is_said_and_changes_the_exit_code() {
+    type Break = fn(&Machine);
+    #[rustfmt::skip]
+    let rows: &[(&str, Break, u8, &str)] = &[
+        ("the gate is deleted", |m| m.remove(&GATE[1..]), 1, "puts it there again"),
+        ("the gate is a folder", |m| { m.remove(&GATE[1..]); fs::create_dir(m.root.join(&GATE[1..])).unwrap(); }, 1, "must be a regular file"),
+        ("the gate cannot be executed", |m| m.mode(&GATE[1..], 0o644), 1, "cannot be executed by everybody"),
+        ("the gate cannot be executed by users", |m| m.mode(&GATE[1..], 0o744), 1, "cannot be executed by everybody"),
+        ("others can write the gate", |m| m.mode(&GATE[1..], 0o757), 1, "must be writable by root alone"),
+        ("others can replace the gate", |m| m.mode("var/lib/pss-guard/bin", 0o777), 1, "must be writable by root alone"),
+        ("others can replace the folder", |m| m.mode("var/lib/pss-guard", 0o777), 1, "must be writable by root alone"),
+        ("others can replace an entry", |m| m.mode("var/lib/pss-guard/runtimes/containerd", 0o777), 1, "must be writable by root alone"),
+        ("an entry is gone", |m| m.remove("var/lib/pss-guard/runtimes/containerd/runc/pss-guard-runtime"), 1, "pss-guard-runtime is missing; `pss-guard install"),
+        ("the entry's runtime is gone", |m| m.remove("var/lib/pss-guard/runtimes/containerd/runc/runtime"), 1, "runtime is missing"),
+        ("the real runtime is deleted", |m| m.remove("usr/sbin/runc"), 1, "which is no program"),
+        ("the entry leads to itself", |m| m.entry(Engine::Containerd, "runc", GATE), 1, "which is the gate itself"),
+        ("the entry leads past the gate", |m| {
+            let entry = m.root.join("var/lib/pss-guard/runtimes/containerd/runc/pss-guard-runtime");
+            fs::remove_file(&entry).unwrap();
+            symlink("runtime", entry).unwrap();
+        }, 1, "leads to runtime and not to the gate"),
+        ("the handler lost the gate", |m| { m.file(CONFIG, "runc = /usr/sbin/runc\n"); }, 1, "starts the containers of runc past the gate"),
+        ("a handler was added without the gate", |m| {
+            let runc = fs::read_to_string(m.root.join(CONFIG)).unwrap();
+            m.file(CONFIG, &format!("{runc}crun = /usr/bin/crun\n"));
+        }, 1, "starts the containers of crun past the gate"),
+        ("the configuration is broken", |m| { m.file(CONFIG, "what\n"); }, 1, "cannot be understood: line 1: what"),
+        ("the configuration cannot be read", |m| { m.remove(CONFIG); fs::create_dir(m.root.join(CONFIG)).unwrap(); }, 2, "must be a regular file"),
+        ("the manifest is broken", |m| { m.file("var/lib/pss-guard/install/containerd/manifest.json", "{"); }, 2, "manifest.json"),
+        ("others can write the manifest", |m| m.mode("var/lib/pss-guard/install/containerd/manifest.json", 0o666), 2, "must be writable by root alone"),
+        ("the engine was not restarted", |m| m.process(1, INSTALLED + 10, &["/usr/bin/containerd"]), 1, "before the gate came, and has not read its configuration"),
+        ("a container went past the gate", |m| m.task("k8s.io", 20, STARTED, Some("runc"), &pod("containerd", "side")), 1, "1 running container newer than the gate did not pass it"),
+        ("the gate of another engine", |m| m.task("k8s.io", 20, STARTED, Some("/var/lib/pss-guard/runtimes/docker/runc/pss-guard-runtime"), &pod("containerd", "side")), 1, "passed the gate of another engine"),
+        ("the hook of another engine", |m| m.task("k8s.io", 20, STARTED, Some(""), &hooked("containerd", "side", "cri-o")), 1, "passed the gate of another engine"),
+        ("a bundle that cannot be parsed", |m| m.task("k8s.io", 20, STARTED, Some(""), "{"), 2, "1 running containers cannot be looked at"),
+        ("the policy is broken", |m| { m.file("etc/pss-guard/policy.toml", "mode = \"strict\"\n"); }, 1, "until it is mended"),
+        ("others can write the policy", |m| m.mode("etc/pss-guard/policy.toml", 0o666), 1, "must be writable by root alone"),
+        ("others can write the namespaces", |m| { m.file("run/pss-guard/namespaces/shop.json", "{}"); m.mode("run/pss-guard/namespaces", 0o777); }, 1, "must be writable by root alone"),
+        ("the kubelet is elsewhere", |m| m.process(2, RESTARTED, &["/usr/bin/kubelet", "--root-dir", "/data/kubelet"]), 1, "set kubelet-root = \"/data/kubelet\""),
+        ("the pods are elsewhere", |m| {
+            m.remove("proc/2");
+            m.remove("var/lib/kubelet");
+            fs::create_dir_all(m.root.join("var/lib/k0s/kubelet/pods")).unwrap();
+        }, 1, "set kubelet-root = \"/var/lib/k0s/kubelet\""),
+    ];
+    for (what, spoil, code, sentence) in rows {
+        let machine = Machine::new();
+        spoil(&machine);
+        let (found, said) = machine.said(None);
+        assert_eq!(found, *code, "{what}\n{said}");
+        assert!(said.contains(sentence), "{what}: {sentence:?} in\n{said}");
+    }
+}
+
+#[test]
+fn what_nobody_can_close_is_said_and_does_not_count() {
+    type Change = fn(&Machine);
+    #[rustfmt::skip]
+    let rows: &[(&str, Change, &str)] = &[
+        ("a handler of another kind", |m| {
+            let runc = fs::read_to_string(m.root.join(CONFIG)).unwrap();
+            m.file(CONFIG, &format!("{runc}kata = x\n"));
+        }, "open     handlers       handler kata runs virtual machines"),
+        ("a container older than the gate", |m| m.task("k8s.io", 20, INSTALLED + 5, Some("runc"), &pod("containerd", "old")), "before         shop/web/old"),
+        ("a container older than the restart", |m| m.task("k8s.io", 20, RESTARTED + 5, Some("runc"), &pod("containerd", "old")), "before         shop/web/old"),
+        ("a container of a virtual machine", |m| m.task("k8s.io", 20, STARTED, None, &pod("containerd", "vm")), "other kind     shop/web/vm"),
+        ("a container of ctr", |m| m.task("default", 20, STARTED, Some("runc"), "{}"), "1 running container of other clients of containerd"),
+        ("ctr among the pods", |m| m.task("k8s.io", 20, STARTED, Some("runc"), "{}"), "1 running container of other clients of containerd"),
+        ("a container that has ended", |m| {
+            m.task("k8s.io", 20, STARTED, Some("runc"), &pod("containerd", "gone"));
+            m.remove("proc/20");
+        }, "1 running container passed the gate"),
+        ("another process has its id now", |m| {
+            m.task("k8s.io", 20, 1, Some("runc"), &pod("containerd", "gone"));
+            age(&m.root.join(format!("{TASKS}/k8s.io/{:064}/init.pid", 20)), STARTED);
+        }, "1 running container passed the gate"),
+        ("a bundle that is being removed", |m| { m.file(&format!("{TASKS}/k8s.io/.x/init.pid"), "10"); }, "1 running container passed the gate"),
+        ("the engine is not running", |m| m.remove("proc/1"), "containerd is not running"),
+        ("the engine was upgraded", |m| {
+            m.remove("proc/1/exe");
+            symlink("/usr/bin/containerd (deleted)", m.root.join("proc/1/exe")).unwrap();
+        }, "its program was replaced since then"),
+        ("a second engine", |m| {
+            m.file("etc/other/config.toml", "");
+            m.process(5, 5, &["/opt/bin/containerd", "--config", "/etc/other/config.toml"]);
+        }, "process 5 (/opt/bin/containerd) runs with /etc/other/config.toml"),
+        ("no policy", |m| m.remove("etc/pss-guard/policy.toml"), "the built-in defaults hold, which stop nothing"),
+        ("audit mode", |m| { m.file("etc/pss-guard/policy.toml", "mode = \"audit\"\n"); }, "mode audit: nothing is stopped"),
+        ("no namespaces", |_| {}, "levels come from the policy alone ("),
+        ("no namespaces, but denied", |m| { m.file("etc/pss-guard/policy.toml", "on-unknown-namespace = \"deny\"\n"); }, "sleeps until there are some"),
+        ("namespaces", |m| { m.file("run/pss-guard/namespaces/shop.json", "{}"); }, "1 namespace in"),
+        ("exempt", |_| {}, "not judged: kube-system"),
+        ("no journald", |m| m.remove("run/systemd/journal/socket"), "var/log/pss-guard/decisions.jsonl"),
+        ("a kubelet in a container", |m| {
+            let root = m.root.join("elsewhere");
+            fs::create_dir_all(&root).unwrap();
+            m.remove("proc/2");
+            fake::add(&m.root.join("proc"), &root, 2, 5, &["/usr/bin/kubelet", "--root-dir=/x"]);
+        }, "pods are in /var/lib/kubelet"),
+        ("docker's script", |m| {
+            let entry = entry_path(Engine::Containerd, "runc");
+            let script = format!("#!/bin/sh\nexec {} --debug \"$@\"\n", entry.display());
+            m.file("var/lib/docker/runtimes/x/runc", &script);
+            m.task("k8s.io", 20, STARTED, Some("/var/lib/docker/runtimes/x/runc"), &pod("containerd", "side"));
+        }, "2 running containers passed the gate"),
+    ];
+    for (what, change, sentence) in rows {
+        let machine = Machine::new();
+        change(&machine);
+        let (code, said) = machine.said(None);
+        assert_eq!(code, 0, "{what}\n{said}");
+        assert!(said.contains(sentence), "{what}: {sentence:?} in\n{said}");
+    }
+}
+
+#[test]
+fn hooks_are_looked_for_in_the_containers_themselves() {
+    let rows = [
+        (hooked("cri-o", "app", "cri-o"), STARTED, 0, "1 running container passed the gate"),
+        (pod("cri-o", "app"), STARTED, 1, "the engine dropped the hook"),
+        (hooked("cri-o", "app", "containerd"), STARTED, 1, "passed the gate of another engine"),
+        (pod("cri-o", "app"), INSTALLED + 5, 0, "before         shop/web/app"),
+        // CRI-O needs no restart for a hook, so one between does not excuse it.
+        (pod("cri-o", "app"), RESTARTED + 5, 1, "the engine dropped the hook"),
+    ];
+    for (config, started, code, sentence) in rows {
+        let machine = Machine::new();
+        machine.remove("var/lib/pss-guard/install/containerd");
+        machine.remove("proc/1");
+        machine.process(1, RESTARTED, &["/usr/bin/crio"]);
+        machine.install(Engine::CriO, Method::Hook);
+        machine.monitored(30, started, "/usr/bin/crun", &config);
+        // An exec session has a conmon, too.
+        machine.process(33, 5, &["/usr/bin/conmon", "-e", "-b", "/x", "-p", "/y", "-r", "/usr/bin/crun"]);
+        let (found, said) = machine.said(None);
+        assert_eq!(found, code, "{said}");
+        assert!(said.contains(sentence), "{sentence:?} in\n{said}");
+    }
+}
+
+#[test]
+fn without_an_installation_the_engines_of_the_node_are_named() {
+    let machine = Machine::new();
+    machine.remove("var/lib/pss-guard/install");
+    let (code, said) = machine.said(None);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("`pss-guard install --engine containerd` does it"), "{said}");
+    assert!(!said.contains("cri-o"), "{said}");
+    machine.remove("usr/bin/containerd");
+    let (code, said) = machine.said(None);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("no container engine that pss-guard knows is on this node"), "{said}");
+}
+
+#[test]
+fn another_root_directory_is_looked_at_without_its_processes() {
+    let machine = Machine::new();
+    let setting = Setting::under(&machine.root, ALL);
+    let offline = setting.ask(None);
+    assert_eq!(offline.state, State::Open, "{offline:?}");
+    assert!(offline.engines[0].containers.is_none());
+    fs::remove_file(machine.root.join(&GATE[1..])).unwrap();
+    assert_eq!(setting.ask(None).state, State::Wrong);
+}
+
+#[test]
+fn the_json_object_says_the_same() {
+    let machine = Machine::new();
+    machine.task("k8s.io", 20, STARTED, Some("runc"), &pod("containerd", "side"));
+    let mut out = Vec::new();
+    let options = Options { engine: None, json: true, containers: false };
+    assert_eq!(status(&machine.setting(), options, &mut out, &mut Vec::new()), 1);
+    let object: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(object["state"], "wrong");
+    let engine = &object["engines"][0];
+    assert_eq!((engine["engine"].as_str(), engine["method"].as_str()), (Some("containerd"), Some("runtime")));
+    assert_eq!(engine["containers"]["past_the_gate"][0], "shop/web/side");
+    assert_eq!(engine["containers"]["through_the_gate"][0], "shop/web/app");
+    assert_eq!(object["policy"]["mode"], "enforce");
+    let wrong: Vec<&serde_json::Value> =
+        engine["checks"].as_array().unwrap().iter().filter(|check| check["state"] == "wrong").collect();
+    assert_eq!(wrong.len(), 1, "{object}");
+    assert_eq!(wrong[0]["check"], "containers");
+    assert_eq!(machine.status().state, State::Wrong);
+}
