@@ -15,7 +15,9 @@ pub mod detect;
 pub mod engines;
 pub mod node;
 pub mod place;
+pub mod run;
 pub mod transaction;
+pub mod verify;
 pub mod write;
 
 use std::fmt;

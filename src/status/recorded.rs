@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::files::{self, Links, Owner};
-use crate::install::Method;
-use crate::install::node::{Live, Node as _};
+use crate::install::node::{LIMIT, Live, Node as _};
+use crate::install::{Method, transaction};
 use crate::pss::facts::Engine;
 use crate::report::text::line;
 
@@ -21,27 +21,23 @@ pub(crate) struct Recorded {
     pub(crate) restart: bool,
 }
 
-#[derive(serde::Deserialize)]
-struct Manifest {
-    method: String,
-    config: Option<PathBuf>,
-}
-
 /// The installation for an engine, if there is one; an error is a sentence.
 pub(super) fn recorded(live: &Live, engine: Engine) -> Option<Result<Recorded, String>> {
     let path = Path::new("/var/lib/pss-guard/install").join(engine.name()).join("manifest.json");
-    let path = live.place(&path);
-    let (_, metadata, bytes) = match files::read_as(&path, Links::Refuse, Owner::Root, 16 << 20) {
-        Ok(read) => read,
+    let place = live.place(&path);
+    // Who can write it can have this program look elsewhere.
+    let metadata = match files::read_as(&place, Links::Refuse, Owner::Root, LIMIT) {
+        Ok((_, metadata, _)) => metadata,
         Err(error) if error.is_missing() => return None,
         Err(error) => return Some(Err(line(&error))),
     };
-    let manifest: Manifest = match serde_json::from_slice(&bytes) {
-        Ok(manifest) => manifest,
-        Err(error) => return Some(Err(format!("parse {}: {error}", path.display()))),
+    let manifest = match transaction::manifest(live, engine.name()) {
+        Ok(manifest) => manifest?,
+        Err(error) => return Some(Err(line(&error))),
     };
-    let method =
-        [Method::Hook, Method::Runtime].into_iter().find(|method| method.name() == manifest.method)?;
+    let Some(method) = manifest.method else {
+        return Some(Err(format!("{} does not say by which method", place.display())));
+    };
     let restart = engine != Engine::Podman && !(engine == Engine::CriO && method == Method::Hook);
     let written = newest_copy(live, engine).unwrap_or(metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH));
     Some(Ok(Recorded { method, config: manifest.config, written, restart }))

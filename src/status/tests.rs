@@ -22,6 +22,7 @@ static CONTAINERD: Installer = Installer {
     unit: Some("containerd.service"),
     plan: |node, request| plan(Engine::Containerd, node, request),
     strip: |_| Ok(None),
+    holders: |_, _| Vec::new(),
 };
 static CRI_O: Installer = Installer {
     engine: Engine::CriO,
@@ -123,7 +124,8 @@ impl Machine {
 
     fn install(&self, engine: Engine, method: Method) {
         let manifest = format!("var/lib/pss-guard/install/{}/manifest.json", engine.name());
-        self.file(&manifest, &format!(r#"{{"method":"{method}","config":null}}"#));
+        self.file(&manifest, &format!(
+            r#"{{"version":1,"program":"x","method":"{method}","config":null,"entries":[],"files":[],"folders":[],"shared":[]}}"#));
         let copy = self.file(&manifest.replace("manifest.json", "0.after"), "");
         age(&copy, INSTALLED);
     }

@@ -1,0 +1,235 @@
+//! Does the engine still start containers, and does the gate judge them? Asked after an installation, of the engine
+//! itself.
+//!
+//! ```text
+//!  restart ─► the engine answers ─► a probe starts ─► a forbidden probe is refused, or logged
+//! ```
+//!
+//! The engine is asked by its usual client (`crictl`), which is on every node that kubeadm made; a client of our own
+//! would be a second opinion on what a kubelet says. What must come of a probe follows from the node's own policy
+//! ([`expect`]); that it was judged is seen in the journal ([`evidence`]).
+//!
+//! Three answers, because two would lie: *verified*; *failed*, for which the installation is taken back; and
+//! *unproven*, where nothing is known to be wrong and something could not be shown, for want of a client or of an image
+//! on the node. An installation that is only unproven stays, and is not reported as a success unless the admin asked
+//! for no probe.
+
+mod cri;
+mod evidence;
+mod expect;
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::detect;
+use super::node::{Live, Node as _};
+use super::run::{Done, RunError, run};
+use crate::level::cache;
+use crate::paths::Paths;
+use crate::processes::Processes;
+use crate::pss::facts::Engine;
+use crate::report::text::{cut, escape, line};
+
+/// How an engine is restarted.
+#[derive(Clone, Copy, Debug)]
+pub enum Restart<'a> {
+    /// This systemd unit.
+    Unit(&'a str),
+    /// By this command, which a shell runs.
+    Command(&'a str),
+}
+
+/// Why an engine was not restarted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestartError {
+    /// The command cannot be run, or hangs.
+    #[error("restart the engine")]
+    Run(#[from] RunError),
+    /// The command says no.
+    #[error("{command} failed: {said}")]
+    Failed {
+        /// The command.
+        command: String,
+        /// What it complained about.
+        said: String,
+    },
+}
+
+/// What came of a verification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The gate stands; what was seen of it.
+    Verified(Vec<String>),
+    /// Nothing is known to be wrong, but not everything could be shown.
+    Unproven {
+        /// What was seen.
+        seen: Vec<String>,
+        /// What could not be shown, and why.
+        missing: Vec<String>,
+    },
+    /// The engine does not start containers as it should: take the installation back.
+    Failed(String),
+}
+
+/// How long something is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// A restart command.
+    pub restart: Duration,
+    /// The engine, to answer.
+    pub answer: Duration,
+    /// One question to the engine.
+    pub call: Duration,
+    /// An event, to be in the journal.
+    pub event: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { restart: seconds(120), answer: seconds(60), call: seconds(30), event: seconds(5) }
+    }
+}
+
+/// Whom to ask.
+#[derive(Debug)]
+pub struct Verification<'a> {
+    /// The node.
+    pub live: &'a Live,
+    /// What runs there.
+    pub processes: &'a Processes,
+    /// The product's files.
+    pub paths: &'a Paths,
+    /// The engine.
+    pub engine: Engine,
+    /// Its configuration, where that is not the usual one.
+    pub config: Option<&'a Path>,
+    /// How long to wait.
+    pub patience: Patience,
+}
+
+/// Restarts an engine. Containers go on meanwhile.
+pub fn restart(how: Restart<'_>, patience: Patience) -> Result<(), RestartError> {
+    let (mut command, shown) = match how {
+        Restart::Unit(unit) => {
+            let mut command = Command::new("systemctl");
+            command.args(["restart", unit]);
+            (command, format!("systemctl restart {unit}"))
+        }
+        Restart::Command(text) => {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", text]);
+            (command, text.to_owned())
+        }
+    };
+    let done = run(&mut command, patience.restart)?;
+    if done.ok { Ok(()) } else { Err(RestartError::Failed { command: escape(&shown), said: said(&done) }) }
+}
+
+/// What a program complained about, in one line.
+fn said(done: &Done) -> String {
+    let text = if done.stderr.trim().is_empty() { &done.stdout } else { &done.stderr };
+    cut(&escape(text.trim()), 1000)
+}
+
+impl Verification<'_> {
+    /// Waits until the engine answers, and then shows it two probes.
+    #[must_use]
+    pub fn verify(&self) -> Outcome {
+        match self.engine {
+            Engine::Containerd | Engine::CriO => {}
+            // Nothing has to be restarted for podman, and docker's own containers are nobody's pods.
+            Engine::Podman | Engine::Docker | Engine::None => {
+                let missing = format!("{} is not probed; start a container to see it", self.engine.name());
+                return match self.wait_for_docker() {
+                    Ok(seen) => Outcome::Unproven { seen, missing: vec![missing] },
+                    Err(reason) => Outcome::Failed(reason),
+                };
+            }
+        }
+        let socket = self.socket();
+        let Some(program) = self.live.find("crictl") else {
+            let missing = "not probed: there is no crictl on this node (package cri-tools)".to_owned();
+            return match self.wait_for_socket(&socket) {
+                Ok(seen) => Outcome::Unproven { seen, missing: vec![missing] },
+                Err(reason) => Outcome::Failed(reason),
+            };
+        };
+        let client = cri::Client::new(self.live.place(&program), &socket, self.patience);
+        let state = match self.wait(|| client.state()) {
+            Ok(state) => state,
+            Err(reason) => return Outcome::Failed(format!("the engine does not answer: {reason}")),
+        };
+        let policy = match cache::load_fresh(self.paths) {
+            Ok(policy) => policy.unwrap_or_default(),
+            Err(error) => return Outcome::Failed(line(&error)),
+        };
+        let expect = expect::Expect::new(&policy, self.paths);
+        let journal = evidence::Journal::of(self.live, self.paths, self.patience.event);
+        cri::probe(&client, &state, &expect, &journal)
+    }
+
+    /// Asks until there is an answer, or the time is over; the last error then.
+    fn wait<T>(&self, mut ask: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+        let end = Instant::now() + self.patience.answer;
+        loop {
+            match ask() {
+                Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(200)),
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Where the engine listens: as it was told on its command line, in its configuration, or where it always does.
+    fn socket(&self) -> PathBuf {
+        let daemon = detect::daemon(self.engine);
+        let config = self.config.unwrap_or(Path::new(daemon.config));
+        let here = self.live.place(config);
+        let running = self.processes.running(daemon.programs);
+        let process = running.iter().find(|process| process.shares(&daemon.config_of(process), &here));
+        let (option, key, usual): (&[&str], [&str; 2], &str) = match self.engine {
+            Engine::CriO => (&["--listen"], ["api", "listen"], "/run/crio/crio.sock"),
+            _ => (&["--address", "-address", "-a"], ["grpc", "address"], "/run/containerd/containerd.sock"),
+        };
+        let told = process.and_then(|process| process.option(option)).or_else(|| {
+            let bytes = self.live.read(config).ok()??;
+            let table: toml::Table = std::str::from_utf8(&bytes).ok()?.parse().ok()?;
+            let [section, name] = key;
+            let own = if self.engine == Engine::CriO {
+                table.get("crio")?.get(section)
+            } else {
+                table.get(section)
+            };
+            Some(own?.get(name)?.as_str()?.to_owned())
+        });
+        let told = told.as_deref().map(|told| told.strip_prefix("unix://").unwrap_or(told));
+        PathBuf::from(told.filter(|told| told.starts_with('/')).unwrap_or(usual))
+    }
+
+    /// Without its client all that can be seen of an engine is that it listens.
+    fn wait_for_socket(&self, socket: &Path) -> Result<Vec<String>, String> {
+        let place = self.live.place(socket);
+        self.wait(|| {
+            UnixStream::connect(&place).map_err(|error| format!("connect to {}: {error}", place.display()))
+        })?;
+        Ok(vec![format!("the engine listens at {}", socket.display())])
+    }
+
+    fn wait_for_docker(&self) -> Result<Vec<String>, String> {
+        let Some(program) = self.live.find("docker").filter(|_| self.engine == Engine::Docker) else {
+            return Ok(Vec::new());
+        };
+        self.wait(|| {
+            let mut command = Command::new(self.live.place(&program));
+            let done = run(command.arg("info"), self.patience.call).map_err(|error| line(&error))?;
+            if done.ok { Ok(()) } else { Err(said(&done)) }
+        })?;
+        Ok(vec!["docker answers".to_owned()])
+    }
+}
+
+#[cfg(test)]
+mod tests;

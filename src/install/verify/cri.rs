@@ -1,0 +1,407 @@
+//! The probes of an engine that speaks CRI: two pods, asked for as a kubelet would, by `crictl`.
+//!
+//! A kubelet removes pods that it does not know, and looks for them every two seconds: a probe that vanishes under our
+//! hands says nothing about the gate, so what fails without a word of the gate is tried again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::evidence::{Event, Journal};
+use super::expect::{Expect, Expected, NAMESPACE};
+use super::{Outcome, Patience, said};
+use crate::install::run::{Done, run};
+use crate::pss::Level;
+use crate::report::event::Kind;
+use crate::report::text::{cut, escape, line};
+
+/// How often a probe is made that fails without a word of the gate.
+const TRIES: usize = 3;
+
+/// The engine's client.
+pub(super) struct Client {
+    program: PathBuf,
+    endpoint: String,
+    patience: Patience,
+}
+
+/// What an engine says of itself.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Whether pods get networks.
+    network: bool,
+    /// Whether it has systemd make its control groups.
+    systemd: bool,
+    /// An image that is on the node.
+    image: Option<String>,
+}
+
+/// What came of one probe.
+struct Seen {
+    /// The call that failed, and what it said.
+    refusal: Option<String>,
+    events: Vec<Event>,
+}
+
+impl Client {
+    pub(super) fn new(program: PathBuf, socket: &Path, patience: Patience) -> Self {
+        Self { program, endpoint: format!("unix://{}", socket.display()), patience }
+    }
+
+    fn call(&self, arguments: &[&str]) -> Result<Done, String> {
+        let mut command = Command::new(&self.program);
+        let seconds = format!("{}s", self.patience.call.as_secs().max(1));
+        command.args(["--runtime-endpoint", &self.endpoint, "--image-endpoint", &self.endpoint]);
+        command.args(["--timeout", &seconds]).args(arguments);
+        run(&mut command, self.patience.call).map_err(|error| line(&error))
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Result<String, String> {
+        let done = self.call(arguments)?;
+        if done.ok { Ok(done.stdout) } else { Err(said(&done)) }
+    }
+
+    /// What the engine says of itself, once it is ready.
+    pub(super) fn state(&self) -> Result<State, String> {
+        let text = self.ask(&["info", "--output", "json"])?;
+        let info: Value = serde_json::from_str(&text).map_err(|error| format!("crictl info: {error}"))?;
+        let is_ready = |name: &str| {
+            let conditions = info.pointer("/status/conditions").and_then(Value::as_array);
+            let own = conditions.into_iter().flatten().find(|own| own.get("type") == Some(&json!(name)));
+            own.and_then(|own| own.get("status")).and_then(Value::as_bool).unwrap_or_default()
+        };
+        if !is_ready("RuntimeReady") {
+            return Err(format!("it is not ready: {}", cut(&escape(&text), 500)));
+        }
+        let images: Value = serde_json::from_str(&self.ask(&["images", "--output", "json"])?)
+            .map_err(|error| format!("crictl images: {error}"))?;
+        let names = images.get("images").and_then(Value::as_array).into_iter().flatten();
+        let names =
+            names.filter_map(|image| image.get("repoTags")?.as_array()).flatten().filter_map(Value::as_str);
+        // Without it a sandbox would have the engine pull one.
+        let image = names.into_iter().find(|name| name.contains("pause")).map(str::to_owned);
+        Ok(State { network: is_ready("NetworkReady"), systemd: names_systemd(&info), image })
+    }
+
+    /// Asks for a pod with one container, and takes it away again.
+    fn attempt(&self, probe: &Probe<'_>, state: &State, journal: &Journal) -> Result<Seen, String> {
+        let folder = Folder::new()?;
+        let (pod, container) = (
+            folder.write("pod.json", &probe.pod(state))?,
+            folder.write("container.json", &probe.container(state))?,
+        );
+        let _removal = Removal { client: self, name: &probe.name };
+        let refusal = self.start(&pod, &container)?;
+        let events = match probe.expected {
+            Expected::Starts(Some(kind)) | Expected::Refused(kind) => journal.wait(&probe.name, kind.name()),
+            Expected::Starts(None) => journal.of_pod(&probe.name),
+        };
+        Ok(Seen { refusal, events })
+    }
+
+    /// What the engine said no with, if it did.
+    fn start(&self, pod: &str, container: &str) -> Result<Option<String>, String> {
+        let sandbox = self.call(&["runp", pod])?;
+        if !sandbox.ok {
+            return Ok(Some(said(&sandbox)));
+        }
+        let made = self.call(&["create", "--no-pull", sandbox.stdout.trim(), container, pod])?;
+        if !made.ok {
+            return Ok(Some(said(&made)));
+        }
+        let started = self.call(&["start", made.stdout.trim()])?;
+        Ok((!started.ok).then(|| said(&started)))
+    }
+}
+
+/// Whether a runtime handler has `SystemdCgroup` set; crictl shows containerd's configuration as the engine has it.
+fn names_systemd(info: &Value) -> bool {
+    match info {
+        Value::Object(map) => map.iter().any(|(key, value)| {
+            (key == "SystemdCgroup" && *value == Value::Bool(true)) || names_systemd(value)
+        }),
+        Value::Array(list) => list.iter().any(names_systemd),
+        _ => false,
+    }
+}
+
+/// Makes the probes and draws the conclusions.
+pub(super) fn probe(client: &Client, state: &State, expect: &Expect<'_>, journal: &Journal) -> Outcome {
+    let mut seen = vec!["the engine answers".to_owned()];
+    let mut missing = Vec::new();
+    if state.image.is_none() {
+        missing.push(
+            "not probed: no pause image is on this node yet (`crictl images`), and a probe pulls none"
+                .to_owned(),
+        );
+        return Outcome::Unproven { seen, missing };
+    }
+    let mut judged = false;
+    // First that containers start at all: that must not be lost by an installation.
+    match Probe::harmless(state, expect) {
+        None => missing.push(
+            "that a container starts: the policy refuses every pod that can be made without a pod network"
+                .to_owned(),
+        ),
+        Some(probe) => match probe.make(client, state, journal) {
+            Err(reason) => return Outcome::Failed(reason),
+            Ok(said) => {
+                seen.push(format!("a harmless probe started ({})", probe.namespace));
+                judged |= said.is_some();
+            }
+        },
+    }
+    let probe = Probe::forbidden(expect);
+    match probe.make(client, state, journal) {
+        Err(reason) => return Outcome::Failed(reason),
+        Ok(said) => {
+            judged |= said.is_some();
+            let said = said.unwrap_or_default();
+            match probe.expected {
+                Expected::Refused(_) => seen.push(format!("a forbidden probe was refused: {said}")),
+                Expected::Starts(Some(Kind::Exempt)) => {
+                    missing.push(format!("a refusal: the policy exempts {NAMESPACE}"));
+                }
+                Expected::Starts(Some(kind)) if !said.is_empty() => seen.push(format!(
+                    "a forbidden probe was judged ({}) and started, because the policy refuses nothing: {said}",
+                    kind.name()
+                )),
+                Expected::Starts(_) => {}
+            }
+        }
+    }
+    if !judged {
+        let why = if journal.can_be_read() {
+            "the policy asks nothing of the probes"
+        } else {
+            "there is no journalctl to read the journal with"
+        };
+        missing.push(format!("a judgement: {why}"));
+    }
+    if let Ok(left) = client.ask(&["pods", "--quiet", "--name", NAMESPACE])
+        && !left.trim().is_empty()
+    {
+        let ids: Vec<&str> = left.split_ascii_whitespace().collect();
+        missing
+            .push(format!("that the probes are gone: `crictl rmp --force {}` removes them", ids.join(" ")));
+    }
+    if missing.is_empty() { Outcome::Verified(seen) } else { Outcome::Unproven { seen, missing } }
+}
+
+/// A pod that shows something.
+struct Probe<'a> {
+    name: String,
+    namespace: &'a str,
+    host_network: bool,
+    asks: Option<Level>,
+    forbidden: bool,
+    expected: Expected,
+}
+
+impl<'a> Probe<'a> {
+    /// A pod that complies with everything; where pods have no network yet, one of the host's in an exempt namespace.
+    /// `None` if the policy would refuse both.
+    fn harmless(state: &State, expect: &Expect<'a>) -> Option<Self> {
+        let own = (NAMESPACE, !state.network);
+        let exempt = expect.exempt_namespace().map(|namespace| (namespace, !state.network));
+        let (namespace, host_network, expected) =
+            [Some(own), exempt].into_iter().flatten().find_map(|(namespace, host_network)| {
+                let expected = expect.of(namespace, None, host_network);
+                matches!(expected, Expected::Starts(_)).then_some((namespace, host_network, expected))
+            })?;
+        Some(Self { name: name(), namespace, host_network, asks: None, forbidden: false, expected })
+    }
+
+    /// A pod that violates baseline in its sandbox and in its container, and asks to be held to restricted.
+    fn forbidden(expect: &Expect<'a>) -> Self {
+        let (namespace, asks) = (NAMESPACE, Some(Level::Restricted));
+        let expected = expect.of(namespace, asks, true);
+        Self { name: name(), namespace, host_network: true, asks, forbidden: true, expected }
+    }
+
+    /// Makes it; what the gate said of it, or why the installation has failed.
+    fn make(&self, client: &Client, state: &State, journal: &Journal) -> Result<Option<String>, String> {
+        let mut last = String::new();
+        for _ in 0..TRIES {
+            let attempt = Probe { name: name(), ..*self };
+            // An engine that does not answer is not asked again.
+            let seen = client.attempt(&attempt, state, journal)?;
+            match attempt.judge(&seen, journal) {
+                Ok(said) => return Ok(said),
+                Err(reason) => last = reason,
+            }
+        }
+        Err(last)
+    }
+
+    fn judge(&self, seen: &Seen, journal: &Journal) -> Result<Option<String>, String> {
+        let what = if self.forbidden { "a forbidden probe" } else { "a harmless probe" };
+        let event = |kind: Kind| {
+            let event = seen.events.iter().find(|event| event.decision == kind.name());
+            event.map(|event| event.message.clone())
+        };
+        match (self.expected, &seen.refusal) {
+            (Expected::Refused(kind), Some(refusal)) => {
+                // The words of the gate, which no runtime says of its own accord.
+                let words = refusal.contains("violates PodSecurity").then(|| refusal.clone());
+                let said = event(kind).or(words);
+                said.map(Some).ok_or_else(|| format!("{what} was refused, but not by the gate: {refusal}"))
+            }
+            (Expected::Refused(_), None) => {
+                Err(format!("{what} was not refused: the gate is not in its way"))
+            }
+            (Expected::Starts(_), Some(refusal)) => Err(format!("{what} did not start: {refusal}")),
+            (Expected::Starts(Some(kind)), None) => match event(kind) {
+                None if journal.can_be_read() => {
+                    Err(format!("{what} started, and the gate wrote no event \"{}\" of it", kind.name()))
+                }
+                said => Ok(said),
+            },
+            (Expected::Starts(None), None) => Ok(None),
+        }
+    }
+
+    /// CRI's PodSandboxConfig.
+    fn pod(&self, state: &State) -> Value {
+        let source = BTreeMap::from([("kubernetes.io/config.source", "api")]);
+        let asked = self.asks.map(|level| ("pod-security.kubernetes.io/enforce", level.name()));
+        let annotations: BTreeMap<&str, &str> = source.into_iter().chain(asked).collect();
+        json!({
+            "metadata": {"name": self.name, "namespace": self.namespace, "uid": self.uid(), "attempt": 0},
+            "hostname": if self.host_network { "" } else { &self.name },
+            "labels": self.labels(None),
+            "annotations": annotations,
+            "linux": {
+                // With systemd's control groups runc takes nothing but the name of a slice.
+                "cgroup_parent": if state.systemd { "system.slice" } else { "" },
+                "security_context": {
+                    "namespace_options": self.namespaces(),
+                    "seccomp": {"profile_type": RUNTIME_DEFAULT},
+                },
+            },
+        })
+    }
+
+    /// CRI's ContainerConfig. The pause image's program needs nothing, so it runs under any restriction.
+    fn container(&self, state: &State) -> Value {
+        let (add, user) = if self.forbidden { (vec!["SYS_ADMIN"], 0) } else { (vec![], 65535) };
+        json!({
+            "metadata": {"name": "probe", "attempt": 0},
+            "image": {"image": state.image},
+            "labels": self.labels(Some("probe")),
+            "annotations": {
+                "io.kubernetes.container.hash": "0",
+                "io.kubernetes.container.restartCount": "0",
+            },
+            "linux": {
+                "security_context": {
+                    "namespace_options": self.namespaces(),
+                    "run_as_user": {"value": user},
+                    "capabilities": {"add_capabilities": add, "drop_capabilities": ["ALL"]},
+                    "no_new_privs": !self.forbidden,
+                    "readonly_rootfs": true,
+                    "seccomp": {"profile_type": RUNTIME_DEFAULT},
+                    "masked_paths": MASKED,
+                    "readonly_paths": READ_ONLY,
+                },
+            },
+        })
+    }
+
+    fn labels(&self, container: Option<&'static str>) -> BTreeMap<&str, String> {
+        let of_pod = [
+            ("io.kubernetes.pod.name", self.name.clone()),
+            ("io.kubernetes.pod.namespace", self.namespace.to_owned()),
+            ("io.kubernetes.pod.uid", self.uid()),
+        ];
+        let of_container = container.map(|name| ("io.kubernetes.container.name", name.to_owned()));
+        of_pod.into_iter().chain(of_container).collect()
+    }
+
+    fn namespaces(&self) -> Value {
+        json!({"network": if self.host_network { 2 } else { 0 }, "pid": 1, "ipc": 0})
+    }
+
+    /// In the form of a pod's UID, from the name's random end.
+    fn uid(&self) -> String {
+        let random = self.name.rsplit('-').next().unwrap_or_default();
+        format!("00000000-0000-4000-8000-{random:0>12.12}")
+    }
+}
+
+/// CRI's SecurityProfile, as a kubelet asks for it.
+const RUNTIME_DEFAULT: u8 = 0;
+
+/// What a kubelet has masked in every container whose procMount is Default (`pkg/securitycontext/util.go`).
+const MASKED: [&str; 10] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+
+/// What it has made read-only.
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// A pod's name that nobody has used.
+fn name() -> String {
+    let mut bytes = [0; 8];
+    let random = fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    // Without the kernel's random numbers a process id has to do.
+    let number = random.map_or_else(|_| u64::from(std::process::id()), |()| u64::from_le_bytes(bytes));
+    let end = format!("{:012x}", number & 0xffff_ffff_ffff);
+    format!("{NAMESPACE}-{end}")
+}
+
+/// Takes a probe away again, however it ended; by its name, because a call that hung has given no id.
+struct Removal<'a> {
+    client: &'a Client,
+    name: &'a str,
+}
+
+impl Drop for Removal<'_> {
+    fn drop(&mut self) {
+        let ids = self.client.ask(&["pods", "--quiet", "--name", self.name]).unwrap_or_default();
+        for id in ids.split_ascii_whitespace() {
+            // A kubelet may be faster; what is left is looked for at the end.
+            let _ = self.client.call(&["stopp", id]);
+            let _ = self.client.call(&["rmp", "--force", id]);
+        }
+    }
+}
+
+/// The files that crictl reads, gone when the value is.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self, String> {
+        let path = std::env::temp_dir().join(name());
+        // Refused if it is there: nobody else's folder.
+        let made = std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(&path);
+        made.map(|()| Self(path.clone())).map_err(|error| format!("create {}: {error}", path.display()))
+    }
+
+    fn write(&self, name: &str, value: &Value) -> Result<String, String> {
+        let path = self.0.join(name);
+        let written =
+            fs::File::create_new(&path).and_then(|mut file| file.write_all(value.to_string().as_bytes()));
+        written.map_err(|error| format!("write {}: {error}", path.display()))?;
+        Ok(path.to_string_lossy().into_owned())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,110 @@
+//! What must come of a probe? What the node's own policy says, by the code that the gate itself uses.
+
+use std::borrow::Cow;
+
+use crate::level::{Demand, Labels, Mode, Policy, Resolution, Whose, namespaces, resolve};
+use crate::paths::Paths;
+use crate::pss::Level;
+use crate::report::event::Kind;
+
+/// The namespace of the probes. There is none of that name in the cluster.
+pub(super) const NAMESPACE: &str = "pss-guard-probe";
+
+/// What must come of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// It starts; if there is a kind, an event of it is written.
+    Starts(Option<Kind>),
+    /// It is refused, with an event of this kind.
+    Refused(Kind),
+}
+
+/// The policy, as far as probes are concerned.
+pub(super) struct Expect<'a> {
+    policy: &'a Policy,
+    paths: &'a Paths,
+}
+
+impl<'a> Expect<'a> {
+    pub(super) fn new(policy: &'a Policy, paths: &'a Paths) -> Self {
+        Self { policy, paths }
+    }
+
+    /// What becomes of a pod in this namespace whose annotation asks for this level, and which violates baseline or
+    /// complies with everything.
+    pub(super) fn of(&self, namespace: &str, asks: Option<Level>, violates: bool) -> Expected {
+        let mut annotations = Labels::default();
+        if let Some(level) = asks {
+            annotations.set(Labels::KEYS[0], Cow::Borrowed(level.name()));
+        }
+        let whose = Whose { namespace: Some(namespace), runtime_handler: None, annotations };
+        let blocks = self.policy.mode == Mode::Enforce;
+        let fault = if blocks { Expected::Refused(Kind::Fault) } else { Expected::Starts(Some(Kind::Fault)) };
+        // Exempt or not is decided before the namespace's file is read, and so it is here.
+        if let Some(_exempt) = crate::level::exempt(self.policy, &whose) {
+            return Expected::Starts(Some(Kind::Exempt));
+        }
+        let Ok(found) = namespaces::read(&self.paths.namespaces(), namespace) else { return fault };
+        let levels = match resolve(self.policy, &whose, &found) {
+            Resolution::Exempt(_) => return Expected::Starts(Some(Kind::Exempt)),
+            Resolution::UnknownNamespace(_) => return fault,
+            Resolution::Levels(levels) => levels,
+        };
+        let asked = |demands: &[Demand<'_>]| demands.iter().any(|demand| demand.level > Level::Privileged);
+        match blocks {
+            _ if !violates => Expected::Starts(None),
+            true if asked(&levels.enforce) => Expected::Refused(Kind::Denied),
+            false if asked(&levels.enforce) => Expected::Starts(Some(Kind::WouldDeny)),
+            _ if asked(&levels.audit) => Expected::Starts(Some(Kind::Audit)),
+            _ if asked(&levels.warn) => Expected::Starts(Some(Kind::Warn)),
+            _ => Expected::Starts(None),
+        }
+    }
+
+    /// A namespace that is not judged, if there is one.
+    pub(super) fn exempt_namespace(&self) -> Option<&'a str> {
+        self.policy.exemptions.namespaces.first().map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Expect, Expected, NAMESPACE};
+    use crate::level::policy;
+    use crate::paths::Paths;
+    use crate::pss::Level;
+    use crate::report::event::Kind;
+
+    #[test]
+    fn what_must_come_of_a_probe_follows_from_the_policy() {
+        use Expected::{Refused, Starts};
+        let (own, system) = (NAMESPACE, "kube-system");
+        #[rustfmt::skip]
+        let rows = [
+            ("", own, true, Starts(Some(Kind::WouldDeny))),
+            ("", own, false, Starts(None)),
+            ("", system, true, Starts(Some(Kind::Exempt))),
+            ("mode = 'enforce'", own, true, Refused(Kind::Denied)),
+            ("mode = 'enforce'", own, false, Starts(None)),
+            ("mode = 'enforce'", system, true, Starts(Some(Kind::Exempt))),
+            ("mode = 'enforce'\n[pod-annotations]\ntrust = 'ignore'", own, true, Starts(Some(Kind::Audit))),
+            ("mode = 'enforce'\n[pod-annotations]\ntrust = 'override'", own, true, Refused(Kind::Denied)),
+            ("[defaults]\naudit = 'privileged'\nwarn = 'baseline'\n[pod-annotations]\ntrust = 'ignore'", own, true, Starts(Some(Kind::Warn))),
+            ("[defaults]\naudit = 'privileged'\nwarn = 'privileged'\n[pod-annotations]\ntrust = 'ignore'", own, true, Starts(None)),
+        ];
+        let directory = tempfile::tempdir().unwrap();
+        let paths = Paths::under(directory.path());
+        for (text, namespace, violates, expected) in rows {
+            let policy = policy::parse(text, "policy.toml").unwrap();
+            let found = Expect::new(&policy, &paths).of(namespace, Some(Level::Restricted), violates);
+            assert_eq!(found, expected, "{text}, {namespace}, {violates}");
+        }
+        // Once namespaces are imported, the probe's is not among them.
+        std::fs::create_dir_all(paths.namespaces()).unwrap();
+        for (mode, expected) in [("enforce", Refused(Kind::Fault)), ("audit", Starts(Some(Kind::Fault)))] {
+            let text = format!("mode = '{mode}'\non-unknown-namespace = 'deny'");
+            let policy = policy::parse(&text, "policy.toml").unwrap();
+            assert_eq!(Expect::new(&policy, &paths).of(own, None, false), expected, "{mode}");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Verification against a `crictl` of our own, a real process, which keeps its pods in a folder and writes what the
+//! gate would write.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::{Outcome, Patience, Restart, RestartError, Verification, restart};
+use crate::install::node::Live;
+use crate::paths::Paths;
+use crate::processes::Processes;
+use crate::pss::facts::Engine;
+
+/// What a `crictl` answers; `$1` is the subcommand, `$state` a folder, `forbidden` tells which probe it is.
+const CRICTL: &str = r#"#!/bin/sh
+state=STATE
+while [ $# -gt 0 ]; do case $1 in --*) shift 2 ;; *) break ;; esac; done
+event() {
+    name=$(cat "$state/name")
+    printf '{"PSS_POD":"%s","PSS_DECISION":"%s","MESSAGE":"%s"}\n' "$name" "$1" "$2" >>"$state/../var/log/pss-guard/decisions.jsonl"
+}
+forbidden() { grep -q '"pod-security.kubernetes.io/enforce":"restricted"' "$state/pod.json"; }
+refuse() {
+    echo "rpc error: OCI runtime create failed: $1" >&2
+    exit 1
+}
+on_info() { :; }
+on_runp() { :; }
+on_start() { :; }
+BEHAVIOUR
+case $1 in
+info)
+    on_info
+    echo '{"status":{"conditions":[{"type":"RuntimeReady","status":true},{"type":"NetworkReady","status":NETWORK}]}}'
+    ;;
+images) echo '{"images":[{"repoTags":["localhost/app:1"]},{"repoTags":["IMAGE"]}]}' ;;
+runp)
+    cp "$2" "$state/pod.json"
+    sed 's/.*"metadata":{[^}]*"name":"\([^"]*\)".*/\1/' "$2" >"$state/name"
+    cp "$state/name" "$state/pods/1234"
+    on_runp
+    echo 1234
+    ;;
+create)
+    [ "$2 $3" = "--no-pull 1234" ] || refuse "what is $*"
+    cp "$4" "$state/container.json"
+    echo 5678
+    ;;
+start) on_start ;;
+pods) for pod in "$state"/pods/*; do [ -e "$pod" ] && grep -q "$4" "$pod" && basename "$pod"; done || true ;;
+stopp) ;;
+rmp) rm -f "$state/pods/$3" ;;
+*) refuse "unknown $1" ;;
+esac
+"#;
+
+/// What the gate does to the forbidden probe.
+const REFUSES: &str =
+    "on_start() { if forbidden; then event denied 'violates PodSecurity'; refuse 'hook failed'; fi; }";
+const LOGS: &str = "on_start() { if forbidden; then event would-deny 'would violate PodSecurity'; fi; }";
+
+struct Node {
+    dir: tempfile::TempDir,
+}
+
+impl Node {
+    fn new(policy: &str) -> Self {
+        let node = Self { dir: tempfile::tempdir().unwrap() };
+        for folder in ["usr/bin", "etc/pss-guard", "var/log/pss-guard", "state/pods"] {
+            fs::create_dir_all(node.path(folder)).unwrap();
+        }
+        fs::write(node.path("etc/pss-guard/policy.toml"), policy).unwrap();
+        // A journal that has nothing: the file beside it is what tells.
+        node.program("journalctl", "#!/bin/sh\n");
+        node
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    fn program(&self, name: &str, text: &str) {
+        let path = self.path("usr/bin").join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn crictl(&self, behaviour: &str) {
+        self.crictl_with(behaviour, "true", "registry.k8s.io/pause:3.9");
+    }
+
+    fn crictl_with(&self, behaviour: &str, network: &str, image: &str) {
+        let text =
+            CRICTL.replace("STATE", self.path("state").to_str().unwrap()).replace("BEHAVIOUR", behaviour);
+        self.program("crictl", &text.replace("NETWORK", network).replace("IMAGE", image));
+    }
+
+    fn verify(&self, engine: Engine) -> Outcome {
+        self.verify_within(engine, Duration::from_secs(60))
+    }
+
+    fn verify_within(&self, engine: Engine, call: Duration) -> Outcome {
+        let short = Duration::from_millis(300);
+        let (live, paths) = (Live::under(self.dir.path()), Paths::under(self.dir.path()));
+        let patience = Patience { answer: short, event: short, call, ..Patience::default() };
+        let processes = Processes::of(self.dir.path());
+        let verification = Verification {
+            live: &live,
+            processes: &processes,
+            paths: &paths,
+            engine,
+            config: None,
+            patience,
+        };
+        verification.verify()
+    }
+
+    fn left(&self) -> usize {
+        fs::read_dir(self.path("state/pods")).unwrap().count()
+    }
+}
+
+fn lines(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Verified(seen) => format!("verified: {}", seen.join("; ")),
+        Outcome::Unproven { seen, missing } => {
+            format!("unproven: {} BUT {}", seen.join("; "), missing.join("; "))
+        }
+        Outcome::Failed(reason) => format!("failed: {reason}"),
+    }
+}
+
+#[test]
+fn what_the_engine_does_decides() {
+    let (enforce, audit) = ("mode = 'enforce'\n", "mode = 'audit'\n");
+    let quiet =
+        "[defaults]\naudit = 'privileged'\nwarn = 'privileged'\n[pod-annotations]\ntrust = 'ignore'\n";
+    let exempt = "[exemptions]\nnamespaces = ['kube-system', 'pss-guard-probe']\n";
+    #[rustfmt::skip]
+    let rows = [
+        (enforce, REFUSES, "verified: the engine answers; a harmless probe started (pss-guard-probe); a forbidden probe was refused: violates PodSecurity"),
+        (enforce, "on_start() { if forbidden; then refuse 'violates PodSecurity \"restricted:latest\"'; fi; }", "verified: "),
+        (audit, LOGS, "was judged (would-deny) and started"),
+        (quiet, "", "unproven: the engine answers; a harmless probe started (pss-guard-probe) BUT a judgement: the policy asks nothing of the probes"),
+        (exempt, "on_start() { event exempt 'not judged'; }", "BUT a refusal: the policy exempts pss-guard-probe"),
+        (exempt, "", "failed: a harmless probe started, and the gate wrote no event \"exempt\" of it"),
+        (enforce, "", "failed: a forbidden probe was not refused: the gate is not in its way"),
+        (enforce, LOGS, "failed: a forbidden probe was not refused"),
+        (audit, "", "failed: a forbidden probe started, and the gate wrote no event \"would-deny\" of it"),
+        (audit, REFUSES, "failed: a forbidden probe did not start: rpc error"),
+        (enforce, "on_start() { refuse 'exec pss-guard-runtime: no such file'; }", "failed: a harmless probe did not start: rpc error: OCI runtime create failed: exec pss-guard-runtime"),
+        (enforce, "on_start() { if forbidden; then refuse 'disk full'; fi; }", "failed: a forbidden probe was refused, but not by the gate: rpc error: OCI runtime create failed: disk full"),
+        (enforce, "on_info() { refuse 'connection refused'; }", "failed: the engine does not answer: rpc error"),
+        (enforce, "on_info() { echo '{\"status\":{\"conditions\":[{\"type\":\"RuntimeReady\",\"status\":false}]}}'; exit; }", "failed: the engine does not answer: it is not ready"),
+        ("mode = 'strict'\n", REFUSES, "failed: "),
+    ];
+    for (policy, behaviour, expected) in rows {
+        let node = Node::new(policy);
+        node.crictl(behaviour);
+        let said = lines(&node.verify(Engine::Containerd));
+        assert!(said.contains(expected), "{policy}{behaviour}\n{said}\ninstead of {expected}");
+        assert_eq!(node.left(), 0, "a probe was left: {policy}{behaviour}");
+    }
+}
+
+#[test]
+fn an_engine_that_needs_a_moment_gets_it() {
+    let node = Node::new("mode = 'enforce'\n");
+    let slow =
+        format!("{REFUSES}\non_info() {{ [ -e $state/once ] || {{ touch $state/once; refuse later; }}; }}");
+    node.crictl(&slow);
+    assert!(matches!(node.verify(Engine::CriO), Outcome::Verified(_)));
+}
+
+#[test]
+fn a_probe_that_a_kubelet_removed_is_made_again() {
+    let node = Node::new("mode = 'enforce'\n");
+    let taken = "on_runp() { [ -e $state/once ] || { touch $state/once; refuse 'sandbox not found'; }; }";
+    node.crictl(&format!("{REFUSES}\n{taken}"));
+    assert!(matches!(node.verify(Engine::Containerd), Outcome::Verified(_)));
+    assert_eq!(node.left(), 0);
+}
+
+#[test]
+fn without_a_pod_network_the_harmless_probe_is_exempt() {
+    let node = Node::new("mode = 'enforce'\n[defaults]\nenforce = 'baseline'\n");
+    let gate = "on_start() { if forbidden; then event denied x; refuse x; else event exempt y; fi; }";
+    node.crictl_with(gate, "false", "pause:1");
+    let outcome = node.verify(Engine::Containerd);
+    assert!(
+        lines(&outcome).starts_with("verified: the engine answers; a harmless probe started (kube-system)"),
+        "{outcome:?}"
+    );
+    let pod = fs::read_to_string(node.path("state/pod.json")).unwrap();
+    assert!(pod.contains("\"network\":2"), "{pod}");
+}
+
+#[test]
+fn what_cannot_be_shown_is_no_success_and_no_failure() {
+    let node = Node::new("mode = 'enforce'\n");
+    node.crictl_with(REFUSES, "true", "localhost/other:1");
+    let said = lines(&node.verify(Engine::Containerd));
+    assert!(said.starts_with("unproven: the engine answers BUT not probed: no pause image"), "{said}");
+
+    let node = Node::new("mode = 'audit'\n");
+    let said = lines(&node.verify(Engine::Containerd));
+    assert!(said.starts_with("failed: connect to "), "{said}");
+    fs::create_dir_all(node.path("run/containerd")).unwrap();
+    let _listener = UnixListener::bind(node.path("run/containerd/containerd.sock")).unwrap();
+    let said = lines(&node.verify(Engine::Containerd));
+    assert!(said.starts_with("unproven: the engine listens at /run/containerd/containerd.sock BUT not probed: there is no crictl"), "{said}");
+
+    let node = Node::new("mode = 'audit'\n");
+    node.crictl("");
+    fs::remove_file(node.path("usr/bin/journalctl")).unwrap();
+    let said = lines(&node.verify(Engine::Containerd));
+    assert!(said.contains("BUT a judgement: there is no journalctl"), "{said}");
+
+    let node = Node::new("mode = 'audit'\n");
+    assert!(matches!(node.verify(Engine::Podman), Outcome::Unproven { .. }));
+    node.program("docker", "#!/bin/sh\necho no daemon >&2\nexit 1\n");
+    assert_eq!(node.verify(Engine::Docker), Outcome::Failed("no daemon".to_owned()));
+}
+
+#[test]
+fn an_engine_that_hangs_is_given_up() {
+    let node = Node::new("mode = 'enforce'\n");
+    node.crictl("on_start() { sleep 60; }");
+    let started = Instant::now();
+    let said = lines(&node.verify_within(Engine::Containerd, Duration::from_secs(4)));
+    assert!(said.starts_with("failed: ") && said.contains("has not ended after 4 seconds"), "{said}");
+    assert!(started.elapsed() < Duration::from_secs(50), "it is asked once, not three times");
+    assert_eq!(node.left(), 0, "the probe is removed all the same");
+}
+
+#[test]
+fn the_probes_ask_as_a_kubelet_does() {
+    let node = Node::new("mode = 'enforce'\n");
+    node.crictl(REFUSES);
+    assert!(matches!(node.verify(Engine::Containerd), Outcome::Verified(_)));
+    let read = |name: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(node.path("state").join(name)).unwrap()).unwrap()
+    };
+    let (pod, container) = (read("pod.json"), read("container.json"));
+    assert_eq!(pod["metadata"]["namespace"], "pss-guard-probe");
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    assert!(uid.len() == 36 && pod["metadata"]["name"].as_str().unwrap().ends_with(&uid[24..]), "{uid}");
+    assert_eq!(pod["labels"]["io.kubernetes.pod.uid"], uid);
+    assert_eq!(container["labels"]["io.kubernetes.pod.uid"], uid);
+    assert_eq!(container["image"]["image"], "registry.k8s.io/pause:3.9");
+    assert_eq!(container["linux"]["security_context"]["capabilities"]["add_capabilities"][0], "SYS_ADMIN");
+}
+
+#[test]
+fn a_restart_that_fails_says_what_the_command_said() {
+    let patience = Patience { restart: Duration::from_secs(2), ..Patience::default() };
+    restart(Restart::Command("exit 0"), patience).unwrap();
+    let error = restart(Restart::Command("echo unit is masked >&2; exit 1"), patience).unwrap_err();
+    assert_eq!(error.to_string(), "echo unit is masked >&2; exit 1 failed: unit is masked");
+    let error = restart(Restart::Command("sleep 60"), patience).unwrap_err();
+    assert!(matches!(error, RestartError::Run(_)), "{error}");
+}
