@@ -7,7 +7,7 @@
 //!
 //! The engine is asked by its usual client (`crictl`), which is on every node that kubeadm made; a client of our own
 //! would be a second opinion on what a kubelet says. What must come of a probe follows from the node's own policy
-//! ([`expect`]); that it was judged is seen in the journal ([`evidence`]).
+//! (`expect`); that it was judged is seen in the journal (`evidence`).
 //!
 //! Three answers, because two would lie: *verified*; *failed*, for which the installation is taken back; and
 //! *unproven*, where nothing is known to be wrong and something could not be shown, for want of a client or of an image
