@@ -58,6 +58,12 @@ impl Live {
         Self { root: root.to_owned() }
     }
 
+    /// Where the node's `/` is.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Whether this is the running node, and not a file system that will be one.
     #[must_use]
     pub fn is_running(&self) -> bool {

@@ -187,7 +187,14 @@ impl<'a> Store<'a> {
 
     /// Makes every file of an installation what it was before it. What cannot be undone stops nothing else, and stays
     /// in the manifest.
-    pub fn undo(&self, name: &str, strip: Strip) -> (Vec<(PathBuf, Undone)>, Vec<TransactionError>) {
+    ///
+    /// With `held` the files keep the names that containers remember ([`Stripped::held`]).
+    pub fn undo(
+        &self,
+        name: &str,
+        strip: Strip,
+        held: bool,
+    ) -> (Vec<(PathBuf, Undone)>, Vec<TransactionError>) {
         let mut manifest = match manifest(self.node, name) {
             Ok(Some(manifest)) => manifest,
             Ok(None) => return (Vec::new(), Vec::new()),
@@ -195,7 +202,7 @@ impl<'a> Store<'a> {
         };
         let (mut done, mut errors, mut left) = (Vec::new(), Vec::new(), Vec::new());
         for record in manifest.files.iter().rev() {
-            match self.undo_file(name, record, &manifest.entries, strip) {
+            match self.undo_file(name, record, &manifest.entries, (strip, held)) {
                 Ok(undone) => done.push((record.path.clone(), undone)),
                 Err(error) => {
                     errors.push(error);
@@ -227,7 +234,7 @@ impl<'a> Store<'a> {
         name: &str,
         record: &Record,
         entries: &[Entry],
-        strip: Strip,
+        (strip, held): (Strip, bool),
     ) -> Result<Undone, TransactionError> {
         if let Some(heir) = self.heir(name, &record.path)? {
             self.hand_over(name, record, &heir)?;
@@ -240,11 +247,11 @@ impl<'a> Store<'a> {
             return Ok(Undone::AsItWas);
         }
         let Some(now) = now else { return Ok(Undone::Gone) };
-        let (wanted, undone) = if now == copies.after {
+        let (wanted, undone) = if now == copies.after && !held {
             let undone = if copies.before.is_some() { Undone::Restored } else { Undone::Removed };
             (copies.before, undone)
         } else {
-            (copies.strip(record, &now, entries, strip)?, Undone::Stripped)
+            (copies.strip(record, &now, entries, (strip, held))?, Undone::Stripped)
         };
         match wanted {
             Some(wanted) if wanted == now => Ok(Undone::AsItWas),
@@ -267,7 +274,7 @@ impl<'a> Store<'a> {
         if now == copies.after || Some(now) == copies.before.as_deref() {
             return Ok(copies.before);
         }
-        Ok(copies.strip(record, now, entries, strip)?)
+        Ok(copies.strip(record, now, entries, (strip, false))?)
     }
 
     fn copies(&self, name: &str, record: &Record) -> Result<Copies, TransactionError> {
@@ -361,10 +368,10 @@ impl Copies {
         record: &Record,
         now: &[u8],
         entries: &[Entry],
-        strip: Strip,
+        (strip, held): (Strip, bool),
     ) -> Result<Option<Vec<u8>>, Refusal> {
         let original = self.before.as_deref();
-        strip(&Stripped { path: &record.path, original, installed: &self.after, now, entries })
+        strip(&Stripped { path: &record.path, original, installed: &self.after, now, entries, held })
     }
 }
 
