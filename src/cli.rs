@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::install::engines;
+use crate::install::{Method, engines};
 use crate::pss::facts::Engine;
 use crate::pss::{Level, Version};
 
@@ -43,6 +43,15 @@ pub enum Command {
     /// The levels of the cluster's namespaces on this node
     #[command(subcommand)]
     Namespaces(Namespaces),
+    /// Put the gate in front of an engine's containers
+    ///
+    /// Exit code: 0 it is installed (with --restart: and was seen to judge), 1 it is installed but could not be seen to
+    /// judge, 2 it is not installed, or wrong usage. A second call changes nothing.
+    Install(Install),
+    /// Take the gate away; every file becomes what it was
+    ///
+    /// A file that somebody changed since keeps that change and loses only what is ours.
+    Uninstall(Uninstall),
     /// Does the gate really stand before this node's containers?
     ///
     /// Exit code: 0 it stands, 1 a container that should pass it would not, 2 it cannot be told, or wrong usage. What
@@ -140,6 +149,62 @@ pub struct Show {
 pub enum Namespaces {
     /// Take over the Pod Security labels of all namespaces from `kubectl get namespaces -o json` on standard input
     Import,
+}
+
+/// Arguments of `install`.
+#[derive(Args, Debug)]
+pub struct Install {
+    /// The engine: containerd, crio, podman, docker, or auto for all that are there
+    #[arg(long, value_name = "ENGINE", value_parser = engine_or_auto)]
+    pub engine: Chosen,
+    /// How the gate stands there [default: runtime for containerd and docker, hook for CRI-O and podman]
+    #[arg(long, value_enum)]
+    pub method: Option<Method>,
+    /// Do not start containers to see whether they are judged
+    #[arg(long, requires = "restart")]
+    pub no_probe: bool,
+    /// What install and uninstall share
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// Arguments of `uninstall`.
+#[derive(Args, Debug)]
+pub struct Uninstall {
+    /// The engine, or auto for all that the gate is installed for
+    #[arg(long, value_name = "ENGINE", value_parser = engine_or_auto, default_value = "auto")]
+    pub engine: Chosen,
+    /// What install and uninstall share
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// Arguments of `install` and `uninstall`.
+#[derive(Args, Debug)]
+pub struct Change {
+    /// The engine's configuration file [default: the usual one, or the one that was named at the installation]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Restart the engine afterwards; after an installation that does not work, undo it
+    #[arg(long, conflicts_with = "dry_run")]
+    pub restart: bool,
+    /// Restart it by this command, which a shell runs, instead of systemctl
+    #[arg(long, value_name = "COMMAND", requires = "restart")]
+    pub restart_command: Option<String>,
+}
+
+/// One engine, or all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chosen(pub Option<Engine>);
+
+fn engine_or_auto(text: &str) -> Result<Chosen, String> {
+    if text == "auto" {
+        return Ok(Chosen(None));
+    }
+    engine(text).map(|engine| Chosen(Some(engine))).map_err(|error| format!("{error}, or auto"))
 }
 
 /// Arguments of `status`.

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
-use pss_guard::cli::{Cli, Command, Format, Namespaces, Policy};
-use pss_guard::commands::{self, check, manual, namespaces, policy, status};
+use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy};
+use pss_guard::commands::{self, check, install, manual, namespaces, policy, status};
 use pss_guard::install::engines;
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
@@ -94,6 +94,19 @@ fn run(cli: &Cli) -> u8 {
         Command::Namespaces(Namespaces::Import) => {
             namespaces::import(&paths, &mut std::io::stdin().lock(), &mut out, &mut err)
         }
+        Command::Install(arguments) => {
+            let options = install::Options {
+                engine: arguments.engine.0,
+                method: arguments.method,
+                probe: !arguments.no_probe,
+                ..changes(&arguments.change)
+            };
+            install::install(&cli.root, &options, &mut out, &mut err)
+        }
+        Command::Uninstall(arguments) => {
+            let options = install::Options { engine: arguments.engine.0, ..changes(&arguments.change) };
+            install::uninstall(&cli.root, &options, &mut out, &mut err)
+        }
         Command::Status(arguments) => {
             let options =
                 status::Options { engine: arguments.engine, json: arguments.json, containers: cli.verbose };
@@ -113,6 +126,18 @@ fn run(cli: &Cli) -> u8 {
     };
     // What has failed has said so.
     if code == commands::FAILED { code } else { code.max(written(out.flush(), &mut err)) }
+}
+
+fn changes(change: &Change) -> install::Options<'_> {
+    install::Options {
+        engine: None,
+        method: None,
+        config: change.config.as_deref(),
+        dry_run: change.dry_run,
+        restart: change.restart,
+        restart_command: change.restart_command.as_deref(),
+        probe: false,
+    }
 }
 
 /// Exceptions end by the calendar.

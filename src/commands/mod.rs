@@ -1,6 +1,7 @@
 //! What does each command print? Bodies of commands: text to a writer, an exit code back.
 
 pub mod check;
+pub mod install;
 pub mod manual;
 pub mod namespaces;
 pub mod policy;

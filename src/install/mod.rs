@@ -31,7 +31,7 @@ use crate::pss::facts::Engine;
 use node::Node;
 
 /// How the gate stands before an engine's containers.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
     /// As an OCI hook, which the runtime calls.
@@ -146,6 +146,19 @@ pub struct Installer {
     /// it gave. Where there are any, files are stripped and not put back, even if nobody changed them: see
     /// [`Stripped::held`].
     pub holders: fn(&dyn Node, &Request<'_>) -> Vec<String>,
+}
+
+impl Installer {
+    /// Whether the engine only sees its files after a restart. CRI-O watches its folders of hooks
+    /// (`pkg/hooks/monitor.go` in container-libs), and podman is no daemon.
+    #[must_use]
+    pub fn needs_restart(&self, method: Method) -> bool {
+        match self.engine {
+            Engine::Podman => false,
+            Engine::CriO => method == Method::Runtime,
+            Engine::Containerd | Engine::Docker | Engine::None => true,
+        }
+    }
 }
 
 /// A file that somebody changed after the installation.

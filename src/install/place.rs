@@ -35,7 +35,13 @@ pub fn command(node: &Live) -> Result<bool, WriteError> {
     if node.is_running() && fs::read_link("/proc/self/exe").is_ok_and(|path| stays(&path)) {
         return Ok(false);
     }
-    copy_self(&node.place(Path::new(COMMAND)))
+    let placed = node.place(Path::new(PLACED));
+    let place = node.place(Path::new(COMMAND));
+    if !place.exists() {
+        // Said first, so that it is removed with the gate even if this is interrupted.
+        write::replace(&placed, b"", 0o600)?;
+    }
+    copy_self(&place)
 }
 
 fn copy_self(place: &Path) -> Result<bool, WriteError> {
@@ -96,13 +102,59 @@ pub fn open(node: &Live, engine: Engine) -> Result<(), WriteError> {
 
 /// Removes an engine's entries.
 pub fn remove_entries(node: &Live, engine: Engine) -> Result<(), WriteError> {
-    remove_tree(&node.place(&Path::new(RUNTIMES).join(engine.name())))
+    remove_tree(&node.place(&entries_of(engine)))
 }
 
-/// Removes the gate and all that is left of the installer.
+/// Where an engine's entries are.
+#[must_use]
+pub fn entries_of(engine: Engine) -> PathBuf {
+    Path::new(RUNTIMES).join(engine.name())
+}
+
+/// A file that says that an engine goes on calling the gate although nothing of its configuration names it any more.
+/// Where it is lost with the next boot, as that engine's memory is.
+const KEPT: &str = "/run/pss-guard/gate-is-called";
+
+/// A file that says that the program that people call was put there by the installer.
+const PLACED: &str = "/var/lib/pss-guard/install/command";
+
+/// Keeps the gate until the next boot.
+pub fn keep_gate(node: &Live) -> Result<(), WriteError> {
+    let place = node.place(Path::new(KEPT));
+    place.parent().map_or(Ok(Vec::new()), write::make_folder)?;
+    write::replace(&place, b"", 0o644)
+}
+
+/// Whether the gate must stay until the next boot.
+#[must_use]
+pub fn is_gate_kept(node: &Live) -> bool {
+    node.place(Path::new(KEPT)).exists()
+}
+
+/// Whether the gate is there, or anything else of the installer.
+#[must_use]
+pub fn is_there(node: &Live) -> bool {
+    [GATE, RUNTIMES, PLACED].iter().any(|path| node.place(Path::new(path)).exists())
+}
+
+/// Removes the gate, and the program that people call if it was put there with it.
 pub fn remove_gate(node: &Live) -> Result<(), WriteError> {
-    let all = [Path::new(GATE).parent().unwrap_or(Path::new(GATE)), Path::new(RUNTIMES)];
-    all.into_iter().try_for_each(|path| remove_tree(&node.place(path)))
+    let placed = node.place(Path::new(PLACED));
+    if placed.exists() {
+        write::remove(&node.place(Path::new(COMMAND)))?;
+        write::remove(&placed)?;
+    }
+    Path::new(GATE).parent().map_or(Ok(()), |folder| remove_tree(&node.place(folder)))
+}
+
+/// Removes the folders of the installer, as far as they are empty.
+pub fn remove_rest(node: &Live) -> Result<(), WriteError> {
+    write::remove_if_there(&node.place(Path::new("/var/lib/pss-guard/install/lock")))?;
+    for folder in [RUNTIMES, "/var/lib/pss-guard/install", "/var/lib/pss-guard"] {
+        // What is in there is somebody's: the levels of the namespaces for the next boot.
+        let _ = fs::remove_dir(node.place(Path::new(folder)));
+    }
+    Ok(())
 }
 
 fn remove_tree(path: &Path) -> Result<(), WriteError> {
@@ -113,7 +165,7 @@ fn remove_tree(path: &Path) -> Result<(), WriteError> {
 }
 
 fn folders(node: &Live, engine: Engine) -> Vec<PathBuf> {
-    let folder = Path::new(RUNTIMES).join(engine.name());
+    let folder = entries_of(engine);
     node.list(&folder).into_iter().map(|handler| folder.join(handler)).collect()
 }
 
@@ -127,7 +179,7 @@ pub fn has_entries(node: &Live, engine: Engine) -> bool {
 /// their bundle (`runtime/v2/runc/…`, file `runtime`), conmon on its command line.
 #[must_use]
 pub fn callers(node: &Live, engine: Engine) -> usize {
-    let entries = Path::new(RUNTIMES).join(engine.name());
+    let entries = entries_of(engine);
     let names = |bytes: &[u8]| contains(bytes, entries.as_os_str().as_bytes());
     let mut callers = 0;
     for tasks in TASKS {

@@ -111,6 +111,20 @@ pub enum Undone {
     Kept,
 }
 
+/// A file's bytes, or none where there is no file.
+type Bytes = Option<Vec<u8>>;
+
+/// What would become of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// Where it is, as the node sees it.
+    pub path: PathBuf,
+    /// Its bytes now.
+    pub now: Option<Vec<u8>>,
+    /// Its bytes then.
+    pub wanted: Option<Vec<u8>>,
+}
+
 /// The installations of a node, locked.
 #[derive(Debug)]
 pub struct Store<'a> {
@@ -240,24 +254,55 @@ impl<'a> Store<'a> {
             self.hand_over(name, record, &heir)?;
             return Ok(Undone::Kept);
         }
+        let (undone, now, wanted) = self.undone(name, record, entries, (strip, held))?;
         let place = self.node.place(&record.path);
-        let now = read(&place)?;
+        match wanted {
+            _ if wanted == now => {}
+            Some(wanted) => write::replace(&place, &wanted, 0o644)?,
+            None => write::remove(&place)?,
+        }
+        Ok(undone)
+    }
+
+    /// What undoing would make of a file: what that is, its bytes now, and its bytes then.
+    fn undone(
+        &self,
+        name: &str,
+        record: &Record,
+        entries: &[Entry],
+        (strip, held): (Strip, bool),
+    ) -> Result<(Undone, Bytes, Bytes), TransactionError> {
+        let now = read(&self.node.place(&record.path))?;
         let copies = self.copies(name, record)?;
         if now == copies.before {
-            return Ok(Undone::AsItWas);
+            return Ok((Undone::AsItWas, now, copies.before));
         }
-        let Some(now) = now else { return Ok(Undone::Gone) };
-        let (wanted, undone) = if now == copies.after && !held {
-            let undone = if copies.before.is_some() { Undone::Restored } else { Undone::Removed };
-            (copies.before, undone)
+        let Some(bytes) = now.as_deref() else { return Ok((Undone::Gone, None, None)) };
+        let (wanted, undone) = if bytes == copies.after && !held {
+            (copies.before, Undone::Restored)
         } else {
-            (copies.strip(record, &now, entries, (strip, held))?, Undone::Stripped)
+            (copies.strip(record, bytes, entries, (strip, held))?, Undone::Stripped)
         };
-        match wanted {
-            Some(wanted) if wanted == now => Ok(Undone::AsItWas),
-            Some(wanted) => write::replace(&place, &wanted, 0o644).map(|()| undone).map_err(Into::into),
-            None => write::remove(&place).map(|()| Undone::Removed).map_err(Into::into),
+        let undone = match &wanted {
+            None => Undone::Removed,
+            Some(wanted) if wanted == bytes => Undone::AsItWas,
+            Some(_) => undone,
+        };
+        Ok((undone, now, wanted))
+    }
+
+    /// What [`Self::undo`] would do; nothing is changed.
+    pub fn preview(&self, name: &str, strip: Strip, held: bool) -> Result<Vec<Preview>, TransactionError> {
+        let Some(manifest) = manifest(self.node, name)? else { return Ok(Vec::new()) };
+        let mut previews = Vec::new();
+        for record in manifest.files.iter().rev() {
+            if self.heir(name, &record.path)?.is_some() {
+                continue;
+            }
+            let (_, now, wanted) = self.undone(name, record, &manifest.entries, (strip, held))?;
+            previews.push(Preview { path: record.path.clone(), now, wanted });
         }
+        Ok(previews)
     }
 
     /// What a file that was installed before would be without us: that is what undoing must bring back.

@@ -37,6 +37,8 @@ use crate::report::text::{cut, escape, line};
 pub enum Restart<'a> {
     /// This systemd unit.
     Unit(&'a str),
+    /// This systemd unit, which reads its configuration anew and stops nothing.
+    Reload(&'a str),
     /// By this command, which a shell runs.
     Command(&'a str),
 }
@@ -114,10 +116,11 @@ pub struct Verification<'a> {
 /// Restarts an engine. Containers go on meanwhile.
 pub fn restart(how: Restart<'_>, patience: Patience) -> Result<(), RestartError> {
     let (mut command, shown) = match how {
-        Restart::Unit(unit) => {
+        Restart::Unit(unit) | Restart::Reload(unit) => {
+            let verb = if matches!(how, Restart::Unit(_)) { "restart" } else { "reload" };
             let mut command = Command::new("systemctl");
-            command.args(["restart", unit]);
-            (command, format!("systemctl restart {unit}"))
+            command.args([verb, unit]);
+            (command, format!("systemctl {verb} {unit}"))
         }
         Restart::Command(text) => {
             let mut command = Command::new("/bin/sh");

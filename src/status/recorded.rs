@@ -38,7 +38,8 @@ pub(super) fn recorded(live: &Live, engine: Engine) -> Option<Result<Recorded, S
     let Some(method) = manifest.method else {
         return Some(Err(format!("{} does not say by which method", place.display())));
     };
-    let restart = engine != Engine::Podman && !(engine == Engine::CriO && method == Method::Hook);
+    let restart =
+        crate::install::engines::of(engine).is_some_and(|installer| installer.needs_restart(method));
     let written = newest_copy(live, engine).unwrap_or(metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH));
     Some(Ok(Recorded { method, config: manifest.config, written, restart }))
 }
