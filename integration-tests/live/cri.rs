@@ -106,6 +106,10 @@ impl Place {
         engine.machine.write(&witness, "");
         let open = fs::Permissions::from_mode(0o666);
         fs::set_permissions(engine.machine.path(&witness), open).expect("a file of ours");
+        engine
+            .machine
+            .run(&["mkdir", "-p", &format!("{}/{}", self.logs(pod), pod.container)])
+            .expect_success();
         engine.machine.write(&self.dir.join("etc-hosts").display().to_string(), "127.0.0.1 localhost\n");
         for volume in &pod.volumes {
             let source = self.source(pod, volume);
@@ -129,6 +133,10 @@ impl Place {
                 engine.machine.run(&["umount", &self.source(pod, volume)]).expect_success();
             }
         }
+    }
+
+    fn logs(&self, pod: &Pod) -> String {
+        format!("/var/log/pods/{}_{}_{}", pod.namespace, pod.name, self.uid)
     }
 
     fn source(&self, pod: &Pod, volume: &Volume) -> String {
@@ -162,7 +170,7 @@ fn sandbox(pod: &Pod, place: &Place) -> Value {
     json!({
         "metadata": {"name": pod.name, "namespace": pod.namespace, "uid": place.uid, "attempt": 0},
         "hostname": if pod.host_network { "" } else { pod.name },
-        "log_directory": format!("/var/log/pods/{}_{}_{}", pod.namespace, pod.name, place.uid),
+        "log_directory": place.logs(pod),
         "port_mappings": ports,
         "labels": {
             "io.kubernetes.pod.name": pod.name,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::live::image;
 use crate::live::machine::{Daemon, Machine};
+use crate::pod::{Capabilities, Pod};
 use crate::util::{self, Done};
 
 /// An engine that speaks CRI.
@@ -44,7 +45,7 @@ impl Kind {
             Self::Containerd2 => &["containerd-2/containerd", "crictl"],
             Self::CriO => &["crio", "pinns", "crictl"],
         };
-        let programs: &[&str] = if self == Self::CriO { &["conmon", "skopeo"] } else { &[] };
+        let programs: &[&str] = if self == Self::CriO { &["conmon", "nft", "skopeo"] } else { &[] };
         Machine::can_run(test, programs, own)
     }
 }
@@ -143,6 +144,16 @@ impl Engine {
         self.machine
             .run(&["skopeo", "copy", &from, &format!("containers-storage:{store}{name}")])
             .expect_success();
+    }
+
+    /// Whether it can start this pod on this machine, gate or no gate. CRI-O gives out every capability that the kernel
+    /// knows, and not all machines have them to give.
+    pub(crate) fn can_start(&self, pod: &Pod) -> bool {
+        let all = pod.privileged || matches!(pod.capabilities, Capabilities::AddAll);
+        let last: u8 =
+            util::read(Path::new("/proc/sys/kernel/cap_last_cap")).trim().parse().unwrap_or_default();
+        let own = caps::read(None, caps::CapSet::Bounding).expect("our own capabilities");
+        self.kind != Kind::CriO || !all || own.len() > usize::from(last)
     }
 
     /// What an engine's failure is explained by.
