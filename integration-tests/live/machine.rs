@@ -138,7 +138,7 @@ impl Machine {
     pub(crate) fn said(&self, name: &str) -> String {
         let text = util::read(&self.log(name));
         let lines: Vec<&str> = text.lines().collect();
-        let last = lines.get(lines.len().saturating_sub(60)..).unwrap_or_default();
+        let last = lines.get(lines.len().saturating_sub(25)..).unwrap_or_default();
         format!("--- {name} says:\n{}\n", last.join("\n"))
     }
 
@@ -167,10 +167,10 @@ impl Machine {
         let tops = [
             "/etc",
             "/opt",
-            "/usr/local",
-            "/usr/share/containers",
             "/usr/lib/systemd",
             "/usr/lib/tmpfiles.d",
+            "/usr/local/sbin",
+            "/usr/share/containers",
         ];
         let find = "find \"$@\" -path /etc/pss-guard -prune -o -printf '%p %y %m %u %g %l\\n' 2>/dev/null; \
                     find \"$@\" -path /etc/pss-guard -prune -o -type f -exec sha256sum {} + 2>/dev/null";

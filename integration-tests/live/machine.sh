@@ -1,6 +1,6 @@
 #!/bin/sh
-# A machine in namespaces, for machine.rs: its own processes, network, mounts and control groups, and its own copy (an
-# overlay) of the directories in which engines and installers write. Everything in it ends with its first process,
+# A machine in namespaces, for machine.rs: its own processes, network, mounts and control groups, and its own copy of the
+# directories in which engines and installers write. Everything in it ends with its first process,
 # which ends when its standard input does.
 #
 #   machine.sh up DIR GROUP      in `unshare --mount`: files go below DIR, control groups below GROUP
@@ -44,7 +44,10 @@ up)
 init)
     # As it is called outside, where nsenter needs it.
     read -r outside _ </proc/self/stat
-    for top in etc opt usr var; do
+    # A copy, because the machine below goes on changing its own: an overlay would let that show through.
+    cp -a /etc "$dir/etc"
+    mount --bind "$dir/etc" /etc
+    for top in opt usr var; do
         mkdir -p "$dir/upper/$top" "$dir/work/$top"
         mount -t overlay -o "lowerdir=/$top,upperdir=$dir/upper/$top,workdir=$dir/work/$top" overlay "/$top"
     done

@@ -8,6 +8,8 @@ mod engine;
 mod gate;
 // What the containers run.
 mod image;
+// A kubelet and an API server around an engine.
+mod kube;
 // What an engine runs on.
 mod machine;
 // What must happen on every engine.
@@ -33,4 +35,14 @@ fn containerd_2() {
 #[test]
 fn cri_o() {
     story::tell("live::cri_o", Kind::CriO);
+}
+
+#[test]
+fn kubelet_on_containerd() {
+    story::tell_of_a_cluster("live::kubelet_on_containerd", Kind::Containerd2);
+}
+
+#[test]
+fn kubelet_on_cri_o() {
+    story::tell_of_a_cluster("live::kubelet_on_cri_o", Kind::CriO);
 }

@@ -4,7 +4,8 @@ use crate::cases::{Case, Said};
 use crate::live::cri::{self, Attempt};
 use crate::live::engine::{Engine, Kind};
 use crate::live::gate::{self, Method};
-use crate::pod::{self, Pod};
+use crate::live::kube::{self, Cluster, Seen};
+use crate::pod::{self, Pod, ProcMount};
 
 /// The controls that are judged on the pod's own sandbox: hostNamespaces and sysctls.
 const OF_THE_POD: [u8; 2] = [3, 11];
@@ -42,15 +43,7 @@ pub(crate) fn tell(test: &str, kind: Kind) {
     gate::uninstall(&engine, method);
     engine.restart();
     wrong.extend(unguarded(&engine, "after"));
-    let after = engine.machine.snapshot();
-    for (line, word) in before
-        .iter()
-        .filter(|line| !after.contains(line))
-        .map(|line| (line, "gone"))
-        .chain(after.iter().filter(|line| !before.contains(line)).map(|line| (line, "new")))
-    {
-        wrong.push(format!("a file is not as it was before: {word}: {line}"));
-    }
+    wrong.extend(changed(&before, &engine.machine.snapshot()));
     assert!(wrong.is_empty(), "{} went wrong on {kind:?}\n\n{}", wrong.len(), wrong.join("\n\n"));
 }
 
@@ -104,4 +97,116 @@ fn watched(case: &Case, attempt: &Attempt, can_start: bool) -> Result<(), String
         return Err(format!("the journal says {:?}", attempt.decisions()));
     }
     Ok(())
+}
+
+/// The same with a kubelet and an API server: what `kubectl` shows, and pods that the API server never judged.
+pub(crate) fn tell_of_a_cluster(test: &str, kind: Kind) {
+    if !Cluster::can_run(test, kind) {
+        return;
+    }
+    let mut cluster = Cluster::up(kind);
+    let before = cluster.engine.machine.snapshot();
+    let method = Method::Hook;
+    let mut wrong = Vec::new();
+
+    cluster.engine.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
+    gate::install(&cluster.engine, method);
+    cluster.engine.restart();
+    let asked = ask(&cluster);
+    let refused = |name: &str| asked.iter().any(|(asked, case)| asked == name && is_refused(case));
+    let seen = cluster.settled(|seen| {
+        seen.len() == asked.len()
+            && seen.iter().all(|pod| if refused(&pod.name) { pod.is_refused() } else { pod.runs })
+    });
+    for (name, case) in &asked {
+        let described = seen.iter().find(|pod| pod.name == *name);
+        wrong.extend(described_right(case, described).err().map(|what| format!("{name}: {what}")));
+    }
+    cluster.clear();
+
+    cluster.engine.machine.write("/etc/pss-guard/policy.toml", &policy("audit"));
+    let asked = ask(&cluster);
+    let seen = cluster.settled(|seen| seen.len() == asked.len() && seen.iter().all(|pod| pod.runs));
+    for (name, case) in asked.iter().filter(|(_, case)| cluster.engine.can_start(&case.pod)) {
+        match seen.iter().find(|pod| pod.name == *name) {
+            Some(pod) if pod.runs => {
+                let events = cluster.engine.machine.events("PSS_POD", name);
+                let told = events.iter().any(|event| event["PSS_DECISION"] == "would-deny");
+                if told != is_refused(case) {
+                    wrong.push(format!("{name}, audit: the journal says {events:?}"));
+                }
+            }
+            pod => wrong.push(format!("{name}, audit: should have started\n{}", text(pod))),
+        }
+    }
+    cluster.clear();
+
+    cluster.engine.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
+    gate::uninstall(&cluster.engine, method);
+    cluster.engine.restart();
+    cluster.apply(vec![kube::manifest("bare", &Pod::bare())]);
+    let seen = cluster.settled(|seen| seen.iter().all(|pod| pod.runs) && !seen.is_empty());
+    if !seen.first().is_some_and(|pod| pod.runs) {
+        wrong.push(format!("after the gate a pod should have started\n{}", text(seen.first())));
+    }
+    cluster.clear();
+    wrong.extend(changed(&before, &cluster.engine.machine.snapshot()));
+    let said = || ["kubelet", "engine"].map(|name| cluster.engine.machine.said(name)).join("\n");
+    assert!(wrong.is_empty(), "{} went wrong on {kind:?}\n\n{}\n{}", wrong.len(), wrong.join("\n\n"), said());
+}
+
+/// Asks for every case at the API server, and for two as static pods; gives their names there.
+fn ask(cluster: &Cluster) -> Vec<(String, Case)> {
+    // The API server itself refuses an unmasked /proc without a user namespace.
+    let cases = || cases().into_iter().filter(|case| matches!(case.pod.proc_mount, ProcMount::Default));
+    let mut asked: Vec<(String, Case)> = cases().map(|case| (slug(case.name), case)).collect();
+    cluster.apply(asked.iter().map(|(name, case)| kube::manifest(name, &case.pod)).collect());
+    for case in cases().filter(|case| ["everything set", "nothing set"].contains(&case.name)) {
+        let name = format!("static-{}", slug(case.name));
+        cluster.lay_down(&kube::manifest(&name, &case.pod));
+        // The API server shows it with the node's name.
+        asked.push((format!("{name}-node"), case));
+    }
+    asked
+}
+
+fn slug(name: &str) -> String {
+    let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    name.chars().map(letter).collect::<String>().trim_matches('-').to_owned()
+}
+
+fn is_refused(case: &Case) -> bool {
+    !case.said("restricted").is_empty()
+}
+
+/// `kubectl describe pod` shows why, in the standard's own words.
+fn described_right(case: &Case, seen: Option<&Seen>) -> Result<(), String> {
+    let pod = seen.ok_or("nobody knows of it")?;
+    if !is_refused(case) {
+        return if pod.runs { Ok(()) } else { Err(format!("should have started\n{}", pod.described)) };
+    }
+    let as_a_pod = pod.described.contains("FailedCreatePodSandBox");
+    let of_the_pod = |said: &&Said| !as_a_pod || OF_THE_POD.contains(&said.number);
+    let told = |said: &Said| pod.described.contains(said.text);
+    if pod.runs || !pod.is_refused() || !case.said("restricted").iter().filter(of_the_pod).all(told) {
+        return Err(format!("should have been refused, and say why\n{}", pod.described));
+    }
+    Ok(())
+}
+
+impl Seen {
+    fn is_refused(&self) -> bool {
+        self.described.contains("violates PodSecurity \"restricted:latest\": ")
+    }
+}
+
+fn text(seen: Option<&Seen>) -> String {
+    seen.map_or_else(|| "nobody knows of it".to_owned(), |pod| pod.described.clone())
+}
+
+/// Every file that is not as it was.
+fn changed(before: &[String], after: &[String]) -> Vec<String> {
+    let gone = before.iter().filter(|line| !after.contains(line)).map(|line| format!("was: {line}"));
+    let new = after.iter().filter(|line| !before.contains(line)).map(|line| format!("is:  {line}"));
+    gone.chain(new).collect()
 }
