@@ -14,7 +14,6 @@ use crate::util::{self, Done};
 
 /// One pod that was asked for, and what came of it. It is gone afterwards.
 pub(crate) struct Attempt {
-    pub(crate) uid: String,
     /// The calls that were made: `runp`, `create`, `start`, as far as it came.
     pub(crate) calls: Vec<Done>,
     /// The container's process has done something.
@@ -86,7 +85,7 @@ pub(crate) fn start(engine: &Engine, pod: &Pod) -> Attempt {
     }
     place.clear(engine, pod);
     let events = engine.machine.events("PSS_POD_UID", &uid);
-    Attempt { uid, calls, ran, events, engine: engine.said() }
+    Attempt { calls, ran, events, engine: engine.said() }
 }
 
 /// Where the kubelet keeps a pod.

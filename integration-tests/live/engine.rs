@@ -18,11 +18,6 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The engine's name on our command line.
-    pub(crate) fn name(self) -> &'static str {
-        if self == Self::CriO { "crio" } else { "containerd" }
-    }
-
     pub(crate) fn socket(self) -> &'static str {
         if self == Self::CriO { "/run/crio/crio.sock" } else { "/run/containerd/containerd.sock" }
     }
@@ -71,11 +66,15 @@ impl Engine {
         let mut engine = Self { kind, daemon: None, machine };
         engine.lay_out();
         if kind == Kind::CriO {
-            images.iter().for_each(|(name, file)| engine.copy_image(name, file));
+            for (name, file) in &images {
+                engine.copy_image(name, file);
+            }
         }
         engine.start();
         if kind != Kind::CriO {
-            images.iter().for_each(|(_, file)| engine.import_image(file));
+            for (_, file) in &images {
+                engine.import_image(file);
+            }
         }
         engine
     }
@@ -159,11 +158,6 @@ impl Engine {
     /// What an engine's failure is explained by.
     pub(crate) fn said(&self) -> String {
         self.machine.said("engine")
-    }
-
-    /// Its version, as it says it.
-    pub(crate) fn version(&self) -> String {
-        self.crictl(&["version"]).expect_success().stdout
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::live::engine::{Engine, Kind};
+use crate::live::machine::Machine;
 use crate::util;
 
 /// A way in.
@@ -54,4 +55,15 @@ pub(crate) fn uninstall(engine: &Engine, _method: Method) {
         }
     }
     machine.run(&["rm", BINARY]).expect_success();
+}
+
+pub(crate) fn install_for_podman(machine: &Machine) {
+    machine.run(&["cp", "/opt/pss-guard", BINARY]).expect_success();
+    let mut hook: Value = serde_json::from_str(include_str!("../../hooks/pss-guard.json")).expect("JSON");
+    hook["hook"]["args"][3] = json!("podman");
+    machine.write(HOOK, &hook.to_string());
+}
+
+pub(crate) fn uninstall_for_podman(machine: &Machine) {
+    machine.run(&["rm", "-r", "/usr/share/containers/oci", BINARY]).expect_success();
 }

@@ -60,7 +60,7 @@ impl Cluster {
     }
 
     /// Hands pods to the API server.
-    pub(crate) fn apply(&self, manifests: Vec<Value>) {
+    pub(crate) fn apply(&self, manifests: &[Value]) {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": manifests});
         self.engine.machine.write("/run/machine/pods.json", &list.to_string());
         self.kubectl(&["apply", "--filename", "/run/machine/pods.json"]).expect_success();
@@ -100,36 +100,31 @@ impl Cluster {
     fn seen(&self) -> Vec<Seen> {
         let pods = self.kubectl(&["get", "pods", "--namespace=shop", "--output=json"]).expect_success();
         let pods: Value = serde_json::from_str(&pods.stdout).expect("JSON of kubectl's");
-        let described = self.kubectl(&["describe", "pods", "--namespace=shop"]).expect_success().stdout;
         let running = |pod: &Value| !pod["status"]["containerStatuses"][0]["state"]["running"].is_null();
         let name = |pod: &Value| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let pods = pods["items"].as_array().into_iter().flatten();
         pods.map(|pod| Seen {
             name: name(pod),
-            uid: pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned(),
             runs: running(pod),
-            described: part_about(&described, &name(pod)).replace('\\', ""),
+            described: if running(pod) { String::new() } else { self.described(&name(pod)) },
         })
         .collect()
+    }
+
+    /// What people ask for when a pod does not start. Asked about many at once kubectl leaves the events out.
+    fn described(&self, name: &str) -> String {
+        let done = self.kubectl(&["describe", "pod", "--namespace=shop", name]);
+        // Each layer quotes the one below in its own way.
+        done.stdout.replace('\\', "")
     }
 }
 
 /// What there is to see of a pod.
 pub(crate) struct Seen {
     pub(crate) name: String,
-    pub(crate) uid: String,
     pub(crate) runs: bool,
-    /// `kubectl describe pod`
+    /// `kubectl describe pod`, of one that does not run.
     pub(crate) described: String,
-}
-
-/// A pod's part of what kubectl says about many.
-fn part_about(described: &str, name: &str) -> String {
-    let is_name = |line: &&str| line.strip_prefix("Name:").is_some_and(|rest| rest.trim() == name);
-    let mut lines = described.lines().skip_while(|line| !is_name(line));
-    let first = lines.next();
-    let rest = lines.take_while(|line| !line.starts_with("Name:"));
-    first.into_iter().chain(rest).collect::<Vec<_>>().join("\n")
 }
 
 /// The pod as somebody writes it down.

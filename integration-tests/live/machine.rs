@@ -109,7 +109,7 @@ impl Machine {
     }
 
     /// Starts a program that stays; what it says goes to a log of its name.
-    pub(crate) fn start(&self, name: &'static str, line: &[&str]) -> Daemon {
+    pub(crate) fn start(&self, name: &str, line: &[&str]) -> Daemon {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log(name)).expect("a log");
         let pid_file = format!("/run/machine/{name}.pid");
         let mut command = self.command("sh");
@@ -118,7 +118,7 @@ impl Machine {
         let _ = fs::remove_file(self.path(&pid_file));
         let child = command.spawn().expect("nsenter is there");
         util::eventually(|| !self.read(&pid_file).is_empty());
-        Daemon { name, child, pid: self.read(&pid_file).trim().to_owned() }
+        Daemon { child, pid: self.read(&pid_file).trim().to_owned() }
     }
 
     /// Ends a program as systemd does: it is asked, and after a while it is killed. What it started goes on.
@@ -199,7 +199,6 @@ impl Drop for Machine {
 
 /// A program that stays until it is stopped, or the machine is.
 pub(crate) struct Daemon {
-    pub(crate) name: &'static str,
     child: Child,
     pid: String,
 }

@@ -46,3 +46,8 @@ fn kubelet_on_containerd() {
 fn kubelet_on_cri_o() {
     story::tell_of_a_cluster("live::kubelet_on_cri_o", Kind::CriO);
 }
+
+#[test]
+fn podman() {
+    story::tell_of_podman("live::podman");
+}

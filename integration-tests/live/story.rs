@@ -4,8 +4,12 @@ use crate::cases::{Case, Said};
 use crate::live::cri::{self, Attempt};
 use crate::live::engine::{Engine, Kind};
 use crate::live::gate::{self, Method};
+use crate::live::image;
 use crate::live::kube::{self, Cluster, Seen};
+use crate::live::machine::Machine;
 use crate::pod::{self, Pod, ProcMount};
+use crate::podman;
+use crate::util::{self, Done};
 
 /// The controls that are judged on the pod's own sandbox: hostNamespaces and sysctls.
 const OF_THE_POD: [u8; 2] = [3, 11];
@@ -112,7 +116,7 @@ pub(crate) fn tell_of_a_cluster(test: &str, kind: Kind) {
     cluster.engine.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
     gate::install(&cluster.engine, method);
     cluster.engine.restart();
-    let asked = ask(&cluster);
+    let asked = ask(&cluster, "");
     let refused = |name: &str| asked.iter().any(|(asked, case)| asked == name && is_refused(case));
     let seen = cluster.settled(|seen| {
         seen.len() == asked.len()
@@ -125,8 +129,11 @@ pub(crate) fn tell_of_a_cluster(test: &str, kind: Kind) {
     cluster.clear();
 
     cluster.engine.machine.write("/etc/pss-guard/policy.toml", &policy("audit"));
-    let asked = ask(&cluster);
-    let seen = cluster.settled(|seen| seen.len() == asked.len() && seen.iter().all(|pod| pod.runs));
+    let asked = ask(&cluster, "-watched");
+    let starts =
+        |name: &str| asked.iter().any(|(asked, case)| asked == name && cluster.engine.can_start(&case.pod));
+    let seen = cluster
+        .settled(|seen| seen.len() == asked.len() && seen.iter().all(|pod| pod.runs || !starts(&pod.name)));
     for (name, case) in asked.iter().filter(|(_, case)| cluster.engine.can_start(&case.pod)) {
         match seen.iter().find(|pod| pod.name == *name) {
             Some(pod) if pod.runs => {
@@ -144,7 +151,7 @@ pub(crate) fn tell_of_a_cluster(test: &str, kind: Kind) {
     cluster.engine.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
     gate::uninstall(&cluster.engine, method);
     cluster.engine.restart();
-    cluster.apply(vec![kube::manifest("bare", &Pod::bare())]);
+    cluster.apply(&[kube::manifest("bare", &Pod::bare())]);
     let seen = cluster.settled(|seen| seen.iter().all(|pod| pod.runs) && !seen.is_empty());
     if !seen.first().is_some_and(|pod| pod.runs) {
         wrong.push(format!("after the gate a pod should have started\n{}", text(seen.first())));
@@ -155,14 +162,15 @@ pub(crate) fn tell_of_a_cluster(test: &str, kind: Kind) {
     assert!(wrong.is_empty(), "{} went wrong on {kind:?}\n\n{}\n{}", wrong.len(), wrong.join("\n\n"), said());
 }
 
-/// Asks for every case at the API server, and for two as static pods; gives their names there.
-fn ask(cluster: &Cluster) -> Vec<(String, Case)> {
+/// Asks for every case at the API server, and for two as static pods; gives their names there, each with the suffix.
+fn ask(cluster: &Cluster, suffix: &str) -> Vec<(String, Case)> {
     // The API server itself refuses an unmasked /proc without a user namespace.
     let cases = || cases().into_iter().filter(|case| matches!(case.pod.proc_mount, ProcMount::Default));
-    let mut asked: Vec<(String, Case)> = cases().map(|case| (slug(case.name), case)).collect();
-    cluster.apply(asked.iter().map(|(name, case)| kube::manifest(name, &case.pod)).collect());
+    let mut asked: Vec<(String, Case)> = cases().map(|case| (slug(case.name) + suffix, case)).collect();
+    let manifests: Vec<_> = asked.iter().map(|(name, case)| kube::manifest(name, &case.pod)).collect();
+    cluster.apply(&manifests);
     for case in cases().filter(|case| ["everything set", "nothing set"].contains(&case.name)) {
-        let name = format!("static-{}", slug(case.name));
+        let name = format!("static-{}{suffix}", slug(case.name));
         cluster.lay_down(&kube::manifest(&name, &case.pod));
         // The API server shows it with the node's name.
         asked.push((format!("{name}-node"), case));
@@ -209,4 +217,71 @@ fn changed(before: &[String], after: &[String]) -> Vec<String> {
     let gone = before.iter().filter(|line| !after.contains(line)).map(|line| format!("was: {line}"));
     let new = after.iter().filter(|line| !before.contains(line)).map(|line| format!("is:  {line}"));
     gone.chain(new).collect()
+}
+
+/// The same on a machine with podman alone, which reads the hook's folder at every start and knows of no pods.
+pub(crate) fn tell_of_podman(test: &str) {
+    if !Machine::can_run(test, &["podman", "conmon", "crun"], &[]) {
+        return;
+    }
+    let machine = Machine::up();
+    machine.start_journald();
+    machine.write("/etc/containers/policy.json", "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}\n");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    for (_, file) in image::write_all(dir.path()) {
+        machine.run(&["podman", "load", "--input", &file.display().to_string()]).expect_success();
+    }
+    let before = machine.snapshot();
+    let mut wrong = Vec::new();
+    let mut expect = |when: &str, judge: &dyn Fn(&podman::Case, &Done) -> bool| {
+        for case in podman::cases() {
+            let done = run_podman(&machine, &case);
+            if !judge(&case, &done) {
+                wrong.push(format!("{}, {when}\n{done}", case.name));
+            }
+        }
+    };
+    let starts = |_: &podman::Case, done: &Done| done.stdout == "started\n";
+    expect("before the gate, should have started", &starts);
+    gate::install_for_podman(&machine);
+    machine.write("/etc/pss-guard/policy.toml", &unmanaged("enforce"));
+    expect("should be judged by restricted", &|case, done| {
+        let told = |said: &Said| {
+            // podman hands no name on, so the message goes by the container's id.
+            let words = said.text.split("container \"app\"");
+            words.into_iter().all(|words| done.stderr.contains(words))
+        };
+        match case.restricted {
+            [] => done.stdout == "started\n",
+            said => done.code == Some(126) && done.stdout.is_empty() && said.iter().all(told),
+        }
+    });
+    machine.write("/etc/pss-guard/policy.toml", &unmanaged("audit"));
+    expect("watched only, should have started", &starts);
+    let watched = machine.events("PSS_DECISION", "would-deny").len();
+    let violating = podman::cases().iter().filter(|case| !case.restricted.is_empty()).count();
+    machine.write("/etc/pss-guard/policy.toml", &unmanaged("enforce"));
+    gate::uninstall_for_podman(&machine);
+    expect("after the gate, should have started", &starts);
+    if watched != violating {
+        wrong.push(format!("audit mode should write down {violating}, not {watched}"));
+    }
+    wrong.extend(changed(&before, &machine.snapshot()));
+    assert!(wrong.is_empty(), "{} went wrong under podman\n\n{}", wrong.len(), wrong.join("\n\n"));
+}
+
+fn unmanaged(mode: &str) -> String {
+    format!("mode = \"{mode}\"\n[unmanaged]\nenforce = \"restricted\"\n")
+}
+
+/// Under runc, which shows what a hook says; the limits are those that root may set without CAP_SYS_RESOURCE.
+fn run_podman(machine: &Machine, case: &podman::Case) -> Done {
+    let mut run = machine.command("podman");
+    run.args(["--cgroup-manager=cgroupfs", "--runtime=/usr/sbin/runc", "run", "--rm"]);
+    if !case.options.contains(&"--network=host") {
+        run.arg("--network=none");
+    }
+    run.args(["--ulimit=nofile=20000:20000", "--ulimit=nproc=1000:1000"]).args(case.options);
+    run.args(["--entrypoint=/bin/sh", image::APP, "-c", "echo started"]);
+    util::run(&mut run)
 }
