@@ -8,7 +8,7 @@ CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 MUSL := x86_64-unknown-linux-musl
 BINARY := $(CARGO_TARGET_DIR)/$(MUSL)/release/pss-guard
-SCRIPTS := scripts/install-deps .ci/run benches/jq-hook.sh
+SCRIPTS := scripts/install-deps scripts/node-parts integration-tests/live/machine.sh .ci/run benches/jq-hook.sh
 ROOT := $(filter 0,$(shell id -u))
 
 # Runs the tests, shows everything, and closes with their summaries and skips. $(1): a name, $(2): cargo's arguments.
@@ -25,6 +25,10 @@ help: ## This list
 .PHONY: deps
 deps: ## Install what the tests need (as root on Debian; elsewhere say what is missing)
 	@scripts/install-deps
+
+.PHONY: node-deps
+node-deps: ## And what real engines need: fetched and built, about ten minutes the first time
+	@scripts/install-deps --node
 
 .PHONY: build
 build: ## The release binary, static, and the proof that it is
@@ -51,8 +55,8 @@ lint: ## Formatting, clippy, documentation, shell scripts
 	shellcheck $(SCRIPTS)
 
 .PHONY: e2e
-e2e: $(if $(ROOT),deps) build ## The release binary on this node: real runtimes, a real journald (needs root)
-	@PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) $(call run-tests,e2e,--test integration -- runtimes:: wrapper:: podman:: journald::)
+e2e: $(if $(ROOT),node-deps) build ## The release binary on this node: real runtimes, engines, journald (needs root)
+	@PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) $(call run-tests,e2e,--test integration -- runtimes:: wrapper:: installers:: containerd:: podman:: journald:: live::)
 
 .PHONY: bench
 bench: build ## What a container start costs, beside a program that does nothing

@@ -30,6 +30,8 @@ mod journal;
 mod journald;
 // Which level holds: files, their owners, and what happens when they are wrong.
 mod level;
+// The gate before real engines, from install to undo.
+mod live;
 // Damaged files never turn a denial into a start.
 mod mutations;
 // An engine in small, which lays bundles out and calls a real runtime.

@@ -158,12 +158,17 @@ impl Place {
 
     /// Where a volume's bytes lie, as the kubelet names it.
     pub(crate) fn source(&self, pod: &Pod, volume: &Volume) -> PathBuf {
-        match volume {
-            Volume::EmptyDir { name, .. } => self.pod_dir.join("volumes/kubernetes.io~empty-dir").join(name),
-            Volume::HostPath { path, .. } => PathBuf::from(path),
-            Volume::HostPathSubPath { name, .. } => {
-                self.pod_dir.join("volume-subpaths").join(name).join(pod.container).join("0")
-            }
+        volume_source(&self.pod_dir, pod, volume)
+    }
+}
+
+/// Where a volume's bytes lie, below the kubelet's directory of the pod or elsewhere on the host.
+pub(crate) fn volume_source(pod_dir: &Path, pod: &Pod, volume: &Volume) -> PathBuf {
+    match volume {
+        Volume::EmptyDir { name, .. } => pod_dir.join("volumes/kubernetes.io~empty-dir").join(name),
+        Volume::HostPath { path, .. } => PathBuf::from(path),
+        Volume::HostPathSubPath { name, .. } => {
+            pod_dir.join("volume-subpaths").join(name).join(pod.container).join("0")
         }
     }
 }
@@ -467,7 +472,7 @@ const CRI_O_CAPABILITIES: [&str; 9] = [
 ];
 
 /// The kubelet's own list for `procMount: Default`.
-const MASKED: [&str; 8] = [
+pub(crate) const MASKED: [&str; 8] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/kcore",
@@ -478,7 +483,8 @@ const MASKED: [&str; 8] = [
     "/sys/firmware",
 ];
 
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(crate) const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// A filter of the kind that engines write in for `RuntimeDefault`: an error unless allowed. The list is what a shell
 /// and the runtime's own last steps before it need.

@@ -106,14 +106,14 @@ fn podman_starts_its_runtimes_through_the_entries() {
 }
 
 /// A container by podman's options, and the violations that must be named at each level.
-struct Case {
-    name: &'static str,
-    options: &'static [&'static str],
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) options: &'static [&'static str],
     baseline: &'static [Said],
-    restricted: &'static [Said],
+    pub(crate) restricted: &'static [Said],
 }
 
-fn cases() -> [Case; 7] {
+pub(crate) fn cases() -> [Case; 7] {
     let case = |name, options, baseline, restricted| Case { name, options, baseline, restricted };
     [
         case("nothing set", &[], &[], &[ESCALATION, DROP_ALL, NON_ROOT, ROOT_FS]),

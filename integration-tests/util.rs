@@ -65,8 +65,13 @@ pub(crate) fn read(path: &Path) -> String {
 }
 
 /// Waits until a condition holds; false if it never did.
-pub(crate) fn eventually(mut holds: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + Duration::from_secs(10);
+pub(crate) fn eventually(holds: impl FnMut() -> bool) -> bool {
+    within(Duration::from_secs(10), holds)
+}
+
+/// The same, for what takes longer.
+pub(crate) fn within(time: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + time;
     while Instant::now() < end {
         if holds() {
             return true;

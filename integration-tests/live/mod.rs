@@ -1,0 +1,53 @@
+//! The gate before real engines, each on a machine of its own: `cargo test --test integration live::containerd_2`.
+
+// What the kubelet asks of an engine, asked by crictl.
+mod cri;
+// Which engines are brought up, and how.
+mod engine;
+// How the gate is put before an engine, and taken away.
+mod gate;
+// What the containers run.
+mod image;
+// A kubelet and an API server around an engine.
+mod kube;
+// What an engine runs on.
+mod machine;
+// What must happen on every engine.
+mod story;
+
+use engine::Kind;
+
+#[test]
+fn containerd_1_6() {
+    story::tell("live::containerd_1_6", Kind::Containerd16);
+}
+
+#[test]
+fn containerd_1_7() {
+    story::tell("live::containerd_1_7", Kind::Containerd17);
+}
+
+#[test]
+fn containerd_2() {
+    story::tell("live::containerd_2", Kind::Containerd2);
+}
+
+#[test]
+fn cri_o() {
+    story::tell("live::cri_o", Kind::CriO);
+}
+
+#[test]
+fn kubelet_on_containerd() {
+    story::tell_of_a_cluster("live::kubelet_on_containerd", Kind::Containerd2);
+}
+
+#[test]
+fn kubelet_on_cri_o() {
+    story::tell_of_a_cluster("live::kubelet_on_cri_o", Kind::CriO);
+}
+
+#[test]
+fn podman() {
+    story::tell_of_podman("live::podman");
+}

@@ -1,0 +1,287 @@
+//! What must happen on every engine? The gate comes, judges, only watches, and goes.
+
+use crate::cases::{Case, Said};
+use crate::live::cri::{self, Attempt};
+use crate::live::engine::{Engine, Kind};
+use crate::live::gate::{self, Method};
+use crate::live::image;
+use crate::live::kube::{self, Cluster, Seen};
+use crate::live::machine::Machine;
+use crate::pod::{self, Pod, ProcMount};
+use crate::podman;
+use crate::util::{self, Done};
+
+/// The controls that are judged on the pod's own sandbox: hostNamespaces and sysctls.
+const OF_THE_POD: [u8; 2] = [3, 11];
+
+/// Tells it, on a machine of its own.
+pub(crate) fn tell(test: &str, kind: Kind) {
+    if !kind.can_run(test) {
+        return;
+    }
+    let mut engine = Engine::up(kind);
+    let before = engine.machine.snapshot();
+    let mut wrong = Vec::new();
+    wrong.extend(unguarded(&engine, "before"));
+
+    let method = Method::Hook;
+    engine.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
+    gate::install(&engine, method);
+    engine.restart();
+    for case in cases() {
+        let attempt = cri::start(&engine, &case.pod);
+        wrong.extend(enforced(&case, &attempt).err().map(|what| format!("{}: {what}\n{attempt}", case.name)));
+    }
+
+    engine.machine.write("/etc/pss-guard/policy.toml", &policy("audit"));
+    for case in cases() {
+        let attempt = cri::start(&engine, &case.pod);
+        wrong.extend(
+            watched(&case, &attempt, engine.can_start(&case.pod))
+                .err()
+                .map(|what| format!("{}, audit: {what}\n{attempt}", case.name)),
+        );
+    }
+
+    engine.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
+    gate::uninstall(&engine, method);
+    engine.restart();
+    wrong.extend(unguarded(&engine, "after"));
+    wrong.extend(changed(&before, &engine.machine.snapshot()));
+    assert!(wrong.is_empty(), "{} went wrong on {kind:?}\n\n{}", wrong.len(), wrong.join("\n\n"));
+}
+
+/// User namespaces need a newer runc than Debian 12's.
+fn cases() -> Vec<Case> {
+    Case::of(pod::Engine::CriO)
+}
+
+fn policy(mode: &str) -> String {
+    format!(
+        "mode = \"{mode}\"\n[defaults]\nenforce = \"restricted\"\naudit = \"privileged\"\nwarn = \"privileged\"\n"
+    )
+}
+
+/// Without the gate everything starts.
+fn unguarded(engine: &Engine, when: &str) -> Option<String> {
+    [Pod::compliant(), Pod::bare(), Pod { privileged: true, ..Pod::bare() }]
+        .iter()
+        .filter(|pod| engine.can_start(pod))
+        .map(|pod| cri::start(engine, pod))
+        .find(|attempt| !attempt.ran || !attempt.events.is_empty())
+        .map(|attempt| format!("{when} the gate a pod should have started unseen\n{attempt}"))
+}
+
+/// What `restricted` makes of it: started, or refused with the words that the control has for it.
+fn enforced(case: &Case, attempt: &Attempt) -> Result<(), String> {
+    let said = case.said("restricted");
+    if said.is_empty() {
+        return if attempt.ran { Ok(()) } else { Err("should have started".into()) };
+    }
+    let refusal = attempt.refusal().filter(|_| !attempt.ran).ok_or("should have been refused")?;
+    let of_the_pod = |said: &&Said| !attempt.refused_as_a_pod() || OF_THE_POD.contains(&said.number);
+    let silent: Vec<&str> =
+        said.iter().filter(of_the_pod).map(|said| said.text).filter(|text| !refusal.contains(text)).collect();
+    if !silent.is_empty() || !refusal.contains("violates PodSecurity \"restricted:latest\": ") {
+        return Err(format!("the refusal does not tell {silent:?}"));
+    }
+    if attempt.decisions() != ["denied"] {
+        return Err(format!("the journal should have one event, denied: {:?}", attempt.decisions()));
+    }
+    Ok(())
+}
+
+/// Everything starts, and what would have been refused is written down.
+fn watched(case: &Case, attempt: &Attempt, can_start: bool) -> Result<(), String> {
+    if !attempt.ran && can_start {
+        return Err("should have started".into());
+    }
+    let told = attempt.decisions().contains(&"would-deny");
+    if told == case.said("restricted").is_empty() {
+        return Err(format!("the journal says {:?}", attempt.decisions()));
+    }
+    Ok(())
+}
+
+/// The same with a kubelet and an API server: what `kubectl` shows, and pods that the API server never judged.
+pub(crate) fn tell_of_a_cluster(test: &str, kind: Kind) {
+    if !Cluster::can_run(test, kind) {
+        return;
+    }
+    let mut cluster = Cluster::up(kind);
+    let before = cluster.engine.machine.snapshot();
+    let method = Method::Hook;
+    let mut wrong = Vec::new();
+
+    cluster.engine.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
+    gate::install(&cluster.engine, method);
+    cluster.engine.restart();
+    let asked = ask(&cluster, "");
+    let refused = |name: &str| asked.iter().any(|(asked, case)| asked == name && is_refused(case));
+    let seen = cluster.settled(|seen| {
+        seen.len() == asked.len()
+            && seen.iter().all(|pod| if refused(&pod.name) { pod.is_refused() } else { pod.runs })
+    });
+    for (name, case) in &asked {
+        let described = seen.iter().find(|pod| pod.name == *name);
+        wrong.extend(described_right(case, described).err().map(|what| format!("{name}: {what}")));
+    }
+    cluster.clear();
+
+    cluster.engine.machine.write("/etc/pss-guard/policy.toml", &policy("audit"));
+    let asked = ask(&cluster, "-watched");
+    let starts =
+        |name: &str| asked.iter().any(|(asked, case)| asked == name && cluster.engine.can_start(&case.pod));
+    let seen = cluster
+        .settled(|seen| seen.len() == asked.len() && seen.iter().all(|pod| pod.runs || !starts(&pod.name)));
+    for (name, case) in asked.iter().filter(|(_, case)| cluster.engine.can_start(&case.pod)) {
+        match seen.iter().find(|pod| pod.name == *name) {
+            Some(pod) if pod.runs => {
+                let events = cluster.engine.machine.events("PSS_POD", name);
+                let told = events.iter().any(|event| event["PSS_DECISION"] == "would-deny");
+                if told != is_refused(case) {
+                    wrong.push(format!("{name}, audit: the journal says {events:?}"));
+                }
+            }
+            pod => wrong.push(format!("{name}, audit: should have started\n{}", text(pod))),
+        }
+    }
+    cluster.clear();
+
+    cluster.engine.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
+    gate::uninstall(&cluster.engine, method);
+    cluster.engine.restart();
+    cluster.apply(&[kube::manifest("bare", &Pod::bare())]);
+    let seen = cluster.settled(|seen| seen.iter().all(|pod| pod.runs) && !seen.is_empty());
+    if !seen.first().is_some_and(|pod| pod.runs) {
+        wrong.push(format!("after the gate a pod should have started\n{}", text(seen.first())));
+    }
+    cluster.clear();
+    wrong.extend(changed(&before, &cluster.engine.machine.snapshot()));
+    let said = || ["kubelet", "engine"].map(|name| cluster.engine.machine.said(name)).join("\n");
+    assert!(wrong.is_empty(), "{} went wrong on {kind:?}\n\n{}\n{}", wrong.len(), wrong.join("\n\n"), said());
+}
+
+/// Asks for every case at the API server, and for two as static pods; gives their names there, each with the suffix.
+fn ask(cluster: &Cluster, suffix: &str) -> Vec<(String, Case)> {
+    // The API server itself refuses an unmasked /proc without a user namespace.
+    let cases = || cases().into_iter().filter(|case| matches!(case.pod.proc_mount, ProcMount::Default));
+    let mut asked: Vec<(String, Case)> = cases().map(|case| (slug(case.name) + suffix, case)).collect();
+    let manifests: Vec<_> = asked.iter().map(|(name, case)| kube::manifest(name, &case.pod)).collect();
+    cluster.apply(&manifests);
+    for case in cases().filter(|case| ["everything set", "nothing set"].contains(&case.name)) {
+        let name = format!("static-{}{suffix}", slug(case.name));
+        cluster.lay_down(&kube::manifest(&name, &case.pod));
+        // The API server shows it with the node's name.
+        asked.push((format!("{name}-node"), case));
+    }
+    asked
+}
+
+fn slug(name: &str) -> String {
+    let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    name.chars().map(letter).collect::<String>().trim_matches('-').to_owned()
+}
+
+fn is_refused(case: &Case) -> bool {
+    !case.said("restricted").is_empty()
+}
+
+/// `kubectl describe pod` shows why, in the standard's own words.
+fn described_right(case: &Case, seen: Option<&Seen>) -> Result<(), String> {
+    let pod = seen.ok_or("nobody knows of it")?;
+    if !is_refused(case) {
+        return if pod.runs { Ok(()) } else { Err(format!("should have started\n{}", pod.described)) };
+    }
+    let as_a_pod = pod.described.contains("FailedCreatePodSandBox");
+    let of_the_pod = |said: &&Said| !as_a_pod || OF_THE_POD.contains(&said.number);
+    let told = |said: &Said| pod.described.contains(said.text);
+    if pod.runs || !pod.is_refused() || !case.said("restricted").iter().filter(of_the_pod).all(told) {
+        return Err(format!("should have been refused, and say why\n{}", pod.described));
+    }
+    Ok(())
+}
+
+impl Seen {
+    fn is_refused(&self) -> bool {
+        self.described.contains("violates PodSecurity \"restricted:latest\": ")
+    }
+}
+
+fn text(seen: Option<&Seen>) -> String {
+    seen.map_or_else(|| "nobody knows of it".to_owned(), |pod| pod.described.clone())
+}
+
+/// Every file that is not as it was.
+fn changed(before: &[String], after: &[String]) -> Vec<String> {
+    let gone = before.iter().filter(|line| !after.contains(line)).map(|line| format!("was: {line}"));
+    let new = after.iter().filter(|line| !before.contains(line)).map(|line| format!("is:  {line}"));
+    gone.chain(new).collect()
+}
+
+/// The same on a machine with podman alone, which reads the hook's folder at every start and knows of no pods.
+pub(crate) fn tell_of_podman(test: &str) {
+    if !Machine::can_run(test, &["podman", "conmon", "crun"], &[]) {
+        return;
+    }
+    let machine = Machine::up();
+    machine.start_journald();
+    machine.write("/etc/containers/policy.json", "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}\n");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    for (_, file) in image::write_all(dir.path()) {
+        machine.run(&["podman", "load", "--input", &file.display().to_string()]).expect_success();
+    }
+    let before = machine.snapshot();
+    let mut wrong = Vec::new();
+    let mut expect = |when: &str, judge: &dyn Fn(&podman::Case, &Done) -> bool| {
+        for case in podman::cases() {
+            let done = run_podman(&machine, &case);
+            if !judge(&case, &done) {
+                wrong.push(format!("{}, {when}\n{done}", case.name));
+            }
+        }
+    };
+    let starts = |_: &podman::Case, done: &Done| done.stdout == "started\n";
+    expect("before the gate, should have started", &starts);
+    gate::install_for_podman(&machine);
+    machine.write("/etc/pss-guard/policy.toml", &unmanaged("enforce"));
+    expect("should be judged by restricted", &|case, done| {
+        let told = |said: &Said| {
+            // podman hands no name on, so the message goes by the container's id.
+            let words = said.text.split("container \"app\"");
+            words.into_iter().all(|words| done.stderr.contains(words))
+        };
+        match case.restricted {
+            [] => done.stdout == "started\n",
+            said => done.code == Some(126) && done.stdout.is_empty() && said.iter().all(told),
+        }
+    });
+    machine.write("/etc/pss-guard/policy.toml", &unmanaged("audit"));
+    expect("watched only, should have started", &starts);
+    let watched = machine.events("PSS_DECISION", "would-deny").len();
+    let violating = podman::cases().iter().filter(|case| !case.restricted.is_empty()).count();
+    machine.write("/etc/pss-guard/policy.toml", &unmanaged("enforce"));
+    gate::uninstall_for_podman(&machine);
+    expect("after the gate, should have started", &starts);
+    if watched != violating {
+        wrong.push(format!("audit mode should write down {violating}, not {watched}"));
+    }
+    wrong.extend(changed(&before, &machine.snapshot()));
+    assert!(wrong.is_empty(), "{} went wrong under podman\n\n{}", wrong.len(), wrong.join("\n\n"));
+}
+
+fn unmanaged(mode: &str) -> String {
+    format!("mode = \"{mode}\"\n[unmanaged]\nenforce = \"restricted\"\n")
+}
+
+/// Under runc, which shows what a hook says; the limits are those that root may set without CAP_SYS_RESOURCE.
+fn run_podman(machine: &Machine, case: &podman::Case) -> Done {
+    let mut run = machine.command("podman");
+    run.args(["--cgroup-manager=cgroupfs", "--runtime=/usr/sbin/runc", "run", "--rm"]);
+    if !case.options.contains(&"--network=host") {
+        run.arg("--network=none");
+    }
+    run.args(["--ulimit=nofile=20000:20000", "--ulimit=nproc=1000:1000"]).args(case.options);
+    run.args(["--entrypoint=/bin/sh", image::APP, "-c", "echo started"]);
+    util::run(&mut run)
+}
