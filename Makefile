@@ -44,8 +44,8 @@ demo: $(if $(ROOT),deps) ## Seven containers at every level and mode under a rea
 	@$(CARGO_TARGET_DIR)/debug/examples/demo
 
 .PHONY: test
-test: $(if $(ROOT),deps) lint ## Lints, unit tests and integration tests
-	@$(call run-tests,test,)
+test: $(if $(ROOT),deps) lint ## Lints, unit tests, and integration tests without whole nodes
+	@$(call run-tests,test,-- --skip live::)
 
 .PHONY: lint
 lint: ## Formatting, clippy, documentation, shell scripts

@@ -35,6 +35,32 @@ fn systemd_finds_no_fault_in_the_unit() {
     assert!(done.stderr.is_empty(), "{done}");
 }
 
+/// What a packager takes from `hooks/` must lead where the installer puts its links.
+#[test]
+fn the_files_for_packagers_name_the_entries_of_the_installer() {
+    use pss_guard::install::entry_path;
+    use pss_guard::pss::facts::Engine;
+    type Way<'a> = &'a [&'a str];
+    let containerd: Way<'_> = &["plugins", "io.containerd.cri.v1.runtime", "containerd", "runtimes", "runc"];
+    let rows: [(&str, Vec<&str>, _); 2] = [
+        (
+            include_str!("../hooks/containerd-2.toml"),
+            [containerd, &["options", "BinaryName"]].concat(),
+            entry_path(Engine::Containerd, "runc"),
+        ),
+        (
+            include_str!("../hooks/crio-runtime.conf"),
+            vec!["crio", "runtime", "runtimes", "crun", "runtime_path"],
+            entry_path(Engine::CriO, "crun"),
+        ),
+    ];
+    for (text, way, expected) in rows {
+        let file: toml::Value = toml::from_str(text).expect("TOML");
+        let found = way.iter().fold(&file, |value, key| &value[*key]);
+        assert_eq!(found.as_str(), expected.to_str(), "{way:?}");
+    }
+}
+
 #[test]
 fn the_unit_can_do_little_but_read() {
     if !util::can_run("the_unit_can_do_little_but_read", &["systemd-analyze"]) {
