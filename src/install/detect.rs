@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Refusal;
+use super::engines::containerd::refuse_node;
 use super::node::Node;
 use crate::processes::{Process, Processes};
 use crate::pss::facts::Engine;
@@ -78,68 +79,10 @@ pub struct Detected {
     pub left: Vec<String>,
 }
 
-/// A distribution of Kubernetes that brings its own containerd and writes its configuration anew at every start.
-struct Distribution {
-    name: &'static str,
-    /// Its program while it runs.
-    program: &'static str,
-    /// What is there once it has run on a node.
-    folder: &'static str,
-    /// Where its containerd's configuration is.
-    config: &'static str,
-    /// Which file can be changed instead.
-    instead: &'static str,
-}
-
-const DISTRIBUTIONS: [Distribution; 4] = [
-    Distribution {
-        name: "k3s",
-        program: "k3s",
-        folder: "/var/lib/rancher/k3s/agent",
-        config: "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
-        instead: "the template beside it (config-v3.toml.tmpl, or config.toml.tmpl for containerd 1.7), then restart k3s",
-    },
-    Distribution {
-        name: "rke2",
-        program: "rke2",
-        folder: "/var/lib/rancher/rke2/agent",
-        config: "/var/lib/rancher/rke2/agent/etc/containerd/config.toml",
-        instead: "the template beside it (config-v3.toml.tmpl, or config.toml.tmpl for containerd 1.7), then restart rke2",
-    },
-    Distribution {
-        name: "k0s",
-        program: "k0s",
-        folder: "/var/lib/k0s/containerd",
-        config: "/etc/k0s/containerd.toml",
-        instead: "a file in /etc/k0s/containerd.d, then restart k0s",
-    },
-    Distribution {
-        name: "microk8s",
-        program: "kubelite",
-        folder: "/var/snap/microk8s/current",
-        config: "/var/snap/microk8s/current/args/containerd.toml",
-        instead: "/var/snap/microk8s/current/args/containerd-template.toml, then restart microk8s",
-    },
-];
-
 /// The engines of this node. A distribution that brings its own is refused, because what is written into its files
 /// would be gone after the next start.
 pub fn detect(node: &dyn Node, processes: &Processes) -> Result<Detected, Refusal> {
-    for own in DISTRIBUTIONS {
-        let running = !processes.running(&[own.program]).is_empty();
-        if running || !node.list(Path::new(own.folder)).is_empty() {
-            let Distribution { name, config, instead, .. } = own;
-            return Err(Refusal::Unsupported {
-                what: format!(
-                    "{name} is on this node, and writes the configuration of its containerd ({config}) itself"
-                ),
-                instead: format!(
-                    "put the runtime of the gate into {instead} (`pss-guard install --engine containerd --config \
-                     {config}` says which lines), or name the engine that is meant: --engine containerd, cri-o, podman or docker"
-                ),
-            });
-        }
-    }
+    refuse_node(node, processes)?;
     let mut detected = Detected::default();
     for engine in Engine::ALL {
         let daemon = daemon(engine);
@@ -216,12 +159,17 @@ mod tests {
         for (folder, name, way) in [
             ("/var/lib/rancher/k3s/agent", "k3s", "config-v3.toml.tmpl"),
             ("/var/lib/rancher/rke2/agent", "rke2", "config-v3.toml.tmpl"),
-            ("/var/lib/k0s/containerd", "k0s", "/etc/k0s/containerd.d"),
-            ("/var/snap/microk8s/current", "microk8s", "containerd-template.toml"),
+            ("/etc/k0s", "k0s", "/etc/k0s/containerd.d"),
+            ("/var/snap/microk8s", "MicroK8s", "containerd-template.toml"),
         ] {
             let node = node.clone().file(&format!("{folder}/x"), "");
             let said = detect(&node, &dead).unwrap_err().to_string();
-            assert!(said.starts_with(name) && said.contains(way) && said.contains("--engine"), "{said}");
+            assert!(
+                said.contains(&format!("written by {name} "))
+                    && said.contains(way)
+                    && said.contains("--engine"),
+                "{said}"
+            );
         }
         let directory = tempfile::tempdir().unwrap();
         fake::add(directory.path(), Path::new("/"), 7, 5, &["/usr/local/bin/k3s", "server"]);
