@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use similar::TextDiff;
 
@@ -86,7 +87,7 @@ pub fn uninstall(root: &Path, options: &Options<'_>, out: &mut dyn Write, err: &
         }
     }
     if !options.dry_run && code == OK {
-        match sweep(&node, out) {
+        match sweep(&node, &processes, out) {
             Ok(()) => {}
             Err(failure) => code = failed(err, &failure),
         }
@@ -201,7 +202,8 @@ impl Job<'_> {
 
     /// Restarts the engine if that is asked for, and sees whether the gate stands.
     fn prove(&self, request: &Request<'_>, out: &mut dyn Write) -> Result<u8, Failure> {
-        let needed = self.installer.needs_restart(request.method) && self.is_running();
+        let needed = self.installer.needs_restart(request.method)
+            && runs_since(self.processes, self.installer.engine, None);
         if !self.node.is_running() {
             return Ok(OK);
         }
@@ -241,7 +243,10 @@ impl Job<'_> {
             }
             Outcome::Failed(reason) => {
                 writeln!(out, "  failed: {}", escape(&reason))?;
-                let back = self.roll_back(out);
+                let back = manifest(self.node, self.name())
+                    .map_err(Failure::from)
+                    .and_then(|installed| self.take_away(&Store::open(self.node)?, installed.as_ref(), out))
+                    .and_then(|()| sweep(self.node, self.processes, out));
                 let reason = match back {
                     Ok(()) => format!("{reason}; the installation was taken back"),
                     Err(error) => {
@@ -251,18 +256,6 @@ impl Job<'_> {
                 Err(reason.into())
             }
         }
-    }
-
-    fn roll_back(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        let store = Store::open(self.node)?;
-        let installed = manifest(self.node, self.name())?;
-        let method = installed.as_ref().and_then(|installed| installed.method);
-        self.undo(&store, installed.as_ref(), out)?;
-        drop(store);
-        if method.is_some_and(|method| self.installer.needs_restart(method)) {
-            self.restart(false)?;
-        }
-        Ok(())
     }
 
     fn restart(&self, after_install: bool) -> Result<(), Failure> {
@@ -276,10 +269,6 @@ impl Job<'_> {
             (None, None) => return Ok(()),
         };
         Ok(restart(how, Patience::default())?)
-    }
-
-    fn is_running(&self) -> bool {
-        !self.processes.running(detect::daemon(self.installer.engine).programs).is_empty()
     }
 
     fn uninstall(&self, out: &mut dyn Write) -> Result<(), Failure> {
@@ -298,10 +287,23 @@ impl Job<'_> {
             }
             return Ok(());
         }
-        let method = installed.as_ref().and_then(|installed| installed.method);
-        self.undo(&store, installed.as_ref(), out)?;
+        self.take_away(&store, installed.as_ref(), out)
+    }
+
+    /// Undoes the installation, and removes what nobody calls any more.
+    fn take_away(
+        &self,
+        store: &Store<'_>,
+        installed: Option<&Manifest>,
+        out: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        let method = installed.and_then(|installed| installed.method);
+        self.undo(store, installed, out)?;
         let needs = method.is_none_or(|method| self.installer.needs_restart(method));
-        let stale = needs && self.node.is_running() && self.is_running() && !self.options.restart;
+        // Who calls them since before they were turned over calls them still.
+        let turned = place::turned_over(self.node, self.installer.engine);
+        let stale =
+            needs && !self.options.restart && runs_since(self.processes, self.installer.engine, turned);
         if needs && self.options.restart && self.node.is_running() {
             self.restart(false)?;
         }
@@ -375,6 +377,12 @@ fn show(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether an engine runs that was started before this moment, or at all.
+fn runs_since(processes: &Processes, engine: Engine, moment: Option<SystemTime>) -> bool {
+    let running = processes.running(detect::daemon(engine).programs);
+    running.iter().any(|process| moment.is_none_or(|moment| process.started < moment))
+}
+
 fn tell(done: &[(PathBuf, Undone)], out: &mut dyn Write) -> io::Result<()> {
     for (path, undone) in done {
         let what = match undone {
@@ -391,13 +399,14 @@ fn tell(done: &[(PathBuf, Undone)], out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// Removes what all engines share once there is none.
-fn sweep(node: &Live, out: &mut dyn Write) -> Result<(), Failure> {
+fn sweep(node: &Live, processes: &Processes, out: &mut dyn Write) -> Result<(), Failure> {
     let left = installations(node).iter().any(|name| name != system::NAME);
     let entries = engines::ALL.iter().any(|installer| place::has_entries(node, installer.engine));
     if left || !place::is_there(node) {
         return Ok(());
     }
-    if place::is_gate_kept(node) {
+    let kept = place::gate_kept_since(node);
+    if kept.is_some() && engines::ALL.iter().any(|installer| runs_since(processes, installer.engine, kept)) {
         return Ok(());
     }
     let store = Store::open(node)?;

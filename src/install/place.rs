@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::node::{LIMIT, Live, Node as _};
 use super::write::{self, WriteError, fault};
@@ -118,17 +119,24 @@ const KEPT: &str = "/run/pss-guard/gate-is-called";
 /// A file that says that the program that people call was put there by the installer.
 const PLACED: &str = "/var/lib/pss-guard/install/command";
 
-/// Keeps the gate until the next boot.
+/// Keeps the gate until nobody runs any more who calls it, at the latest until the next boot.
 pub fn keep_gate(node: &Live) -> Result<(), WriteError> {
     let place = node.place(Path::new(KEPT));
     place.parent().map_or(Ok(Vec::new()), write::make_folder)?;
     write::replace(&place, b"", 0o644)
 }
 
-/// Whether the gate must stay until the next boot.
+/// Since when the gate has been kept for engines that go on calling it.
 #[must_use]
-pub fn is_gate_kept(node: &Live) -> bool {
-    node.place(Path::new(KEPT)).exists()
+pub fn gate_kept_since(node: &Live) -> Option<SystemTime> {
+    fs::metadata(node.place(Path::new(KEPT))).ok()?.modified().ok()
+}
+
+/// When an engine's entries were last turned over to other programs.
+#[must_use]
+pub fn turned_over(node: &Live, engine: Engine) -> Option<SystemTime> {
+    let links = folders(node, engine).into_iter().map(|folder| node.place(&folder).join("pss-guard-runtime"));
+    links.filter_map(|link| fs::symlink_metadata(link).ok()?.modified().ok()).max()
 }
 
 /// Whether the gate is there, or anything else of the installer.
@@ -144,6 +152,7 @@ pub fn remove_gate(node: &Live) -> Result<(), WriteError> {
         write::remove(&node.place(Path::new(COMMAND)))?;
         write::remove(&placed)?;
     }
+    write::remove_if_there(&node.place(Path::new(KEPT)))?;
     Path::new(GATE).parent().map_or(Ok(()), |folder| remove_tree(&node.place(folder)))
 }
 
