@@ -1,69 +1,87 @@
-//! How does the gate come to stand before an engine, and how does it go?
+//! How does the gate come to stand before an engine, and how does it go? By the commands that the README names.
 
-use serde_json::{Value, json};
+use std::process::Stdio;
 
 use crate::live::engine::{Engine, Kind};
 use crate::live::machine::Machine;
-use crate::util;
+use crate::util::{self, Done};
 
 /// A way in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
     Hook,
+    Runtime,
 }
 
-const BINARY: &str = "/usr/local/sbin/pss-guard";
-const SPEC: &str = "/etc/containerd/pss-guard-base.json";
-const CONFIG: &str = "/etc/containerd/config.toml";
-const HOOK: &str = "/usr/share/containers/oci/hooks.d/pss-guard.json";
-
-/// Writes what the engine needs to know by hand.
-pub(crate) fn install(engine: &Engine, _method: Method) {
-    let machine = &engine.machine;
-    machine.run(&["cp", "/opt/pss-guard", BINARY]).expect_success();
-    let mut hook: Value = serde_json::from_str(include_str!("../../hooks/pss-guard.json")).expect("JSON");
-    match engine.kind {
-        Kind::CriO => machine.write(HOOK, &hook.to_string()),
-        Kind::Containerd16 | Kind::Containerd17 | Kind::Containerd2 => {
-            hook["hook"]["args"][3] = json!("containerd");
-            let done = util::run(machine.command("ctr").args(["oci", "spec"])).expect_success();
-            let mut spec: Value = serde_json::from_str(&done.stdout).expect("JSON");
-            spec["process"].as_object_mut().expect("an object").remove("rlimits");
-            spec["hooks"] = json!({"createRuntime": [hook["hook"]]});
-            machine.write(SPEC, &spec.to_string());
-            let config = machine.read(CONFIG);
-            let more = format!(
-                "    base_runtime_spec = \"{SPEC}\"\n    container_annotations = [\"io.kubernetes.container.*\"]\n"
-            );
-            machine.write(CONFIG, &(config + &more));
+impl Method {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hook => "hook",
+            Self::Runtime => "runtime",
         }
     }
+}
+
+/// The program under test, as it lies on every machine.
+const PROGRAM: &str = "/opt/pss-guard";
+
+/// Where a restart is asked for: the engine is this test's child, and systemd is not there to ask.
+const RESTART: &str = "/run/restart-the-engine";
+
+/// Puts it there, has the engine restarted, and asks whether it stands. What went wrong, if anything did.
+pub(crate) fn install(engine: &mut Engine, method: Method) -> Option<String> {
+    let name = engine_name(engine.kind);
+    let before = engine.machine.snapshot();
+    let arguments = ["install", "--engine", name, "--method", method.name()];
+    let shown = engine.machine.run(&[&[PROGRAM], &arguments[..], &["--dry-run"]].concat());
+    if shown.code != Some(0) || engine.machine.snapshot() != before {
+        return Some(format!("a dry run should only show\n{shown}"));
+    }
+    let done = with_restarts(engine, &arguments);
+    if done.code != Some(0) || !done.stdout.contains("seen: ") || done.stdout.contains("not shown: ") {
+        return Some(format!("the installation should have been seen to judge\n{done}\n{}", engine.said()));
+    }
+    let again = engine.machine.run(&[&[PROGRAM], &arguments[..]].concat());
+    if !again.stdout.contains("nothing changed") {
+        return Some(format!("a second installation should change nothing\n{again}"));
+    }
+    let status = engine.machine.run(&[PROGRAM, "status", "--engine", name]);
+    (status.code != Some(0)).then(|| format!("the gate should stand\n{status}"))
 }
 
 /// And takes it away.
-pub(crate) fn uninstall(engine: &Engine, _method: Method) {
-    let machine = &engine.machine;
-    match engine.kind {
-        Kind::CriO => {
-            machine.run(&["rm", HOOK]).expect_success();
-        }
-        Kind::Containerd16 | Kind::Containerd17 | Kind::Containerd2 => {
-            machine.run(&["rm", SPEC]).expect_success();
-            machine
-                .run(&["sed", "-i", "/base_runtime_spec\\|container_annotations/d", CONFIG])
-                .expect_success();
-        }
-    }
-    machine.run(&["rm", BINARY]).expect_success();
+pub(crate) fn uninstall(engine: &mut Engine) -> Option<String> {
+    let name = engine_name(engine.kind);
+    let done = with_restarts(engine, &["uninstall", "--engine", name]);
+    (done.code != Some(0)).then(|| format!("the gate should be gone\n{done}"))
 }
 
-pub(crate) fn install_for_podman(machine: &Machine) {
-    machine.run(&["cp", "/opt/pss-guard", BINARY]).expect_success();
-    let mut hook: Value = serde_json::from_str(include_str!("../../hooks/pss-guard.json")).expect("JSON");
-    hook["hook"]["args"][3] = json!("podman");
-    machine.write(HOOK, &hook.to_string());
+/// Runs a command of the product that restarts the engine, and restarts it when asked to.
+fn with_restarts(engine: &mut Engine, arguments: &[&str]) -> Done {
+    let ask = format!("touch {RESTART}; while test -e {RESTART}; do sleep 0.1; done");
+    let mut command = engine.machine.command(PROGRAM);
+    command.args(arguments).args(["--restart", "--restart-command", &ask]).stdin(Stdio::null());
+    let asked = engine.machine.path(RESTART);
+    util::run_while(&mut command, || {
+        if asked.exists() {
+            engine.restart();
+            let _ = std::fs::remove_file(&asked);
+        }
+    })
+}
+
+fn engine_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::CriO => "crio",
+        Kind::Containerd16 | Kind::Containerd17 | Kind::Containerd2 => "containerd",
+    }
+}
+
+pub(crate) fn install_for_podman(machine: &Machine, method: Method) {
+    machine.run(&[PROGRAM, "install", "--engine", "podman", "--method", method.name()]).expect_success();
+    machine.run(&[PROGRAM, "status", "--engine", "podman"]).expect_success();
 }
 
 pub(crate) fn uninstall_for_podman(machine: &Machine) {
-    machine.run(&["rm", "-r", "/usr/share/containers/oci", BINARY]).expect_success();
+    machine.run(&[PROGRAM, "uninstall"]).expect_success();
 }

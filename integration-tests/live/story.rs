@@ -15,7 +15,7 @@ use crate::util::{self, Done};
 const OF_THE_POD: [u8; 2] = [3, 11];
 
 /// Tells it, on a machine of its own.
-pub(crate) fn tell(test: &str, kind: Kind) {
+pub(crate) fn tell(test: &str, kind: Kind, method: Method) {
     if !kind.can_run(test) {
         return;
     }
@@ -24,10 +24,8 @@ pub(crate) fn tell(test: &str, kind: Kind) {
     let mut wrong = Vec::new();
     wrong.extend(unguarded(&engine, "before"));
 
-    let method = Method::Hook;
     engine.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
-    gate::install(&engine, method);
-    engine.restart();
+    wrong.extend(gate::install(&mut engine, method));
     for case in cases() {
         let attempt = cri::start(&engine, &case.pod);
         wrong.extend(enforced(&case, &attempt).err().map(|what| format!("{}: {what}\n{attempt}", case.name)));
@@ -44,8 +42,7 @@ pub(crate) fn tell(test: &str, kind: Kind) {
     }
 
     engine.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
-    gate::uninstall(&engine, method);
-    engine.restart();
+    wrong.extend(gate::uninstall(&mut engine));
     wrong.extend(unguarded(&engine, "after"));
     wrong.extend(changed(&before, &engine.machine.snapshot()));
     assert!(wrong.is_empty(), "{} went wrong on {kind:?}\n\n{}", wrong.len(), wrong.join("\n\n"));
@@ -104,18 +101,16 @@ fn watched(case: &Case, attempt: &Attempt, can_start: bool) -> Result<(), String
 }
 
 /// The same with a kubelet and an API server: what `kubectl` shows, and pods that the API server never judged.
-pub(crate) fn tell_of_a_cluster(test: &str, kind: Kind) {
+pub(crate) fn tell_of_a_cluster(test: &str, kind: Kind, method: Method) {
     if !Cluster::can_run(test, kind) {
         return;
     }
     let mut cluster = Cluster::up(kind);
     let before = cluster.engine.machine.snapshot();
-    let method = Method::Hook;
     let mut wrong = Vec::new();
 
     cluster.engine.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
-    gate::install(&cluster.engine, method);
-    cluster.engine.restart();
+    wrong.extend(gate::install(&mut cluster.engine, method));
     let asked = ask(&cluster, "");
     let refused = |name: &str| asked.iter().any(|(asked, case)| asked == name && is_refused(case));
     let seen = cluster.settled(|seen| {
@@ -149,8 +144,7 @@ pub(crate) fn tell_of_a_cluster(test: &str, kind: Kind) {
     cluster.clear();
 
     cluster.engine.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
-    gate::uninstall(&cluster.engine, method);
-    cluster.engine.restart();
+    wrong.extend(gate::uninstall(&mut cluster.engine));
     cluster.apply(&[kube::manifest("bare", &Pod::bare())]);
     let seen = cluster.settled(|seen| seen.iter().all(|pod| pod.runs) && !seen.is_empty());
     if !seen.first().is_some_and(|pod| pod.runs) {
@@ -220,7 +214,7 @@ fn changed(before: &[String], after: &[String]) -> Vec<String> {
 }
 
 /// The same on a machine with podman alone, which reads the hook's folder at every start and knows of no pods.
-pub(crate) fn tell_of_podman(test: &str) {
+pub(crate) fn tell_of_podman(test: &str, method: Method) {
     if !Machine::can_run(test, &["podman", "conmon", "crun"], &[]) {
         return;
     }
@@ -243,7 +237,7 @@ pub(crate) fn tell_of_podman(test: &str) {
     };
     let starts = |_: &podman::Case, done: &Done| done.stdout == "started\n";
     expect("before the gate, should have started", &starts);
-    gate::install_for_podman(&machine);
+    gate::install_for_podman(&machine, method);
     machine.write("/etc/pss-guard/policy.toml", &unmanaged("enforce"));
     expect("should be judged by restricted", &|case, done| {
         let told = |said: &Said| {
