@@ -238,6 +238,11 @@ impl Node {
         self.calling(&self.runtime.program(), arguments)
     }
 
+    /// The same by the wrapper, as the engine calls it.
+    pub(crate) fn wrapped(&self, arguments: &[&str]) -> Command {
+        self.calling(&entry(&self.root(), self.engine.name(), "runc", &self.runtime.program()), arguments)
+    }
+
     /// The same by another program in front of it.
     pub(crate) fn calling(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = self.runtime.prefix();
@@ -311,6 +316,21 @@ impl Sandbox<'_> {
         let events = node.events(id);
         let policy = util::read(&node.policy_path());
         Attempt { id: id.clone(), policy, spec, created, started, ran, kept, message, events }
+    }
+
+    /// Starts the pod's container through the wrapper and leaves it running, for processes that join it; its id.
+    pub(crate) fn keep(&self) -> String {
+        let node = self.node;
+        let id = util::random_id();
+        let place = Place { container_id: id.clone(), rootfs: node.rootfs(&id), ..self.place.clone() };
+        write(&place.termination_log(&self.pod), "");
+        let mut spec = pod::container_spec(&self.pod, &place);
+        spec["process"]["args"] = json!(["/bin/sleep", "3600"]);
+        let bundle = node.bundle(&id);
+        write_bundle(&bundle, &place.rootfs, &spec);
+        util::run(node.wrapped(&["create", "--bundle"]).arg(&bundle).arg(&id)).expect_success();
+        util::run(node.wrapped(&["start"]).arg(&id)).expect_success();
+        id
     }
 }
 

@@ -105,6 +105,28 @@ fn podman_starts_its_runtimes_through_the_entries() {
     }
 }
 
+/// By its path podman takes an entry for no runtime that it knows, so `--cgroups=disabled`, which crun needs here, is
+/// not to be had: crun's is tried by its name above.
+#[test]
+fn podman_is_refused_by_the_wrapper_as_its_runtime() {
+    let test = "podman_is_refused_by_the_wrapper_as_its_runtime";
+    if !util::can_run(test, &["podman", "conmon", "runc", "busybox"]) {
+        return;
+    }
+    let podman = Podman::new();
+    let runtime = Runtime::Runc;
+    let entry = node::entry(&podman.path("root"), "podman", runtime.name(), &runtime.program());
+    for (mode, level, starts) in
+        [("enforce", "baseline", true), ("enforce", "restricted", false), ("audit", "restricted", true)]
+    {
+        podman.write_policy(mode, level);
+        let done = podman.run_by(runtime, &entry, None, &[], None);
+        assert_eq!(ran(&done), starts, "{mode}, {level}: {done}");
+        let said = "pss-guard: violates PodSecurity \"restricted:latest\": allowPrivilegeEscalation";
+        assert_eq!(done.stderr.contains(said), !starts, "{mode}, {level}: {done}");
+    }
+}
+
 /// A container by podman's options, and the violations that must be named at each level.
 pub(crate) struct Case {
     pub(crate) name: &'static str,

@@ -1,10 +1,14 @@
 //! What happens to a container under a real runtime? Denied ones do not run a single instruction, allowed ones run,
 //! and people read the whole reason.
 
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
 use crate::cases::{Case, LEVELS, message, refusal};
-use crate::node::{Attempt, Gate, Node, Runtime};
-use crate::pod::Engine;
-use crate::util;
+use crate::node::{self, Attempt, Gate, Node, Runtime};
+use crate::pod::{Engine, Pod};
+use crate::util::{self, Done};
 
 #[test]
 fn runc_starts_what_the_level_allows_in_containerds_bundles() {
@@ -24,6 +28,84 @@ fn runc_starts_what_the_level_allows_in_cri_os_bundles() {
 #[test]
 fn crun_starts_what_the_level_allows_in_cri_os_bundles() {
     judge_all("crun_starts_what_the_level_allows_in_cri_os_bundles", Engine::CriO, Runtime::Crun);
+}
+
+#[test]
+fn runc_executes_what_adds_nothing() {
+    join_all("runc_executes_what_adds_nothing", Runtime::Runc);
+}
+
+#[test]
+fn crun_executes_what_adds_nothing() {
+    join_all("crun_executes_what_adds_nothing", Runtime::Crun);
+}
+
+/// Processes that join a running container, each with what it changes of the container's own.
+fn join_all(test: &str, runtime: Runtime) {
+    if !util::can_run(test, &[runtime.name(), "busybox"]) {
+        return;
+    }
+    let node = Node::new(Engine::Containerd, runtime);
+    node.write_policy(&policy("enforce", "restricted"));
+    let sandbox = node.sandbox(&Pod::compliant());
+    let id = sandbox.keep();
+    let capabilities = json!({"bounding": ["CAP_SYS_ADMIN"], "effective": ["CAP_SYS_ADMIN"],
+        "permitted": ["CAP_SYS_ADMIN"]});
+    let rows = [
+        ("as the container", "/user/uid", json!(1000), 0),
+        ("root", "/user/uid", json!(0), 27),
+        ("may escalate", "/noNewPrivileges", json!(false), 23),
+        ("adds a capability", "/capabilities", capabilities, 24),
+    ];
+    for (name, what, value, code) in rows {
+        let mut process = own(1000, true);
+        *process.pointer_mut(what).expect("a field of the process") = value;
+        let done = join(&node, &id, &process);
+        assert_eq!(done.code, Some(code), "{name}\n{done}");
+        let ran = done.stdout.contains("MARK=joined");
+        assert_eq!(ran, code == 0, "{name}\n{done}");
+        assert!(ran || done.stderr.starts_with("pss-guard: exec violates"), "{name}\n{done}");
+        // Neither this process nor the container's first learns of the wrapper.
+        assert!(!ran || done.stdout.contains("HOSTNAME="), "{name}\n{done}");
+        assert!(!done.stdout.contains("PSS_GUARD"), "{name}\n{done}");
+    }
+    // A container that is older than its level.
+    node.write_policy(&policy("enforce", "privileged"));
+    let sandbox = node.sandbox(&Pod::bare());
+    let id = sandbox.keep();
+    node.write_policy(&policy("enforce", "restricted"));
+    let mut process = own(0, false);
+    // Without the capabilities of the container's first process, that one's environment is not for it.
+    process["args"] = json!(["/bin/busybox", "env"]);
+    let done = join(&node, &id, &process).expect_success();
+    assert!(done.stdout.contains("MARK=joined"), "{done}");
+    let marker = said_of(&node.root(), &id);
+    assert!(marker.is_file(), "{}", marker.display());
+    util::run(node.wrapped(&["delete", "--force"]).arg(&id)).expect_success();
+    assert!(!marker.exists(), "{}", marker.display());
+    assert_ne!(util::run(node.runtime(&["state"]).arg(&id)).code, Some(0), "it is gone");
+}
+
+/// A process that shows its own environment and that of the container's first process.
+fn own(uid: u32, no_new_privileges: bool) -> Value {
+    json!({
+        "user": {"uid": uid, "gid": uid},
+        "args": ["/bin/sh", "-c", "/bin/busybox env; /bin/busybox cat /proc/1/environ"],
+        "env": ["MARK=joined"],
+        "cwd": "/",
+        "capabilities": {},
+        "noNewPrivileges": no_new_privileges,
+    })
+}
+
+fn join(node: &Node, id: &str, process: &Value) -> Done {
+    let file = node.root().join("process.json");
+    node::write(&file, &process.to_string());
+    util::run(node.wrapped(&["exec", "--process"]).arg(&file).arg(id))
+}
+
+fn said_of(root: &Path, id: &str) -> PathBuf {
+    pss_guard::paths::Paths::under(root).said_of(id)
 }
 
 /// Every case at every level in both modes. Before that the same container starts without the hook: what the runtime

@@ -535,3 +535,35 @@ fn a_container_that_is_older_than_its_level_keeps_its_probes_and_is_named_once()
     assert_eq!(exec(&node, &own), (RAN, String::new()));
     assert_eq!(node.node.events().len(), before + 1);
 }
+
+/// Not a test of its own: the process that panics for the test below. Its runtime comes too late for the first answer, so
+/// that the process is still there afterwards.
+#[test]
+fn panicking_process() {
+    if let Some(root) = std::env::var_os("PSS_GUARD_TEST_WRAPPER_PANIC").map(PathBuf::from) {
+        pss_guard::runtime::install_panic_hook();
+        let entry = root.join("var/lib/pss-guard/runtimes/containerd/late/pss-guard-runtime");
+        let mut arguments = vec![entry.into_os_string(), "--log".into(), root.join("log").into_os_string()];
+        arguments.extend(["create", "id"].map(OsString::from));
+        let _ = pss_guard::runtime::run(&arguments);
+        fs::remove_file(root.join("log")).unwrap();
+        fs::rename(root.join("bin/fake"), root.join("bin/late")).unwrap();
+        panic!("a bug");
+    }
+}
+
+#[test]
+fn a_panic_hands_over_only_where_the_node_is_known_to_be_in_audit_mode() {
+    for (policy, code) in [(ENFORCE, Some(2)), (AUDIT, RAN)] {
+        let node = Node::new(policy);
+        node::entry(node.node.root(), "containerd", "late", &node.path("bin/late"));
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "wrapper::panicking_process", "--nocapture"]);
+        command.env("PSS_GUARD_TEST_WRAPPER_PANIC", node.node.root()).current_dir(node.node.bundle());
+        let done = output(command.stdin(Stdio::null()));
+        assert_eq!((done.status.code(), node.ran()), (code, code == RAN), "{done:?}");
+        let logged = util::read(&node.path("log"));
+        assert_eq!(logged.contains("this is a bug in pss-guard"), code != RAN, "{logged}");
+        assert_eq!(node.last_event()["PSS_DECISION"], "fault");
+    }
+}
