@@ -1,69 +1,56 @@
-//! How does the gate come to stand before an engine, and how does it go?
+//! How does the gate come to stand before an engine, and how does it go? By the commands that people use.
 
-use serde_json::{Value, json};
-
-use crate::live::engine::{Engine, Kind};
 use crate::live::machine::Machine;
-use crate::util;
 
 /// A way in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
     Hook,
+    Runtime,
 }
 
-const BINARY: &str = "/usr/local/sbin/pss-guard";
-const SPEC: &str = "/etc/containerd/pss-guard-base.json";
-const CONFIG: &str = "/etc/containerd/config.toml";
-const HOOK: &str = "/usr/share/containers/oci/hooks.d/pss-guard.json";
-
-/// Writes what the engine needs to know by hand.
-pub(crate) fn install(engine: &Engine, _method: Method) {
-    let machine = &engine.machine;
-    machine.run(&["cp", "/opt/pss-guard", BINARY]).expect_success();
-    let mut hook: Value = serde_json::from_str(include_str!("../../hooks/pss-guard.json")).expect("JSON");
-    match engine.kind {
-        Kind::CriO => machine.write(HOOK, &hook.to_string()),
-        Kind::Containerd16 | Kind::Containerd17 | Kind::Containerd2 => {
-            hook["hook"]["args"][3] = json!("containerd");
-            let done = util::run(machine.command("ctr").args(["oci", "spec"])).expect_success();
-            let mut spec: Value = serde_json::from_str(&done.stdout).expect("JSON");
-            spec["process"].as_object_mut().expect("an object").remove("rlimits");
-            spec["hooks"] = json!({"createRuntime": [hook["hook"]]});
-            machine.write(SPEC, &spec.to_string());
-            let config = machine.read(CONFIG);
-            let more = format!(
-                "    base_runtime_spec = \"{SPEC}\"\n    container_annotations = [\"io.kubernetes.container.*\"]\n"
-            );
-            machine.write(CONFIG, &(config + &more));
+impl Method {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hook => "hook",
+            Self::Runtime => "runtime",
         }
     }
+}
+
+/// Who restarts the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Restart<'a> {
+    /// The program itself, by this command; after an installation it looks whether the gate stands.
+    Command(&'a str),
+    /// Somebody else, later.
+    Later,
+}
+
+impl<'a> Restart<'a> {
+    fn options(self) -> Vec<&'a str> {
+        match self {
+            Self::Command(command) => vec!["--restart", "--restart-command", command],
+            Self::Later => Vec::new(),
+        }
+    }
+}
+
+const PROGRAM: &str = "/opt/pss-guard";
+
+/// Installs it; what it said.
+pub(crate) fn install(machine: &Machine, engine: &str, method: Method, restart: Restart<'_>) -> String {
+    let line = [PROGRAM, "install", "--engine", engine, "--method", method.name()];
+    machine.run(&[&line[..], &restart.options()].concat()).expect_success().stdout
 }
 
 /// And takes it away.
-pub(crate) fn uninstall(engine: &Engine, _method: Method) {
-    let machine = &engine.machine;
-    match engine.kind {
-        Kind::CriO => {
-            machine.run(&["rm", HOOK]).expect_success();
-        }
-        Kind::Containerd16 | Kind::Containerd17 | Kind::Containerd2 => {
-            machine.run(&["rm", SPEC]).expect_success();
-            machine
-                .run(&["sed", "-i", "/base_runtime_spec\\|container_annotations/d", CONFIG])
-                .expect_success();
-        }
-    }
-    machine.run(&["rm", BINARY]).expect_success();
+pub(crate) fn uninstall(machine: &Machine, engine: &str, restart: Restart<'_>) {
+    let line = [PROGRAM, "uninstall", "--engine", engine];
+    machine.run(&[&line[..], &restart.options()].concat()).expect_success();
 }
 
-pub(crate) fn install_for_podman(machine: &Machine) {
-    machine.run(&["cp", "/opt/pss-guard", BINARY]).expect_success();
-    let mut hook: Value = serde_json::from_str(include_str!("../../hooks/pss-guard.json")).expect("JSON");
-    hook["hook"]["args"][3] = json!("podman");
-    machine.write(HOOK, &hook.to_string());
-}
-
-pub(crate) fn uninstall_for_podman(machine: &Machine) {
-    machine.run(&["rm", "-r", "/usr/share/containers/oci", BINARY]).expect_success();
+/// The program finds nothing wrong.
+pub(crate) fn stands(machine: &Machine, engine: &str) {
+    machine.run(&[PROGRAM, "status", "--engine", engine]).expect_success();
 }
