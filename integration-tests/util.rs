@@ -20,11 +20,6 @@ pub(crate) struct Done {
 /// Runs a command to its end. Its output goes through files: a detached container inherits them, and a pipe would
 /// not reach its end before the container does.
 pub(crate) fn run(command: &mut Command) -> Done {
-    run_while(command, || {})
-}
-
-/// The same, with something to do meanwhile.
-pub(crate) fn run_while(command: &mut Command, mut meanwhile: impl FnMut()) -> Done {
     let text = format!("{command:?}");
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (out, err) = (dir.path().join("stdout"), dir.path().join("stderr"));
@@ -35,10 +30,7 @@ pub(crate) fn run_while(command: &mut Command, mut meanwhile: impl FnMut()) -> D
     let status = loop {
         match child.try_wait().expect("wait for a child of ours") {
             Some(status) => break status,
-            None if Instant::now() < end => {
-                meanwhile();
-                std::thread::sleep(Duration::from_millis(2));
-            }
+            None if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
             None => {
                 child.kill().expect("kill a child of ours");
                 let _ = child.wait();

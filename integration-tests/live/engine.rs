@@ -18,6 +18,11 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// As the program under test calls it.
+    pub(crate) fn name(self) -> &'static str {
+        if self == Self::CriO { "crio" } else { "containerd" }
+    }
+
     pub(crate) fn socket(self) -> &'static str {
         if self == Self::CriO { "/run/crio/crio.sock" } else { "/run/containerd/containerd.sock" }
     }
@@ -121,6 +126,11 @@ impl Engine {
     pub(crate) fn restart(&mut self) {
         self.stop();
         self.start();
+    }
+
+    /// A command that does the same from within the machine.
+    pub(crate) fn restart_command(&self) -> String {
+        self.daemon.as_ref().expect("it is up").restart_command()
     }
 
     pub(crate) fn stop(&mut self) {

@@ -113,21 +113,22 @@ impl Machine {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log(name)).expect("a log");
         let pid_file = format!("/run/machine/{name}.pid");
         let mut command = self.command("sh");
-        command.args(["-c", "echo $$ >\"$0\"; exec \"$@\"", &pid_file]).args(line);
+        command.args(["-c", SUPERVISE, &pid_file]).args(line);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         let _ = fs::remove_file(self.path(&pid_file));
         let child = command.spawn().expect("nsenter is there");
         util::eventually(|| !self.read(&pid_file).is_empty());
-        Daemon { child, pid: self.read(&pid_file).trim().to_owned() }
+        Daemon { child, pid_file }
     }
 
     /// Ends a program as systemd does: it is asked, and after a while it is killed. What it started goes on.
     pub(crate) fn stop(&self, mut daemon: Daemon) {
-        self.run(&["kill", "-TERM", &daemon.pid]);
+        let pid = self.read(&daemon.pid_file).trim().to_owned();
+        self.run(&["kill", "-TERM", &pid]);
         let end = Instant::now() + Duration::from_secs(30);
         while matches!(daemon.child.try_wait(), Ok(None)) {
             if Instant::now() > end {
-                self.run(&["kill", "-KILL", &daemon.pid]);
+                self.run(&["kill", "-KILL", &pid]);
                 let _ = daemon.child.wait();
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -197,13 +198,30 @@ impl Drop for Machine {
     }
 }
 
+/// Starts a program once more when it ends, if that was asked for by a file beside the one with its process id.
+const SUPERVISE: &str = r#"
+while
+    "$@" &
+    echo $! >"$0"
+    rm -f "$0.again"
+    wait $!
+    [ -e "$0.again" ]
+do :; done
+"#;
+
 /// A program that stays until it is stopped, or the machine is.
 pub(crate) struct Daemon {
     child: Child,
-    pid: String,
+    pid_file: String,
 }
 
 impl Daemon {
+    /// A command that restarts it from within the machine.
+    pub(crate) fn restart_command(&self) -> String {
+        let file = &self.pid_file;
+        format!("touch {file}.again && kill $(cat {file}) && while [ -e {file}.again ]; do sleep 0.1; done")
+    }
+
     pub(crate) fn is_up(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }

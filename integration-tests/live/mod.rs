@@ -16,54 +16,38 @@ mod machine;
 mod story;
 
 use engine::Kind;
-use gate::Method;
 
 #[test]
 fn containerd_1_6() {
-    story::tell("live::containerd_1_6", Kind::Containerd16, Method::Runtime);
-}
-
-#[test]
-fn containerd_1_6_by_hook() {
-    story::tell("live::containerd_1_6_by_hook", Kind::Containerd16, Method::Hook);
+    story::tell("live::containerd_1_6", Kind::Containerd16);
 }
 
 #[test]
 fn containerd_1_7() {
-    story::tell("live::containerd_1_7", Kind::Containerd17, Method::Runtime);
+    story::tell("live::containerd_1_7", Kind::Containerd17);
 }
 
 #[test]
 fn containerd_2() {
-    story::tell("live::containerd_2", Kind::Containerd2, Method::Runtime);
-}
-
-#[test]
-fn containerd_2_by_hook() {
-    story::tell("live::containerd_2_by_hook", Kind::Containerd2, Method::Hook);
+    story::tell("live::containerd_2", Kind::Containerd2);
 }
 
 #[test]
 fn cri_o() {
-    story::tell("live::cri_o", Kind::CriO, Method::Hook);
-}
-
-#[test]
-fn cri_o_by_runtime() {
-    story::tell("live::cri_o_by_runtime", Kind::CriO, Method::Runtime);
+    story::tell("live::cri_o", Kind::CriO);
 }
 
 #[test]
 fn kubelet_on_containerd() {
-    story::tell_of_a_cluster("live::kubelet_on_containerd", Kind::Containerd2, Method::Runtime);
+    story::tell_of_a_cluster("live::kubelet_on_containerd", Kind::Containerd2);
 }
 
 #[test]
 fn kubelet_on_cri_o() {
-    story::tell_of_a_cluster("live::kubelet_on_cri_o", Kind::CriO, Method::Hook);
+    story::tell_of_a_cluster("live::kubelet_on_cri_o", Kind::CriO);
 }
 
 #[test]
 fn podman() {
-    story::tell_of_podman("live::podman", Method::Hook);
+    story::tell_of_podman("live::podman");
 }

@@ -3,7 +3,7 @@
 use crate::cases::{Case, Said};
 use crate::live::cri::{self, Attempt};
 use crate::live::engine::{Engine, Kind};
-use crate::live::gate::{self, Method};
+use crate::live::gate::{self, Method, Restart};
 use crate::live::image;
 use crate::live::kube::{self, Cluster, Seen};
 use crate::live::machine::Machine;
@@ -14,8 +14,11 @@ use crate::util::{self, Done};
 /// The controls that are judged on the pod's own sandbox: hostNamespaces and sysctls.
 const OF_THE_POD: [u8; 2] = [3, 11];
 
+/// Cases that tell a gate from none: one that starts, one whose pod is refused, some whose container is.
+const FEW: [&str; 4] = ["everything set", "nothing set", "privileged", "host network"];
+
 /// Tells it, on a machine of its own.
-pub(crate) fn tell(test: &str, kind: Kind, method: Method) {
+pub(crate) fn tell(test: &str, kind: Kind) {
     if !kind.can_run(test) {
         return;
     }
@@ -24,13 +27,12 @@ pub(crate) fn tell(test: &str, kind: Kind, method: Method) {
     let mut wrong = Vec::new();
     wrong.extend(unguarded(&engine, "before"));
 
-    engine.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
-    wrong.extend(gate::install(&mut engine, method));
+    let (usual, other) = methods(kind);
+    let command = engine.restart_command();
+    wrong.extend(installed(&engine, usual, Restart::Command(&command)));
     for case in cases() {
-        let attempt = cri::start(&engine, &case.pod);
-        wrong.extend(enforced(&case, &attempt).err().map(|what| format!("{}: {what}\n{attempt}", case.name)));
+        wrong.extend(enforced_wrongly(&engine, &case));
     }
-
     engine.machine.write("/etc/pss-guard/policy.toml", &policy("audit"));
     for case in cases() {
         let attempt = cri::start(&engine, &case.pod);
@@ -40,12 +42,47 @@ pub(crate) fn tell(test: &str, kind: Kind, method: Method) {
                 .map(|what| format!("{}, audit: {what}\n{attempt}", case.name)),
         );
     }
-
     engine.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
-    wrong.extend(gate::uninstall(&mut engine));
+    gate::uninstall(&engine.machine, kind.name(), Restart::Command(&command));
     wrong.extend(unguarded(&engine, "after"));
     wrong.extend(changed(&before, &engine.machine.snapshot()));
+
+    wrong.extend(installed(&engine, other, Restart::Later));
+    engine.restart();
+    gate::stands(&engine.machine, kind.name());
+    for case in cases().into_iter().filter(|case| FEW.contains(&case.name)) {
+        wrong.extend(enforced_wrongly(&engine, &case));
+    }
+    gate::uninstall(&engine.machine, kind.name(), Restart::Later);
+    engine.restart();
+    // What the engine still called before it was restarted.
+    gate::uninstall(&engine.machine, kind.name(), Restart::Later);
+    wrong.extend(unguarded(&engine, "after the other method of"));
+    wrong.extend(changed(&before, &engine.machine.snapshot()));
     assert!(wrong.is_empty(), "{} went wrong on {kind:?}\n\n{}", wrong.len(), wrong.join("\n\n"));
+}
+
+/// The engine's usual method, and the other one.
+fn methods(kind: Kind) -> (Method, Method) {
+    if kind == Kind::CriO { (Method::Hook, Method::Runtime) } else { (Method::Runtime, Method::Hook) }
+}
+
+/// What is wrong with an installation; where the program restarts the engine itself, it must have seen the gate at work.
+fn installed(engine: &Engine, method: Method, restart: Restart<'_>) -> Option<String> {
+    engine.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
+    let said = gate::install(&engine.machine, engine.kind.name(), method, restart);
+    if restart == Restart::Later {
+        return None;
+    }
+    gate::stands(&engine.machine, engine.kind.name());
+    let seen = ["seen: a harmless probe started", "seen: a forbidden probe was refused"];
+    let all = seen.iter().all(|seen| said.contains(seen));
+    (!all).then(|| format!("the installation should have been tried out\n{said}"))
+}
+
+fn enforced_wrongly(engine: &Engine, case: &Case) -> Option<String> {
+    let attempt = cri::start(engine, &case.pod);
+    enforced(case, &attempt).err().map(|what| format!("{}: {what}\n{attempt}", case.name))
 }
 
 /// User namespaces need a newer runc than Debian 12's.
@@ -101,16 +138,16 @@ fn watched(case: &Case, attempt: &Attempt, can_start: bool) -> Result<(), String
 }
 
 /// The same with a kubelet and an API server: what `kubectl` shows, and pods that the API server never judged.
-pub(crate) fn tell_of_a_cluster(test: &str, kind: Kind, method: Method) {
+pub(crate) fn tell_of_a_cluster(test: &str, kind: Kind) {
     if !Cluster::can_run(test, kind) {
         return;
     }
-    let mut cluster = Cluster::up(kind);
+    let cluster = Cluster::up(kind);
     let before = cluster.engine.machine.snapshot();
+    let command = cluster.engine.restart_command();
     let mut wrong = Vec::new();
 
-    cluster.engine.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
-    wrong.extend(gate::install(&mut cluster.engine, method));
+    wrong.extend(installed(&cluster.engine, methods(kind).0, Restart::Command(&command)));
     let asked = ask(&cluster, "");
     let refused = |name: &str| asked.iter().any(|(asked, case)| asked == name && is_refused(case));
     let seen = cluster.settled(|seen| {
@@ -144,7 +181,7 @@ pub(crate) fn tell_of_a_cluster(test: &str, kind: Kind, method: Method) {
     cluster.clear();
 
     cluster.engine.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
-    wrong.extend(gate::uninstall(&mut cluster.engine));
+    gate::uninstall(&cluster.engine.machine, kind.name(), Restart::Command(&command));
     cluster.apply(&[kube::manifest("bare", &Pod::bare())]);
     let seen = cluster.settled(|seen| seen.iter().all(|pod| pod.runs) && !seen.is_empty());
     if !seen.first().is_some_and(|pod| pod.runs) {
@@ -214,7 +251,7 @@ fn changed(before: &[String], after: &[String]) -> Vec<String> {
 }
 
 /// The same on a machine with podman alone, which reads the hook's folder at every start and knows of no pods.
-pub(crate) fn tell_of_podman(test: &str, method: Method) {
+pub(crate) fn tell_of_podman(test: &str) {
     if !Machine::can_run(test, &["podman", "conmon", "crun"], &[]) {
         return;
     }
@@ -237,8 +274,9 @@ pub(crate) fn tell_of_podman(test: &str, method: Method) {
     };
     let starts = |_: &podman::Case, done: &Done| done.stdout == "started\n";
     expect("before the gate, should have started", &starts);
-    gate::install_for_podman(&machine, method);
     machine.write("/etc/pss-guard/policy.toml", &unmanaged("enforce"));
+    gate::install(&machine, "podman", Method::Hook, Restart::Later);
+    gate::stands(&machine, "podman");
     expect("should be judged by restricted", &|case, done| {
         let told = |said: &Said| {
             // podman hands no name on, so the message goes by the container's id.
@@ -255,7 +293,7 @@ pub(crate) fn tell_of_podman(test: &str, method: Method) {
     let watched = machine.events("PSS_DECISION", "would-deny").len();
     let violating = podman::cases().iter().filter(|case| !case.restricted.is_empty()).count();
     machine.write("/etc/pss-guard/policy.toml", &unmanaged("enforce"));
-    gate::uninstall_for_podman(&machine);
+    gate::uninstall(&machine, "podman", Restart::Later);
     expect("after the gate, should have started", &starts);
     if watched != violating {
         wrong.push(format!("audit mode should write down {violating}, not {watched}"));
