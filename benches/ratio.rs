@@ -252,6 +252,7 @@ fn with_runc(programs: &Programs, node: &Node, rounds: usize) -> Result<(), Fail
     let (hook, root) = (programs.hook.to_str(), node.root().to_str());
     let (hook, root) = hook.zip(root).ok_or("a path that is not UTF-8")?;
     let arguments = [hook, "hook", "--engine", "containerd", "--root", root];
+    let runc = Path::new(runc);
     let cases = runc::measure(runc, node, &arguments, &programs.noop, rounds)?;
     println!("runc create, {rounds} rounds, interleaved; milliseconds");
     println!();
@@ -262,6 +263,13 @@ fn with_runc(programs: &Programs, node: &Node, rounds: usize) -> Result<(), Fail
         let [r10, r50] = [10, 50].map(|percent| case.times.ratio(&none.times, percent));
         println!("{:32} {p10:7.2} {p50:7.2}  {r10:5.2}x {r50:5.2}x", case.name);
     }
+    let [direct, through] = runc::measure_passing(runc, node, 5 * rounds)?;
+    println!();
+    println!(
+        "runc --version, which starts nothing: {:.2} ms, through pss-guard-runtime {:.2} ms (p50)",
+        direct.percentile(50) / 1000.0,
+        through.percentile(50) / 1000.0
+    );
     Ok(())
 }
 
