@@ -22,6 +22,8 @@ mod corpus;
 mod decisions;
 // What happens when something is wrong: every fault, in every mode.
 mod faults;
+// Install and uninstall as a whole, and what happens when they are interrupted.
+mod install;
 // Engines read what the installers plan as it was meant.
 mod installers;
 // The journald that is written to.

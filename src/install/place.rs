@@ -20,6 +20,9 @@ use crate::pss::facts::Engine;
 /// The program that people call.
 pub const COMMAND: &str = "/usr/local/sbin/pss-guard";
 
+/// Everything of the installer.
+const OURS: &str = "/var/lib/pss-guard";
+
 /// Everything that engines call.
 const RUNTIMES: &str = "/var/lib/pss-guard/runtimes";
 
@@ -139,30 +142,33 @@ pub fn turned_over(node: &Live, engine: Engine) -> Option<SystemTime> {
     links.filter_map(|link| fs::symlink_metadata(link).ok()?.modified().ok()).max()
 }
 
-/// Whether the gate is there, or anything else of the installer.
+/// Whether the gate is there, or anything else of the installer, such as what a run left that was killed.
 #[must_use]
 pub fn is_there(node: &Live) -> bool {
-    [GATE, RUNTIMES, PLACED].iter().any(|path| node.place(Path::new(path)).exists())
+    node.place(Path::new(OURS)).exists()
 }
 
 /// Removes the gate, and the program that people call if it was put there with it.
 pub fn remove_gate(node: &Live) -> Result<(), WriteError> {
     let placed = node.place(Path::new(PLACED));
     if placed.exists() {
-        write::remove(&node.place(Path::new(COMMAND)))?;
+        let command = node.place(Path::new(COMMAND));
+        write::forget(&command)?;
+        write::remove(&command)?;
         write::remove(&placed)?;
     }
     write::remove_if_there(&node.place(Path::new(KEPT)))?;
     Path::new(GATE).parent().map_or(Ok(()), |folder| remove_tree(&node.place(folder)))
 }
 
-/// Removes the folders of the installer, as far as they are empty.
+/// Removes the folders of the installer, once there is no installation and no entry any more. What else lies in them
+/// was left by runs that were killed.
 pub fn remove_rest(node: &Live) -> Result<(), WriteError> {
-    write::remove_if_there(&node.place(Path::new("/var/lib/pss-guard/install/lock")))?;
-    for folder in [RUNTIMES, "/var/lib/pss-guard/install", "/var/lib/pss-guard"] {
-        // What is in there is somebody's: the levels of the namespaces for the next boot.
-        let _ = fs::remove_dir(node.place(Path::new(folder)));
+    for folder in [RUNTIMES, "/var/lib/pss-guard/install"] {
+        remove_tree(&node.place(Path::new(folder)))?;
     }
+    // What is in there is somebody's: the levels of the namespaces for the next boot.
+    let _ = fs::remove_dir(node.place(Path::new(OURS)));
     Ok(())
 }
 

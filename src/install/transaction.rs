@@ -216,7 +216,7 @@ impl<'a> Store<'a> {
         };
         let (mut done, mut errors, mut left) = (Vec::new(), Vec::new(), Vec::new());
         for record in manifest.files.iter().rev() {
-            match self.undo_file(name, record, &manifest.entries, (strip, held)) {
+            match self.undo_file(name, record, &manifest, (strip, held)) {
                 Ok(undone) => done.push((record.path.clone(), undone)),
                 Err(error) => {
                     errors.push(error);
@@ -247,11 +247,11 @@ impl<'a> Store<'a> {
         &self,
         name: &str,
         record: &Record,
-        entries: &[Entry],
+        Manifest { entries, folders, .. }: &Manifest,
         (strip, held): (Strip, bool),
     ) -> Result<Undone, TransactionError> {
         if let Some(heir) = self.heir(name, &record.path)? {
-            self.hand_over(name, record, &heir)?;
+            self.hand_over(name, record, folders, &heir)?;
             return Ok(Undone::Kept);
         }
         let (undone, now, wanted) = self.undone(name, record, entries, (strip, held))?;
@@ -261,6 +261,7 @@ impl<'a> Store<'a> {
             Some(wanted) => write::replace(&place, &wanted, 0o644)?,
             None => write::remove(&place)?,
         }
+        write::forget(&place)?;
         Ok(undone)
     }
 
@@ -340,7 +341,13 @@ impl<'a> Store<'a> {
         Ok(None)
     }
 
-    fn hand_over(&self, name: &str, record: &Record, heir: &str) -> Result<(), TransactionError> {
+    fn hand_over(
+        &self,
+        name: &str,
+        record: &Record,
+        folders: &[PathBuf],
+        heir: &str,
+    ) -> Result<(), TransactionError> {
         let Some(mut manifest) = manifest(self.node, heir)? else { return Ok(()) };
         if manifest.files.iter().any(|file| file.path == record.path) {
             return Ok(());
@@ -350,6 +357,10 @@ impl<'a> Store<'a> {
         let before = copies.before.map(|bytes| keep(&folder, "before", &bytes)).transpose()?;
         let after = keep(&folder, "after", &copies.after)?;
         manifest.files.push(Record { path: record.path.clone(), before, after });
+        // The folders of the file as well: only the last one can remove them.
+        let above = folders.iter().filter(|folder| record.path.starts_with(folder));
+        let new: Vec<PathBuf> = above.filter(|folder| !manifest.folders.contains(folder)).cloned().collect();
+        manifest.folders.extend(new);
         self.write_manifest(heir, &manifest)
     }
 

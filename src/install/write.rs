@@ -72,6 +72,11 @@ pub fn link(path: &Path, target: &Path) -> Result<(), WriteError> {
     sync_folder_of(path)
 }
 
+/// Removes what a run that was killed left of a file that it was about to write.
+pub fn forget(path: &Path) -> Result<(), WriteError> {
+    remove_if_there(&temporary(path))
+}
+
 /// Removes a file; there need be none.
 pub fn remove_if_there(path: &Path) -> Result<(), WriteError> {
     match fs::remove_file(path) {

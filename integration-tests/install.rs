@@ -1,0 +1,473 @@
+//! Does `install` leave a node that starts, whatever happens to it, and `uninstall` every byte as it was?
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::util::Done;
+use crate::{node, util};
+
+/// The root directory of a node without a running engine: programs, and files of engines.
+struct Root {
+    dir: TempDir,
+}
+
+/// Files by path, without the first slash.
+type Files = &'static [(&'static str, &'static str)];
+
+const V2: &str = "version = 2 # ours\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\n  \
+                  runtime_type = \"io.containerd.runc.v2\"\n";
+const V3: &str = "version = 3\nimports = [\"/etc/containerd/conf.d/*.toml\"]\n\
+                  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\n\
+                  runtime_type = 'io.containerd.runc.v2'\n";
+
+const CONTAINERD: Files = &[("etc/containerd/config.toml", V2)];
+const CONTAINERD_2: Files =
+    &[("etc/containerd/config.toml", V3), ("etc/containerd/conf.d/10-mirror.toml", "version = 3\n")];
+const CRIO: Files = &[
+    ("etc/crio/crio.conf", "[crio.runtime]\ndefault_runtime = \"runc\"\n"),
+    ("etc/crio/crio.conf.d/10-runc.conf", "[crio.runtime.runtimes.runc]\nruntime_path = \"/usr/bin/runc\"\n"),
+];
+const PODMAN: Files = &[("etc/containers/containers.conf", "[engine]\n# nothing yet\n")];
+const DOCKER: Files = &[("etc/docker/daemon.json", "{\n    \"debug\": true\n}\n")];
+
+/// Engine, method and files: everything that can be installed below another root directory, where no program is asked.
+const ROWS: [(&str, &str, Files); 8] = [
+    ("containerd", "runtime", CONTAINERD),
+    ("containerd", "runtime", CONTAINERD_2),
+    ("crio", "hook", CRIO),
+    ("crio", "runtime", CRIO),
+    ("podman", "hook", PODMAN),
+    ("podman", "runtime", PODMAN),
+    ("docker", "runtime", DOCKER),
+    ("docker", "runtime", &[]),
+];
+
+/// What a tree holds: each path with its mode and its bytes or its target.
+type Tree = BTreeMap<PathBuf, (u32, Vec<u8>)>;
+
+impl Root {
+    fn new(files: Files) -> Self {
+        let root = Self { dir: tempfile::tempdir().expect("a temporary directory") };
+        for folder in ["usr/bin", "usr/sbin", "usr/local/sbin", "etc", "var/lib", "run"] {
+            fs::create_dir_all(root.at(folder)).expect("a folder of a fresh node");
+        }
+        for program in ["runc", "conmon"] {
+            root.program(program);
+        }
+        for (path, text) in files {
+            node::write(&root.at(path), text);
+            fs::set_permissions(root.at(path), fs::Permissions::from_mode(0o640)).expect("a mode");
+        }
+        root
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    fn program(&self, name: &str) {
+        let path = self.at("usr/bin").join(name);
+        node::write(&path, "#!/bin/sh\nexit 1\n");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+
+    fn copy(&self) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let from = self.dir.path().join(".");
+        util::run(Command::new("cp").arg("-a").arg(from).arg(dir.path())).expect_success();
+        Self { dir }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(node::binary());
+        command.arg("--root").arg(self.dir.path()).args(arguments);
+        command
+    }
+
+    fn call(&self, arguments: &[&str]) -> Done {
+        util::run(&mut self.command(arguments))
+    }
+
+    fn tree(&self) -> Tree {
+        let mut tree = Tree::new();
+        let mut folders = vec![self.dir.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).expect("a folder").flatten() {
+                let (path, metadata) = (entry.path(), entry.metadata().expect("metadata"));
+                let bytes = if metadata.is_symlink() {
+                    fs::read_link(&path).expect("a link").into_os_string().into_encoded_bytes()
+                } else if metadata.is_dir() {
+                    folders.push(path.clone());
+                    Vec::new()
+                } else {
+                    fs::read(&path).expect("a file")
+                };
+                let name = path.strip_prefix(self.dir.path()).expect("below the root").to_owned();
+                tree.insert(name, (metadata.mode(), bytes));
+            }
+        }
+        tree
+    }
+
+    /// Which file is which, and when each was last written.
+    fn identities(&self) -> BTreeMap<PathBuf, (u64, i64, i64)> {
+        let identity = |path: PathBuf| {
+            let metadata = fs::symlink_metadata(self.dir.path().join(&path)).expect("metadata");
+            (path, (metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
+        };
+        self.tree().into_keys().map(identity).collect()
+    }
+}
+
+/// In words, because whole binaries are among the bytes.
+fn difference(now: &Tree, expected: &Tree) -> String {
+    let mut words = String::new();
+    for path in now.keys().chain(expected.keys()) {
+        match (now.get(path), expected.get(path)) {
+            (Some(one), Some(other)) if one == other => {}
+            (Some((mode, bytes)), Some((other_mode, other_bytes))) => {
+                let text =
+                    |bytes: &[u8]| String::from_utf8_lossy(bytes).chars().take(600).collect::<String>();
+                let _ = writeln!(
+                    words,
+                    "{} {mode:o} {other_mode:o}\n{}\n-- expected --\n{}",
+                    path.display(),
+                    text(bytes),
+                    text(other_bytes)
+                );
+            }
+            (now, _) => {
+                let what = if now.is_some() { "too much" } else { "missing" };
+                let _ = writeln!(words, "{what}: {}", path.display());
+            }
+        }
+    }
+    words
+}
+
+fn assert_same(now: &Tree, expected: &Tree, what: &str) {
+    let words = difference(now, expected);
+    assert!(words.is_empty(), "{what}\n{words}");
+}
+
+#[test]
+fn uninstalling_leaves_every_byte_as_it_was() {
+    for (engine, method, files) in ROWS {
+        let what = format!("{engine}, {method}, {files:?}");
+        let root = Root::new(files);
+        root.program(match engine {
+            "docker" => "dockerd",
+            name => name,
+        });
+        let before = root.tree();
+        let install = ["install", "--engine", engine, "--method", method];
+
+        let shown = root.call(&[&install[..], &["--dry-run"]].concat()).expect_success();
+        assert!(shown.stdout.contains("\n+++ /"), "{what}: {shown}");
+        assert_same(&root.tree(), &before, &what);
+
+        root.call(&install).expect_success();
+        root.call(&["status", "--engine", engine]).expect_success();
+        let installed = (root.tree(), root.identities());
+        let again = root.call(&install).expect_success();
+        assert!(again.stdout.contains("was installed already; nothing changed"), "{what}: {again}");
+        assert!((root.tree(), root.identities()) == installed, "{what}: the second time changed something");
+
+        let shown = root.call(&["uninstall", "--engine", engine, "--dry-run"]).expect_success();
+        assert!(shown.stdout.contains("\n--- /"), "{what}: {shown}");
+        assert!((root.tree(), root.identities()) == installed, "{what}: a dry run changed something");
+
+        root.call(&["uninstall", "--engine", engine]).expect_success();
+        assert_same(&root.tree(), &before, &what);
+    }
+}
+
+#[test]
+fn what_the_admin_changed_since_stays() {
+    let rows: [(&str, &str, Files, &str, &str); 3] = [
+        ("containerd", "runtime", CONTAINERD, "etc/containerd/config.toml", "[debug]\n  level = \"warn\"\n"),
+        ("crio", "runtime", CRIO, "etc/crio/crio.conf", "[crio.image]\npause_image = \"x\"\n"),
+        ("podman", "runtime", PODMAN, "etc/containers/containers.conf", "[network]\ndns_bind_port = 53\n"),
+    ];
+    for (engine, method, files, path, added) in rows {
+        let root = Root::new(files);
+        root.program(engine);
+        let expected = root.copy();
+        root.call(&["install", "--engine", engine, "--method", method]).expect_success();
+        for root in [&root, &expected] {
+            let text = fs::read_to_string(root.at(path)).expect("a configuration");
+            fs::write(root.at(path), text + added).expect("a configuration of ours");
+        }
+        root.call(&["uninstall", "--engine", engine]).expect_success();
+        assert_same(&root.tree(), &expected.tree(), &format!("{engine}, {method}"));
+    }
+}
+
+#[test]
+fn a_method_gives_way_to_the_other() {
+    for (engine, files) in [("crio", CRIO), ("podman", PODMAN)] {
+        let root = Root::new(files);
+        root.program(engine);
+        let before = root.tree();
+        let mut trees: BTreeMap<&str, Tree> = BTreeMap::new();
+        for method in ["hook", "runtime", "hook", "runtime"] {
+            root.call(&["install", "--engine", engine, "--method", method]).expect_success();
+            root.call(&["status", "--engine", engine]).expect_success();
+            let mut tree = root.tree();
+            tree.retain(|path, _| path.starts_with("etc") || path.starts_with("usr/share"));
+            let first = trees.entry(method).or_insert_with(|| tree.clone());
+            assert_same(&tree, first, &format!("{engine}, {method}, again"));
+        }
+        assert_ne!(trees["hook"], trees["runtime"], "{engine}");
+        root.call(&["uninstall"]).expect_success();
+        assert_same(&root.tree(), &before, engine);
+    }
+}
+
+#[test]
+fn engines_share_the_hook_until_the_last_is_gone() {
+    for (first, second) in [("crio", "podman"), ("podman", "crio")] {
+        for (gone, left) in [("crio", "podman"), ("podman", "crio")] {
+            let what = format!("{first}, {second}, without {gone}");
+            let root = Root::new(CRIO);
+            ["crio", "podman"].iter().for_each(|program| root.program(program));
+            let before = root.tree();
+            for engine in [first, second] {
+                root.call(&["install", "--engine", engine]).expect_success();
+            }
+            root.call(&["uninstall", "--engine", gone]).expect_success();
+            root.call(&["status", "--engine", left]).expect_success();
+            root.call(&["uninstall", "--engine", left]).expect_success();
+            assert_same(&root.tree(), &before, &what);
+        }
+    }
+}
+
+#[test]
+fn auto_means_all_engines_that_are_there() {
+    let root = Root::new(CONTAINERD);
+    let none = root.call(&["install", "--engine", "auto"]);
+    assert!(none.code == Some(2) && none.stderr.contains("no engine"), "{none}");
+    ["containerd", "podman"].iter().for_each(|program| root.program(program));
+    let before = root.tree();
+    let done = root.call(&["install", "--engine", "auto"]).expect_success();
+    let named =
+        ["containerd, runtime method", "podman, hook method"].map(|words| done.stdout.contains(words));
+    assert_eq!(named, [true, true], "{done}");
+    assert!(!done.stdout.contains("docker"), "{done}");
+    root.call(&["uninstall"]).expect_success();
+    assert_same(&root.tree(), &before, "auto");
+}
+
+#[test]
+fn a_link_in_place_of_a_file_stays_one() {
+    for (engine, files, path) in [
+        ("containerd", CONTAINERD, "etc/containerd/config.toml"),
+        ("docker", DOCKER, "etc/docker/daemon.json"),
+    ] {
+        let root = Root::new(files);
+        root.program(if engine == "docker" { "dockerd" } else { engine });
+        let target = root.at("etc/real");
+        fs::rename(root.at(path), &target).expect("a file of ours");
+        symlink("../real", root.at(path)).expect("a link");
+        let before = root.tree();
+        root.call(&["install", "--engine", engine]).expect_success();
+        assert!(root.at(path).is_symlink(), "{engine}: the link was replaced by a file");
+        assert_ne!(root.tree()[Path::new("etc/real")], before[Path::new("etc/real")], "{engine}");
+        root.call(&["uninstall"]).expect_success();
+        assert_same(&root.tree(), &before, engine);
+    }
+}
+
+#[test]
+fn what_is_not_understood_is_left_alone() {
+    let rows: [(&str, &str, &str, Files); 4] = [
+        (
+            "containerd",
+            "containerd",
+            "config.toml",
+            &[("etc/containerd/config.toml", "version = 2\n[plugins\n")],
+        ),
+        ("containerd", "containerd", "version", &[("etc/containerd/config.toml", "version = 9\n")]),
+        ("crio", "crio", "crio.conf", &[("etc/crio/crio.conf", "[crio\n")]),
+        ("docker", "dockerd", "daemon.json", &[("etc/docker/daemon.json", "{\n  \"runtimes\": \n")]),
+    ];
+    for (engine, program, named, files) in rows {
+        let root = Root::new(files);
+        root.program(program);
+        let before = root.tree();
+        let done = root.call(&["install", "--engine", engine]);
+        assert!(done.code == Some(2) && done.stderr.contains(named), "{done}");
+        assert!(!files[0].1.contains('[') && named == "version" || done.stderr.contains("line"), "{done}");
+        assert_same(&root.tree(), &before, engine);
+    }
+}
+
+#[test]
+fn two_runs_do_not_meet() {
+    let root = Root::new(CRIO);
+    root.program("crio");
+    root.call(&["install", "--engine", "crio"]).expect_success();
+    let before = root.tree();
+    let lock = fs::File::open(root.at("var/lib/pss-guard/install/lock")).expect("the lock");
+    lock.lock().expect("to lock a file");
+    for arguments in [&["install", "--engine", "crio", "--method", "runtime"][..], &["uninstall"]] {
+        let done = root.call(arguments);
+        assert!(done.code == Some(2) && done.stderr.contains("is locked"), "{done}");
+        assert_same(&root.tree(), &before, "locked");
+    }
+}
+
+#[test]
+fn status_tells_what_is_broken() {
+    type Break = fn(&Root);
+    let rows: [(&str, Break, &str); 3] = [
+        ("no gate", |root| fs::remove_file(root.at(GATE)).expect("the gate"), "bin/pss-guard"),
+        ("no runtime", |root| fs::remove_file(root.at(ENTRY).join("runtime")).expect("a link"), "runtimes/"),
+        (
+            "no link",
+            |root| fs::remove_file(root.at(ENTRY).join("pss-guard-runtime")).expect("a link"),
+            "pss-guard-runtime",
+        ),
+    ];
+    for (what, break_it, named) in rows {
+        let root = Root::new(CONTAINERD);
+        root.program("containerd");
+        root.call(&["install", "--engine", "containerd"]).expect_success();
+        break_it(&root);
+        let done = root.call(&["status"]);
+        let wrong = done.stdout.lines().any(|line| line.contains("WRONG") && line.contains(named));
+        assert!(done.code == Some(1) && wrong, "{what}: {done}");
+        // And another install mends it, or says how: only the link knows the real runtime.
+        let done = root.call(&["install", "--engine", "containerd"]);
+        if what == "no runtime" {
+            assert!(done.code == Some(2) && done.stderr.contains("make it with `ln -s "), "{done}");
+        } else {
+            done.expect_success();
+            root.call(&["status"]).expect_success();
+        }
+    }
+}
+
+const GATE: &str = "var/lib/pss-guard/bin/pss-guard";
+const ENTRY: &str = "var/lib/pss-guard/runtimes/containerd/runc";
+
+/// What changes something on the disk.
+const WRITES: &str = "openat,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat,symlink,symlinkat,write,\
+                      fchmod,chmod,fchmodat,chown,fsync,copy_file_range,sendfile";
+
+/// The same program without its debugging symbols: a hundred copies of it are made.
+fn small_binary(folder: &Path) -> PathBuf {
+    let path = folder.join("pss-guard");
+    util::run(Command::new("strip").arg("-o").arg(&path).arg(node::binary())).expect_success();
+    path
+}
+
+fn traced(program: &Path, root: &Root, arguments: &[&str], options: &[String]) -> Done {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq"]).args(options).arg(program).arg("--root").arg(root.dir.path());
+    util::run(command.args(arguments))
+}
+
+/// Every call that writes, as its name and its number among the calls of that name.
+fn writes(program: &Path, root: &Root, arguments: &[&str]) -> Vec<(String, usize)> {
+    let log = root.at("../").join(format!("{}.log", util::random_id()));
+    let options = ["-o".to_owned(), log.display().to_string(), "-e".to_owned(), format!("trace={WRITES}")];
+    traced(program, root, arguments, &options).expect_success();
+    let text = fs::read_to_string(&log).expect("the log of strace");
+    fs::remove_file(&log).expect("a file of ours");
+    let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
+    let mut writes = Vec::new();
+    for line in text.lines() {
+        let Some((name, rest)) = line.split_once(' ').and_then(|(_, call)| call.trim().split_once('('))
+        else {
+            continue;
+        };
+        let number = numbers.entry(name.to_owned()).or_default();
+        *number += 1;
+        let said = name == "write" && rest.starts_with("1,");
+        if !said && (name != "openat" || rest.contains("O_CREAT")) {
+            writes.push((name.to_owned(), *number));
+        }
+    }
+    writes
+}
+
+#[test]
+fn a_kill_at_any_write_leaves_a_node_that_starts() {
+    if !util::can_run("a_kill_at_any_write_leaves_a_node_that_starts", &["strace", "strip"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let program = &small_binary(folder.path());
+    let rows: [(&str, Files); 2] = [("containerd", CONTAINERD_2), ("crio", CRIO)];
+    std::thread::scope(|scope| {
+        for (engine, files) in rows {
+            scope.spawn(move || {
+                let root = Root::new(files);
+                root.program(engine);
+                let install = ["install", "--engine", engine, "--method", "runtime"];
+                kill_everywhere(program, &root, &install, &install);
+                util::run(Command::new(program).arg("--root").arg(root.dir.path()).args(install))
+                    .expect_success();
+                kill_everywhere(program, &root, &["uninstall"], &install);
+            });
+        }
+    });
+}
+
+/// Kills a run at each of its writes, on a copy of the node.
+fn kill_everywhere(program: &Path, start: &Root, arguments: &[&str], install: &[&str]) {
+    let call = |root: &Root, arguments: &[&str]| {
+        util::run(Command::new(program).arg("--root").arg(root.dir.path()).args(arguments)).expect_success()
+    };
+    let engine_files = |root: &Root| {
+        let mut tree = root.tree();
+        tree.retain(|path, _| path.starts_with("etc"));
+        tree
+    };
+    let (first, last) = (start.copy(), start.copy());
+    let calls = writes(program, &last, arguments);
+    assert!(calls.len() > 20, "too few writes to be all: {calls:?}");
+    let (old, new) = (engine_files(&first), engine_files(&last));
+    call(&first, &["uninstall"]);
+    let clean = first.tree();
+    for (name, number) in calls {
+        let what = format!("{arguments:?}, killed at {name} number {number}");
+        let root = start.copy();
+        let inject = format!("inject={name}:signal=SIGKILL:when={number}");
+        let options = ["-o".to_owned(), "/dev/null".to_owned(), "-e".to_owned(), inject];
+        let done = traced(program, &root, arguments, &options);
+        assert_ne!(done.code, Some(0), "{what}: nobody was killed");
+
+        let mut gated = false;
+        for (path, now) in engine_files(&root) {
+            let whole = [&old, &new].iter().any(|tree| tree.get(&path) == Some(&now));
+            let stray = path.to_string_lossy().ends_with(".pss-guard-new");
+            let drop_in = path.parent().is_some_and(|folder| folder.to_string_lossy().ends_with(".d"));
+            assert!(whole || (stray && !drop_in), "{what}: {} is neither old nor new", path.display());
+            gated |= !stray && String::from_utf8_lossy(&now.1).contains("/pss-guard-runtime");
+        }
+        if gated {
+            let engine = if install.contains(&"crio") { "cri-o" } else { "containerd" };
+            let entry = root.at("var/lib/pss-guard/runtimes").join(engine).join("runc");
+            let runtime = fs::read_link(entry.join("runtime")).expect(&what);
+            let called = fs::read_link(entry.join("pss-guard-runtime")).expect(&what);
+            let found = if called.is_absolute() { called == runtime } else { entry.join(called).is_file() };
+            assert!(found, "{what}: the engine calls what is not there");
+        }
+        let other = root.copy();
+        call(&other, &["uninstall"]);
+        assert_same(&other.tree(), &clean, &format!("{what}, then uninstalled"));
+        call(&root, install);
+        call(&root, &["status"]);
+        call(&root, &["uninstall"]);
+        assert_same(&root.tree(), &clean, &format!("{what}, then installed and uninstalled"));
+    }
+}
