@@ -236,7 +236,9 @@ fn engines_share_the_hook_until_the_last_is_gone() {
         for (gone, left) in [("crio", "podman"), ("podman", "crio")] {
             let what = format!("{first}, {second}, without {gone}");
             let root = Root::new(CRIO);
-            ["crio", "podman"].iter().for_each(|program| root.program(program));
+            for program in ["crio", "podman"] {
+                root.program(program);
+            }
             let before = root.tree();
             for engine in [first, second] {
                 root.call(&["install", "--engine", engine]).expect_success();
@@ -254,7 +256,9 @@ fn auto_means_all_engines_that_are_there() {
     let root = Root::new(CONTAINERD);
     let none = root.call(&["install", "--engine", "auto"]);
     assert!(none.code == Some(2) && none.stderr.contains("no engine"), "{none}");
-    ["containerd", "podman"].iter().for_each(|program| root.program(program));
+    for program in ["containerd", "podman"] {
+        root.program(program);
+    }
     let before = root.tree();
     let done = root.call(&["install", "--engine", "auto"]).expect_success();
     let named =
