@@ -79,6 +79,10 @@ pub fn forget(path: &Path) -> Result<(), WriteError> {
 
 /// Removes a file; there need be none.
 pub fn remove_if_there(path: &Path) -> Result<(), WriteError> {
+    // Asked first: on a read-only file system it is an error to remove even what is not there.
+    if fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Ok(());
+    }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fault("remove", path)(error)),
         _ => Ok(()),
