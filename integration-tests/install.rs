@@ -475,3 +475,43 @@ fn kill_everywhere(program: &Path, start: &Root, arguments: &[&str], install: &[
         assert_same(&root.tree(), &clean, &format!("{what}, then installed and uninstalled"));
     }
 }
+
+/// A file system that takes nothing more: what is said names the file and the cause, no engine's file is half
+/// written, and what was done can be taken back once there is room.
+#[test]
+fn a_file_system_that_cannot_be_written_is_said_and_leaves_a_node_that_starts() {
+    if !util::can_run(
+        "install::a_file_system_that_cannot_be_written_is_said_and_leaves_a_node_that_starts",
+        &["unshare", "mount"],
+    ) {
+        return;
+    }
+    let read_only = |folder: &str| {
+        format!("mount --bind \"$R/{folder}\" \"$R/{folder}\" && mount -o remount,bind,ro \"$R/{folder}\"")
+    };
+    // The gate needs megabytes, so this is full after the first page of it.
+    let full = "mount -t tmpfs -o size=64k none \"$R/var/lib\"".to_owned();
+    let rows = [
+        ("etc read-only", read_only("etc"), 2, "etc/containerd/config.toml", "Read-only file system"),
+        ("var read-only", read_only("var"), 2, "var/lib/pss-guard", "Read-only file system"),
+        ("var full", full, 2, "var/lib/pss-guard/bin/pss-guard", "No space left on device"),
+        ("usr read-only", read_only("usr"), 0, "usr/local/sbin/pss-guard", "Read-only file system"),
+    ];
+    for (name, mount, code, thing, cause) in rows {
+        let root = Root::new(CONTAINERD);
+        let before = root.tree();
+        let mut install = Command::new("unshare");
+        install.args(["--mount", "sh", "-c", &format!("{mount} && exec \"$0\" --root \"$R\" \"$@\"")]);
+        install.arg(node::binary()).args(["install", "--engine", "containerd"]).env("R", root.dir.path());
+        let done = util::run(&mut install);
+        let said = format!("{}{}", done.stdout, done.stderr);
+        assert_eq!(done.code, Some(code), "{name}\n{done}");
+        assert!(said.contains(thing) && said.contains(cause), "{name}: {thing}, {cause}\n{done}");
+        if code != 0 {
+            let config = Path::new("etc/containerd/config.toml");
+            assert_eq!(root.tree().get(config), before.get(config), "{name}: the engine's file is as it was");
+        }
+        root.call(&["uninstall"]).expect_success();
+        assert_eq!(root.tree(), before, "{name}\n{}", difference(&root.tree(), &before));
+    }
+}
