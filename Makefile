@@ -8,7 +8,9 @@ CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 MUSL := x86_64-unknown-linux-musl
 BINARY := $(CARGO_TARGET_DIR)/$(MUSL)/release/pss-guard
-SCRIPTS := scripts/install-deps scripts/node-parts integration-tests/live/machine.sh .ci/run benches/jq-hook.sh
+SCRIPTS := scripts/install-deps scripts/node-parts integration-tests/live/machine.sh \
+	integration-tests/vm/base integration-tests/vm/inside integration-tests/vm/machine integration-tests/vm/story \
+	.ci/run benches/jq-hook.sh
 ROOT := $(filter 0,$(shell id -u))
 
 # Runs the tests, shows everything, and closes with their summaries and skips. $(1): a name, $(2): cargo's arguments.
@@ -52,11 +54,15 @@ lint: ## Formatting, clippy, documentation, shell scripts
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
-	shellcheck $(SCRIPTS)
+	shellcheck --external-sources $(SCRIPTS)
 
 .PHONY: e2e
 e2e: $(if $(ROOT),node-deps) build ## The release binary on this node: real runtimes, engines, journald (needs root)
 	@PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) $(call run-tests,e2e,--test integration -- runtimes:: wrapper:: installers:: containerd:: podman:: journald:: live::)
+
+.PHONY: e2e-vm
+e2e-vm: $(if $(ROOT),node-deps) build ## Whole machines under qemu: systemd, AppArmor, SELinux, reboots, power cuts (needs root once)
+	@PSS_GUARD_BINARY=$(BINARY) integration-tests/vm/story
 
 .PHONY: bench
 bench: build ## What a container start costs, beside a program that does nothing
