@@ -34,6 +34,8 @@ mod journald;
 mod level;
 // The gate before real engines, from install to undo.
 mod live;
+// Which mode is in force, and how it changes.
+mod mode;
 // Damaged files never turn a denial into a start.
 mod mutations;
 // An engine in small, which lays bundles out and calls a real runtime.
