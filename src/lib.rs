@@ -52,6 +52,7 @@ pub mod hook;
 pub mod install;
 pub mod judge;
 pub mod level;
+pub mod mode;
 pub mod paths;
 pub mod process;
 pub mod processes;

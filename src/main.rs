@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
 use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy, ScanFormat};
-use pss_guard::commands::{self, check, install, manual, namespaces, policy, scan, status};
+use pss_guard::commands::{self, check, install, manual, mode, namespaces, policy, scan, status};
 use pss_guard::install::engines;
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
@@ -127,6 +127,16 @@ fn run(cli: &Cli) -> u8 {
             let options =
                 status::Options { engine: arguments.engine, json: arguments.json, containers: cli.verbose };
             status::status(&Setting::under(&cli.root, &engines::ALL), options, &mut out, &mut err)
+        }
+        Command::Mode(arguments) => {
+            let act = match arguments.mode {
+                Some(mode) => mode::Act::Set { mode, time: arguments.time },
+                None if arguments.end => mode::Act::End,
+                None => mode::Act::Show { json: arguments.json },
+            };
+            let options =
+                mode::Options { reason: &arguments.reason, yes: arguments.yes, force: arguments.force };
+            mode::mode(&paths, act, &options, &mut out, &mut err)
         }
         Command::Completions { shell } => {
             // Into memory first, because it panics where it cannot write.
