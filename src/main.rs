@@ -7,11 +7,12 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
-use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy};
-use pss_guard::commands::{self, check, install, manual, mode, namespaces, policy, status};
+use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy, ScanFormat};
+use pss_guard::commands::{self, check, install, manual, mode, namespaces, policy, scan, status};
 use pss_guard::install::engines;
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
+use pss_guard::report::terminal::Style;
 use pss_guard::status::Setting;
 use pss_guard::{explain, hook, runtime, verbose};
 
@@ -69,6 +70,21 @@ fn run(cli: &Cli) -> u8 {
                 paths: &arguments.paths,
             };
             check::check(&paths, &options, &mut out, &mut err)
+        }
+        Command::Scan(arguments) => {
+            let options = scan::Options {
+                level: arguments.level,
+                namespaces: &arguments.namespace,
+                controls: &arguments.control,
+                fail: arguments.fail,
+                format: match arguments.format {
+                    ScanFormat::Table => scan::Format::Table,
+                    ScanFormat::Json => scan::Format::Json,
+                    ScanFormat::Sarif => scan::Format::Sarif,
+                },
+                style: Style::of_stdout(),
+            };
+            scan::scan(&pss_guard::scan::Setting::under(&cli.root), &options, &mut out, &mut err)
         }
         Command::Explain(arguments) if arguments.markdown => {
             print(&mut out, &mut err, explain::markdown().as_bytes())

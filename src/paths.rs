@@ -15,6 +15,12 @@ impl Paths {
         Self { root: root.to_owned() }
     }
 
+    /// The root directory, if these are not the files of the running system.
+    #[must_use]
+    pub fn other_root(&self) -> Option<&Path> {
+        (self.root != Path::new("/")).then_some(&*self.root)
+    }
+
     /// The policy that the admin writes.
     #[must_use]
     pub fn policy(&self) -> PathBuf {

@@ -4,7 +4,7 @@
 use std::fs::{DirBuilder, File};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::facts::identity::Identity;
@@ -74,6 +74,12 @@ impl Kind {
     #[must_use]
     pub const fn message_id(self) -> &'static str {
         self.row().1
+    }
+
+    /// The kind with this message id.
+    #[must_use]
+    pub fn of_message_id(id: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.message_id() == id)
     }
 
     /// The syslog priority.
@@ -172,6 +178,11 @@ impl Event<'_> {
     }
 }
 
+/// What the fallback file is called once a new one was begun.
+pub(crate) fn set_aside(path: &Path) -> PathBuf {
+    path.with_extension("jsonl.1")
+}
+
 /// Appends the event as one JSON line, in one write.
 fn append(path: &Path, fields: &[(&'static str, &str)]) -> std::io::Result<()> {
     if let Some(directory) = path.parent() {
@@ -192,7 +203,7 @@ fn append(path: &Path, fields: &[(&'static str, &str)]) -> std::io::Result<()> {
         return Err(std::io::Error::other("not a regular file"));
     }
     if meta.len() > ROTATE_AT {
-        std::fs::rename(path, path.with_extension("jsonl.1"))?;
+        std::fs::rename(path, set_aside(path))?;
         file = open()?;
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
