@@ -604,7 +604,7 @@ fn a_kill_at_any_write_leaves_a_mode_that_somebody_asked_for() {
             };
             assert_eq!(stray("etc/pss-guard") + stray("run/pss-guard"), 0, "{row}");
         }
-        assert!(killed > 5 && killed + 6 > count, "{arguments:?}: {killed} of {count} writes");
+        assert!(killed > 5 && killed * 2 > count, "{arguments:?}: {killed} of {count} writes");
     }
 }
 
@@ -700,4 +700,110 @@ fn the_journal_has_the_change_and_explains_it() {
         assert!(explained.contains(line), "the catalog explains: {line}\n{explained}");
     }
     assert!(changes(&node).is_empty(), "what the journal took is not written a second time");
+}
+
+/// What containerd keeps of a pod that restricted refuses: captured, in this namespace and with this UID.
+fn runs(node: &Node, namespace: &str, uid: &str) {
+    let case = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("integration-tests/corpus/containerd-2.1/x-run-as-user-0-explicit");
+    let folder = |id: &str| format!("run/containerd/io.containerd.runtime.v2.task/k8s.io/{id}");
+    let sandbox = util::read(&case.join("sandbox/config.json"));
+    let spec: Value = serde_json::from_str(&sandbox).expect("a captured spec");
+    let of = |key: &str| spec["annotations"][key].as_str().expect("an annotation").to_owned();
+    let (id, old) = (of("io.kubernetes.cri.sandbox-id"), of("io.kubernetes.cri.sandbox-uid"));
+    let moved = |text: &str| {
+        let text = text.replace("namespace\": \"corpus\"", &format!("namespace\": \"{namespace}\""));
+        let text = text.replace("namespace\":\"corpus\"", &format!("namespace\":\"{namespace}\""));
+        text.replace(&old, uid)
+    };
+    node.file(&format!("{}/config.json", folder(&id)), &moved(&sandbox));
+    for file in ["config.json", "observed.json"] {
+        let text = util::read(&case.join("containers/c").join(file));
+        node.file(&format!("{}/{file}", folder("c")), &moved(&text));
+    }
+}
+
+const UID: &str = "6f0d3a52-4c1c-4c53-9e1d-0242ac120002";
+const HASH: &str = "0123456789abcdef0123456789abcdef";
+const RESTRICTED: &str = "mode = 'audit'\n[defaults]\nenforce = 'restricted'\n";
+const NOBODY_EXEMPT: &str =
+    "mode = 'audit'\n[defaults]\nenforce = 'restricted'\n[exemptions]\nnamespaces = []\n";
+
+#[test]
+fn enforcing_says_first_what_it_would_break_and_spares_the_system() {
+    if !util::can_run("enforcing_says_first_what_it_would_break_and_spares_the_system", &[]) {
+        return;
+    }
+    // (policy, namespace, uid, arguments, exit code, parts of what is said)
+    #[rustfmt::skip]
+    let rows: [(&str, &str, &str, &[&str], i32, &[&str]); 11] = [
+        (RESTRICTED, "shop", UID, &["enforce", "--yes"], 0, &["1 of 1 container in 1 pod would be refused", "  shop/x-run-as-user-0-explicit/c  allowPrivilegeEscalation, "]),
+        (RESTRICTED, "shop", UID, &["enforce"], 1, &["1 of 1 container", "use --yes"]),
+        (RESTRICTED, "shop", UID, &["enforce", "--for", "1h", "--yes"], 0, &["1 of 1 container"]),
+        ("", "shop", UID, &["enforce", "--yes"], 0, &["none of 1 container would be refused", "the default enforce level is privileged"]),
+        (RESTRICTED, "kube-system", UID, &["enforce", "--yes"], 0, &["none of 1 container", "1 is exempt by the policy"]),
+        (NOBODY_EXEMPT, "kube-system", UID, &["enforce", "--yes"], 1, &["kube-system/x-run-as-user-0-explicit/c; exempt its namespace, or use --force"]),
+        (NOBODY_EXEMPT, "kube-system", UID, &["enforce", "--for", "1h", "--yes"], 1, &["or use --force"]),
+        (NOBODY_EXEMPT, "kube-system", UID, &["enforce", "--yes", "--force"], 0, &["1 of 1 container"]),
+        (RESTRICTED, "shop", HASH, &["enforce", "--yes"], 1, &["shop/x-run-as-user-0-explicit/c; exempt its namespace, or use --force"]),
+        ("mode = 'audit'\nx = 1\n", "shop", UID, &["enforce", "--for", "1h", "--yes"], 0, &["nothing would start but kube-system: ", "policy.toml:2:1: unknown key"]),
+        ("mode = 'enforce'\n[defaults]\nenforce = 'restricted'\n", "shop", UID, &["audit", "--for", "1h"], 0, &["mode audit for 1h"]),
+    ];
+    for (policy, namespace, uid, arguments, code, expected) in rows {
+        let row = format!("{policy:?}, {namespace}, {uid}, {arguments:?}");
+        let node = Node::new(policy);
+        runs(&node, namespace, uid);
+        let before = said(&node)["mode"].clone();
+        let done = call(&node, arguments);
+        assert_eq!(done.code, Some(code), "{row}: {done}");
+        let all = format!("{}{}", done.stdout, done.stderr);
+        assert!(expected.iter().all(|part| all.contains(part)), "{row}: {expected:?}\n{done}");
+        assert!(arguments[0] == "enforce" || !all.contains("container"), "{row}: {done}");
+        let mode = if code == 0 { json!(arguments[0]) } else { before };
+        assert_eq!(said(&node)["mode"], mode, "{row}");
+    }
+
+    // What cannot be judged is refused, too, unless the policy says otherwise.
+    for (policy, listed) in
+        [(RESTRICTED, true), ("on-fault = 'allow'\n[defaults]\nenforce = 'restricted'\n", false)]
+    {
+        let node = Node::new(policy);
+        runs(&node, "shop", UID);
+        node.file("run/containerd/io.containerd.runtime.v2.task/k8s.io/c/config.json", "garbage\u{1b}[2J");
+        let done = call(&node, &["enforce", "--yes"]).expect_success();
+        assert_eq!(done.stdout.contains("  cannot be judged: "), listed, "{done}");
+        assert!(!done.stdout.contains('\u{1b}'), "{done}");
+    }
+}
+
+#[test]
+fn enforcing_says_first_what_would_have_been_refused_lately() {
+    if !util::can_run("enforcing_says_first_what_would_have_been_refused_lately", &[]) {
+        return;
+    }
+    let node = Node::new("mode = 'audit'\n[defaults]\nenforce = 'restricted'\n");
+    let config = node.bundle().join("config.json");
+    let spec = util::read(&config).replace("\"uid\":1000", "\"uid\":0");
+    for name in ["app", "app", "a\\u001b[2J"] {
+        fs::write(&config, spec.replace("container-name\":\"app\"", &format!("container-name\":\"{name}\"")))
+            .expect("a file of ours");
+        assert_eq!(hook(&node).status.code(), Some(0));
+    }
+    fs::write(&config, "garbage").expect("a file of ours");
+    assert_eq!(hook(&node).status.code(), Some(0));
+    let done = call(&node, &["enforce"]);
+    for part in [
+        "in the last 7 days 3 starts were against the enforce level:\n",
+        "  shop/web/app  runAsNonRoot; 2 times, last 2",
+        "  shop/web/a\\u{1b}[2J  runAsNonRoot; 1 times, last 2",
+        "in the last 7 days 1 start could not be judged\n",
+    ] {
+        assert!(done.stdout.contains(part), "{part}\n{done}");
+    }
+    // Long ago is not lately.
+    let log = node.root().join("var/log/pss-guard/decisions.jsonl");
+    let old = util::read(&log).replace("\"__REALTIME_TIMESTAMP\":\"1", "\"__REALTIME_TIMESTAMP\":\"");
+    fs::write(&log, old).expect("a file of ours");
+    let done = call(&node, &["enforce"]);
+    assert!(!done.stdout.contains("in the last 7 days"), "{done}");
 }
