@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
 use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy};
-use pss_guard::commands::{self, check, install, manual, namespaces, policy, status};
+use pss_guard::commands::{self, check, install, manual, metrics, namespaces, policy, status};
 use pss_guard::install::engines;
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
@@ -111,6 +111,10 @@ fn run(cli: &Cli) -> u8 {
             let options =
                 status::Options { engine: arguments.engine, json: arguments.json, containers: cli.verbose };
             status::status(&Setting::under(&cli.root, &engines::ALL), options, &mut out, &mut err)
+        }
+        Command::Metrics(arguments) => {
+            let setting = Setting::under(&cli.root, &engines::ALL);
+            metrics::metrics(&setting, arguments.format, arguments.output.as_deref(), &mut out, &mut err)
         }
         Command::Completions { shell } => {
             // Into memory first, because it panics where it cannot write.
