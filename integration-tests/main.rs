@@ -34,6 +34,8 @@ mod journald;
 mod level;
 // The gate before real engines, from install to undo.
 mod live;
+// What is counted for Prometheus, and that it is counted once.
+mod metrics;
 // Damaged files never turn a denial into a start.
 mod mutations;
 // An engine in small, which lays bundles out and calls a real runtime.
