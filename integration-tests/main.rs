@@ -34,6 +34,8 @@ mod journald;
 mod level;
 // The gate before real engines, from install to undo.
 mod live;
+// What is counted for Prometheus, and that it is counted once.
+mod metrics;
 // Which mode is in force, and how it changes.
 mod mode;
 // Damaged files never turn a denial into a start.

@@ -80,6 +80,10 @@ pub enum Command {
     /// Exit code: 0 it is so, 1 nobody confirmed it or a pod of the system would be refused, 2 it could not be done, or
     /// wrong usage.
     Mode(Mode),
+    /// What Prometheus wants to know of this node: decisions counted, and whether enforcement is open
+    ///
+    /// Exit code: 0 it was told, 2 it could not be. What could not be found out is on standard error, and a metric.
+    Metrics(Metrics),
     /// Completions for a shell
     Completions {
         /// The shell
@@ -317,6 +321,18 @@ pub struct Status {
     /// Answer with one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `metrics`.
+#[derive(Args, Debug)]
+pub struct Metrics {
+    /// Replace this file, as node_exporter's textfile collector wants it (its name must end in .prom), instead of
+    /// writing to standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// In this format; node_exporter reads the first alone
+    #[arg(long, value_enum, default_value_t)]
+    pub format: crate::metrics::exposition::Format,
 }
 
 /// An engine by its name, or one of its other names.

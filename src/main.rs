@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
 use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy, ScanFormat};
-use pss_guard::commands::{self, check, install, manual, mode, namespaces, policy, scan, status};
+use pss_guard::commands::{self, check, install, manual, metrics, mode, namespaces, policy, scan, status};
 use pss_guard::install::engines;
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
@@ -129,6 +129,10 @@ fn run(cli: &Cli) -> u8 {
             status::status(&Setting::under(&cli.root, &engines::ALL), options, &mut out, &mut err)
         }
         Command::Mode(arguments) => change_mode(cli, arguments, &mut out, &mut err),
+        Command::Metrics(arguments) => {
+            let setting = Setting::under(&cli.root, &engines::ALL);
+            metrics::metrics(&setting, arguments.format, arguments.output.as_deref(), &mut out, &mut err)
+        }
         Command::Completions { shell } => {
             // Into memory first, because it panics where it cannot write.
             let mut script = Vec::new();

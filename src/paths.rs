@@ -74,6 +74,18 @@ impl Paths {
     pub fn decisions(&self) -> PathBuf {
         self.root.join("var/log/pss-guard/decisions.jsonl")
     }
+
+    /// What `metrics` has counted, and how far it has read.
+    #[must_use]
+    pub fn metrics(&self) -> PathBuf {
+        self.root.join("var/lib/pss-guard/metrics")
+    }
+
+    /// What the last scan of the node came to.
+    #[must_use]
+    pub fn last_scan(&self) -> PathBuf {
+        self.root.join("var/lib/pss-guard/metrics/last-scan.json")
+    }
 }
 
 impl Default for Paths {

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod install;
 pub mod manual;
+pub mod metrics;
 pub mod mode;
 pub mod namespaces;
 pub mod policy;

@@ -1,0 +1,1 @@
+//! How is a scrape answered? (Written next.)
