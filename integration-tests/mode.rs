@@ -11,6 +11,9 @@ use std::thread;
 
 use nix::pty::{OpenptyResult, openpty};
 use nix::time::{ClockId, clock_gettime};
+use pss_guard::level::Mode;
+use pss_guard::mode::in_force;
+use pss_guard::paths::Paths;
 use serde_json::{Value, json};
 
 use crate::faults::{Node, feed};
@@ -348,6 +351,59 @@ fn an_end_that_many_see_at_once_is_written_down_once() {
         assert_eq!(ended, 1, "{changes:?}");
         assert_eq!(changes.len(), 1 + round % 2, "{changes:?}");
         assert_eq!(said(&node)["mode"], if round % 2 == 1 { "audit" } else { "enforce" });
+    }
+}
+
+#[test]
+fn whoever_comes_late_to_an_end_takes_nothing_away() {
+    if !util::can_run("whoever_comes_late_to_an_end_takes_nothing_away", &[]) {
+        return;
+    }
+    let node = node("mode = \"enforce\"\n");
+    let paths = Paths::under(node.root());
+    let seen = || {
+        lay(&node, &text("audit", MINUTE, 0));
+        in_force(&paths, Mode::Enforce)
+    };
+    // Another mode was put in force since it was looked at.
+    let late = seen();
+    call(&node, &["audit", "--for", "1h"]).expect_success();
+    late.settle(&paths);
+    assert_eq!(said(&node)["mode"], "audit");
+    assert_eq!(changes(&node).len(), 2, "its end and the new one: {:?}", changes(&node));
+
+    // Another is about to be.
+    let early = seen();
+    let lock = fs::File::open(paths.mode_lock()).expect("the lock");
+    lock.lock().expect("to lock a file");
+    early.settle(&paths);
+    assert!(paths.temporary_mode().exists(), "who holds the lock clears it away");
+    assert_eq!(changes(&node).len(), 2);
+    drop(lock);
+    early.settle(&paths);
+    early.settle(&paths);
+    assert!(!paths.temporary_mode().exists());
+    assert_eq!(changes(&node).len(), 3);
+}
+
+#[test]
+fn what_is_not_believed_is_in_nobodys_way() {
+    if !util::can_run("what_is_not_believed_is_in_nobodys_way", &[]) {
+        return;
+    }
+    let ignored = LAYS.into_iter().filter(|(what, _, fate)| *fate == Fate::Ignored && *what != "is a folder");
+    for (what, lay, _) in ignored {
+        let node = node("mode = \"enforce\"\n");
+        lay(&node, "audit");
+        let done = call(&node, &["audit", "--for", "1h"]).expect_success();
+        assert_eq!(hook(&node).status.code(), Some(0), "{what}: {done}");
+        let done = call(&node, &["--end"]).expect_success();
+        assert!(done.stdout.contains("is ended; the mode is enforce again"), "{what}: {done}");
+        lay(&node, "audit");
+        let done = call(&node, &["--end"]).expect_success();
+        assert!(done.stdout.starts_with("removed what was not believed ("), "{what}: {done}");
+        assert!(fs::symlink_metadata(node.root().join(FILE)).is_err(), "{what}");
+        assert_eq!(changes(&node).len(), 2, "{what}: {:?}", changes(&node));
     }
 }
 
