@@ -36,6 +36,8 @@ mod level;
 mod live;
 // What is counted for Prometheus, and that it is counted once.
 mod metrics;
+// Which mode is in force, and how it changes.
+mod mode;
 // Damaged files never turn a denial into a start.
 mod mutations;
 // An engine in small, which lays bundles out and calls a real runtime.

@@ -14,7 +14,7 @@ use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
 use pss_guard::report::terminal::Style;
 use pss_guard::status::Setting;
-use pss_guard::{explain, hook, runtime, verbose};
+use pss_guard::{cli, explain, hook, runtime, verbose};
 
 #[global_allocator]
 static MEMORY: Bump<ARENA> = Bump::new();
@@ -128,16 +128,7 @@ fn run(cli: &Cli) -> u8 {
                 status::Options { engine: arguments.engine, json: arguments.json, containers: cli.verbose };
             status::status(&Setting::under(&cli.root, &engines::ALL), options, &mut out, &mut err)
         }
-        Command::Mode(arguments) => {
-            let act = match arguments.mode {
-                Some(mode) => mode::Act::Set { mode, time: arguments.time },
-                None if arguments.end => mode::Act::End,
-                None => mode::Act::Show { json: arguments.json },
-            };
-            let options =
-                mode::Options { reason: &arguments.reason, yes: arguments.yes, force: arguments.force };
-            mode::mode(&paths, act, &options, &mut out, &mut err)
-        }
+        Command::Mode(arguments) => change_mode(cli, arguments, &mut out, &mut err),
         Command::Metrics(arguments) => {
             let setting = Setting::under(&cli.root, &engines::ALL);
             metrics::metrics(&setting, arguments.format, arguments.output.as_deref(), &mut out, &mut err)
@@ -156,6 +147,16 @@ fn run(cli: &Cli) -> u8 {
     };
     // What has failed has said so.
     if code == commands::FAILED { code } else { code.max(written(out.flush(), &mut err)) }
+}
+
+fn change_mode(cli: &Cli, arguments: &cli::Mode, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let act = match arguments.mode {
+        Some(mode) => mode::Act::Set { mode, time: arguments.time },
+        None if arguments.end => mode::Act::End,
+        None => mode::Act::Show { json: arguments.json },
+    };
+    let options = mode::Options { reason: &arguments.reason, yes: arguments.yes, force: arguments.force };
+    mode::mode(&pss_guard::scan::Setting::under(&cli.root), act, &options, out, err)
 }
 
 fn changes(change: &Change) -> install::Options<'_> {
