@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::history::period::Since;
 use crate::install::{Method, engines};
 use crate::pss::facts::Engine;
 use crate::pss::{Level, Version};
@@ -58,6 +59,14 @@ pub enum Command {
     /// no installer can close (a runtime of another kind, a container older than the gate) is said as `open` and does
     /// not count. With --verbose the running containers are named.
     Status(Status),
+    /// What has the gate seen, and which level could be enforced?
+    ///
+    /// Reads every event of the journal and of the file that stands in for it, and answers first: in which namespaces could
+    /// restricted, or baseline, be enforced with nothing refused. Then by decision, day, control, namespace and workload;
+    /// what changed since the period before; which exceptions are used, never used, or end soon. Only what is wrong leaves
+    /// an event (but with log-allowed = true in the policy), so silence proves something only where the namespace asks for
+    /// the level. Exit code: 0, or 2 if nothing could be read, or wrong usage.
+    Report(Report),
     /// Completions for a shell
     Completions {
         /// The shell
@@ -194,6 +203,30 @@ pub struct Change {
     /// Restart it by this command, which a shell runs, instead of systemctl
     #[arg(long, value_name = "COMMAND", requires = "restart")]
     pub restart_command: Option<String>,
+}
+
+/// Arguments of `report`.
+#[derive(Args, Debug)]
+pub struct Report {
+    /// Where to begin: so long ago (7d, 24h, 90m), or at a date (2027-06-30, 2027-06-30T08:00:00Z)
+    #[arg(long, value_name = "TIME", default_value = "7d")]
+    pub since: Since,
+    /// Only this namespace; can be given again
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: Vec<String>,
+    /// How to show it
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ReportFormat,
+}
+
+/// Output formats of `report`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One object
+    Json,
 }
 
 /// One engine, or all.

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
-use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy};
-use pss_guard::commands::{self, check, install, manual, namespaces, policy, status};
+use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy, ReportFormat};
+use pss_guard::commands::{self, check, install, manual, namespaces, policy, report, status};
 use pss_guard::install::engines;
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
+use pss_guard::report::terminal::Terminal;
 use pss_guard::status::Setting;
 use pss_guard::{explain, hook, runtime, verbose};
 
@@ -111,6 +112,17 @@ fn run(cli: &Cli) -> u8 {
             let options =
                 status::Options { engine: arguments.engine, json: arguments.json, containers: cli.verbose };
             status::status(&Setting::under(&cli.root, &engines::ALL), options, &mut out, &mut err)
+        }
+        Command::Report(arguments) => {
+            let options = report::Options {
+                since: arguments.since,
+                namespaces: &arguments.namespace,
+                format: match arguments.format {
+                    ReportFormat::Text => report::Format::Text(Terminal::of_stdout()),
+                    ReportFormat::Json => report::Format::Json,
+                },
+            };
+            report::report(&paths, &options, &mut out, &mut err)
         }
         Command::Completions { shell } => {
             // Into memory first, because it panics where it cannot write.

@@ -5,6 +5,7 @@ pub mod install;
 pub mod manual;
 pub mod namespaces;
 pub mod policy;
+pub mod report;
 pub mod status;
 
 pub use crate::report::text::line;
