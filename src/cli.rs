@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::history::period::Since;
 use crate::install::{Method, engines};
+use crate::pss::controls::CONTROLS;
 use crate::pss::facts::Engine;
 use crate::pss::{Level, Version};
 
@@ -36,6 +37,15 @@ pub enum Command {
     ///
     /// Exit code: 0 all may start, 1 at least one would be refused, 2 at least one cannot be judged, or wrong usage.
     Check(Check),
+    /// What of this node would be refused at its next start?
+    ///
+    /// Looks at every running container of containerd, CRI-O, podman and docker, by its config.json and by its process.
+    /// What has more than its config.json asks for is listed, too. Under --root it is a captured node, and every bundle
+    /// counts.
+    ///
+    /// Exit code: 0, 1 with --fail if a container would be refused or has more than was asked for, 2 if something could
+    /// not be judged or looked at, or wrong usage.
+    Scan(Scan),
     /// What a control wants, what a node can see of it, and the fix
     Explain(Explain),
     /// The policy of this node
@@ -62,7 +72,8 @@ pub enum Command {
     /// What has the gate seen, and which level could be enforced?
     ///
     /// Reads every event of the journal and of the file that stands in for it, and answers first: in which namespaces could
-    /// restricted, or baseline, be enforced with nothing refused. Then by decision, day, control, namespace and workload;
+    /// restricted, or baseline, be enforced with nothing refused, neither in the events nor of what runs now (as scan sees
+    /// it). Then by decision, day, control, namespace and workload;
     /// what changed since the period before; which exceptions are used, never used, or end soon. Only what is wrong leaves
     /// an event (but with log-allowed = true in the policy), so silence proves something only where the namespace asks for
     /// the level. Exit code: 0, or 2 if nothing could be read, or wrong usage.
@@ -114,6 +125,44 @@ pub enum Format {
     Json,
     /// SARIF 2.1.0
     Sarif,
+}
+
+/// Arguments of `scan`.
+#[derive(Args, Debug)]
+pub struct Scan {
+    /// Hold every container against this level, instead of its own: what would break?
+    #[arg(long, value_name = "LEVEL[:VERSION]", value_parser = level)]
+    pub level: Option<(Level, Version)>,
+    /// Only containers of this namespace; can be given again
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: Vec<String>,
+    /// Only this control; can be given again
+    #[arg(long, value_name = "CONTROL", value_parser = control)]
+    pub control: Vec<&'static str>,
+    /// Fail if a container would be refused, or runs with more than was asked for
+    #[arg(long)]
+    pub fail: bool,
+    /// How to show the results
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ScanFormat,
+}
+
+/// Output formats of `scan`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ScanFormat {
+    /// For people
+    #[default]
+    Table,
+    /// One object a container, one a line
+    Json,
+    /// SARIF 2.1.0
+    Sarif,
+}
+
+/// A control by its id.
+fn control(text: &str) -> Result<&'static str, String> {
+    let found = CONTROLS.iter().find(|control| control.id.eq_ignore_ascii_case(text));
+    found.map(|control| control.id).ok_or_else(|| "is no control; `pss-guard explain` lists them".to_owned())
 }
 
 /// Arguments of `explain`.
@@ -214,6 +263,9 @@ pub struct Report {
     /// Only this namespace; can be given again
     #[arg(long, value_name = "NAMESPACE")]
     pub namespace: Vec<String>,
+    /// Do not look at what runs now: go by the events alone
+    #[arg(long)]
+    pub no_scan: bool,
     /// How to show it
     #[arg(long, value_enum, default_value_t)]
     pub format: ReportFormat,

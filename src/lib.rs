@@ -41,6 +41,7 @@
 pub mod alloc;
 pub mod cli;
 pub mod commands;
+pub mod containers;
 pub mod decision;
 pub mod events;
 pub mod explain;
@@ -58,5 +59,6 @@ pub mod processes;
 pub mod pss;
 pub mod report;
 pub mod runtime;
+pub mod scan;
 pub mod status;
 pub mod verbose;

@@ -7,12 +7,12 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
-use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy, ReportFormat};
-use pss_guard::commands::{self, check, install, manual, namespaces, policy, report, status};
+use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy, ReportFormat, ScanFormat};
+use pss_guard::commands::{self, check, install, manual, namespaces, policy, report, scan, status};
 use pss_guard::install::engines;
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
-use pss_guard::report::terminal::Terminal;
+use pss_guard::report::terminal::Style;
 use pss_guard::status::Setting;
 use pss_guard::{explain, hook, runtime, verbose};
 
@@ -71,6 +71,21 @@ fn run(cli: &Cli) -> u8 {
             };
             check::check(&paths, &options, &mut out, &mut err)
         }
+        Command::Scan(arguments) => {
+            let options = scan::Options {
+                level: arguments.level,
+                namespaces: &arguments.namespace,
+                controls: &arguments.control,
+                fail: arguments.fail,
+                format: match arguments.format {
+                    ScanFormat::Table => scan::Format::Table,
+                    ScanFormat::Json => scan::Format::Json,
+                    ScanFormat::Sarif => scan::Format::Sarif,
+                },
+                style: Style::of_stdout(),
+            };
+            scan::scan(&pss_guard::scan::Setting::under(&cli.root), &options, &mut out, &mut err)
+        }
         Command::Explain(arguments) if arguments.markdown => {
             print(&mut out, &mut err, explain::markdown().as_bytes())
         }
@@ -117,12 +132,13 @@ fn run(cli: &Cli) -> u8 {
             let options = report::Options {
                 since: arguments.since,
                 namespaces: &arguments.namespace,
+                scan: !arguments.no_scan,
                 format: match arguments.format {
-                    ReportFormat::Text => report::Format::Text(Terminal::of_stdout()),
+                    ReportFormat::Text => report::Format::Text(Style::of_stdout()),
                     ReportFormat::Json => report::Format::Json,
                 },
             };
-            report::report(&paths, &options, &mut out, &mut err)
+            report::report(&pss_guard::scan::Setting::under(&cli.root), &options, &mut out, &mut err)
         }
         Command::Completions { shell } => {
             // Into memory first, because it panics where it cannot write.

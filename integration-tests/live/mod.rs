@@ -12,6 +12,8 @@ mod image;
 mod kube;
 // What an engine runs on.
 mod machine;
+// Whether what `scan` says is what happens.
+mod scan;
 // What must happen on every engine.
 mod story;
 
@@ -35,6 +37,16 @@ fn containerd_2() {
 #[test]
 fn cri_o() {
     story::tell("live::cri_o", Kind::CriO);
+}
+
+#[test]
+fn scan_names_what_containerd_is_refused() {
+    scan::tell("live::scan_names_what_containerd_is_refused", Kind::Containerd2);
+}
+
+#[test]
+fn scan_names_what_cri_o_is_refused() {
+    scan::tell("live::scan_names_what_cri_o_is_refused", Kind::CriO);
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub mod manual;
 pub mod namespaces;
 pub mod policy;
 pub mod report;
+pub mod scan;
 pub mod status;
 
 pub use crate::report::text::line;

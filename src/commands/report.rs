@@ -7,15 +7,16 @@ use std::time::SystemTime;
 use super::{FAILED, OK, line};
 use crate::events::{self, From, micros};
 use crate::history::period::{Period, Since};
-use crate::history::readiness::{Asked, Running};
+use crate::history::readiness::{Asked, LEVELS, Running};
 use crate::history::tally::{Caps, History};
 use crate::history::{self, Known, text};
 use crate::level::cache::load_fresh;
 use crate::level::policy::OnSuspect;
 use crate::level::{self, Found, Levels, Policy, Resolution, Whose, namespaces};
 use crate::paths::Paths;
-use crate::pss::Level;
-use crate::report::terminal::Terminal;
+use crate::pss::{Level, Version};
+use crate::report::terminal::Style;
+use crate::scan::{self, Setting};
 
 /// What to tell, and how.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,8 @@ pub struct Options<'a> {
     pub since: Since,
     /// Only these namespaces; all if there are none.
     pub namespaces: &'a [String],
+    /// Whether to look at what runs now, too.
+    pub scan: bool,
     /// How to show it.
     pub format: Format,
 }
@@ -32,14 +35,14 @@ pub struct Options<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// For people.
-    Text(Terminal),
+    Text(Style),
     /// One object.
     Json,
 }
 
 /// Reads, counts and tells.
-pub fn report(paths: &Paths, options: &Options<'_>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-    let now = SystemTime::now();
+pub fn report(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let (now, paths) = (SystemTime::now(), &setting.paths);
     let Some(period) = Period::until(now, options.since) else {
         let _ = writeln!(err, "pss-guard: --since is not in the past");
         return FAILED;
@@ -64,7 +67,7 @@ pub fn report(paths: &Paths, options: &Options<'_>, out: &mut dyn Write, err: &m
         return FAILED;
     }
     unseen.extend(read.unseen);
-    let running: Option<BTreeMap<String, Running>> = None;
+    let running = policy.as_ref().and_then(|_| running(setting, options, &node, &mut unseen));
     let names = history.namespaces.keys().map(|name| &**name);
     let names = names.chain(running.iter().flatten().map(|(name, _)| name.as_str()));
     let asked = names.map(|name| (name.to_owned(), asked(paths, policy.as_ref(), name))).collect();
@@ -80,7 +83,7 @@ pub fn report(paths: &Paths, options: &Options<'_>, out: &mut dyn Write, err: &m
     };
     let report = history::report(&history, &known);
     let written = match options.format {
-        Format::Text(terminal) => text::write(&report, terminal, out),
+        Format::Text(style) => text::write(&report, style, out),
         Format::Json => json(&report, out),
     };
     match written.and_then(|()| out.flush()) {
@@ -119,6 +122,36 @@ fn asked(paths: &Paths, policy: Option<&Policy>, name: &str) -> Asked {
             Asked::Levels { enforce: strictest(&enforce), audit: strictest(&audit), warn: strictest(&warn) }
         }
     }
+}
+
+/// What runs now, held against every level that can be enforced.
+fn running(
+    setting: &Setting,
+    options: &Options<'_>,
+    node: &str,
+    unseen: &mut Vec<String>,
+) -> Option<BTreeMap<String, Running>> {
+    if !options.scan {
+        return None;
+    }
+    let mut all: BTreeMap<String, Running> = BTreeMap::new();
+    for (index, level) in LEVELS.into_iter().enumerate() {
+        let question = scan::Options {
+            level: Some((level, Version::Latest)),
+            namespaces: options.namespaces,
+            ..scan::Options::default()
+        };
+        let seen = scan::scan(setting, &question);
+        let seen = seen.map_err(|error| unseen.push(format!("what runs now: {}", line(&error)))).ok()?;
+        for place in seen.unseen.iter().filter(|_| index == 0) {
+            unseen.push(format!("what runs now: {}: {}", place.path, place.why));
+        }
+        for one in &seen.containers {
+            let namespace = one.result.container.namespace.as_deref().unwrap_or_default();
+            all.entry(namespace.to_owned()).or_default().add(one, index, node);
+        }
+    }
+    Some(all)
 }
 
 /// What the node calls itself.

@@ -19,9 +19,12 @@ use serde::Serialize;
 
 use super::evidence::Controls;
 use super::tally::{BEYOND, Namespace, Proofs, Workload};
+use super::workload;
+use crate::decision::Verdict;
 use crate::level::policy::OnFault;
 use crate::pss::Level;
 use crate::pss::controls::CONTROLS;
+use crate::scan::Scanned;
 
 /// The levels that can be enforced, in the order of every pair here.
 pub const LEVELS: [Level; 2] = [Level::Baseline, Level::Restricted];
@@ -75,6 +78,33 @@ pub struct Running {
     pub workloads: [BTreeSet<String>; 2],
     /// Those of which nobody can say.
     pub unjudged: u64,
+}
+
+impl Running {
+    /// Counts one container, held against one of the [`LEVELS`]. A pod's sandbox counts where it is refused: then none of
+    /// the pod's containers starts.
+    pub fn add(&mut self, one: &Scanned, level: usize, node: &str) {
+        if level == 0 {
+            self.containers += u64::from(!one.sandbox);
+            self.unjudged += u64::from(one.verdict == Verdict::CannotJudge);
+        }
+        if !one.is_refused() {
+            return;
+        }
+        let container = &one.result.container;
+        // Only a static pod's name ends in the node's.
+        let name = match container.pod.as_deref() {
+            Some(pod) if pod.ends_with(&format!("-{}", node.to_ascii_lowercase())) => {
+                workload::of(pod, workload::A_STATIC_UID, node)
+            }
+            Some(pod) => workload::of(pod, "", node),
+            None => container.image.as_deref().unwrap_or_default(),
+        };
+        if let Some((count, workloads)) = self.refused.get_mut(level).zip(self.workloads.get_mut(level)) {
+            *count += 1;
+            workloads.insert(name.to_owned());
+        }
+    }
 }
 
 /// How ready a namespace is for a level.

@@ -12,7 +12,7 @@ use crate::level::policy::OnSuspect;
 use crate::level::{Mode, Policy, policy};
 use crate::pss::Level::{self, Baseline, Privileged, Restricted};
 use crate::report::event::Kind;
-use crate::report::terminal::Terminal;
+use crate::report::terminal::Style;
 
 const DAY: u64 = 86_400_000_000;
 
@@ -412,9 +412,9 @@ fn the_text_fits_every_terminal_and_nothing_in_it_comes_from_outside_unescaped()
         events.push(event(Kind::Audit, 1, &format!("ns{index}/web-0"), "restricted", "runAsNonRoot"));
     }
     let told = node.told(&events);
-    for width in [40, 80, 100, 200] {
+    for width in [40, 80, 100, 200, usize::MAX] {
         for unicode in [false, true] {
-            let terminal = Terminal { width, color: false, unicode };
+            let terminal = Style { width, colour: false, unicode };
             let mut out = Vec::new();
             text::write(&told, terminal, &mut out).unwrap();
             let shown = String::from_utf8(out).unwrap();

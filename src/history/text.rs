@@ -5,14 +5,15 @@ use std::io::{self, Write};
 use super::readiness::{Cell, LEVELS, Row, State, count};
 use super::tally::Counts;
 use super::{Comparable, Name, Report, exceptions, period};
-use crate::report::terminal::{Style, Terminal};
+use crate::report::terminal::{Style, Tone};
+use crate::report::text::escape;
 
 /// Rows of a table; the rest is counted.
 const ROWS: usize = 15;
 
 /// Writes it.
-pub fn write(report: &Report, terminal: Terminal, out: &mut dyn Write) -> io::Result<()> {
-    let mut page = Page { terminal, out };
+pub fn write(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    let mut page = Page { style, out };
     page.head(report)?;
     page.readiness(report)?;
     page.decisions(report)?;
@@ -28,7 +29,7 @@ pub fn write(report: &Report, terminal: Terminal, out: &mut dyn Write) -> io::Re
 }
 
 struct Page<'a> {
-    terminal: Terminal,
+    style: Style,
     out: &'a mut dyn Write,
 }
 
@@ -49,49 +50,59 @@ impl Page<'_> {
     }
 
     fn title(&mut self, text: &str, more: &str) -> io::Result<()> {
-        let title = self.terminal.styled(Style::Bold, text);
+        let title = self.style.paint(Tone::Title, text);
         let more = if more.is_empty() { String::new() } else { format!("  {more}") };
-        let more = self.terminal.styled(Style::Dim, &self.terminal.fit(&more, self.room(text.len())));
+        let more = self.style.paint(Tone::Faint, &self.fit(&more, self.room(text.len())));
         writeln!(self.out, "\n{title}{more}")
     }
 
+    /// A text from outside in letters that can be shown.
+    fn plain(&self, text: &str) -> String {
+        self.style.plain(&escape(text))
+    }
+
+    fn fit(&self, text: &str, width: usize) -> String {
+        self.style.cut(&self.plain(text), width)
+    }
+
     fn room(&self, taken: usize) -> usize {
-        self.terminal.width.saturating_sub(taken)
+        self.style.width.saturating_sub(taken)
     }
 
     /// A sentence behind a mark.
     fn item(&mut self, mark: &str, text: &str) -> io::Result<()> {
         let first = format!("  {mark} ");
         let indent = first.chars().count();
-        let text = self.terminal.wrapped(&first, indent, text);
+        let text = self.style.wrapped(&first, indent, &escape(text));
         self.line(&text)
     }
 
     fn more(&mut self, all: usize) -> io::Result<()> {
         if all > ROWS {
             let text = format!("  and {} more; --namespace picks, --format json has all", all - ROWS);
-            let text = self.terminal.styled(Style::Dim, &text);
+            let text = self.style.paint(Tone::Faint, &text);
             self.line(&text)?;
         }
         Ok(())
     }
 
     fn head(&mut self, report: &Report) -> io::Result<()> {
-        let answer = self.terminal.wrapped("", 0, &report.ready.answer);
-        let answer = self.terminal.styled(Style::Bold, &answer);
+        let answer = self.style.wrapped("", 0, &report.ready.answer);
+        let answer = self.style.paint(Tone::Title, &answer);
         self.line(&answer)?;
         let mode = report.mode.map_or_else(|| "mode unknown".to_owned(), |mode| format!("mode {mode}"));
         let told = &report.period;
         let minute = |time: &str| time.get(..16).unwrap_or(time).replace('T', " ");
+        let dot = if self.style.unicode { " · " } else { " - " };
         let text = format!(
-            "{} · {mode} · {} to {} UTC ({}) · {} logged",
-            report.node,
+            "{}{dot}{mode}{dot}{} to {} UTC ({}){dot}{} logged",
+            escape(&report.node),
             minute(&told.since),
             minute(&told.until),
             period::length(told.seconds),
             count(report.starts, "container start"),
         );
-        let text = self.terminal.wrapped("", 0, &text);
+        let text = self.style.wrapped("", 0, &text);
         self.line(&text)
     }
 
@@ -107,13 +118,13 @@ impl Page<'_> {
             "  {:<wide$}  {:<12}  {:<12}  {:<12}",
             "namespace", "enforce now", "baseline", "restricted"
         );
-        let head = self.terminal.styled(Style::Dim, head.trim_end());
+        let head = self.style.paint(Tone::Faint, head.trim_end());
         self.line(&head)?;
         // What is not ready first: that is what there is to do.
         let mut order: Vec<(&Row, &String)> = rows.iter().zip(&names).collect();
         order.sort_by_key(|(row, _)| rank(row));
         for (row, name) in order.iter().take(ROWS) {
-            let name = self.terminal.fit(name, wide);
+            let name = self.fit(name, wide);
             let cells = LEVELS.map(|level| self.cell(row.cell(level)));
             let enforce =
                 row.enforce.unwrap_or(if row.restricted.state == State::Exempt { "-" } else { "?" });
@@ -130,35 +141,35 @@ impl Page<'_> {
         for (row, name) in open.iter().take(ROWS) {
             let cell = worst(row);
             let level = if std::ptr::eq(cell, &raw const row.baseline) { "baseline" } else { "restricted" };
-            let name = self.terminal.fit(name, wide);
+            let name = self.fit(name, wide);
             let first = format!("  {name:<wide$}  {level}: ");
-            let text = self.terminal.wrapped(&first, wide + 4, &cell.why);
+            let text = self.style.wrapped(&first, wide + 4, &escape(&cell.why));
             self.line(&text)?;
         }
         self.more(open.len())
     }
 
     fn cell(&self, cell: &Cell) -> String {
-        let (mark, style) = match cell.state {
-            State::Ready => ("✓", Style::Green),
-            State::Refused => ("✗", Style::Red),
-            State::Unproven => ("?", Style::Yellow),
-            State::Exempt => ("–", Style::Dim),
+        let (mark, tone) = match cell.state {
+            State::Ready => ("✓", Tone::Good),
+            State::Refused => ("✗", Tone::Bad),
+            State::Unproven => ("?", Tone::Odd),
+            State::Exempt => ("–", Tone::Faint),
         };
         let word = if cell.enforced && cell.state == State::Ready { "enforced" } else { cell.state.name() };
-        let text = if self.terminal.unicode { format!("{mark} {word}") } else { word.to_owned() };
+        let text = if self.style.unicode { format!("{mark} {word}") } else { word.to_owned() };
         let pad = " ".repeat(12_usize.saturating_sub(text.chars().count()));
-        self.terminal.styled(style, &text) + &pad
+        self.style.paint(tone, &text) + &pad
     }
 
     fn name(&self, name: Option<&str>) -> String {
-        name.map_or_else(|| "(no pod)".to_owned(), |name| self.terminal.letters(name))
+        name.map_or_else(|| "(no pod)".to_owned(), |name| self.plain(name))
     }
 
     /// The width of the first column: as wide as its widest text, and no wider than a third of the terminal.
     fn widest(&self, texts: &[String], head: &str) -> usize {
         let widest = texts.iter().map(|text| text.chars().count()).max().unwrap_or_default();
-        widest.max(head.len()).min(self.terminal.width / 3)
+        widest.max(head.len()).min(self.style.width / 3)
     }
 
     fn bars(&mut self, bars: &[Bar]) -> io::Result<()> {
@@ -169,17 +180,16 @@ impl Page<'_> {
         let largest = bars.iter().map(|bar| bar.dark + bar.light).max().unwrap_or_default();
         let width = self.room(2 + label + 2 + value + 2 + after + 2).clamp(4, 60);
         for bar in bars {
-            let all = self.terminal.bar(bar.dark + bar.light, largest, width);
-            let dark = self.terminal.bar(bar.dark, largest, width).chars().count();
+            let all = self.style.bar(bar.dark + bar.light, largest, width);
+            let dark = self.style.bar(bar.dark, largest, width).chars().count();
             let length = all.chars().count();
             let pad = " ".repeat(width.saturating_sub(length));
             let (first, rest): (String, String) =
                 (all.chars().take(dark).collect(), all.chars().skip(dark).collect());
-            let rest =
-                if self.terminal.unicode { rest.replace('█', "▒") } else { rest.replace('#', "-") };
-            let first = self.terminal.styled(Style::Red, &first);
-            let rest = self.terminal.styled(Style::Yellow, &rest);
-            let name = self.terminal.fit(&bar.label, label);
+            let rest = if self.style.unicode { rest.replace('█', "▒") } else { rest.replace('#', "-") };
+            let first = self.style.paint(Tone::Bad, &first);
+            let rest = self.style.paint(Tone::Odd, &rest);
+            let name = self.fit(&bar.label, label);
             let text = format!("  {name:<label$}  {:>value$}  {first}{rest}{pad}  {}", bar.value, bar.after);
             self.line(&text)?;
         }
@@ -228,7 +238,7 @@ impl Page<'_> {
         if report.starts == 0 {
             return Ok(());
         }
-        let legend = if self.terminal.unicode {
+        let legend = if self.style.unicode {
             "█ refused or would be  ▒ reported only"
         } else {
             "# refused or would be  - reported only"
@@ -305,9 +315,9 @@ impl Page<'_> {
         }
         self.title("Workloads to look at", "starts, and what they violate")?;
         let names: Vec<String> = rows.iter().take(ROWS).map(|row| self.workload(&row.name)).collect();
-        let wide = self.widest(&names, "workload").max(self.terminal.width / 4);
+        let wide = self.widest(&names, "workload").max((self.style.width / 4).min(24));
         for (row, name) in rows.iter().zip(&names) {
-            let name = self.terminal.fit(name, wide);
+            let name = self.fit(name, wide);
             let mut controls = row.controls.clone();
             controls.extend(&row.suspected);
             let mut text = controls.join(", ");
@@ -322,17 +332,16 @@ impl Page<'_> {
             }
             let first = format!("  {name:<wide$}  {:>5}  ", row.starts);
             let indent = first.chars().count();
-            let text = self.terminal.wrapped(&first, indent, &text);
+            let text = self.style.wrapped(&first, indent, &escape(&text));
             self.line(&text)?;
         }
         self.more(rows.len())
     }
 
     fn workload(&self, name: &Name) -> String {
-        let own =
-            name.workload.as_deref().map_or_else(|| "(others)".to_owned(), |own| self.terminal.letters(own));
+        let own = name.workload.as_deref().map_or_else(|| "(others)".to_owned(), |own| self.plain(own));
         match &name.namespace {
-            Some(namespace) => format!("{}/{own}", self.terminal.letters(namespace)),
+            Some(namespace) => format!("{}/{own}", self.plain(namespace)),
             None => own,
         }
     }
@@ -374,7 +383,7 @@ impl Page<'_> {
                 said = true;
             }
         }
-        if said { Ok(()) } else { self.item("=", "the same workloads violate the same controls") }
+        if said { Ok(()) } else { self.item("=", "nothing changed") }
     }
 
     fn exceptions(&mut self, report: &Report) -> io::Result<()> {

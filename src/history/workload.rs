@@ -45,6 +45,9 @@ pub fn is_static(uid: &str) -> bool {
     uid.len() == 32 && uid.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// A UID as static pods have it.
+pub(super) const A_STATIC_UID: &str = "00000000000000000000000000000000";
+
 fn split(name: &str) -> Option<(&str, &str)> {
     name.rsplit_once('-').filter(|(own, _)| !own.is_empty())
 }

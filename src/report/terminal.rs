@@ -1,123 +1,118 @@
-//! What can be shown where the output goes? Width, colours and letters of a terminal, or of whatever reads instead.
+//! What can be written to this terminal? Its width, its colours and letters; and a bar while people wait.
 
-use std::io::IsTerminal as _;
+use std::cell::Cell;
+use std::ffi::OsStr;
+use std::io::{IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
 
-use super::text::escape;
-
-/// What the output can show.
+/// The look of a text for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terminal {
-    /// Columns.
+pub struct Style {
+    /// Letters in a line; without bound where nobody looks at it.
     pub width: usize,
-    /// Whether colours are wanted.
-    pub color: bool,
-    /// Whether letters beyond ASCII can be shown.
+    /// Whether it may have colours.
+    pub colour: bool,
+    /// Whether it may have letters beyond ASCII.
     pub unicode: bool,
 }
 
-/// A colour or weight, in the codes that every terminal has.
+/// What a colour says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    /// As it is.
-    Plain,
-    /// What matters most.
-    Bold,
-    /// What matters less.
-    Dim,
-    /// Refused.
-    Red,
-    /// To be looked at.
-    Yellow,
+pub enum Tone {
+    /// What everything below is about.
+    Title,
     /// As it should be.
-    Green,
+    Good,
+    /// Not as it should be.
+    Bad,
+    /// Something to look at.
+    Odd,
+    /// Beside the point.
+    Faint,
 }
 
-impl Terminal {
-    /// Too narrow for any table.
-    const LEAST: usize = 40;
-    /// What is piped is most often read in something of this width.
-    const USUAL: usize = 80;
+/// Narrower terminals are written to as if they were this wide.
+const NARROWEST: usize = 40;
 
-    /// Standard output, by what the environment says of it: `COLUMNS`, `NO_COLOR` (no-color.org), `TERM`, and the locale
-    /// in POSIX' order.
+impl Style {
+    /// No terminal at all.
+    pub const PLAIN: Self = Self { width: usize::MAX, colour: false, unicode: true };
+
+    /// The look for standard output as it is now.
     #[must_use]
     pub fn of_stdout() -> Self {
-        let out = std::io::stdout();
-        let is_terminal = out.is_terminal();
-        let size = terminal_size::terminal_size_of(&out).map(|(width, _)| usize::from(width.0));
-        Self::told(is_terminal, size, |name| std::env::var(name).ok())
+        let is_terminal = std::io::stdout().is_terminal();
+        let size = terminal_size::terminal_size_of(std::io::stdout());
+        let width = size.map(|(width, _)| usize::from(width.0)).filter(|_| is_terminal);
+        Self::of(is_terminal, width, |name| std::env::var_os(name))
     }
 
-    fn told(is_terminal: bool, size: Option<usize>, variable: impl Fn(&str) -> Option<String>) -> Self {
-        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let columns = set("COLUMNS").and_then(|columns| columns.parse().ok());
-        let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default();
-        let locale = locale.to_ascii_lowercase();
-        let dumb = set("TERM").is_none_or(|name| name == "dumb");
+    fn of(
+        is_terminal: bool,
+        width: Option<usize>,
+        variable: impl Fn(&str) -> Option<std::ffi::OsString>,
+    ) -> Self {
+        let told =
+            variable("COLUMNS").and_then(|text| text.to_str()?.parse().ok()).filter(|width| *width > 0);
+        let dumb = is_dumb(variable("TERM").as_deref());
+        // https://no-color.org: present and not empty.
+        let no_colour = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let width = if is_terminal { told.or(width).unwrap_or(80) } else { told.unwrap_or(usize::MAX) };
         Self {
-            width: size.filter(|_| is_terminal).or(columns).unwrap_or(Self::USUAL).clamp(Self::LEAST, 400),
-            color: is_terminal && !dumb && set("NO_COLOR").is_none(),
-            unicode: locale.contains("utf-8") || locale.contains("utf8"),
+            width: width.max(NARROWEST),
+            colour: is_terminal && !no_colour && !dumb,
+            unicode: !(is_terminal && dumb) && is_utf8(&variable),
         }
     }
 
-    /// The text in a style.
+    /// A text in a colour, where there are some.
     #[must_use]
-    pub fn styled(&self, style: Style, text: &str) -> String {
-        let code = match style {
-            Style::Plain => "",
-            Style::Bold => "1",
-            Style::Dim => "2",
-            Style::Red => "31",
-            Style::Yellow => "33",
-            Style::Green => "32",
+    pub fn paint(&self, tone: Tone, text: &str) -> String {
+        if !self.colour {
+            return text.to_owned();
+        }
+        let code = match tone {
+            Tone::Title => "1",
+            Tone::Good => "32",
+            Tone::Bad => "1;31",
+            Tone::Odd => "33",
+            Tone::Faint => "2",
         };
-        if self.color && !code.is_empty() {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
-        } else {
-            text.to_owned()
-        }
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
     }
 
-    /// A text from outside, on one line and no wider than this; what is left out shows.
+    /// A text with the letters that there are; it must be escaped already.
     #[must_use]
-    pub fn fit(&self, text: &str, width: usize) -> String {
-        let text = self.letters(text);
-        let count = text.chars().count();
-        if count <= width {
-            return text;
-        }
-        let goes_on = if self.unicode { "…" } else { ".." };
-        let kept = width.saturating_sub(goes_on.chars().count());
-        text.chars().take(kept).chain(goes_on.chars()).take(width).collect()
-    }
-
-    /// A text from outside in letters that can be shown.
-    #[must_use]
-    pub fn letters(&self, text: &str) -> String {
-        let text = escape(text);
+    pub fn plain(&self, text: &str) -> String {
         if self.unicode || text.is_ascii() {
-            return text;
+            return text.to_owned();
         }
         let mut plain = String::with_capacity(text.len());
-        for letter in text.chars() {
-            match letter {
-                '…' => plain.push_str(".."),
-                '·' => plain.push('-'),
-                _ if letter.is_ascii() => plain.push(letter),
-                _ => plain.extend(letter.escape_unicode()),
-            }
+        for c in text.chars() {
+            if c.is_ascii() { plain.push(c) } else { plain.extend(c.escape_unicode()) }
         }
         plain
     }
 
-    /// A bar of `width` columns for the largest value. What is more than nothing is never drawn as nothing.
+    /// A text, or as much of it as fits, with a sign that it goes on.
     #[must_use]
-    pub fn bar(&self, value: u64, largest: u64, width: usize) -> String {
+    pub fn cut(&self, text: &str, length: usize) -> String {
+        if text.chars().count() <= length {
+            return text.to_owned();
+        }
+        let sign = if self.unicode { "…" } else { "..." };
+        let kept = length.saturating_sub(sign.chars().count());
+        text.chars().take(kept).chain(sign.chars()).take(length).collect()
+    }
+
+    /// A bar of so many cells for the largest value. What is more than nothing is never drawn as nothing.
+    #[must_use]
+    pub fn bar(&self, value: u64, largest: u64, cells: usize) -> String {
         let steps = if self.unicode { 8 } else { 1 };
-        let all = (width * steps) as u64;
-        let length = value.saturating_mul(all).checked_div(largest).unwrap_or_default();
-        let length = usize::try_from(length.clamp(u64::from(value > 0), all)).unwrap_or_default();
+        let all = (cells * steps) as u64;
+        let length = u128::from(value) * u128::from(all) / u128::from(largest.max(1));
+        let least = u128::from(value > 0);
+        let length = usize::try_from(length.clamp(least, u128::from(all).max(least))).unwrap_or_default();
         if !self.unicode {
             return "#".repeat(length);
         }
@@ -125,14 +120,15 @@ impl Terminal {
         "█".repeat(length / 8) + last
     }
 
-    /// Words on lines that are no wider than the terminal, each after the first behind an indent.
+    /// Words on lines that are no wider than the terminal: the first behind what is there already, the others behind so
+    /// much room. The text must be escaped already.
     #[must_use]
     pub fn wrapped(&self, first: &str, indent: usize, text: &str) -> String {
         let mut lines = first.to_owned();
         let mut column = first.chars().count();
-        for (index, word) in self.letters(text).split(' ').enumerate() {
+        for (index, word) in self.plain(text).split(' ').enumerate() {
             let length = word.chars().count();
-            if index > 0 && column + 1 + length > self.width {
+            if index > 0 && (column + 1).saturating_add(length) > self.width {
                 lines.push('\n');
                 lines.push_str(&" ".repeat(indent));
                 column = indent;
@@ -147,47 +143,101 @@ impl Terminal {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{Style, Terminal};
+fn is_dumb(terminal: Option<&OsStr>) -> bool {
+    terminal.is_some_and(|name| name == "dumb")
+}
 
-    fn told(is_terminal: bool, size: Option<usize>, variables: &[(&str, &str)]) -> (usize, bool, bool) {
-        let variable = |name: &str| {
-            let found = variables.iter().find(|(own, _)| *own == name);
-            found.map(|(_, value)| (*value).to_owned())
-        };
-        let terminal = Terminal::told(is_terminal, size, variable);
-        (terminal.width, terminal.color, terminal.unicode)
+/// Whether the locale says so (`locale(7)`: the first of the three that is set counts).
+fn is_utf8(variable: &impl Fn(&str) -> Option<std::ffi::OsString>) -> bool {
+    let set = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable).find(|value| !value.is_empty());
+    let locale = set.unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
+/// A bar on standard error, for those who wait there; nothing where nobody does.
+#[derive(Debug)]
+pub struct Bar {
+    began: Instant,
+    shown: Cell<Option<usize>>,
+    is_on: bool,
+}
+
+/// Nobody waits for less.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+impl Bar {
+    /// A bar that shows itself if it takes long.
+    #[must_use]
+    pub fn on_stderr() -> Self {
+        let is_on = std::io::stderr().is_terminal() && !is_dumb(std::env::var_os("TERM").as_deref());
+        Self { began: Instant::now(), shown: Cell::new(None), is_on }
     }
 
+    /// So much is done.
+    pub fn show(&self, done: usize, all: usize) {
+        const CELLS: usize = 30;
+        let cells = done.saturating_mul(CELLS).checked_div(all).unwrap_or(CELLS);
+        if !self.is_on || self.shown.get() == Some(cells) || self.began.elapsed() < PATIENCE {
+            return;
+        }
+        self.shown.set(Some(cells));
+        let bar = format!("\r[{:<CELLS$}] {done}/{all}", "#".repeat(cells));
+        let _ = std::io::stderr().write_all(bar.as_bytes());
+    }
+
+    /// Takes it away.
+    pub fn clear(&self) {
+        if self.shown.take().is_some() {
+            let _ = std::io::stderr().write_all(b"\r\x1b[K");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Style;
+
     #[test]
-    fn the_environment_says_what_can_be_shown() {
-        let xterm = ("TERM", "xterm");
-        for (is_terminal, size, variables, expected) in [
-            (true, Some(200), vec![xterm, ("LANG", "C.UTF-8")], (200, true, true)),
-            (true, Some(200), vec![xterm, ("COLUMNS", "90")], (200, true, false)),
-            (true, Some(5), vec![xterm], (40, true, false)),
-            (true, Some(100), vec![xterm, ("NO_COLOR", "1")], (100, false, false)),
-            (true, Some(100), vec![xterm, ("NO_COLOR", "")], (100, true, false)),
-            (true, Some(100), vec![("TERM", "dumb")], (100, false, false)),
-            (true, None, vec![], (80, false, false)),
-            (false, Some(200), vec![xterm, ("LANG", "de_DE.utf8")], (80, false, true)),
-            (
-                false,
-                None,
-                vec![("COLUMNS", "120"), ("LC_ALL", "C"), ("LANG", "C.UTF-8")],
-                (120, false, false),
-            ),
-            (false, None, vec![("COLUMNS", "all"), ("LC_CTYPE", "en_US.UTF-8")], (80, false, true)),
-        ] {
-            assert_eq!(told(is_terminal, size, &variables), expected, "{is_terminal} {size:?} {variables:?}");
+    fn the_look_follows_the_terminal_and_what_people_set() {
+        type Row<'a> = (bool, Option<usize>, &'a [(&'a str, &'a str)], (usize, bool, bool));
+        let utf8 = ("LANG", "de_DE.UTF-8");
+        let rows: &[Row<'_>] = &[
+            (true, Some(200), &[utf8], (200, true, true)),
+            (true, None, &[utf8], (80, true, true)),
+            (true, Some(200), &[utf8, ("COLUMNS", "90")], (90, true, true)),
+            (true, Some(200), &[utf8, ("COLUMNS", "x")], (200, true, true)),
+            (true, Some(7), &[utf8], (40, true, true)),
+            (true, Some(80), &[utf8, ("NO_COLOR", "1")], (80, false, true)),
+            (true, Some(80), &[utf8, ("NO_COLOR", "")], (80, true, true)),
+            (true, Some(80), &[utf8, ("TERM", "dumb")], (80, false, false)),
+            (true, Some(80), &[("LANG", "C")], (80, true, false)),
+            (true, Some(80), &[utf8, ("LC_ALL", "C")], (80, true, false)),
+            (true, Some(80), &[("LC_CTYPE", "C.utf8")], (80, true, true)),
+            (false, None, &[utf8], (usize::MAX, false, true)),
+            (false, None, &[utf8, ("COLUMNS", "100")], (100, false, true)),
+        ];
+        for (is_terminal, width, variables, expected) in rows {
+            let variable =
+                |name: &str| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).into());
+            let style = Style::of(*is_terminal, *width, variable);
+            assert_eq!((style.width, style.colour, style.unicode), *expected, "{is_terminal} {variables:?}");
         }
     }
 
     #[test]
+    fn letters_that_a_terminal_lacks_are_spelled_out() {
+        let ascii = Style { unicode: false, ..Style::PLAIN };
+        assert_eq!(ascii.plain("aü"), "a\\u{fc}");
+        assert_eq!(Style::PLAIN.plain("aü"), "aü");
+        assert_eq!(Style::PLAIN.cut("abcdef", 4), "abc…");
+        assert_eq!(ascii.cut("abcdef", 4), "a...");
+        assert_eq!(ascii.cut("abcd", 4), "abcd");
+        assert_eq!(ascii.cut("abcd", 2), "..");
+    }
+
+    #[test]
     fn a_bar_is_as_long_as_its_value_and_never_longer_than_its_place() {
-        let ascii = Terminal { width: 80, color: false, unicode: false };
-        let unicode = Terminal { unicode: true, ..ascii };
+        let ascii = Style { unicode: false, ..Style::PLAIN };
         for (value, largest, in_ascii, in_unicode) in [
             (0, 0, "", ""),
             (0, 8, "", ""),
@@ -195,25 +245,21 @@ mod tests {
             (4, 8, "##", "██"),
             (5, 8, "##", "██▌"),
             (8, 8, "####", "████"),
-            (u64::MAX, u64::MAX, "#", "▏"),
+            (u64::MAX, u64::MAX, "####", "████"),
             (9, 8, "####", "████"),
         ] {
             assert_eq!(ascii.bar(value, largest, 4), in_ascii, "{value} of {largest}");
-            assert_eq!(unicode.bar(value, largest, 4), in_unicode, "{value} of {largest}");
+            assert_eq!(Style::PLAIN.bar(value, largest, 4), in_unicode, "{value} of {largest}");
         }
     }
 
     #[test]
-    fn nothing_is_wider_than_its_place_and_nothing_moves_the_cursor() {
-        let ascii = Terminal { width: 20, color: false, unicode: false };
-        let unicode = Terminal { unicode: true, ..ascii };
-        assert_eq!(ascii.fit("a-long-name", 6), "a-lo..");
-        assert_eq!(unicode.fit("a-long-name", 6), "a-lon…");
-        assert_eq!(ascii.fit("name", 1), ".");
-        assert_eq!(unicode.fit("ü\u{1b}[2J", 20), "ü\\u{1b}[2J");
-        assert_eq!(ascii.fit("ü", 20), "\\u{fc}");
-        assert_eq!(ascii.wrapped("- ", 2, "one two three four five six"), "- one two three four\n  five six");
-        assert_eq!(ascii.styled(Style::Red, "x"), "x");
-        assert_eq!(Terminal { color: true, ..ascii }.styled(Style::Red, "x"), "\u{1b}[31mx\u{1b}[0m");
+    fn words_go_on_where_the_first_line_began() {
+        let narrow = Style { width: 20, ..Style::PLAIN };
+        assert_eq!(
+            narrow.wrapped("- ", 2, "one two three four five six"),
+            "- one two three four\n  five six"
+        );
+        assert_eq!(Style::PLAIN.wrapped("- ", 2, "one two"), "- one two");
     }
 }
