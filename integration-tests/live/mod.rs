@@ -11,7 +11,7 @@ mod image;
 // A kubelet and an API server around an engine.
 mod kube;
 // What an engine runs on.
-mod machine;
+pub(crate) mod machine;
 // Whether what `scan` says is what happens.
 mod scan;
 // What must happen on every engine.
