@@ -7,8 +7,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
-use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy, ScanFormat};
-use pss_guard::commands::{self, check, install, manual, metrics, mode, namespaces, policy, scan, status};
+use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy, ReportFormat, ScanFormat};
+use pss_guard::commands::{
+    self, check, install, manual, metrics, mode, namespaces, policy, report, scan, status,
+};
 use pss_guard::install::engines;
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
@@ -132,6 +134,18 @@ fn run(cli: &Cli) -> u8 {
         Command::Metrics(arguments) => {
             let setting = Setting::under(&cli.root, &engines::ALL);
             metrics::metrics(&setting, arguments.format, arguments.output.as_deref(), &mut out, &mut err)
+        }
+        Command::Report(arguments) => {
+            let options = report::Options {
+                since: arguments.since,
+                namespaces: &arguments.namespace,
+                scan: !arguments.no_scan,
+                format: match arguments.format {
+                    ReportFormat::Text => report::Format::Text(Style::of_stdout()),
+                    ReportFormat::Json => report::Format::Json,
+                },
+            };
+            report::report(&pss_guard::scan::Setting::under(&cli.root), &options, &mut out, &mut err)
         }
         Command::Completions { shell } => {
             // Into memory first, because it panics where it cannot write.
