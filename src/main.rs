@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
@@ -50,7 +51,7 @@ fn run(cli: &Cli) -> u8 {
     }
     let paths = Paths::under(&cli.root);
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let mut err = std::io::stderr().lock();
+    let mut err = std::io::stderr();
     let code = match &cli.command {
         // `hook` as the first argument never comes here.
         Command::Hook(_) => {
@@ -114,7 +115,11 @@ fn run(cli: &Cli) -> u8 {
         }
         Command::Metrics(arguments) => {
             let setting = Setting::under(&cli.root, &engines::ALL);
-            metrics::metrics(&setting, arguments.format, arguments.output.as_deref(), &mut out, &mut err)
+            if arguments.http {
+                metrics::serve(&setting, Duration::from_secs(arguments.idle), &mut err)
+            } else {
+                metrics::write(&setting, arguments.format, arguments.output.as_deref(), &mut out, &mut err)
+            }
         }
         Command::Completions { shell } => {
             // Into memory first, because it panics where it cannot write.
