@@ -1,10 +1,14 @@
 //! The command line of everything but the hook: structure and help text, no logic.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::install::{Method, engines};
+use crate::level;
+use crate::mode::span;
+use crate::pss::controls::CONTROLS;
 use crate::pss::facts::Engine;
 use crate::pss::{Level, Version};
 
@@ -35,6 +39,15 @@ pub enum Command {
     ///
     /// Exit code: 0 all may start, 1 at least one would be refused, 2 at least one cannot be judged, or wrong usage.
     Check(Check),
+    /// What of this node would be refused at its next start?
+    ///
+    /// Looks at every running container of containerd, CRI-O, podman and docker, by its config.json and by its process.
+    /// What has more than its config.json asks for is listed, too. Under --root it is a captured node, and every bundle
+    /// counts.
+    ///
+    /// Exit code: 0, 1 with --fail if a container would be refused or has more than was asked for, 2 if something could
+    /// not be judged or looked at, or wrong usage.
+    Scan(Scan),
     /// What a control wants, what a node can see of it, and the fix
     Explain(Explain),
     /// The policy of this node
@@ -58,6 +71,15 @@ pub enum Command {
     /// no installer can close (a runtime of another kind, a container older than the gate) is said as `open` and does
     /// not count. With --verbose the running containers are named.
     Status(Status),
+    /// Which mode is in force, or another one: for good, or for a time
+    ///
+    /// Without a mode it says which one is in force, because of what, and until when. With one it is written into the
+    /// policy; with --for it holds for that time, whatever the policy says and even if it is broken, and ends by itself.
+    /// Before enforce mode it says what would be refused, and asks. Every change is an event in the journal.
+    ///
+    /// Exit code: 0 it is so, 1 nobody confirmed it or a pod of the system would be refused, 2 it could not be done, or
+    /// wrong usage.
+    Mode(Mode),
     /// What Prometheus wants to know of this node: decisions counted, and whether enforcement is open
     ///
     /// Exit code: 0 it was told, 2 it could not be. What could not be found out is on standard error, and a metric.
@@ -109,6 +131,44 @@ pub enum Format {
     Json,
     /// SARIF 2.1.0
     Sarif,
+}
+
+/// Arguments of `scan`.
+#[derive(Args, Debug)]
+pub struct Scan {
+    /// Hold every container against this level, instead of its own: what would break?
+    #[arg(long, value_name = "LEVEL[:VERSION]", value_parser = level)]
+    pub level: Option<(Level, Version)>,
+    /// Only containers of this namespace; can be given again
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: Vec<String>,
+    /// Only this control; can be given again
+    #[arg(long, value_name = "CONTROL", value_parser = control)]
+    pub control: Vec<&'static str>,
+    /// Fail if a container would be refused, or runs with more than was asked for
+    #[arg(long)]
+    pub fail: bool,
+    /// How to show the results
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ScanFormat,
+}
+
+/// Output formats of `scan`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ScanFormat {
+    /// For people
+    #[default]
+    Table,
+    /// One object a container, one a line
+    Json,
+    /// SARIF 2.1.0
+    Sarif,
+}
+
+/// A control by its id.
+fn control(text: &str) -> Result<&'static str, String> {
+    let found = CONTROLS.iter().find(|control| control.id.eq_ignore_ascii_case(text));
+    found.map(|control| control.id).ok_or_else(|| "is no control; `pss-guard explain` lists them".to_owned())
 }
 
 /// Arguments of `explain`.
@@ -209,6 +269,47 @@ fn engine_or_auto(text: &str) -> Result<Chosen, String> {
         return Ok(Chosen(None));
     }
     engine(text).map(|engine| Chosen(Some(engine))).map_err(|error| format!("{error}, or auto"))
+}
+
+/// Arguments of `mode`.
+#[derive(Args, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct Mode {
+    /// audit: log, never block; enforce: block what violates the enforce level
+    #[arg(value_name = "MODE", value_parser = mode)]
+    pub mode: Option<level::Mode>,
+    /// For a time (90s, 30m, 2h30m; at most 24h) instead of for good
+    #[arg(long = "for", value_name = "TIME", value_parser = span::parse, requires = "mode")]
+    pub time: Option<Duration>,
+    /// End what --for has put in force
+    #[arg(long, conflicts_with_all = ["mode", "json"])]
+    pub end: bool,
+    /// Why; kept with the mode and written into the event
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = reason)]
+    pub reason: String,
+    /// Do not ask before enforcing
+    #[arg(long, short, requires = "mode")]
+    pub yes: bool,
+    /// Enforce even if pods of the system would be refused
+    #[arg(long, requires = "mode")]
+    pub force: bool,
+    /// Answer with one JSON object
+    #[arg(long, conflicts_with = "mode")]
+    pub json: bool,
+}
+
+fn mode(text: &str) -> Result<level::Mode, String> {
+    text.parse().map_err(|error: level::policy::UnknownWord| error.to_string())
+}
+
+/// It goes into the event of every change, and has to fit there.
+fn reason(text: &str) -> Result<String, String> {
+    const LONGEST: usize = 512;
+    if text.len() <= LONGEST {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must have at most {LONGEST} bytes"))
+    }
 }
 
 /// Arguments of `status`.

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
-use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy};
-use pss_guard::commands::{self, check, install, manual, metrics, namespaces, policy, status};
+use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy, ScanFormat};
+use pss_guard::commands::{self, check, install, manual, metrics, mode, namespaces, policy, scan, status};
 use pss_guard::install::engines;
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
+use pss_guard::report::terminal::Style;
 use pss_guard::status::Setting;
 use pss_guard::{explain, hook, runtime, verbose};
 
@@ -71,6 +72,21 @@ fn run(cli: &Cli) -> u8 {
             };
             check::check(&paths, &options, &mut out, &mut err)
         }
+        Command::Scan(arguments) => {
+            let options = scan::Options {
+                level: arguments.level,
+                namespaces: &arguments.namespace,
+                controls: &arguments.control,
+                fail: arguments.fail,
+                format: match arguments.format {
+                    ScanFormat::Table => scan::Format::Table,
+                    ScanFormat::Json => scan::Format::Json,
+                    ScanFormat::Sarif => scan::Format::Sarif,
+                },
+                style: Style::of_stdout(),
+            };
+            scan::scan(&pss_guard::scan::Setting::under(&cli.root), &options, &mut out, &mut err)
+        }
         Command::Explain(arguments) if arguments.markdown => {
             print(&mut out, &mut err, explain::markdown().as_bytes())
         }
@@ -112,6 +128,16 @@ fn run(cli: &Cli) -> u8 {
             let options =
                 status::Options { engine: arguments.engine, json: arguments.json, containers: cli.verbose };
             status::status(&Setting::under(&cli.root, &engines::ALL), options, &mut out, &mut err)
+        }
+        Command::Mode(arguments) => {
+            let act = match arguments.mode {
+                Some(mode) => mode::Act::Set { mode, time: arguments.time },
+                None if arguments.end => mode::Act::End,
+                None => mode::Act::Show { json: arguments.json },
+            };
+            let options =
+                mode::Options { reason: &arguments.reason, yes: arguments.yes, force: arguments.force };
+            mode::mode(&paths, act, &options, &mut out, &mut err)
         }
         Command::Metrics(arguments) => {
             let setting = Setting::under(&cli.root, &engines::ALL);

@@ -3,6 +3,7 @@
 //! A name is not proof: any container may run a program that is called `containerd`. So it is asked as well whether a
 //! process sees the same file where the engine's configuration should be.
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -21,6 +22,16 @@ const LIMIT: u64 = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct Processes {
     proc: Option<PathBuf>,
+    booted: OnceCell<Option<SystemTime>>,
+}
+
+/// Where a process came from, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Birth {
+    /// Its parent; 0 for one that cannot be seen from here.
+    pub parent: i32,
+    /// Clock ticks from the start of the machine to its own. With the id it names a process for good.
+    pub ticks: u64,
 }
 
 /// One process.
@@ -43,13 +54,13 @@ impl Processes {
     /// The processes of the machine whose root directory this is: this one's for `/`, and none for any other.
     #[must_use]
     pub fn of(root: &Path) -> Self {
-        Self { proc: (root == Path::new("/")).then(|| PathBuf::from("/proc")) }
+        Self { proc: (root == Path::new("/")).then(|| PathBuf::from("/proc")), booted: OnceCell::new() }
     }
 
     /// The processes in a process file system of any place.
     #[cfg(test)]
     pub(crate) fn in_folder(proc: &Path) -> Self {
-        Self { proc: Some(proc.to_owned()) }
+        Self { proc: Some(proc.to_owned()), booted: OnceCell::new() }
     }
 
     /// Whether this is a running machine at all.
@@ -61,6 +72,12 @@ impl Processes {
     /// The processes that run one of these programs, by the program's file name, in the order of their ids.
     #[must_use]
     pub fn running(&self, names: &[&str]) -> Vec<Process> {
+        let all = self.programs(names).into_iter();
+        all.filter_map(|(pid, program, replaced)| self.process(pid, program, replaced)).collect()
+    }
+
+    /// The same, without what has to be read of each: its id, its program, and whether that was replaced.
+    pub(crate) fn programs(&self, names: &[&str]) -> Vec<(i32, PathBuf, bool)> {
         let wanted = |name: &str| names.contains(&name);
         let Some(proc) = &self.proc else { return Vec::new() };
         let entries = std::fs::read_dir(proc).into_iter().flatten().flatten();
@@ -69,17 +86,19 @@ impl Processes {
         pids.sort_unstable();
         let read = |pid| {
             let (program, replaced) = program(&proc.join(i32::to_string(&pid)))?;
-            // Only those that were asked for are read any further.
-            if !program.file_name()?.to_str().is_some_and(wanted) {
-                return None;
-            }
-            self.process(pid, program, replaced)
+            program.file_name()?.to_str().is_some_and(wanted).then_some((pid, program, replaced))
         };
         pids.into_iter().filter_map(read).collect()
     }
 
-    fn process(&self, pid: i32, program: PathBuf, replaced: bool) -> Option<Process> {
-        let proc = self.proc.as_ref()?.join(pid.to_string());
+    /// A process's folder in the process file system.
+    #[must_use]
+    pub fn folder(&self, pid: i32) -> Option<PathBuf> {
+        self.proc.as_ref().map(|proc| proc.join(pid.to_string()))
+    }
+
+    pub(crate) fn process(&self, pid: i32, program: PathBuf, replaced: bool) -> Option<Process> {
+        let proc = self.folder(pid)?;
         let line = files::read(&proc.join("cmdline"), LIMIT).ok()?;
         let words = line.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
         let mut arguments: Vec<OsString> = words.skip(1).collect();
@@ -93,19 +112,34 @@ impl Processes {
     /// When a process started; `None` if there is no such process.
     #[must_use]
     pub fn started(&self, pid: i32) -> Option<SystemTime> {
-        let proc = self.proc.as_ref()?;
-        let text = |path: &Path| String::from_utf8(files::read(path, LIMIT).ok()?).ok();
-        let uptime = text(&proc.join("uptime"))?;
-        let uptime: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
-        // proc(5): the second field may hold anything, blanks and parentheses, too; the start is the 22nd.
-        let stat =
-            String::from_utf8_lossy(&files::read(&proc.join(pid.to_string()).join("stat"), LIMIT).ok()?)
-                .into_owned();
+        self.at(self.birth(pid)?)
+    }
+
+    /// Where a process came from; `None` if there is no such process.
+    #[must_use]
+    pub fn birth(&self, pid: i32) -> Option<Birth> {
+        // proc(5): the second field may hold anything, blanks and parentheses, too; the parent is the 4th, the start
+        // the 22nd.
+        let stat = files::read(&self.folder(pid)?.join("stat"), LIMIT).ok()?;
+        let stat = String::from_utf8_lossy(&stat);
         let (_, rest) = stat.rsplit_once(')')?;
-        let ticks: u64 = rest.split_ascii_whitespace().nth(19)?.parse().ok()?;
-        let up = Duration::try_from_secs_f64(uptime).ok()?;
-        let since_boot = Duration::from_millis(ticks.saturating_mul(1000 / TICKS));
-        SystemTime::now().checked_sub(up.saturating_sub(since_boot))
+        let mut fields = rest.split_ascii_whitespace().skip(1);
+        let parent = fields.next()?.parse().ok()?;
+        Some(Birth { parent, ticks: fields.nth(17)?.parse().ok()? })
+    }
+
+    /// The moment of a birth, by the clock of today: what was set since then moves it.
+    #[must_use]
+    pub fn at(&self, birth: Birth) -> Option<SystemTime> {
+        let since_boot = Duration::from_millis(birth.ticks.saturating_mul(1000 / TICKS));
+        (*self.booted.get_or_init(|| self.boot()))?.checked_add(since_boot)
+    }
+
+    fn boot(&self) -> Option<SystemTime> {
+        let uptime = files::read(&self.proc.as_ref()?.join("uptime"), LIMIT).ok()?;
+        let uptime = String::from_utf8(uptime).ok()?;
+        let uptime: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+        SystemTime::now().checked_sub(Duration::try_from_secs_f64(uptime).ok()?)
     }
 }
 
@@ -131,6 +165,12 @@ impl Process {
     #[must_use]
     pub fn has(&self, argument: &str) -> bool {
         self.arguments.iter().any(|own| own == argument)
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn owner(&self) -> Option<u32> {
+        std::fs::metadata(&self.proc).ok().map(|process| process.uid())
     }
 
     /// The directory it works in, as it was called when it went there.

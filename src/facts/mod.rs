@@ -308,20 +308,24 @@ fn missing_in_sandbox(sources: &Sources<'_>, kind: &str) -> bool {
 }
 
 /// The paths of all entries of a kind.
-fn entries<'s>(linux: &'s Linux<'_>, kind: &'s str) -> impl Iterator<Item = Option<&'s str>> {
+pub(crate) fn entries<'s>(linux: &'s Linux<'_>, kind: &'s str) -> impl Iterator<Item = Option<&'s str>> {
     let of_kind = move |entry: &&Namespace<'_>| entry.kind.as_ref().is_some_and(|own| own.as_str() == kind);
     let all = linux.namespaces.iter().flatten();
     all.filter(of_kind).map(|entry| entry.path.as_ref().map(Text::as_str))
+}
+
+/// Whether a mapping of users reaches the host's root.
+pub(crate) fn maps_root(linux: &Linux<'_>) -> bool {
+    let mappings = linux.uid_mappings.as_deref().unwrap_or_default();
+    mappings.iter().any(|map| map.host.unwrap_or(0) == 0 && map.size.unwrap_or(0) > 0)
 }
 
 /// Whose users the container has.
 fn user_namespace(spec: &Spec<'_>, linux: &Linux<'_>, host: &Host) -> UserNamespace {
     let Some(path) = entries(linux, "user").next() else { return UserNamespace::Host };
     let mappings = linux.uid_mappings.as_deref().unwrap_or_default();
-    // A mapping that reaches the host's root is no protection: only `hostUsers: false` counts, and the kubelet never
-    // maps below 65536 (`pkg/kubelet/userns`).
-    let maps_root = mappings.iter().any(|map| map.host.unwrap_or(0) == 0 && map.size.unwrap_or(0) > 0);
-    if maps_root {
+    // No protection then: only `hostUsers: false` counts, and the kubelet never maps below 65536 (`pkg/kubelet/userns`).
+    if maps_root(linux) {
         return UserNamespace::Host;
     }
     if let Some(path) = path.filter(|path| !path.is_empty()) {
@@ -343,7 +347,7 @@ fn user_namespace(spec: &Spec<'_>, linux: &Linux<'_>, host: &Host) -> UserNamesp
 }
 
 /// The user that the process will really have.
-fn uid(process: &Process<'_>) -> u32 {
+pub(crate) fn uid(process: &Process<'_>) -> u32 {
     // Absent is zero, as everywhere in the runtime spec.
     match process.user.as_ref().and_then(|user| user.uid).unwrap_or(0) {
         // (uid_t)-1 means "leave it" to setresuid(2), so crun, which does not look, starts the process as root.
