@@ -148,6 +148,9 @@ pub struct Scan {
     /// Fail if a container would be refused, or runs with more than was asked for
     #[arg(long)]
     pub fail: bool,
+    /// Keep the numbers for `metrics`, as pss-guard-scan.timer does
+    #[arg(long, conflicts_with_all = ["namespace", "control"])]
+    pub keep: bool,
     /// How to show the results
     #[arg(long, value_enum, default_value_t)]
     pub format: ScanFormat,

@@ -78,6 +78,7 @@ fn run(cli: &Cli) -> u8 {
                 namespaces: &arguments.namespace,
                 controls: &arguments.control,
                 fail: arguments.fail,
+                keep: arguments.keep,
                 format: match arguments.format {
                     ScanFormat::Table => scan::Format::Table,
                     ScanFormat::Json => scan::Format::Json,
@@ -140,10 +141,10 @@ fn run(cli: &Cli) -> u8 {
             mode::mode(&paths, act, &options, &mut out, &mut err)
         }
         Command::Metrics(arguments) => {
-            let setting = Setting::under(&cli.root, &engines::ALL);
             if arguments.http {
-                metrics::serve(&setting, Duration::from_secs(arguments.idle), &mut err)
+                metrics::serve(&cli.root, Duration::from_secs(arguments.idle), &mut err)
             } else {
+                let setting = Setting::under(&cli.root, &engines::ALL);
                 metrics::write(&setting, arguments.format, arguments.output.as_deref(), &mut out, &mut err)
             }
         }

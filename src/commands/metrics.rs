@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{FAILED, OK, line};
+use crate::install::engines;
 use crate::install::write::replace;
 use crate::metrics::exposition::{self, Format};
 use crate::metrics::store::Store;
@@ -37,12 +38,13 @@ pub fn write(
     end(written, err)
 }
 
-/// Answers scrapes on the sockets that systemd passed.
-pub fn serve(setting: &Setting<'_>, idle: Duration, err: &mut (dyn Write + Send)) -> u8 {
+/// Answers scrapes of the node under a root directory, on the sockets that systemd passed.
+pub fn serve(root: &Path, idle: Duration, err: &mut (dyn Write + Send)) -> u8 {
     let mut said = Vec::new();
     let tell = || {
+        let setting = Setting::under(root, &engines::ALL);
         let store = Store::open(&setting.paths);
-        let (families, faults) = gather(setting, store.count());
+        let (families, faults) = gather(&setting, store.count());
         // Once, and not at every scrape.
         if faults != said {
             complain(&faults, err);
