@@ -158,6 +158,9 @@ pub struct Scan {
     /// Fail if a container would be refused, or runs with more than was asked for
     #[arg(long)]
     pub fail: bool,
+    /// Keep the numbers for `metrics`, as pss-guard-scan.timer does
+    #[arg(long, conflicts_with_all = ["namespace", "control"])]
+    pub keep: bool,
     /// How to show the results
     #[arg(long, value_enum, default_value_t)]
     pub format: ScanFormat,
@@ -370,6 +373,13 @@ pub struct Metrics {
     /// In this format; node_exporter reads the first alone
     #[arg(long, value_enum, default_value_t)]
     pub format: crate::metrics::exposition::Format,
+    /// Answer GET /metrics on the sockets that systemd passed, until nobody asks any more; in the format that the
+    /// client prefers
+    #[arg(long, conflicts_with_all = ["output", "format"])]
+    pub http: bool,
+    /// For how long nobody must have asked
+    #[arg(long, value_name = "SECONDS", requires = "http", default_value_t = 120)]
+    pub idle: u64,
 }
 
 /// An engine by its name, or one of its other names.

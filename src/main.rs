@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
@@ -53,7 +54,7 @@ fn run(cli: &Cli) -> u8 {
     }
     let paths = Paths::under(&cli.root);
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let mut err = std::io::stderr().lock();
+    let mut err = std::io::stderr();
     let code = match &cli.command {
         // `hook` as the first argument never comes here.
         Command::Hook(_) => {
@@ -79,6 +80,7 @@ fn run(cli: &Cli) -> u8 {
                 namespaces: &arguments.namespace,
                 controls: &arguments.control,
                 fail: arguments.fail,
+                keep: arguments.keep,
                 format: match arguments.format {
                     ScanFormat::Table => scan::Format::Table,
                     ScanFormat::Json => scan::Format::Json,
@@ -132,8 +134,12 @@ fn run(cli: &Cli) -> u8 {
         }
         Command::Mode(arguments) => change_mode(cli, arguments, &mut out, &mut err),
         Command::Metrics(arguments) => {
-            let setting = Setting::under(&cli.root, &engines::ALL);
-            metrics::metrics(&setting, arguments.format, arguments.output.as_deref(), &mut out, &mut err)
+            if arguments.http {
+                metrics::serve(&cli.root, Duration::from_secs(arguments.idle), &mut err)
+            } else {
+                let setting = Setting::under(&cli.root, &engines::ALL);
+                metrics::write(&setting, arguments.format, arguments.output.as_deref(), &mut out, &mut err)
+            }
         }
         Command::Report(arguments) => {
             let options = report::Options {
