@@ -177,6 +177,13 @@ pub(super) fn ask(
     Some(tally)
 }
 
+/// Whether a running container of no pod passed the gate; `None` where it is not seen.
+pub(crate) fn passed(setting: &Setting<'_>, engine: Engine, id: &str) -> Option<bool> {
+    let mut all = running(setting).into_iter().flatten();
+    let own = all.find(|running| running.engine == engine && running.name == id)?;
+    Some(own.passed(Method::Runtime, SystemTime::UNIX_EPOCH) == Passed::Yes)
+}
+
 impl Running {
     fn passed(&self, method: Method, came: SystemTime) -> Passed {
         let entries = Path::new("/var/lib/pss-guard/runtimes");
@@ -222,7 +229,10 @@ fn running(setting: &Setting<'_>) -> Vec<Result<Running, PathBuf>> {
         let runtime = files::read(&task.join("runtime"), LIMIT).ok().map(path);
         all.push(look(&task, runtime.map(|runtime| behind_script(setting, runtime)), started));
     }
-    for monitor in processes.running(&["conmon"]) {
+    for mut monitor in processes.running(&["conmon"]) {
+        // What follows is a command of podman's, which has options of the same names.
+        let own = monitor.arguments.iter().take_while(|argument| *argument != "--exit-command").count();
+        monitor.arguments.truncate(own);
         let option = |short: &str, long: &str| monitor.option(&[short, long]);
         // Not those of `exec`.
         if monitor.has("-e") || monitor.has("--exec") {
