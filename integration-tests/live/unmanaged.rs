@@ -113,7 +113,7 @@ impl<'a> Engine<'a> {
                 self.wrong.push(format!("a probe was left\n{done}"));
             }
         }
-        let folder = self.machine.run(&["sh", "-c", "ls -d /tmp/pss-guard-probe*"]);
+        let folder = self.machine.run(&["sh", "-c", "ls -d /run/machine/pss-guard-probe*"]);
         if !folder.stdout.is_empty() {
             self.wrong.push(format!("a folder was left\n{folder}"));
         }
