@@ -4,11 +4,14 @@ use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
-use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy, ScanFormat};
-use pss_guard::commands::{self, check, install, manual, metrics, mode, namespaces, policy, scan, status};
+use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy, ReportFormat, ScanFormat};
+use pss_guard::commands::{
+    self, check, install, manual, metrics, mode, namespaces, policy, report, scan, status,
+};
 use pss_guard::install::engines;
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
@@ -51,7 +54,7 @@ fn run(cli: &Cli) -> u8 {
     }
     let paths = Paths::under(&cli.root);
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let mut err = std::io::stderr().lock();
+    let mut err = std::io::stderr();
     let code = match &cli.command {
         // `hook` as the first argument never comes here.
         Command::Hook(_) => {
@@ -77,6 +80,7 @@ fn run(cli: &Cli) -> u8 {
                 namespaces: &arguments.namespace,
                 controls: &arguments.control,
                 fail: arguments.fail,
+                keep: arguments.keep,
                 format: match arguments.format {
                     ScanFormat::Table => scan::Format::Table,
                     ScanFormat::Json => scan::Format::Json,
@@ -130,8 +134,24 @@ fn run(cli: &Cli) -> u8 {
         }
         Command::Mode(arguments) => change_mode(cli, arguments, &mut out, &mut err),
         Command::Metrics(arguments) => {
-            let setting = Setting::under(&cli.root, &engines::ALL);
-            metrics::metrics(&setting, arguments.format, arguments.output.as_deref(), &mut out, &mut err)
+            if arguments.http {
+                metrics::serve(&cli.root, Duration::from_secs(arguments.idle), &mut err)
+            } else {
+                let setting = Setting::under(&cli.root, &engines::ALL);
+                metrics::write(&setting, arguments.format, arguments.output.as_deref(), &mut out, &mut err)
+            }
+        }
+        Command::Report(arguments) => {
+            let options = report::Options {
+                since: arguments.since,
+                namespaces: &arguments.namespace,
+                scan: !arguments.no_scan,
+                format: match arguments.format {
+                    ReportFormat::Text => report::Format::Text(Style::of_stdout()),
+                    ReportFormat::Json => report::Format::Json,
+                },
+            };
+            report::report(&pss_guard::scan::Setting::under(&cli.root), &options, &mut out, &mut err)
         }
         Command::Completions { shell } => {
             // Into memory first, because it panics where it cannot write.

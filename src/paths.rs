@@ -81,10 +81,10 @@ impl Paths {
         self.root.join("var/lib/pss-guard/metrics")
     }
 
-    /// What the last scan of the node came to.
+    /// What the last scan at a level came to.
     #[must_use]
-    pub fn last_scan(&self) -> PathBuf {
-        self.root.join("var/lib/pss-guard/metrics/last-scan.json")
+    pub fn kept_scan(&self, level: &str) -> PathBuf {
+        self.metrics().join(format!("scan-{level}.json"))
     }
 }
 

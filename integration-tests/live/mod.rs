@@ -11,11 +11,16 @@ mod image;
 // A kubelet and an API server around an engine.
 mod kube;
 // What an engine runs on.
-mod machine;
+pub(crate) mod machine;
+// Whether what `scan` says is what happens.
+mod scan;
 // What must happen on every engine.
 mod story;
+// And on those that know of no pods.
+mod unmanaged;
 
 use engine::Kind;
+use unmanaged::Docker;
 
 #[test]
 fn containerd_1_6() {
@@ -38,6 +43,16 @@ fn cri_o() {
 }
 
 #[test]
+fn scan_names_what_containerd_is_refused() {
+    scan::tell("live::scan_names_what_containerd_is_refused", Kind::Containerd2);
+}
+
+#[test]
+fn scan_names_what_cri_o_is_refused() {
+    scan::tell("live::scan_names_what_cri_o_is_refused", Kind::CriO);
+}
+
+#[test]
 fn kubelet_on_containerd() {
     story::tell_of_a_cluster("live::kubelet_on_containerd", Kind::Containerd2);
 }
@@ -49,5 +64,15 @@ fn kubelet_on_cri_o() {
 
 #[test]
 fn podman() {
-    story::tell_of_podman("live::podman");
+    unmanaged::tell_of_podman("live::podman");
+}
+
+#[test]
+fn docker_20() {
+    unmanaged::tell_of_docker("live::docker_20", Docker::V20);
+}
+
+#[test]
+fn docker_28() {
+    unmanaged::tell_of_docker("live::docker_28", Docker::V28);
 }

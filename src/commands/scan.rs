@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, Write};
 
 use super::{FAILED, OK, line};
+use crate::metrics;
 use crate::pss::Level;
 use crate::pss::Version;
 use crate::report::sarif;
@@ -34,6 +35,8 @@ pub struct Options<'a> {
     pub controls: &'a [&'static str],
     /// Whether what is found is a failure.
     pub fail: bool,
+    /// Whether the numbers are kept for `metrics`.
+    pub keep: bool,
     /// How to show it.
     pub format: Format,
     /// The look of a text for people.
@@ -59,6 +62,12 @@ pub fn scan(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: 
             return FAILED;
         }
     };
+    if options.keep
+        && let Err(error) = metrics::scan::keep(&setting.paths, &scan)
+    {
+        let _ = writeln!(err, "pss-guard: {}", line(&error));
+        return FAILED;
+    }
     let written = match options.format {
         Format::Table => table::write(&scan, &options.style, out),
         Format::Json => json(&scan, out),

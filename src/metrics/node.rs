@@ -10,6 +10,8 @@ use crate::files::{self, Owner};
 use crate::level::cache::{self, Loaded};
 use crate::level::date::Date;
 use crate::level::{Mode, Policy};
+use crate::mode::temporary::State as Temporary;
+use crate::mode::{InForce, in_force};
 use crate::report::text::line;
 use crate::status::{EngineStatus, Setting, State};
 
@@ -20,14 +22,18 @@ type Samples = Vec<(Vec<(&'static str, String)>, Number)>;
 pub fn families(setting: &Setting<'_>, faults: &mut Vec<String>) -> Vec<Family> {
     let paths = &setting.paths;
     let loaded = cache::load(paths);
-    let (valid, of_policy) = match &loaded {
-        Loaded::Good(policy) => (true, policy.mode),
-        Loaded::Bad { error, salvage } => {
+    if let Loaded::Bad { error, .. } = &loaded {
+        faults.push(line(error));
+    }
+    let InForce { mode, temporary, .. } = in_force(paths, loaded.mode());
+    let break_glass = match &temporary {
+        Temporary::Holds(temporary) => Some(temporary).filter(|temporary| temporary.mode == Mode::Audit),
+        Temporary::Ignored(error) => {
             faults.push(line(error));
-            (false, salvage.mode)
+            None
         }
+        Temporary::None | Temporary::Ended(..) => None,
     };
-    let (mode, break_glass) = in_force(of_policy);
     let status = setting.ask(None);
     let stands = !status.engines.is_empty() && status.engines.iter().all(EngineStatus::stands);
     let mut families = vec![
@@ -51,12 +57,12 @@ pub fn families(setting: &Setting<'_>, faults: &mut Vec<String>) -> Vec<Family> 
         Family::gauge(
             "pss_guard_break_glass_since_timestamp_seconds",
             "Since when audit mode holds in place of the policy's, or 0.",
-            seconds(break_glass.map(|(since, _)| since)),
+            seconds(break_glass.map(|temporary| temporary.since())),
         ),
         Family::gauge(
             "pss_guard_break_glass_until_timestamp_seconds",
             "Until when audit mode holds in place of the policy's, or 0.",
-            seconds(break_glass.map(|(_, until)| until)),
+            seconds(break_glass.map(|temporary| temporary.until())),
         ),
         one(
             "pss_guard_gate_standing",
@@ -71,7 +77,7 @@ pub fn families(setting: &Setting<'_>, faults: &mut Vec<String>) -> Vec<Family> 
         Family::gauge(
             "pss_guard_policy_valid",
             "Whether the policy can be used; while it cannot, enforce mode refuses all but the exempt namespaces.",
-            flag(valid),
+            flag(matches!(loaded, Loaded::Good(_))),
         ),
     ];
     families.extend(policy_file(&paths.policy()));
@@ -79,16 +85,8 @@ pub fn families(setting: &Setting<'_>, faults: &mut Vec<String>) -> Vec<Family> 
         families.extend(exceptions(policy, Date::of(SystemTime::now())));
     }
     families.extend(namespaces(&paths.namespaces(), status.policy.imported_namespaces));
-    match scan::last(paths) {
-        Ok(scan) => families.extend(scan.iter().flat_map(scan::Summary::families)),
-        Err(error) => faults.push(line(&error)),
-    }
+    families.extend(scan::families(paths, faults));
     families
-}
-
-/// The mode that holds, and from when to when it is the break-glass that does.
-fn in_force(policy: Mode) -> (Mode, Option<(SystemTime, SystemTime)>) {
-    (policy, None)
 }
 
 fn one(name: &'static str, help: &'static str, samples: Samples) -> Family {
