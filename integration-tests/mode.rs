@@ -546,6 +546,36 @@ const LONG: &str = match str::from_utf8(&[b'x'; 513]) {
 };
 
 #[test]
+fn others_can_ask_as_far_as_they_can_see() {
+    if !util::can_run("others_can_ask_as_far_as_they_can_see", &["setpriv"]) {
+        return;
+    }
+    let node = Node::new("mode = 'audit'\n");
+    fs::set_permissions(node.root(), Permissions::from_mode(0o755)).expect("chmod");
+    lay(&node, &text("enforce", MINUTE, 0));
+    let ask = || {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid", "1000", "--clear-groups"])
+            .arg(node::binary())
+            .arg("--root")
+            .arg(node.root());
+        util::run(command.arg("mode"))
+    };
+    let done = ask().expect_success();
+    assert!(done.stdout.starts_with("audit: "), "{done}");
+    assert!(node.root().join(FILE).exists() && node.events().is_empty(), "only root clears it away");
+    call(&node, &["enforce", "--for", "1h", "--yes"]).expect_success();
+    let done = ask().expect_success();
+    assert!(done.stdout.starts_with("enforce: ") && done.stdout.contains("because  trial"), "{done}");
+    // What is closed to somebody is not broken.
+    fs::set_permissions(node.root().join(POLICY), Permissions::from_mode(0o600)).expect("chmod");
+    let done = ask();
+    assert!(done.code == Some(2) && done.stderr.contains("only root can tell the mode here"), "{done}");
+    assert!(done.stdout.is_empty(), "{done}");
+}
+
+#[test]
 fn the_policy_keeps_all_but_its_mode() {
     if !util::can_run("the_policy_keeps_all_but_its_mode", &[]) {
         return;
@@ -779,6 +809,9 @@ fn runs(node: &Node, namespace: &str, uid: &str) {
     }
 }
 
+type Ahead =
+    (&'static str, &'static str, &'static str, &'static [&'static str], i32, &'static [&'static str]);
+
 const UID: &str = "6f0d3a52-4c1c-4c53-9e1d-0242ac120002";
 const HASH: &str = "0123456789abcdef0123456789abcdef";
 const RESTRICTED: &str = "mode = 'audit'\n[defaults]\nenforce = 'restricted'\n";
@@ -792,7 +825,7 @@ fn enforcing_says_first_what_it_would_break_and_spares_the_system() {
     }
     // (policy, namespace, uid, arguments, exit code, parts of what is said)
     #[rustfmt::skip]
-    let rows: [(&str, &str, &str, &[&str], i32, &[&str]); 11] = [
+    let rows: [Ahead; 11] = [
         (RESTRICTED, "shop", UID, &["enforce", "--yes"], 0, &["1 of 1 container in 1 pod would be refused", "  shop/x-run-as-user-0-explicit/c  allowPrivilegeEscalation, "]),
         (RESTRICTED, "shop", UID, &["enforce"], 1, &["1 of 1 container", "use --yes"]),
         (RESTRICTED, "shop", UID, &["enforce", "--for", "1h", "--yes"], 0, &["1 of 1 container"]),

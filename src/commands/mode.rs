@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{FAILED, OK, line};
 use crate::level::Mode;
-use crate::level::cache::{self, Loaded};
+use crate::level::cache::{self, LoadError, Loaded};
 use crate::level::date::rfc3339;
 use crate::mode::change::{self, Author, ChangeError, Permanent, Written};
 use crate::mode::outlook;
@@ -61,7 +61,7 @@ pub fn mode(
     err: &mut dyn Write,
 ) -> u8 {
     let done = match act {
-        Act::Show { json } => show(&setting.paths, json, out),
+        Act::Show { json } => show(&setting.paths, json, out, err),
         Act::End => end(&setting.paths, options, out, err),
         Act::Set { mode, time } => set(setting, mode, time, options, out, err),
     };
@@ -211,9 +211,9 @@ fn tell_permanent(paths: &Paths, mode: Mode, done: &Permanent, out: &mut dyn Wri
 }
 
 fn tell_temporary(temporary: &Temporary, policy: Mode, out: &mut dyn Write) -> io::Result<()> {
-    let until = rfc3339(temporary.until());
-    let (mode, left) = (temporary.mode, span::show(temporary.left() + Duration::from_millis(999)));
-    writeln!(out, "mode {mode} for {left}, until {until}; then {policy}")?;
+    let (mode, until) = (temporary.mode, rfc3339(temporary.until()));
+    let length = span::show(temporary.length().unwrap_or_default());
+    writeln!(out, "mode {mode} for {length}, until {until}; then {policy}")?;
     writeln!(out, "it ends by itself, and with a reboot; `pss-guard mode --end` ends it before that")
 }
 
@@ -246,8 +246,15 @@ struct Shown<'a> {
     ignored: Option<String>,
 }
 
-fn show(paths: &Paths, json: bool, out: &mut dyn Write) -> io::Result<u8> {
+fn show(paths: &Paths, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     let (loaded, in_force) = now(paths);
+    // What this user cannot see is no fault of the policy, and the gate sees it.
+    if let Loaded::Bad { error: error @ LoadError::File(file), .. } = &loaded
+        && file.is_denied()
+    {
+        writeln!(err, "pss-guard: only root can tell the mode here: {}", line(error))?;
+        return Ok(FAILED);
+    }
     let path = paths.policy();
     let changed = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
     let because = match &loaded {
