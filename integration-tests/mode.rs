@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 
 use crate::faults::{Node, feed};
 use crate::journal::Journal;
+use crate::node::Gate;
+use crate::pod::{Engine, Pod};
 use crate::util::{self, Done};
 use crate::{install, node};
 
@@ -643,6 +645,37 @@ fn a_break_glass_needs_no_policy() {
     assert_eq!(hook(&node).status.code(), Some(2));
     let status = util::run(Command::new(node::binary()).arg("--root").arg(node.root()).args(["status"]));
     assert!(!status.stdout.contains("break-glass"), "{status}");
+}
+
+#[test]
+fn real_containers_start_while_the_glass_is_broken_and_no_longer() {
+    let test = "real_containers_start_while_the_glass_is_broken_and_no_longer";
+    if !util::can_run(test, &["runc", "busybox"]) {
+        return;
+    }
+    let node = node::Node::new(Engine::Containerd, node::Runtime::Runc);
+    node.write_policy("mode = \"enforce\"\n[defaults]\nenforce = \"restricted\"\n");
+    let sandbox = node.sandbox(&Pod { uid: 0, ..Pod::compliant() });
+    let mode = |arguments: &[&str]| {
+        let mut command = Command::new(node::binary());
+        util::run(command.arg("--root").arg(node.root()).arg("mode").args(arguments)).expect_success();
+    };
+    let steps: [(&[&str], bool); 4] = [
+        (&["enforce", "--yes"], false),
+        (&["audit", "--for", "1h"], true),
+        (&["--end"], false),
+        (&["audit"], true),
+    ];
+    for (arguments, starts) in steps {
+        mode(arguments);
+        for gate in [Gate::Hook, Gate::Wrapper] {
+            let attempt = sandbox.start(gate);
+            assert_eq!(attempt.ran, starts, "{arguments:?}, {gate:?}\n{attempt}");
+            let [event] = attempt.events.as_slice() else { panic!("{arguments:?}, {gate:?}\n{attempt}") };
+            let (decision, mode) = if starts { ("would-deny", "audit") } else { ("denied", "enforce") };
+            assert!(event["PSS_DECISION"] == decision && event["PSS_MODE"] == mode, "{event}\n{attempt}");
+        }
+    }
 }
 
 /// A policy that can be told from a new one.
