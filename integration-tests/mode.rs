@@ -421,12 +421,12 @@ fn each_change_and_each_end_is_one_event() {
         (&["audit", "--for", "2h30m", "--reason", "INC 42"], "mode audit for 2h30m, until 2", "audit",
             &["mode audit for 2h30m, until @, then enforce: break-glass of ~, because \"INC 42\""]),
         (&["audit", "--for", "1h"], "the break-glass of ~ (@ left) is replaced\nmode audit for 1h", "audit",
-            &["mode audit: the break-glass of ~ was replaced by ~, because \"INC 42\"", "mode audit for 1h, until @, then enforce: break-glass of ~"]),
+            &["mode audit: the break-glass of ~ was replaced by ~", "mode audit for 1h, until @, then enforce: break-glass of ~"]),
         (&["enforce", "--yes"], "says mode enforce already\nthe break-glass of ~ (@ left) is ended", "enforce",
             &["mode enforce: the break-glass of ~ was closed by ~"]),
         (&["audit", "--for", "90s"], "mode audit for 1m30s", "audit", &["mode audit for 1m30s, until @, then enforce: break-glass of ~"]),
-        (&["--end"], "the break-glass of ~ (@ left) is ended; the mode is enforce again", "enforce",
-            &["mode enforce: the break-glass of ~ was closed by ~"]),
+        (&["--end", "--reason", "solved"], "the break-glass of ~ (@ left) is ended; the mode is enforce again", "enforce",
+            &["mode enforce: the break-glass of ~ was closed by ~, because \"solved\""]),
         (&["--end"], "no mode is in force for a time; nothing changed, the mode is enforce", "enforce", &[]),
         (&["audit", "--reason", "a\u{1b}[2J\nb"], "mode audit, written into", "audit",
             &["mode audit, written into /etc/pss-guard/policy.toml by ~, because \"a\\u{1b}[2J\\nb\""]),
@@ -546,6 +546,23 @@ const LONG: &str = match str::from_utf8(&[b'x'; 513]) {
     Ok(text) => text,
     Err(_) => "",
 };
+
+#[test]
+fn a_reader_that_went_away_says_neither_yes_nor_no() {
+    if !util::can_run("a_reader_that_went_away_says_neither_yes_nor_no", &[]) {
+        return;
+    }
+    for arguments in ["enforce --yes", "enforce --for 1h --yes"] {
+        let node = Node::new("mode = 'audit'\n");
+        // The reader is gone long before anything is written.
+        let script =
+            format!("{{ sleep 0.3; \"$0\" --root \"$1\" mode {arguments}; }} | : ; exit ${{PIPESTATUS[0]}}");
+        let mut command = Command::new("bash");
+        let done = util::run(command.args(["-c", &script]).arg(node::binary()).arg(node.root()));
+        assert_eq!(done.code, Some(0), "{done}");
+        assert_eq!(said(&node)["mode"], "enforce", "{done}");
+    }
+}
 
 #[test]
 fn others_can_ask_as_far_as_they_can_see() {

@@ -152,36 +152,40 @@ fn confirm(
     let bar = Bar::on_stderr();
     let outlook = outlook::look(setting, &|done, all| bar.show(done, all));
     bar.clear();
-    for sentence in &outlook.says {
-        writeln!(out, "{sentence}")?;
+    let shown = outlook.says.iter().try_for_each(|sentence| writeln!(out, "{sentence}"));
+    match shown.and_then(|()| out.flush()) {
+        // A reader that went away has not said no.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+        _ => {}
     }
-    out.flush()?;
     if !outlook.system.is_empty() && !options.force {
-        writeln!(
+        let system = outlook.system.join(", ");
+        let _ = writeln!(
             err,
-            "pss-guard: enforce mode would refuse what this node needs: {}; exempt its namespace, or use --force",
-            outlook.system.join(", ")
-        )?;
+            "pss-guard: enforce mode would refuse what this node needs: {system}; exempt its namespace, or use --force"
+        );
         return Ok(Answer::No(LEFT));
     }
     if options.yes {
         return Ok(Answer::Yes);
     }
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        writeln!(err, "pss-guard: there is no terminal to ask on; use --yes to enforce without being asked")?;
+        let _ = writeln!(
+            err,
+            "pss-guard: there is no terminal to ask on; use --yes to enforce without being asked"
+        );
         return Ok(Answer::No(LEFT));
     }
-    write!(err, "Enforce? [y/N] ")?;
-    err.flush()?;
+    let _ = write!(err, "Enforce? [y/N] ").and_then(|()| err.flush());
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
     if read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
         return Ok(Answer::Yes);
     }
     if !answer.ends_with('\n') {
-        writeln!(err)?;
+        let _ = writeln!(err);
     }
-    writeln!(err, "pss-guard: not confirmed; nothing changed")?;
+    let _ = writeln!(err, "pss-guard: not confirmed; nothing changed");
     Ok(Answer::No(LEFT))
 }
 
@@ -224,7 +228,7 @@ fn describe(temporary: &Temporary) -> String {
 }
 
 fn failed(err: &mut dyn Write, error: &ChangeError) -> io::Result<u8> {
-    writeln!(err, "pss-guard: {}", line(error))?;
+    let _ = writeln!(err, "pss-guard: {}", line(error));
     Ok(FAILED)
 }
 
@@ -252,7 +256,7 @@ fn show(paths: &Paths, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> 
     if let Loaded::Bad { error: error @ LoadError::File(file), .. } = &loaded
         && file.is_denied()
     {
-        writeln!(err, "pss-guard: only root can tell the mode here: {}", line(error))?;
+        let _ = writeln!(err, "pss-guard: only root can tell the mode here: {}", line(error));
         return Ok(FAILED);
     }
     let path = paths.policy();
