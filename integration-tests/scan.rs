@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -507,4 +507,87 @@ fn what_a_process_has_beyond_its_config_json_is_told() {
     assert!(one.code == Some(1) && one.stdout.contains("1 runs with more than was asked for"), "{one}");
     let none = node.scan(&["--fail", "--control", "hostPorts"]);
     assert_eq!(none.code, Some(0), "{none}");
+}
+
+#[test]
+fn containers_that_come_and_go_are_no_error() {
+    if !Machine::can_run("scan::containers_that_come_and_go_are_no_error", &[], &[]) {
+        return;
+    }
+    let node = Running::up();
+    node.create("stays", nothing);
+    node.start("stays");
+    let script = "n=0; while [ ! -e /run/enough ]; do n=$((n+1)); id=passing-$n; bundle=$0/$id; mkdir $bundle
+        cp $0/stays/config.json $bundle/config.json
+        runc --root /run/containerd/runc/k8s.io create --bundle $bundle --pid-file $bundle/init.pid $id </dev/null >/dev/null 2>&1
+        runc --root /run/containerd/runc/k8s.io start $id
+        mv $bundle $0/.$id
+        runc --root /run/containerd/runc/k8s.io delete --force $id
+        rm -rf $0/.$id; done; echo $n";
+    let mut churn = node
+        .machine
+        .command("sh")
+        .args(["-c", script, TASKS])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let mut seen = BTreeSet::new();
+    for _ in 0..60 {
+        let done = node.scan(&["--format", "json", "--level", "baseline", "--fail"]).expect_success();
+        assert!(done.stderr.is_empty(), "{done}");
+        seen.extend(
+            objects(&done).iter().map(|one| one["container"]["id"].as_str().expect("an id").to_owned()),
+        );
+    }
+    node.machine.write("/run/enough", "");
+    churn.wait().expect("it ends");
+    assert!(seen.contains("stays") && seen.len() > 2, "some were met on their way: {seen:?}");
+}
+
+#[test]
+fn what_others_may_not_see_is_said() {
+    if !Machine::can_run("scan::what_others_may_not_see_is_said", &["setpriv"], &[]) {
+        return;
+    }
+    let node = Running::up();
+    node.create("hidden", nothing);
+    node.start("hidden");
+    // As containerd makes it.
+    node.machine.run(&["chmod", "0711", "/run/containerd", TASKS]).expect_success();
+    node.machine.run(&["chmod", "0700", "/run/containerd/io.containerd.runtime.v2.task"]).expect_success();
+    let as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/opt/pss-guard", "scan"];
+    let done = node.machine.run(&as_nobody);
+    assert_eq!(done.code, Some(2), "{done}");
+    let place = "cannot look at /run/containerd/io.containerd.runtime.v2.task: Permission denied";
+    assert!(done.stdout.contains(place) && done.stdout.contains("there may be more containers"), "{done}");
+    let done = node.machine.run(&[&as_nobody[..], &["--format", "json"]].concat());
+    assert!(done.code == Some(2) && done.stderr.contains(place), "{done}");
+    // What everybody may read is judged.
+    node.machine.run(&["chmod", "-R", "a+rX", "/run/containerd"]).expect_success();
+    let done = node.machine.run(&[&as_nobody[..], &["--level", "restricted"]].concat());
+    assert!(done.stdout.contains("1 of 1 container in 1 pod would be refused at restricted"), "{done}");
+}
+
+#[test]
+fn containers_of_runtimes_that_people_call_are_found() {
+    if !Machine::can_run("scan::containers_of_runtimes_that_people_call_are_found", &["crun"], &[]) {
+        return;
+    }
+    let node = Running::up();
+    node.create("template", nothing);
+    for runtime in ["runc", "crun"] {
+        let bundle = format!("/srv/{runtime}");
+        let copy = format!(
+            "mkdir -p {bundle}; cp {TASKS}/template/config.json {bundle}; cd {bundle}; exec {runtime} run -d by-{runtime} </dev/null >/dev/null"
+        );
+        node.machine.run(&["sh", "-c", &copy]).expect_success();
+    }
+    let found = objects(&node.scan(&["--format", "json"]).expect_success());
+    let mut ids: Vec<&str> =
+        found.iter().map(|one| one["container"]["id"].as_str().expect("an id")).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["by-crun", "by-runc", "template"]);
+    let drifted: Vec<&Value> = found.iter().filter(|one| one["drift"] != json!([])).collect();
+    assert!(drifted.is_empty(), "{drifted:?}");
 }
