@@ -591,3 +591,144 @@ fn containers_of_runtimes_that_people_call_are_found() {
     let drifted: Vec<&Value> = found.iter().filter(|one| one["drift"] != json!([])).collect();
     assert!(drifted.is_empty(), "{drifted:?}");
 }
+
+/// A real terminal of so many columns, in which a command runs.
+struct Terminal {
+    socket: String,
+}
+
+impl Terminal {
+    fn run(columns: &str, root: &Path, variables: &[&str], line: &str) -> Self {
+        let terminal = Self { socket: format!("pss-guard-{}", &util::random_id()[..12]) };
+        let script = format!("\"$@\" {line}; echo \"ended with $?\"; exec sleep 600");
+        let mut tmux =
+            terminal.tmux(&["-f", "/dev/null", "-u", "new-session", "-d", "-x", columns, "-y", "90"]);
+        tmux.args(["env", "-u", "COLUMNS", "-u", "NO_COLOR", "LC_ALL=C.UTF-8"]).args(variables);
+        tmux.args(["sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_pss-guard"), "--root"])
+            .arg(root)
+            .arg("scan");
+        util::run(&mut tmux).expect_success();
+        terminal
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> Command {
+        let mut tmux = Command::new("tmux");
+        tmux.args(["-L", &self.socket]).args(arguments).env("LC_ALL", "C.UTF-8").env_remove("TMUX");
+        tmux
+    }
+
+    /// What is to be seen, and how it is coloured.
+    fn screen(&self, options: &[&str]) -> String {
+        util::run(&mut self.tmux(&[&["capture-pane", "-p"], options].concat())).stdout
+    }
+
+    /// The same when the command has ended.
+    fn end(&self, options: &[&str]) -> String {
+        let ended = || self.screen(&[]).contains("ended with ");
+        assert!(util::within(std::time::Duration::from_secs(60), ended), "{}", self.screen(&[]));
+        self.screen(options)
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        util::run(&mut self.tmux(&["kill-server"]));
+    }
+}
+
+const NARROW: &str = "\
+kube-system
+  kube-proxy
+    proxy         exempt
+
+ops
+  agent-x
+    (pod)         deny
+      host namespaces
+        spec.hostNetwork: false
+    agent         deny
+      host namespaces
+        spec.hostNetwork: false
+
+shop
+  db-0
+    database      deny
+      allowPrivilegeEscalation != false
+        securityContext.allowPrivilegeEscalation: false
+";
+
+const WIDE: &str = "\
+  web-0
+    app           allow
+    logger        deny          readOnlyRootFilesystem != true     securityContext.readOnlyRootFilesystem: true
+
+(no pod)
+    c0ffee00c0ff  deny          readOnlyRootFilesystem != true     securityContext.readOnlyRootFilesystem: true
+
+4 of 6 containers in 3 pods and 1 of no pod would be refused at restricted; 3 need one line
+1 is exempt by the policy
+";
+
+#[test]
+fn people_see_the_answer_at_every_width() {
+    if !util::can_run("scan::people_see_the_answer_at_every_width", &["tmux"]) {
+        return;
+    }
+    let node = small();
+    let line = "--level restricted";
+    let narrow = Terminal::run("80", node.root(), &[], line);
+    let seen = narrow.end(&[]);
+    assert!(seen.contains(NARROW), "{seen}");
+    assert!(seen.lines().all(|line| line.chars().count() <= 80), "{seen}");
+    // A line that the terminal had to break is one when it is joined.
+    assert_eq!(
+        narrow.end(&["-J"]).lines().map(str::trim_end).collect::<Vec<_>>(),
+        seen.lines().collect::<Vec<_>>()
+    );
+    let coloured = narrow.end(&["-e"]);
+    assert!(
+        coloured.contains("\u{1b}[1m\u{1b}[31mdeny") && coloured.contains("\u{1b}[32mallow"),
+        "{coloured:?}"
+    );
+
+    let wide = Terminal::run("200", node.root(), &[], line).end(&[]);
+    assert!(wide.contains(WIDE), "{wide}");
+    let piped = scan(node.root(), &["--level", "restricted"]).expect_success().stdout;
+    assert_eq!(
+        piped.lines().collect::<Vec<_>>(),
+        wide.lines().take(piped.lines().count()).collect::<Vec<_>>()
+    );
+
+    let plain = Terminal::run("80", node.root(), &["NO_COLOR=1"], line).end(&["-e"]);
+    assert!(plain.contains(NARROW) && !plain.contains('\u{1b}'), "{plain:?}");
+    let told = Terminal::run("80", node.root(), &["COLUMNS=60"], line).end(&[]);
+    assert!(told.lines().all(|line| line.chars().count() <= 60), "{told}");
+    let dumb = Terminal::run("80", node.root(), &["TERM=dumb"], line).end(&["-e"]);
+    assert!(dumb.contains(NARROW) && !dumb.contains('\u{1b}'), "{dumb:?}");
+    let piped = Terminal::run("80", node.root(), &[], &format!("{line} | cat")).end(&["-e"]);
+    assert!(!piped.contains('\u{1b}'), "{piped:?}");
+}
+
+#[test]
+fn who_waits_at_a_terminal_sees_how_far_it_has_come() {
+    if !util::can_run("scan::who_waits_at_a_terminal_sees_how_far_it_has_come", &["tmux"]) {
+        return;
+    }
+    let node = Captured::new();
+    for number in 0..4000 {
+        node.lay(
+            "containerd",
+            &format!("{number:064x}"),
+            &config("shop", &format!("web-{number}"), "app", false),
+        );
+    }
+    let line = "--level restricted --control hostPorts --namespace nowhere";
+    let terminal = Terminal::run("80", node.root(), &[], line);
+    assert!(util::eventually(|| terminal.screen(&[]).contains("[#")), "{}", terminal.screen(&[]));
+    let seen = terminal.end(&[]);
+    assert!(seen.starts_with("no container runs here\nended with 0\n"), "the bar is gone\n{seen}");
+    let elsewhere =
+        Terminal::run("80", node.root(), &[], &format!("{line} 2>{}", node.root().join("err").display()));
+    elsewhere.end(&[]);
+    assert_eq!(util::read(&node.root().join("err")), "");
+}

@@ -43,15 +43,17 @@ pub fn write(scan: &Scan, style: &Style, out: &mut dyn Write) -> io::Result<()> 
     if !scan.containers.is_empty() {
         writeln!(out)?;
     }
+    let mut paragraph = |tone: Option<Tone>, text: &str| {
+        wrap(&style.plain(text), style.width).iter().try_for_each(|line| match tone {
+            Some(tone) => writeln!(out, "{}", style.paint(tone, line)),
+            None => writeln!(out, "{line}"),
+        })
+    };
     for place in &scan.unseen {
-        writeln!(out, "cannot look at {}: {}", style.plain(&place.path), style.plain(&place.why))?;
+        paragraph(None, &format!("cannot look at {}: {}", place.path, place.why))?;
     }
-    let mut sentences = scan.sentences().into_iter();
-    if let Some(answer) = sentences.next() {
-        writeln!(out, "{}", style.paint(Tone::Title, &answer))?;
-    }
-    for sentence in sentences {
-        writeln!(out, "{sentence}")?;
+    for (index, sentence) in scan.sentences().iter().enumerate() {
+        paragraph((index == 0).then_some(Tone::Title), sentence)?;
     }
     Ok(())
 }
