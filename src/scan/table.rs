@@ -165,6 +165,9 @@ fn name(one: &Scanned, style: &Style) -> String {
 
 /// The lines of a text that fit a width, broken at blanks where there are some.
 fn wrap(text: &str, width: usize) -> Vec<String> {
+    if text.is_empty() || text.len() <= width {
+        return Vec::from_iter((!text.is_empty()).then(|| text.to_owned()));
+    }
     let mut lines: Vec<String> = Vec::new();
     let mut line = String::new();
     let mut used = 0;
