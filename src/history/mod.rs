@@ -483,6 +483,11 @@ fn notes(history: &History, known: &Known<'_>, ready: &Readiness) -> Vec<String>
             period::to_the_minute(begins)
         ));
     }
+    if known.journal_begins.is_none() {
+        notes.push(
+            "there is no journal that can be read here; events are those of the file beside it".to_owned(),
+        );
+    }
     if known.policy_changed.is_some_and(|changed| changed > period.since) {
         notes.push(
             "the policy was changed in this period; silence is judged by the levels that hold now".to_owned(),
