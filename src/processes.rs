@@ -120,7 +120,7 @@ impl Processes {
     pub fn birth(&self, pid: i32) -> Option<Birth> {
         // proc(5): the second field may hold anything, blanks and parentheses, too; the parent is the 4th, the start
         // the 22nd.
-        let stat = files::read(&self.folder(pid)?.join("stat"), LIMIT).ok()?;
+        let stat = files::read_proc(&self.folder(pid)?.join("stat")).ok()?;
         let stat = String::from_utf8_lossy(&stat);
         let (_, rest) = stat.rsplit_once(')')?;
         let mut fields = rest.split_ascii_whitespace().skip(1);

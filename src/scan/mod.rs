@@ -40,6 +40,7 @@ use crate::report::json;
 use crate::report::text::{escape, line};
 
 pub use live::Drift;
+use live::Patience;
 pub use summary::Summary;
 
 /// Where to look.
@@ -166,7 +167,7 @@ pub fn scan(setting: &Setting, options: &Options<'_>) -> Result<Scan, LoadError>
     let policy = load_fresh(&setting.paths)?.unwrap_or_default();
     let found = containers::find(&setting.live, &setting.processes);
     let node = Rc::new(Shared::default());
-    let looker = Looker { setting, options, policy: &policy, node };
+    let looker = Looker { setting, options, policy: &policy, node, patience: Patience::default() };
     let unseen = |closed: containers::Closed| Unseen {
         path: escape(&closed.path.to_string_lossy()),
         why: line(&closed.error),
@@ -229,6 +230,7 @@ struct Looker<'a> {
     options: &'a Options<'a>,
     policy: &'a Policy,
     node: Rc<Shared>,
+    patience: Patience,
 }
 
 impl Looker<'_> {
@@ -307,7 +309,7 @@ impl Looker<'_> {
 
     fn drift(&self, container: &Container, spec: &Spec<'_>, host: &Host) -> Option<Vec<Drift>> {
         let first = container.process.as_ref().filter(|_| !container.waits())?;
-        live::drift(spec, host, &self.setting.processes.folder(first.pid)?, first)
+        live::drift(spec, host, &self.setting.processes.folder(first.pid)?, first, &self.patience)
     }
 
     fn scanned(
