@@ -13,6 +13,7 @@ use pss_guard::install::engines;
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
 use pss_guard::report::terminal::Style;
+use pss_guard::scan::policy_report::Api;
 use pss_guard::status::Setting;
 use pss_guard::{explain, hook, runtime, verbose};
 
@@ -81,6 +82,9 @@ fn run(cli: &Cli) -> u8 {
                     ScanFormat::Table => scan::Format::Table,
                     ScanFormat::Json => scan::Format::Json,
                     ScanFormat::Sarif => scan::Format::Sarif,
+                    ScanFormat::Html => scan::Format::Html,
+                    ScanFormat::Policyreport => scan::Format::Reports(Api::PolicyReport),
+                    ScanFormat::Openreports => scan::Format::Reports(Api::OpenReports),
                 },
                 style: Style::of_stdout(),
             };
@@ -136,6 +140,7 @@ fn run(cli: &Cli) -> u8 {
                 format: match arguments.format {
                     ReportFormat::Text => report::Format::Text(Style::of_stdout()),
                     ReportFormat::Json => report::Format::Json,
+                    ReportFormat::Html => report::Format::Html,
                 },
             };
             report::report(&pss_guard::scan::Setting::under(&cli.root), &options, &mut out, &mut err)

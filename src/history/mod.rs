@@ -10,6 +10,7 @@
 
 pub mod evidence;
 pub mod exceptions;
+pub mod html;
 pub mod period;
 pub mod readiness;
 pub mod tally;
