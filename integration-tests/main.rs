@@ -40,6 +40,8 @@ mod mutations;
 mod node;
 // Our view of config.json against the full OCI types.
 mod oracle;
+// What becomes of the pages in a browser.
+mod pages;
 // A pod in the words of a manifest, and the specs that engines make of it.
 mod pod;
 // The same gate before podman's containers, which belong to no pod.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
-use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy, ReportFormat, ScanFormat};
+use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy, Report, ReportFormat, ScanFormat};
 use pss_guard::commands::{self, check, install, manual, namespaces, policy, report, scan, status};
 use pss_guard::install::engines;
 use pss_guard::level::date::Date;
@@ -133,17 +133,8 @@ fn run(cli: &Cli) -> u8 {
             status::status(&Setting::under(&cli.root, &engines::ALL), options, &mut out, &mut err)
         }
         Command::Report(arguments) => {
-            let options = report::Options {
-                since: arguments.since,
-                namespaces: &arguments.namespace,
-                scan: !arguments.no_scan,
-                format: match arguments.format {
-                    ReportFormat::Text => report::Format::Text(Style::of_stdout()),
-                    ReportFormat::Json => report::Format::Json,
-                    ReportFormat::Html => report::Format::Html,
-                },
-            };
-            report::report(&pss_guard::scan::Setting::under(&cli.root), &options, &mut out, &mut err)
+            let setting = pss_guard::scan::Setting::under(&cli.root);
+            report::report(&setting, &told(arguments), &mut out, &mut err)
         }
         Command::Completions { shell } => {
             // Into memory first, because it panics where it cannot write.
@@ -159,6 +150,19 @@ fn run(cli: &Cli) -> u8 {
     };
     // What has failed has said so.
     if code == commands::FAILED { code } else { code.max(written(out.flush(), &mut err)) }
+}
+
+fn told(arguments: &Report) -> report::Options<'_> {
+    report::Options {
+        since: arguments.since,
+        namespaces: &arguments.namespace,
+        scan: !arguments.no_scan,
+        format: match arguments.format {
+            ReportFormat::Text => report::Format::Text(Style::of_stdout()),
+            ReportFormat::Json => report::Format::Json,
+            ReportFormat::Html => report::Format::Html,
+        },
+    }
 }
 
 fn changes(change: &Change) -> install::Options<'_> {

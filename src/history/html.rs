@@ -90,7 +90,7 @@ fn readiness(page: &mut Page, report: &Report) {
             cell(page, row.cell(level));
             page.raw("</td>");
         }
-        page.element("<td class=\"wide small soft\">", &why(row), "</td></tr>\n");
+        page.element("<td class=\"wide small soft any\">", &why(row), "</td></tr>\n");
     }
     page.raw("</tbody></table></div>\n");
     more(page, rows.len());
@@ -210,10 +210,9 @@ fn controls(page: &mut Page, report: &Report) {
     page.raw("<table>").columns(&["control", "", "#starts", "#workloads", "~than before"]);
     let largest = report.controls.iter().map(|row| row.starts + row.suspected).max().unwrap_or(1);
     for row in &report.controls {
-        page.element("<tr><th scope=\"row\">", row.control, " ");
-        page.element("<span class=\"soft small wide\">", row.level, "</span></th><td class=\"bar\">");
-        page.bar(&[(row.starts, Tone::Bad), (row.suspected, Tone::Odd)], largest);
-        page.raw("</td><td class=\"n\">").number(row.starts);
+        let parts = [(row.starts, Tone::Bad), (row.suspected, Tone::Odd)];
+        page.row(row.control, row.level, &parts, largest);
+        page.raw("<td class=\"n\">").number(row.starts);
         if row.suspected > 0 {
             page.raw(" <span class=\"soft small\">+").number(row.suspected).raw("?</span>");
         }
@@ -242,7 +241,7 @@ fn workloads(page: &mut Page, report: &Report) {
         if row.is_static {
             page.raw(" ").pill(Tone::None, "static pod");
         }
-        page.raw("</th><td class=\"n\">").number(row.starts).raw("</td><td class=\"small\">");
+        page.raw("</th><td class=\"n\">").number(row.starts).raw("</td><td class=\"small any\">");
         let mut said = row.controls.join(", ");
         if row.decisions.faults > 0 {
             said = [said, "could not be judged".to_owned()]
@@ -276,12 +275,9 @@ fn namespaces(page: &mut Page, report: &Report) {
     for row in report.namespaces.iter().take(ROWS) {
         let (dark, light) = split(&row.decisions);
         let rest = row.starts.saturating_sub(dark + light);
-        page.element("<tr><th scope=\"row\">", name(row.namespace.as_deref()), "</th><td class=\"bar\">");
-        page.bar(&[(dark, Tone::Bad), (light, Tone::Odd), (rest, Tone::None)], largest);
-        page.raw("</td><td class=\"n\">")
-            .number(row.starts)
-            .raw("</td><td class=\"n\">")
-            .number(row.workloads);
+        let parts = [(dark, Tone::Bad), (light, Tone::Odd), (rest, Tone::None)];
+        page.row(name(row.namespace.as_deref()), "", &parts, largest);
+        page.raw("<td class=\"n\">").number(row.starts).raw("</td><td class=\"n\">").number(row.workloads);
         page.element(
             "</td><td class=\"wide soft\">",
             &before(report, row.starts, row.before),
@@ -355,7 +351,7 @@ fn exceptions(page: &mut Page, report: &Report) {
             exceptions::State::Untold => page.pill(Tone::None, "cannot be told"),
             exceptions::State::Expired => page.pill(Tone::Bad, "expired"),
         };
-        page.raw("</td><td class=\"small\">");
+        page.raw("</td><td class=\"small any\">");
         let end = match row.days_left {
             0 => "today".to_owned(),
             days if row.ends_soon => format!("in {} ({})", count(days.unsigned_abs(), "day"), row.expires),
@@ -366,7 +362,7 @@ fn exceptions(page: &mut Page, report: &Report) {
         } else {
             page.text(&end)
         };
-        page.element("</td><td class=\"wide small soft\">", &row.reason, "</td></tr>\n");
+        page.element("</td><td class=\"wide small soft any\">", &row.reason, "</td></tr>\n");
     }
     page.raw("</tbody></table></div>\n");
     if report.exceptions.iter().any(|row| row.state == exceptions::State::Untold) {
@@ -390,7 +386,7 @@ fn faults(page: &mut Page, report: &Report) {
     page.raw("<table>").columns(&["#times", "what the gate said"]);
     for row in &report.faults {
         page.raw("<tr><td class=\"n\">").number(row.count).element(
-            "</td><td class=\"small\">",
+            "</td><td class=\"small any\">",
             &row.fault,
             "</td></tr>\n",
         );

@@ -166,18 +166,20 @@ impl Page {
         self.raw("</ul>\n")
     }
 
-    /// A row of column titles; one that begins with `#` is of numbers, with `~` not shown where there is no room.
+    /// A row of column titles; one that begins with `#` is of numbers, with `~` not shown where there is no room,
+    /// and one without a title is of bars.
     pub fn columns(&mut self, titles: &[&'static str]) -> &mut Self {
         self.raw("<thead><tr>");
         for title in titles {
             let (class, title) = match title.strip_prefix('#') {
+                _ if title.is_empty() => ("<td class=\"bar\">", ""),
                 Some(title) => ("<th scope=\"col\" class=\"n\">", title),
                 None => match title.strip_prefix('~') {
                     Some(title) => ("<th scope=\"col\" class=\"wide\">", title),
                     None => ("<th scope=\"col\">", *title),
                 },
             };
-            self.element(class, title, "</th>");
+            self.element(class, title, if title.is_empty() { "</td>" } else { "</th>" });
         }
         self.raw("</tr></thead>\n<tbody>\n")
     }
@@ -219,9 +221,21 @@ impl Page {
         )
     }
 
-    /// A bar of parts beside each other, for the largest of all bars.
-    pub fn bar(&mut self, parts: &[(u64, Tone)], largest: u64) -> &mut Self {
+    /// The name of a row and its bar, of parts beside each other, for the largest of all bars. Where there is little room
+    /// the bar is below the name.
+    pub fn row(&mut self, name: &str, more: &str, parts: &[(u64, Tone)], largest: u64) -> &mut Self {
+        self.element("<tr><th scope=\"row\">", name, "");
+        if !more.is_empty() {
+            self.element(" <span class=\"soft small\">", more, "</span>");
+        }
+        self.raw("<div class=\"phone bar\">").bar(parts, largest).raw("</div></th><td class=\"bar\">");
+        self.bar(parts, largest).raw("</td>")
+    }
+
+    fn bar(&mut self, parts: &[(u64, Tone)], largest: u64) -> &mut Self {
         self.raw("<svg viewBox=\"0 0 100 1\" preserveAspectRatio=\"none\" aria-hidden=\"true\">");
+        // Parts can be more than what they are parts of: one start can count in two.
+        let largest = largest.max(parts.iter().map(|(value, _)| value).sum());
         let mut x = 0.0;
         for (value, tone) in parts.iter().filter(|(value, _)| *value > 0) {
             // Never nothing where there is something.
@@ -302,17 +316,17 @@ impl Page {
         let squares: Vec<Tone> = squares.collect();
         let rows = squares.len().div_ceil(ROW).max(1);
         let columns = squares.len().clamp(1, ROW);
-        self.raw("<svg role=\"img\" width=\"").number(columns * 14).raw("\" height=\"").number(rows * 14);
+        self.raw("<svg role=\"img\" width=\"").number(columns * 16).raw("\" height=\"").number(rows * 16);
         self.raw("\" viewBox=\"0 0 ")
-            .number(columns * 14)
+            .number(columns * 16)
             .raw(" ")
-            .number(rows * 14)
+            .number(rows * 16)
             .raw("\" aria-label=\"")
             .text(title);
         self.raw("\">").element("<title>", title, "</title>");
         for (index, tone) in squares.iter().enumerate() {
-            self.raw("<rect class=\"").raw(tone.fill()).raw("\" width=\"11\" height=\"11\" rx=\"2.5\" x=\"");
-            self.number(index % ROW * 14 + 1).raw("\" y=\"").number(index / ROW * 14 + 1).raw("\"/>");
+            self.raw("<rect class=\"").raw(tone.fill()).raw("\" width=\"13\" height=\"13\" rx=\"3\" x=\"");
+            self.number(index % ROW * 16 + 1).raw("\" y=\"").number(index / ROW * 16 + 1).raw("\"/>");
         }
         self.raw("</svg>")
     }
@@ -360,7 +374,8 @@ mod tests {
         let mut page = Page::new(evil);
         page.head("pss-guard", evil, evil).section(evil, evil).list([evil]);
         page.raw("<pre>").lines(&format!("{evil}\n{evil}")).raw("</pre>");
-        page.tile(Tone::Bad, "x", evil)
+        page.row(evil, evil, &[], 0)
+            .tile(Tone::Bad, "x", evil)
             .pill(Tone::Odd, evil)
             .ring(evil, 1, 2)
             .units(evil, &[(1, Tone::Good)]);
@@ -394,9 +409,16 @@ mod tests {
     #[test]
     fn pictures_hold_for_nothing_and_for_very_much() {
         let mut page = Page::new("x");
-        page.ring("none", 0, 0).bar(&[], 0).bar(&[(0, Tone::Bad)], 0).chart("none", &[]).units("none", &[]);
-        page.bar(&[(u64::MAX, Tone::Bad)], u64::MAX).units("many", &[(100_000, Tone::Bad), (1, Tone::Good)]);
+        page.ring("none", 0, 0)
+            .row("none", "", &[], 0)
+            .row("", "", &[(0, Tone::Bad)], 0)
+            .row("", "", &[(9, Tone::Bad)], 3)
+            .chart("none", &[])
+            .units("none", &[]);
+        page.row("", "", &[(u64::MAX, Tone::Bad)], u64::MAX)
+            .units("many", &[(100_000, Tone::Bad), (1, Tone::Good)]);
         let html = page.finish();
+        assert!(!html.contains("width=\"300"), "no bar leaves its place");
         assert!(!html.contains("NaN") && !html.contains("inf"), "{html}");
         assert!(
             html.matches("class=\"fill-good\"").count() == 1,

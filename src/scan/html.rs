@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Scan, Scanned};
 use crate::decision::Verdict;
 use crate::history::period::to_the_minute;
+use crate::history::workload;
 use crate::pss::Level;
 use crate::report::json::Finding;
 use crate::report::page::{Page, Tone};
@@ -149,10 +150,9 @@ fn controls(page: &mut Page, scan: &Scan) {
     page.section("What refuses them", "Containers by control. pss-guard explain CONTROL says what it wants.");
     page.raw("<table>").columns(&["control", "", "#containers", "#namespaces", "~reason"]);
     for (control, (count, namespaces, reason)) in rows {
-        page.element("<tr><th scope=\"row\">", control, "</th><td class=\"bar\">")
-            .bar(&[(count, Tone::Bad)], largest);
-        page.raw("</td><td class=\"n\">").number(count).raw("</td><td class=\"n\">").number(namespaces.len());
-        page.element("</td><td class=\"wide soft small\">", reason, "</td></tr>\n");
+        page.row(control, "", &[(count, Tone::Bad)], largest);
+        page.raw("<td class=\"n\">").number(count).raw("</td><td class=\"n\">").number(namespaces.len());
+        page.element("</td><td class=\"wide soft small any\">", reason, "</td></tr>\n");
     }
     page.raw("</tbody></table>\n").end();
 }
@@ -164,15 +164,17 @@ fn containers(page: &mut Page, scan: &Scan) {
         };
         page.raw("<section id=\"n").number(index).element("\">\n<h2>", name(namespace), "</h2>\n");
         let (odd, plain): (Vec<&Scanned>, Vec<&Scanned>) = all().partition(|one| is_worth_telling(one));
-        for one in odd {
-            container(page, one);
+        for alike in alike(odd, &scan.node) {
+            container(page, &alike, &scan.node);
         }
-        let starts: Vec<String> = plain.iter().filter(|one| !one.sandbox).map(|one| whose(one)).collect();
+        let starts = plain.iter().filter(|one| !one.sandbox).map(|one| whose(one, &scan.node));
+        let starts: BTreeSet<String> = starts.collect();
+        let count = plain.iter().filter(|one| !one.sandbox).count();
         if !starts.is_empty() {
             let exempt = plain.iter().all(|one| one.exempt);
             let what = if exempt { "Exempt by the policy" } else { "Would start" };
             page.raw("<details><summary>").pill(if exempt { Tone::None } else { Tone::Good }, what);
-            page.element(" ", &starts.len().to_string(), "</summary>\n")
+            page.element(" ", &count.to_string(), "</summary>\n")
                 .list(starts.iter().map(String::as_str))
                 .raw("</details>\n");
         }
@@ -184,24 +186,55 @@ fn is_worth_telling(one: &Scanned) -> bool {
     one.verdict != Verdict::Allow || !one.drift.is_empty()
 }
 
-fn whose(one: &Scanned) -> String {
+/// Containers of one workload that say the same: one fix is for all of them.
+fn alike<'s>(containers: Vec<&'s Scanned>, node: &str) -> Vec<Vec<&'s Scanned>> {
+    let mut groups: Vec<Vec<&Scanned>> = Vec::new();
+    let mut known = BTreeMap::new();
+    for one in containers {
+        let said: Vec<_> = one.reasons().map(|finding| (finding.control, &*finding.detail)).collect();
+        let drift: Vec<_> = one.drift.iter().map(|drift| (drift.control, &drift.runs)).collect();
+        let because = (one.verdict == Verdict::CannotJudge).then_some(&one.result.because);
+        let group =
+            *known.entry((whose(one, node), one.verdict.name(), said, drift, because)).or_insert_with(|| {
+                groups.push(Vec::new());
+                groups.len() - 1
+            });
+        if let Some(group) = groups.get_mut(group) {
+            group.push(one);
+        }
+    }
+    groups
+}
+
+/// The workload and the container.
+fn whose(one: &Scanned, node: &str) -> String {
     let container = &one.result.container;
     let own = container.name.as_deref().or(container.id.as_deref()).unwrap_or("?");
     match container.pod.as_deref() {
-        Some(pod) if one.sandbox => format!("{pod} (the pod itself)"),
-        Some(pod) => format!("{pod} / {own}"),
+        Some(pod) if one.sandbox => format!("{} (the pod itself)", workload::of_running(pod, node)),
+        Some(pod) => format!("{} / {own}", workload::of_running(pod, node)),
         None => own.to_owned(),
     }
 }
 
-fn container(page: &mut Page, one: &Scanned) {
-    page.raw("<details open><summary>");
+fn container(page: &mut Page, alike: &[&Scanned], node: &str) {
+    let Some(one) = alike.first() else { return };
+    page.raw("<details><summary>");
     match one.verdict {
         Verdict::Deny => page.pill(Tone::Bad, "refused"),
         Verdict::CannotJudge => page.pill(Tone::Odd, "cannot be judged"),
         Verdict::Allow => page.pill(Tone::Odd, "runs with more"),
     };
-    page.element(" ", &whose(one), "</summary>\n");
+    page.element(" ", &whose(one, node), "");
+    if alike.len() > 1 {
+        page.element(" <strong>×", &alike.len().to_string(), "</strong>");
+    }
+    let controls: Vec<&str> = one
+        .reasons()
+        .map(|finding| finding.control)
+        .chain(one.drift.iter().map(|drift| drift.control))
+        .collect();
+    page.element(" <span class=\"soft small\">", &controls.join(", "), "</span></summary>\n");
     if one.verdict == Verdict::CannotJudge {
         page.element("<p class=\"finding\">", &one.result.because, "</p>\n");
     }
@@ -211,6 +244,10 @@ fn container(page: &mut Page, one: &Scanned) {
     }
     for found in one.reasons() {
         finding(page, found);
+    }
+    let pods: Vec<&str> = alike.iter().filter_map(|one| one.result.container.pod.as_deref()).collect();
+    if !pods.is_empty() {
+        page.element("<p class=\"finding soft small\">pods ", &pods.join(", "), "</p>\n");
     }
     if let Some(image) = &one.result.container.image {
         page.element("<p class=\"finding soft small\">image ", image, "</p>\n");

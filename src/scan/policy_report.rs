@@ -178,10 +178,8 @@ fn parts(outcomes: Vec<Outcome>) -> Vec<Vec<Outcome>> {
 fn report(scan: &Scan, api: Api, namespace: &str, index: usize, results: Vec<Outcome>) -> Report {
     let (api_version, namespaced, of_the_cluster) = api.names();
     let node = node_name(&scan.node);
-    let mut name = format!("pss-guard-{node}");
-    if index > 0 {
-        name.push_str(&format!("-{}", index + 1));
-    }
+    let part = if index == 0 { String::new() } else { format!("-{}", index + 1) };
+    let name = format!("pss-guard-{node}{part}");
     let mut summary = Summary::default();
     for outcome in &results {
         match outcome.result {
@@ -206,7 +204,7 @@ fn report(scan: &Scan, api: Api, namespace: &str, index: usize, results: Vec<Out
         metadata: Metadata { name, namespace: is_namespaced.then(|| namespace.to_owned()), labels },
         source: (api == Api::OpenReports).then_some("pss-guard"),
         // What belongs to no pod belongs to the node.
-        scope: (!is_namespaced).then(|| Reference {
+        scope: (!is_namespaced).then_some(Reference {
             api_version: "v1",
             kind: "Node",
             name: node,
@@ -281,7 +279,8 @@ fn outcomes(scan: &Scan, one: &Scanned, policy: &Policy) -> Vec<Outcome> {
 /// Whether silence means that a control was satisfied.
 fn was_looked_at(control: &Control, one: &Scanned, policy: &Policy) -> bool {
     let off = control.origin == Origin::PssGuard && policy.read_only_root_filesystem == Setting::Off;
-    !off && !(one.sandbox && control.scope == Scope::Container)
+    let of_others = one.sandbox && control.scope == Scope::Container;
+    !off && !of_others
 }
 
 fn result(finding: &Finding<'_>, one: &Scanned) -> &'static str {
