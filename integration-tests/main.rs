@@ -24,6 +24,8 @@ mod decisions;
 mod faults;
 // Install and uninstall as a whole, and what happens when they are interrupted.
 mod install;
+// Reports for a cluster.
+mod policy_reports;
 // Engines read what the installers plan as it was meant.
 mod installers;
 // The journald that is written to.

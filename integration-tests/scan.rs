@@ -15,7 +15,7 @@ fn scan(root: &Path, arguments: &[&str]) -> Done {
     util::run(&mut command(root, arguments))
 }
 
-fn command(root: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn command(root: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pss-guard"));
     command.arg("--root").arg(root).arg("scan").args(arguments);
     command.env_remove("COLUMNS").env_remove("NO_COLOR").env("LC_ALL", "C.UTF-8");
