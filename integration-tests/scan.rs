@@ -15,7 +15,7 @@ fn scan(root: &Path, arguments: &[&str]) -> Done {
     util::run(&mut command(root, arguments))
 }
 
-fn command(root: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn command(root: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pss-guard"));
     command.arg("--root").arg(root).arg("scan").args(arguments);
     command.env_remove("COLUMNS").env_remove("NO_COLOR").env("LC_ALL", "C.UTF-8");
@@ -27,28 +27,28 @@ fn objects(done: &Done) -> Vec<Value> {
 }
 
 /// A captured node: a root directory with bundles as engines lay them out.
-struct Captured {
+pub(crate) struct Captured {
     dir: tempfile::TempDir,
 }
 
 impl Captured {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().expect("a temporary directory") }
     }
 
-    fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.dir.path()
     }
 
     /// The bundle of an id: containerd's, or CRI-O's.
-    fn bundle(&self, engine: &str, id: &str) -> PathBuf {
+    pub(crate) fn bundle(&self, engine: &str, id: &str) -> PathBuf {
         if engine.starts_with("crio") {
             return self.root().join(format!("run/containers/storage/overlay-containers/{id}/userdata"));
         }
         self.root().join(format!("run/containerd/io.containerd.runtime.v2.task/k8s.io/{id}"))
     }
 
-    fn lay(&self, engine: &str, id: &str, config: &Value) -> PathBuf {
+    pub(crate) fn lay(&self, engine: &str, id: &str, config: &Value) -> PathBuf {
         let bundle = self.bundle(engine, id);
         node::write(&bundle.join("config.json"), &config.to_string());
         bundle
@@ -125,7 +125,7 @@ fn a_node_made_of_the_corpus_is_judged_as_check_judges_the_corpus() {
 }
 
 /// config.json of a container that restricted refuses for one reason, or for none.
-fn config(namespace: &str, pod: &str, name: &str, read_only: bool) -> Value {
+pub(crate) fn config(namespace: &str, pod: &str, name: &str, read_only: bool) -> Value {
     json!({
         "ociVersion": "1.0.2",
         "annotations": {
@@ -152,7 +152,7 @@ fn config(namespace: &str, pod: &str, name: &str, read_only: bool) -> Value {
 }
 
 /// A sandbox that shares the host's network, or not.
-fn sandbox(namespace: &str, pod: &str, host_network: bool) -> Value {
+pub(crate) fn sandbox(namespace: &str, pod: &str, host_network: bool) -> Value {
     let mut config = config(namespace, pod, "", true);
     config["annotations"]["io.kubernetes.cri.container-type"] = json!("sandbox");
     if host_network {
@@ -162,7 +162,7 @@ fn sandbox(namespace: &str, pod: &str, host_network: bool) -> Value {
 }
 
 /// A small node of every kind.
-fn small() -> Captured {
+pub(crate) fn small() -> Captured {
     let node = Captured::new();
     let lay = |id: &str, config: &Value| node.lay("containerd", id, config);
     lay("01", &config("shop", "web-0", "app", true));

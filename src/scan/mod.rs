@@ -12,7 +12,9 @@
 //! A [`Scan`] borrows nothing; what is shown of it is a function from it to a writer.
 
 pub mod fix;
+pub mod html;
 pub mod live;
+pub mod policy_report;
 pub mod summary;
 pub mod table;
 
