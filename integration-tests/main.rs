@@ -36,6 +36,8 @@ mod level;
 mod live;
 // What is counted for Prometheus, and that it is counted once.
 mod metrics;
+// Which mode is in force, and how it changes.
+mod mode;
 // Damaged files never turn a denial into a start.
 mod mutations;
 // An engine in small, which lays bundles out and calls a real runtime.
@@ -52,6 +54,8 @@ mod readme;
 mod runtimes;
 // Scrapes over HTTP, by clients that behave and others.
 mod scrape;
+// What `scan` says of a node, and what it looks like.
+mod scan;
 // What systemd makes of the units and tmpfiles that are shipped.
 mod units;
 // Commands that tell everything when they fail, and skips that are loud.

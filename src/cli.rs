@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::history::period::Since;
 use crate::install::{Method, engines};
 use crate::level;
 use crate::mode::span;
@@ -84,6 +85,15 @@ pub enum Command {
     ///
     /// Exit code: 0 it was told, 2 it could not be. What could not be found out is on standard error, and a metric.
     Metrics(Metrics),
+    /// What has the gate seen, and which level could be enforced?
+    ///
+    /// Reads every event of the journal and of the file that stands in for it, and answers first: in which namespaces could
+    /// restricted, or baseline, be enforced with nothing refused, neither in the events nor of what runs now (as scan sees
+    /// it). Then by decision, day, control, namespace and workload;
+    /// what changed since the period before; which exceptions are used, never used, or end soon. Only what is wrong leaves
+    /// an event (but with log-allowed = true in the policy), so silence proves something only where the namespace asks for
+    /// the level. Exit code: 0, or 2 if nothing could be read, or wrong usage.
+    Report(Report),
     /// Completions for a shell
     Completions {
         /// The shell
@@ -261,6 +271,33 @@ pub struct Change {
     /// Restart it by this command, which a shell runs, instead of systemctl
     #[arg(long, value_name = "COMMAND", requires = "restart")]
     pub restart_command: Option<String>,
+}
+
+/// Arguments of `report`.
+#[derive(Args, Debug)]
+pub struct Report {
+    /// Where to begin: so long ago (7d, 24h, 90m), or at a date (2027-06-30, 2027-06-30T08:00:00Z)
+    #[arg(long, value_name = "TIME", default_value = "7d")]
+    pub since: Since,
+    /// Only this namespace; can be given again
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: Vec<String>,
+    /// Do not look at what runs now: go by the events alone
+    #[arg(long)]
+    pub no_scan: bool,
+    /// How to show it
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ReportFormat,
+}
+
+/// Output formats of `report`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One object
+    Json,
 }
 
 /// One engine, or all.

@@ -170,14 +170,16 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// The entries of a folder, in order; that there is none is no error.
+    /// The folders in a folder, in order; that there is none is no error. Storage and runtimes have locks among them.
     fn list(&mut self, folder: &Path) -> Vec<PathBuf> {
         let read = std::fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         match read {
             Ok(entries) => {
                 // containerd renames a bundle to `.ID` before it removes it.
-                let visible =
-                    entries.iter().filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
+                let visible = entries
+                    .iter()
+                    .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                    .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
                 let mut paths: Vec<PathBuf> = visible.map(std::fs::DirEntry::path).collect();
                 paths.sort_unstable();
                 paths
@@ -416,4 +418,188 @@ fn read_state(folder: &Path) -> io::Result<State> {
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::time::{Duration, SystemTime};
+
+    use super::{Found, Keeper, find};
+    use crate::install::node::Live;
+    use crate::processes::{Processes, fake};
+
+    const AGE: u64 = 100;
+
+    /// What runc and crun write down of the start of a process of this age.
+    fn ticks(age: u64) -> u64 {
+        (fake::UPTIME - age) * 100
+    }
+
+    struct Node {
+        dir: tempfile::TempDir,
+    }
+
+    impl Node {
+        fn new() -> Self {
+            let node = Self { dir: tempfile::tempdir().unwrap() };
+            fs::create_dir_all(node.path("proc")).unwrap();
+            node
+        }
+
+        fn path(&self, path: &str) -> PathBuf {
+            self.dir.path().join(path)
+        }
+
+        fn file(&self, path: &str, text: &str) {
+            let path = self.path(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        /// A file that was written when a process of this age had just started.
+        fn file_of_age(&self, path: &str, text: &str, age: u64) {
+            self.file(path, text);
+            let then = SystemTime::now() - Duration::from_secs(age);
+            fs::File::options().write(true).open(self.path(path)).unwrap().set_modified(then).unwrap();
+        }
+
+        fn process(&self, pid: i32, age: u64, arguments: &[&str]) {
+            fake::add(&self.path("proc"), self.dir.path(), pid, age, arguments);
+        }
+
+        fn find(&self) -> Found {
+            let root = self.dir.path();
+            find(&Live::under(root), &Processes::in_folder(&root.join("proc")))
+        }
+
+        /// The bundles that were found, below the root.
+        fn bundles(&self) -> Vec<String> {
+            let found = self.find();
+            assert!(found.closed.is_empty(), "{:?}", found.closed);
+            let below = |bundle: &Path| bundle.strip_prefix(self.dir.path()).unwrap().display().to_string();
+            found.containers.iter().map(|one| below(&one.bundle)).collect()
+        }
+    }
+
+    const TASK: &str = "run/containerd/io.containerd.runtime.v2.task/k8s.io/a";
+    const STATE: &str = "run/containerd/runc/k8s.io/a/state.json";
+    const STORED: &str = "run/containers/storage/overlay-containers/b/userdata";
+
+    fn runc(pid: i32, start: u64, bundle: &str) -> String {
+        format!(
+            r#"{{"id":"a","init_process_pid":{pid},"init_process_start":{start},"config":{{"labels":["x=y","bundle={bundle}"]}}}}"#
+        )
+    }
+
+    #[test]
+    fn a_container_runs_if_its_process_is_the_one_that_was_written_down() {
+        type Row = (&'static str, fn(&Node), bool);
+        let rows: &[Row] = &[
+            ("a process and no state", |_| {}, true),
+            ("none", |node| fs::remove_dir_all(node.path("proc/7")).unwrap(), false),
+            ("a younger one", |node| node.process(7, 5, &["/other"]), false),
+            ("the same by the state", |node| node.file(STATE, &runc(7, ticks(AGE), "/x")), true),
+            ("another by the state", |node| node.file(STATE, &runc(7, ticks(AGE) + 1, "/x")), false),
+            (
+                "the clock was set since then",
+                |node| {
+                    node.file_of_age(&format!("{TASK}/init.pid"), "7", AGE + 5000);
+                    node.file(STATE, &runc(7, ticks(AGE), "/x"));
+                },
+                true,
+            ),
+            (
+                "another in the place of the first, and the clock was set back",
+                |node| {
+                    node.file_of_age(&format!("{TASK}/init.pid"), "7", 0);
+                    node.process(7, 50, &["/other"]);
+                    node.file(STATE, &runc(7, ticks(AGE), "/x"));
+                },
+                false,
+            ),
+            ("a state that is damaged", |node| node.file(STATE, "{"), true),
+            (
+                "a bundle that is being removed",
+                |node| {
+                    fs::rename(node.path(TASK), node.path(&TASK.replace("/a", "/.a"))).unwrap();
+                },
+                false,
+            ),
+            ("a pid that is none", |node| node.file(&format!("{TASK}/init.pid"), "x"), false),
+        ];
+        for (what, change, runs) in rows {
+            let node = Node::new();
+            node.file_of_age(&format!("{TASK}/init.pid"), "7", AGE);
+            node.process(7, AGE, &["/app"]);
+            change(&node);
+            let expected: &[&str] = if *runs { &[TASK] } else { &[] };
+            assert_eq!(node.bundles(), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_container_is_found_once_wherever_it_is_written_down() {
+        let node = Node::new();
+        for pid in [7, 8, 9, 10] {
+            node.process(pid, AGE, &["/app"]);
+        }
+        node.file_of_age(&format!("{TASK}/init.pid"), "7", AGE);
+        node.file(STATE, &runc(7, ticks(AGE), &format!("/{TASK}")));
+        // CRI-O's, with the copy that stays for the next boot and a runtime's own word.
+        node.file_of_age(&format!("{STORED}/pidfile"), "8", AGE);
+        node.file(&format!("{STORED}/config.json"), "{}");
+        node.file(&format!("{}/config.json", STORED.replace("run/", "var/lib/")), "{}");
+        node.file(
+            "run/crun/b/status",
+            &format!(r#"{{"pid":8,"process-start-time":{},"bundle":"/{STORED}"}}"#, ticks(AGE)),
+        );
+        // podman's, with its bundle in the one place and its process id in the other.
+        let of_podman = "var/lib/containers/storage/overlay-containers/c/userdata";
+        node.file(&format!("{of_podman}/config.json"), "{}");
+        node.file_of_age("run/containers/storage/overlay-containers/c/userdata/pidfile", "9", AGE);
+        // Somebody's who calls runc by hand; and one that has ended.
+        node.file("run/runc/d/state.json", &runc(10, ticks(AGE), "/srv/d"));
+        node.file("run/runc/e/state.json", &runc(10, ticks(AGE) + 1, "/srv/e"));
+        // The locks that lie among the containers.
+        node.file("run/containers/storage/overlay-containers/containers.lock", "");
+        node.file("run/runc/lock", "");
+        assert_eq!(node.bundles(), [TASK, STORED, "srv/d", of_podman]);
+        let keepers: Vec<Keeper> = node.find().containers.iter().map(|one| one.keeper).collect();
+        assert_eq!(keepers, [Keeper::Containerd, Keeper::Storage, Keeper::Runtime, Keeper::Storage]);
+    }
+
+    #[test]
+    fn roots_of_their_own_are_found_by_those_who_stay_beside_containers() {
+        let node = Node::new();
+        node.process(7, AGE, &["/app"]);
+        node.process(8, AGE, &["/app"]);
+        let task = "srv/state/io.containerd.runtime.v2.task/k8s.io/a";
+        node.file_of_age(&format!("{task}/init.pid"), "7", AGE);
+        node.process(20, AGE, &["/usr/bin/containerd-shim-runc-v2"]);
+        std::os::unix::fs::symlink(node.path(task), node.path("proc/20/cwd")).unwrap();
+        let stored = "srv/storage/vfs-containers/b/userdata";
+        node.file_of_age(&format!("{stored}/pidfile"), "8", AGE);
+        let (bundle, pid) = (format!("/{stored}"), format!("/{stored}/pidfile"));
+        node.process(21, AGE, &["/usr/bin/conmon", "-b", &bundle, "-p", &pid, "-r", "/usr/bin/crun"]);
+        // One of `exec` is no container's.
+        node.process(22, AGE, &["/usr/bin/conmon", "-e", "-b", "/x", "-p", &pid, "-r", "/usr/bin/crun"]);
+        assert_eq!(node.bundles(), [task, stored]);
+        let runtimes: Vec<_> = node.find().containers.into_iter().map(|one| one.runtime).collect();
+        assert_eq!(runtimes, [None, Some(PathBuf::from("/usr/bin/crun"))]);
+    }
+
+    #[test]
+    fn nothing_runs_on_a_captured_node_and_every_bundle_counts() {
+        let node = Node::new();
+        node.file(&format!("{TASK}/config.json"), "{}");
+        node.file(&format!("{STORED}/config.json"), "{}");
+        node.file(&format!("{}/config.json", STORED.replace("run/", "var/lib/")), "{}");
+        node.file("run/containers/storage/overlay-containers/without/userdata/pidfile", "7");
+        let found = find(&Live::under(node.dir.path()), &Processes::of(node.dir.path()));
+        let bundles: Vec<_> = found.containers.iter().map(|one| one.bundle.clone()).collect();
+        assert_eq!(bundles, [node.path(TASK), node.path(STORED)]);
+        assert!(found.containers.iter().all(|one| one.process.is_none()));
+    }
 }

@@ -24,7 +24,7 @@
 //! 4. [`level`]: which level holds, by the policy, the namespace and the pod's annotations.
 //! 5. [`decision`]: what follows. [`judge`] is the path through all of it; [`commands::check`] calls it for people,
 //!    [`gate`] before a container starts: for the [`hook`] and for the [`runtime`] that stands before the real one.
-//! 6. [`report`]: who is told, and how; [`events`] reads it back, [`metrics`] counts it.
+//! 6. [`report`]: who is told, and how; [`events`] reads it back, [`metrics`] counts it, [`history`] makes sense of it.
 //!
 //! # Rules
 //!
@@ -48,6 +48,7 @@ pub mod explain;
 pub mod facts;
 pub mod files;
 pub mod gate;
+pub mod history;
 pub mod hook;
 pub mod install;
 pub mod judge;

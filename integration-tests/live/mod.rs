@@ -11,9 +11,13 @@ mod image;
 // A kubelet and an API server around an engine.
 mod kube;
 // What an engine runs on.
-mod machine;
+pub(crate) mod machine;
+// Whether what `scan` says is what happens.
+mod scan;
 // What must happen on every engine.
 mod story;
+// What watches a node: Prometheus, node_exporter, and a journald that forgets.
+mod watch;
 
 use engine::Kind;
 
@@ -35,6 +39,16 @@ fn containerd_2() {
 #[test]
 fn cri_o() {
     story::tell("live::cri_o", Kind::CriO);
+}
+
+#[test]
+fn scan_names_what_containerd_is_refused() {
+    scan::tell("live::scan_names_what_containerd_is_refused", Kind::Containerd2);
+}
+
+#[test]
+fn scan_names_what_cri_o_is_refused() {
+    scan::tell("live::scan_names_what_cri_o_is_refused", Kind::CriO);
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub mod metrics;
 pub mod mode;
 pub mod namespaces;
 pub mod policy;
+pub mod report;
 pub mod scan;
 pub mod status;
 

@@ -15,7 +15,9 @@ use crate::mode::outlook;
 use crate::mode::temporary::{State, Temporary, View};
 use crate::mode::{InForce, in_force, span, who};
 use crate::paths::Paths;
+use crate::report::terminal::Bar;
 use crate::report::text::escape;
+use crate::scan::Setting;
 
 /// Exit code: nothing was changed, because nobody confirmed it or because a pod of the system would be refused.
 pub const LEFT: u8 = 1;
@@ -51,11 +53,17 @@ pub struct Options<'a> {
 }
 
 /// Shows or changes the mode.
-pub fn mode(paths: &Paths, act: Act, options: &Options<'_>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+pub fn mode(
+    setting: &Setting,
+    act: Act,
+    options: &Options<'_>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
     let done = match act {
-        Act::Show { json } => show(paths, json, out),
-        Act::End => end(paths, options, out, err),
-        Act::Set { mode, time } => set(paths, mode, time, options, out, err),
+        Act::Show { json } => show(&setting.paths, json, out),
+        Act::End => end(&setting.paths, options, out, err),
+        Act::Set { mode, time } => set(setting, mode, time, options, out, err),
     };
     match done {
         Ok(code) => code,
@@ -69,20 +77,25 @@ pub fn mode(paths: &Paths, act: Act, options: &Options<'_>, out: &mut dyn Write,
 }
 
 fn set(
-    paths: &Paths,
+    setting: &Setting,
     mode: Mode,
     time: Option<Duration>,
     options: &Options<'_>,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<u8> {
-    // Before anybody is asked: an answer that leads to nothing is a waste of a person.
-    if let Err(error) = change::as_root() {
+    let paths = &setting.paths;
+    // Before anybody is asked: an answer must not lead to nothing.
+    let possible = match time {
+        Some(_) => change::as_root(),
+        None => change::can_be_permanent(paths, mode),
+    };
+    if let Err(error) = possible {
         return failed(err, &error);
     }
     let now = now(paths).1;
     if mode == Mode::Enforce && !(now.mode == mode && (time.is_some() || now.policy == mode)) {
-        match confirm(paths, options, out, err)? {
+        match confirm(setting, options, out, err)? {
             Answer::Yes => {}
             Answer::No(code) => return Ok(code),
         }
@@ -131,21 +144,23 @@ enum Answer {
 
 /// Says what enforcing would break, and asks.
 fn confirm(
-    paths: &Paths,
+    setting: &Setting,
     options: &Options<'_>,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<Answer> {
-    let outlook = outlook::look(paths);
+    let bar = Bar::on_stderr();
+    let outlook = outlook::look(setting, &|done, all| bar.show(done, all));
+    bar.clear();
     for sentence in &outlook.says {
-        writeln!(out, "{}", escape(sentence))?;
+        writeln!(out, "{sentence}")?;
     }
     out.flush()?;
     if !outlook.system.is_empty() && !options.force {
         writeln!(
             err,
             "pss-guard: enforce mode would refuse what this node needs: {}; exempt its namespace, or use --force",
-            escape(&outlook.system.join(", "))
+            outlook.system.join(", ")
         )?;
         return Ok(Answer::No(LEFT));
     }

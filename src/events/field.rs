@@ -24,6 +24,12 @@ pub(super) fn line(bytes: &[u8]) -> Option<Line> {
     Some(line)
 }
 
+/// When an entry of any kind was written, in microseconds.
+pub(super) fn moment(bytes: &[u8]) -> Option<u64> {
+    let Parsed { at, .. } = serde_json::from_slice(bytes).ok()?;
+    at.parse().ok()
+}
+
 struct Parsed {
     line: Line,
     message_id: String,

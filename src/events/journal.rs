@@ -75,6 +75,25 @@ fn ask(paths: &Paths, since: u64, after: Option<&str>) -> Command {
     command
 }
 
+/// When its first entry was written, whoever wrote it.
+pub(super) fn begins(paths: &Paths) -> Option<u64> {
+    let mut command = Command::new("journalctl");
+    command.args(["--no-pager", "--output=json", "--output-fields=_BOOT_ID"]);
+    if let Some(root) = paths.other_root() {
+        command.arg("--root").arg(root);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    let mut first = Vec::new();
+    if let Some(out) = child.stdout.take() {
+        // It has no option for the first entry; it is told to stop once that is here.
+        let _ = BufReader::new(out.take(1 << 20)).read_until(b'\n', &mut first);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    field::moment(&first)
+}
+
 /// Reads what it complains of beside what it says, so that neither pipe fills up.
 fn complaints(child: &mut Child) -> Option<std::thread::JoinHandle<String>> {
     let stderr = child.stderr.take()?;

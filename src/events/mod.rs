@@ -119,6 +119,12 @@ pub fn read(paths: &Paths, from: &From, each: &mut dyn FnMut(Record)) -> Read {
     Read { position: Position { journal, files }, unseen }
 }
 
+/// When the journal begins, in microseconds; `None` if that cannot be found out. What was before is not known.
+#[must_use]
+pub fn begins(paths: &Paths) -> Option<u64> {
+    journal::begins(paths)
+}
+
 /// Microseconds since 1970, as journald counts.
 #[must_use]
 pub fn micros(time: SystemTime) -> u64 {

@@ -155,22 +155,22 @@ pub fn read_sandbox(
         return Ok(None);
     }
     let Some(bundle) = config.parent() else { return Ok(None) };
-    let place = match (host, identity.sandbox) {
-        // A captured case: `<case>/containers/<name>/config.json` and `<case>/sandbox/config.json`.
-        (Host::Observed(_), _) => "../../sandbox/config.json".to_owned(),
-        (_, None) => return Ok(None),
+    // A captured case: `<case>/containers/<name>/config.json` and `<case>/sandbox/config.json`.
+    let of_case = matches!(host, Host::Observed(_)).then(|| "../../sandbox/config.json".to_owned());
+    let of_engine = identity.sandbox.map(|sandbox| match identity.engine {
         // `internal/lib/sandbox`: RunDir of the sandbox, beside that of the container.
-        (_, Some(sandbox)) if identity.engine == Engine::CriO => {
-            format!("../../{sandbox}/userdata/config.json")
+        Engine::CriO => format!("../../{sandbox}/userdata/config.json"),
+        _ => format!("../{sandbox}/config.json"),
+    });
+    for place in of_case.into_iter().chain(of_engine) {
+        let path = bundle.join(place);
+        match files::read(&path, files::LIMIT) {
+            Ok(bytes) => return Ok(Some((path, bytes))),
+            Err(err) if err.is_missing() => {}
+            Err(err) => return Err(err),
         }
-        (_, Some(sandbox)) => format!("../{sandbox}/config.json"),
-    };
-    let path = bundle.join(place);
-    match files::read(&path, files::LIMIT) {
-        Ok(bytes) => Ok(Some((path, bytes))),
-        Err(err) if err.is_missing() => Ok(None),
-        Err(err) => Err(err),
     }
+    Ok(None)
 }
 
 /// Makes sure that a sandbox is the container's: who writes a container's annotations cannot borrow another pod's.

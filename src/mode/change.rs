@@ -95,30 +95,50 @@ pub fn as_root() -> Result<(), ChangeError> {
     if uid.is_root() { Ok(()) } else { Err(ChangeError::NotRoot(uid.as_raw())) }
 }
 
+/// Whether the mode could be written into the policy.
+pub fn can_be_permanent(paths: &Paths, mode: Mode) -> Result<(), ChangeError> {
+    as_root()?;
+    plan(paths, mode).map(|_| ())
+}
+
+/// What is to be written.
+struct Plan {
+    written: Written,
+    text: String,
+    /// What the policy says until then.
+    policy: Mode,
+}
+
+fn plan(paths: &Paths, mode: Mode) -> Result<Plan, ChangeError> {
+    let found = cache::text_fresh(paths).map_err(ChangeError::Policy)?;
+    let text = found.as_deref().unwrap_or_default();
+    let edited = edit::with_mode(text, mode, &paths.policy().to_string_lossy());
+    let (text, said) = edited.map_err(|error| match error {
+        EditError::Policy(error) => ChangeError::Policy(error.into()),
+        error @ EditError::Place { .. } => error.into(),
+    })?;
+    let written = match found {
+        None => Written::Created,
+        Some(old) if old == text => Written::Nothing,
+        Some(_) => Written::Changed,
+    };
+    Ok(Plan { written, text, policy: said.mode })
+}
+
 /// Writes the mode into the policy, and closes a temporary one.
 pub fn permanently(paths: &Paths, mode: Mode, author: Author<'_>) -> Result<Permanent, ChangeError> {
     as_root()?;
     let _lock = lock(paths)?;
+    let Plan { written, text, policy } = plan(paths, mode)?;
+    let before = in_force(paths, policy);
     let path = paths.policy();
-    let found = cache::text_fresh(paths).map_err(ChangeError::Policy)?;
-    let text = found.as_deref().unwrap_or_default();
-    let (new, said) = edit::with_mode(text, mode, &path.to_string_lossy()).map_err(|error| match error {
-        EditError::Policy(error) => ChangeError::Policy(error.into()),
-        error @ EditError::Place { .. } => error.into(),
-    })?;
-    let before = in_force(paths, said.mode);
-    let written = match &found {
-        None => Written::Created,
-        Some(text) if new == *text => Written::Nothing,
-        Some(_) => Written::Changed,
-    };
     // A link stays one: what it leads to is the policy.
     let file = fs::canonicalize(&path).unwrap_or(path);
     if written != Written::Nothing {
         if let Some(folder) = file.parent() {
             write::make_folder(folder)?;
         }
-        write::replace(&file, new.as_bytes(), 0o644)?;
+        write::replace(&file, text.as_bytes(), 0o644)?;
     }
     let closed = close(paths, &before, mode, author)?;
     let now = in_force(paths, cache::load(paths).mode());

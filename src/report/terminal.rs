@@ -102,7 +102,44 @@ impl Style {
         }
         let sign = if self.unicode { "…" } else { "..." };
         let kept = length.saturating_sub(sign.chars().count());
-        text.chars().take(kept).chain(sign.chars()).collect()
+        text.chars().take(kept).chain(sign.chars()).take(length).collect()
+    }
+
+    /// A bar of so many cells for the largest value. What is more than nothing is never drawn as nothing.
+    #[must_use]
+    pub fn bar(&self, value: u64, largest: u64, cells: usize) -> String {
+        let steps = if self.unicode { 8 } else { 1 };
+        let all = (cells * steps) as u64;
+        let length = u128::from(value) * u128::from(all) / u128::from(largest.max(1));
+        let least = u128::from(value > 0);
+        let length = usize::try_from(length.clamp(least, u128::from(all).max(least))).unwrap_or_default();
+        if !self.unicode {
+            return "#".repeat(length);
+        }
+        let last = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"].get(length % 8).copied().unwrap_or_default();
+        "█".repeat(length / 8) + last
+    }
+
+    /// Words on lines that are no wider than the terminal: the first behind what is there already, the others behind so
+    /// much room. The text must be escaped already.
+    #[must_use]
+    pub fn wrapped(&self, first: &str, indent: usize, text: &str) -> String {
+        let mut lines = first.to_owned();
+        let mut column = first.chars().count();
+        for (index, word) in self.plain(text).split(' ').enumerate() {
+            let length = word.chars().count();
+            if index > 0 && (column + 1).saturating_add(length) > self.width {
+                lines.push('\n');
+                lines.push_str(&" ".repeat(indent));
+                column = indent;
+            } else if index > 0 {
+                lines.push(' ');
+                column += 1;
+            }
+            lines.push_str(word);
+            column += length;
+        }
+        lines
     }
 }
 
@@ -195,5 +232,34 @@ mod tests {
         assert_eq!(Style::PLAIN.cut("abcdef", 4), "abc…");
         assert_eq!(ascii.cut("abcdef", 4), "a...");
         assert_eq!(ascii.cut("abcd", 4), "abcd");
+        assert_eq!(ascii.cut("abcd", 2), "..");
+    }
+
+    #[test]
+    fn a_bar_is_as_long_as_its_value_and_never_longer_than_its_place() {
+        let ascii = Style { unicode: false, ..Style::PLAIN };
+        for (value, largest, in_ascii, in_unicode) in [
+            (0, 0, "", ""),
+            (0, 8, "", ""),
+            (1, 1_000_000, "#", "▏"),
+            (4, 8, "##", "██"),
+            (5, 8, "##", "██▌"),
+            (8, 8, "####", "████"),
+            (u64::MAX, u64::MAX, "####", "████"),
+            (9, 8, "####", "████"),
+        ] {
+            assert_eq!(ascii.bar(value, largest, 4), in_ascii, "{value} of {largest}");
+            assert_eq!(Style::PLAIN.bar(value, largest, 4), in_unicode, "{value} of {largest}");
+        }
+    }
+
+    #[test]
+    fn words_go_on_where_the_first_line_began() {
+        let narrow = Style { width: 20, ..Style::PLAIN };
+        assert_eq!(
+            narrow.wrapped("- ", 2, "one two three four five six"),
+            "- one two three four\n  five six"
+        );
+        assert_eq!(Style::PLAIN.wrapped("- ", 2, "one two"), "- one two");
     }
 }

@@ -1,8 +1,15 @@
 //! How is a fix said on one line? The YAML of a finding as paths: `securityContext.runAsUser: 1000`.
 
-/// The fields that a fix sets, one a line, as paths from the container, or from the pod where they are the pod's.
+/// The fields of a fix that is a line or two. A volume is not replaced in that.
 #[must_use]
-pub fn fields(fix: &str) -> Vec<String> {
+pub fn short(fix: &str) -> Option<Vec<String>> {
+    let fields = fields(fix);
+    let of_volumes = |field: &String| field.contains("volumeMounts.") || field.contains("spec.volumes.");
+    (matches!(fields.len(), 1 | 2) && !fields.iter().any(of_volumes)).then_some(fields)
+}
+
+/// The fields that a fix sets, one a line, as paths from the container, or from the pod where they are the pod's.
+fn fields(fix: &str) -> Vec<String> {
     let mut path: Vec<(usize, &str)> = Vec::new();
     let mut fields = Vec::new();
     for line in fix.lines() {

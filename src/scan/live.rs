@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::containers::First;
 use crate::facts;
 use crate::facts::host::Host;
-use crate::facts::spec::{Linux, Spec};
+use crate::facts::spec::{CapabilitySets, Linux, Spec};
 use crate::pss::capabilities::{CapabilitySet, NAMES};
 use crate::pss::controls::ADDABLE;
 
@@ -57,10 +57,13 @@ fn compare(spec: &Spec<'_>, host: &Host, process: &Path) -> Option<Vec<Drift>> {
 
     let in_its_users = in_its_user_namespace(linux, host, process);
     if in_its_users == Some(true) {
-        let granted = asked.capabilities.as_ref().map(facts::spec::CapabilitySets::union).unwrap_or_default();
+        let sets = asked.capabilities.as_ref();
+        let all = sets.map(CapabilitySets::union).unwrap_or_default();
+        let bounding = sets.map(CapabilitySets::bounding_set).unwrap_or_default();
+        // The bounding set stays as it was made. What is in the others moves between them at every execve.
+        let more = runs.bounding & !bounding.bits | runs.capabilities & !all.bits;
         // What this program has no name for cannot be compared by name.
-        let known = (1_u64 << NAMES.len()) - 1;
-        let more = CapabilitySet { bits: runs.capabilities & known & !granted.bits, ..Default::default() };
+        let more = CapabilitySet { bits: more & ((1 << NAMES.len()) - 1), ..Default::default() };
         let beyond = more.without(&CapabilitySet::of(&ADDABLE));
         if !more.is_empty() {
             let control = if beyond.is_empty() { "capabilities_restricted" } else { "capabilities_baseline" };
@@ -120,7 +123,9 @@ fn asks_for_its_own(linux: &Linux<'_>, host: &Host, kind: &str, file: &str) -> b
 struct Status {
     /// Any of the four user ids is the host's root.
     is_root: bool,
-    /// All sets in one.
+    /// What it can ever get.
+    bounding: u64,
+    /// All other sets in one.
     capabilities: u64,
     no_new_privileges: Option<bool>,
     seccomp: Option<u8>,
@@ -139,7 +144,8 @@ impl Status {
             let value = value.trim();
             match key {
                 "Uid" => status.is_root = value.split_ascii_whitespace().any(|uid| uid == "0"),
-                "CapInh" | "CapPrm" | "CapEff" | "CapBnd" | "CapAmb" => {
+                "CapBnd" => status.bounding = u64::from_str_radix(value, 16).unwrap_or(0),
+                "CapInh" | "CapPrm" | "CapEff" | "CapAmb" => {
                     status.capabilities |= u64::from_str_radix(value, 16).unwrap_or(0);
                 }
                 "NoNewPrivs" => status.no_new_privileges = Some(value != "0"),

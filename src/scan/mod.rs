@@ -114,6 +114,9 @@ pub struct Scanned {
     /// The policy exempts it: it starts whatever it is.
     #[serde(skip)]
     pub exempt: bool,
+    /// The kubelet started its pod from a file: nobody can start it elsewhere.
+    #[serde(skip)]
+    pub of_a_file: bool,
     /// What all containers of one pod have in common, and no others; `None` for a container of no pod.
     #[serde(skip)]
     pub pod: Option<String>,
@@ -143,7 +146,7 @@ impl Scanned {
     /// Whether the node itself needs it.
     #[must_use]
     pub fn is_of_the_system(&self) -> bool {
-        self.exempt || self.result.container.namespace.as_deref() == Some("kube-system")
+        self.exempt || self.of_a_file || self.result.container.namespace.as_deref() == Some("kube-system")
     }
 
     fn keep_only(&mut self, controls: &[&'static str]) {
@@ -342,6 +345,7 @@ impl Looker<'_> {
             verdict,
             against,
             exempt: matches!(outcome, Outcome::Exempt(_)),
+            of_a_file: identity.and_then(|identity| identity.pod_uid).is_some_and(is_hash),
             pod: identity.and_then(of_pod),
         }
     }
@@ -373,9 +377,16 @@ impl Scanned {
             verdict,
             against: Vec::new(),
             exempt: false,
+            of_a_file: false,
             pod: None,
         }
     }
+}
+
+/// Whether a pod's UID is the MD5 that the kubelet gives to a pod of a file (`pkg/kubelet/config/common.go`,
+/// `applyDefaults`); the API server's are UUIDs.
+fn is_hash(uid: &str) -> bool {
+    uid.len() == 32 && uid.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The engine, as an installer would tell it.

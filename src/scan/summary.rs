@@ -129,8 +129,9 @@ impl Scanned {
     /// Whether one line of YAML would put it right.
     #[must_use]
     pub fn needs_one_line(&self) -> bool {
-        let mut lines = self.reasons().flat_map(|finding| fix::fields(&finding.fix));
-        lines.next().is_some() && lines.next().is_none()
+        let mut reasons = self.reasons();
+        let first = reasons.next().and_then(|finding| fix::short(&finding.fix));
+        first.is_some_and(|fields| fields.len() == 1) && reasons.next().is_none()
     }
 }
 

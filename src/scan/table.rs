@@ -146,9 +146,7 @@ impl<'a> Table<'a> {
 
 /// The fix where it is short, else what exactly is wrong: then the whole of the fix is more than a table can hold.
 fn way_out(finding: &Finding<'_>) -> String {
-    let mut fields = fix::fields(&finding.fix);
-    fields.dedup();
-    if fields.len() <= 2 { fields.join(", ") } else { finding.detail.to_string() }
+    fix::short(&finding.fix).map_or_else(|| finding.detail.to_string(), |fields| fields.join(", "))
 }
 
 /// What a container is called: by its name, or the beginning of its id, as engines show it.
