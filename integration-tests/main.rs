@@ -60,5 +60,7 @@ mod scan;
 mod units;
 // Commands that tell everything when they fail, and skips that are loud.
 mod util;
+// What Prometheus' and Grafana's own tools say of docs/.
+mod watch;
 // The same gate as a runtime before the real one.
 mod wrapper;

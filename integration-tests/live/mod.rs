@@ -21,6 +21,8 @@ mod watch;
 
 use engine::Kind;
 
+pub(crate) use machine::part;
+
 #[test]
 fn containerd_1_6() {
     story::tell("live::containerd_1_6", Kind::Containerd16);

@@ -85,8 +85,7 @@ impl Watched {
 
     /// Asks something over HTTP.
     fn get(&self, url: &str, parameters: &[(&str, &str)]) -> Value {
-        let mut line =
-            vec!["curl", "--silent", "--show-error", "--retry", "20", "--retry-connrefused", "--get", url];
+        let mut line = vec!["curl", "--silent", "--show-error", "--get", url];
         let parameters: Vec<String> =
             parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
         for parameter in &parameters {
@@ -116,11 +115,12 @@ fn docs(name: &str) -> String {
     util::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name))
 }
 
-/// A title's query and the labels by which it tells its numbers apart.
+/// A panel's query, the labels by which it may tell its numbers apart, and those that the legend shows.
 struct Query {
     panel: String,
     text: String,
     by: BTreeSet<String>,
+    legend: BTreeSet<String>,
 }
 
 /// Every query of the dashboard, with its variables as they are at the beginning.
@@ -128,7 +128,7 @@ fn queries() -> Vec<Query> {
     let dashboard: Value = serde_json::from_str(&docs("grafana-dashboard.json")).expect("JSON");
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut all = Vec::new();
-    let mut add = |panel: &Value, text: &Value| {
+    let mut add = |panel: &Value, text: &Value, legend: &Value| {
         let text = text.as_str().expect("a query").to_owned();
         // PromQL's own grammar of it: `by (a, b)`.
         let by = text.split(" by (").nth(1).and_then(|rest| rest.split(')').next()).unwrap_or_default();
@@ -137,14 +137,19 @@ fn queries() -> Vec<Query> {
             .iter()
             .fold(text, |text, (variable, value)| text.replace(variable, value));
         assert!(!text.contains('$'), "{text}");
-        all.push(Query { panel: panel.as_str().unwrap_or_default().to_owned(), text, by });
+        let panel = panel.as_str().unwrap_or_default().to_owned();
+        let shown = legend.as_str().unwrap_or_default().split("{{").skip(1);
+        let legend = shown.filter_map(|rest| Some(rest.split_once("}}")?.0.to_owned())).collect();
+        all.push(Query { panel, text, by, legend });
     };
     for panel in list(&dashboard["panels"]) {
-        list(&panel["targets"]).iter().for_each(|target| add(&panel["title"], &target["expr"]));
+        for target in list(&panel["targets"]) {
+            add(&panel["title"], &target["expr"], &target["legendFormat"]);
+        }
         assert!(panel["type"] == "row" || !list(&panel["targets"]).is_empty(), "{panel}");
     }
     for annotation in list(&dashboard["annotations"]["list"]) {
-        add(&annotation["name"], &annotation["expr"]);
+        add(&annotation["name"], &annotation["expr"], &annotation["titleFormat"]);
     }
     all
 }
@@ -169,6 +174,9 @@ fn every_panel_and_every_alert_finds_its_numbers_in_a_real_prometheus() {
     }
     decide(&node);
     let _watchers = watch(machine);
+    let ready = format!("http://{PROMETHEUS}/-/ready");
+    let is_ready = || machine.run(&["curl", "--silent", "--fail", &ready]).code == Some(0);
+    assert!(util::within(Duration::from_secs(60), is_ready), "{}", machine.said("prometheus"));
     assert!(
         util::within(Duration::from_secs(60), || node.is(&with_job(DENIED, "pss-guard"), 2.0)
             && node.is(&with_job(DENIED, "node"), 2.0)),
@@ -185,7 +193,7 @@ fn every_panel_and_every_alert_finds_its_numbers_in_a_real_prometheus() {
     decide_in_audit(&node);
     node.metrics(&["--output", &format!("{TEXTFILES}/pss-guard.prom")]);
     let mut wrong = Vec::new();
-    for Query { panel, text, by } in queries() {
+    for Query { panel, text, by, legend } in queries() {
         let mut found = Vec::new();
         util::within(Duration::from_secs(40), || {
             found = node.query(&text);
@@ -197,7 +205,7 @@ fn every_panel_and_every_alert_finds_its_numbers_in_a_real_prometheus() {
         let whole = |found: &Value| {
             value(found).is_some_and(f64::is_finite) && (by.is_empty() || labels(found).is_subset(&by))
         };
-        if found.is_empty() || !found.iter().all(whole) {
+        if !found.iter().all(whole) || !found.iter().any(|found| labels(found).is_superset(&legend)) {
             wrong.push(format!("{panel}: {text}\n{found:?}"));
         }
     }
@@ -213,7 +221,7 @@ fn every_panel_and_every_alert_finds_its_numbers_in_a_real_prometheus() {
             600.0,
         ),
         ("pss_guard_policy_exceptions{job=\"pss-guard\",state=\"active\"}", 1.0),
-        ("pss_guard_namespaces_imported{job=\"pss-guard\"}", 1.0),
+        ("pss_guard_namespaces_imported{job=\"pss-guard\"}", 2.0),
         ("pss_guard_gate_standing{job=\"pss-guard\",engine=\"podman\"}", 1.0),
         ("pss_guard_mode_changes_total{job=\"pss-guard\"}", 1.0),
     ];
@@ -239,7 +247,9 @@ fn decide(node: &Watched) {
     assert_eq!(node.start("kube-system", |text| text), Some(0), "it is exempt");
     let root = |text: String| text.replace("\"uid\":1000", "\"uid\":0");
     assert_eq!(node.start("tools", root), Some(0), "an exception covers it");
-    assert_eq!(node.start("shop", |_| "garbage".into()), Some(2), "it cannot be judged");
+    assert_eq!(node.start("shop", |_| "garbage".into()), Some(2), "nobody knows what it is");
+    node.machine.write("/run/pss-guard/namespaces/broken.json", "garbage");
+    assert_eq!(node.start("broken", |text| text), Some(2), "nobody knows what holds there");
 }
 
 fn decide_in_audit(node: &Watched) {
