@@ -52,10 +52,10 @@ mod podman;
 mod readme;
 // Denied containers never run, allowed ones do, and the message is the one that people read.
 mod runtimes;
-// Scrapes over HTTP, by clients that behave and others.
-mod scrape;
 // What `scan` says of a node, and what it looks like.
 mod scan;
+// Scrapes over HTTP, by clients that behave and others.
+mod scrape;
 // What systemd makes of the units and tmpfiles that are shipped.
 mod units;
 // Commands that tell everything when they fail, and skips that are loud.

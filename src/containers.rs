@@ -236,6 +236,10 @@ impl Search<'_> {
 
     /// A container under conmon.
     fn monitored(&mut self, conmon: &Process) {
+        // What follows is a command of podman's, which has options of the same names.
+        let own = conmon.arguments.iter().take_while(|argument| *argument != "--exit-command").count();
+        let mut conmon = conmon.clone();
+        conmon.arguments.truncate(own);
         // Not those of `exec`.
         if conmon.has("-e") || conmon.has("--exec") {
             return;

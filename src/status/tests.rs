@@ -161,7 +161,10 @@ impl Machine {
         self.file(&format!("{bundle}/pidfile"), &pid.to_string());
         let (b, p) = (format!("/{bundle}"), format!("/{bundle}/pidfile"));
         self.process(pid, age, &["/app"]);
-        self.process(pid + 1, age, &["/usr/bin/conmon", "-b", &b, "-c", "x", "-p", &p, "-r", runtime]);
+        let own = ["/usr/bin/conmon", "-b", &b, "-c", "x", "-p", &p, "-r", runtime];
+        let cleanup = ["--exit-command", "/usr/bin/podman", "--exit-command-arg", "--runtime"];
+        let of_cleanup = ["--exit-command-arg", "runc", "--exit-command-arg", "-e"];
+        self.process(pid + 1, age, &[&own[..], &cleanup, &of_cleanup].concat());
     }
 
     fn setting(&self) -> Setting<'static> {

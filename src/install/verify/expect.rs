@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::level::{Demand, Labels, Mode, Policy, Resolution, Whose, namespaces, resolve};
+use crate::level::{Demand, Found, Labels, Levels, Mode, Policy, Resolution, Whose, namespaces, resolve};
 use crate::mode::in_force;
 use crate::paths::Paths;
 use crate::pss::Level;
@@ -46,13 +46,25 @@ impl<'a> Expect<'a> {
             return Expected::Starts(Some(Kind::Exempt));
         }
         let Ok(found) = namespaces::read(&self.paths.namespaces(), namespace) else { return fault };
-        let levels = match resolve(self.policy, &whose, &found) {
-            Resolution::Exempt(_) => return Expected::Starts(Some(Kind::Exempt)),
-            Resolution::UnknownNamespace(_) => return fault,
-            Resolution::Levels(levels) => levels,
-        };
+        match resolve(self.policy, &whose, &found) {
+            Resolution::Exempt(_) => Expected::Starts(Some(Kind::Exempt)),
+            Resolution::UnknownNamespace(_) => fault,
+            Resolution::Levels(levels) => self.at(&levels, violates),
+        }
+    }
+
+    /// What becomes of a container of no pod, which no annotation can tighten.
+    pub(super) fn of_no_pod(&self, violates: bool) -> Expected {
+        let nobody = Whose { namespace: None, runtime_handler: None, annotations: Labels::default() };
+        match resolve(self.policy, &nobody, &Found::NoFolder) {
+            Resolution::Levels(levels) => self.at(&levels, violates),
+            Resolution::Exempt(_) | Resolution::UnknownNamespace(_) => Expected::Starts(None),
+        }
+    }
+
+    fn at(&self, levels: &Levels<'_>, violates: bool) -> Expected {
         let asked = |demands: &[Demand<'_>]| demands.iter().any(|demand| demand.level > Level::Privileged);
-        match blocks {
+        match self.policy.mode == Mode::Enforce {
             _ if !violates => Expected::Starts(None),
             true if asked(&levels.enforce) => Expected::Refused(Kind::Denied),
             false if asked(&levels.enforce) => Expected::Starts(Some(Kind::WouldDeny)),
@@ -106,6 +118,20 @@ mod tests {
             let text = format!("mode = '{mode}'\non-unknown-namespace = 'deny'");
             let policy = policy::parse(&text, "policy.toml").unwrap();
             assert_eq!(Expect::new(&policy, &paths).of(own, None, false), expected, "{mode}");
+        }
+        #[rustfmt::skip]
+        let of_no_pod = [
+            ("", true, Starts(None)),
+            ("mode = 'enforce'\n[defaults]\nenforce = 'restricted'", true, Starts(None)),
+            ("mode = 'enforce'\n[unmanaged]\nenforce = 'baseline'", true, Refused(Kind::Denied)),
+            ("mode = 'enforce'\n[unmanaged]\nenforce = 'baseline'", false, Starts(None)),
+            ("[unmanaged]\nenforce = 'baseline'", true, Starts(Some(Kind::WouldDeny))),
+            ("mode = 'enforce'\n[unmanaged]\naudit = 'baseline'", true, Starts(Some(Kind::Audit))),
+            ("[unmanaged]\nwarn = 'baseline'", true, Starts(Some(Kind::Warn))),
+        ];
+        for (text, violates, expected) in of_no_pod {
+            let policy = policy::parse(text, "policy.toml").unwrap();
+            assert_eq!(Expect::new(&policy, &paths).of_no_pod(violates), expected, "{text}, {violates}");
         }
     }
 }
