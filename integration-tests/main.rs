@@ -5,6 +5,7 @@
     clippy::indexing_slicing,
     clippy::print_stderr,
     clippy::too_many_lines,
+    clippy::float_cmp,
     reason = "tests, most of them tables"
 )]
 
