@@ -29,7 +29,7 @@ deps: ## Install what the tests need (as root on Debian; elsewhere say what is m
 	@scripts/install-deps
 
 .PHONY: node-deps
-node-deps: ## And what real engines need: fetched and built, about ten minutes the first time
+node-deps: ## And what real engines need: fetched and built, about twenty minutes the first time
 	@scripts/install-deps --node
 
 .PHONY: build

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::faults::{self, feed};
 use crate::live::gate::{self, Method, Restart};
 use crate::live::machine::{Daemon, Machine};
 use crate::metrics::{DENIED, numbers, violations};
+use crate::readme::blocks;
 use crate::util;
 
 const PROMETHEUS: &str = "127.0.0.1:9090";
@@ -318,6 +319,107 @@ fn typed(node: &Watched) {
         let answer = node.get(&url, &[("match_target", &target), ("metric", name)]);
         assert_eq!(answer["data"][0]["type"], "counter", "{job} {name}: {answer}");
     }
+}
+
+const LOKI: &str = "127.0.0.1:3100";
+
+/// One process, in a folder, that tells nobody.
+const LOKI_CONFIG: &str = r#"
+auth_enabled: false
+server: { http_listen_address: 127.0.0.1, http_listen_port: 3100, grpc_listen_address: 127.0.0.1 }
+common:
+  instance_addr: 127.0.0.1
+  path_prefix: /var/lib/loki
+  replication_factor: 1
+  ring: { kvstore: { store: inmemory } }
+  storage: { filesystem: { chunks_directory: /var/lib/loki/chunks, rules_directory: /var/lib/loki/rules } }
+schema_config:
+  configs:
+    - from: 2020-10-24
+      store: tsdb
+      object_store: filesystem
+      schema: v13
+      index: { prefix: index_, period: 24h }
+analytics: { reporting_enabled: false }
+"#;
+
+#[test]
+fn every_query_for_loki_finds_its_events_in_a_real_one() {
+    let test = "live::watch::every_query_for_loki_finds_its_events_in_a_real_one";
+    if !Machine::can_run(test, &["curl"], &["loki"]) {
+        return;
+    }
+    let node = Watched::new();
+    let machine = &node.machine;
+    let _journald = machine.start_journald();
+    machine.write("/etc/loki.yaml", LOKI_CONFIG);
+    machine.link("loki", "/usr/local/bin/loki");
+    let _loki = machine.start("loki", &["loki", "-config.file=/etc/loki.yaml"]);
+    decide(&node);
+    machine.run(&["/opt/pss-guard", "mode", "audit", "--for", "10m", "--reason", "a test"]).expect_success();
+    decide_in_audit(&node);
+    assert!(util::eventually(|| node.count("pss_guard_mode_changes_total") == 1.0));
+
+    let url = format!("http://{LOKI}");
+    let is_ready = || machine.run(&["curl", "--silent", "--fail", &format!("{url}/ready")]).code == Some(0);
+    assert!(util::within(Duration::from_secs(90), is_ready), "{}", machine.said("loki"));
+    push(&node, &url);
+    // (what the document asks, what must be in the answer)
+    let expected = [
+        "shop/web runAsNonRoot: violates PodSecurity ",
+        "\"PSS_NAMESPACE\":\"shop\"},\"value\":",
+        "\"PSS_CONTROLS\":\"runAsNonRoot\"},\"value\":",
+        "\\\"PSS_DECISION\\\":\\\"would-deny\\\"",
+        "cannot judge: ",
+        "audit: ",
+    ];
+    let queries = blocks("docs/watch.md", "logql");
+    assert_eq!(queries.len(), expected.len());
+    for (query, part) in queries.iter().zip(expected) {
+        let query = query.trim();
+        let (way, limit) = if query.starts_with('{') { ("query_range", "100") } else { ("query", "100") };
+        let mut answer = Value::Null;
+        let found = util::within(Duration::from_secs(30), || {
+            answer = node.get(&format!("{url}/loki/api/v1/{way}"), &[("query", query), ("limit", limit)]);
+            answer.to_string().contains(part)
+        });
+        assert!(found, "{query}\nshould find {part}: {answer:#}");
+    }
+}
+
+/// Hands the journal's entries to Loki as those do that ship them whole: a stream for each decision, a line of JSON each.
+fn push(node: &Watched, url: &str) {
+    let entries = node.machine.run(&[
+        "journalctl",
+        "--no-pager",
+        "--output=json",
+        "--all",
+        "SYSLOG_IDENTIFIER=pss-guard",
+        "_UID=0",
+    ]);
+    let streams: Vec<Value> = entries
+        .stdout
+        .lines()
+        .map(|line| {
+            let entry: Value = serde_json::from_str(line).expect("JSON");
+            let at = format!("{}000", entry["__REALTIME_TIMESTAMP"].as_str().expect("a time"));
+            let labels =
+                json!({"job": "pss-guard", "decision": entry["PSS_DECISION"], "node": entry["_HOSTNAME"]});
+            json!({"stream": labels, "values": [[at, line]]})
+        })
+        .collect();
+    assert!(streams.len() > 8, "{entries}");
+    node.machine.write("/run/push.json", &json!({"streams": streams}).to_string());
+    let line = [
+        "curl",
+        "--silent",
+        "--show-error",
+        "--fail-with-body",
+        "--header",
+        "Content-Type: application/json",
+    ];
+    let push = format!("{url}/loki/api/v1/push");
+    node.machine.run(&[&line[..], &["--data-binary", "@/run/push.json", &push]].concat()).expect_success();
 }
 
 #[test]
