@@ -5,6 +5,7 @@
     clippy::indexing_slicing,
     clippy::print_stderr,
     clippy::too_many_lines,
+    clippy::float_cmp,
     reason = "tests, most of them tables"
 )]
 
@@ -64,5 +65,7 @@ mod scrape;
 mod units;
 // Commands that tell everything when they fail, and skips that are loud.
 mod util;
+// What Prometheus' and Grafana's own tools say of docs/.
+mod watch;
 // The same gate as a runtime before the real one.
 mod wrapper;

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
     }
 }
 
+#[allow(clippy::too_many_lines, reason = "a table: one arm a command")]
 fn run(cli: &Cli) -> u8 {
     if cli.verbose {
         verbose::to_stderr();

@@ -20,9 +20,13 @@ mod scan;
 mod story;
 // And on those that know of no pods.
 mod unmanaged;
+// What watches a node: Prometheus, node_exporter, and a journald that forgets.
+mod watch;
 
 use engine::Kind;
 use unmanaged::Docker;
+
+pub(crate) use machine::part;
 
 #[test]
 fn containerd_1_6() {
