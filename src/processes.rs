@@ -36,6 +36,8 @@ pub struct Process {
     pub arguments: Vec<OsString>,
     /// When it started.
     pub started: SystemTime,
+    /// The same in ticks since the boot, which no change of the clock moves.
+    pub ticks: u64,
     proc: PathBuf,
 }
 
@@ -62,24 +64,48 @@ impl Processes {
     #[must_use]
     pub fn running(&self, names: &[&str]) -> Vec<Process> {
         let wanted = |name: &str| names.contains(&name);
-        let Some(proc) = &self.proc else { return Vec::new() };
-        let entries = std::fs::read_dir(proc).into_iter().flatten().flatten();
-        let mut pids: Vec<i32> =
-            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-        pids.sort_unstable();
         let read = |pid| {
-            let (program, replaced) = program(&proc.join(i32::to_string(&pid)))?;
+            let (program, replaced) = program(&self.folder(pid)?)?;
             // Only those that were asked for are read any further.
             if !program.file_name()?.to_str().is_some_and(wanted) {
                 return None;
             }
             self.process(pid, program, replaced)
         };
-        pids.into_iter().filter_map(read).collect()
+        self.pids().into_iter().filter_map(read).collect()
+    }
+
+    /// How many other processes have this text in their command lines.
+    #[must_use]
+    pub fn naming(&self, text: &[u8]) -> usize {
+        let own = i32::try_from(std::process::id()).ok();
+        let names = |pid: &i32| {
+            let line = self.folder(*pid).and_then(|proc| files::read(&proc.join("cmdline"), LIMIT).ok());
+            line.is_some_and(|line| line.windows(text.len()).any(|part| part == text))
+        };
+        self.pids().iter().filter(|pid| Some(**pid) != own && names(pid)).count()
+    }
+
+    /// Whether the process that had this id and this start is still there: ids come again.
+    #[must_use]
+    pub fn is_alive(&self, pid: i32, ticks: u64) -> bool {
+        self.ticks(pid) == Some(ticks)
+    }
+
+    fn pids(&self) -> Vec<i32> {
+        let entries = self.proc.iter().filter_map(|proc| std::fs::read_dir(proc).ok()).flatten().flatten();
+        let mut pids: Vec<i32> =
+            entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        pids.sort_unstable();
+        pids
+    }
+
+    fn folder(&self, pid: i32) -> Option<PathBuf> {
+        Some(self.proc.as_ref()?.join(pid.to_string()))
     }
 
     fn process(&self, pid: i32, program: PathBuf, replaced: bool) -> Option<Process> {
-        let proc = self.proc.as_ref()?.join(pid.to_string());
+        let proc = self.folder(pid)?;
         let line = files::read(&proc.join("cmdline"), LIMIT).ok()?;
         let words = line.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
         let mut arguments: Vec<OsString> = words.skip(1).collect();
@@ -87,22 +113,27 @@ impl Processes {
         if arguments.last().is_some_and(|last| last.is_empty()) {
             arguments.pop();
         }
-        Some(Process { pid, program, replaced, arguments, started: self.started(pid)?, proc })
+        let ticks = self.ticks(pid)?;
+        Some(Process { pid, program, replaced, arguments, started: self.time(ticks)?, ticks, proc })
     }
 
     /// When a process started; `None` if there is no such process.
     #[must_use]
     pub fn started(&self, pid: i32) -> Option<SystemTime> {
-        let proc = self.proc.as_ref()?;
-        let text = |path: &Path| String::from_utf8(files::read(path, LIMIT).ok()?).ok();
-        let uptime = text(&proc.join("uptime"))?;
-        let uptime: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+        self.time(self.ticks(pid)?)
+    }
+
+    fn ticks(&self, pid: i32) -> Option<u64> {
         // proc(5): the second field may hold anything, blanks and parentheses, too; the start is the 22nd.
-        let stat =
-            String::from_utf8_lossy(&files::read(&proc.join(pid.to_string()).join("stat"), LIMIT).ok()?)
-                .into_owned();
+        let stat = files::read(&self.folder(pid)?.join("stat"), LIMIT).ok()?;
+        let stat = String::from_utf8_lossy(&stat);
         let (_, rest) = stat.rsplit_once(')')?;
-        let ticks: u64 = rest.split_ascii_whitespace().nth(19)?.parse().ok()?;
+        rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    }
+
+    fn time(&self, ticks: u64) -> Option<SystemTime> {
+        let uptime = files::read(&self.proc.as_ref()?.join("uptime"), LIMIT).ok()?;
+        let uptime: f64 = std::str::from_utf8(&uptime).ok()?.split_ascii_whitespace().next()?.parse().ok()?;
         let up = Duration::try_from_secs_f64(uptime).ok()?;
         let since_boot = Duration::from_millis(ticks.saturating_mul(1000 / TICKS));
         SystemTime::now().checked_sub(up.saturating_sub(since_boot))
@@ -215,6 +246,28 @@ mod tests {
         let tick = Duration::from_millis(50);
         assert!(process.started + tick >= before && process.started <= SystemTime::now() + tick);
         assert_eq!(Processes::of(Path::new("/")).started(i32::MAX), None);
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_id_and_its_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let proc = directory.path();
+        let all = Processes::in_folder(proc);
+        fake::add(proc, Path::new("/"), 7, 50, &["/bin/x", "--path", "/var/lib/y/z"]);
+        let first = all.running(&["x"]).remove(0);
+        assert!(all.is_alive(7, first.ticks) && !all.is_alive(8, first.ticks));
+        // The same id, later.
+        fake::add(proc, Path::new("/"), 7, 5, &["/bin/x"]);
+        assert!(!all.is_alive(7, first.ticks));
+
+        fake::add(proc, Path::new("/"), 8, 5, &["/bin/other", "/var/lib/y"]);
+        fake::add(proc, Path::new("/"), 9, 5, &["/bin/other", "-r=/var/lib/y/z"]);
+        let own = std::process::id().try_into().unwrap();
+        fake::add(proc, Path::new("/"), own, 5, &["/bin/asks", "--for", "/var/lib/y"]);
+        for (text, count) in [("/var/lib/y", 2), ("/var/lib/y/z", 1), ("/var/lib/yz", 0)] {
+            assert_eq!(all.naming(text.as_bytes()), count, "{text}");
+        }
+        assert_eq!(Processes::of(Path::new("/mnt")).naming(b"x"), 0);
     }
 
     #[test]
