@@ -606,8 +606,8 @@ fn a_wrapper_without_an_entry_hands_over_to_what_the_policy_names() {
     ];
     for (runtime, policy, user, code, says) in rows {
         machine.spec(|spec| spec["process"]["user"]["uid"] = user.into());
-        let text = format!("{policy}{runtime}");
-        let file = machine.node.file("by-hand/policy.toml", &text);
+        let policy = format!("{policy}{runtime}");
+        let file = machine.node.file("by-hand/policy.toml", &policy);
         // An /etc and a /run of its own, because by hand everything is where it is on a node.
         let script = "for dir in /etc /run /var/log; do mount -t tmpfs -o mode=755 tmpfs $dir; done\n\
                       mkdir /etc/pss-guard && cp \"$1\" /etc/pss-guard/policy.toml && shift && exec \"$@\"";
@@ -615,8 +615,8 @@ fn a_wrapper_without_an_entry_hands_over_to_what_the_policy_names() {
         command.args(["--mount", "sh", "-c", script, "sh"]).arg(&file).arg(&called);
         command.args(["create", "--bundle"]).arg(machine.node.bundle()).arg("id").stdin(Stdio::null());
         let done = output(&mut command);
-        assert_eq!((done.status.code(), machine.ran()), (code, code == RAN), "{text}: {done:?}");
-        assert!(stderr(&done).contains(says), "{text}: {done:?}");
+        assert_eq!((done.status.code(), machine.ran()), (code, code == RAN), "{policy}: {done:?}");
+        assert!(stderr(&done).contains(says), "{policy}: {done:?}");
     }
 }
 
