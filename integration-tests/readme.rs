@@ -10,6 +10,13 @@ pub(crate) fn text() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
 }
 
+/// The commands of a section: its first block.
+pub(crate) fn commands(section: &str) -> Vec<String> {
+    let readme = text();
+    let section = readme.split(&format!("\n## {section}\n\n")).nth(1).unwrap();
+    section.lines().map_while(|line| line.strip_prefix("    ")).map(str::to_owned).collect()
+}
+
 #[test]
 fn the_policy_in_the_readme_is_valid() {
     let readme = text();

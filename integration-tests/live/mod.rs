@@ -12,6 +12,8 @@ mod image;
 mod kube;
 // What an engine runs on.
 mod machine;
+// The commands of the README.
+mod readme;
 // What must happen on every engine.
 mod story;
 // And on those that know of no pods.
@@ -48,6 +50,11 @@ fn kubelet_on_containerd() {
 #[test]
 fn kubelet_on_cri_o() {
     story::tell_of_a_cluster("live::kubelet_on_cri_o", Kind::CriO);
+}
+
+#[test]
+fn readme() {
+    readme::follow("live::readme");
 }
 
 #[test]
