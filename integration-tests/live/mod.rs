@@ -14,6 +14,8 @@ mod image;
 mod kube;
 // What an engine runs on.
 pub(crate) mod machine;
+// The commands of the README.
+mod readme;
 // Whether what `scan` says is what happens.
 mod scan;
 // What must happen on every engine.
@@ -71,6 +73,11 @@ fn kubelet_on_containerd() {
 #[test]
 fn kubelet_on_cri_o() {
     story::tell_of_a_cluster("live::kubelet_on_cri_o", Kind::CriO);
+}
+
+#[test]
+fn readme() {
+    readme::follow("live::readme");
 }
 
 #[test]
