@@ -405,6 +405,7 @@ fn what_a_process_has_beyond_its_config_json_is_told() {
     }
     let node = Running::up();
     // (what, created as, then config.json says, control, what runs)
+    #[allow(clippy::type_complexity, reason = "a table")]
     let rows: &[(&str, Change, Change, &[(&str, &str)])] = &[
         ("as-asked", nothing, nothing, &[]),
         ("as-asked-with-more", capable, nothing, &[]),
