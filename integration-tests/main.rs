@@ -5,6 +5,7 @@
     clippy::indexing_slicing,
     clippy::print_stderr,
     clippy::too_many_lines,
+    clippy::float_cmp,
     reason = "tests, most of them tables"
 )]
 
@@ -24,6 +25,8 @@ mod decisions;
 mod faults;
 // Install and uninstall as a whole, and what happens when they are interrupted.
 mod install;
+// Reports for a cluster.
+mod policy_reports;
 // Engines read what the installers plan as it was meant.
 mod installers;
 // The journald that is written to.
@@ -44,6 +47,8 @@ mod mutations;
 mod node;
 // Our view of config.json against the full OCI types.
 mod oracle;
+// What becomes of the pages in a browser.
+mod pages;
 // A pod in the words of a manifest, and the specs that engines make of it.
 mod pod;
 // The same gate before podman's containers, which belong to no pod.
@@ -60,5 +65,7 @@ mod scrape;
 mod units;
 // Commands that tell everything when they fail, and skips that are loud.
 mod util;
+// What Prometheus' and Grafana's own tools say of docs/.
+mod watch;
 // The same gate as a runtime before the real one.
 mod wrapper;

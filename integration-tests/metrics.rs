@@ -155,10 +155,12 @@ fn whoever_is_killed_has_counted_nothing() {
     }
 }
 
+/// Damages a file with these bytes.
+type Damage = fn(&Path, Vec<u8>);
+
 #[test]
 fn counters_that_are_damaged_begin_anew_and_out_loud() {
     let whole = |root: &Root| fs::read(root.counters()).unwrap();
-    type Damage = fn(&Path, Vec<u8>);
     let rows: [(&str, Damage); 6] = [
         ("emptied", |path, _| fs::write(path, "").unwrap()),
         ("cut off", |path, bytes| fs::write(path, &bytes[..bytes.len() - 9]).unwrap()),

@@ -6,6 +6,8 @@ mod cri;
 mod engine;
 // How the gate is put before an engine, and taken away.
 mod gate;
+// Whether every event is told once, whatever becomes of the journal.
+mod history;
 // What the containers run.
 mod image;
 // A kubelet and an API server around an engine.
@@ -18,9 +20,13 @@ mod scan;
 mod story;
 // And on those that know of no pods.
 mod unmanaged;
+// What watches a node: Prometheus, node_exporter, and a journald that forgets.
+mod watch;
 
 use engine::Kind;
 use unmanaged::Docker;
+
+pub(crate) use machine::part;
 
 #[test]
 fn containerd_1_6() {
@@ -50,6 +56,11 @@ fn scan_names_what_containerd_is_refused() {
 #[test]
 fn scan_names_what_cri_o_is_refused() {
     scan::tell("live::scan_names_what_cri_o_is_refused", Kind::CriO);
+}
+
+#[test]
+fn events_are_told_once_whatever_becomes_of_the_journal() {
+    history::tell("live::events_are_told_once_whatever_becomes_of_the_journal");
 }
 
 #[test]

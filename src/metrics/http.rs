@@ -7,9 +7,8 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
@@ -99,9 +98,12 @@ fn is_its_own(error: &io::Error) -> bool {
     matches!(error.kind(), WouldBlock | Interrupted | ConnectionAborted | ConnectionReset)
 }
 
-/// The numbers, and what was told last.
+/// What was told last, and when.
+type Told = Option<(Instant, [String; 2])>;
+
+/// The numbers.
 struct Answers<T> {
-    tell: Mutex<(T, Option<(Instant, [String; 2])>)>,
+    tell: Mutex<(T, Told)>,
 }
 
 impl<T: FnMut() -> [String; 2]> Answers<T> {

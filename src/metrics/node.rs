@@ -10,7 +10,7 @@ use crate::files::{self, Owner};
 use crate::level::cache::{self, Loaded};
 use crate::level::date::Date;
 use crate::level::{Mode, Policy};
-use crate::mode::temporary::State as Temporary;
+use crate::mode::temporary::{State as Temporary, Temporary as Held};
 use crate::mode::{InForce, in_force};
 use crate::report::text::line;
 use crate::status::{EngineStatus, Setting, State};
@@ -57,12 +57,12 @@ pub fn families(setting: &Setting<'_>, faults: &mut Vec<String>) -> Vec<Family> 
         Family::gauge(
             "pss_guard_break_glass_since_timestamp_seconds",
             "Since when audit mode holds in place of the policy's, or 0.",
-            seconds(break_glass.map(|temporary| temporary.since())),
+            seconds(break_glass.map(Held::since)),
         ),
         Family::gauge(
             "pss_guard_break_glass_until_timestamp_seconds",
             "Until when audit mode holds in place of the policy's, or 0.",
-            seconds(break_glass.map(|temporary| temporary.until())),
+            seconds(break_glass.map(Held::until)),
         ),
         one(
             "pss_guard_gate_standing",
