@@ -10,7 +10,7 @@ MUSL := x86_64-unknown-linux-musl
 BINARY := $(CARGO_TARGET_DIR)/$(MUSL)/release/pss-guard
 SCRIPTS := scripts/install-deps scripts/node-parts integration-tests/live/machine.sh \
 	integration-tests/vm/base integration-tests/vm/inside integration-tests/vm/machine integration-tests/vm/story \
-	.ci/run benches/jq-hook.sh
+	.ci/run benches/jq-hook.sh benches/jq-scan.sh
 ROOT := $(filter 0,$(shell id -u))
 
 # Runs the tests, shows everything, and closes with their summaries and skips. $(1): a name, $(2): cargo's arguments.
@@ -29,7 +29,7 @@ deps: ## Install what the tests need (as root on Debian; elsewhere say what is m
 	@scripts/install-deps
 
 .PHONY: node-deps
-node-deps: ## And what real engines need: fetched and built, about ten minutes the first time
+node-deps: ## And what real engines need: fetched and built, about twenty minutes the first time
 	@scripts/install-deps --node
 
 .PHONY: build
@@ -58,7 +58,7 @@ lint: ## Formatting, clippy, documentation, shell scripts
 
 .PHONY: e2e
 e2e: $(if $(ROOT),node-deps) build ## The release binary on this node: real runtimes, engines, journald (needs root)
-	@PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) $(call run-tests,e2e,--test integration -- runtimes:: wrapper:: installers:: containerd:: podman:: journald:: live::)
+	@PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) $(call run-tests,e2e,--test integration -- runtimes:: wrapper:: installers:: containerd:: podman:: journald:: metrics:: scrape:: watch:: live::)
 
 .PHONY: e2e-vm
 e2e-vm: $(if $(ROOT),node-deps) build ## Whole machines under qemu: systemd, AppArmor, SELinux, reboots, power cuts (needs root once)

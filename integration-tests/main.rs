@@ -5,6 +5,7 @@
     clippy::indexing_slicing,
     clippy::print_stderr,
     clippy::too_many_lines,
+    clippy::float_cmp,
     reason = "tests, most of them tables"
 )]
 
@@ -36,6 +37,10 @@ mod journald;
 mod level;
 // The gate before real engines, from install to undo.
 mod live;
+// What is counted for Prometheus, and that it is counted once.
+mod metrics;
+// Which mode is in force, and how it changes.
+mod mode;
 // Damaged files never turn a denial into a start.
 mod mutations;
 // An engine in small, which lays bundles out and calls a real runtime.
@@ -54,9 +59,13 @@ mod readme;
 mod runtimes;
 // What `scan` says of a node, and what it looks like.
 mod scan;
+// Scrapes over HTTP, by clients that behave and others.
+mod scrape;
 // What systemd makes of the units and tmpfiles that are shipped.
 mod units;
 // Commands that tell everything when they fail, and skips that are loud.
 mod util;
+// What Prometheus' and Grafana's own tools say of docs/.
+mod watch;
 // The same gate as a runtime before the real one.
 mod wrapper;

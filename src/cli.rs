@@ -1,11 +1,14 @@
 //! The command line of everything but the hook: structure and help text, no logic.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::history::period::Since;
 use crate::install::{Method, engines};
+use crate::level;
+use crate::mode::span;
 use crate::pss::controls::CONTROLS;
 use crate::pss::facts::Engine;
 use crate::pss::{Level, Version};
@@ -69,6 +72,19 @@ pub enum Command {
     /// no installer can close (a runtime of another kind, a container older than the gate) is said as `open` and does
     /// not count. With --verbose the running containers are named.
     Status(Status),
+    /// Which mode is in force, or another one: for good, or for a time
+    ///
+    /// Without a mode it says which one is in force, because of what, and until when. With one it is written into the
+    /// policy; with --for it holds for that time, whatever the policy says and even if it is broken, and ends by itself.
+    /// Before enforce mode it says what would be refused, and asks. Every change is an event in the journal.
+    ///
+    /// Exit code: 0 it is so, 1 nobody confirmed it or a pod of the system would be refused, 2 it could not be done, or
+    /// wrong usage.
+    Mode(Mode),
+    /// What Prometheus wants to know of this node: decisions counted, and whether enforcement is open
+    ///
+    /// Exit code: 0 it was told, 2 it could not be. What could not be found out is on standard error, and a metric.
+    Metrics(Metrics),
     /// What has the gate seen, and which level could be enforced?
     ///
     /// Reads every event of the journal and of the file that stands in for it, and answers first: in which namespaces could
@@ -142,6 +158,9 @@ pub struct Scan {
     /// Fail if a container would be refused, or runs with more than was asked for
     #[arg(long)]
     pub fail: bool,
+    /// Keep the numbers for `metrics`, as pss-guard-scan.timer does
+    #[arg(long, conflicts_with_all = ["namespace", "control"])]
+    pub keep: bool,
     /// How to show the results
     #[arg(long, value_enum, default_value_t)]
     pub format: ScanFormat,
@@ -300,6 +319,47 @@ fn engine_or_auto(text: &str) -> Result<Chosen, String> {
     engine(text).map(|engine| Chosen(Some(engine))).map_err(|error| format!("{error}, or auto"))
 }
 
+/// Arguments of `mode`.
+#[derive(Args, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct Mode {
+    /// audit: log, never block; enforce: block what violates the enforce level
+    #[arg(value_name = "MODE", value_parser = mode)]
+    pub mode: Option<level::Mode>,
+    /// For a time (90s, 30m, 2h30m; at most 24h) instead of for good
+    #[arg(long = "for", value_name = "TIME", value_parser = span::parse, requires = "mode")]
+    pub time: Option<Duration>,
+    /// End what --for has put in force
+    #[arg(long, conflicts_with_all = ["mode", "json"])]
+    pub end: bool,
+    /// Why; kept with the mode and written into the event
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = reason)]
+    pub reason: String,
+    /// Do not ask before enforcing
+    #[arg(long, short, requires = "mode")]
+    pub yes: bool,
+    /// Enforce even if pods of the system would be refused
+    #[arg(long, requires = "mode")]
+    pub force: bool,
+    /// Answer with one JSON object
+    #[arg(long, conflicts_with = "mode")]
+    pub json: bool,
+}
+
+fn mode(text: &str) -> Result<level::Mode, String> {
+    text.parse().map_err(|error: level::policy::UnknownWord| error.to_string())
+}
+
+/// It goes into the event of every change, and has to fit there.
+fn reason(text: &str) -> Result<String, String> {
+    const LONGEST: usize = 512;
+    if text.len() <= LONGEST {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must have at most {LONGEST} bytes"))
+    }
+}
+
 /// Arguments of `status`.
 #[derive(Args, Debug)]
 pub struct Status {
@@ -309,6 +369,25 @@ pub struct Status {
     /// Answer with one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `metrics`.
+#[derive(Args, Debug)]
+pub struct Metrics {
+    /// Replace this file, as node_exporter's textfile collector wants it (its name must end in .prom), instead of
+    /// writing to standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// In this format; node_exporter reads the first alone
+    #[arg(long, value_enum, default_value_t)]
+    pub format: crate::metrics::exposition::Format,
+    /// Answer GET /metrics on the sockets that systemd passed, until nobody asks any more; in the format that the
+    /// client prefers
+    #[arg(long, conflicts_with_all = ["output", "format"])]
+    pub http: bool,
+    /// For how long nobody must have asked
+    #[arg(long, value_name = "SECONDS", requires = "http", default_value_t = 120)]
+    pub idle: u64,
 }
 
 /// An engine by its name, or one of its other names.

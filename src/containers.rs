@@ -166,7 +166,7 @@ struct Search<'a> {
     processes: &'a Processes,
     /// The state that a runtime keeps, by the name of its folder, which is the container's id.
     states: BTreeMap<OsString, PathBuf>,
-    containers: BTreeMap<PathBuf, Container>,
+    containers: BTreeMap<OsString, Container>,
     ids: BTreeSet<OsString>,
     closed: Vec<Closed>,
 }
@@ -183,7 +183,7 @@ impl Search<'_> {
                     .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
                     .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
                 let mut paths: Vec<PathBuf> = visible.map(std::fs::DirEntry::path).collect();
-                paths.sort_unstable();
+                paths.sort_unstable_by(|one, other| one.as_os_str().cmp(other.as_os_str()));
                 paths
             }
             Err(error) => {
@@ -238,6 +238,10 @@ impl Search<'_> {
 
     /// A container under conmon.
     fn monitored(&mut self, conmon: &Process) {
+        // What follows is a command of podman's, which has options of the same names.
+        let own = conmon.arguments.iter().take_while(|argument| *argument != "--exit-command").count();
+        let mut conmon = conmon.clone();
+        conmon.arguments.truncate(own);
         // Not those of `exec`.
         if conmon.has("-e") || conmon.has("--exec") {
             return;
@@ -310,7 +314,7 @@ impl Search<'_> {
         pid: Option<&Path>,
         runtime: impl FnOnce(&Self) -> Option<PathBuf>,
     ) {
-        if self.containers.contains_key(bundle) {
+        if self.containers.contains_key(bundle.as_os_str()) {
             return;
         }
         let state = self.states.get(id).cloned();
@@ -331,7 +335,7 @@ impl Search<'_> {
         let runtime = runtime(self);
         let id = id.to_str().map(ToOwned::to_owned);
         let container = Container { bundle: bundle.to_owned(), id, keeper, runtime, process, state };
-        self.containers.insert(bundle.to_owned(), container);
+        self.containers.insert(bundle.into(), container);
     }
 
     /// The first process of a container, if it is alive and the one that the runtime or the engine wrote down.

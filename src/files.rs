@@ -66,6 +66,12 @@ pub enum FileError {
 }
 
 impl FileError {
+    /// Whether this user may not read it; others may.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// Whether there simply is no such file.
     #[must_use]
     pub fn is_missing(&self) -> bool {

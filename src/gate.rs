@@ -14,6 +14,7 @@ use crate::judge::{Exec, Outcome, Request, judge};
 use crate::level::cache::{Loaded, load};
 use crate::level::policy::OnFault;
 use crate::level::{Mode, Policy, ask_alike};
+use crate::mode;
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 use crate::report::event::{Event, Kind};
@@ -27,7 +28,7 @@ pub const CANNOT_JUDGE: u8 = 2;
 /// Added to the number of the first violated control: crun shows nothing of a hook but its path and this code.
 pub const DENIED: u8 = 10;
 
-/// Whether the policy that was loaded says that nothing is ever blocked. Read by the panic hook.
+/// Whether the mode in force says that nothing is ever blocked. Read by the panic hook.
 static AUDIT: AtomicBool = AtomicBool::new(false);
 
 /// Where the files are. Read by the panic hook.
@@ -74,11 +75,10 @@ impl Gate {
     pub fn open(paths: &Paths) -> Self {
         let _ = PATHS.set(paths.clone());
         let loaded = load(paths);
-        let mode = match &loaded {
-            Loaded::Good(policy) => policy.mode,
-            Loaded::Bad { salvage, .. } => salvage.mode,
-        };
+        let in_force = mode::in_force(paths, loaded.mode());
+        let mode = in_force.mode;
         AUDIT.store(mode == Mode::Audit, Ordering::Relaxed);
+        in_force.settle(paths);
         Self { loaded, paths: paths.clone(), mode }
     }
 
@@ -269,6 +269,7 @@ impl Gate {
             controls: &summary.controls,
             findings: &summary.findings,
             because: &summary.because,
+            change: None,
         }
         .emit(&self.paths);
     }
@@ -314,8 +315,8 @@ impl Summary {
     }
 }
 
-/// Makes a panic say one line and fail closed: `end` gets that line and exit code 2, or 0 where the policy that was
-/// loaded is in audit mode, which never blocks. Call it before anything else.
+/// Makes a panic say one line and fail closed: `end` gets that line and exit code 2, or 0 where the node is in audit
+/// mode, which never blocks. Call it before anything else.
 pub fn install_panic_hook(end: fn(&str, u8)) {
     std::panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map(|place| format!("{}:{}", place.file(), place.line()));
@@ -334,6 +335,7 @@ pub fn install_panic_hook(end: fn(&str, u8)) {
             controls: "",
             findings: "",
             because: "",
+            change: None,
         }
         .emit(&PATHS.get().cloned().unwrap_or_default());
         let code = if AUDIT.load(Ordering::Relaxed) { ALLOW } else { CANNOT_JUDGE };

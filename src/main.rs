@@ -4,18 +4,21 @@ use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
 use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy, Report, ReportFormat, ScanFormat};
-use pss_guard::commands::{self, check, install, manual, namespaces, policy, report, scan, status};
+use pss_guard::commands::{
+    self, check, install, manual, metrics, mode, namespaces, policy, report, scan, status,
+};
 use pss_guard::install::engines;
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
 use pss_guard::report::terminal::Style;
 use pss_guard::scan::policy_report::Api;
 use pss_guard::status::Setting;
-use pss_guard::{explain, hook, runtime, verbose};
+use pss_guard::{cli, explain, hook, runtime, verbose};
 
 #[global_allocator]
 static MEMORY: Bump<ARENA> = Bump::new();
@@ -46,13 +49,14 @@ fn main() -> ExitCode {
     }
 }
 
+#[allow(clippy::too_many_lines, reason = "a table: one arm a command")]
 fn run(cli: &Cli) -> u8 {
     if cli.verbose {
         verbose::to_stderr();
     }
     let paths = Paths::under(&cli.root);
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let mut err = std::io::stderr().lock();
+    let mut err = std::io::stderr();
     let code = match &cli.command {
         // `hook` as the first argument never comes here.
         Command::Hook(_) => {
@@ -78,6 +82,7 @@ fn run(cli: &Cli) -> u8 {
                 namespaces: &arguments.namespace,
                 controls: &arguments.control,
                 fail: arguments.fail,
+                keep: arguments.keep,
                 format: match arguments.format {
                     ScanFormat::Table => scan::Format::Table,
                     ScanFormat::Json => scan::Format::Json,
@@ -132,6 +137,15 @@ fn run(cli: &Cli) -> u8 {
                 status::Options { engine: arguments.engine, json: arguments.json, containers: cli.verbose };
             status::status(&Setting::under(&cli.root, &engines::ALL), options, &mut out, &mut err)
         }
+        Command::Mode(arguments) => change_mode(cli, arguments, &mut out, &mut err),
+        Command::Metrics(arguments) => {
+            if arguments.http {
+                metrics::serve(&cli.root, Duration::from_secs(arguments.idle), &mut err)
+            } else {
+                let setting = Setting::under(&cli.root, &engines::ALL);
+                metrics::write(&setting, arguments.format, arguments.output.as_deref(), &mut out, &mut err)
+            }
+        }
         Command::Report(arguments) => {
             let setting = pss_guard::scan::Setting::under(&cli.root);
             report::report(&setting, &told(arguments), &mut out, &mut err)
@@ -150,6 +164,16 @@ fn run(cli: &Cli) -> u8 {
     };
     // What has failed has said so.
     if code == commands::FAILED { code } else { code.max(written(out.flush(), &mut err)) }
+}
+
+fn change_mode(cli: &Cli, arguments: &cli::Mode, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let act = match arguments.mode {
+        Some(mode) => mode::Act::Set { mode, time: arguments.time },
+        None if arguments.end => mode::Act::End,
+        None => mode::Act::Show { json: arguments.json },
+    };
+    let options = mode::Options { reason: &arguments.reason, yes: arguments.yes, force: arguments.force };
+    mode::mode(&pss_guard::scan::Setting::under(&cli.root), act, &options, out, err)
 }
 
 fn told(arguments: &Report) -> report::Options<'_> {

@@ -33,6 +33,18 @@ impl Paths {
         self.root.join("run/pss-guard/policy.cache")
     }
 
+    /// A mode that holds for a time in place of the policy's.
+    #[must_use]
+    pub fn temporary_mode(&self) -> PathBuf {
+        self.root.join("run/pss-guard/mode.json")
+    }
+
+    /// One change of the mode at a time.
+    #[must_use]
+    pub fn mode_lock(&self) -> PathBuf {
+        self.root.join("run/pss-guard/mode.lock")
+    }
+
     /// One file a namespace: the levels that its labels ask for.
     #[must_use]
     pub fn namespaces(&self) -> PathBuf {
@@ -61,6 +73,18 @@ impl Paths {
     #[must_use]
     pub fn decisions(&self) -> PathBuf {
         self.root.join("var/log/pss-guard/decisions.jsonl")
+    }
+
+    /// What `metrics` has counted, and how far it has read.
+    #[must_use]
+    pub fn metrics(&self) -> PathBuf {
+        self.root.join("var/lib/pss-guard/metrics")
+    }
+
+    /// What the last scan at a level came to.
+    #[must_use]
+    pub fn kept_scan(&self, level: &str) -> PathBuf {
+        self.metrics().join(format!("scan-{level}.json"))
     }
 }
 

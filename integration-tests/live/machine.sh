@@ -53,7 +53,7 @@ init)
     done
     mount -t tmpfs -o mode=755 tmpfs /run
     # Engines lay overlays of their own, which an overlay cannot hold.
-    for state in containerd containers etcd kubelet; do
+    for state in containerd containers docker etcd kubelet; do
         mkdir -p "$dir/$state" "/var/lib/$state"
         mount --bind "$dir/$state" "/var/lib/$state"
     done

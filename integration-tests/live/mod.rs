@@ -18,8 +18,15 @@ pub(crate) mod machine;
 mod scan;
 // What must happen on every engine.
 mod story;
+// And on those that know of no pods.
+mod unmanaged;
+// What watches a node: Prometheus, node_exporter, and a journald that forgets.
+mod watch;
 
 use engine::Kind;
+use unmanaged::Docker;
+
+pub(crate) use machine::part;
 
 #[test]
 fn containerd_1_6() {
@@ -68,5 +75,15 @@ fn kubelet_on_cri_o() {
 
 #[test]
 fn podman() {
-    story::tell_of_podman("live::podman");
+    unmanaged::tell_of_podman("live::podman");
+}
+
+#[test]
+fn docker_20() {
+    unmanaged::tell_of_docker("live::docker_20", Docker::V20);
+}
+
+#[test]
+fn docker_28() {
+    unmanaged::tell_of_docker("live::docker_28", Docker::V28);
 }

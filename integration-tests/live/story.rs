@@ -4,12 +4,8 @@ use crate::cases::{Case, Said};
 use crate::live::cri::{self, Attempt};
 use crate::live::engine::{Engine, Kind};
 use crate::live::gate::{self, Method, Restart};
-use crate::live::image;
 use crate::live::kube::{self, Cluster, Seen};
-use crate::live::machine::Machine;
 use crate::pod::{self, Pod, ProcMount};
-use crate::podman;
-use crate::util::{self, Done};
 
 /// The controls that are judged on the pod's own sandbox: hostNamespaces and sysctls.
 const OF_THE_POD: [u8; 2] = [3, 11];
@@ -244,76 +240,8 @@ fn text(seen: Option<&Seen>) -> String {
 }
 
 /// Every file that is not as it was.
-fn changed(before: &[String], after: &[String]) -> Vec<String> {
+pub(crate) fn changed(before: &[String], after: &[String]) -> Vec<String> {
     let gone = before.iter().filter(|line| !after.contains(line)).map(|line| format!("was: {line}"));
     let new = after.iter().filter(|line| !before.contains(line)).map(|line| format!("is:  {line}"));
     gone.chain(new).collect()
-}
-
-/// The same on a machine with podman alone, which reads the hook's folder at every start and knows of no pods.
-pub(crate) fn tell_of_podman(test: &str) {
-    if !Machine::can_run(test, &["podman", "conmon", "crun"], &[]) {
-        return;
-    }
-    let machine = Machine::up();
-    machine.start_journald();
-    machine.write("/etc/containers/policy.json", "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}\n");
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    for (_, file) in image::write_all(dir.path()) {
-        machine.run(&["podman", "load", "--input", &file.display().to_string()]).expect_success();
-    }
-    let before = machine.snapshot();
-    let mut wrong = Vec::new();
-    let mut expect = |when: &str, judge: &dyn Fn(&podman::Case, &Done) -> bool| {
-        for case in podman::cases() {
-            let done = run_podman(&machine, &case);
-            if !judge(&case, &done) {
-                wrong.push(format!("{}, {when}\n{done}", case.name));
-            }
-        }
-    };
-    let starts = |_: &podman::Case, done: &Done| done.stdout == "started\n";
-    expect("before the gate, should have started", &starts);
-    machine.write("/etc/pss-guard/policy.toml", &unmanaged("enforce"));
-    gate::install(&machine, "podman", Method::Hook, Restart::Later);
-    gate::stands(&machine, "podman");
-    expect("should be judged by restricted", &|case, done| {
-        let told = |said: &Said| {
-            // podman hands no name on, so the message goes by the container's id.
-            let words = said.text.split("container \"app\"");
-            words.into_iter().all(|words| done.stderr.contains(words))
-        };
-        match case.restricted {
-            [] => done.stdout == "started\n",
-            said => done.code == Some(126) && done.stdout.is_empty() && said.iter().all(told),
-        }
-    });
-    machine.write("/etc/pss-guard/policy.toml", &unmanaged("audit"));
-    expect("watched only, should have started", &starts);
-    let watched = machine.events("PSS_DECISION", "would-deny").len();
-    let violating = podman::cases().iter().filter(|case| !case.restricted.is_empty()).count();
-    machine.write("/etc/pss-guard/policy.toml", &unmanaged("enforce"));
-    gate::uninstall(&machine, "podman", Restart::Later);
-    expect("after the gate, should have started", &starts);
-    if watched != violating {
-        wrong.push(format!("audit mode should write down {violating}, not {watched}"));
-    }
-    wrong.extend(changed(&before, &machine.snapshot()));
-    assert!(wrong.is_empty(), "{} went wrong under podman\n\n{}", wrong.len(), wrong.join("\n\n"));
-}
-
-fn unmanaged(mode: &str) -> String {
-    format!("mode = \"{mode}\"\n[unmanaged]\nenforce = \"restricted\"\n")
-}
-
-/// Under runc, which shows what a hook says; the limits are those that root may set without CAP_SYS_RESOURCE.
-fn run_podman(machine: &Machine, case: &podman::Case) -> Done {
-    let mut run = machine.command("podman");
-    run.args(["--cgroup-manager=cgroupfs", "--runtime=/usr/sbin/runc", "run", "--rm"]);
-    if !case.options.contains(&"--network=host") {
-        run.arg("--network=none");
-    }
-    run.args(["--ulimit=nofile=20000:20000", "--ulimit=nproc=1000:1000"]).args(case.options);
-    run.args(["--entrypoint=/bin/sh", image::APP, "-c", "echo started"]);
-    util::run(&mut run)
 }

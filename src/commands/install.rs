@@ -227,6 +227,7 @@ impl Job<'_> {
                     engine: self.installer.engine,
                     config: request.config,
                     patience: Patience::default(),
+                    is_static: cfg!(target_feature = "crt-static"),
                 };
                 verification.verify()
             }

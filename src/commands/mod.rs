@@ -3,6 +3,8 @@
 pub mod check;
 pub mod install;
 pub mod manual;
+pub mod metrics;
+pub mod mode;
 pub mod namespaces;
 pub mod policy;
 pub mod report;

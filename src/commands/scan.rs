@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Write};
 
 use super::{FAILED, OK, line};
 use crate::level::cache::load_fresh;
+use crate::metrics;
 use crate::pss::Level;
 use crate::pss::Version;
 use crate::report::sarif;
@@ -40,6 +41,8 @@ pub struct Options<'a> {
     pub controls: &'a [&'static str],
     /// Whether what is found is a failure.
     pub fail: bool,
+    /// Whether the numbers are kept for `metrics`.
+    pub keep: bool,
     /// How to show it.
     pub format: Format,
     /// The look of a text for people.
@@ -65,6 +68,12 @@ pub fn scan(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: 
             return FAILED;
         }
     };
+    if options.keep
+        && let Err(error) = metrics::scan::keep(&setting.paths, &scan)
+    {
+        let _ = writeln!(err, "pss-guard: {}", line(&error));
+        return FAILED;
+    }
     let written = match options.format {
         Format::Table => table::write(&scan, &options.style, out),
         Format::Json => json(&scan, out),

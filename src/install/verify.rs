@@ -5,9 +5,10 @@
 //!  restart ─► the engine answers ─► a probe starts ─► a forbidden probe is refused, or logged
 //! ```
 //!
-//! The engine is asked by its usual client (`crictl`), which is on every node that kubeadm made; a client of our own
-//! would be a second opinion on what a kubelet says. What must come of a probe follows from the node's own policy
-//! (`expect`); that it was judged is seen in the journal (`evidence`).
+//! The engine is asked by its usual client: `crictl`, which is on every node that kubeadm made, `podman`, `docker`. A
+//! client of our own would be a second opinion on what a kubelet says. What must come of a probe follows from the
+//! node's own policy (`expect`); that it was judged is seen in the journal (`evidence`), or of the running probe
+//! (`unmanaged`).
 //!
 //! Three answers, because two would lie: *verified*; *failed*, for which the installation is taken back; and
 //! *unproven*, where nothing is known to be wrong and something could not be shown, for want of a client or of an image
@@ -17,6 +18,8 @@
 mod cri;
 mod evidence;
 mod expect;
+mod probe;
+mod unmanaged;
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -87,12 +90,20 @@ pub struct Patience {
     pub call: Duration,
     /// An event, to be in the journal.
     pub event: Duration,
+    /// An engine, to go by a configuration that it was told to read anew.
+    pub reload: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { restart: seconds(120), answer: seconds(60), call: seconds(30), event: seconds(5) }
+        Self {
+            restart: seconds(120),
+            answer: seconds(60),
+            call: seconds(30),
+            event: seconds(5),
+            reload: seconds(10),
+        }
     }
 }
 
@@ -111,6 +122,8 @@ pub struct Verification<'a> {
     pub config: Option<&'a Path>,
     /// How long to wait.
     pub patience: Patience,
+    /// Whether the gate runs where there are no libraries.
+    pub is_static: bool,
 }
 
 /// Restarts an engine. Containers go on meanwhile.
@@ -142,17 +155,19 @@ impl Verification<'_> {
     /// Waits until the engine answers, and then shows it two probes.
     #[must_use]
     pub fn verify(&self) -> Outcome {
+        let policy = match cache::load_fresh(self.paths) {
+            Ok(policy) => policy.unwrap_or_default(),
+            Err(error) => return Outcome::Failed(line(&error)),
+        };
+        let expect = expect::Expect::new(&policy, self.paths);
+        let journal = evidence::Journal::of(self.live, self.paths, self.patience.event);
         match self.engine {
-            Engine::Containerd | Engine::CriO => {}
-            // Nothing has to be restarted for podman, and docker's own containers are nobody's pods.
-            Engine::Podman | Engine::Docker | Engine::None => {
-                let missing = format!("{} is not probed; start a container to see it", self.engine.name());
-                return match self.wait_for_docker() {
-                    Ok(seen) => Outcome::Unproven { seen, missing: vec![missing] },
-                    Err(reason) => Outcome::Failed(reason),
-                };
-            }
+            Engine::Containerd | Engine::CriO => self.verify_pods(&expect, &journal),
+            Engine::Podman | Engine::Docker | Engine::None => unmanaged::probe(self, &expect, &journal),
         }
+    }
+
+    fn verify_pods(&self, expect: &expect::Expect<'_>, journal: &evidence::Journal) -> Outcome {
         let socket = self.socket();
         let Some(program) = self.live.find("crictl") else {
             let missing = "not probed: there is no crictl on this node (package cri-tools)".to_owned();
@@ -162,17 +177,10 @@ impl Verification<'_> {
             };
         };
         let client = cri::Client::new(self.live.place(&program), &socket, self.patience);
-        let state = match self.wait(|| client.state()) {
-            Ok(state) => state,
-            Err(reason) => return Outcome::Failed(format!("the engine does not answer: {reason}")),
-        };
-        let policy = match cache::load_fresh(self.paths) {
-            Ok(policy) => policy.unwrap_or_default(),
-            Err(error) => return Outcome::Failed(line(&error)),
-        };
-        let expect = expect::Expect::new(&policy, self.paths);
-        let journal = evidence::Journal::of(self.live, self.paths, self.patience.event);
-        cri::probe(&client, &state, &expect, &journal)
+        match self.wait(|| client.state()) {
+            Ok(state) => cri::probe(&client, &state, expect, journal),
+            Err(reason) => Outcome::Failed(format!("the engine does not answer: {reason}")),
+        }
     }
 
     /// Asks until there is an answer, or the time is over; the last error then.
@@ -219,18 +227,6 @@ impl Verification<'_> {
             UnixStream::connect(&place).map_err(|error| format!("connect to {}: {error}", place.display()))
         })?;
         Ok(vec![format!("the engine listens at {}", socket.display())])
-    }
-
-    fn wait_for_docker(&self) -> Result<Vec<String>, String> {
-        let Some(program) = self.live.find("docker").filter(|_| self.engine == Engine::Docker) else {
-            return Ok(Vec::new());
-        };
-        self.wait(|| {
-            let mut command = Command::new(self.live.place(&program));
-            let done = run(command.arg("info"), self.patience.call).map_err(|error| line(&error))?;
-            if done.ok { Ok(()) } else { Err(said(&done)) }
-        })?;
-        Ok(vec!["docker answers".to_owned()])
     }
 }
 

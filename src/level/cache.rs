@@ -31,6 +31,17 @@ pub enum Loaded {
     },
 }
 
+impl Loaded {
+    /// The policy's mode, or what is left of it. Which mode is in force is another question: [`crate::mode`] answers it.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        match self {
+            Self::Good(policy) => policy.mode,
+            Self::Bad { salvage, .. } => salvage.mode,
+        }
+    }
+}
+
 /// What holds while the policy cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Salvage {
@@ -121,15 +132,20 @@ pub fn load_file(paths: &Paths, path: &Path) -> Result<Policy, LoadError> {
 
 /// The policy file itself, past the cache, as [`load`] would believe it. `None` if there is none and never was.
 pub fn load_fresh(paths: &Paths) -> Result<Option<Policy>, LoadError> {
-    match load_text(&paths.policy(), Owner::Root) {
-        Err(LoadError::File(error))
-            if error.is_missing() && fs::symlink_metadata(paths.policy()).is_err() =>
-        {
+    let text = text_fresh(paths)?;
+    let policy = text.map(|text| policy::parse(&text, &paths.policy().to_string_lossy()));
+    Ok(policy.transpose()?)
+}
+
+/// The text of that file.
+pub fn text_fresh(paths: &Paths) -> Result<Option<String>, LoadError> {
+    match text(&paths.policy(), Owner::Root) {
+        Err(error) if error.is_missing() && fs::symlink_metadata(paths.policy()).is_err() => {
             let cache = paths.policy_cache();
             let gone = fs::symlink_metadata(&cache).is_ok();
             if gone { Err(LoadError::Gone { policy: paths.policy(), cache }) } else { Ok(None) }
         }
-        other => other.map(Some),
+        read => Ok(Some(read?.2)),
     }
 }
 

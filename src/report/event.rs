@@ -89,6 +89,17 @@ impl Kind {
     }
 }
 
+/// Who changed the node's mode, why, and until when.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    /// The person, as far as the system knows.
+    pub who: &'a str,
+    /// The person's own words, `""` if there are none.
+    pub reason: &'a str,
+    /// When it ends by itself, `""` if it does not.
+    pub until: &'a str,
+}
+
 /// One decision.
 #[derive(Debug)]
 pub struct Event<'a> {
@@ -108,8 +119,10 @@ pub struct Event<'a> {
     pub controls: &'a str,
     /// Violations and suspicions as a JSON array.
     pub findings: &'a str,
-    /// What set the level.
+    /// What set the level, or the mode.
     pub because: &'a str,
+    /// For a change of the mode: whose it is.
+    pub change: Option<Change<'a>>,
 }
 
 /// The size from which the fallback file is set aside for a new one, in bytes. Two of them are kept.
@@ -131,6 +144,9 @@ impl Event<'_> {
             ("PSS_CONTROLS", self.controls),
             ("PSS_FINDINGS", self.findings),
             ("PSS_BECAUSE", self.because),
+            ("PSS_WHO", self.change.map_or("", |change| change.who)),
+            ("PSS_REASON", self.change.map_or("", |change| change.reason)),
+            ("PSS_UNTIL", self.change.map_or("", |change| change.until)),
             ("PSS_ENGINE", who.map_or("", |who| who.engine.name())),
             ("PSS_NAMESPACE", who.and_then(|who| who.namespace).unwrap_or_default()),
             ("PSS_POD", who.and_then(|who| who.pod).unwrap_or_default()),
@@ -245,6 +261,7 @@ mod tests {
             controls: "privileged",
             findings: "[]",
             because: "",
+            change: None,
         };
         event.emit(&paths);
         event.emit(&paths);

@@ -20,6 +20,7 @@ pub mod table;
 
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
@@ -117,6 +118,9 @@ pub struct Scanned {
     /// The policy exempts it: it starts whatever it is.
     #[serde(skip)]
     pub exempt: bool,
+    /// The kubelet started its pod from a file: nobody can start it elsewhere.
+    #[serde(skip)]
+    pub of_a_file: bool,
     /// What all containers of one pod have in common, and no others; `None` for a container of no pod.
     #[serde(skip)]
     pub pod: Option<String>,
@@ -146,7 +150,7 @@ impl Scanned {
     /// Whether the node itself needs it.
     #[must_use]
     pub fn is_of_the_system(&self) -> bool {
-        self.exempt || self.result.container.namespace.as_deref() == Some("kube-system")
+        self.exempt || self.of_a_file || self.result.container.namespace.as_deref() == Some("kube-system")
     }
 
     fn keep_only(&mut self, controls: &[&'static str]) {
@@ -168,8 +172,6 @@ pub fn scan(setting: &Setting, options: &Options<'_>) -> Result<Scan, LoadError>
     let (at, began) = (SystemTime::now(), Instant::now());
     let policy = load_fresh(&setting.paths)?.unwrap_or_default();
     let found = containers::find(&setting.live, &setting.processes);
-    let node = Rc::new(Shared::default());
-    let looker = Looker { setting, options, policy: &policy, node, patience: Patience::default() };
     let unseen = |closed: containers::Closed| Unseen {
         path: escape(&closed.path.to_string_lossy()),
         why: line(&closed.error),
@@ -183,20 +185,51 @@ pub fn scan(setting: &Setting, options: &Options<'_>) -> Result<Scan, LoadError>
         unseen: found.closed.into_iter().map(unseen).collect(),
         vanished: 0,
     };
-    let count = found.containers.len();
-    for (index, container) in found.containers.iter().enumerate() {
-        match looker.look(container) {
-            Look::Seen(scanned) if looker.is_asked_for(&scanned) => scan.containers.push(*scanned),
-            Look::Seen(_) => {}
+    for look in look_at_all(setting, options, &policy, &found.containers) {
+        match look {
+            Look::Seen(scanned) => scan.containers.push(*scanned),
+            Look::NotAsked => {}
             Look::Vanished => scan.vanished += 1,
-        }
-        if let Some(progress) = options.progress {
-            progress(index + 1, count);
         }
     }
     scan.containers.sort_by(|one, other| order(one).cmp(&order(other)));
     scan.took = began.elapsed();
     Ok(scan)
+}
+
+/// So many containers are worth a thread of their own.
+const WORTH: usize = 64;
+
+/// Looks at every container, as many at a time as there are processors: they have nothing to do with each other.
+fn look_at_all(
+    setting: &Setting,
+    options: &Options<'_>,
+    policy: &Policy,
+    containers: &[Container],
+) -> Vec<Look> {
+    let next = AtomicUsize::new(0);
+    let filter = (options.namespaces, options.controls, options.level);
+    let work = |progress: Option<&dyn Fn(usize, usize)>| {
+        let (namespaces, controls, level) = filter;
+        let options = &Options { namespaces, controls, level, progress };
+        let looker = Looker { setting, options, policy, node: Rc::default(), patience: Patience::default() };
+        let mut looks = Vec::new();
+        while let Some(container) = containers.get(next.fetch_add(1, Ordering::Relaxed)) {
+            looks.push(looker.look(container));
+            if let Some(progress) = progress {
+                progress(next.load(Ordering::Relaxed).min(containers.len()), containers.len());
+            }
+        }
+        looks
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let helpers = processors.min(4).min(containers.len() / WORTH + 1) - 1;
+    std::thread::scope(|scope| {
+        let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(|| work(None))).collect();
+        let mut looks = work(options.progress);
+        looks.extend(helpers.into_iter().filter_map(|helper| helper.join().ok()).flatten());
+        looks
+    })
 }
 
 fn order(scanned: &Scanned) -> (bool, Option<&str>, Option<&str>, Option<&str>, bool, Option<&str>, &str) {
@@ -223,6 +256,7 @@ fn node_name(live: &Live) -> String {
 /// What came of one container.
 enum Look {
     Seen(Box<Scanned>),
+    NotAsked,
     Vanished,
 }
 
@@ -259,6 +293,9 @@ impl Looker<'_> {
         let odd = scanned.verdict == Verdict::CannotJudge || !scanned.drift.is_empty();
         if odd && container.process.is_some() && !self.runs(container) {
             return Look::Vanished;
+        }
+        if !self.is_asked_for(&scanned) {
+            return Look::NotAsked;
         }
         scanned.keep_only(self.options.controls);
         Look::Seen(Box::new(scanned))
@@ -346,6 +383,7 @@ impl Looker<'_> {
             verdict,
             against,
             exempt: matches!(outcome, Outcome::Exempt(_)),
+            of_a_file: identity.and_then(|identity| identity.pod_uid).is_some_and(is_hash),
             pod: identity.and_then(of_pod),
         }
     }
@@ -377,9 +415,16 @@ impl Scanned {
             verdict,
             against: Vec::new(),
             exempt: false,
+            of_a_file: false,
             pod: None,
         }
     }
+}
+
+/// Whether a pod's UID is the MD5 that the kubelet gives to a pod of a file (`pkg/kubelet/config/common.go`,
+/// `applyDefaults`); the API server's are UUIDs.
+fn is_hash(uid: &str) -> bool {
+    uid.len() == 32 && uid.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The engine, as an installer would tell it.

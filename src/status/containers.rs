@@ -171,6 +171,13 @@ pub(super) fn ask(
     Some(tally)
 }
 
+/// Whether a running container of no pod passed the gate; `None` where it is not seen.
+pub(crate) fn passed(setting: &Setting<'_>, engine: Engine, id: &str) -> Option<bool> {
+    let mut all = running(setting).into_iter().flatten();
+    let own = all.find(|running| running.engine == engine && running.name == id)?;
+    Some(own.passed(Method::Runtime, SystemTime::UNIX_EPOCH) == Passed::Yes)
+}
+
 impl Running {
     fn passed(&self, method: Method, came: SystemTime) -> Passed {
         if let Some((engine, _)) = self.found.entry() {

@@ -28,8 +28,8 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::install::detect::{self, Daemon};
-use crate::install::node::Live;
-use crate::install::{Installer, Method, Plan, Refusal, Request, entry_path};
+use crate::install::node::{Live, Node as _};
+use crate::install::{Installer, Method, Plan, Refusal, Request, entry_path, place};
 use crate::paths::Paths;
 use crate::processes::{Process, Processes};
 use crate::pss::facts::Engine;
@@ -301,7 +301,9 @@ impl<'a> Setting<'a> {
         };
         let (pid, since) = (process.pid, ago(process.started));
         // A tick of the clock that both are read from, and a little.
-        let pending = recorded.restart && process.started + Duration::from_millis(50) < recorded.written;
+        let pending = recorded.restart
+            && process.started + Duration::from_millis(50) < recorded.written
+            && !self.was_reloaded(installer.engine);
         if pending {
             let says = format!(
                 "{name} (process {pid}) started {since} ago, before the gate came, and has not read its configuration \
@@ -317,6 +319,15 @@ impl<'a> Setting<'a> {
             checks.add(State::Ok, "process", format!("{name} (process {pid}) started {since} ago"));
         }
         Some(process.started)
+    }
+
+    /// Whether an engine that is older than its configuration has read it all the same. Docker does without a restart
+    /// (`docker info`, `Runtimes`).
+    fn was_reloaded(&self, engine: Engine) -> bool {
+        let asks = ["info", "--format", "{{json .Runtimes}}"];
+        let docker = self.live.find("docker").filter(|_| engine == Engine::Docker);
+        let said = docker.and_then(|docker| self.live.output(&docker, &asks)).unwrap_or_default();
+        said.contains(&*place::entries_of(engine).to_string_lossy())
     }
 }
 

@@ -4,19 +4,17 @@
 //! hands says nothing about the gate, so what fails without a word of the gate is tried again.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::evidence::{Event, Journal};
+use super::evidence::{Journal, POD};
 use super::expect::{Expect, Expected, NAMESPACE};
+use super::probe::{Folder, Report, Seen, name};
 use super::{Outcome, Patience, said};
 use crate::install::run::{Done, run};
 use crate::pss::Level;
-use crate::report::event::Kind;
 use crate::report::text::{cut, escape, line};
 
 /// How often a probe is made that fails without a word of the gate.
@@ -38,13 +36,6 @@ pub(super) struct State {
     systemd: bool,
     /// An image that is on the node.
     image: Option<String>,
-}
-
-/// What came of one probe.
-struct Seen {
-    /// The call that failed, and what it said.
-    refusal: Option<String>,
-    events: Vec<Event>,
 }
 
 impl Client {
@@ -96,11 +87,7 @@ impl Client {
         );
         let _removal = Removal { client: self, name: &probe.name };
         let refusal = self.start(&pod, &container)?;
-        let events = match probe.expected {
-            Expected::Starts(Some(kind)) | Expected::Refused(kind) => journal.wait(&probe.name, kind.name()),
-            Expected::Starts(None) => journal.of_pod(&probe.name),
-        };
-        Ok(Seen { refusal, events })
+        Ok(Seen { refusal, events: journal.wait(POD, &probe.name, probe.expected) })
     }
 
     /// What the engine said no with, if it did.
@@ -131,65 +118,39 @@ fn names_systemd(info: &Value) -> bool {
 
 /// Makes the probes and draws the conclusions.
 pub(super) fn probe(client: &Client, state: &State, expect: &Expect<'_>, journal: &Journal) -> Outcome {
-    let mut seen = vec!["the engine answers".to_owned()];
-    let mut missing = Vec::new();
+    let mut report = Report::default();
+    report.saw("the engine answers".to_owned());
     if state.image.is_none() {
-        missing.push(
+        report.misses(
             "not probed: no pause image is on this node yet (`crictl images`), and a probe pulls none"
                 .to_owned(),
         );
-        return Outcome::Unproven { seen, missing };
+        return report.outcome();
     }
-    let mut judged = false;
     // First that containers start at all: that must not be lost by an installation.
     match Probe::harmless(state, expect) {
-        None => missing.push(
+        None => report.misses(
             "that a container starts: the policy refuses every pod that can be made without a pod network"
                 .to_owned(),
         ),
         Some(probe) => match probe.make(client, state, journal) {
             Err(reason) => return Outcome::Failed(reason),
-            Ok(said) => {
-                seen.push(format!("a harmless probe started ({})", probe.namespace));
-                judged |= said.is_some();
-            }
+            Ok(said) => report.harmless(probe.namespace, said.is_some()),
         },
     }
     let probe = Probe::forbidden(expect);
     match probe.make(client, state, journal) {
         Err(reason) => return Outcome::Failed(reason),
-        Ok(said) => {
-            judged |= said.is_some();
-            let said = said.unwrap_or_default();
-            match probe.expected {
-                Expected::Refused(_) => seen.push(format!("a forbidden probe was refused: {said}")),
-                Expected::Starts(Some(Kind::Exempt)) => {
-                    missing.push(format!("a refusal: the policy exempts {NAMESPACE}"));
-                }
-                Expected::Starts(Some(kind)) if !said.is_empty() => seen.push(format!(
-                    "a forbidden probe was judged ({}) and started, because the policy refuses nothing: {said}",
-                    kind.name()
-                )),
-                Expected::Starts(_) => {}
-            }
-        }
-    }
-    if !judged {
-        let why = if journal.can_be_read() {
-            "the policy asks nothing of the probes"
-        } else {
-            "there is no journalctl to read the journal with"
-        };
-        missing.push(format!("a judgement: {why}"));
+        Ok(said) => report.forbidden(probe.expected, said),
     }
     if let Ok(left) = client.ask(&["pods", "--quiet", "--name", NAMESPACE])
         && !left.trim().is_empty()
     {
         let ids: Vec<&str> = left.split_ascii_whitespace().collect();
-        missing
-            .push(format!("that the probes are gone: `crictl rmp --force {}` removes them", ids.join(" ")));
+        report
+            .misses(format!("that the probes are gone: `crictl rmp --force {}` removes them", ids.join(" ")));
     }
-    if missing.is_empty() { Outcome::Verified(seen) } else { Outcome::Unproven { seen, missing } }
+    report.judged(journal)
 }
 
 /// A pod that shows something.
@@ -230,39 +191,12 @@ impl<'a> Probe<'a> {
             let attempt = Probe { name: name(), ..*self };
             // An engine that does not answer is not asked again.
             let seen = client.attempt(&attempt, state, journal)?;
-            match attempt.judge(&seen, journal) {
+            match seen.judge(self.forbidden, self.expected, journal) {
                 Ok(said) => return Ok(said),
                 Err(reason) => last = reason,
             }
         }
         Err(last)
-    }
-
-    fn judge(&self, seen: &Seen, journal: &Journal) -> Result<Option<String>, String> {
-        let what = if self.forbidden { "a forbidden probe" } else { "a harmless probe" };
-        let event = |kind: Kind| {
-            let event = seen.events.iter().find(|event| event.decision == kind.name());
-            event.map(|event| event.message.clone())
-        };
-        match (self.expected, &seen.refusal) {
-            (Expected::Refused(kind), Some(refusal)) => {
-                // The words of the gate, which no runtime says of its own accord.
-                let words = refusal.contains("violates PodSecurity").then(|| refusal.clone());
-                let said = event(kind).or(words);
-                said.map(Some).ok_or_else(|| format!("{what} was refused, but not by the gate: {refusal}"))
-            }
-            (Expected::Refused(_), None) => {
-                Err(format!("{what} was not refused: the gate is not in its way"))
-            }
-            (Expected::Starts(_), Some(refusal)) => Err(format!("{what} did not start: {refusal}")),
-            (Expected::Starts(Some(kind)), None) => match event(kind) {
-                None if journal.can_be_read() => {
-                    Err(format!("{what} started, and the gate wrote no event \"{}\" of it", kind.name()))
-                }
-                said => Ok(said),
-            },
-            (Expected::Starts(None), None) => Ok(None),
-        }
     }
 
     /// CRI's PodSandboxConfig.
@@ -353,16 +287,6 @@ const MASKED: [&str; 10] = [
 /// What it has made read-only.
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// A pod's name that nobody has used.
-fn name() -> String {
-    let mut bytes = [0; 8];
-    let random = fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    // Without the kernel's random numbers a process id has to do.
-    let number = random.map_or_else(|_| u64::from(std::process::id()), |()| u64::from_le_bytes(bytes));
-    let end = format!("{:012x}", number & 0xffff_ffff_ffff);
-    format!("{NAMESPACE}-{end}")
-}
-
 /// Takes a probe away again, however it ended; by its name, because a call that hung has given no id.
 struct Removal<'a> {
     client: &'a Client,
@@ -377,31 +301,5 @@ impl Drop for Removal<'_> {
             let _ = self.client.call(&["stopp", id]);
             let _ = self.client.call(&["rmp", "--force", id]);
         }
-    }
-}
-
-/// The files that crictl reads, gone when the value is.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self, String> {
-        let path = std::env::temp_dir().join(name());
-        // Refused if it is there: nobody else's folder.
-        let made = std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(&path);
-        made.map(|()| Self(path.clone())).map_err(|error| format!("create {}: {error}", path.display()))
-    }
-
-    fn write(&self, name: &str, value: &Value) -> Result<String, String> {
-        let path = self.0.join(name);
-        let written =
-            fs::File::create_new(&path).and_then(|mut file| file.write_all(value.to_string().as_bytes()));
-        written.map_err(|error| format!("write {}: {error}", path.display()))?;
-        Ok(path.to_string_lossy().into_owned())
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }

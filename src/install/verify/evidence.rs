@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::expect::Expected;
 use crate::files;
 use crate::install::node::{Live, Node as _};
 use crate::install::run::run;
@@ -13,6 +14,12 @@ use crate::paths::Paths;
 
 /// As much of the file is read; the newest events are at its end, and a probe's is the newest.
 const LIMIT: u64 = 65 << 20;
+
+/// The field by which the events of a pod are found.
+pub(super) const POD: &str = "PSS_POD";
+
+/// And those of a container that is of no pod.
+pub(super) const CONTAINER: &str = "PSS_CONTAINER_ID";
 
 /// Where events are.
 pub(super) struct Journal {
@@ -41,23 +48,29 @@ impl Journal {
         self.program.is_some()
     }
 
-    /// Waits for an event of one of these kinds about a pod; all that is written of it by then.
-    pub(super) fn wait(&self, pod: &str, kind: &str) -> Vec<Event> {
+    /// Waits for the event that must come of a probe, if one must; all that is written of it by then.
+    pub(super) fn wait(&self, field: &str, value: &str, expected: Expected) -> Vec<Event> {
         let end = Instant::now() + self.patience;
         loop {
-            let events = self.of_pod(pod);
-            if events.iter().any(|event| event.decision == kind) || Instant::now() >= end {
+            let events = self.about(field, value);
+            let is_there = match expected {
+                Expected::Starts(Some(kind)) | Expected::Refused(kind) => {
+                    events.iter().any(|event| event.decision == kind.name())
+                }
+                Expected::Starts(None) => true,
+            };
+            if is_there || Instant::now() >= end {
                 return events;
             }
             std::thread::sleep(Duration::from_millis(200));
         }
     }
 
-    /// All events about a pod.
-    pub(super) fn of_pod(&self, pod: &str) -> Vec<Event> {
+    /// All events with this value in a field.
+    fn about(&self, field: &str, value: &str) -> Vec<Event> {
         let mut text = String::new();
         if let Some(program) = &self.program {
-            let matching = format!("PSS_POD={pod}");
+            let matching = format!("{field}={value}");
             let mut command = Command::new(program);
             command.args([
                 "--quiet",
@@ -70,9 +83,9 @@ impl Journal {
         }
         let file = files::read(&self.file, LIMIT).unwrap_or_default();
         let file = String::from_utf8_lossy(&file);
-        let lines = text.lines().chain(file.lines()).filter(|line| line.contains(pod));
+        let lines = text.lines().chain(file.lines()).filter(|line| line.contains(value));
         let events = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let of_this = events.filter(|event| event.get("PSS_POD").and_then(Value::as_str) == Some(pod));
+        let of_this = events.filter(|event| event.get(field).and_then(Value::as_str) == Some(value));
         of_this
             .map(|event| {
                 let field = |name| event.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();

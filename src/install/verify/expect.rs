@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::level::{Demand, Labels, Mode, Policy, Resolution, Whose, namespaces, resolve};
+use crate::level::{Demand, Found, Labels, Levels, Mode, Policy, Resolution, Whose, namespaces, resolve};
+use crate::mode::in_force;
 use crate::paths::Paths;
 use crate::pss::Level;
 use crate::report::event::Kind;
@@ -38,20 +39,32 @@ impl<'a> Expect<'a> {
             annotations.set(Labels::KEYS[0], Cow::Borrowed(level.name()));
         }
         let whose = Whose { namespace: Some(namespace), runtime_handler: None, annotations };
-        let blocks = self.policy.mode == Mode::Enforce;
+        let blocks = in_force(self.paths, self.policy.mode).mode == Mode::Enforce;
         let fault = if blocks { Expected::Refused(Kind::Fault) } else { Expected::Starts(Some(Kind::Fault)) };
         // Exempt or not is decided before the namespace's file is read, and so it is here.
         if let Some(_exempt) = crate::level::exempt(self.policy, &whose) {
             return Expected::Starts(Some(Kind::Exempt));
         }
         let Ok(found) = namespaces::read(&self.paths.namespaces(), namespace) else { return fault };
-        let levels = match resolve(self.policy, &whose, &found) {
-            Resolution::Exempt(_) => return Expected::Starts(Some(Kind::Exempt)),
-            Resolution::UnknownNamespace(_) => return fault,
-            Resolution::Levels(levels) => levels,
-        };
+        match resolve(self.policy, &whose, &found) {
+            Resolution::Exempt(_) => Expected::Starts(Some(Kind::Exempt)),
+            Resolution::UnknownNamespace(_) => fault,
+            Resolution::Levels(levels) => self.at(&levels, violates),
+        }
+    }
+
+    /// What becomes of a container of no pod, which no annotation can tighten.
+    pub(super) fn of_no_pod(&self, violates: bool) -> Expected {
+        let nobody = Whose { namespace: None, runtime_handler: None, annotations: Labels::default() };
+        match resolve(self.policy, &nobody, &Found::NoFolder) {
+            Resolution::Levels(levels) => self.at(&levels, violates),
+            Resolution::Exempt(_) | Resolution::UnknownNamespace(_) => Expected::Starts(None),
+        }
+    }
+
+    fn at(&self, levels: &Levels<'_>, violates: bool) -> Expected {
         let asked = |demands: &[Demand<'_>]| demands.iter().any(|demand| demand.level > Level::Privileged);
-        match blocks {
+        match self.policy.mode == Mode::Enforce {
             _ if !violates => Expected::Starts(None),
             true if asked(&levels.enforce) => Expected::Refused(Kind::Denied),
             false if asked(&levels.enforce) => Expected::Starts(Some(Kind::WouldDeny)),
@@ -69,8 +82,11 @@ impl<'a> Expect<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{Expect, Expected, NAMESPACE};
-    use crate::level::policy;
+    use crate::level::{Mode, policy};
+    use crate::mode::change::{Author, for_a_time};
     use crate::paths::Paths;
     use crate::pss::Level;
     use crate::report::event::Kind;
@@ -99,12 +115,39 @@ mod tests {
             let found = Expect::new(&policy, &paths).of(namespace, Some(Level::Restricted), violates);
             assert_eq!(found, expected, "{text}, {namespace}, {violates}");
         }
+        // Whatever the policy says, another mode can be in force for a time.
+        for (text, mode, expected) in [
+            ("mode = 'enforce'", Mode::Audit, Starts(Some(Kind::WouldDeny))),
+            ("mode = 'audit'", Mode::Enforce, Refused(Kind::Denied)),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let paths = Paths::under(directory.path());
+            let author = Author { who: "x", reason: "" };
+            for_a_time(&paths, mode, Duration::from_secs(60), author).unwrap();
+            let policy = policy::parse(text, "policy.toml").unwrap();
+            let found = Expect::new(&policy, &paths).of(own, Some(Level::Restricted), true);
+            assert_eq!(found, expected, "{text}");
+        }
         // Once namespaces are imported, the probe's is not among them.
         std::fs::create_dir_all(paths.namespaces()).unwrap();
         for (mode, expected) in [("enforce", Refused(Kind::Fault)), ("audit", Starts(Some(Kind::Fault)))] {
             let text = format!("mode = '{mode}'\non-unknown-namespace = 'deny'");
             let policy = policy::parse(&text, "policy.toml").unwrap();
             assert_eq!(Expect::new(&policy, &paths).of(own, None, false), expected, "{mode}");
+        }
+        #[rustfmt::skip]
+        let of_no_pod = [
+            ("", true, Starts(None)),
+            ("mode = 'enforce'\n[defaults]\nenforce = 'restricted'", true, Starts(None)),
+            ("mode = 'enforce'\n[unmanaged]\nenforce = 'baseline'", true, Refused(Kind::Denied)),
+            ("mode = 'enforce'\n[unmanaged]\nenforce = 'baseline'", false, Starts(None)),
+            ("[unmanaged]\nenforce = 'baseline'", true, Starts(Some(Kind::WouldDeny))),
+            ("mode = 'enforce'\n[unmanaged]\naudit = 'baseline'", true, Starts(Some(Kind::Audit))),
+            ("[unmanaged]\nwarn = 'baseline'", true, Starts(Some(Kind::Warn))),
+        ];
+        for (text, violates, expected) in of_no_pod {
+            let policy = policy::parse(text, "policy.toml").unwrap();
+            assert_eq!(Expect::new(&policy, &paths).of_no_pod(violates), expected, "{text}, {violates}");
         }
     }
 }

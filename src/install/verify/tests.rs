@@ -1,5 +1,5 @@
-//! Verification against a `crictl` of our own, a real process, which keeps its pods in a folder and writes what the
-//! gate would write.
+//! Verification against a `crictl` and a `docker` of our own, real processes, which keep their containers in a folder and
+//! write what the gate would write.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::{Outcome, Patience, Restart, RestartError, Verification, restart};
+use crate::install::GATE;
 use crate::install::node::Live;
 use crate::paths::Paths;
-use crate::processes::Processes;
+use crate::processes::{Processes, fake};
 use crate::pss::facts::Engine;
 
 /// What a `crictl` answers; `$1` is the subcommand, `$state` a folder, `forbidden` tells which probe it is.
@@ -97,15 +98,31 @@ impl Node {
         self.program("crictl", &text.replace("NETWORK", network).replace("IMAGE", image));
     }
 
+    fn docker(&self, behaviour: &str) {
+        fs::create_dir_all(self.path("state/images")).unwrap();
+        self.program("tar", "#!/bin/sh\nexec tar \"$@\"\n");
+        let gate = self.path(&GATE[1..]);
+        fs::create_dir_all(gate.parent().unwrap()).unwrap();
+        fs::write(gate, "the gate").unwrap();
+        // The process of every container.
+        fake::add(&self.path("proc"), self.dir.path(), 77, 5, &["/pss-guard"]);
+        let text = DOCKER.replace("ROOT", self.dir.path().to_str().unwrap());
+        self.program("docker", &text.replace("BEHAVIOUR", behaviour));
+    }
+
     fn verify(&self, engine: Engine) -> Outcome {
         self.verify_within(engine, Duration::from_secs(60))
     }
 
     fn verify_within(&self, engine: Engine, call: Duration) -> Outcome {
+        self.verify_with(engine, call, true)
+    }
+
+    fn verify_with(&self, engine: Engine, call: Duration, is_static: bool) -> Outcome {
         let short = Duration::from_millis(300);
         let (live, paths) = (Live::under(self.dir.path()), Paths::under(self.dir.path()));
-        let patience = Patience { answer: short, event: short, call, ..Patience::default() };
-        let processes = Processes::of(self.dir.path());
+        let patience = Patience { answer: short, event: short, reload: short, call, ..Patience::default() };
+        let processes = Processes::in_folder(&self.path("proc"));
         let verification = Verification {
             live: &live,
             processes: &processes,
@@ -113,6 +130,7 @@ impl Node {
             engine,
             config: None,
             patience,
+            is_static,
         };
         verification.verify()
     }
@@ -219,9 +237,120 @@ fn what_cannot_be_shown_is_no_success_and_no_failure() {
     assert!(said.contains("BUT a judgement: there is no journalctl"), "{said}");
 
     let node = Node::new("mode = 'audit'\n");
-    assert!(matches!(node.verify(Engine::Podman), Outcome::Unproven { .. }));
+    let said = lines(&node.verify(Engine::Podman));
+    assert_eq!(said, "unproven:  BUT not probed: there is no program podman on this node");
     node.program("docker", "#!/bin/sh\necho no daemon >&2\nexit 1\n");
-    assert_eq!(node.verify(Engine::Docker), Outcome::Failed("no daemon".to_owned()));
+    let said = lines(&node.verify(Engine::Docker));
+    assert_eq!(said, "failed: docker does not answer: no daemon");
+}
+
+/// A `docker` that keeps its containers in a folder and writes what its shims and the gate would write.
+const DOCKER: &str = r#"#!/bin/sh
+root=ROOT
+state=$root/state
+event() {
+    printf '{"PSS_CONTAINER_ID":"%s","PSS_DECISION":"%s","MESSAGE":"%s"}\n' "$id" "$1" "$2" >>"$root/var/log/pss-guard/decisions.jsonl"
+}
+refuse() {
+    echo "docker: Error response from daemon: $1" >&2
+    exit 125
+}
+on_import() { :; }
+on_run() { :; }
+runtime=/var/lib/pss-guard/runtimes/docker/runc/pss-guard-runtime
+BEHAVIOUR
+forbidden() { case $line in *--cap-add=SYS_ADMIN*) true ;; *) false ;; esac; }
+line="$*"
+case $1 in
+info) ;;
+import)
+    on_import
+    tar -tf "$2" >"$state/files"
+    touch "$state/images/1234"
+    echo sha256:1234
+    ;;
+run)
+    for word; do case $word in --name=*) name=${word#*=} ;; --cidfile=*) file=${word#*=} ;; esac; done
+    id=$(printf %064d "$(ls "$state/pods" | wc -l)")
+    printf %s "$id" >"$file"
+    touch "$state/pods/$name"
+    echo "$line" >>"$state/lines"
+    on_run
+    task=$root/run/docker/containerd/daemon/io.containerd.runtime.v2.task/moby/$id
+    mkdir -p "$task"
+    echo '{"linux":{}}' >"$task/config.json"
+    printf %s "$runtime" >"$task/runtime"
+    printf 77 >"$task/init.pid"
+    ;;
+rm) rm -f "$state/pods/$4" ;;
+rmi) rm -f "$state"/images/* ;;
+ps) ls "$state/pods" ;;
+images) ls "$state/images" ;;
+*) refuse "unknown $1" ;;
+esac
+"#;
+
+#[test]
+fn what_becomes_of_containers_of_no_pod_decides() {
+    let (enforce, audit) =
+        ("mode = 'enforce'\n[unmanaged]\nenforce = 'restricted'\n", "[unmanaged]\nenforce = 'restricted'\n");
+    let refuses =
+        "on_run() { if forbidden; then event denied 'violates PodSecurity'; refuse 'create failed'; fi; }";
+    let logs = "on_run() { if forbidden; then event would-deny 'would violate PodSecurity'; fi; }";
+    let harmless = "docker answers; a harmless probe started (of no pod)";
+    #[rustfmt::skip]
+    let rows = [
+        (enforce, refuses, "verified: HARMLESS; a forbidden probe was refused: violates PodSecurity"),
+        (enforce, "on_run() { if forbidden; then refuse 'violates PodSecurity \"restricted:latest\"'; fi; }", "verified: "),
+        (audit, logs, "verified: HARMLESS; a forbidden probe was judged (would-deny) and started, because the policy refuses nothing: would violate"),
+        // By default nothing is asked of them: that they passed the gate is seen all the same.
+        ("", "", "verified: HARMLESS; a forbidden probe started, because [unmanaged] in the policy asks nothing of it"),
+        ("", "runtime=runc", "failed: a probe started past the gate"),
+        (audit, "runtime=runc", "failed: a probe started past the gate"),
+(enforce, "on_run() { [ -e $state/read ] || runtime=runc; touch $state/read; if forbidden; then refuse 'violates PodSecurity'; fi; }", "verified: "),
+        ("", "on_run() { id=$id-; }", "BUT that it passed the gate: it is not seen"),
+        (enforce, "", "failed: a forbidden probe was not refused: the gate is not in its way"),
+        (enforce, "on_run() { if forbidden; then refuse 'no space left'; fi; }", "failed: a forbidden probe was refused, but not by the gate: docker: Error response from daemon: no space left"),
+        (enforce, "on_run() { refuse 'exec pss-guard-runtime: no such file'; }", "failed: a harmless probe did not start: docker: Error response from daemon: exec"),
+        (audit, "", "failed: a forbidden probe started, and the gate wrote no event \"would-deny\" of it"),
+        (audit, "on_import() { refuse 'no space left'; }", "unproven: docker answers BUT not probed: docker import: docker: Error response from daemon: no space left"),
+        ("", "on_run() { sleep 60; }", "failed: ROOT/usr/bin/docker has not ended after 2 seconds"),
+        ("mode = 'strict'\n", "", "failed: "),
+    ];
+    for (policy, behaviour, expected) in rows {
+        let node = Node::new(policy);
+        node.docker(behaviour);
+        let expected =
+            expected.replace("HARMLESS", harmless).replace("ROOT", node.dir.path().to_str().unwrap());
+        let said = lines(&node.verify_within(Engine::Docker, Duration::from_secs(2)));
+        assert!(said.contains(&expected), "{policy}{behaviour}\n{said}\ninstead of {expected}");
+        assert_eq!(node.left(), 0, "a probe was left: {policy}{behaviour}");
+        assert_eq!(fs::read_dir(node.path("state/images")).unwrap().count(), 0, "{policy}{behaviour}");
+    }
+}
+
+#[test]
+fn the_probes_of_no_pod_are_the_gate_alone() {
+    let node = Node::new("");
+    node.docker("");
+    assert!(matches!(node.verify(Engine::Docker), Outcome::Verified(_)));
+    assert_eq!(fs::read_to_string(node.path("state/files")).unwrap(), "pss-guard\n");
+    let runs = fs::read_to_string(node.path("state/lines")).unwrap();
+    let runs: Vec<&str> = runs.lines().collect();
+    for line in &runs {
+        assert!(
+            line.contains("--network=none") && line.ends_with(" sha256:1234 /pss-guard namespaces import"),
+            "{line}"
+        );
+    }
+    assert!(
+        runs[0].contains("--user=65535:65535 --cap-drop=ALL --security-opt=no-new-privileges"),
+        "{runs:?}"
+    );
+    assert!(runs[1].contains("--user=0:0 --cap-add=SYS_ADMIN"), "{runs:?}");
+    // A program that needs libraries does not run there.
+    let said = lines(&node.verify_with(Engine::Docker, Duration::from_secs(60), false));
+    assert!(said.contains("BUT not probed: this program was built with shared libraries"), "{said}");
 }
 
 #[test]
