@@ -10,7 +10,7 @@ MUSL := x86_64-unknown-linux-musl
 BINARY := $(CARGO_TARGET_DIR)/$(MUSL)/release/pss-guard
 SCRIPTS := scripts/install-deps scripts/node-parts integration-tests/live/machine.sh integration-tests/live/systemd.sh \
 	integration-tests/vm/base integration-tests/vm/inside integration-tests/vm/machine integration-tests/vm/story \
-	.ci/run benches/jq-hook.sh
+	.ci/run benches/jq-hook.sh benches/jq-scan.sh
 ROOT := $(filter 0,$(shell id -u))
 
 # Runs the tests, shows everything, and closes with their summaries and skips. $(1): a name, $(2): cargo's arguments.

@@ -46,12 +46,16 @@ impl Sandbox {
         Err("unshare(1) made no namespaces: the benchmark must run as root".into())
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     fn namespace(&self, file: &str) -> String {
         format!("/proc/{}/ns/{file}", self.pid)
     }
 
     /// Puts this pod's namespaces where the fixture has paths of the node that it was made on.
-    fn adopt(&self, config: &mut Value) {
+    pub(crate) fn adopt(&self, config: &mut Value) {
         let namespaces = config.pointer_mut("/linux/namespaces").and_then(Value::as_array_mut);
         for namespace in namespaces.into_iter().flatten() {
             let file = match namespace.get("type").and_then(Value::as_str) {
@@ -140,6 +144,14 @@ impl Pod {
             }
         }
         Ok(self)
+    }
+
+    pub(crate) fn container(&self) -> &Value {
+        &self.container
+    }
+
+    pub(crate) fn sandbox(&self) -> &Value {
+        &self.sandbox
     }
 
     /// Changes the container's spec.

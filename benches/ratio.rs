@@ -4,8 +4,8 @@
 //! the same rounds: that ratio holds on any machine, microseconds do not. The budgets are those of the design;
 //! a line that misses one says `over budget`. Only something broken makes the benchmark fail, never a time.
 //!
-//! Environment: `BENCH_ROUNDS` (2000), `BENCH_RUNC_ROUNDS` (60, 0 leaves runc out), `BENCH_HOOK` (the binary
-//! to measure; the one beside this program otherwise).
+//! Environment: `BENCH_ROUNDS` (2000), `BENCH_RUNC_ROUNDS` (60, 0 leaves runc out), `BENCH_SCAN_ROUNDS` (20, 0 leaves
+//! the scan of a full node out), `BENCH_HOOK` (the binary to measure; the one beside this program otherwise).
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 // The fixtures are ours: `null` where a key is missing is what the checks afterwards are for.
 #![allow(clippy::indexing_slicing)]
@@ -15,6 +15,7 @@
 mod node;
 mod runc;
 mod sampler;
+mod scan;
 
 use std::env;
 use std::fs;
@@ -85,8 +86,10 @@ fn main() -> ExitCode {
 fn bench() -> Result<(), Failure> {
     let rounds = setting("BENCH_ROUNDS", 2000)?;
     let runc_rounds = setting("BENCH_RUNC_ROUNDS", 60)?;
+    let scan_rounds = setting("BENCH_SCAN_ROUNDS", 20)?;
     let programs = Programs::find()?;
     let sandbox = Sandbox::start()?;
+    let all = sched_getaffinity(Pid::from_raw(0))?;
     stay_on_one_cpu()?;
     let mut sampler = Sampler::new()?;
 
@@ -189,6 +192,13 @@ fn bench() -> Result<(), Failure> {
         println!("{name:13} {resident:5.2} MB (no-op {floor:.2} MB)  {}", verdict(resident, 2.0, " MB"));
     }
 
+    if scan_rounds > 0 {
+        // It may use them all.
+        sched_setaffinity(Pid::from_raw(0), &all)?;
+        println!();
+        full_node(&programs, &sandbox, &mut sampler, scan_rounds)?;
+        stay_on_one_cpu()?;
+    }
     if runc_rounds > 0 {
         println!();
         with_runc(&programs, &usual, runc_rounds)?;
@@ -270,6 +280,25 @@ fn with_runc(programs: &Programs, node: &Node, rounds: usize) -> Result<(), Fail
         direct.percentile(50) / 1000.0,
         through.percentile(50) / 1000.0
     );
+    Ok(())
+}
+
+fn full_node(
+    programs: &Programs,
+    sandbox: &Sandbox,
+    sampler: &mut Sampler,
+    rounds: usize,
+) -> Result<(), Failure> {
+    let scanned = scan::measure(&programs.hook, sandbox, sampler, rounds)?;
+    let [min, p50] = [0, 50].map(|percent| scanned.scan.percentile(percent) / 1000.0);
+    let megabytes = precise(scanned.resident.unsigned_abs()) / 1024.0;
+    println!("scan of {} containers and their sandboxes, {rounds} rounds; milliseconds", scan::CONTAINERS);
+    println!();
+    println!("{:32} {:>7} {:>7}", "", "min", "p50");
+    println!("{:32} {min:7.0} {p50:7.0}  {}", "pss-guard scan", verdict(p50, 150.0, " ms"));
+    let script = scanned.script.percentile(50) / 1000.0;
+    println!("{:32} {script:7.0} {script:7.0}  {:.0}x", "a tenth of it in bash and jq", script / p50);
+    println!("{:32} {megabytes:7.1} MB", "RSS of the scan, at most");
     Ok(())
 }
 

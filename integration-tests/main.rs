@@ -25,6 +25,8 @@ mod decisions;
 mod faults;
 // Install and uninstall as a whole, and what happens when they are interrupted.
 mod install;
+// Reports for a cluster.
+mod policy_reports;
 // Engines read what the installers plan as it was meant.
 mod installers;
 // The journald that is written to.
@@ -45,6 +47,8 @@ mod mutations;
 mod node;
 // Our view of config.json against the full OCI types.
 mod oracle;
+// What becomes of the pages in a browser.
+mod pages;
 // A pod in the words of a manifest, and the specs that engines make of it.
 mod pod;
 // The same gate before podman's containers, which belong to no pod.

@@ -11,10 +11,15 @@ use std::thread;
 
 use nix::pty::{OpenptyResult, openpty};
 use nix::time::{ClockId, clock_gettime};
+use pss_guard::level::Mode;
+use pss_guard::mode::in_force;
+use pss_guard::paths::Paths;
 use serde_json::{Value, json};
 
 use crate::faults::{Node, feed};
 use crate::journal::Journal;
+use crate::node::Gate;
+use crate::pod::{Engine, Pod};
 use crate::util::{self, Done};
 use crate::{install, node};
 
@@ -352,6 +357,59 @@ fn an_end_that_many_see_at_once_is_written_down_once() {
 }
 
 #[test]
+fn whoever_comes_late_to_an_end_takes_nothing_away() {
+    if !util::can_run("whoever_comes_late_to_an_end_takes_nothing_away", &[]) {
+        return;
+    }
+    let node = node("mode = \"enforce\"\n");
+    let paths = Paths::under(node.root());
+    let seen = || {
+        lay(&node, &text("audit", MINUTE, 0));
+        in_force(&paths, Mode::Enforce)
+    };
+    // Another mode was put in force since it was looked at.
+    let late = seen();
+    call(&node, &["audit", "--for", "1h"]).expect_success();
+    late.settle(&paths);
+    assert_eq!(said(&node)["mode"], "audit");
+    assert_eq!(changes(&node).len(), 2, "its end and the new one: {:?}", changes(&node));
+
+    // Another is about to be.
+    let early = seen();
+    let lock = fs::File::open(paths.mode_lock()).expect("the lock");
+    lock.lock().expect("to lock a file");
+    early.settle(&paths);
+    assert!(paths.temporary_mode().exists(), "who holds the lock clears it away");
+    assert_eq!(changes(&node).len(), 2);
+    drop(lock);
+    early.settle(&paths);
+    early.settle(&paths);
+    assert!(!paths.temporary_mode().exists());
+    assert_eq!(changes(&node).len(), 3);
+}
+
+#[test]
+fn what_is_not_believed_is_in_nobodys_way() {
+    if !util::can_run("what_is_not_believed_is_in_nobodys_way", &[]) {
+        return;
+    }
+    let ignored = LAYS.into_iter().filter(|(what, _, fate)| *fate == Fate::Ignored && *what != "is a folder");
+    for (what, lay, _) in ignored {
+        let node = node("mode = \"enforce\"\n");
+        lay(&node, "audit");
+        let done = call(&node, &["audit", "--for", "1h"]).expect_success();
+        assert_eq!(hook(&node).status.code(), Some(0), "{what}: {done}");
+        let done = call(&node, &["--end"]).expect_success();
+        assert!(done.stdout.contains("is ended; the mode is enforce again"), "{what}: {done}");
+        lay(&node, "audit");
+        let done = call(&node, &["--end"]).expect_success();
+        assert!(done.stdout.starts_with("removed what was not believed ("), "{what}: {done}");
+        assert!(fs::symlink_metadata(node.root().join(FILE)).is_err(), "{what}");
+        assert_eq!(changes(&node).len(), 2, "{what}: {:?}", changes(&node));
+    }
+}
+
+#[test]
 fn each_change_and_each_end_is_one_event() {
     if !util::can_run("each_change_and_each_end_is_one_event", &[]) {
         return;
@@ -363,12 +421,12 @@ fn each_change_and_each_end_is_one_event() {
         (&["audit", "--for", "2h30m", "--reason", "INC 42"], "mode audit for 2h30m, until 2", "audit",
             &["mode audit for 2h30m, until @, then enforce: break-glass of ~, because \"INC 42\""]),
         (&["audit", "--for", "1h"], "the break-glass of ~ (@ left) is replaced\nmode audit for 1h", "audit",
-            &["mode audit: the break-glass of ~ was replaced by ~, because \"INC 42\"", "mode audit for 1h, until @, then enforce: break-glass of ~"]),
+            &["mode audit: the break-glass of ~ was replaced by ~", "mode audit for 1h, until @, then enforce: break-glass of ~"]),
         (&["enforce", "--yes"], "says mode enforce already\nthe break-glass of ~ (@ left) is ended", "enforce",
             &["mode enforce: the break-glass of ~ was closed by ~"]),
         (&["audit", "--for", "90s"], "mode audit for 1m30s", "audit", &["mode audit for 1m30s, until @, then enforce: break-glass of ~"]),
-        (&["--end"], "the break-glass of ~ (@ left) is ended; the mode is enforce again", "enforce",
-            &["mode enforce: the break-glass of ~ was closed by ~"]),
+        (&["--end", "--reason", "solved"], "the break-glass of ~ (@ left) is ended; the mode is enforce again", "enforce",
+            &["mode enforce: the break-glass of ~ was closed by ~, because \"solved\""]),
         (&["--end"], "no mode is in force for a time; nothing changed, the mode is enforce", "enforce", &[]),
         (&["audit", "--reason", "a\u{1b}[2J\nb"], "mode audit, written into", "audit",
             &["mode audit, written into /etc/pss-guard/policy.toml by ~, because \"a\\u{1b}[2J\\nb\""]),
@@ -490,6 +548,53 @@ const LONG: &str = match str::from_utf8(&[b'x'; 513]) {
 };
 
 #[test]
+fn a_reader_that_went_away_says_neither_yes_nor_no() {
+    if !util::can_run("a_reader_that_went_away_says_neither_yes_nor_no", &[]) {
+        return;
+    }
+    for arguments in ["enforce --yes", "enforce --for 1h --yes"] {
+        let node = Node::new("mode = 'audit'\n");
+        // The reader is gone long before anything is written.
+        let script =
+            format!("{{ sleep 0.3; \"$0\" --root \"$1\" mode {arguments}; }} | : ; exit ${{PIPESTATUS[0]}}");
+        let mut command = Command::new("bash");
+        let done = util::run(command.args(["-c", &script]).arg(node::binary()).arg(node.root()));
+        assert_eq!(done.code, Some(0), "{done}");
+        assert_eq!(said(&node)["mode"], "enforce", "{done}");
+    }
+}
+
+#[test]
+fn others_can_ask_as_far_as_they_can_see() {
+    if !util::can_run("others_can_ask_as_far_as_they_can_see", &["setpriv"]) {
+        return;
+    }
+    let node = Node::new("mode = 'audit'\n");
+    fs::set_permissions(node.root(), Permissions::from_mode(0o755)).expect("chmod");
+    lay(&node, &text("enforce", MINUTE, 0));
+    let ask = || {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid", "1000", "--clear-groups"])
+            .arg(node::binary())
+            .arg("--root")
+            .arg(node.root());
+        util::run(command.arg("mode"))
+    };
+    let done = ask().expect_success();
+    assert!(done.stdout.starts_with("audit: "), "{done}");
+    assert!(node.root().join(FILE).exists() && node.events().is_empty(), "only root clears it away");
+    call(&node, &["enforce", "--for", "1h", "--yes"]).expect_success();
+    let done = ask().expect_success();
+    assert!(done.stdout.starts_with("enforce: ") && done.stdout.contains("because  trial"), "{done}");
+    // What is closed to somebody is not broken.
+    fs::set_permissions(node.root().join(POLICY), Permissions::from_mode(0o600)).expect("chmod");
+    let done = ask();
+    assert!(done.code == Some(2) && done.stderr.contains("only root can tell the mode here"), "{done}");
+    assert!(done.stdout.is_empty(), "{done}");
+}
+
+#[test]
 fn the_policy_keeps_all_but_its_mode() {
     if !util::can_run("the_policy_keeps_all_but_its_mode", &[]) {
         return;
@@ -557,6 +662,37 @@ fn a_break_glass_needs_no_policy() {
     assert_eq!(hook(&node).status.code(), Some(2));
     let status = util::run(Command::new(node::binary()).arg("--root").arg(node.root()).args(["status"]));
     assert!(!status.stdout.contains("break-glass"), "{status}");
+}
+
+#[test]
+fn real_containers_start_while_the_glass_is_broken_and_no_longer() {
+    let test = "real_containers_start_while_the_glass_is_broken_and_no_longer";
+    if !util::can_run(test, &["runc", "busybox"]) {
+        return;
+    }
+    let node = node::Node::new(Engine::Containerd, node::Runtime::Runc);
+    node.write_policy("mode = \"enforce\"\n[defaults]\nenforce = \"restricted\"\n");
+    let sandbox = node.sandbox(&Pod { uid: 0, ..Pod::compliant() });
+    let mode = |arguments: &[&str]| {
+        let mut command = Command::new(node::binary());
+        util::run(command.arg("--root").arg(node.root()).arg("mode").args(arguments)).expect_success();
+    };
+    let steps: [(&[&str], bool); 4] = [
+        (&["enforce", "--yes"], false),
+        (&["audit", "--for", "1h"], true),
+        (&["--end"], false),
+        (&["audit"], true),
+    ];
+    for (arguments, starts) in steps {
+        mode(arguments);
+        for gate in [Gate::Hook, Gate::Wrapper] {
+            let attempt = sandbox.start(gate);
+            assert_eq!(attempt.ran, starts, "{arguments:?}, {gate:?}\n{attempt}");
+            let [event] = attempt.events.as_slice() else { panic!("{arguments:?}, {gate:?}\n{attempt}") };
+            let (decision, mode) = if starts { ("would-deny", "audit") } else { ("denied", "enforce") };
+            assert!(event["PSS_DECISION"] == decision && event["PSS_MODE"] == mode, "{event}\n{attempt}");
+        }
+    }
 }
 
 /// A policy that can be told from a new one.
@@ -723,6 +859,9 @@ fn runs(node: &Node, namespace: &str, uid: &str) {
     }
 }
 
+type Ahead =
+    (&'static str, &'static str, &'static str, &'static [&'static str], i32, &'static [&'static str]);
+
 const UID: &str = "6f0d3a52-4c1c-4c53-9e1d-0242ac120002";
 const HASH: &str = "0123456789abcdef0123456789abcdef";
 const RESTRICTED: &str = "mode = 'audit'\n[defaults]\nenforce = 'restricted'\n";
@@ -736,7 +875,7 @@ fn enforcing_says_first_what_it_would_break_and_spares_the_system() {
     }
     // (policy, namespace, uid, arguments, exit code, parts of what is said)
     #[rustfmt::skip]
-    let rows: [(&str, &str, &str, &[&str], i32, &[&str]); 11] = [
+    let rows: [Ahead; 11] = [
         (RESTRICTED, "shop", UID, &["enforce", "--yes"], 0, &["1 of 1 container in 1 pod would be refused", "  shop/x-run-as-user-0-explicit/c  allowPrivilegeEscalation, "]),
         (RESTRICTED, "shop", UID, &["enforce"], 1, &["1 of 1 container", "use --yes"]),
         (RESTRICTED, "shop", UID, &["enforce", "--for", "1h", "--yes"], 0, &["1 of 1 container"]),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ fn scan(root: &Path, arguments: &[&str]) -> Done {
     util::run(&mut command(root, arguments))
 }
 
-fn command(root: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn command(root: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pss-guard"));
     command.arg("--root").arg(root).arg("scan").args(arguments);
     command.env_remove("COLUMNS").env_remove("NO_COLOR").env("LC_ALL", "C.UTF-8");
@@ -27,28 +27,28 @@ fn objects(done: &Done) -> Vec<Value> {
 }
 
 /// A captured node: a root directory with bundles as engines lay them out.
-struct Captured {
+pub(crate) struct Captured {
     dir: tempfile::TempDir,
 }
 
 impl Captured {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().expect("a temporary directory") }
     }
 
-    fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.dir.path()
     }
 
     /// The bundle of an id: containerd's, or CRI-O's.
-    fn bundle(&self, engine: &str, id: &str) -> PathBuf {
+    pub(crate) fn bundle(&self, engine: &str, id: &str) -> PathBuf {
         if engine.starts_with("crio") {
             return self.root().join(format!("run/containers/storage/overlay-containers/{id}/userdata"));
         }
         self.root().join(format!("run/containerd/io.containerd.runtime.v2.task/k8s.io/{id}"))
     }
 
-    fn lay(&self, engine: &str, id: &str, config: &Value) -> PathBuf {
+    pub(crate) fn lay(&self, engine: &str, id: &str, config: &Value) -> PathBuf {
         let bundle = self.bundle(engine, id);
         node::write(&bundle.join("config.json"), &config.to_string());
         bundle
@@ -125,7 +125,7 @@ fn a_node_made_of_the_corpus_is_judged_as_check_judges_the_corpus() {
 }
 
 /// config.json of a container that restricted refuses for one reason, or for none.
-fn config(namespace: &str, pod: &str, name: &str, read_only: bool) -> Value {
+pub(crate) fn config(namespace: &str, pod: &str, name: &str, read_only: bool) -> Value {
     json!({
         "ociVersion": "1.0.2",
         "annotations": {
@@ -152,7 +152,7 @@ fn config(namespace: &str, pod: &str, name: &str, read_only: bool) -> Value {
 }
 
 /// A sandbox that shares the host's network, or not.
-fn sandbox(namespace: &str, pod: &str, host_network: bool) -> Value {
+pub(crate) fn sandbox(namespace: &str, pod: &str, host_network: bool) -> Value {
     let mut config = config(namespace, pod, "", true);
     config["annotations"]["io.kubernetes.cri.container-type"] = json!("sandbox");
     if host_network {
@@ -162,7 +162,7 @@ fn sandbox(namespace: &str, pod: &str, host_network: bool) -> Value {
 }
 
 /// A small node of every kind.
-fn small() -> Captured {
+pub(crate) fn small() -> Captured {
     let node = Captured::new();
     let lay = |id: &str, config: &Value| node.lay("containerd", id, config);
     lay("01", &config("shop", "web-0", "app", true));
@@ -507,4 +507,228 @@ fn what_a_process_has_beyond_its_config_json_is_told() {
     assert!(one.code == Some(1) && one.stdout.contains("1 runs with more than was asked for"), "{one}");
     let none = node.scan(&["--fail", "--control", "hostPorts"]);
     assert_eq!(none.code, Some(0), "{none}");
+}
+
+#[test]
+fn containers_that_come_and_go_are_no_error() {
+    if !Machine::can_run("scan::containers_that_come_and_go_are_no_error", &[], &[]) {
+        return;
+    }
+    let node = Running::up();
+    node.create("stays", nothing);
+    node.start("stays");
+    let script = "n=0; while [ ! -e /run/enough ]; do n=$((n+1)); id=passing-$n; bundle=$0/$id; mkdir $bundle
+        cp $0/stays/config.json $bundle/config.json
+        runc --root /run/containerd/runc/k8s.io create --bundle $bundle --pid-file $bundle/init.pid $id </dev/null >/dev/null 2>&1
+        runc --root /run/containerd/runc/k8s.io start $id
+        mv $bundle $0/.$id
+        runc --root /run/containerd/runc/k8s.io delete --force $id
+        rm -rf $0/.$id; done; echo $n";
+    let mut churn = node
+        .machine
+        .command("sh")
+        .args(["-c", script, TASKS])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let mut seen = BTreeSet::new();
+    for _ in 0..60 {
+        let done = node.scan(&["--format", "json", "--level", "baseline", "--fail"]).expect_success();
+        assert!(done.stderr.is_empty(), "{done}");
+        seen.extend(
+            objects(&done).iter().map(|one| one["container"]["id"].as_str().expect("an id").to_owned()),
+        );
+    }
+    node.machine.write("/run/enough", "");
+    churn.wait().expect("it ends");
+    assert!(seen.contains("stays") && seen.len() > 2, "some were met on their way: {seen:?}");
+}
+
+#[test]
+fn what_others_may_not_see_is_said() {
+    if !Machine::can_run("scan::what_others_may_not_see_is_said", &["setpriv"], &[]) {
+        return;
+    }
+    let node = Running::up();
+    node.create("hidden", nothing);
+    node.start("hidden");
+    // As containerd makes it.
+    node.machine.run(&["chmod", "0711", "/run/containerd", TASKS]).expect_success();
+    node.machine.run(&["chmod", "0700", "/run/containerd/io.containerd.runtime.v2.task"]).expect_success();
+    let as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/opt/pss-guard", "scan"];
+    let done = node.machine.run(&as_nobody);
+    assert_eq!(done.code, Some(2), "{done}");
+    let place = "cannot look at /run/containerd/io.containerd.runtime.v2.task: Permission denied";
+    assert!(done.stdout.contains(place) && done.stdout.contains("there may be more containers"), "{done}");
+    let done = node.machine.run(&[&as_nobody[..], &["--format", "json"]].concat());
+    assert!(done.code == Some(2) && done.stderr.contains(place), "{done}");
+    // What everybody may read is judged.
+    node.machine.run(&["chmod", "-R", "a+rX", "/run/containerd"]).expect_success();
+    let done = node.machine.run(&[&as_nobody[..], &["--level", "restricted"]].concat());
+    assert!(done.stdout.contains("1 of 1 container in 1 pod would be refused at restricted"), "{done}");
+}
+
+#[test]
+fn containers_of_runtimes_that_people_call_are_found() {
+    if !Machine::can_run("scan::containers_of_runtimes_that_people_call_are_found", &["crun"], &[]) {
+        return;
+    }
+    let node = Running::up();
+    node.create("template", nothing);
+    for runtime in ["runc", "crun"] {
+        let bundle = format!("/srv/{runtime}");
+        let copy = format!(
+            "mkdir -p {bundle}; cp {TASKS}/template/config.json {bundle}; cd {bundle}; exec {runtime} run -d by-{runtime} </dev/null >/dev/null"
+        );
+        node.machine.run(&["sh", "-c", &copy]).expect_success();
+    }
+    let found = objects(&node.scan(&["--format", "json"]).expect_success());
+    let mut ids: Vec<&str> =
+        found.iter().map(|one| one["container"]["id"].as_str().expect("an id")).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["by-crun", "by-runc", "template"]);
+    let drifted: Vec<&Value> = found.iter().filter(|one| one["drift"] != json!([])).collect();
+    assert!(drifted.is_empty(), "{drifted:?}");
+}
+
+/// A real terminal of so many columns, in which a command runs.
+struct Terminal {
+    socket: String,
+}
+
+impl Terminal {
+    fn run(columns: &str, root: &Path, variables: &[&str], line: &str) -> Self {
+        let terminal = Self { socket: format!("pss-guard-{}", &util::random_id()[..12]) };
+        let script = format!("\"$@\" {line}; echo \"ended with $?\"; exec sleep 600");
+        let mut tmux =
+            terminal.tmux(&["-f", "/dev/null", "-u", "new-session", "-d", "-x", columns, "-y", "90"]);
+        tmux.args(["env", "-u", "COLUMNS", "-u", "NO_COLOR", "LC_ALL=C.UTF-8"]).args(variables);
+        tmux.args(["sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_pss-guard"), "--root"])
+            .arg(root)
+            .arg("scan");
+        util::run(&mut tmux).expect_success();
+        terminal
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> Command {
+        let mut tmux = Command::new("tmux");
+        tmux.args(["-L", &self.socket]).args(arguments).env("LC_ALL", "C.UTF-8").env_remove("TMUX");
+        tmux
+    }
+
+    /// What is to be seen, and how it is coloured.
+    fn screen(&self, options: &[&str]) -> String {
+        util::run(&mut self.tmux(&[&["capture-pane", "-p"], options].concat())).stdout
+    }
+
+    /// The same when the command has ended.
+    fn end(&self, options: &[&str]) -> String {
+        let ended = || self.screen(&[]).contains("ended with ");
+        assert!(util::within(std::time::Duration::from_secs(60), ended), "{}", self.screen(&[]));
+        self.screen(options)
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        util::run(&mut self.tmux(&["kill-server"]));
+    }
+}
+
+const NARROW: &str = "\
+kube-system
+  kube-proxy
+    proxy         exempt
+
+ops
+  agent-x
+    (pod)         deny
+      host namespaces
+        spec.hostNetwork: false
+    agent         deny
+      host namespaces
+        spec.hostNetwork: false
+
+shop
+  db-0
+    database      deny
+      allowPrivilegeEscalation != false
+        securityContext.allowPrivilegeEscalation: false
+";
+
+const WIDE: &str = "\
+  web-0
+    app           allow
+    logger        deny          readOnlyRootFilesystem != true     securityContext.readOnlyRootFilesystem: true
+
+(no pod)
+    c0ffee00c0ff  deny          readOnlyRootFilesystem != true     securityContext.readOnlyRootFilesystem: true
+
+4 of 6 containers in 3 pods and 1 of no pod would be refused at restricted; 3 need one line
+1 is exempt by the policy
+";
+
+#[test]
+fn people_see_the_answer_at_every_width() {
+    if !util::can_run("scan::people_see_the_answer_at_every_width", &["tmux"]) {
+        return;
+    }
+    let node = small();
+    let line = "--level restricted";
+    let narrow = Terminal::run("80", node.root(), &[], line);
+    let seen = narrow.end(&[]);
+    assert!(seen.contains(NARROW), "{seen}");
+    assert!(seen.lines().all(|line| line.chars().count() <= 80), "{seen}");
+    // A line that the terminal had to break is one when it is joined.
+    assert_eq!(
+        narrow.end(&["-J"]).lines().map(str::trim_end).collect::<Vec<_>>(),
+        seen.lines().collect::<Vec<_>>()
+    );
+    let coloured = narrow.end(&["-e"]);
+    assert!(
+        coloured.contains("\u{1b}[1m\u{1b}[31mdeny") && coloured.contains("\u{1b}[32mallow"),
+        "{coloured:?}"
+    );
+
+    let wide = Terminal::run("200", node.root(), &[], line).end(&[]);
+    assert!(wide.contains(WIDE), "{wide}");
+    let piped = scan(node.root(), &["--level", "restricted"]).expect_success().stdout;
+    assert_eq!(
+        piped.lines().collect::<Vec<_>>(),
+        wide.lines().take(piped.lines().count()).collect::<Vec<_>>()
+    );
+
+    let plain = Terminal::run("80", node.root(), &["NO_COLOR=1"], line).end(&["-e"]);
+    assert!(plain.contains(NARROW) && !plain.contains('\u{1b}'), "{plain:?}");
+    let told = Terminal::run("80", node.root(), &["COLUMNS=60"], line).end(&[]);
+    assert!(told.lines().all(|line| line.chars().count() <= 60), "{told}");
+    let dumb = Terminal::run("80", node.root(), &["TERM=dumb"], line).end(&["-e"]);
+    assert!(dumb.contains(NARROW) && !dumb.contains('\u{1b}'), "{dumb:?}");
+    let piped = Terminal::run("80", node.root(), &[], &format!("{line} | cat")).end(&["-e"]);
+    assert!(!piped.contains('\u{1b}'), "{piped:?}");
+}
+
+#[test]
+fn who_waits_at_a_terminal_sees_how_far_it_has_come() {
+    if !util::can_run("scan::who_waits_at_a_terminal_sees_how_far_it_has_come", &["tmux"]) {
+        return;
+    }
+    let node = Captured::new();
+    for number in 0..4000 {
+        node.lay(
+            "containerd",
+            &format!("{number:064x}"),
+            &config("shop", &format!("web-{number}"), "app", false),
+        );
+    }
+    let line = "--level restricted --control hostPorts --namespace nowhere";
+    let terminal = Terminal::run("80", node.root(), &[], line);
+    assert!(util::eventually(|| terminal.screen(&[]).contains("[#")), "{}", terminal.screen(&[]));
+    let seen = terminal.end(&[]);
+    assert!(seen.starts_with("no container runs here\nended with 0\n"), "the bar is gone\n{seen}");
+    let elsewhere =
+        Terminal::run("80", node.root(), &[], &format!("{line} 2>{}", node.root().join("err").display()));
+    elsewhere.end(&[]);
+    assert_eq!(util::read(&node.root().join("err")), "");
 }

@@ -176,6 +176,12 @@ pub enum ScanFormat {
     Json,
     /// SARIF 2.1.0
     Sarif,
+    /// One page that loads nothing: for a browser, a mail, a printer
+    Html,
+    /// wgpolicyk8s.io/v1alpha2 reports, one for each namespace, as JSON for kubectl apply
+    Policyreport,
+    /// The same as openreports.io/v1alpha1
+    Openreports,
 }
 
 /// A control by its id.
@@ -298,6 +304,8 @@ pub enum ReportFormat {
     Text,
     /// One object
     Json,
+    /// One page that loads nothing: for a browser, a mail, a printer
+    Html,
 }
 
 /// One engine, or all.

@@ -18,13 +18,15 @@
 //!
 //! Under another root directory nothing runs: it is a node that was captured, and every bundle on it counts.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 
 use crate::files::{self, LIMIT};
 use crate::install::node::Live;
@@ -164,7 +166,7 @@ struct Search<'a> {
     processes: &'a Processes,
     /// The state that a runtime keeps, by the name of its folder, which is the container's id.
     states: BTreeMap<OsString, PathBuf>,
-    containers: BTreeMap<PathBuf, Container>,
+    containers: BTreeMap<OsString, Container>,
     ids: BTreeSet<OsString>,
     closed: Vec<Closed>,
 }
@@ -181,7 +183,7 @@ impl Search<'_> {
                     .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
                     .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
                 let mut paths: Vec<PathBuf> = visible.map(std::fs::DirEntry::path).collect();
-                paths.sort_unstable();
+                paths.sort_unstable_by(|one, other| one.as_os_str().cmp(other.as_os_str()));
                 paths
             }
             Err(error) => {
@@ -312,7 +314,7 @@ impl Search<'_> {
         pid: Option<&Path>,
         runtime: impl FnOnce(&Self) -> Option<PathBuf>,
     ) {
-        if self.containers.contains_key(bundle) {
+        if self.containers.contains_key(bundle.as_os_str()) {
             return;
         }
         let state = self.states.get(id).cloned();
@@ -333,7 +335,7 @@ impl Search<'_> {
         let runtime = runtime(self);
         let id = id.to_str().map(ToOwned::to_owned);
         let container = Container { bundle: bundle.to_owned(), id, keeper, runtime, process, state };
-        self.containers.insert(bundle.to_owned(), container);
+        self.containers.insert(bundle.into(), container);
     }
 
     /// The first process of a container, if it is alive and the one that the runtime or the engine wrote down.
@@ -342,9 +344,7 @@ impl Search<'_> {
             let started = self.processes.at(birth);
             started.map(|started| First { pid, birth, started })
         };
-        if let Some(state) = state
-            && let Ok(State { pid, start: Some(start), .. }) = read_state(state)
-        {
+        if let Some((pid, start)) = state.and_then(read_birth) {
             let birth = self.processes.birth(pid).filter(|birth| birth.ticks == start);
             return Ok(birth.and_then(|birth| first(pid, birth)));
         }
@@ -386,20 +386,15 @@ fn path(bytes: Vec<u8>) -> PathBuf {
 }
 
 /// What a runtime keeps of a container: runc's `state.json` or crun's `status`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, serde::Deserialize)]
 struct State {
-    #[serde(rename = "init_process_pid", alias = "pid")]
-    pid: i32,
-    /// In clock ticks from the start of the machine.
-    #[serde(rename = "init_process_start", alias = "process-start-time")]
-    start: Option<u64>,
     /// crun's word for it.
     bundle: Option<PathBuf>,
     /// runc's, which has it in a label.
     config: Option<StateConfig>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, serde::Deserialize)]
 struct StateConfig {
     labels: Option<Vec<String>>,
 }
@@ -409,6 +404,46 @@ impl State {
         let labels = || self.config.and_then(|config| config.labels).unwrap_or_default();
         let label = || labels().iter().find_map(|label| label.strip_prefix("bundle=").map(PathBuf::from));
         self.bundle.or_else(label)
+    }
+}
+
+/// The id and the start of a container's first process. They are among the first of a runtime's words, and the rest, which
+/// is many times as long, is not read for them.
+fn read_birth(folder: &Path) -> Option<(i32, u64)> {
+    const NAMES: [&str; 2] = ["state.json", "status"];
+    let head = NAMES.iter().find_map(|name| files::head(&folder.join(name), 4096).ok())?;
+    let mut birth = Birthmark::default();
+    // Ends with an error where it stops to read: what it has found is found.
+    let _ = serde_json::Deserializer::from_slice(&head).deserialize_map(&mut birth);
+    birth.pid.zip(birth.start)
+}
+
+/// Collects until it has both.
+#[derive(Default)]
+struct Birthmark {
+    pid: Option<i32>,
+    start: Option<u64>,
+}
+
+impl<'de> Visitor<'de> for &mut Birthmark {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the state of a container")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            match key.as_ref() {
+                "init_process_pid" | "pid" => self.pid = Some(map.next_value()?),
+                "init_process_start" | "process-start-time" => self.start = Some(map.next_value()?),
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+            if self.pid.is_some() && self.start.is_some() {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -66,6 +66,12 @@ pub enum FileError {
 }
 
 impl FileError {
+    /// Whether this user may not read it; others may.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// Whether there simply is no such file.
     #[must_use]
     pub fn is_missing(&self) -> bool {
@@ -94,6 +100,43 @@ pub(crate) enum Owner {
 /// Reads a whole regular file of at most `limit` bytes, whoever owns it.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     read_as(path, Links::Follow, Owner::Anybody, limit).map(|(_, _, bytes)| bytes)
+}
+
+/// Reads the beginning of a regular file.
+pub fn head(path: &Path, length: usize) -> io::Result<Vec<u8>> {
+    let mut file =
+        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let mut bytes = vec![0; length];
+    let read = file.read(&mut bytes)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// Reads a file of the process file system, which does not say how long it is.
+pub fn read_proc(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    // Most are shorter than a page.
+    let mut bytes = vec![0; 4096];
+    let mut end = 0;
+    loop {
+        let room = bytes.get_mut(end..).unwrap_or_default();
+        match file.read(room) {
+            Ok(0) => break,
+            Ok(read) => end += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        // The kernel hands out what there is: a part of the page is all.
+        if end < bytes.len() {
+            break;
+        }
+        bytes.resize(bytes.len() * 4, 0);
+    }
+    bytes.truncate(end);
+    Ok(bytes)
 }
 
 /// Reads a regular file that passes [`judge`]. A FIFO in its place does not block, and a growing file does not grow

@@ -21,7 +21,8 @@
 //!    file a control.
 //! 2. [`pss::facts::Facts`]: all that a control may know of a container.
 //! 3. [`facts`]: how that is read from a config.json, its sandbox and the host, and what cannot be forged.
-//! 4. [`level`]: which level holds, by the policy, the namespace and the pod's annotations.
+//! 4. [`level`]: which level holds, by the policy, the namespace and the pod's annotations; [`mode`]: whether the node
+//!    stops what violates it.
 //! 5. [`decision`]: what follows. [`judge`] is the path through all of it; [`commands::check`] calls it for people,
 //!    [`gate`] before a container starts: for the [`hook`] and for the [`runtime`] that stands before the real one.
 //! 6. [`report`]: who is told, and how; [`events`] reads it back, [`metrics`] counts it, [`history`] makes sense of it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
-use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy, ReportFormat, ScanFormat};
+use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy, Report, ReportFormat, ScanFormat};
 use pss_guard::commands::{
     self, check, install, manual, metrics, mode, namespaces, policy, report, scan, status,
 };
@@ -16,6 +16,7 @@ use pss_guard::install::engines;
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
 use pss_guard::report::terminal::Style;
+use pss_guard::scan::policy_report::Api;
 use pss_guard::status::Setting;
 use pss_guard::{cli, explain, hook, runtime, verbose};
 
@@ -86,6 +87,9 @@ fn run(cli: &Cli) -> u8 {
                     ScanFormat::Table => scan::Format::Table,
                     ScanFormat::Json => scan::Format::Json,
                     ScanFormat::Sarif => scan::Format::Sarif,
+                    ScanFormat::Html => scan::Format::Html,
+                    ScanFormat::Policyreport => scan::Format::Reports(Api::PolicyReport),
+                    ScanFormat::Openreports => scan::Format::Reports(Api::OpenReports),
                 },
                 style: Style::of_stdout(),
             };
@@ -143,16 +147,8 @@ fn run(cli: &Cli) -> u8 {
             }
         }
         Command::Report(arguments) => {
-            let options = report::Options {
-                since: arguments.since,
-                namespaces: &arguments.namespace,
-                scan: !arguments.no_scan,
-                format: match arguments.format {
-                    ReportFormat::Text => report::Format::Text(Style::of_stdout()),
-                    ReportFormat::Json => report::Format::Json,
-                },
-            };
-            report::report(&pss_guard::scan::Setting::under(&cli.root), &options, &mut out, &mut err)
+            let setting = pss_guard::scan::Setting::under(&cli.root);
+            report::report(&setting, &told(arguments), &mut out, &mut err)
         }
         Command::Completions { shell } => {
             // Into memory first, because it panics where it cannot write.
@@ -178,6 +174,19 @@ fn change_mode(cli: &Cli, arguments: &cli::Mode, out: &mut dyn Write, err: &mut 
     };
     let options = mode::Options { reason: &arguments.reason, yes: arguments.yes, force: arguments.force };
     mode::mode(&pss_guard::scan::Setting::under(&cli.root), act, &options, out, err)
+}
+
+fn told(arguments: &Report) -> report::Options<'_> {
+    report::Options {
+        since: arguments.since,
+        namespaces: &arguments.namespace,
+        scan: !arguments.no_scan,
+        format: match arguments.format {
+            ReportFormat::Text => report::Format::Text(Style::of_stdout()),
+            ReportFormat::Json => report::Format::Json,
+            ReportFormat::Html => report::Format::Html,
+        },
+    }
 }
 
 fn changes(change: &Change) -> install::Options<'_> {

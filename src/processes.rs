@@ -3,11 +3,11 @@
 //! A name is not proof: any container may run a program that is called `containerd`. So it is asked as well whether a
 //! process sees the same file where the engine's configuration should be.
 
-use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use crate::files;
@@ -22,7 +22,7 @@ const LIMIT: u64 = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct Processes {
     proc: Option<PathBuf>,
-    booted: OnceCell<Option<SystemTime>>,
+    booted: OnceLock<Option<SystemTime>>,
 }
 
 /// Where a process came from, and when.
@@ -54,13 +54,13 @@ impl Processes {
     /// The processes of the machine whose root directory this is: this one's for `/`, and none for any other.
     #[must_use]
     pub fn of(root: &Path) -> Self {
-        Self { proc: (root == Path::new("/")).then(|| PathBuf::from("/proc")), booted: OnceCell::new() }
+        Self { proc: (root == Path::new("/")).then(|| PathBuf::from("/proc")), booted: OnceLock::new() }
     }
 
     /// The processes in a process file system of any place.
     #[cfg(test)]
     pub(crate) fn in_folder(proc: &Path) -> Self {
-        Self { proc: Some(proc.to_owned()), booted: OnceCell::new() }
+        Self { proc: Some(proc.to_owned()), booted: OnceLock::new() }
     }
 
     /// Whether this is a running machine at all.
@@ -120,7 +120,7 @@ impl Processes {
     pub fn birth(&self, pid: i32) -> Option<Birth> {
         // proc(5): the second field may hold anything, blanks and parentheses, too; the parent is the 4th, the start
         // the 22nd.
-        let stat = files::read(&self.folder(pid)?.join("stat"), LIMIT).ok()?;
+        let stat = files::read_proc(&self.folder(pid)?.join("stat")).ok()?;
         let stat = String::from_utf8_lossy(&stat);
         let (_, rest) = stat.rsplit_once(')')?;
         let mut fields = rest.split_ascii_whitespace().skip(1);

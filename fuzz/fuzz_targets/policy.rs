@@ -1,12 +1,21 @@
-//! The policy: any text is a policy or an error of one line that names a place in it.
+//! The policy: any text is a policy or an error of one line that names a place in it; and any policy can say another mode
+//! without saying anything else differently.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use pss_guard::level::Mode;
 use pss_guard::level::policy::parse;
+use pss_guard::mode::edit::with_mode;
 
-fuzz_target!(|text: &str| {
-    if let Err(error) = parse(text, "policy.toml") {
+fuzz_target!(|text: &str| match parse(text, "policy.toml") {
+    Err(error) => {
         let said = error.to_string();
         assert!(!said.is_empty() && !said.contains('\n'), "{said:?}");
+    }
+    Ok(policy) => {
+        let mode = if policy.mode == Mode::Audit { Mode::Enforce } else { Mode::Audit };
+        // It compares both policies itself.
+        let (changed, _) = with_mode(text, mode, "policy.toml").expect("a policy that can be changed");
+        assert_eq!(with_mode(&changed, mode, "policy.toml").expect("a policy").0, changed);
     }
 });

@@ -6,6 +6,8 @@ mod cri;
 mod engine;
 // How the gate is put before an engine, and taken away.
 mod gate;
+// Whether every event is told once, whatever becomes of the journal.
+mod history;
 // What the containers run.
 mod image;
 // A kubelet and an API server around an engine.
@@ -56,6 +58,11 @@ fn scan_names_what_containerd_is_refused() {
 #[test]
 fn scan_names_what_cri_o_is_refused() {
     scan::tell("live::scan_names_what_cri_o_is_refused", Kind::CriO);
+}
+
+#[test]
+fn events_are_told_once_whatever_becomes_of_the_journal() {
+    history::tell("live::events_are_told_once_whatever_becomes_of_the_journal");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{FAILED, OK, line};
 use crate::level::Mode;
-use crate::level::cache::{self, Loaded};
+use crate::level::cache::{self, LoadError, Loaded};
 use crate::level::date::rfc3339;
 use crate::mode::change::{self, Author, ChangeError, Permanent, Written};
 use crate::mode::outlook;
@@ -61,7 +61,7 @@ pub fn mode(
     err: &mut dyn Write,
 ) -> u8 {
     let done = match act {
-        Act::Show { json } => show(&setting.paths, json, out),
+        Act::Show { json } => show(&setting.paths, json, out, err),
         Act::End => end(&setting.paths, options, out, err),
         Act::Set { mode, time } => set(setting, mode, time, options, out, err),
     };
@@ -152,36 +152,40 @@ fn confirm(
     let bar = Bar::on_stderr();
     let outlook = outlook::look(setting, &|done, all| bar.show(done, all));
     bar.clear();
-    for sentence in &outlook.says {
-        writeln!(out, "{sentence}")?;
+    let shown = outlook.says.iter().try_for_each(|sentence| writeln!(out, "{sentence}"));
+    match shown.and_then(|()| out.flush()) {
+        // A reader that went away has not said no.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+        _ => {}
     }
-    out.flush()?;
     if !outlook.system.is_empty() && !options.force {
-        writeln!(
+        let system = outlook.system.join(", ");
+        let _ = writeln!(
             err,
-            "pss-guard: enforce mode would refuse what this node needs: {}; exempt its namespace, or use --force",
-            outlook.system.join(", ")
-        )?;
+            "pss-guard: enforce mode would refuse what this node needs: {system}; exempt its namespace, or use --force"
+        );
         return Ok(Answer::No(LEFT));
     }
     if options.yes {
         return Ok(Answer::Yes);
     }
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        writeln!(err, "pss-guard: there is no terminal to ask on; use --yes to enforce without being asked")?;
+        let _ = writeln!(
+            err,
+            "pss-guard: there is no terminal to ask on; use --yes to enforce without being asked"
+        );
         return Ok(Answer::No(LEFT));
     }
-    write!(err, "Enforce? [y/N] ")?;
-    err.flush()?;
+    let _ = write!(err, "Enforce? [y/N] ").and_then(|()| err.flush());
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
     if read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
         return Ok(Answer::Yes);
     }
     if !answer.ends_with('\n') {
-        writeln!(err)?;
+        let _ = writeln!(err);
     }
-    writeln!(err, "pss-guard: not confirmed; nothing changed")?;
+    let _ = writeln!(err, "pss-guard: not confirmed; nothing changed");
     Ok(Answer::No(LEFT))
 }
 
@@ -211,9 +215,9 @@ fn tell_permanent(paths: &Paths, mode: Mode, done: &Permanent, out: &mut dyn Wri
 }
 
 fn tell_temporary(temporary: &Temporary, policy: Mode, out: &mut dyn Write) -> io::Result<()> {
-    let until = rfc3339(temporary.until());
-    let (mode, left) = (temporary.mode, span::show(temporary.left() + Duration::from_millis(999)));
-    writeln!(out, "mode {mode} for {left}, until {until}; then {policy}")?;
+    let (mode, until) = (temporary.mode, rfc3339(temporary.until()));
+    let length = span::show(temporary.length().unwrap_or_default());
+    writeln!(out, "mode {mode} for {length}, until {until}; then {policy}")?;
     writeln!(out, "it ends by itself, and with a reboot; `pss-guard mode --end` ends it before that")
 }
 
@@ -224,7 +228,7 @@ fn describe(temporary: &Temporary) -> String {
 }
 
 fn failed(err: &mut dyn Write, error: &ChangeError) -> io::Result<u8> {
-    writeln!(err, "pss-guard: {}", line(error))?;
+    let _ = writeln!(err, "pss-guard: {}", line(error));
     Ok(FAILED)
 }
 
@@ -246,8 +250,15 @@ struct Shown<'a> {
     ignored: Option<String>,
 }
 
-fn show(paths: &Paths, json: bool, out: &mut dyn Write) -> io::Result<u8> {
+fn show(paths: &Paths, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     let (loaded, in_force) = now(paths);
+    // What this user cannot see is no fault of the policy, and the gate sees it.
+    if let Loaded::Bad { error: error @ LoadError::File(file), .. } = &loaded
+        && file.is_denied()
+    {
+        let _ = writeln!(err, "pss-guard: only root can tell the mode here: {}", line(error));
+        return Ok(FAILED);
+    }
     let path = paths.policy();
     let changed = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
     let because = match &loaded {

@@ -9,7 +9,7 @@ use crate::events::{self, From, micros};
 use crate::history::period::{Period, Since};
 use crate::history::readiness::{Asked, LEVELS, Running};
 use crate::history::tally::{Caps, History};
-use crate::history::{self, Known, text};
+use crate::history::{self, Known, html, text};
 use crate::level::cache::load_fresh;
 use crate::level::policy::OnSuspect;
 use crate::level::{self, Found, Levels, Policy, Resolution, Whose, namespaces};
@@ -38,6 +38,8 @@ pub enum Format {
     Text(Style),
     /// One object.
     Json,
+    /// One page.
+    Html,
 }
 
 /// Reads, counts and tells.
@@ -85,6 +87,7 @@ pub fn report(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err
     let written = match options.format {
         Format::Text(style) => text::write(&report, style, out),
         Format::Json => json(&report, out),
+        Format::Html => out.write_all(html::page(&report).as_bytes()),
     };
     match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -3,12 +3,14 @@
 use std::io::{self, ErrorKind, Write};
 
 use super::{FAILED, OK, line};
+use crate::level::cache::load_fresh;
 use crate::metrics;
 use crate::pss::Level;
 use crate::pss::Version;
 use crate::report::sarif;
 use crate::report::terminal::{Bar, Style};
-use crate::scan::{self, Scan, Setting, table};
+use crate::scan::policy_report::{self, Api};
+use crate::scan::{self, Scan, Setting, html, table};
 
 /// Exit code with `--fail`: a container would be refused, or runs with more than was asked for.
 pub const FOUND: u8 = 1;
@@ -22,6 +24,10 @@ pub enum Format {
     Json,
     /// SARIF 2.1.0.
     Sarif,
+    /// One page.
+    Html,
+    /// Objects for a cluster.
+    Reports(Api),
 }
 
 /// What to ask, and how to answer.
@@ -72,6 +78,8 @@ pub fn scan(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: 
         Format::Table => table::write(&scan, &options.style, out),
         Format::Json => json(&scan, out),
         Format::Sarif => to_sarif(&scan, out),
+        Format::Html => to_html(setting, &question, &scan, out),
+        Format::Reports(api) => to_reports(setting, &scan, api, out),
     };
     // A reader that went away (`| head`) has seen enough; the exit code still tells.
     if let Err(error) = written.and_then(|()| out.flush())
@@ -99,6 +107,27 @@ fn json(scan: &Scan, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(b"\n")?;
     }
     Ok(())
+}
+
+/// The picture shows every level, whichever was asked about.
+fn to_html(
+    setting: &Setting,
+    question: &scan::Options<'_>,
+    scan: &Scan,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let at = |level| {
+        let question = scan::Options { level: Some((level, Version::Latest)), progress: None, ..*question };
+        scan::scan(setting, &question).map_err(io::Error::other)
+    };
+    let [baseline, restricted] = [at(Level::Baseline)?, at(Level::Restricted)?];
+    let page = html::page(scan, &[(Level::Baseline, &baseline), (Level::Restricted, &restricted)]);
+    out.write_all(page.as_bytes())
+}
+
+fn to_reports(setting: &Setting, scan: &Scan, api: Api, out: &mut dyn Write) -> io::Result<()> {
+    let policy = load_fresh(&setting.paths).map_err(io::Error::other)?.unwrap_or_default();
+    policy_report::write(scan, &policy, api, out)
 }
 
 fn to_sarif(scan: &Scan, out: &mut dyn Write) -> io::Result<()> {

@@ -43,6 +43,8 @@ pub enum Host {
 pub struct Beside {
     /// Its folder in the process file system.
     process: PathBuf,
+    /// Its namespaces, of which each container asks several times.
+    own: RefCell<Vec<(String, Option<NamespaceId>)>>,
     node: Rc<Shared>,
 }
 
@@ -59,7 +61,16 @@ impl Beside {
     /// The node as a process sees it whose folder in the process file system this is.
     #[must_use]
     pub fn new(process: PathBuf, node: Rc<Shared>) -> Self {
-        Self { process, node }
+        Self { process, own: RefCell::default(), node }
+    }
+
+    fn own_namespace(&self, kind: &str) -> Option<NamespaceId> {
+        if let Some((_, known)) = self.own.borrow().iter().find(|(own, _)| own == kind) {
+            return *known;
+        }
+        let found = live_namespace(&self.process.join("ns").join(kind));
+        self.own.borrow_mut().push((kind.to_owned(), found));
+        found
     }
 
     fn mount_table(&self) -> Result<Rc<Table>, FileError> {
@@ -163,10 +174,7 @@ impl Host {
     #[must_use]
     pub fn namespace(&self, path: &str) -> Option<NamespaceId> {
         match self {
-            Self::Live | Self::Beside(_) => {
-                let meta = std::fs::metadata(path).ok()?;
-                Some(NamespaceId { device: meta.dev(), inode: meta.ino() })
-            }
+            Self::Live | Self::Beside(_) => live_namespace(Path::new(path)),
             Self::Observed(observed) => parse_namespace(observed.namespace_paths.get(path)?),
             Self::Unknown => None,
         }
@@ -178,7 +186,7 @@ impl Host {
     pub fn own_namespace(&self, kind: &str) -> Option<NamespaceId> {
         match self {
             Self::Live => self.namespace(&format!("/proc/self/ns/{kind}")),
-            Self::Beside(beside) => self.namespace(beside.process.join("ns").join(kind).to_str()?),
+            Self::Beside(beside) => beside.own_namespace(kind),
             Self::Observed(observed) => parse_namespace(observed.own_namespaces.get(kind)?),
             Self::Unknown => None,
         }
@@ -292,6 +300,11 @@ impl Host {
             Self::Observed(_) | Self::Unknown => SeLinuxDefault::default(),
         }
     }
+}
+
+fn live_namespace(path: &Path) -> Option<NamespaceId> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some(NamespaceId { device: meta.dev(), inode: meta.ino() })
 }
 
 fn parse_namespace(text: &str) -> Option<NamespaceId> {

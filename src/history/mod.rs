@@ -10,6 +10,7 @@
 
 pub mod evidence;
 pub mod exceptions;
+pub mod html;
 pub mod period;
 pub mod readiness;
 pub mod tally;
@@ -482,6 +483,11 @@ fn notes(history: &History, known: &Known<'_>, ready: &Readiness) -> Vec<String>
             "the journal begins at {} UTC: what was before is not known",
             period::to_the_minute(begins)
         ));
+    }
+    if known.journal_begins.is_none() {
+        notes.push(
+            "there is no journal that can be read here; events are those of the file beside it".to_owned(),
+        );
     }
     if known.policy_changed.is_some_and(|changed| changed > period.since) {
         notes.push(

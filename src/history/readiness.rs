@@ -92,12 +92,8 @@ impl Running {
             return;
         }
         let container = &one.result.container;
-        // Only a static pod's name ends in the node's.
         let name = match container.pod.as_deref() {
-            Some(pod) if pod.ends_with(&format!("-{}", node.to_ascii_lowercase())) => {
-                workload::of(pod, workload::A_STATIC_UID, node)
-            }
-            Some(pod) => workload::of(pod, "", node),
+            Some(pod) => workload::of_running(pod, node),
             None => container.image.as_deref().unwrap_or_default(),
         };
         if let Some((count, workloads)) = self.refused.get_mut(level).zip(self.workloads.get_mut(level)) {

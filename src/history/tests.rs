@@ -1,12 +1,14 @@
 //! Tables of events, and the report that they make.
+#![allow(clippy::too_many_lines, clippy::type_complexity, reason = "tables")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::exceptions::State::{Expired, Untold, Unused, Used};
 use super::period::{Period, Since};
 use super::readiness::{Asked, Running, State};
 use super::tally::{Caps, History};
-use super::{Comparable, Known, Report, exceptions, report, text};
+use super::{Comparable, Known, Report, report, text};
 use crate::events::Record;
 use crate::level::policy::OnSuspect;
 use crate::level::{Mode, Policy, policy};
@@ -41,7 +43,7 @@ fn event(kind: Kind, days: u64, whose: &str, level: &str, controls: &str) -> Rec
         at: super::super::events::micros(now()) - days * DAY - 1,
         kind: Some(kind),
         level: level.into(),
-        version: if level.is_empty() { "".into() } else { "latest".into() },
+        version: if level.is_empty() { String::new() } else { "latest".into() },
         controls: names.join(","),
         findings: format!("[{}]", list.iter().map(|name| finding(name)).collect::<Vec<_>>().join(",")),
         namespace: namespace.into(),
@@ -87,7 +89,9 @@ impl Node {
     fn told(&self, events: &[Record]) -> Report {
         let period = Period::until(now(), Since::Ago(Duration::from_secs(7 * 86_400))).unwrap();
         let mut history = History::new(period, "node-1", self.policy.on_suspect, &[], Caps::default());
-        events.iter().for_each(|event| history.add(event));
+        for event in events {
+            history.add(event);
+        }
         let known = Known {
             node: "node-1",
             policy: Some(&self.policy),
@@ -373,7 +377,6 @@ expires = 2026-11-24
         .iter()
         .map(|row| (row.reason.as_str(), row.state, row.starts, row.days_left, row.ends_soon))
         .collect();
-    use exceptions::State::{Expired, Untold, Unused, Used};
     assert_eq!(
         rows,
         [

@@ -485,7 +485,9 @@ fn worst(row: &Row) -> &Cell {
     if row.baseline.state == State::Refused { &row.baseline } else { &row.restricted }
 }
 
-fn rank(row: &Row) -> u8 {
+/// The order in which people look: what is refused first, what is not judged last.
+#[must_use]
+pub fn rank(row: &Row) -> u8 {
     let state = |cell: &Cell| match cell.state {
         State::Refused => 0,
         State::Unproven => 1,

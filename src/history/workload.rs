@@ -45,8 +45,12 @@ pub fn is_static(uid: &str) -> bool {
     uid.len() == 32 && uid.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// A UID as static pods have it.
-pub(super) const A_STATIC_UID: &str = "00000000000000000000000000000000";
+/// The same for a pod that runs and whose UID is not at hand: only a static pod's name ends in the node's.
+#[must_use]
+pub fn of_running<'a>(pod: &'a str, node: &str) -> &'a str {
+    let is_static = !node.is_empty() && pod.ends_with(&format!("-{}", node.to_ascii_lowercase()));
+    of(pod, if is_static { "00000000000000000000000000000000" } else { "" }, node)
+}
 
 fn split(name: &str) -> Option<(&str, &str)> {
     name.rsplit_once('-').filter(|(own, _)| !own.is_empty())

@@ -83,8 +83,6 @@ pub struct Permanent {
     pub written: Written,
     /// The file itself, where the policy is a link.
     pub file: PathBuf,
-    /// What was in force before.
-    pub before: Mode,
     /// The temporary mode that was closed by it.
     pub closed: Option<Temporary>,
 }
@@ -150,7 +148,7 @@ pub fn permanently(paths: &Paths, mode: Mode, author: Author<'_>) -> Result<Perm
         let because = format!("mode in {}", file.display());
         emit(paths, mode, &message, &because, author, "");
     }
-    Ok(Permanent { written, file, before: before.mode, closed })
+    Ok(Permanent { written, file, closed })
 }
 
 /// Puts another mode in force for a time, whatever the policy says and even if it cannot be read.
@@ -180,11 +178,11 @@ pub fn for_a_time(
     drop(lock);
     let replaced = match before.temporary {
         State::Holds(old) => {
-            tell_of_end(paths, mode, &old, &format!("was replaced by {}", author.who));
+            tell_of_end(paths, mode, &old, How::Replaced(author));
             Some(old)
         }
         State::Ended(old, end) => {
-            tell_of_end(paths, mode, &old, &ended(&old, end));
+            tell_of_end(paths, mode, &old, How::Ended(end));
             None
         }
         State::None | State::Ignored(_) => None,
@@ -222,7 +220,7 @@ pub(super) fn settle(paths: &Paths, policy: Mode, was: &Temporary, end: End) {
         }
     })();
     if gone.is_some() {
-        tell_of_end(paths, policy, was, &ended(was, end));
+        tell_of_end(paths, policy, was, How::Ended(end));
     }
 }
 
@@ -239,28 +237,36 @@ fn close(
     write::remove_if_there(&paths.temporary_mode())?;
     match &before.temporary {
         State::Holds(old) => {
-            tell_of_end(paths, mode, old, &format!("was closed by {}", author.who));
+            tell_of_end(paths, mode, old, How::Closed(author));
             Ok(Some(old.clone()))
         }
         State::Ended(old, end) => {
-            tell_of_end(paths, mode, old, &ended(old, *end));
+            tell_of_end(paths, mode, old, How::Ended(*end));
             Ok(None)
         }
         State::None | State::Ignored(_) => Ok(None),
     }
 }
 
-fn ended(was: &Temporary, end: End) -> String {
-    match end {
-        End::Time => format!("ended at {}", rfc3339(was.until())),
-        End::Boot => "ended with the boot that it was opened in".to_owned(),
-    }
+/// The way in which a temporary mode came to its end.
+#[derive(Clone, Copy)]
+enum How<'a> {
+    Ended(End),
+    Closed(Author<'a>),
+    Replaced(Author<'a>),
 }
 
-fn tell_of_end(paths: &Paths, mode: Mode, was: &Temporary, how: &str) {
+fn tell_of_end(paths: &Paths, mode: Mode, was: &Temporary, how: How<'_>) {
+    // Nobody ends what ends by itself; then it is still the affair of whoever opened it.
+    let opened = Author { who: &was.who, reason: &was.reason };
+    let (how, author) = match how {
+        How::Ended(End::Time) => (format!("ended at {}", rfc3339(was.until())), opened),
+        How::Ended(End::Boot) => ("ended with the boot that it was opened in".to_owned(), opened),
+        How::Closed(author) => (format!("was closed by {}", author.who), author),
+        How::Replaced(author) => (format!("was replaced by {}", author.who), author),
+    };
     let message = format!("mode {mode}: the {} of {} {how}", was.name(), was.who);
-    let because = format!("{} {how}", was.name());
-    emit(paths, mode, &message, &because, Author { who: &was.who, reason: &was.reason }, "");
+    emit(paths, mode, &message, &format!("{} {how}", was.name()), author, "");
 }
 
 fn emit(paths: &Paths, mode: Mode, message: &str, because: &str, author: Author<'_>, until: &str) {

@@ -67,6 +67,9 @@ impl Outlook {
             format!("  {}  {}", name(one), escape(&why))
         };
         self.says.extend(some_of(refused.iter().map(row).collect()));
+        if !refused.is_empty() {
+            self.says.push("  (`pss-guard scan` says what to change)".to_owned());
+        }
         let system = refused.iter().filter(|one| one.is_of_the_system());
         self.system = system.map(|one| name(one)).collect();
     }

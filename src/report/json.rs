@@ -57,11 +57,11 @@ pub struct Finding<'a> {
     /// How sure it is.
     pub certainty: &'static str,
     /// The reason.
-    pub reason: Cow<'a, str>,
+    pub reason: Cow<'static, str>,
     /// The detail.
-    pub detail: Cow<'a, str>,
+    pub detail: Cow<'static, str>,
     /// The YAML.
-    pub fix: Cow<'a, str>,
+    pub fix: Cow<'static, str>,
     /// The reason of the exception that covers it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exception: Option<Cow<'a, str>>,
@@ -111,9 +111,9 @@ impl<'a> Finding<'a> {
             control: judged.control.id,
             origin: judged.control.origin.name(),
             certainty: judged.finding.certainty.name(),
-            reason: Cow::Borrowed(&judged.finding.reason),
-            detail: Cow::Borrowed(&judged.finding.detail),
-            fix: Cow::Borrowed(&judged.finding.fix),
+            reason: judged.finding.reason.clone(),
+            detail: judged.finding.detail.clone(),
+            fix: judged.finding.fix.clone(),
             exception: match judged.effect {
                 Effect::Excepted(exception) => Some(Cow::Borrowed(&exception.reason)),
                 Effect::Counts | Effect::Reported => None,
@@ -129,9 +129,9 @@ impl<'a> Finding<'a> {
             control: self.control,
             origin: self.origin,
             certainty: self.certainty,
-            reason: owned(self.reason),
-            detail: owned(self.detail),
-            fix: owned(self.fix),
+            reason: self.reason,
+            detail: self.detail,
+            fix: self.fix,
             exception: self.exception.map(owned),
             reported: self.reported,
         }

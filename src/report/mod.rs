@@ -3,6 +3,7 @@
 pub mod event;
 pub mod journald;
 pub mod json;
+pub mod page;
 pub mod sarif;
 pub mod terminal;
 pub mod text;

@@ -116,8 +116,8 @@ impl Style {
         if !self.unicode {
             return "#".repeat(length);
         }
-        let last = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"].get(length % 8).copied().unwrap_or_default();
-        "█".repeat(length / 8) + last
+        let end = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"].get(length % 8).copied().unwrap_or_default();
+        "█".repeat(length / 8) + end
     }
 
     /// Words on lines that are no wider than the terminal: the first behind what is there already, the others behind so

@@ -30,7 +30,8 @@ fn fields(fix: &str) -> Vec<String> {
                 whole.retain(|key| *key != "spec");
             }
             whole.push(text);
-            fields.push(whole.join("."));
+            // A comment stands apart in a file, and close in a sentence.
+            fields.push(whole.join(".").replace("   #", " #"));
         }
     }
     fields
@@ -61,11 +62,11 @@ mod tests {
                 of_container(
                     "    securityContext:\n      runAsUser: 1000   # any but 0\n      runAsNonRoot: true",
                 ),
-                vec!["securityContext.runAsUser: 1000   # any but 0", "securityContext.runAsNonRoot: true"],
+                vec!["securityContext.runAsUser: 1000 # any but 0", "securityContext.runAsNonRoot: true"],
             ),
             (
                 of_container("    ports: []   # or without hostPort 80"),
-                vec!["ports: []   # or without hostPort 80"],
+                vec!["ports: [] # or without hostPort 80"],
             ),
             (
                 "spec:\n  hostNetwork: false\n  hostIPC: false".to_owned(),
@@ -73,7 +74,7 @@ mod tests {
             ),
             (
                 "spec:\n  securityContext:\n    sysctls: []   # without \"x\"".to_owned(),
-                vec!["spec.securityContext.sysctls: []   # without \"x\""],
+                vec!["spec.securityContext.sysctls: [] # without \"x\""],
             ),
             (String::new(), vec![]),
         ];

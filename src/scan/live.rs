@@ -6,6 +6,7 @@
 //! A process that made itself a user namespace has every capability in that (`user_namespaces(7)`), and none more over
 //! the host; its capabilities are compared only where it has stayed in the one it was given.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +16,7 @@ use crate::containers::First;
 use crate::facts;
 use crate::facts::host::Host;
 use crate::facts::spec::{CapabilitySets, Linux, Spec};
+use crate::files;
 use crate::pss::capabilities::{CapabilitySet, NAMES};
 use crate::pss::controls::ADDABLE;
 
@@ -32,19 +34,48 @@ pub struct Drift {
 /// The namespace's name in config.json and that in `/proc/PID/ns`.
 const NAMESPACES: [(&str, &str); 3] = [("network", "net"), ("pid", "pid"), ("ipc", "ipc")];
 
-/// Between its last word to the engine and its first instruction a container is still the runtime's.
+/// Between its last word to the engine and its first instruction a container is still the runtime's: one that is young
+/// is looked at again before anything is said of it.
+#[derive(Debug)]
+pub struct Patience(Cell<u32>);
+
 const YOUNG: Duration = Duration::from_secs(60);
+const STEP: Duration = Duration::from_millis(5);
+
+impl Default for Patience {
+    /// A quarter of a second, for all containers together.
+    fn default() -> Self {
+        Self(Cell::new(50))
+    }
+}
+
+impl Patience {
+    fn wait(&self) -> bool {
+        let left = self.0.get();
+        if left > 0 {
+            self.0.set(left - 1);
+            std::thread::sleep(STEP);
+        }
+        left > 0
+    }
+}
 
 /// Compares. `None` where the process cannot be looked at.
 #[must_use]
-pub fn drift(spec: &Spec<'_>, host: &Host, process: &Path, first: &First) -> Option<Vec<Drift>> {
+pub fn drift(
+    spec: &Spec<'_>,
+    host: &Host,
+    process: &Path,
+    first: &First,
+    patience: &Patience,
+) -> Option<Vec<Drift>> {
     let mut found = compare(spec, host, process)?;
-    let age = SystemTime::now().duration_since(first.started).unwrap_or_default();
-    let mut patience = 4;
-    while !found.is_empty() && age < YOUNG && patience > 0 {
-        std::thread::sleep(Duration::from_millis(5));
+    let is_young = || SystemTime::now().duration_since(first.started).unwrap_or_default() < YOUNG;
+    for _ in 0..4 {
+        if found.is_empty() || !is_young() || !patience.wait() {
+            break;
+        }
         found = compare(spec, host, process)?;
-        patience -= 1;
     }
     Some(found)
 }
@@ -133,7 +164,7 @@ struct Status {
 
 impl Status {
     fn read(process: &Path) -> Option<Self> {
-        let text = std::fs::read(process.join("status")).ok()?;
+        let text = files::read_proc(&process.join("status")).ok()?;
         Some(Self::of(&String::from_utf8_lossy(&text)))
     }
 

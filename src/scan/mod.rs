@@ -12,12 +12,15 @@
 //! A [`Scan`] borrows nothing; what is shown of it is a function from it to a writer.
 
 pub mod fix;
+pub mod html;
 pub mod live;
+pub mod policy_report;
 pub mod summary;
 pub mod table;
 
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
@@ -40,6 +43,7 @@ use crate::report::json;
 use crate::report::text::{escape, line};
 
 pub use live::Drift;
+use live::Patience;
 pub use summary::Summary;
 
 /// Where to look.
@@ -168,8 +172,6 @@ pub fn scan(setting: &Setting, options: &Options<'_>) -> Result<Scan, LoadError>
     let (at, began) = (SystemTime::now(), Instant::now());
     let policy = load_fresh(&setting.paths)?.unwrap_or_default();
     let found = containers::find(&setting.live, &setting.processes);
-    let node = Rc::new(Shared::default());
-    let looker = Looker { setting, options, policy: &policy, node };
     let unseen = |closed: containers::Closed| Unseen {
         path: escape(&closed.path.to_string_lossy()),
         why: line(&closed.error),
@@ -183,20 +185,51 @@ pub fn scan(setting: &Setting, options: &Options<'_>) -> Result<Scan, LoadError>
         unseen: found.closed.into_iter().map(unseen).collect(),
         vanished: 0,
     };
-    let count = found.containers.len();
-    for (index, container) in found.containers.iter().enumerate() {
-        match looker.look(container) {
-            Look::Seen(scanned) if looker.is_asked_for(&scanned) => scan.containers.push(*scanned),
-            Look::Seen(_) => {}
+    for look in look_at_all(setting, options, &policy, &found.containers) {
+        match look {
+            Look::Seen(scanned) => scan.containers.push(*scanned),
+            Look::NotAsked => {}
             Look::Vanished => scan.vanished += 1,
-        }
-        if let Some(progress) = options.progress {
-            progress(index + 1, count);
         }
     }
     scan.containers.sort_by(|one, other| order(one).cmp(&order(other)));
     scan.took = began.elapsed();
     Ok(scan)
+}
+
+/// So many containers are worth a thread of their own.
+const WORTH: usize = 64;
+
+/// Looks at every container, as many at a time as there are processors: they have nothing to do with each other.
+fn look_at_all(
+    setting: &Setting,
+    options: &Options<'_>,
+    policy: &Policy,
+    containers: &[Container],
+) -> Vec<Look> {
+    let next = AtomicUsize::new(0);
+    let filter = (options.namespaces, options.controls, options.level);
+    let work = |progress: Option<&dyn Fn(usize, usize)>| {
+        let (namespaces, controls, level) = filter;
+        let options = &Options { namespaces, controls, level, progress };
+        let looker = Looker { setting, options, policy, node: Rc::default(), patience: Patience::default() };
+        let mut looks = Vec::new();
+        while let Some(container) = containers.get(next.fetch_add(1, Ordering::Relaxed)) {
+            looks.push(looker.look(container));
+            if let Some(progress) = progress {
+                progress(next.load(Ordering::Relaxed).min(containers.len()), containers.len());
+            }
+        }
+        looks
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let helpers = processors.min(4).min(containers.len() / WORTH + 1) - 1;
+    std::thread::scope(|scope| {
+        let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(|| work(None))).collect();
+        let mut looks = work(options.progress);
+        looks.extend(helpers.into_iter().filter_map(|helper| helper.join().ok()).flatten());
+        looks
+    })
 }
 
 fn order(scanned: &Scanned) -> (bool, Option<&str>, Option<&str>, Option<&str>, bool, Option<&str>, &str) {
@@ -223,6 +256,7 @@ fn node_name(live: &Live) -> String {
 /// What came of one container.
 enum Look {
     Seen(Box<Scanned>),
+    NotAsked,
     Vanished,
 }
 
@@ -232,6 +266,7 @@ struct Looker<'a> {
     options: &'a Options<'a>,
     policy: &'a Policy,
     node: Rc<Shared>,
+    patience: Patience,
 }
 
 impl Looker<'_> {
@@ -258,6 +293,9 @@ impl Looker<'_> {
         let odd = scanned.verdict == Verdict::CannotJudge || !scanned.drift.is_empty();
         if odd && container.process.is_some() && !self.runs(container) {
             return Look::Vanished;
+        }
+        if !self.is_asked_for(&scanned) {
+            return Look::NotAsked;
         }
         scanned.keep_only(self.options.controls);
         Look::Seen(Box::new(scanned))
@@ -310,7 +348,7 @@ impl Looker<'_> {
 
     fn drift(&self, container: &Container, spec: &Spec<'_>, host: &Host) -> Option<Vec<Drift>> {
         let first = container.process.as_ref().filter(|_| !container.waits())?;
-        live::drift(spec, host, &self.setting.processes.folder(first.pid)?, first)
+        live::drift(spec, host, &self.setting.processes.folder(first.pid)?, first, &self.patience)
     }
 
     fn scanned(

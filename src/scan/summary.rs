@@ -41,9 +41,14 @@ impl Scan {
             .filter(|one| one.is_refused())
             .filter_map(|one| one.pod.as_deref())
             .collect();
-        let with_its_pod = |one: &&Scanned| {
-            one.is_refused() || one.pod.as_deref().is_some_and(|pod| self.is_refused_as_a_pod(pod))
-        };
+        let as_pods: BTreeSet<&str> = self
+            .containers
+            .iter()
+            .filter(|one| one.sandbox && one.is_refused())
+            .filter_map(|one| one.pod.as_deref())
+            .collect();
+        let with_its_pod =
+            |one: &&Scanned| one.is_refused() || one.pod.as_deref().is_some_and(|pod| as_pods.contains(pod));
         let containers = || self.containers.iter().filter(|one| !one.sandbox);
         let refused = || containers().filter(with_its_pod);
         let pods: BTreeSet<&str> = self.containers.iter().filter_map(|one| one.pod.as_deref()).collect();
@@ -58,12 +63,6 @@ impl Scan {
             exempt: containers().filter(|one| one.exempt).count(),
             pods: pods.len(),
         }
-    }
-
-    /// Whether a pod's sandbox would be refused, and with it all of the pod.
-    #[must_use]
-    pub fn is_refused_as_a_pod(&self, pod: &str) -> bool {
-        self.containers.iter().any(|one| one.sandbox && one.is_refused() && one.pod.as_deref() == Some(pod))
     }
 
     /// Whether something could not be judged or looked at: the answer may be worse than it looks.

@@ -43,15 +43,17 @@ pub fn write(scan: &Scan, style: &Style, out: &mut dyn Write) -> io::Result<()> 
     if !scan.containers.is_empty() {
         writeln!(out)?;
     }
+    let mut paragraph = |tone: Option<Tone>, text: &str| {
+        wrap(&style.plain(text), style.width).iter().try_for_each(|line| match tone {
+            Some(tone) => writeln!(out, "{}", style.paint(tone, line)),
+            None => writeln!(out, "{line}"),
+        })
+    };
     for place in &scan.unseen {
-        writeln!(out, "cannot look at {}: {}", style.plain(&place.path), style.plain(&place.why))?;
+        paragraph(None, &format!("cannot look at {}: {}", place.path, place.why))?;
     }
-    let mut sentences = scan.sentences().into_iter();
-    if let Some(answer) = sentences.next() {
-        writeln!(out, "{}", style.paint(Tone::Title, &answer))?;
-    }
-    for sentence in sentences {
-        writeln!(out, "{sentence}")?;
+    for (index, sentence) in scan.sentences().iter().enumerate() {
+        paragraph((index == 0).then_some(Tone::Title), sentence)?;
     }
     Ok(())
 }
@@ -163,6 +165,9 @@ fn name(one: &Scanned, style: &Style) -> String {
 
 /// The lines of a text that fit a width, broken at blanks where there are some.
 fn wrap(text: &str, width: usize) -> Vec<String> {
+    if text.is_empty() || text.len() <= width {
+        return Vec::from_iter((!text.is_empty()).then(|| text.to_owned()));
+    }
     let mut lines: Vec<String> = Vec::new();
     let mut line = String::new();
     let mut used = 0;

@@ -10,6 +10,8 @@ use super::{Setting, State, Status};
 use crate::commands::status::{Options, status};
 use crate::install::node::{Live, Node};
 use crate::install::{Change, Entry, GATE, Installer, Method, Plan, Refusal, Request, entry_path};
+use crate::level::Mode;
+use crate::mode::change::{Author, for_a_time};
 use crate::paths::Paths;
 use crate::processes::{Processes, fake};
 use crate::pss::facts::Engine;
@@ -330,6 +332,11 @@ fn what_nobody_can_close_is_said_and_does_not_count() {
         }, "process 5 (/opt/bin/containerd) runs with /etc/other/config.toml"),
         ("no policy", |m| m.remove("etc/pss-guard/policy.toml"), "the built-in defaults hold, which stop nothing"),
         ("audit mode", |m| { m.file("etc/pss-guard/policy.toml", "mode = \"audit\"\n"); }, "mode audit: nothing is stopped"),
+        ("a break-glass", |m| {
+            let author = Author { who: "alice", reason: "INC 42" };
+            for_a_time(&m.setting().paths, Mode::Audit, Duration::from_secs(3600), author).unwrap();
+        }, "left), then enforce; by alice, \"INC 42\""),
+        ("a damaged break-glass", |m| { m.file("run/pss-guard/mode.json", "{}"); }, "`pss-guard mode --end` removes it"),
         ("no namespaces", |_| {}, "levels come from the policy alone ("),
         ("no namespaces, but denied", |m| { m.file("etc/pss-guard/policy.toml", "on-unknown-namespace = \"deny\"\n"); }, "sleeps until there are some"),
         ("namespaces", |m| { m.file("run/pss-guard/namespaces/shop.json", "{}"); }, "1 namespace in"),

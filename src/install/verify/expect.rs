@@ -82,8 +82,11 @@ impl<'a> Expect<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{Expect, Expected, NAMESPACE};
-    use crate::level::policy;
+    use crate::level::{Mode, policy};
+    use crate::mode::change::{Author, for_a_time};
     use crate::paths::Paths;
     use crate::pss::Level;
     use crate::report::event::Kind;
@@ -111,6 +114,19 @@ mod tests {
             let policy = policy::parse(text, "policy.toml").unwrap();
             let found = Expect::new(&policy, &paths).of(namespace, Some(Level::Restricted), violates);
             assert_eq!(found, expected, "{text}, {namespace}, {violates}");
+        }
+        // Whatever the policy says, another mode can be in force for a time.
+        for (text, mode, expected) in [
+            ("mode = 'enforce'", Mode::Audit, Starts(Some(Kind::WouldDeny))),
+            ("mode = 'audit'", Mode::Enforce, Refused(Kind::Denied)),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let paths = Paths::under(directory.path());
+            let author = Author { who: "x", reason: "" };
+            for_a_time(&paths, mode, Duration::from_secs(60), author).unwrap();
+            let policy = policy::parse(text, "policy.toml").unwrap();
+            let found = Expect::new(&policy, &paths).of(own, Some(Level::Restricted), true);
+            assert_eq!(found, expected, "{text}");
         }
         // Once namespaces are imported, the probe's is not among them.
         std::fs::create_dir_all(paths.namespaces()).unwrap();
