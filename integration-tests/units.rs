@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use crate::util;
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd");
-const UNITS: [&str; 5] = [
+pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd");
+pub(crate) const UNITS: [&str; 5] = [
     "pss-guard-status.service",
     "pss-guard-metrics.socket",
     "pss-guard-metrics.service",
@@ -21,7 +21,7 @@ const UNITS: [&str; 5] = [
 ];
 const TMPFILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/pss-guard.tmpfiles");
 
-const GATE: &str = "var/lib/pss-guard/bin/pss-guard";
+pub(crate) const GATE: &str = "var/lib/pss-guard/bin/pss-guard";
 const CLI: &str = "usr/local/sbin/pss-guard";
 
 #[test]

@@ -20,6 +20,8 @@ mod readme;
 mod scan;
 // What must happen on every engine.
 mod story;
+// The units under a systemd that is the first process.
+mod systemd;
 // And on those that know of no pods.
 mod unmanaged;
 // What watches a node: Prometheus, node_exporter, and a journald that forgets.
