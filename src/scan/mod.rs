@@ -116,6 +116,9 @@ pub struct Scanned {
     /// The policy exempts it: it starts whatever it is.
     #[serde(skip)]
     pub exempt: bool,
+    /// Something of its process is hidden from who looks.
+    #[serde(skip)]
+    pub in_part: bool,
     /// What all containers of one pod have in common, and no others; `None` for a container of no pod.
     #[serde(skip)]
     pub pod: Option<String>,
@@ -285,7 +288,7 @@ impl Looker<'_> {
             Err(error) => Scanned::unjudged(container, line(error)),
         };
         // A container that ends while it is looked at leaves half of itself behind.
-        let odd = scanned.verdict == Verdict::CannotJudge || !scanned.drift.is_empty();
+        let odd = scanned.verdict == Verdict::CannotJudge || !scanned.drift.is_empty() || scanned.in_part;
         if odd && container.process.is_some() && !self.runs(container) {
             return Look::Vanished;
         }
@@ -337,13 +340,14 @@ impl Looker<'_> {
         let mut scanned = judge_spec(&request, path, &spec, |identity, outcome| {
             self.scanned(&shown, container, identity, outcome)
         });
-        scanned.drift = self.drift(container, &spec, host).unwrap_or_default();
+        let seen = self.process(container, &spec, host).unwrap_or_default();
+        (scanned.drift, scanned.in_part) = (seen.drift, seen.in_part);
         scanned
     }
 
-    fn drift(&self, container: &Container, spec: &Spec<'_>, host: &Host) -> Option<Vec<Drift>> {
+    fn process(&self, container: &Container, spec: &Spec<'_>, host: &Host) -> Option<live::Seen> {
         let first = container.process.as_ref().filter(|_| !container.waits())?;
-        live::drift(spec, host, &self.setting.processes.folder(first.pid)?, first, &self.patience)
+        live::look(spec, host, &self.setting.processes.folder(first.pid)?, first, &self.patience)
     }
 
     fn scanned(
@@ -378,6 +382,7 @@ impl Looker<'_> {
             verdict,
             against,
             exempt: matches!(outcome, Outcome::Exempt(_)),
+            in_part: false,
             pod: identity.and_then(of_pod),
         }
     }
@@ -409,6 +414,7 @@ impl Scanned {
             verdict,
             against: Vec::new(),
             exempt: false,
+            in_part: false,
             pod: None,
         }
     }
