@@ -102,7 +102,8 @@ impl Processes {
 impl Drop for Processes {
     fn drop(&mut self) {
         let shell = children(i32::try_from(self.parent.id()).unwrap_or_default());
-        for pid in self.pids.iter().chain(&shell) {
+        // The shell waits for them, and nsenter for the shell.
+        for pid in shell.iter().chain(&self.pids) {
             let _ =
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::Signal::SIGKILL);
         }

@@ -262,6 +262,17 @@ fn the_answer_counts_containers_and_pods_once_and_the_exit_code_follows() {
 }
 
 #[test]
+fn the_readme_shows_what_it_says() {
+    let node = small();
+    let mut scan =
+        command(node.root(), &["--level", "restricted", "--namespace", "ops", "--namespace", "shop"]);
+    let shown = util::run(scan.env("COLUMNS", "112")).expect_success().stdout;
+    let indented: String =
+        shown.lines().map(|line| format!("    {line}").trim_end().to_owned() + "\n").collect();
+    assert!(crate::readme::text().contains(&indented), "{indented}");
+}
+
+#[test]
 fn every_format_says_the_same() {
     let node = small();
     let options = ["--level", "restricted"];
@@ -568,6 +579,8 @@ fn what_others_may_not_see_is_said() {
     node.machine.run(&["chmod", "-R", "a+rX", "/run/containerd"]).expect_success();
     let done = node.machine.run(&[&as_nobody[..], &["--level", "restricted"]].concat());
     assert!(done.stdout.contains("1 of 1 container in 1 pod would be refused at restricted"), "{done}");
+    assert!(done.stdout.contains("the processes of 1 container could be looked at in part only"), "{done}");
+    assert_eq!(done.code, Some(2), "{done}");
 }
 
 #[test]

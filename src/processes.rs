@@ -146,15 +146,18 @@ impl Processes {
         self.at(self.birth(pid)?)
     }
 
-    /// Where a process came from; `None` if there is no such process.
+    /// Where a process came from; `None` if there is no such process, or only its exit code is left.
     #[must_use]
     pub fn birth(&self, pid: i32) -> Option<Birth> {
-        // proc(5): the second field may hold anything, blanks and parentheses, too; the parent is the 4th, the start
-        // the 22nd.
+        // proc(5): the second field may hold anything, blanks and parentheses, too; the third is its state, the 4th the
+        // parent, the 22nd the start.
         let stat = files::read_proc(&self.folder(pid)?.join("stat")).ok()?;
         let stat = String::from_utf8_lossy(&stat);
         let (_, rest) = stat.rsplit_once(')')?;
-        let mut fields = rest.split_ascii_whitespace().skip(1);
+        let mut fields = rest.split_ascii_whitespace();
+        if matches!(fields.next()?, "Z" | "X") {
+            return None;
+        }
         let parent = fields.next()?.parse().ok()?;
         Some(Birth { parent, ticks: fields.nth(17)?.parse().ok()? })
     }

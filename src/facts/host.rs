@@ -346,7 +346,9 @@ fn live_selinux_default() -> Option<SeLinuxDefault<'static>> {
 
 #[cfg(test)]
 mod tests {
-    use super::Host;
+    use std::rc::Rc;
+
+    use super::{Beside, Host, Shared};
 
     #[test]
     fn a_live_host_knows_its_own_namespaces_and_capabilities() {
@@ -356,6 +358,24 @@ mod tests {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
         assert_eq!(Host::Live.own_capabilities(), u64::from_str_radix(effective.trim(), 16).unwrap());
+    }
+
+    #[test]
+    fn beside_a_process_is_what_that_process_has_and_looked_up_once() {
+        let node = Rc::new(Shared::default());
+        let beside = |process: &str| Host::Beside(Beside::new(process.into(), Rc::clone(&node)));
+        let (one, other) = (beside("/proc/self"), beside(&format!("/proc/{}", std::process::id())));
+        for kind in ["net", "pid", "ipc", "user"] {
+            let own = Host::Live.own_namespace(kind);
+            assert!(own.is_some() && one.own_namespace(kind) == own && other.own_namespace(kind) == own);
+        }
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap();
+        assert_eq!(one.own_capabilities(), u64::from_str_radix(bounding.trim(), 16).unwrap());
+        assert!(Rc::ptr_eq(&one.mount_table().unwrap(), &other.mount_table().unwrap()));
+        let nobody = beside("/proc/0");
+        assert_eq!(nobody.own_namespace("net"), None);
+        assert!(nobody.mount_table().is_err());
     }
 
     #[test]

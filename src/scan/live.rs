@@ -60,29 +60,39 @@ impl Patience {
     }
 }
 
-/// Compares. `None` where the process cannot be looked at.
+/// What a look at a process brought.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// What it has and was not asked for.
+    pub drift: Vec<Drift>,
+    /// Something of it is hidden from who looks.
+    pub in_part: bool,
+}
+
+/// Looks at a process. `None` where the spec is none to compare it with.
 #[must_use]
-pub fn drift(
+pub fn look(
     spec: &Spec<'_>,
     host: &Host,
     process: &Path,
     first: &First,
     patience: &Patience,
-) -> Option<Vec<Drift>> {
-    let mut found = compare(spec, host, process)?;
+) -> Option<Seen> {
+    let mut seen = compare(spec, host, process)?;
     let is_young = || SystemTime::now().duration_since(first.started).unwrap_or_default() < YOUNG;
     for _ in 0..4 {
-        if found.is_empty() || !is_young() || !patience.wait() {
+        if seen.drift.is_empty() || !is_young() || !patience.wait() {
             break;
         }
-        found = compare(spec, host, process)?;
+        seen = compare(spec, host, process)?;
     }
-    Some(found)
+    Some(seen)
 }
 
-fn compare(spec: &Spec<'_>, host: &Host, process: &Path) -> Option<Vec<Drift>> {
+fn compare(spec: &Spec<'_>, host: &Host, process: &Path) -> Option<Seen> {
     let (linux, asked) = (spec.linux.as_ref()?, spec.process.as_ref()?);
-    let runs = Status::read(process)?;
+    let Some(runs) = Status::read(process) else { return Some(Seen { in_part: true, ..Seen::default() }) };
+    let mut in_part = false;
     let mut found = Vec::new();
     let mut add = |control, asked: String, runs: String| found.push(Drift { control, asked, runs });
 
@@ -112,6 +122,7 @@ fn compare(spec: &Spec<'_>, host: &Host, process: &Path) -> Option<Vec<Drift>> {
     for (kind, file) in NAMESPACES {
         let own = host.own_namespace(file);
         let runs = host.namespace(process.join("ns").join(file).to_str()?);
+        in_part |= own.is_none() || runs.is_none();
         if own.is_some() && own == runs && asks_for_its_own(linux, host, kind, file) {
             let (asked, runs) =
                 (format!("a {kind} namespace of its own"), format!("the host's {kind} namespace"));
@@ -125,7 +136,7 @@ fn compare(spec: &Spec<'_>, host: &Host, process: &Path) -> Option<Vec<Drift>> {
         let asked = if asks_for_users { "users of its own".to_owned() } else { format!("uid {uid}") };
         add("runAsUser", asked, "uid 0 of the host".to_owned());
     }
-    Some(found)
+    Some(Seen { drift: found, in_part })
 }
 
 /// Whether a process is in the user namespace that config.json names; `None` where that cannot be found out.

@@ -121,6 +121,9 @@ pub struct Scanned {
     /// The kubelet started its pod from a file: nobody can start it elsewhere.
     #[serde(skip)]
     pub of_a_file: bool,
+    /// Something of its process is hidden from who looks.
+    #[serde(skip)]
+    pub in_part: bool,
     /// What all containers of one pod have in common, and no others; `None` for a container of no pod.
     #[serde(skip)]
     pub pod: Option<String>,
@@ -283,7 +286,7 @@ impl Looker<'_> {
             Err(error) => Scanned::unjudged(container, line(error)),
         };
         // A container that ends while it is looked at leaves half of itself behind.
-        let odd = scanned.verdict == Verdict::CannotJudge || !scanned.drift.is_empty();
+        let odd = scanned.verdict == Verdict::CannotJudge || !scanned.drift.is_empty() || scanned.in_part;
         if odd && container.process.is_some() && !self.runs(container) {
             return Look::Vanished;
         }
@@ -335,13 +338,14 @@ impl Looker<'_> {
         let mut scanned = judge_spec(&request, path, &spec, |identity, outcome| {
             self.scanned(&shown, container, identity, outcome)
         });
-        scanned.drift = self.drift(container, &spec, host).unwrap_or_default();
+        let seen = self.process(container, &spec, host).unwrap_or_default();
+        (scanned.drift, scanned.in_part) = (seen.drift, seen.in_part);
         scanned
     }
 
-    fn drift(&self, container: &Container, spec: &Spec<'_>, host: &Host) -> Option<Vec<Drift>> {
+    fn process(&self, container: &Container, spec: &Spec<'_>, host: &Host) -> Option<live::Seen> {
         let first = container.process.as_ref().filter(|_| !container.waits())?;
-        live::drift(spec, host, &self.setting.processes.folder(first.pid)?, first, &self.patience)
+        live::look(spec, host, &self.setting.processes.folder(first.pid)?, first, &self.patience)
     }
 
     fn scanned(
@@ -377,6 +381,7 @@ impl Looker<'_> {
             against,
             exempt: matches!(outcome, Outcome::Exempt(_)),
             of_a_file: identity.and_then(|identity| identity.pod_uid).is_some_and(is_hash),
+            in_part: false,
             pod: identity.and_then(of_pod),
         }
     }
@@ -409,6 +414,7 @@ impl Scanned {
             against: Vec::new(),
             exempt: false,
             of_a_file: false,
+            in_part: false,
             pod: None,
         }
     }

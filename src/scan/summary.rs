@@ -32,43 +32,42 @@ pub struct Summary {
 }
 
 impl Scan {
+    /// The containers that would be refused, by themselves or with their pod.
+    pub fn refused(&self) -> impl Iterator<Item = &Scanned> {
+        let sandboxes = self.containers.iter().filter(|one| one.sandbox && one.is_refused());
+        let pods: BTreeSet<&str> = sandboxes.filter_map(|one| one.pod.as_deref()).collect();
+        let with_its_pod = move |one: &&Scanned| one.pod.as_deref().is_some_and(|pod| pods.contains(pod));
+        let containers = self.containers.iter().filter(|one| !one.sandbox);
+        containers.filter(move |one| one.is_refused() || with_its_pod(one))
+    }
+
     /// The numbers.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        let refused_pods: BTreeSet<&str> = self
-            .containers
-            .iter()
-            .filter(|one| one.is_refused())
-            .filter_map(|one| one.pod.as_deref())
-            .collect();
-        let as_pods: BTreeSet<&str> = self
-            .containers
-            .iter()
-            .filter(|one| one.sandbox && one.is_refused())
-            .filter_map(|one| one.pod.as_deref())
-            .collect();
-        let with_its_pod =
-            |one: &&Scanned| one.is_refused() || one.pod.as_deref().is_some_and(|pod| as_pods.contains(pod));
-        let containers = || self.containers.iter().filter(|one| !one.sandbox);
-        let refused = || containers().filter(with_its_pod);
-        let pods: BTreeSet<&str> = self.containers.iter().filter_map(|one| one.pod.as_deref()).collect();
+        let pods = |wanted: fn(&Scanned) -> bool| {
+            let pods = self.containers.iter().filter(|one| wanted(one)).filter_map(|one| one.pod.as_deref());
+            pods.collect::<BTreeSet<&str>>().len()
+        };
+        let count = |wanted: fn(&Scanned) -> bool| self.containers.iter().filter(|one| wanted(one)).count();
+        let refused: Vec<&Scanned> = self.refused().collect();
         Summary {
-            containers: containers().count(),
-            refused: refused().count(),
-            refused_pods: refused_pods.len(),
-            refused_unmanaged: refused().filter(|one| one.pod.is_none()).count(),
-            one_line: refused().filter(|one| one.needs_one_line()).count(),
-            drifted: self.containers.iter().filter(|one| !one.drift.is_empty()).count(),
-            unjudged: self.containers.iter().filter(|one| one.verdict == Verdict::CannotJudge).count(),
-            exempt: containers().filter(|one| one.exempt).count(),
-            pods: pods.len(),
+            containers: count(|one| !one.sandbox),
+            refused: refused.len(),
+            refused_pods: pods(Scanned::is_refused),
+            refused_unmanaged: refused.iter().filter(|one| one.pod.is_none()).count(),
+            one_line: refused.iter().filter(|one| one.needs_one_line()).count(),
+            drifted: count(|one| !one.drift.is_empty()),
+            unjudged: count(|one| one.verdict == Verdict::CannotJudge),
+            exempt: count(|one| one.exempt && !one.sandbox),
+            pods: pods(|_| true),
         }
     }
 
     /// Whether something could not be judged or looked at: the answer may be worse than it looks.
     #[must_use]
     pub fn is_partial(&self) -> bool {
-        !self.unseen.is_empty() || self.containers.iter().any(|one| one.verdict == Verdict::CannotJudge)
+        let odd = |one: &Scanned| one.verdict == Verdict::CannotJudge || one.in_part;
+        !self.unseen.is_empty() || self.containers.iter().any(odd)
     }
 
     /// What was asked about, in words: `restricted`, `baseline:v1.30`, `their own level`.
@@ -112,6 +111,11 @@ impl Scan {
         add(sum.drifted, format!("{} with more than was asked for", runs(sum.drifted)));
         add(sum.unjudged, format!("{} could not be judged", sum.unjudged));
         add(sum.exempt, format!("{} exempt by the policy", is(sum.exempt)));
+        let in_part = self.containers.iter().filter(|one| one.in_part).count();
+        add(
+            in_part,
+            format!("the processes of {} could be looked at in part only", plural(in_part, "container")),
+        );
         add(self.vanished, format!("{} ended meanwhile", self.vanished));
         add(
             self.unseen.len(),
