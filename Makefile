@@ -8,7 +8,7 @@ CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 MUSL := x86_64-unknown-linux-musl
 BINARY := $(CARGO_TARGET_DIR)/$(MUSL)/release/pss-guard
-SCRIPTS := scripts/install-deps scripts/node-parts integration-tests/live/machine.sh \
+SCRIPTS := scripts/install-deps scripts/node-parts integration-tests/live/machine.sh integration-tests/live/systemd.sh \
 	integration-tests/vm/base integration-tests/vm/inside integration-tests/vm/machine integration-tests/vm/story \
 	.ci/run benches/jq-hook.sh benches/jq-scan.sh
 ROOT := $(filter 0,$(shell id -u))

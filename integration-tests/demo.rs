@@ -1,7 +1,7 @@
 //! `make demo`: seven containers that people really write, at every level and in both modes, under a real runc.
 //!
-//! Each is laid out as containerd does it and started by runc with the hook in its spec. Then its fix is started, at
-//! the level that the fix is for. The exit code is 0 only if everything went as it should.
+//! Each is laid out as containerd does it and started twice: by runc with the hook in its spec, and by the wrapper in
+//! front of runc. Then its fix is started, at the level that the fix is for. The exit code is 0 only if everything went as it should.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "as in the tests")]
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
@@ -28,7 +28,9 @@ fn main() -> ExitCode {
     }
     let node = Node::new(Engine::Containerd, Runtime::Runc);
     let (major, minor) = Runtime::Runc.version();
-    println!("containerd's bundles under runc {major}.{minor}, with the hook in each.");
+    println!(
+        "containerd's bundles under runc {major}.{minor}, with the gate as a hook, and as the runtime before runc."
+    );
     println!(
         "audit logs what enforce refuses. Why = the controls that are violated, in the standard's order.\n"
     );
@@ -272,41 +274,56 @@ spec:
 /// Plays a story at every level and in both modes, and prints its rows. True if all went as it should.
 fn tell(node: &Node, story: &Story) -> bool {
     println!("{}", story.title);
-    println!("   {:<12}{:<10}{:<10}why", "level", "audit", "enforce");
+    println!("   {:<12}{:<20}as the runtime", "", "as a hook");
+    println!("   {:<12}{:<10}{:<10}{:<10}{:<10}why", "level", "audit", "enforce", "audit", "enforce");
     let mut right = true;
     for (level, expected) in
         [("privileged", &[][..]), ("baseline", story.baseline), ("restricted", story.restricted)]
     {
-        let outcome = |mode| play(node, &story.container, &policy(mode, level, ""));
-        let (audit, enforce) = (outcome("audit"), outcome("enforce"));
         // Files are judged, not started: `check` always answers as enforce mode would.
         let live = matches!(story.container, Container::Live(_));
-        let as_expected =
-            (audit.started || !live) && enforce.started == expected.is_empty() && enforce.why == expected;
+        let ways: Vec<[Outcome; 2]> = [Gate::Hook, Gate::Wrapper]
+            .into_iter()
+            .map(|gate| {
+                ["audit", "enforce"].map(|mode| play(node, &story.container, gate, &policy(mode, level, "")))
+            })
+            .collect();
+        let as_expected = ways.iter().all(|[audit, enforce]| {
+            (audit.started || !live) && enforce.started == expected.is_empty() && enforce.why == expected
+        });
         let mark = if as_expected { "" } else { "   <- WRONG" };
-        let mut why = wrap(&enforce.why, 70);
-        let (audit_word, enforce_word) = match (live, enforce.started) {
-            (true, _) => (audit.word(), enforce.word()),
-            (false, true) => ("-", "allow"),
-            (false, false) => ("-", "DENY"),
-        };
+        let words = ways.iter().map(|[audit, enforce]| {
+            let [audit, enforce] = match (live, enforce.started) {
+                (true, _) => [audit.word(), enforce.word()],
+                (false, true) => ["-", "allow"],
+                (false, false) => ["-", "DENY"],
+            };
+            format!("{audit:<10}{enforce:<10}")
+        });
+        let words: String = words.collect();
+        let mut why = wrap(&ways[0][1].why, 60);
         let first = why.next().unwrap_or_default();
-        println!("   {level:<12}{audit_word:<10}{enforce_word:<10}{first}{mark}");
-        why.for_each(|line| println!("   {:<32}{line}", ""));
+        println!("   {level:<12}{words}{first}{mark}");
+        why.for_each(|line| println!("   {:<52}{line}", ""));
         if !as_expected {
-            println!("   expected: {expected:?}\n{}\n{}", audit.all, enforce.all);
+            println!("   expected: {expected:?}");
+            ways.iter().flatten().for_each(|outcome| println!("{}", outcome.all));
         }
         right &= as_expected;
     }
     story.fix.lines().for_each(|line| println!("   | {line}"));
     if let Some(fixed) = &story.fixed {
         let pod = Container::Live(fixed.pod.clone());
-        let after = play(node, &pod, &policy("enforce", fixed.level, fixed.policy));
-        println!("   with that, enforced at {}: {}", fixed.level, after.word());
-        if !after.started {
-            println!("{}", after.all);
+        for gate in [Gate::Hook, Gate::Wrapper] {
+            let after = play(node, &pod, gate, &policy("enforce", fixed.level, fixed.policy));
+            if gate == Gate::Hook || !after.started {
+                println!("   with that, enforced at {}: {}", fixed.level, after.word());
+            }
+            if !after.started {
+                println!("{}", after.all);
+            }
+            right &= after.started;
         }
-        right &= after.started;
     }
     println!();
     right
@@ -331,11 +348,11 @@ impl Outcome {
     }
 }
 
-fn play(node: &Node, container: &Container, policy: &str) -> Outcome {
+fn play(node: &Node, container: &Container, gate: Gate, policy: &str) -> Outcome {
     node.write_policy(policy);
     match container {
         Container::Live(pod) => {
-            let attempt = node.sandbox(pod).start(Gate::Hook);
+            let attempt = node.sandbox(pod).start(gate);
             let why = if attempt.ran { Vec::new() } else { violated(&attempt) };
             Outcome { started: attempt.ran, why, all: attempt.to_string() }
         }
@@ -378,6 +395,8 @@ fn show_refusal(node: &Node) -> bool {
         "What runc prints when story 1 is refused at restricted; `kubectl describe pod` shows the same:\n"
     );
     println!("{}", attempt.created.stderr.trim_end());
+    let wrapped = node.sandbox(&pod).start(Gate::Wrapper);
+    println!("\nAnd with the gate as the runtime:\n\n{}", wrapped.created.stderr.trim_end());
     let event: Vec<String> = if journal.is_some() {
         println!("\nWhat the journal says of it (journalctl --catalog), and the event's own fields:\n");
         let id = format!("PSS_CONTAINER_ID={}", attempt.id);
@@ -395,7 +414,7 @@ fn show_refusal(node: &Node) -> bool {
     };
     let event = event.join("\n");
     println!("{event}\n");
-    !attempt.ran && event.contains("PSS_CONTROLS")
+    !attempt.ran && !wrapped.ran && event.contains("PSS_CONTROLS")
 }
 
 /// Words in lines of at most `width` characters; at least one line.

@@ -28,6 +28,13 @@ pub(crate) fn blocks(document: &str, language: &str) -> Vec<String> {
     text.split(&begins).skip(1).map(|block| block.split("```").next().unwrap().to_owned()).collect()
 }
 
+/// The commands of a section of the README: its first block.
+pub(crate) fn commands_of(section: &str) -> Vec<String> {
+    let readme = text();
+    let section = readme.split(&format!("\n## {section}\n\n")).nth(1).unwrap();
+    section.lines().map_while(|line| line.strip_prefix("    ")).map(str::to_owned).collect()
+}
+
 fn policy(text: &str) -> Policy {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();

@@ -552,6 +552,74 @@ fn panicking_process() {
     }
 }
 
+/// Not a test of its own, either: it panics before anything was read.
+#[test]
+fn early_panicking_process() {
+    if std::env::var_os("PSS_GUARD_TEST_EARLY_PANIC").is_some() {
+        pss_guard::runtime::install_panic_hook();
+        panic!("a bug");
+    }
+}
+
+#[test]
+fn a_panic_before_the_policy_was_read_asks_it_for_the_mode() {
+    for (policy, code) in [(ENFORCE, Some(2)), (AUDIT, RAN), ("", RAN), ("mode = \"strict\"\n", Some(2))] {
+        let node = Node::new(policy);
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg0(&node.entry).args(["--exact", "wrapper::early_panicking_process", "--nocapture"]);
+        let done = output(command.env("PSS_GUARD_TEST_EARLY_PANIC", "1").stdin(Stdio::null()));
+        assert_eq!((done.status.code(), node.ran()), (code, code == RAN), "{policy}: {done:?}");
+        assert_eq!(stderr(&done).contains("this is a bug in pss-guard"), code != RAN, "{policy}: {done:?}");
+        assert_eq!(node.last_event()["PSS_DECISION"], "fault", "{policy}");
+    }
+    // Where there is no runtime to hand over to nobody must take it for one that ran.
+    let node = Node::new(AUDIT);
+    fs::remove_file(node.path("bin/fake")).unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg0(&node.entry).args(["--exact", "wrapper::early_panicking_process", "--nocapture"]);
+    let done = output(command.env("PSS_GUARD_TEST_EARLY_PANIC", "1").stdin(Stdio::null()));
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+}
+
+/// A wrapper of nobody's entry, which an engine was made to call by hand: the policy says what it hands over to.
+#[test]
+fn a_wrapper_without_an_entry_hands_over_to_what_the_policy_names() {
+    let test = "a_wrapper_without_an_entry_hands_over_to_what_the_policy_names";
+    if !util::can_run(test, &["unshare", "mount"]) {
+        return;
+    }
+    let machine = Node::new("");
+    let called = machine.path("by-hand/pss-guard-runtime");
+    fs::create_dir_all(called.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(node::binary(), &called).unwrap();
+    let fake = machine.path("bin/fake").display().to_string();
+    let nowhere = machine.path("nowhere").display().to_string();
+    let named = |path: &str| format!("[runtime]\npath = \"{path}\"\n");
+    #[rustfmt::skip]
+    let rows = [
+        (named(&fake), ENFORCE, 1000, RAN, ""),
+        (named(&fake), ENFORCE, 0, Some(27), "violates PodSecurity \"restricted:latest\": "),
+        (named(&fake), AUDIT, 0, RAN, ""),
+        (named(&nowhere), AUDIT, 1000, Some(1), "start the real runtime "),
+        (named(&called.display().to_string()), AUDIT, 1000, Some(1), "would be pss-guard itself"),
+        (named("bin/runc"), ENFORCE, 1000, Some(2), "cannot judge: "),
+    ];
+    for (runtime, policy, user, code, says) in rows {
+        machine.spec(|spec| spec["process"]["user"]["uid"] = user.into());
+        let policy = format!("{policy}{runtime}");
+        let file = machine.node.file("by-hand/policy.toml", &policy);
+        // An /etc and a /run of its own, because by hand everything is where it is on a node.
+        let script = "for dir in /etc /run /var/log; do mount -t tmpfs -o mode=755 tmpfs $dir; done\n\
+                      mkdir /etc/pss-guard && cp \"$1\" /etc/pss-guard/policy.toml && shift && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh"]).arg(&file).arg(&called);
+        command.args(["create", "--bundle"]).arg(machine.node.bundle()).arg("id").stdin(Stdio::null());
+        let done = output(&mut command);
+        assert_eq!((done.status.code(), machine.ran()), (code, code == RAN), "{policy}: {done:?}");
+        assert!(stderr(&done).contains(says), "{policy}: {done:?}");
+    }
+}
+
 #[test]
 fn a_panic_hands_over_only_where_the_node_is_known_to_be_in_audit_mode() {
     for (policy, code) in [(ENFORCE, Some(2)), (AUDIT, RAN)] {

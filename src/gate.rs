@@ -316,9 +316,14 @@ impl Summary {
 }
 
 /// Makes a panic say one line and fail closed: `end` gets that line and exit code 2, or 0 where the node is in audit
-/// mode, which never blocks. Call it before anything else.
-pub fn install_panic_hook(end: fn(&str, u8)) {
+/// mode, which never blocks, and says what the exit code is. Call it before anything else; `paths` is where the policy
+/// is looked for if nobody has come to that yet.
+pub fn install_panic_hook(paths: fn() -> Paths, end: fn(&str, u8) -> u8) {
     std::panic::set_hook(Box::new(move |panic| {
+        // Not if it was the policy that could not be coped with: `open` says where it is before it reads it.
+        if PATHS.get().is_none() {
+            let _ = Gate::open(&paths());
+        }
         let place = panic.location().map(|place| format!("{}:{}", place.file(), place.line()));
         let place = place.unwrap_or_else(|| "an unknown place".to_owned());
         let text = panic.payload().downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -339,7 +344,6 @@ pub fn install_panic_hook(end: fn(&str, u8)) {
         }
         .emit(&PATHS.get().cloned().unwrap_or_default());
         let code = if AUDIT.load(Ordering::Relaxed) { ALLOW } else { CANNOT_JUDGE };
-        end(&said, code);
-        std::process::exit(i32::from(code));
+        std::process::exit(i32::from(end(&said, code)));
     }));
 }

@@ -100,7 +100,10 @@ fn verdict(
 
 /// Makes a panic end as a container that cannot be judged does. Call it before anything else.
 pub fn install_panic_hook() {
-    gate::install_panic_hook(|line, _| stderr_line(&format!("pss-guard: {line}")));
+    gate::install_panic_hook(Paths::default, |line, code| {
+        stderr_line(&format!("pss-guard: {line}"));
+        code
+    });
 }
 
 /// Reads the arguments; what is understood is kept even if something else is not, because where the policy lies and

@@ -47,6 +47,8 @@ pub struct Process {
     pub arguments: Vec<OsString>,
     /// When it started.
     pub started: SystemTime,
+    /// The same in ticks since the boot, which no change of the clock moves.
+    pub ticks: u64,
     proc: PathBuf,
 }
 
@@ -79,16 +81,36 @@ impl Processes {
     /// The same, without what has to be read of each: its id, its program, and whether that was replaced.
     pub(crate) fn programs(&self, names: &[&str]) -> Vec<(i32, PathBuf, bool)> {
         let wanted = |name: &str| names.contains(&name);
-        let Some(proc) = &self.proc else { return Vec::new() };
-        let entries = std::fs::read_dir(proc).into_iter().flatten().flatten();
+        let read = |pid| {
+            let (program, replaced) = program(&self.folder(pid)?)?;
+            program.file_name()?.to_str().is_some_and(wanted).then_some((pid, program, replaced))
+        };
+        self.pids().into_iter().filter_map(read).collect()
+    }
+
+    /// How many other processes have this text in their command lines.
+    #[must_use]
+    pub fn naming(&self, text: &[u8]) -> usize {
+        let own = i32::try_from(std::process::id()).ok();
+        let names = |pid: &i32| {
+            let line = self.folder(*pid).and_then(|proc| files::read(&proc.join("cmdline"), LIMIT).ok());
+            line.is_some_and(|line| line.windows(text.len()).any(|part| part == text))
+        };
+        self.pids().iter().filter(|pid| Some(**pid) != own && names(pid)).count()
+    }
+
+    /// Whether the process that had this id and this start is still there: ids come again.
+    #[must_use]
+    pub fn is_alive(&self, pid: i32, ticks: u64) -> bool {
+        self.birth(pid).is_some_and(|birth| birth.ticks == ticks)
+    }
+
+    fn pids(&self) -> Vec<i32> {
+        let entries = self.proc.iter().filter_map(|proc| std::fs::read_dir(proc).ok()).flatten().flatten();
         let mut pids: Vec<i32> =
             entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
         pids.sort_unstable();
-        let read = |pid| {
-            let (program, replaced) = program(&proc.join(i32::to_string(&pid)))?;
-            program.file_name()?.to_str().is_some_and(wanted).then_some((pid, program, replaced))
-        };
-        pids.into_iter().filter_map(read).collect()
+        pids
     }
 
     /// A process's folder in the process file system.
@@ -106,7 +128,16 @@ impl Processes {
         if arguments.last().is_some_and(|last| last.is_empty()) {
             arguments.pop();
         }
-        Some(Process { pid, program, replaced, arguments, started: self.started(pid)?, proc })
+        let birth = self.birth(pid)?;
+        Some(Process {
+            pid,
+            program,
+            replaced,
+            arguments,
+            started: self.at(birth)?,
+            ticks: birth.ticks,
+            proc,
+        })
     }
 
     /// When a process started; `None` if there is no such process.
@@ -255,6 +286,28 @@ mod tests {
         let tick = Duration::from_millis(50);
         assert!(process.started + tick >= before && process.started <= SystemTime::now() + tick);
         assert_eq!(Processes::of(Path::new("/")).started(i32::MAX), None);
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_id_and_its_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let proc = directory.path();
+        let all = Processes::in_folder(proc);
+        fake::add(proc, Path::new("/"), 7, 50, &["/bin/x", "--path", "/var/lib/y/z"]);
+        let first = all.running(&["x"]).remove(0);
+        assert!(all.is_alive(7, first.ticks) && !all.is_alive(8, first.ticks));
+        // The same id, later.
+        fake::add(proc, Path::new("/"), 7, 5, &["/bin/x"]);
+        assert!(!all.is_alive(7, first.ticks));
+
+        fake::add(proc, Path::new("/"), 8, 5, &["/bin/other", "/var/lib/y"]);
+        fake::add(proc, Path::new("/"), 9, 5, &["/bin/other", "-r=/var/lib/y/z"]);
+        let own = std::process::id().try_into().unwrap();
+        fake::add(proc, Path::new("/"), own, 5, &["/bin/asks", "--for", "/var/lib/y"]);
+        for (text, count) in [("/var/lib/y", 2), ("/var/lib/y/z", 1), ("/var/lib/yz", 0)] {
+            assert_eq!(all.naming(text.as_bytes()), count, "{text}");
+        }
+        assert_eq!(Processes::of(Path::new("/mnt")).naming(b"x"), 0);
     }
 
     #[test]

@@ -128,9 +128,10 @@ impl Engine {
         self.start();
     }
 
-    /// A command that does the same from within the machine.
+    /// A command that does the same from within the machine, and like systemd's ends when the engine is ready.
     pub(crate) fn restart_command(&self) -> String {
-        self.daemon.as_ref().expect("it is up").restart_command()
+        let restart = self.daemon.as_ref().expect("it is up").restart_command();
+        format!("{restart} && until crictl info >/dev/null 2>&1; do sleep 0.1; done")
     }
 
     pub(crate) fn stop(&mut self) {

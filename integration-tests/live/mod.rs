@@ -14,10 +14,14 @@ mod image;
 mod kube;
 // What an engine runs on.
 pub(crate) mod machine;
+// The commands of the README.
+mod readme;
 // Whether what `scan` says is what happens.
 mod scan;
 // What must happen on every engine.
 mod story;
+// The units under a systemd that is the first process.
+mod systemd;
 // And on those that know of no pods.
 mod unmanaged;
 // What watches a node: Prometheus, node_exporter, and a journald that forgets.
@@ -71,6 +75,11 @@ fn kubelet_on_containerd() {
 #[test]
 fn kubelet_on_cri_o() {
     story::tell_of_a_cluster("live::kubelet_on_cri_o", Kind::CriO);
+}
+
+#[test]
+fn readme() {
+    readme::follow("live::readme");
 }
 
 #[test]

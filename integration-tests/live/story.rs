@@ -4,6 +4,7 @@ use crate::cases::{Case, Said};
 use crate::live::cri::{self, Attempt};
 use crate::live::engine::{Engine, Kind};
 use crate::live::gate::{self, Method, Restart};
+use crate::live::image;
 use crate::live::kube::{self, Cluster, Seen};
 use crate::pod::{self, Pod, ProcMount};
 
@@ -29,6 +30,9 @@ pub(crate) fn tell(test: &str, kind: Kind) {
     for case in cases() {
         wrong.extend(enforced_wrongly(&engine, &case));
     }
+    if kind != Kind::CriO {
+        wrong.extend(other_clients(&engine));
+    }
     engine.machine.write("/etc/pss-guard/policy.toml", &policy("audit"));
     for case in cases() {
         let attempt = cri::start(&engine, &case.pod);
@@ -39,6 +43,9 @@ pub(crate) fn tell(test: &str, kind: Kind) {
         );
     }
     engine.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
+    wrong.extend(uninstalled_for_later(&engine));
+    // Without a hook in the engine's memory nothing of the gate is left in the way.
+    wrong.extend(unguarded(&engine, "taken away, and before the restart, of"));
     gate::uninstall(&engine.machine, kind.name(), Restart::Command(&command));
     wrong.extend(unguarded(&engine, "after"));
     wrong.extend(changed(&before, &engine.machine.snapshot()));
@@ -49,7 +56,7 @@ pub(crate) fn tell(test: &str, kind: Kind) {
     for case in cases().into_iter().filter(|case| FEW.contains(&case.name)) {
         wrong.extend(enforced_wrongly(&engine, &case));
     }
-    gate::uninstall(&engine.machine, kind.name(), Restart::Later);
+    wrong.extend(uninstalled_for_later(&engine));
     engine.restart();
     // What the engine still called before it was restarted.
     gate::uninstall(&engine.machine, kind.name(), Restart::Later);
@@ -90,6 +97,61 @@ pub(crate) fn policy(mode: &str) -> String {
     format!(
         "mode = \"{mode}\"\n[defaults]\nenforce = \"restricted\"\naudit = \"privileged\"\nwarn = \"privileged\"\n"
     )
+}
+
+/// `ctr` chooses its runtime itself: it passes the gate only if it is told to, and that is said.
+fn other_clients(engine: &Engine) -> Vec<String> {
+    let unmanaged = "[unmanaged]\nenforce = \"baseline\"\n";
+    engine.machine.write("/etc/pss-guard/policy.toml", &(policy("enforce") + unmanaged));
+    let gate = ["--runc-binary", "/var/lib/pss-guard/runtimes/containerd/runc/pss-guard-runtime"];
+    let run = |options: &[&str], name: &str, script: &str| {
+        let line = ["ctr", "--namespace=k8s.io", "run"];
+        let container = [image::APP, name, "/bin/sh", "-c", script];
+        engine.machine.run(&[&line, options, &container].concat())
+    };
+    let mut wrong = Vec::new();
+    for (options, refused) in
+        [(vec!["--net-host"], false), (gate.to_vec(), false), ([&gate[..], &["--net-host"]].concat(), true)]
+    {
+        let name = format!("by-ctr-{}", options.len());
+        let done = run(&options, &name, "echo started");
+        let told = done
+            .stderr
+            .contains("violates PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true)");
+        if (done.stdout == "started\n") == refused || told != refused {
+            wrong.push(format!("ctr, should have been refused: {refused}\n{done}"));
+        }
+    }
+    run(&["--detach"], "by-ctr", "sleep 3600").expect_success();
+    let said =
+        engine.machine.run(&["/opt/pss-guard", "status", "--engine=containerd"]).expect_success().stdout;
+    let open = "1 running container of other clients of containerd (ctr, nerdctl)";
+    if !said.lines().any(|line| line.trim_start().starts_with("open") && line.contains(open)) {
+        wrong.push(format!("a container of ctr's should be said to be open\n{said}"));
+    }
+    let remove = ["task delete --force", "container delete"]
+        .map(|verb| format!("ctr --namespace=k8s.io {verb} by-ctr"));
+    engine.machine.run(&["sh", "-c", &remove.join(" && ")]).expect_success();
+    wrong
+}
+
+/// Takes the gate away from under an engine that is not restarted. Until it is, pods start as the engine remembers: by
+/// entries that stay, whatever becomes of the clock.
+fn uninstalled_for_later(engine: &Engine) -> Option<String> {
+    let folder = format!("/var/lib/pss-guard/runtimes/{}", engine.kind.name());
+    let folder = folder.replace("crio", "cri-o");
+    let entries = || engine.machine.run(&["ls", &folder]).stdout;
+    let before = entries();
+    gate::uninstall(&engine.machine, engine.kind.name(), Restart::Later);
+    // As if the clock had been set forward since.
+    let ages = "find \"$@\" -exec touch --no-dereference --date=yesterday {} + 2>/dev/null; true";
+    engine.machine.run(&["sh", "-c", ages, "sh", &folder, "/run/pss-guard"]).expect_success();
+    gate::uninstall(&engine.machine, engine.kind.name(), Restart::Later);
+    if entries() != before {
+        return Some(format!("the entries are called, and were: {before}now: {}", entries()));
+    }
+    let attempt = cri::start(engine, &Pod::compliant());
+    (!attempt.ran).then(|| format!("before the restart a pod should have started\n{attempt}"))
 }
 
 /// Without the gate everything starts.

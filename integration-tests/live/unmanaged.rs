@@ -136,8 +136,7 @@ pub(crate) fn tell_of_podman(test: &str) {
     }
     let machine = Machine::up();
     machine.start_journald();
-    machine.write("/etc/containers/policy.json", "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}\n");
-    machine.write("/etc/containers/containers.conf", CONTAINERS_CONF);
+    lay_out_podman(&machine);
     load_images(&machine, "podman");
     let before = machine.snapshot();
     let run = ["podman", "run", "--rm"];
@@ -161,6 +160,12 @@ pub(crate) fn tell_of_podman(test: &str) {
     util::eventually(|| !callers());
     gate::uninstall(&machine, "podman", Restart::Later);
     engine.end(&before);
+}
+
+/// Its configuration, as a package and an admin leave it.
+pub(crate) fn lay_out_podman(machine: &Machine) {
+    machine.write("/etc/containers/policy.json", "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}\n");
+    machine.write("/etc/containers/containers.conf", CONTAINERS_CONF);
 }
 
 /// runc, which shows what a hook says; the limits are those that root may set without CAP_SYS_RESOURCE.

@@ -324,7 +324,7 @@ fn typed(node: &Watched) {
 const LOKI: &str = "127.0.0.1:3100";
 
 /// One process, in a folder, that tells nobody.
-const LOKI_CONFIG: &str = r#"
+const LOKI_CONFIG: &str = r"
 auth_enabled: false
 server: { http_listen_address: 127.0.0.1, http_listen_port: 3100, grpc_listen_address: 127.0.0.1 }
 common:
@@ -341,7 +341,7 @@ schema_config:
       schema: v13
       index: { prefix: index_, period: 24h }
 analytics: { reporting_enabled: false }
-"#;
+";
 
 #[test]
 fn every_query_for_loki_finds_its_events_in_a_real_one() {

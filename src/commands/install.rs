@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use similar::TextDiff;
 
@@ -14,7 +13,7 @@ use crate::install::transaction::{Manifest, Store, Strip, Undone, installations,
 use crate::install::verify::{Outcome, Patience, Restart, Verification, restart};
 use crate::install::{Installer, Method, Plan, Request, engines, place, system};
 use crate::paths::Paths;
-use crate::processes::Processes;
+use crate::processes::{Process, Processes};
 use crate::pss::facts::Engine;
 use crate::report::text::escape;
 
@@ -202,8 +201,7 @@ impl Job<'_> {
 
     /// Restarts the engine if that is asked for, and sees whether the gate stands.
     fn prove(&self, request: &Request<'_>, out: &mut dyn Write) -> Result<u8, Failure> {
-        let needed = self.installer.needs_restart(request.method)
-            && runs_since(self.processes, self.installer.engine, None);
+        let needed = self.installer.needs_restart(request.method) && !self.running().is_empty();
         if !self.node.is_running() {
             return Ok(OK);
         }
@@ -301,14 +299,13 @@ impl Job<'_> {
         let method = installed.and_then(|installed| installed.method);
         self.undo(store, installed, out)?;
         let needs = method.is_none_or(|method| self.installer.needs_restart(method));
-        // Who calls them since before they were turned over calls them still.
-        let turned = place::turned_over(self.node, self.installer.engine);
-        let stale =
-            needs && !self.options.restart && runs_since(self.processes, self.installer.engine, turned);
+        let stale = needs
+            && !self.options.restart
+            && place::entries_are_called(self.node, self.installer.engine, self.processes);
         if needs && self.options.restart && self.node.is_running() {
             self.restart(false)?;
         }
-        let callers = place::callers(self.node, self.installer.engine);
+        let callers = place::callers(self.node, self.installer.engine, self.processes);
         if stale || callers > 0 {
             // What they call is the real runtime by now.
             let who = if stale {
@@ -330,7 +327,7 @@ impl Job<'_> {
         }
         if stale && method == Some(Method::Hook) {
             // Its specs name the hook for as long as it runs; a sweep must not take the program away.
-            place::keep_gate(self.node)?;
+            place::keep_gate(self.node, &self.running())?;
         }
         Ok(())
     }
@@ -356,7 +353,18 @@ impl Job<'_> {
         if let Some(error) = errors.into_iter().next() {
             return Err(error.into());
         }
-        Ok(place::open(self.node, self.installer.engine)?)
+        let engine = self.installer.engine;
+        // Who runs now may have read the configuration of before. A run that only comes back for what is left must not
+        // take an engine that was restarted since for one of them.
+        if installed.is_some() || place::lead_to_gate(self.node, engine) {
+            place::keep_entries(self.node, engine, &self.running())?;
+        }
+        Ok(place::open(self.node, engine)?)
+    }
+
+    /// The engine's own processes.
+    fn running(&self) -> Vec<Process> {
+        self.processes.running(detect::daemon(self.installer.engine).programs)
     }
 }
 
@@ -376,12 +384,6 @@ fn show(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
         writeln!(out, "  open: {}", escape(open))?;
     }
     Ok(())
-}
-
-/// Whether an engine runs that was started before this moment, or at all.
-fn runs_since(processes: &Processes, engine: Engine, moment: Option<SystemTime>) -> bool {
-    let running = processes.running(detect::daemon(engine).programs);
-    running.iter().any(|process| moment.is_none_or(|moment| process.started < moment))
 }
 
 fn tell(done: &[(PathBuf, Undone)], out: &mut dyn Write) -> io::Result<()> {
@@ -406,8 +408,7 @@ fn sweep(node: &Live, processes: &Processes, out: &mut dyn Write) -> Result<(), 
     if left || !place::is_there(node) {
         return Ok(());
     }
-    let kept = place::gate_kept_since(node);
-    if kept.is_some() && engines::ALL.iter().any(|installer| runs_since(processes, installer.engine, kept)) {
+    if place::gate_is_called(node, processes) {
         return Ok(());
     }
     let store = Store::open(node)?;

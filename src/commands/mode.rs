@@ -91,7 +91,7 @@ fn set(
         None => change::can_be_permanent(paths, mode),
     };
     if let Err(error) = possible {
-        return failed(err, &error);
+        return Ok(failed(err, &error));
     }
     let now = now(paths).1;
     if mode == Mode::Enforce && !(now.mode == mode && (time.is_some() || now.policy == mode)) {
@@ -105,11 +105,11 @@ fn set(
     let Some(time) = time else {
         return match change::permanently(paths, mode, author) {
             Ok(done) => tell_permanent(paths, mode, &done, out).map(|()| OK),
-            Err(error) => failed(err, &error),
+            Err(error) => Ok(failed(err, &error)),
         };
     };
     match change::for_a_time(paths, mode, time, author) {
-        Err(error) => failed(err, &error),
+        Err(error) => Ok(failed(err, &error)),
         Ok((temporary, replaced)) => {
             if let Some(old) = replaced {
                 writeln!(out, "{} is replaced", describe(&old))?;
@@ -123,7 +123,7 @@ fn set(
 fn end(paths: &Paths, options: &Options<'_>, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     let who = who::current();
     match change::end(paths, Author { who: &who, reason: options.reason }) {
-        Err(error) => return failed(err, &error),
+        Err(error) => return Ok(failed(err, &error)),
         Ok(InForce { mode, temporary: State::Holds(old), .. }) => {
             writeln!(out, "{} is ended; the mode is {mode} again", describe(&old))?;
         }
@@ -227,9 +227,9 @@ fn describe(temporary: &Temporary) -> String {
     format!("the {} of {} ({left} left)", temporary.name(), escape(&temporary.who))
 }
 
-fn failed(err: &mut dyn Write, error: &ChangeError) -> io::Result<u8> {
+fn failed(err: &mut dyn Write, error: &ChangeError) -> u8 {
     let _ = writeln!(err, "pss-guard: {}", line(error));
-    Ok(FAILED)
+    FAILED
 }
 
 fn now(paths: &Paths) -> (Loaded, InForce) {

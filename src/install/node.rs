@@ -2,11 +2,17 @@
 
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
+use super::run::run;
 use crate::files::{self, FileError};
 
 /// The largest configuration file that is read, in bytes.
 pub const LIMIT: u64 = 4 << 20;
+
+/// How long a program is waited for that is asked something.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where programs lie, in the order in which they are looked for.
 const FOLDERS: [&str; 8] = [
@@ -137,13 +143,9 @@ impl Node for Live {
         if !self.is_running() {
             return None;
         }
-        let done = std::process::Command::new(program)
-            .args(arguments)
-            .stdin(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .output()
-            .ok()?;
-        done.status.success().then(|| String::from_utf8(done.stdout).ok())?
+        let done = run(Command::new(program).args(arguments), PATIENCE).ok()?;
+        // What is no text is no answer.
+        (done.ok && !done.stdout.contains(char::REPLACEMENT_CHARACTER)).then_some(done.stdout)
     }
 }
 
@@ -173,7 +175,22 @@ mod tests {
             assert_eq!(node.place(Path::new(path)), root.join(place), "{path}");
         }
         assert_eq!(node.link(Path::new("/etc/absolute")), Some("/etc/real".into()));
+        assert_eq!(node.output(Path::new("/bin/sh"), &["-c", "echo x"]), None, "another machine's");
         assert_eq!(Live::under(Path::new("/")).place(Path::new("/proc/1")), Path::new("/proc/1"));
+    }
+
+    #[test]
+    fn only_a_whole_answer_is_one() {
+        let node = Live::under(Path::new("/"));
+        for (script, expected) in [
+            ("echo v1; echo no >&2", Some("v1\n")),
+            ("echo v1; exit 1", None),
+            ("printf 'v\\377'", None),
+            ("while :; do echo v1; done", None),
+        ] {
+            assert_eq!(node.output(Path::new("/bin/sh"), &["-c", script]).as_deref(), expected, "{script}");
+        }
+        assert_eq!(node.output(Path::new("/nothing/here"), &[]), None);
     }
 }
 

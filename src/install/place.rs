@@ -9,12 +9,12 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use super::node::{LIMIT, Live, Node as _};
 use super::write::{self, WriteError, fault};
 use super::{Entry, GATE, entry_path};
 use crate::files;
+use crate::processes::{Process, Processes};
 use crate::pss::facts::Engine;
 
 /// The program that people call.
@@ -115,31 +115,63 @@ pub fn entries_of(engine: Engine) -> PathBuf {
     Path::new(RUNTIMES).join(engine.name())
 }
 
-/// A file that says that an engine goes on calling the gate although nothing of its configuration names it any more.
-/// Where it is lost with the next boot, as that engine's memory is.
+/// A file of the processes that go on calling the gate although nothing of their configuration names it any more.
+/// Where it is lost with the next boot, as those processes are.
 const KEPT: &str = "/run/pss-guard/gate-is-called";
+
+/// The same for the entries of each engine, which had them in its configuration when it was last read.
+const CALLERS: &str = "/run/pss-guard/callers";
 
 /// A file that says that the program that people call was put there by the installer.
 const PLACED: &str = "/var/lib/pss-guard/install/command";
 
-/// Keeps the gate until nobody runs any more who calls it, at the latest until the next boot.
-pub fn keep_gate(node: &Live) -> Result<(), WriteError> {
-    let place = node.place(Path::new(KEPT));
+/// Keeps the gate until none of these processes runs any more, at the latest until the next boot.
+pub fn keep_gate(node: &Live, called_by: &[Process]) -> Result<(), WriteError> {
+    write_down(&node.place(Path::new(KEPT)), called_by)
+}
+
+/// Whether a process runs for which the gate was kept.
+#[must_use]
+pub fn gate_is_called(node: &Live, processes: &Processes) -> bool {
+    runs(&node.place(Path::new(KEPT)), processes)
+}
+
+/// Writes down which processes go on calling an engine's entries, whatever its configuration says from now on.
+pub fn keep_entries(node: &Live, engine: Engine, called_by: &[Process]) -> Result<(), WriteError> {
+    write_down(&node.place(Path::new(CALLERS)).join(engine.name()), called_by)
+}
+
+/// Whether one of them still runs.
+#[must_use]
+pub fn entries_are_called(node: &Live, engine: Engine, processes: &Processes) -> bool {
+    runs(&node.place(Path::new(CALLERS)).join(engine.name()), processes)
+}
+
+/// By id and start, because the clock can be set and ids come again.
+fn write_down(place: &Path, called_by: &[Process]) -> Result<(), WriteError> {
+    if called_by.is_empty() {
+        return write::remove_if_there(place);
+    }
     place.parent().map_or(Ok(Vec::new()), write::make_folder)?;
-    write::replace(&place, b"", 0o644)
+    let lines: Vec<String> =
+        called_by.iter().map(|process| format!("{} {}\n", process.pid, process.ticks)).collect();
+    write::replace(place, lines.concat().as_bytes(), 0o644)
 }
 
-/// Since when the gate has been kept for engines that go on calling it.
-#[must_use]
-pub fn gate_kept_since(node: &Live) -> Option<SystemTime> {
-    fs::metadata(node.place(Path::new(KEPT))).ok()?.modified().ok()
+fn runs(place: &Path, processes: &Processes) -> bool {
+    let text = files::read(place, LIMIT).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    text.lines().any(|line| {
+        let (pid, ticks) = line.split_once(' ').unwrap_or_default();
+        pid.parse().ok().zip(ticks.parse().ok()).is_some_and(|(pid, ticks)| processes.is_alive(pid, ticks))
+    })
 }
 
-/// When an engine's entries were last turned over to other programs.
+/// Whether any of an engine's entries leads to the gate, and not to the real runtime.
 #[must_use]
-pub fn turned_over(node: &Live, engine: Engine) -> Option<SystemTime> {
+pub fn lead_to_gate(node: &Live, engine: Engine) -> bool {
     let links = folders(node, engine).into_iter().map(|folder| node.place(&folder).join("pss-guard-runtime"));
-    links.filter_map(|link| fs::symlink_metadata(link).ok()?.modified().ok()).max()
+    links.into_iter().any(|link| fs::read_link(link).is_ok_and(|target| target == Path::new(TO_GATE)))
 }
 
 /// Whether the gate is there, or anything else of the installer, such as what a run left that was killed.
@@ -164,7 +196,7 @@ pub fn remove_gate(node: &Live) -> Result<(), WriteError> {
 /// Removes the folders of the installer, once there is no installation and no entry any more. What else lies in them
 /// was left by runs that were killed.
 pub fn remove_rest(node: &Live) -> Result<(), WriteError> {
-    for folder in [RUNTIMES, "/var/lib/pss-guard/install"] {
+    for folder in [RUNTIMES, CALLERS, "/var/lib/pss-guard/install"] {
         remove_tree(&node.place(Path::new(folder)))?;
     }
     // What is in there is somebody's: the levels of the namespaces for the next boot.
@@ -193,25 +225,18 @@ pub fn has_entries(node: &Live, engine: Engine) -> bool {
 /// How many containers and processes still call an engine's entries: containerd's shims keep the runtime's path in
 /// their bundle (`runtime/v2/runc/…`, file `runtime`), conmon on its command line.
 #[must_use]
-pub fn callers(node: &Live, engine: Engine) -> usize {
+pub fn callers(node: &Live, engine: Engine, processes: &Processes) -> usize {
     let entries = entries_of(engine);
-    let names = |bytes: &[u8]| contains(bytes, entries.as_os_str().as_bytes());
-    let mut callers = 0;
+    let entries = entries.as_os_str().as_bytes();
+    let names = |bytes: Vec<u8>| bytes.windows(entries.len()).any(|part| part == entries);
+    let mut callers = processes.naming(entries);
     for tasks in TASKS {
         for client in node.list(Path::new(tasks)) {
             let client = Path::new(tasks).join(client);
             for id in node.list(&client) {
                 let runtime = node.place(&client.join(id).join("runtime"));
-                callers += usize::from(files::read(&runtime, LIMIT).is_ok_and(|bytes| names(&bytes)));
+                callers += usize::from(files::read(&runtime, LIMIT).is_ok_and(names));
             }
-        }
-    }
-    if node.is_running() {
-        for process in node.list(Path::new("/proc")) {
-            let cmdline = Path::new("/proc").join(&process).join("cmdline");
-            let other = process.bytes().all(|byte| byte.is_ascii_digit())
-                && process != std::process::id().to_string();
-            callers += usize::from(other && files::read(&cmdline, LIMIT).is_ok_and(|bytes| names(&bytes)));
         }
     }
     callers
@@ -224,6 +249,44 @@ const TASKS: [&str; 3] = [
     "/run/k3s/containerd/io.containerd.runtime.v2.task",
 ];
 
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).any(|window| window == part)
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::{Engine, Live, entries_are_called, gate_is_called, keep_entries, keep_gate};
+    use super::{remove_gate, remove_rest};
+    use crate::processes::{Processes, fake};
+
+    #[test]
+    fn an_engine_calls_its_entries_until_that_very_process_has_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let (root, proc) = (directory.path().join("root"), directory.path().join("proc"));
+        let (node, processes) = (Live::under(&root), Processes::in_folder(&proc));
+        let engine = Engine::Containerd;
+        assert!(!entries_are_called(&node, engine, &processes), "nobody was written down");
+        fake::add(&proc, Path::new("/"), 7, 50, &["/usr/bin/containerd"]);
+        let running = processes.running(&["containerd"]);
+        keep_entries(&node, engine, &running).unwrap();
+        keep_gate(&node, &running).unwrap();
+        assert!(entries_are_called(&node, engine, &processes) && gate_is_called(&node, &processes));
+        assert!(!entries_are_called(&node, Engine::CriO, &processes));
+
+        // However the clock is set; and another process that got the same id is another process.
+        fs::write(proc.join("uptime"), "99.00 1.00\n").unwrap();
+        assert!(entries_are_called(&node, engine, &processes));
+        fake::add(&proc, Path::new("/"), 7, 5, &["/usr/bin/containerd"]);
+        assert!(!entries_are_called(&node, engine, &processes) && !gate_is_called(&node, &processes));
+        fs::write(root.join("run/pss-guard/callers/containerd"), "nonsense\n7 x\n").unwrap();
+        assert!(!entries_are_called(&node, engine, &processes));
+
+        keep_entries(&node, engine, &running).unwrap();
+        keep_entries(&node, engine, &[]).unwrap();
+        assert!(!root.join("run/pss-guard/callers/containerd").exists(), "nobody is no file");
+        keep_entries(&node, engine, &running).unwrap();
+        remove_gate(&node).unwrap();
+        assert!(root.join("run/pss-guard/callers/containerd").exists(), "entries outlive the gate");
+        remove_rest(&node).unwrap();
+        assert_eq!(fs::read_dir(root.join("run/pss-guard")).unwrap().count(), 0);
+    }
 }

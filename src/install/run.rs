@@ -10,7 +10,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// What a program printed beyond this is not read.
+/// No program that is asked has more to say.
 const LIMIT: u64 = 4 << 20;
 
 /// How often a running program is looked at.
@@ -38,6 +38,12 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// It went on printing.
+    #[error("{program} has printed more than {} MiB", LIMIT >> 20)]
+    Floods {
+        /// Its name.
+        program: String,
+    },
     /// It did not end.
     #[error("{program} has not ended after {} seconds", .limit.as_secs())]
     Hangs {
@@ -48,7 +54,8 @@ pub enum RunError {
     },
 }
 
-/// Runs a program to its end, or ends it, and what it started in its process group, when the time is over.
+/// Runs a program to its end, or ends it, and what it started in its process group, when the time is over or it has
+/// printed too much.
 ///
 /// The output goes into memory files: an engine that a command starts in the background inherits them, and a pipe
 /// would not come to its end before the engine does.
@@ -60,23 +67,29 @@ pub fn run(command: &mut Command, limit: Duration) -> Result<Done, RunError> {
     let (to, complain) = out.try_clone().and_then(|to| Ok((to, err.try_clone()?))).map_err(fault)?;
     command.stdin(Stdio::null()).stdout(to).stderr(complain).process_group(0);
     let mut child = command.spawn().map_err(fault)?;
-    let ended = wait(&mut child, limit).map_err(fault)?;
-    let Some(status) = ended else {
+    let long = |file: &File| file.metadata().is_ok_and(|file| file.len() > LIMIT);
+    let floods = || long(&out) || long(&err);
+    let ended = wait(&mut child, limit, floods).map_err(fault)?;
+    if ended.is_none() {
         if let Ok(pid) = i32::try_from(child.id()) {
             let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
         }
         let _ = child.wait();
-        return Err(RunError::Hangs { program, limit });
-    };
-    Ok(Done { ok: status.success(), stdout: text(out), stderr: text(err) })
+    }
+    match ended {
+        // Half of an answer would be another answer.
+        _ if floods() => Err(RunError::Floods { program }),
+        None => Err(RunError::Hangs { program, limit }),
+        Some(status) => Ok(Done { ok: status.success(), stdout: text(out), stderr: text(err) }),
+    }
 }
 
-fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+fn wait(child: &mut Child, limit: Duration, floods: impl Fn() -> bool) -> io::Result<Option<ExitStatus>> {
     let end = Instant::now() + limit;
     loop {
         match child.try_wait()? {
             Some(status) => return Ok(Some(status)),
-            None if Instant::now() >= end => return Ok(None),
+            None if floods() || Instant::now() >= end => return Ok(None),
             None => std::thread::sleep(STEP),
         }
     }
@@ -123,6 +136,18 @@ mod tests {
         assert!(started.elapsed() < Duration::from_secs(30));
         std::thread::sleep(Duration::from_secs(3));
         assert!(!file.exists(), "the child went on");
+    }
+
+    #[test]
+    fn a_program_that_floods_is_ended() {
+        let long = Duration::from_secs(600);
+        for script in
+            ["while :; do echo 0123456789; done", "exec cat /dev/zero >&2", "head -c 5000000 /dev/zero"]
+        {
+            let error = run(&mut sh(script), long).unwrap_err();
+            assert!(matches!(error, RunError::Floods { .. }), "{script}: {error}");
+        }
+        assert_eq!(run(&mut sh("head -c 4000000 /dev/zero"), long).unwrap().stdout.len(), 4_000_000);
     }
 
     #[test]

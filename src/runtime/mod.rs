@@ -70,8 +70,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
     process::ignore_file_size_limit();
     let rest: Vec<&OsStr> = arguments.iter().skip(1).map(OsString::as_os_str).collect();
     let Argv { log, json, act } = argv::read(&rest);
-    let called = arguments.first().map_or(OsStr::new(NAME), OsString::as_os_str);
-    let entry = Entry::of(called);
+    let entry = entry(arguments);
     let runtime = match entry.runtime() {
         Ok(runtime) => runtime,
         Err(err) => {
@@ -177,11 +176,30 @@ fn tell(log: Option<&OsStr>, json: bool, said: &str) {
 
 /// Makes a panic end as a container that cannot be judged does: in audit mode as the real runtime.
 pub fn install_panic_hook() {
-    gate::install_panic_hook(|line, code| match END.get() {
-        Some(end) if code == gate::ALLOW => {
-            end.hand_over();
+    let paths = || Paths::under(&entry(&own_arguments()).root);
+    gate::install_panic_hook(paths, |line, code| {
+        match END.get() {
+            Some(end) if code == gate::ALLOW => return end.hand_over(),
+            Some(end) => end.tell(line),
+            // It did not come to read its arguments, so where the log is nobody knows.
+            None => {
+                if code == gate::ALLOW
+                    && let Ok(runtime) = entry(&own_arguments()).runtime()
+                {
+                    let arguments = own_arguments().into_iter().skip(1).collect();
+                    return End { runtime, arguments, log: None, json: false }.hand_over();
+                }
+                tell(None, false, line);
+            }
         }
-        Some(end) => end.tell(line),
-        None => tell(None, false, line),
+        if code == gate::ALLOW { FAILED } else { code }
     });
+}
+
+fn own_arguments() -> Vec<OsString> {
+    std::env::args_os().collect()
+}
+
+fn entry(arguments: &[OsString]) -> Entry {
+    Entry::of(arguments.first().map_or(OsStr::new(NAME), OsString::as_os_str))
 }

@@ -39,8 +39,8 @@ impl<'a> Expect<'a> {
             annotations.set(Labels::KEYS[0], Cow::Borrowed(level.name()));
         }
         let whose = Whose { namespace: Some(namespace), runtime_handler: None, annotations };
-        let blocks = in_force(self.paths, self.policy.mode).mode == Mode::Enforce;
-        let fault = if blocks { Expected::Refused(Kind::Fault) } else { Expected::Starts(Some(Kind::Fault)) };
+        let fault =
+            if self.blocks() { Expected::Refused(Kind::Fault) } else { Expected::Starts(Some(Kind::Fault)) };
         // Exempt or not is decided before the namespace's file is read, and so it is here.
         if let Some(_exempt) = crate::level::exempt(self.policy, &whose) {
             return Expected::Starts(Some(Kind::Exempt));
@@ -64,7 +64,7 @@ impl<'a> Expect<'a> {
 
     fn at(&self, levels: &Levels<'_>, violates: bool) -> Expected {
         let asked = |demands: &[Demand<'_>]| demands.iter().any(|demand| demand.level > Level::Privileged);
-        match self.policy.mode == Mode::Enforce {
+        match self.blocks() {
             _ if !violates => Expected::Starts(None),
             true if asked(&levels.enforce) => Expected::Refused(Kind::Denied),
             false if asked(&levels.enforce) => Expected::Starts(Some(Kind::WouldDeny)),
@@ -72,6 +72,10 @@ impl<'a> Expect<'a> {
             _ if asked(&levels.warn) => Expected::Starts(Some(Kind::Warn)),
             _ => Expected::Starts(None),
         }
+    }
+
+    fn blocks(&self) -> bool {
+        in_force(self.paths, self.policy.mode).mode == Mode::Enforce
     }
 
     /// A namespace that is not judged, if there is one.

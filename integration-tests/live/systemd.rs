@@ -1,0 +1,188 @@
+//! Do the units work where they are meant to: under a systemd that is the first process, shut in as they are?
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use pss_guard::report::event::Kind;
+use tempfile::TempDir;
+
+use crate::faults::feed;
+use crate::metrics::numbers;
+use crate::node;
+use crate::units::{FOLDER, GATE, UNITS};
+use crate::util::{self, Done};
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integration-tests/live/systemd.sh");
+
+/// What it starts.
+const TARGET: &str = "[Unit]\nWants=systemd-journald.service\nRequires=pss-guard-metrics.socket pss-guard-scan.timer\n\
+                      After=pss-guard-metrics.socket pss-guard-scan.timer\n";
+
+/// A systemd, its units and ours.
+struct Systemd {
+    outer: Child,
+    /// It, as it is called outside.
+    pid: String,
+    group: PathBuf,
+    _dir: TempDir,
+}
+
+impl Systemd {
+    fn can_run(test: &str) -> bool {
+        let programs = ["unshare", "nsenter", "pivot_root", "ip", "systemctl", "journalctl", "curl"];
+        let has = |path: &str| Path::new(path).exists();
+        util::can_run(test, &programs)
+            && (has("/lib/systemd/systemd") || util::skip(test, "/lib/systemd/systemd"))
+            && (has("/sys/fs/cgroup/systemd") || util::skip(test, "systemd's control groups of version 1"))
+    }
+
+    fn up() -> Self {
+        let dir =
+            tempfile::Builder::new().prefix("pss-guard-systemd-").tempdir().expect("a temporary directory");
+        let files = |path: &str| dir.path().join("files").join(path);
+        node::write(&files("etc/pss-guard/policy.toml"), "mode = \"enforce\"\n");
+        node::write(&files("etc/systemd/system/pss-guard-test.target"), TARGET);
+        for unit in UNITS {
+            let text = util::read(&Path::new(FOLDER).join(unit));
+            node::write(&files(&format!("etc/systemd/system/{unit}")), &text);
+        }
+        node::write(&files(GATE), "");
+        fs::copy(node::binary(), files(GATE)).expect("a copy of the program under test");
+        fs::set_permissions(files(GATE), fs::Permissions::from_mode(0o755)).expect("a file of ours");
+        let name = dir.path().file_name().expect("a name").to_string_lossy().into_owned();
+        let log = fs::File::create(dir.path().join("log")).expect("a file in a fresh directory");
+        let mut up = Command::new(SCRIPT);
+        up.arg("up").arg(dir.path()).arg(&name).stdin(Stdio::null());
+        up.stdout(log.try_clone().expect("a second handle")).stderr(log);
+        let outer = up.spawn().expect("a script of ours");
+        let group = Path::new("/sys/fs/cgroup/systemd").join(name);
+        let mut systemd = Self { outer, pid: String::new(), group, _dir: dir };
+        // The child of `unshare`, once it has become systemd.
+        let children = format!("/proc/{0}/task/{0}/children", systemd.outer.id());
+        let is_up = util::within(Duration::from_secs(30), || {
+            systemd.pid = util::read(children.as_ref()).trim().to_owned();
+            let program = util::read(format!("/proc/{}/comm", systemd.pid).as_ref());
+            program == "systemd\n"
+                && systemd.run(&["systemctl", "is-active", "pss-guard-test.target"]).code == Some(0)
+        });
+        assert!(is_up, "systemd does not come up\n{}", util::read(&systemd._dir.path().join("log")));
+        systemd
+    }
+
+    fn command(&self, line: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args([
+            "--target", &self.pid, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--wdns=/",
+        ]);
+        command.args(line);
+        command
+    }
+
+    fn run(&self, line: &[&str]) -> Done {
+        util::run(&mut self.command(line))
+    }
+
+    /// A container that cannot be judged, this many times.
+    fn fault(&self, times: usize) {
+        let state = r#"{"ociVersion":"1.0.2","id":"x","status":"creating","pid":0,"bundle":"/nowhere"}"#;
+        for _ in 0..times {
+            let done = feed(
+                &mut self.command(&[&format!("/{GATE}"), "hook", "--engine", "containerd"]),
+                state.as_bytes(),
+            );
+            assert_eq!(done.status.code(), Some(2), "{done:?}");
+        }
+    }
+
+    fn scrape(&self) -> String {
+        let line = [
+            "curl",
+            "--silent",
+            "--show-error",
+            "--fail",
+            "--max-time",
+            "30",
+            "http://127.0.0.1:9749/metrics",
+        ];
+        let done = self.run(&line);
+        let said = || self.run(&["journalctl", "--no-pager", "-n", "30"]).stdout;
+        assert!(done.code == Some(0), "{done}\n{}", said());
+        done.stdout
+    }
+
+    fn is(&self, sample: &str, expected: f64) {
+        let found = || numbers(&self.scrape()).get(sample).copied();
+        assert!(
+            util::eventually(|| found() == Some(expected)),
+            "{sample} should be {expected}: {:?}",
+            found()
+        );
+    }
+
+    fn show(&self, unit: &str, property: &str) -> String {
+        self.run(&["systemctl", "show", "--value", "-p", property, unit]).stdout.trim().to_owned()
+    }
+}
+
+impl Drop for Systemd {
+    fn drop(&mut self) {
+        let _ = self.outer.kill();
+        let _ = self.outer.wait();
+        let swept = util::eventually(|| {
+            util::run(
+                Command::new("find")
+                    .arg(&self.group)
+                    .args(["-depth", "-type", "d", "-exec", "rmdir", "{}", "+"]),
+            );
+            !self.group.exists()
+        });
+        assert!(swept || std::thread::panicking(), "{} is left", self.group.display());
+    }
+}
+
+#[test]
+fn the_socket_and_the_timer_work_shut_in_as_they_are() {
+    if !Systemd::can_run("live::systemd::the_socket_and_the_timer_work_shut_in_as_they_are") {
+        return;
+    }
+    let systemd = Systemd::up();
+    let service = "pss-guard-metrics.service";
+    let faults = format!("pss_guard_decisions_total{{decision=\"{}\",mode=\"enforce\"}}", Kind::Fault.name());
+    assert_eq!(systemd.show(service, "ActiveState"), "inactive", "nobody has asked yet");
+    systemd.fault(3);
+    systemd.is(&faults, 3.0);
+    for (sample, expected) in [
+        ("pss_guard_counters_kept", 1.0),
+        ("pss_guard_event_sources_unread", 0.0),
+        ("pss_guard_policy_valid", 1.0),
+        ("pss_guard_mode{mode=\"enforce\"}", 1.0),
+    ] {
+        systemd.is(sample, expected);
+    }
+    // It is shut in.
+    let status = systemd.run(&["cat", &format!("/proc/{}/status", systemd.show(service, "MainPID"))]).stdout;
+    // CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE.
+    for line in ["CapBnd:\t0000000000080004\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"] {
+        assert!(status.contains(line), "{line}{status}");
+    }
+    // Killed at some moment, and asked again.
+    for more in 1..=3 {
+        systemd.fault(1);
+        systemd.run(&["systemctl", "kill", "--signal=KILL", service]).expect_success();
+        systemd.is(&faults, 3.0 + f64::from(more));
+    }
+    // The file is replaced once more, with a scan beside it.
+    let scan = systemd.run(&["systemctl", "start", "pss-guard-scan.service"]);
+    let said = systemd.run(&["journalctl", "--no-pager", "-u", "pss-guard-scan.service"]);
+    assert!(scan.code == Some(0) && said.stdout.contains("Finished"), "{scan}\n{said}");
+    for level in ["own", "baseline", "restricted"] {
+        systemd.is(&format!("pss_guard_scan_containers{{level=\"{level}\",verdict=\"deny\"}}"), 0.0);
+    }
+    assert_eq!(systemd.show("pss-guard-scan.timer", "ActiveState"), "active");
+    let complaints =
+        systemd.run(&["journalctl", "--no-pager", "-t", "pss-guard-metrics", "-t", "pss-guard-scan"]);
+    assert!(complaints.stdout.contains("-- No entries --"), "{complaints}");
+}
