@@ -55,6 +55,8 @@ mod pod;
 mod podman;
 // Is what the README says true?
 mod readme;
+// What `report` makes of events and of what runs.
+mod report;
 // Denied containers never run, allowed ones do, and the message is the one that people read.
 mod runtimes;
 // What `scan` says of a node, and what it looks like.

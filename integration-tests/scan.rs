@@ -607,20 +607,22 @@ fn containers_of_runtimes_that_people_call_are_found() {
 }
 
 /// A real terminal of so many columns, in which a command runs.
-struct Terminal {
+pub(crate) struct Terminal {
     socket: String,
 }
 
 impl Terminal {
     fn run(columns: &str, root: &Path, variables: &[&str], line: &str) -> Self {
+        Self::show(columns, root, variables, &format!("scan {line}"))
+    }
+
+    pub(crate) fn show(columns: &str, root: &Path, variables: &[&str], line: &str) -> Self {
         let terminal = Self { socket: format!("pss-guard-{}", &util::random_id()[..12]) };
         let script = format!("\"$@\" {line}; echo \"ended with $?\"; exec sleep 600");
         let mut tmux =
             terminal.tmux(&["-f", "/dev/null", "-u", "new-session", "-d", "-x", columns, "-y", "90"]);
         tmux.args(["env", "-u", "COLUMNS", "-u", "NO_COLOR", "LC_ALL=C.UTF-8"]).args(variables);
-        tmux.args(["sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_pss-guard"), "--root"])
-            .arg(root)
-            .arg("scan");
+        tmux.args(["sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_pss-guard"), "--root"]).arg(root);
         util::run(&mut tmux).expect_success();
         terminal
     }
@@ -637,7 +639,7 @@ impl Terminal {
     }
 
     /// The same when the command has ended.
-    fn end(&self, options: &[&str]) -> String {
+    pub(crate) fn end(&self, options: &[&str]) -> String {
         let ended = || self.screen(&[]).contains("ended with ");
         assert!(util::within(std::time::Duration::from_secs(60), ended), "{}", self.screen(&[]));
         self.screen(options)

@@ -13,6 +13,7 @@ use crate::history::{self, Known, html, text};
 use crate::level::cache::load_fresh;
 use crate::level::policy::OnSuspect;
 use crate::level::{self, Found, Levels, Policy, Resolution, Whose, namespaces};
+use crate::mode::{InForce, in_force};
 use crate::paths::Paths;
 use crate::pss::{Level, Version};
 use crate::report::terminal::Style;
@@ -74,9 +75,12 @@ pub fn report(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err
     let names = names.chain(running.iter().flatten().map(|(name, _)| name.as_str()));
     let asked = names.map(|name| (name.to_owned(), asked(paths, policy.as_ref(), name))).collect();
     let changed = std::fs::metadata(paths.policy()).and_then(|metadata| metadata.modified());
+    let in_force = policy.as_ref().map(|policy| in_force(paths, policy.mode));
     let known = Known {
         node: &node,
         policy: policy.as_ref(),
+        mode: in_force.as_ref().map(|in_force| in_force.mode),
+        mode_until: in_force.as_ref().and_then(InForce::until),
         asked: &asked,
         running: running.as_ref(),
         journal_begins: events::begins(paths),

@@ -1,8 +1,9 @@
 //! How is a report looked at? One page: the picture of namespaces and levels first, then what it rests on.
 
+use super::period::{self, minute};
 use super::readiness::{Cell, LEVELS, Row, State, count};
 use super::text::{rank, split};
-use super::{Comparable, Name, Report, exceptions, period};
+use super::{Comparable, Name, Report, exceptions};
 use crate::report::page::{Column, Page, Tone};
 
 /// Rows of a table; more would be no page for people.
@@ -12,16 +13,7 @@ const ROWS: usize = 200;
 #[must_use]
 pub fn page(report: &Report) -> String {
     let mut page = Page::new(&format!("pss-guard report: {}", report.node));
-    let told = &report.period;
-    let mode = report.mode.map_or_else(|| "mode unknown".to_owned(), |mode| format!("mode {mode}"));
-    let below = format!(
-        "Node {} · {mode} · {} to {} UTC ({}) · {} logged",
-        report.node,
-        minute(&told.since),
-        minute(&told.until),
-        period::length(told.seconds),
-        count(report.starts, "container start")
-    );
+    let below = format!("Node {}", report.about().join(" · "));
     page.head("pss-guard report", &report.ready.answer, &below);
     readiness(&mut page, report);
     page.raw("<div class=\"two\">\n");
@@ -38,13 +30,9 @@ pub fn page(report: &Report) -> String {
     page.foot(&format!(
         "Written by pss-guard {} on {} UTC. This page loads nothing and runs nothing.",
         env!("CARGO_PKG_VERSION"),
-        minute(&told.until)
+        minute(&report.period.until)
     ));
     page.finish()
-}
-
-fn minute(time: &str) -> String {
-    time.get(..16).unwrap_or(time).replace('T', " ")
 }
 
 fn name(namespace: Option<&str>) -> &str {

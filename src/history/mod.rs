@@ -24,8 +24,8 @@ use serde::Serialize;
 use self::period::{day, rfc3339};
 use self::readiness::{Asked, Readiness, Running};
 use self::tally::{Counts, Folded, History, Tally};
-use crate::level::Policy;
 use crate::level::policy::OnFault;
+use crate::level::{Mode, Policy};
 use crate::pss::Origin;
 use crate::pss::controls::CONTROLS;
 
@@ -39,6 +39,8 @@ pub struct Report {
     pub node: String,
     /// The mode that it is in now.
     pub mode: Option<&'static str>,
+    /// Until when, where it ends by itself.
+    pub mode_until: Option<String>,
     /// The time that is told of.
     pub period: Told,
     /// Container starts of which there is an event.
@@ -71,6 +73,31 @@ pub struct Report {
     pub notes: Vec<String>,
     /// What could not be read, a sentence each.
     pub unseen: Vec<String>,
+}
+
+impl Report {
+    /// The line below the answer, its parts one by one.
+    #[must_use]
+    pub fn about(&self) -> Vec<String> {
+        let until = self.mode_until.as_deref().map(|until| format!(" until {} UTC", period::minute(until)));
+        let mode = match self.mode {
+            Some(mode) => format!("mode {mode}{}", until.unwrap_or_default()),
+            None => "mode unknown".to_owned(),
+        };
+        let Told { since, until, seconds, .. } = &self.period;
+        let time = format!(
+            "{} to {} UTC ({})",
+            period::minute(since),
+            period::minute(until),
+            period::length(*seconds)
+        );
+        vec![
+            self.node.clone(),
+            mode,
+            time,
+            format!("{} logged", readiness::count(self.starts, "container start")),
+        ]
+    }
 }
 
 /// A period, in RFC 3339.
@@ -249,6 +276,10 @@ pub struct Known<'a> {
     pub node: &'a str,
     /// Its policy; `None` if it cannot be used.
     pub policy: Option<&'a Policy>,
+    /// The mode that is in force.
+    pub mode: Option<Mode>,
+    /// Until when, where it ends by itself.
+    pub mode_until: Option<String>,
     /// What each namespace asks for now; the empty name is for containers of no pod.
     pub asked: &'a BTreeMap<String, Asked>,
     /// What runs now; `None` where nobody looked.
@@ -264,7 +295,7 @@ pub struct Known<'a> {
 /// Puts it together.
 #[must_use]
 pub fn report(history: &History, known: &Known<'_>) -> Report {
-    let enforces = known.policy.is_some_and(|policy| policy.mode == crate::level::Mode::Enforce);
+    let enforces = known.mode == Some(Mode::Enforce);
     let ready = readiness::readiness(
         &history.namespaces,
         &readiness::Known {
@@ -294,7 +325,8 @@ pub fn report(history: &History, known: &Known<'_>) -> Report {
         .collect();
     Report {
         node: known.node.to_owned(),
-        mode: known.policy.map(|policy| policy.mode.name()),
+        mode: known.mode.map(Mode::name),
+        mode_until: known.mode_until.clone(),
         period: Told {
             since: rfc3339(history.period.since),
             until: rfc3339(history.period.until),
@@ -481,7 +513,7 @@ fn notes(history: &History, known: &Known<'_>, ready: &Readiness) -> Vec<String>
     if let Some(begins) = known.journal_begins.filter(|begins| *begins > period.since) {
         notes.push(format!(
             "the journal begins at {} UTC: what was before is not known",
-            period::to_the_minute(begins)
+            period::minute(&rfc3339(begins))
         ));
     }
     if known.journal_begins.is_none() {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::events::micros;
-use crate::level::date::Date;
+use crate::level::date::{self, Date};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -27,7 +27,7 @@ impl std::str::FromStr for Since {
     type Err = NoSince;
 
     fn from_str(text: &str) -> Result<Self, NoSince> {
-        duration(text).map(Self::Ago).or_else(|| moment(text).map(Self::At)).ok_or(NoSince)
+        duration(text).map(Self::Ago).or_else(|| point(text).map(Self::At)).ok_or(NoSince)
     }
 }
 
@@ -51,7 +51,7 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 /// RFC 3339: a full date, which begins at midnight UTC, or a date and a time with its offset. Fractions are dropped.
-fn moment(text: &str) -> Option<SystemTime> {
+fn point(text: &str) -> Option<SystemTime> {
     let (date, rest) = text.split_at_checked(10)?;
     let days = u64::try_from(date.parse::<Date>().ok()?.days()).ok()?;
     let start = UNIX_EPOCH + Duration::from_secs(days * DAY);
@@ -156,34 +156,32 @@ pub fn length(seconds: u64) -> String {
 /// A moment in UTC, to the second: `2027-06-30T08:00:00Z`.
 #[must_use]
 pub fn rfc3339(at: u64) -> String {
-    let (date, hour, minute, second) = split(at);
-    format!("{date}T{hour:02}:{minute:02}:{second:02}Z")
+    date::rfc3339(moment(at))
 }
 
-/// The same for people: `2027-06-30 08:00`.
+/// The same for people, of what [`rfc3339`] says: `2027-06-30 08:00`.
 #[must_use]
-pub fn to_the_minute(at: u64) -> String {
-    let (date, hour, minute, _) = split(at);
-    format!("{date} {hour:02}:{minute:02}")
+pub fn minute(rfc3339: &str) -> String {
+    rfc3339.get(..16).unwrap_or(rfc3339).replace('T', " ")
 }
 
-fn split(at: u64) -> (Date, u64, u64, u64) {
-    let seconds = at / 1_000_000;
-    (day(at), seconds % DAY / HOUR, seconds % HOUR / MINUTE, seconds % MINUTE)
-}
-
-/// The day of a moment, in UTC. Far beyond any clock, it is the last that has four digits.
+/// The day of a moment, in UTC.
 #[must_use]
 pub fn day(at: u64) -> Date {
+    Date::of(moment(at))
+}
+
+/// A moment in microseconds. Far beyond any clock, it is the last of the years with four digits.
+fn moment(at: u64) -> SystemTime {
     const LAST: u64 = 253_402_300_799;
-    Date::of(UNIX_EPOCH + Duration::from_secs((at / 1_000_000).min(LAST)))
+    UNIX_EPOCH + Duration::from_secs((at / 1_000_000).min(LAST))
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use super::{NoSince, Period, Since, day, length, rfc3339, to_the_minute};
+    use super::{NoSince, Period, Since, day, length, minute, rfc3339};
 
     fn at(seconds: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(seconds)
@@ -244,7 +242,7 @@ mod tests {
     fn times_are_said_for_programs_and_for_people() {
         let moment = 1_795_648_123_456_789;
         assert_eq!(rfc3339(moment), "2026-11-25T23:08:43Z");
-        assert_eq!(to_the_minute(moment), "2026-11-25 23:08");
+        assert_eq!(minute(&rfc3339(moment)), "2026-11-25 23:08");
         assert_eq!(day(u64::MAX).to_string(), "9999-12-31");
         for (seconds, said) in [
             (59, "59 seconds"),

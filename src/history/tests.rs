@@ -95,6 +95,8 @@ impl Node {
         let known = Known {
             node: "node-1",
             policy: Some(&self.policy),
+            mode: Some(self.policy.mode),
+            mode_until: None,
             asked: &self.asked,
             running: self.running.as_ref(),
             journal_begins: self.journal_begins,

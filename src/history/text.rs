@@ -90,19 +90,8 @@ impl Page<'_> {
         let answer = self.style.wrapped("", 0, &report.ready.answer);
         let answer = self.style.paint(Tone::Title, &answer);
         self.line(&answer)?;
-        let mode = report.mode.map_or_else(|| "mode unknown".to_owned(), |mode| format!("mode {mode}"));
-        let told = &report.period;
-        let minute = |time: &str| time.get(..16).unwrap_or(time).replace('T', " ");
-        let dot = if self.style.unicode { " · " } else { " - " };
-        let text = format!(
-            "{}{dot}{mode}{dot}{} to {} UTC ({}){dot}{} logged",
-            escape(&report.node),
-            minute(&told.since),
-            minute(&told.until),
-            period::length(told.seconds),
-            count(report.starts, "container start"),
-        );
-        let text = self.style.wrapped("", 0, &text);
+        let between = if self.style.unicode { " · " } else { " - " };
+        let text = self.style.wrapped("", 0, &escape(&report.about().join(between)));
         self.line(&text)
     }
 
@@ -249,8 +238,10 @@ impl Page<'_> {
             .parts
             .iter()
             .map(|part| {
-                let label =
-                    part.from.get(..if by_hour { 16 } else { 10 }).unwrap_or(&part.from).replace('T', " ");
+                let label = period::minute(&part.from)
+                    .get(..if by_hour { 16 } else { 10 })
+                    .unwrap_or_default()
+                    .to_owned();
                 let (dark, light) = split(&part.counts);
                 Bar { label, dark, light, value: dark + light, after: String::new() }
             })
@@ -445,8 +436,7 @@ impl Page<'_> {
         }
         self.title("Changes of mode", "")?;
         for row in &report.modes {
-            let at = row.at.get(..16).unwrap_or(&row.at).replace('T', " ");
-            self.item(&at, &row.message)?;
+            self.item(&period::minute(&row.at), &row.message)?;
         }
         Ok(())
     }

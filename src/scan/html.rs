@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Scan, Scanned};
 use crate::decision::Verdict;
-use crate::history::period::to_the_minute;
+use crate::history::period::minute;
 use crate::history::workload;
+use crate::level::date::rfc3339;
 use crate::pss::Level;
 use crate::report::json::Finding;
 use crate::report::page::{Page, Tone};
@@ -20,7 +21,7 @@ pub fn page(scan: &Scan, levels: &[AtLevel<'_>]) -> String {
     let mut page = Page::new(&format!("pss-guard scan: {}", scan.node));
     let mut sentences = scan.sentences().into_iter();
     let answer = sentences.next().unwrap_or_default();
-    let at = to_the_minute(crate::events::micros(scan.at));
+    let at = minute(&rfc3339(scan.at));
     let below = format!("Node {} · held against {} · {at} UTC", scan.node, scan.asked());
     page.head("pss-guard scan", &answer, &below);
     picture(&mut page, scan, levels, &sentences.collect::<Vec<_>>());
