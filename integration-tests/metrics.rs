@@ -155,6 +155,30 @@ fn whoever_is_killed_has_counted_nothing() {
     }
 }
 
+#[test]
+fn whoever_is_killed_at_a_step_leaves_the_last_file_or_the_next() {
+    if !util::can_run("whoever_is_killed_at_a_step_leaves_the_last_file_or_the_next", &["strace"]) {
+        return;
+    }
+    let root = Root::new();
+    root.decide(Kind::Denied, "shop", 1);
+    assert_eq!(root.numbers()[DENIED], 1.0);
+    let mut total = 1;
+    // (the call before which it dies, which of these, whether the file is the next one by then)
+    for (call, nth, is_next) in [("fsync", 1, false), ("rename", 1, false), ("fsync", 2, true)] {
+        root.decide(Kind::Denied, "shop", 2);
+        total += 2;
+        let before = util::read(&root.counters());
+        let mut strace = Command::new("strace");
+        strace.args(["--quiet=all", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+        strace.args(["-e", &format!("inject={call}:signal=KILL:when={nth}"), "--"]).arg(node::binary());
+        let done = util::run(strace.arg("--root").arg(root.path("")).arg("metrics"));
+        assert!(done.code != Some(0) && done.stdout.is_empty(), "before {call} {nth}: {done}");
+        assert_eq!(util::read(&root.counters()) != before, is_next, "before {call} {nth}");
+        assert_eq!(root.numbers()[DENIED], f64::from(total), "before {call} {nth}");
+    }
+}
+
 /// Damages a file with these bytes.
 type Damage = fn(&Path, Vec<u8>);
 

@@ -27,7 +27,7 @@ struct Systemd {
     /// It, as it is called outside.
     pid: String,
     group: PathBuf,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Systemd {
@@ -59,16 +59,16 @@ impl Systemd {
         up.stdout(log.try_clone().expect("a second handle")).stderr(log);
         let outer = up.spawn().expect("a script of ours");
         let group = Path::new("/sys/fs/cgroup/systemd").join(name);
-        let mut systemd = Self { outer, pid: String::new(), group, _dir: dir };
+        let mut systemd = Self { outer, pid: String::new(), group, dir };
         // The child of `unshare`, once it has become systemd.
         let children = format!("/proc/{0}/task/{0}/children", systemd.outer.id());
         let is_up = util::within(Duration::from_secs(30), || {
-            systemd.pid = util::read(children.as_ref()).trim().to_owned();
+            util::read(children.as_ref()).trim().clone_into(&mut systemd.pid);
             let program = util::read(format!("/proc/{}/comm", systemd.pid).as_ref());
             program == "systemd\n"
                 && systemd.run(&["systemctl", "is-active", "pss-guard-test.target"]).code == Some(0)
         });
-        assert!(is_up, "systemd does not come up\n{}", util::read(&systemd._dir.path().join("log")));
+        assert!(is_up, "systemd does not come up\n{}", util::read(&systemd.dir.path().join("log")));
         systemd
     }
 
