@@ -373,15 +373,15 @@ fn small_binary(folder: &Path) -> PathBuf {
     path
 }
 
-fn traced(program: &Path, root: &Root, arguments: &[&str], options: &[String]) -> Done {
+pub(crate) fn traced(program: &Path, root: &Path, arguments: &[&str], options: &[String]) -> Done {
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq"]).args(options).arg(program).arg("--root").arg(root.dir.path());
+    command.args(["-f", "-qq"]).args(options).arg(program).arg("--root").arg(root);
     util::run(command.args(arguments))
 }
 
 /// Every call that writes, as its name and its number among the calls of that name.
-fn writes(program: &Path, root: &Root, arguments: &[&str]) -> Vec<(String, usize)> {
-    let log = root.at("../").join(format!("{}.log", util::random_id()));
+pub(crate) fn writes(program: &Path, root: &Path, arguments: &[&str]) -> Vec<(String, usize)> {
+    let log = root.join("..").join(format!("{}.log", util::random_id()));
     let options = ["-o".to_owned(), log.display().to_string(), "-e".to_owned(), format!("trace={WRITES}")];
     traced(program, root, arguments, &options).expect_success();
     let text = fs::read_to_string(&log).expect("the log of strace");
@@ -437,7 +437,7 @@ fn kill_everywhere(program: &Path, start: &Root, arguments: &[&str], install: &[
         tree
     };
     let (first, last) = (start.copy(), start.copy());
-    let calls = writes(program, &last, arguments);
+    let calls = writes(program, last.dir.path(), arguments);
     assert!(calls.len() > 20, "too few writes to be all: {calls:?}");
     let (old, new) = (engine_files(&first), engine_files(&last));
     call(&first, &["uninstall"]);
@@ -447,7 +447,7 @@ fn kill_everywhere(program: &Path, start: &Root, arguments: &[&str], install: &[
         let root = start.copy();
         let inject = format!("inject={name}:signal=SIGKILL:when={number}");
         let options = ["-o".to_owned(), "/dev/null".to_owned(), "-e".to_owned(), inject];
-        let done = traced(program, &root, arguments, &options);
+        let done = traced(program, root.dir.path(), arguments, &options);
         assert_ne!(done.code, Some(0), "{what}: nobody was killed");
 
         let mut gated = false;

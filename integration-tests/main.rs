@@ -34,6 +34,10 @@ mod journald;
 mod level;
 // The gate before real engines, from install to undo.
 mod live;
+// What is counted for Prometheus, and that it is counted once.
+mod metrics;
+// Which mode is in force, and how it changes.
+mod mode;
 // Damaged files never turn a denial into a start.
 mod mutations;
 // An engine in small, which lays bundles out and calls a real runtime.
@@ -48,6 +52,10 @@ mod podman;
 mod readme;
 // Denied containers never run, allowed ones do, and the message is the one that people read.
 mod runtimes;
+// What `scan` says of a node, and what it looks like.
+mod scan;
+// Scrapes over HTTP, by clients that behave and others.
+mod scrape;
 // What systemd makes of the units and tmpfiles that are shipped.
 mod units;
 // Commands that tell everything when they fail, and skips that are loud.

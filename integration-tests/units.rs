@@ -1,38 +1,71 @@
-//! What does systemd make of `systemd/`? The unit is sound and shut in, and a node that starts has what starts need.
+//! What does systemd make of `systemd/`? The units are sound and shut in, and a node that starts has what starts need.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use clap::Parser as _;
 use tempfile::TempDir;
 
 use crate::util;
 
-const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/pss-guard-status.service");
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd");
+const UNITS: [&str; 5] = [
+    "pss-guard-status.service",
+    "pss-guard-metrics.socket",
+    "pss-guard-metrics.service",
+    "pss-guard-scan.timer",
+    "pss-guard-scan.service",
+];
 const TMPFILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/pss-guard.tmpfiles");
 
 const GATE: &str = "var/lib/pss-guard/bin/pss-guard";
 const CLI: &str = "usr/local/sbin/pss-guard";
 
 #[test]
-fn systemd_finds_no_fault_in_the_unit() {
-    if !util::can_run("systemd_finds_no_fault_in_the_unit", &["systemd-analyze"]) {
+fn systemd_finds_no_fault_in_the_units() {
+    if !util::can_run("systemd_finds_no_fault_in_the_units", &["systemd-analyze"]) {
         return;
     }
+    let shipped = fs::read_dir(FOLDER).expect("a folder of the repository").flatten();
+    let shipped = shipped.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_unit = |name: &String| [".service", ".socket", ".timer"].iter().any(|end| name.ends_with(end));
+    assert_eq!(shipped.filter(is_unit).collect::<BTreeSet<_>>(), UNITS.map(str::to_owned).into());
     let root = Root::new();
     root.write(GATE, "#!/bin/sh\n");
     fs::set_permissions(root.0.path().join(GATE), fs::Permissions::from_mode(0o755)).expect("a file of ours");
-    root.write("etc/systemd/system/pss-guard-status.service", &util::read(Path::new(UNIT)));
+    for unit in UNITS {
+        root.write(&format!("etc/systemd/system/{unit}"), &util::read(&Path::new(FOLDER).join(unit)));
+    }
     // What every unit leans on, without this machine's units and their faults.
-    for target in ["sysinit", "basic", "multi-user", "shutdown"] {
+    for target in ["sysinit", "basic", "multi-user", "shutdown", "sockets", "timers", "time-sync", "time-set"]
+    {
         root.write(&format!("usr/lib/systemd/system/{target}.target"), "[Unit]\n");
     }
     let mut verify = Command::new("systemd-analyze");
-    verify.args(["verify", "--man=no", "--root"]).arg(root.0.path()).arg("pss-guard-status.service");
+    verify.args(["verify", "--man=no", "--root"]).arg(root.0.path()).args(UNITS);
     let done = util::run(&mut verify).expect_success();
     // A key that systemd does not know is a warning, and no failure.
     assert!(done.stderr.is_empty(), "{done}");
+}
+
+/// The commands of the units are the program's own, and what they write has a folder.
+#[test]
+fn the_units_call_commands_that_there_are() {
+    let mut called = Vec::new();
+    for unit in UNITS {
+        let text = util::read(&Path::new(FOLDER).join(unit));
+        for line in text.lines().filter_map(|line| line.strip_prefix("ExecStart=")) {
+            let line =
+                line.strip_prefix("/var/lib/pss-guard/bin/").unwrap_or_else(|| panic!("{unit}: {line}"));
+            let parsed = pss_guard::cli::Cli::try_parse_from(line.split_whitespace());
+            assert!(parsed.is_ok(), "{unit}: {line}: {}", parsed.unwrap_err());
+            called.push(line.to_owned());
+        }
+    }
+    assert_eq!(called.len(), 5, "{called:?}");
 }
 
 /// What a packager takes from `hooks/` must lead where the installer puts its links.
@@ -62,14 +95,16 @@ fn the_files_for_packagers_name_the_entries_of_the_installer() {
 }
 
 #[test]
-fn the_unit_can_do_little_but_read() {
-    if !util::can_run("the_unit_can_do_little_but_read", &["systemd-analyze"]) {
+fn the_units_can_do_little_but_read() {
+    if !util::can_run("the_units_can_do_little_but_read", &["systemd-analyze"]) {
         return;
     }
-    let mut security = Command::new("systemd-analyze");
-    // Exposure of at most 2.5 of 10; what is left is root, the network namespace and the sight of all processes.
-    security.args(["security", "--no-pager", "--offline=true", "--threshold=25", UNIT]);
-    util::run(&mut security).expect_success();
+    for unit in UNITS.iter().filter(|unit| unit.ends_with(".service")) {
+        let mut security = Command::new("systemd-analyze");
+        // Exposure of at most 2.5 of 10; what is left is root, the network namespace and the sight of all processes.
+        security.args(["security", "--no-pager", "--offline=true", "--threshold=25"]);
+        util::run(security.arg(Path::new(FOLDER).join(unit))).expect_success();
+    }
 }
 
 #[test]

@@ -1,10 +1,15 @@
 //! The command line of everything but the hook: structure and help text, no logic.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::history::period::Since;
 use crate::install::{Method, engines};
+use crate::level;
+use crate::mode::span;
+use crate::pss::controls::CONTROLS;
 use crate::pss::facts::Engine;
 use crate::pss::{Level, Version};
 
@@ -35,6 +40,15 @@ pub enum Command {
     ///
     /// Exit code: 0 all may start, 1 at least one would be refused, 2 at least one cannot be judged, or wrong usage.
     Check(Check),
+    /// What of this node would be refused at its next start?
+    ///
+    /// Looks at every running container of containerd, CRI-O, podman and docker, by its config.json and by its process.
+    /// What has more than its config.json asks for is listed, too. Under --root it is a captured node, and every bundle
+    /// counts.
+    ///
+    /// Exit code: 0, 1 with --fail if a container would be refused or has more than was asked for, 2 if something could
+    /// not be judged or looked at, or wrong usage.
+    Scan(Scan),
     /// What a control wants, what a node can see of it, and the fix
     Explain(Explain),
     /// The policy of this node
@@ -58,6 +72,28 @@ pub enum Command {
     /// no installer can close (a runtime of another kind, a container older than the gate) is said as `open` and does
     /// not count. With --verbose the running containers are named.
     Status(Status),
+    /// Which mode is in force, or another one: for good, or for a time
+    ///
+    /// Without a mode it says which one is in force, because of what, and until when. With one it is written into the
+    /// policy; with --for it holds for that time, whatever the policy says and even if it is broken, and ends by itself.
+    /// Before enforce mode it says what would be refused, and asks. Every change is an event in the journal.
+    ///
+    /// Exit code: 0 it is so, 1 nobody confirmed it or a pod of the system would be refused, 2 it could not be done, or
+    /// wrong usage.
+    Mode(Mode),
+    /// What Prometheus wants to know of this node: decisions counted, and whether enforcement is open
+    ///
+    /// Exit code: 0 it was told, 2 it could not be. What could not be found out is on standard error, and a metric.
+    Metrics(Metrics),
+    /// What has the gate seen, and which level could be enforced?
+    ///
+    /// Reads every event of the journal and of the file that stands in for it, and answers first: in which namespaces could
+    /// restricted, or baseline, be enforced with nothing refused, neither in the events nor of what runs now (as scan sees
+    /// it). Then by decision, day, control, namespace and workload;
+    /// what changed since the period before; which exceptions are used, never used, or end soon. Only what is wrong leaves
+    /// an event (but with log-allowed = true in the policy), so silence proves something only where the namespace asks for
+    /// the level. Exit code: 0, or 2 if nothing could be read, or wrong usage.
+    Report(Report),
     /// Completions for a shell
     Completions {
         /// The shell
@@ -105,6 +141,47 @@ pub enum Format {
     Json,
     /// SARIF 2.1.0
     Sarif,
+}
+
+/// Arguments of `scan`.
+#[derive(Args, Debug)]
+pub struct Scan {
+    /// Hold every container against this level, instead of its own: what would break?
+    #[arg(long, value_name = "LEVEL[:VERSION]", value_parser = level)]
+    pub level: Option<(Level, Version)>,
+    /// Only containers of this namespace; can be given again
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: Vec<String>,
+    /// Only this control; can be given again
+    #[arg(long, value_name = "CONTROL", value_parser = control)]
+    pub control: Vec<&'static str>,
+    /// Fail if a container would be refused, or runs with more than was asked for
+    #[arg(long)]
+    pub fail: bool,
+    /// Keep the numbers for `metrics`, as pss-guard-scan.timer does
+    #[arg(long, conflicts_with_all = ["namespace", "control"])]
+    pub keep: bool,
+    /// How to show the results
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ScanFormat,
+}
+
+/// Output formats of `scan`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ScanFormat {
+    /// For people
+    #[default]
+    Table,
+    /// One object a container, one a line
+    Json,
+    /// SARIF 2.1.0
+    Sarif,
+}
+
+/// A control by its id.
+fn control(text: &str) -> Result<&'static str, String> {
+    let found = CONTROLS.iter().find(|control| control.id.eq_ignore_ascii_case(text));
+    found.map(|control| control.id).ok_or_else(|| "is no control; `pss-guard explain` lists them".to_owned())
 }
 
 /// Arguments of `explain`.
@@ -196,6 +273,33 @@ pub struct Change {
     pub restart_command: Option<String>,
 }
 
+/// Arguments of `report`.
+#[derive(Args, Debug)]
+pub struct Report {
+    /// Where to begin: so long ago (7d, 24h, 90m), or at a date (2027-06-30, 2027-06-30T08:00:00Z)
+    #[arg(long, value_name = "TIME", default_value = "7d")]
+    pub since: Since,
+    /// Only this namespace; can be given again
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: Vec<String>,
+    /// Do not look at what runs now: go by the events alone
+    #[arg(long)]
+    pub no_scan: bool,
+    /// How to show it
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ReportFormat,
+}
+
+/// Output formats of `report`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One object
+    Json,
+}
+
 /// One engine, or all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chosen(pub Option<Engine>);
@@ -207,6 +311,47 @@ fn engine_or_auto(text: &str) -> Result<Chosen, String> {
     engine(text).map(|engine| Chosen(Some(engine))).map_err(|error| format!("{error}, or auto"))
 }
 
+/// Arguments of `mode`.
+#[derive(Args, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct Mode {
+    /// audit: log, never block; enforce: block what violates the enforce level
+    #[arg(value_name = "MODE", value_parser = mode)]
+    pub mode: Option<level::Mode>,
+    /// For a time (90s, 30m, 2h30m; at most 24h) instead of for good
+    #[arg(long = "for", value_name = "TIME", value_parser = span::parse, requires = "mode")]
+    pub time: Option<Duration>,
+    /// End what --for has put in force
+    #[arg(long, conflicts_with_all = ["mode", "json"])]
+    pub end: bool,
+    /// Why; kept with the mode and written into the event
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = reason)]
+    pub reason: String,
+    /// Do not ask before enforcing
+    #[arg(long, short, requires = "mode")]
+    pub yes: bool,
+    /// Enforce even if pods of the system would be refused
+    #[arg(long, requires = "mode")]
+    pub force: bool,
+    /// Answer with one JSON object
+    #[arg(long, conflicts_with = "mode")]
+    pub json: bool,
+}
+
+fn mode(text: &str) -> Result<level::Mode, String> {
+    text.parse().map_err(|error: level::policy::UnknownWord| error.to_string())
+}
+
+/// It goes into the event of every change, and has to fit there.
+fn reason(text: &str) -> Result<String, String> {
+    const LONGEST: usize = 512;
+    if text.len() <= LONGEST {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must have at most {LONGEST} bytes"))
+    }
+}
+
 /// Arguments of `status`.
 #[derive(Args, Debug)]
 pub struct Status {
@@ -216,6 +361,25 @@ pub struct Status {
     /// Answer with one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `metrics`.
+#[derive(Args, Debug)]
+pub struct Metrics {
+    /// Replace this file, as node_exporter's textfile collector wants it (its name must end in .prom), instead of
+    /// writing to standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// In this format; node_exporter reads the first alone
+    #[arg(long, value_enum, default_value_t)]
+    pub format: crate::metrics::exposition::Format,
+    /// Answer GET /metrics on the sockets that systemd passed, until nobody asks any more; in the format that the
+    /// client prefers
+    #[arg(long, conflicts_with_all = ["output", "format"])]
+    pub http: bool,
+    /// For how long nobody must have asked
+    #[arg(long, value_name = "SECONDS", requires = "http", default_value_t = 120)]
+    pub idle: u64,
 }
 
 /// An engine by its name, or one of its other names.

@@ -14,6 +14,7 @@ use crate::judge::{Exec, Outcome, Request, judge};
 use crate::level::cache::{Loaded, load};
 use crate::level::policy::OnFault;
 use crate::level::{Mode, Policy, ask_alike};
+use crate::mode;
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 use crate::report::event::{Event, Kind};
@@ -27,7 +28,7 @@ pub const CANNOT_JUDGE: u8 = 2;
 /// Added to the number of the first violated control: crun shows nothing of a hook but its path and this code.
 pub const DENIED: u8 = 10;
 
-/// Whether the policy that was loaded says that nothing is ever blocked. Read by the panic hook.
+/// Whether the mode in force says that nothing is ever blocked. Read by the panic hook.
 static AUDIT: AtomicBool = AtomicBool::new(false);
 
 /// Where the files are. Read by the panic hook.
@@ -74,11 +75,10 @@ impl Gate {
     pub fn open(paths: &Paths) -> Self {
         let _ = PATHS.set(paths.clone());
         let loaded = load(paths);
-        let mode = match &loaded {
-            Loaded::Good(policy) => policy.mode,
-            Loaded::Bad { salvage, .. } => salvage.mode,
-        };
+        let in_force = mode::in_force(paths, loaded.mode());
+        let mode = in_force.mode;
         AUDIT.store(mode == Mode::Audit, Ordering::Relaxed);
+        in_force.settle(paths);
         Self { loaded, paths: paths.clone(), mode }
     }
 
@@ -269,6 +269,7 @@ impl Gate {
             controls: &summary.controls,
             findings: &summary.findings,
             because: &summary.because,
+            change: None,
         }
         .emit(&self.paths);
     }
@@ -314,7 +315,7 @@ impl Summary {
     }
 }
 
-/// Makes a panic say one line and fail closed: `end` gets that line and exit code 2, or 0 where the policy is in audit
+/// Makes a panic say one line and fail closed: `end` gets that line and exit code 2, or 0 where the node is in audit
 /// mode, which never blocks, and says what the exit code is. Call it before anything else; `paths` is where the policy
 /// is looked for if nobody has come to that yet.
 pub fn install_panic_hook(paths: fn() -> Paths, end: fn(&str, u8) -> u8) {
@@ -339,6 +340,7 @@ pub fn install_panic_hook(paths: fn() -> Paths, end: fn(&str, u8) -> u8) {
             controls: "",
             findings: "",
             because: "",
+            change: None,
         }
         .emit(&PATHS.get().cloned().unwrap_or_default());
         let code = if AUDIT.load(Ordering::Relaxed) { ALLOW } else { CANNOT_JUDGE };

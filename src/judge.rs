@@ -15,7 +15,7 @@ use std::time::SystemTime;
 use crate::decision::{Assessment, Rules};
 use crate::facts::host::Host;
 use crate::facts::identity::{Identity, identify, identify_sandbox};
-use crate::facts::spec::{Annotations, Process};
+use crate::facts::spec::{Annotations, Process, Spec};
 use crate::facts::{self, Node, Sources};
 use crate::files::FileError;
 use crate::level::date::Date;
@@ -81,8 +81,6 @@ pub enum Outcome<'a> {
 }
 
 /// Judges one container. `then` gets whose it is, as far as that could be found out, and the outcome.
-// One way from top to bottom; every step borrows from the one before.
-#[allow(clippy::too_many_lines)]
 pub fn judge<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, Outcome<'_>) -> R) -> R {
     let (path, bytes) = match request.config {
         Ok((path, bytes)) => (path, bytes),
@@ -98,8 +96,20 @@ pub fn judge<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, 
     if let Some(exec) = request.exec {
         spec.process = Some(exec.process.clone());
     }
+    judge_spec(request, path, &spec, then)
+}
+
+/// The same for a spec that is parsed already, which its caller has other questions about.
+// One way from top to bottom; every step borrows from the one before.
+#[allow(clippy::too_many_lines)]
+pub fn judge_spec<R>(
+    request: &Request<'_>,
+    path: &Path,
+    spec: &Spec<'_>,
+    then: impl FnOnce(Option<&Identity<'_>>, Outcome<'_>) -> R,
+) -> R {
     let bundle = path.parent();
-    let identity = match identify(&spec, request.engine, bundle, request.id) {
+    let identity = match identify(spec, request.engine, bundle, request.id) {
         Ok(identity) => identity,
         Err(err) => return then(None, Outcome::Fault(&err)),
     };
@@ -163,11 +173,11 @@ pub fn judge<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, 
     }
     let observed = match request.host {
         Host::Observed(observed) => Some(observed),
-        Host::Live | Host::Unknown => None,
+        Host::Live | Host::Beside(_) | Host::Unknown => None,
     };
     let node = &policy.node;
     let sources = Sources {
-        spec: &spec,
+        spec,
         sandbox: sandbox_spec.as_ref(),
         identity: &identity,
         host: request.host,

@@ -24,7 +24,7 @@
 //! 4. [`level`]: which level holds, by the policy, the namespace and the pod's annotations.
 //! 5. [`decision`]: what follows. [`judge`] is the path through all of it; [`commands::check`] calls it for people,
 //!    [`gate`] before a container starts: for the [`hook`] and for the [`runtime`] that stands before the real one.
-//! 6. [`report`]: who is told, and how.
+//! 6. [`report`]: who is told, and how; [`events`] reads it back, [`metrics`] counts it, [`history`] makes sense of it.
 //!
 //! # Rules
 //!
@@ -41,20 +41,26 @@
 pub mod alloc;
 pub mod cli;
 pub mod commands;
+pub mod containers;
 pub mod decision;
+pub mod events;
 pub mod explain;
 pub mod facts;
 pub mod files;
 pub mod gate;
+pub mod history;
 pub mod hook;
 pub mod install;
 pub mod judge;
 pub mod level;
+pub mod metrics;
+pub mod mode;
 pub mod paths;
 pub mod process;
 pub mod processes;
 pub mod pss;
 pub mod report;
 pub mod runtime;
+pub mod scan;
 pub mod status;
 pub mod verbose;

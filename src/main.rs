@@ -4,16 +4,20 @@ use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
-use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy};
-use pss_guard::commands::{self, check, install, manual, namespaces, policy, status};
+use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy, ReportFormat, ScanFormat};
+use pss_guard::commands::{
+    self, check, install, manual, metrics, mode, namespaces, policy, report, scan, status,
+};
 use pss_guard::install::engines;
 use pss_guard::level::date::Date;
 use pss_guard::paths::Paths;
+use pss_guard::report::terminal::Style;
 use pss_guard::status::Setting;
-use pss_guard::{explain, hook, runtime, verbose};
+use pss_guard::{cli, explain, hook, runtime, verbose};
 
 #[global_allocator]
 static MEMORY: Bump<ARENA> = Bump::new();
@@ -50,7 +54,7 @@ fn run(cli: &Cli) -> u8 {
     }
     let paths = Paths::under(&cli.root);
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let mut err = std::io::stderr().lock();
+    let mut err = std::io::stderr();
     let code = match &cli.command {
         // `hook` as the first argument never comes here.
         Command::Hook(_) => {
@@ -69,6 +73,22 @@ fn run(cli: &Cli) -> u8 {
                 paths: &arguments.paths,
             };
             check::check(&paths, &options, &mut out, &mut err)
+        }
+        Command::Scan(arguments) => {
+            let options = scan::Options {
+                level: arguments.level,
+                namespaces: &arguments.namespace,
+                controls: &arguments.control,
+                fail: arguments.fail,
+                keep: arguments.keep,
+                format: match arguments.format {
+                    ScanFormat::Table => scan::Format::Table,
+                    ScanFormat::Json => scan::Format::Json,
+                    ScanFormat::Sarif => scan::Format::Sarif,
+                },
+                style: Style::of_stdout(),
+            };
+            scan::scan(&pss_guard::scan::Setting::under(&cli.root), &options, &mut out, &mut err)
         }
         Command::Explain(arguments) if arguments.markdown => {
             print(&mut out, &mut err, explain::markdown().as_bytes())
@@ -112,6 +132,27 @@ fn run(cli: &Cli) -> u8 {
                 status::Options { engine: arguments.engine, json: arguments.json, containers: cli.verbose };
             status::status(&Setting::under(&cli.root, &engines::ALL), options, &mut out, &mut err)
         }
+        Command::Mode(arguments) => change_mode(cli, arguments, &mut out, &mut err),
+        Command::Metrics(arguments) => {
+            if arguments.http {
+                metrics::serve(&cli.root, Duration::from_secs(arguments.idle), &mut err)
+            } else {
+                let setting = Setting::under(&cli.root, &engines::ALL);
+                metrics::write(&setting, arguments.format, arguments.output.as_deref(), &mut out, &mut err)
+            }
+        }
+        Command::Report(arguments) => {
+            let options = report::Options {
+                since: arguments.since,
+                namespaces: &arguments.namespace,
+                scan: !arguments.no_scan,
+                format: match arguments.format {
+                    ReportFormat::Text => report::Format::Text(Style::of_stdout()),
+                    ReportFormat::Json => report::Format::Json,
+                },
+            };
+            report::report(&pss_guard::scan::Setting::under(&cli.root), &options, &mut out, &mut err)
+        }
         Command::Completions { shell } => {
             // Into memory first, because it panics where it cannot write.
             let mut script = Vec::new();
@@ -126,6 +167,16 @@ fn run(cli: &Cli) -> u8 {
     };
     // What has failed has said so.
     if code == commands::FAILED { code } else { code.max(written(out.flush(), &mut err)) }
+}
+
+fn change_mode(cli: &Cli, arguments: &cli::Mode, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let act = match arguments.mode {
+        Some(mode) => mode::Act::Set { mode, time: arguments.time },
+        None if arguments.end => mode::Act::End,
+        None => mode::Act::Show { json: arguments.json },
+    };
+    let options = mode::Options { reason: &arguments.reason, yes: arguments.yes, force: arguments.force };
+    mode::mode(&pss_guard::scan::Setting::under(&cli.root), act, &options, out, err)
 }
 
 fn changes(change: &Change) -> install::Options<'_> {

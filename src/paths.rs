@@ -15,6 +15,12 @@ impl Paths {
         Self { root: root.to_owned() }
     }
 
+    /// The root directory, if these are not the files of the running system.
+    #[must_use]
+    pub fn other_root(&self) -> Option<&Path> {
+        (self.root != Path::new("/")).then_some(&*self.root)
+    }
+
     /// The policy that the admin writes.
     #[must_use]
     pub fn policy(&self) -> PathBuf {
@@ -25,6 +31,18 @@ impl Paths {
     #[must_use]
     pub fn policy_cache(&self) -> PathBuf {
         self.root.join("run/pss-guard/policy.cache")
+    }
+
+    /// A mode that holds for a time in place of the policy's.
+    #[must_use]
+    pub fn temporary_mode(&self) -> PathBuf {
+        self.root.join("run/pss-guard/mode.json")
+    }
+
+    /// One change of the mode at a time.
+    #[must_use]
+    pub fn mode_lock(&self) -> PathBuf {
+        self.root.join("run/pss-guard/mode.lock")
     }
 
     /// One file a namespace: the levels that its labels ask for.
@@ -55,6 +73,18 @@ impl Paths {
     #[must_use]
     pub fn decisions(&self) -> PathBuf {
         self.root.join("var/log/pss-guard/decisions.jsonl")
+    }
+
+    /// What `metrics` has counted, and how far it has read.
+    #[must_use]
+    pub fn metrics(&self) -> PathBuf {
+        self.root.join("var/lib/pss-guard/metrics")
+    }
+
+    /// What the last scan at a level came to.
+    #[must_use]
+    pub fn kept_scan(&self, level: &str) -> PathBuf {
+        self.metrics().join(format!("scan-{level}.json"))
     }
 }
 

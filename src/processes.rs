@@ -3,6 +3,7 @@
 //! A name is not proof: any container may run a program that is called `containerd`. So it is asked as well whether a
 //! process sees the same file where the engine's configuration should be.
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -21,6 +22,16 @@ const LIMIT: u64 = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct Processes {
     proc: Option<PathBuf>,
+    booted: OnceCell<Option<SystemTime>>,
+}
+
+/// Where a process came from, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Birth {
+    /// Its parent; 0 for one that cannot be seen from here.
+    pub parent: i32,
+    /// Clock ticks from the start of the machine to its own. With the id it names a process for good.
+    pub ticks: u64,
 }
 
 /// One process.
@@ -36,8 +47,8 @@ pub struct Process {
     pub arguments: Vec<OsString>,
     /// When it started.
     pub started: SystemTime,
-    /// The same in ticks since the boot, which no change of the clock moves.
-    pub ticks: u64,
+    /// The same as no change of the clock moves it.
+    pub birth: Birth,
     proc: PathBuf,
 }
 
@@ -45,13 +56,13 @@ impl Processes {
     /// The processes of the machine whose root directory this is: this one's for `/`, and none for any other.
     #[must_use]
     pub fn of(root: &Path) -> Self {
-        Self { proc: (root == Path::new("/")).then(|| PathBuf::from("/proc")) }
+        Self { proc: (root == Path::new("/")).then(|| PathBuf::from("/proc")), booted: OnceCell::new() }
     }
 
     /// The processes in a process file system of any place.
     #[cfg(test)]
     pub(crate) fn in_folder(proc: &Path) -> Self {
-        Self { proc: Some(proc.to_owned()) }
+        Self { proc: Some(proc.to_owned()), booted: OnceCell::new() }
     }
 
     /// Whether this is a running machine at all.
@@ -63,14 +74,16 @@ impl Processes {
     /// The processes that run one of these programs, by the program's file name, in the order of their ids.
     #[must_use]
     pub fn running(&self, names: &[&str]) -> Vec<Process> {
+        let all = self.programs(names).into_iter();
+        all.filter_map(|(pid, program, replaced)| self.process(pid, program, replaced)).collect()
+    }
+
+    /// The same, without what has to be read of each: its id, its program, and whether that was replaced.
+    pub(crate) fn programs(&self, names: &[&str]) -> Vec<(i32, PathBuf, bool)> {
         let wanted = |name: &str| names.contains(&name);
         let read = |pid| {
             let (program, replaced) = program(&self.folder(pid)?)?;
-            // Only those that were asked for are read any further.
-            if !program.file_name()?.to_str().is_some_and(wanted) {
-                return None;
-            }
-            self.process(pid, program, replaced)
+            program.file_name()?.to_str().is_some_and(wanted).then_some((pid, program, replaced))
         };
         self.pids().into_iter().filter_map(read).collect()
     }
@@ -89,7 +102,7 @@ impl Processes {
     /// Whether the process that had this id and this start is still there: ids come again.
     #[must_use]
     pub fn is_alive(&self, pid: i32, ticks: u64) -> bool {
-        self.ticks(pid) == Some(ticks)
+        self.birth(pid).is_some_and(|birth| birth.ticks == ticks)
     }
 
     fn pids(&self) -> Vec<i32> {
@@ -100,11 +113,13 @@ impl Processes {
         pids
     }
 
-    fn folder(&self, pid: i32) -> Option<PathBuf> {
-        Some(self.proc.as_ref()?.join(pid.to_string()))
+    /// A process's folder in the process file system.
+    #[must_use]
+    pub fn folder(&self, pid: i32) -> Option<PathBuf> {
+        self.proc.as_ref().map(|proc| proc.join(pid.to_string()))
     }
 
-    fn process(&self, pid: i32, program: PathBuf, replaced: bool) -> Option<Process> {
+    pub(crate) fn process(&self, pid: i32, program: PathBuf, replaced: bool) -> Option<Process> {
         let proc = self.folder(pid)?;
         let line = files::read(&proc.join("cmdline"), LIMIT).ok()?;
         let words = line.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
@@ -113,30 +128,41 @@ impl Processes {
         if arguments.last().is_some_and(|last| last.is_empty()) {
             arguments.pop();
         }
-        let ticks = self.ticks(pid)?;
-        Some(Process { pid, program, replaced, arguments, started: self.time(ticks)?, ticks, proc })
+        let birth = self.birth(pid)?;
+        Some(Process { pid, program, replaced, arguments, started: self.at(birth)?, birth, proc })
     }
 
     /// When a process started; `None` if there is no such process.
     #[must_use]
     pub fn started(&self, pid: i32) -> Option<SystemTime> {
-        self.time(self.ticks(pid)?)
+        self.at(self.birth(pid)?)
     }
 
-    fn ticks(&self, pid: i32) -> Option<u64> {
-        // proc(5): the second field may hold anything, blanks and parentheses, too; the start is the 22nd.
+    /// Where a process came from; `None` if there is no such process.
+    #[must_use]
+    pub fn birth(&self, pid: i32) -> Option<Birth> {
+        // proc(5): the second field may hold anything, blanks and parentheses, too; the parent is the 4th, the start
+        // the 22nd.
         let stat = files::read(&self.folder(pid)?.join("stat"), LIMIT).ok()?;
         let stat = String::from_utf8_lossy(&stat);
         let (_, rest) = stat.rsplit_once(')')?;
-        rest.split_ascii_whitespace().nth(19)?.parse().ok()
+        let mut fields = rest.split_ascii_whitespace().skip(1);
+        let parent = fields.next()?.parse().ok()?;
+        Some(Birth { parent, ticks: fields.nth(17)?.parse().ok()? })
     }
 
-    fn time(&self, ticks: u64) -> Option<SystemTime> {
+    /// The moment of a birth, by the clock of today: what was set since then moves it.
+    #[must_use]
+    pub fn at(&self, birth: Birth) -> Option<SystemTime> {
+        let since_boot = Duration::from_millis(birth.ticks.saturating_mul(1000 / TICKS));
+        (*self.booted.get_or_init(|| self.boot()))?.checked_add(since_boot)
+    }
+
+    fn boot(&self) -> Option<SystemTime> {
         let uptime = files::read(&self.proc.as_ref()?.join("uptime"), LIMIT).ok()?;
-        let uptime: f64 = std::str::from_utf8(&uptime).ok()?.split_ascii_whitespace().next()?.parse().ok()?;
-        let up = Duration::try_from_secs_f64(uptime).ok()?;
-        let since_boot = Duration::from_millis(ticks.saturating_mul(1000 / TICKS));
-        SystemTime::now().checked_sub(up.saturating_sub(since_boot))
+        let uptime = String::from_utf8(uptime).ok()?;
+        let uptime: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+        SystemTime::now().checked_sub(Duration::try_from_secs_f64(uptime).ok()?)
     }
 }
 
@@ -162,6 +188,12 @@ impl Process {
     #[must_use]
     pub fn has(&self, argument: &str) -> bool {
         self.arguments.iter().any(|own| own == argument)
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn owner(&self) -> Option<u32> {
+        std::fs::metadata(&self.proc).ok().map(|process| process.uid())
     }
 
     /// The directory it works in, as it was called when it went there.
@@ -255,10 +287,10 @@ mod tests {
         let all = Processes::in_folder(proc);
         fake::add(proc, Path::new("/"), 7, 50, &["/bin/x", "--path", "/var/lib/y/z"]);
         let first = all.running(&["x"]).remove(0);
-        assert!(all.is_alive(7, first.ticks) && !all.is_alive(8, first.ticks));
+        assert!(all.is_alive(7, first.birth.ticks) && !all.is_alive(8, first.birth.ticks));
         // The same id, later.
         fake::add(proc, Path::new("/"), 7, 5, &["/bin/x"]);
-        assert!(!all.is_alive(7, first.ticks));
+        assert!(!all.is_alive(7, first.birth.ticks));
 
         fake::add(proc, Path::new("/"), 8, 5, &["/bin/other", "/var/lib/y"]);
         fake::add(proc, Path::new("/"), 9, 5, &["/bin/other", "-r=/var/lib/y/z"]);

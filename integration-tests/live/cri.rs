@@ -51,8 +51,22 @@ impl fmt::Display for Attempt {
     }
 }
 
+/// A pod that was asked for, and is there still.
+pub(crate) struct Asked {
+    pub(crate) pod: Pod,
+    pub(crate) calls: Vec<Done>,
+    pub(crate) ran: bool,
+    place: Place,
+    sandbox_id: String,
+}
+
 /// Asks for a pod and its container as the kubelet does, and takes both away again.
 pub(crate) fn start(engine: &Engine, pod: &Pod) -> Attempt {
+    ask(engine, pod).end(engine)
+}
+
+/// Asks for a pod and its container as the kubelet does.
+pub(crate) fn ask(engine: &Engine, pod: &Pod) -> Asked {
     let uid = util::random_uid();
     let place = Place { uid: uid.clone(), dir: PathBuf::from("/var/lib/kubelet/pods").join(&uid) };
     let witness = place.lay_out(engine, pod);
@@ -80,12 +94,20 @@ pub(crate) fn start(engine: &Engine, pod: &Pod) -> Attempt {
         util::eventually(ran);
     }
     let ran = ran();
-    if !sandbox_id.is_empty() {
-        engine.crictl(&["rmp", "--force", &sandbox_id]).expect_success();
+    Asked { pod: pod.clone(), calls, ran, place, sandbox_id }
+}
+
+impl Asked {
+    /// Takes it away.
+    pub(crate) fn end(self, engine: &Engine) -> Attempt {
+        let Self { pod, calls, ran, place, sandbox_id } = self;
+        if !sandbox_id.is_empty() {
+            engine.crictl(&["rmp", "--force", &sandbox_id]).expect_success();
+        }
+        place.clear(engine, &pod);
+        let events = engine.machine.events("PSS_POD_UID", &place.uid);
+        Attempt { calls, ran, events, engine: engine.said() }
     }
-    place.clear(engine, pod);
-    let events = engine.machine.events("PSS_POD_UID", &uid);
-    Attempt { calls, ran, events, engine: engine.said() }
 }
 
 /// Where the kubelet keeps a pod.

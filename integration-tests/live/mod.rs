@@ -11,9 +11,11 @@ mod image;
 // A kubelet and an API server around an engine.
 mod kube;
 // What an engine runs on.
-mod machine;
+pub(crate) mod machine;
 // The commands of the README.
 mod readme;
+// Whether what `scan` says is what happens.
+mod scan;
 // What must happen on every engine.
 mod story;
 // And on those that know of no pods.
@@ -40,6 +42,16 @@ fn containerd_2() {
 #[test]
 fn cri_o() {
     story::tell("live::cri_o", Kind::CriO);
+}
+
+#[test]
+fn scan_names_what_containerd_is_refused() {
+    scan::tell("live::scan_names_what_containerd_is_refused", Kind::Containerd2);
+}
+
+#[test]
+fn scan_names_what_cri_o_is_refused() {
+    scan::tell("live::scan_names_what_cri_o_is_refused", Kind::CriO);
 }
 
 #[test]

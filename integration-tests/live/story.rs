@@ -66,7 +66,7 @@ pub(crate) fn tell(test: &str, kind: Kind) {
 }
 
 /// The engine's usual method, and the other one.
-fn methods(kind: Kind) -> (Method, Method) {
+pub(crate) fn methods(kind: Kind) -> (Method, Method) {
     if kind == Kind::CriO { (Method::Hook, Method::Runtime) } else { (Method::Runtime, Method::Hook) }
 }
 
@@ -89,11 +89,11 @@ fn enforced_wrongly(engine: &Engine, case: &Case) -> Option<String> {
 }
 
 /// User namespaces need a newer runc than Debian 12's.
-fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     Case::of(pod::Engine::CriO)
 }
 
-fn policy(mode: &str) -> String {
+pub(crate) fn policy(mode: &str) -> String {
     format!(
         "mode = \"{mode}\"\n[defaults]\nenforce = \"restricted\"\naudit = \"privileged\"\nwarn = \"privileged\"\n"
     )
@@ -267,7 +267,7 @@ fn ask(cluster: &Cluster, suffix: &str) -> Vec<(String, Case)> {
     asked
 }
 
-fn slug(name: &str) -> String {
+pub(crate) fn slug(name: &str) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     name.chars().map(letter).collect::<String>().trim_matches('-').to_owned()
 }

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::decision::Verdict;
 use crate::facts::host::Host;
-use crate::facts::identity::Identity;
 use crate::facts::read_config;
 use crate::files::{FileError, LIMIT, read};
-use crate::judge::{Outcome, Request, judge};
+use crate::judge::{Request, judge};
 use crate::level::cache::{LoadError, load_file, load_fresh};
 use crate::level::{Demand, Policy};
 use crate::paths::Paths;
@@ -194,7 +193,7 @@ impl Case {
             Host::Observed(observed) => {
                 Engine::ALL.into_iter().find(|engine| engine.name() == observed.engine)
             }
-            Host::Live | Host::Unknown => None,
+            Host::Live | Host::Beside(_) | Host::Unknown => None,
         };
         let request = Request {
             policy: Ok(policy),
@@ -209,9 +208,9 @@ impl Case {
             demand: options.level.map(|(level, version)| Demand::argument(level, version)),
         };
         judge(&request, |identity, outcome| {
-            let object = object(&self.shown, identity, &outcome);
-            show(&object.0);
-            object.1
+            let (object, verdict) = Object::of(&self.shown, identity, &outcome);
+            show(&object);
+            verdict
         })
     }
 }
@@ -230,30 +229,6 @@ fn host(config: &Path) -> Result<Host, crate::facts::host::ObservedError> {
     Ok(if of_engine { Host::Live } else { Host::Unknown })
 }
 
-/// The result of one container, as enforce mode would have it.
-fn object<'a>(
-    path: &'a str,
-    identity: Option<&'a Identity<'a>>,
-    outcome: &'a Outcome<'a>,
-) -> (Object<'a>, Verdict) {
-    let container = identity.map(Container::of).unwrap_or_default();
-    let other = |verdict, because| (Object::other(path, container, verdict, because), verdict);
-    match (outcome, identity) {
-        (Outcome::Exempt(exempt), _) => other(Verdict::Allow, exempt.to_string()),
-        (Outcome::UnknownNamespace(name), _) => other(
-            Verdict::CannotJudge,
-            format!("namespace {name:?} is not known here, and on-unknown-namespace = \"deny\""),
-        ),
-        (Outcome::Fault(err), _) => other(Verdict::CannotJudge, line(*err)),
-        (Outcome::Judged { .. }, None) => other(Verdict::CannotJudge, "nobody knows whose it is".to_owned()),
-        (Outcome::Judged { rules, enforce, .. }, Some(identity)) => {
-            let denied = rules.against(enforce).next().is_some();
-            let verdict = if denied { Verdict::Deny } else { Verdict::Allow };
-            (Object::judged(path, identity, enforce, verdict), verdict)
-        }
-    }
-}
-
 fn json(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {
     serde_json::to_writer(&mut *out, object)?;
     out.write_all(b"\n")
@@ -261,9 +236,9 @@ fn json(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {
 
 /// One container for people: the verdict, what is wrong with its fix, and what nobody here can see.
 fn text(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let Container { namespace, pod, name, .. } = object.container;
-    let whose: Vec<&str> = [namespace, pod, name].into_iter().flatten().collect();
-    let whose = if whose.is_empty() { object.path.to_owned() } else { escape(&whose.join("/")) };
+    let Container { namespace, pod, name, .. } = &object.container;
+    let whose: Vec<&str> = [namespace, pod, name].into_iter().flatten().map(AsRef::as_ref).collect();
+    let whose = if whose.is_empty() { object.path.to_string() } else { escape(&whose.join("/")) };
     writeln!(out, "{:<12} {whose}", object.verdict)?;
     if whose != object.path {
         writeln!(out, "  {:<10} {}", "file", object.path)?;
@@ -281,12 +256,12 @@ fn text(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {
             continue;
         }
         let ours = if finding.origin == "upstream" { "" } else { " [pss-guard's own control]" };
-        let (reason, detail) = (escape(finding.reason), escape(finding.detail));
+        let (reason, detail) = (escape(&finding.reason), escape(&finding.detail));
         writeln!(out, "  {:<10} {}{ours}: {reason} ({detail})", finding.certainty, finding.control)?;
         if finding.reported {
             writeln!(out, "  {:<10} reported only: the policy has this control on \"audit\"", "")?;
         }
-        if let Some(exception) = finding.exception {
+        if let Some(exception) = &finding.exception {
             writeln!(out, "  {:<10} exception: {}", "", escape(exception))?;
         }
         for fix in finding.fix.lines() {

@@ -3,8 +3,12 @@
 pub mod check;
 pub mod install;
 pub mod manual;
+pub mod metrics;
+pub mod mode;
 pub mod namespaces;
 pub mod policy;
+pub mod report;
+pub mod scan;
 pub mod status;
 
 pub use crate::report::text::line;

@@ -3,13 +3,17 @@
 //! Everything is asked for only when a fact depends on it: most containers need two or three `stat` calls.
 
 use std::borrow::Cow;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2, readlink};
 use nix::sys::stat::Mode;
 use serde::Deserialize;
 
+use super::mount_table::Table;
 use crate::files::{self, FileError};
 use crate::pss::facts::SeLinuxDefault;
 
@@ -23,12 +27,64 @@ pub struct NamespaceId {
 /// Where observations come from.
 #[derive(Debug)]
 pub enum Host {
-    /// This node, now.
+    /// This node, now, as this process sees it: a runtime's child.
     Live,
+    /// This node, now, as a runtime sees it that another process calls.
+    Beside(Beside),
     /// A node as it was when the container was captured.
     Observed(Box<Observed>),
     /// Nothing is known: a config.json from elsewhere.
     Unknown,
+}
+
+/// The process that started a container, and would start it again: an engine, its shim or monitor. What is its own is
+/// the runtime's own.
+#[derive(Debug)]
+pub struct Beside {
+    /// Its folder in the process file system.
+    process: PathBuf,
+    node: Rc<Shared>,
+}
+
+/// What is the same for all containers of a node, looked up once.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// By the mount namespace that it is of.
+    tables: RefCell<HashMap<PathBuf, Rc<Table>>>,
+    apparmor: OnceCell<AppArmorState>,
+    selinux: OnceCell<SeLinuxDefault<'static>>,
+}
+
+impl Beside {
+    /// The node as a process sees it whose folder in the process file system this is.
+    #[must_use]
+    pub fn new(process: PathBuf, node: Rc<Shared>) -> Self {
+        Self { process, node }
+    }
+
+    fn mount_table(&self) -> Result<Rc<Table>, FileError> {
+        let name = std::fs::read_link(self.process.join("ns/mnt")).unwrap_or_else(|_| self.process.clone());
+        if let Some(table) = self.node.tables.borrow().get(&name) {
+            return Ok(Rc::clone(table));
+        }
+        let table = Rc::new(read_table(&self.process.join("mountinfo"))?);
+        self.node.tables.borrow_mut().insert(name, Rc::clone(&table));
+        Ok(table)
+    }
+
+    /// What root has in a program that this process starts (`capabilities(7)`: P'(permitted) of root is the bounding
+    /// set).
+    fn bounding_set(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(self.process.join("status")).ok()?;
+        let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:"))?;
+        u64::from_str_radix(bounding.trim(), 16).ok()
+    }
+}
+
+fn read_table(path: &Path) -> Result<Table, FileError> {
+    let bytes = std::fs::read(path).map_err(|source| FileError::Read { path: path.to_owned(), source })?;
+    // Octets outside UTF-8 can only be in other mounts' paths: this pod's are ASCII.
+    Ok(Table::of(&String::from_utf8_lossy(&bytes)))
 }
 
 /// `observed.json`: a node as it was when a container was captured.
@@ -97,11 +153,17 @@ impl Host {
         Ok(Self::Observed(Box::new(observed)))
     }
 
+    /// Whether this node can be asked.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        matches!(self, Self::Live | Self::Beside(_))
+    }
+
     /// The namespace behind a path; `None` where it cannot be found out.
     #[must_use]
     pub fn namespace(&self, path: &str) -> Option<NamespaceId> {
         match self {
-            Self::Live => {
+            Self::Live | Self::Beside(_) => {
                 let meta = std::fs::metadata(path).ok()?;
                 Some(NamespaceId { device: meta.dev(), inode: meta.ino() })
             }
@@ -116,6 +178,7 @@ impl Host {
     pub fn own_namespace(&self, kind: &str) -> Option<NamespaceId> {
         match self {
             Self::Live => self.namespace(&format!("/proc/self/ns/{kind}")),
+            Self::Beside(beside) => self.namespace(beside.process.join("ns").join(kind).to_str()?),
             Self::Observed(observed) => parse_namespace(observed.own_namespaces.get(kind)?),
             Self::Unknown => None,
         }
@@ -131,7 +194,7 @@ impl Host {
                 let name = |process: &str| readlink(format!("/proc/{process}/ns/{kind}").as_str()).ok();
                 Some(name(&pid.to_string())? == name("self")?)
             }
-            Self::Observed(_) => {
+            Self::Observed(_) | Self::Beside(_) => {
                 Some(self.namespace(&format!("/proc/{pid}/ns/{kind}"))? == self.own_namespace(kind)?)
             }
             Self::Unknown => None,
@@ -148,6 +211,7 @@ impl Host {
         match self {
             Self::Live => caps::read(None, caps::CapSet::Effective)
                 .map_or(OF_EVERY_KERNEL, |own| own.iter().fold(0, |bits, cap| bits | cap.bitmask())),
+            Self::Beside(beside) => beside.bounding_set().unwrap_or(OF_EVERY_KERNEL),
             Self::Observed(observed) => {
                 u64::from_str_radix(&observed.own_capabilities, 16).unwrap_or(OF_EVERY_KERNEL)
             }
@@ -156,24 +220,19 @@ impl Host {
     }
 
     /// The mount table that the runtime sees.
-    pub fn mountinfo(&self) -> Result<Cow<'_, str>, FileError> {
+    pub(super) fn mount_table(&self) -> Result<Rc<Table>, FileError> {
         match self {
-            Self::Live => {
-                let path = Path::new("/proc/self/mountinfo");
-                let bytes = std::fs::read(path)
-                    .map_err(|source| FileError::Read { path: path.to_owned(), source })?;
-                // Octets outside UTF-8 can only be in other mounts' paths: this pod's are ASCII.
-                Ok(Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()))
-            }
-            Self::Observed(observed) => Ok(Cow::Owned(observed.mountinfo.join("\n"))),
-            Self::Unknown => Ok(Cow::Borrowed("")),
+            Self::Live => read_table(Path::new("/proc/self/mountinfo")).map(Rc::new),
+            Self::Beside(beside) => beside.mount_table(),
+            Self::Observed(observed) => Ok(Rc::new(Table::of(&observed.mountinfo.join("\n")))),
+            Self::Unknown => Ok(Rc::new(Table::of(""))),
         }
     }
 
     /// Where a path leads after every symbolic link; `None` where it cannot be found out.
     #[must_use]
     pub fn resolve(&self, path: &str) -> Option<String> {
-        if !matches!(self, Self::Live) {
+        if !self.is_here() {
             return None;
         }
         // Most paths have no link in them. The kernel says so (since 5.6) at a third of the price of asking where the
@@ -195,13 +254,13 @@ impl Host {
     #[must_use]
     pub fn is_root(&self, path: &str) -> bool {
         let id = |path: &str| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
-        path == "/" || (matches!(self, Self::Live) && id(path).is_some_and(|this| id("/") == Some(this)))
+        path == "/" || (self.is_here() && id(path).is_some_and(|this| id("/") == Some(this)))
     }
 
     /// Whether something, if only a link that leads nowhere, is on this node at a path.
     #[must_use]
     pub fn is_there(&self, path: &str) -> bool {
-        matches!(self, Self::Live) && Path::new(path).symlink_metadata().is_ok()
+        self.is_here() && Path::new(path).symlink_metadata().is_ok()
     }
 
     /// Whether a container without a profile is unconfined because somebody asked for it.
@@ -212,6 +271,7 @@ impl Host {
     pub fn apparmor(&self) -> AppArmorState {
         match self {
             Self::Live => live_apparmor(),
+            Self::Beside(beside) => *beside.node.apparmor.get_or_init(live_apparmor),
             Self::Observed(observed) if observed.lsm.apparmor => AppArmorState::On,
             Self::Observed(_) => {
                 AppArmorState::Off("AppArmor is off on this node: the field has no effect here")
@@ -223,10 +283,13 @@ impl Host {
     /// What the node's SELinux policy labels containers with (go-selinux `loadLabels`: `lxc_contexts`).
     #[must_use]
     pub fn selinux_default(&self) -> SeLinuxDefault<'static> {
-        if matches!(self, Self::Live) {
-            live_selinux_default().unwrap_or_default()
-        } else {
-            SeLinuxDefault::default()
+        match self {
+            Self::Live => live_selinux_default().unwrap_or_default(),
+            Self::Beside(beside) => {
+                let node = &beside.node.selinux;
+                node.get_or_init(|| live_selinux_default().unwrap_or_default()).clone()
+            }
+            Self::Observed(_) | Self::Unknown => SeLinuxDefault::default(),
         }
     }
 }

@@ -155,22 +155,22 @@ pub fn read_sandbox(
         return Ok(None);
     }
     let Some(bundle) = config.parent() else { return Ok(None) };
-    let place = match (host, identity.sandbox) {
-        // A captured case: `<case>/containers/<name>/config.json` and `<case>/sandbox/config.json`.
-        (Host::Observed(_), _) => "../../sandbox/config.json".to_owned(),
-        (_, None) => return Ok(None),
+    // A captured case: `<case>/containers/<name>/config.json` and `<case>/sandbox/config.json`.
+    let of_case = matches!(host, Host::Observed(_)).then(|| "../../sandbox/config.json".to_owned());
+    let of_engine = identity.sandbox.map(|sandbox| match identity.engine {
         // `internal/lib/sandbox`: RunDir of the sandbox, beside that of the container.
-        (_, Some(sandbox)) if identity.engine == Engine::CriO => {
-            format!("../../{sandbox}/userdata/config.json")
+        Engine::CriO => format!("../../{sandbox}/userdata/config.json"),
+        _ => format!("../{sandbox}/config.json"),
+    });
+    for place in of_case.into_iter().chain(of_engine) {
+        let path = bundle.join(place);
+        match files::read(&path, files::LIMIT) {
+            Ok(bytes) => return Ok(Some((path, bytes))),
+            Err(err) if err.is_missing() => {}
+            Err(err) => return Err(err),
         }
-        (_, Some(sandbox)) => format!("../{sandbox}/config.json"),
-    };
-    let path = bundle.join(place);
-    match files::read(&path, files::LIMIT) {
-        Ok(bytes) => Ok(Some((path, bytes))),
-        Err(err) if err.is_missing() => Ok(None),
-        Err(err) => Err(err),
     }
+    Ok(None)
 }
 
 /// Makes sure that a sandbox is the container's: who writes a container's annotations cannot borrow another pod's.
@@ -308,20 +308,24 @@ fn missing_in_sandbox(sources: &Sources<'_>, kind: &str) -> bool {
 }
 
 /// The paths of all entries of a kind.
-fn entries<'s>(linux: &'s Linux<'_>, kind: &'s str) -> impl Iterator<Item = Option<&'s str>> {
+pub(crate) fn entries<'s>(linux: &'s Linux<'_>, kind: &'s str) -> impl Iterator<Item = Option<&'s str>> {
     let of_kind = move |entry: &&Namespace<'_>| entry.kind.as_ref().is_some_and(|own| own.as_str() == kind);
     let all = linux.namespaces.iter().flatten();
     all.filter(of_kind).map(|entry| entry.path.as_ref().map(Text::as_str))
+}
+
+/// Whether a mapping of users reaches the host's root.
+pub(crate) fn maps_root(linux: &Linux<'_>) -> bool {
+    let mappings = linux.uid_mappings.as_deref().unwrap_or_default();
+    mappings.iter().any(|map| map.host.unwrap_or(0) == 0 && map.size.unwrap_or(0) > 0)
 }
 
 /// Whose users the container has.
 fn user_namespace(spec: &Spec<'_>, linux: &Linux<'_>, host: &Host) -> UserNamespace {
     let Some(path) = entries(linux, "user").next() else { return UserNamespace::Host };
     let mappings = linux.uid_mappings.as_deref().unwrap_or_default();
-    // A mapping that reaches the host's root is no protection: only `hostUsers: false` counts, and the kubelet never
-    // maps below 65536 (`pkg/kubelet/userns`).
-    let maps_root = mappings.iter().any(|map| map.host.unwrap_or(0) == 0 && map.size.unwrap_or(0) > 0);
-    if maps_root {
+    // No protection then: only `hostUsers: false` counts, and the kubelet never maps below 65536 (`pkg/kubelet/userns`).
+    if maps_root(linux) {
         return UserNamespace::Host;
     }
     if let Some(path) = path.filter(|path| !path.is_empty()) {
@@ -343,7 +347,7 @@ fn user_namespace(spec: &Spec<'_>, linux: &Linux<'_>, host: &Host) -> UserNamesp
 }
 
 /// The user that the process will really have.
-fn uid(process: &Process<'_>) -> u32 {
+pub(crate) fn uid(process: &Process<'_>) -> u32 {
     // Absent is zero, as everywhere in the runtime spec.
     match process.user.as_ref().and_then(|user| user.uid).unwrap_or(0) {
         // (uid_t)-1 means "leave it" to setresuid(2), so crun, which does not look, starts the process as root.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::path::strip_dir;
 
 /// `/proc/PID/mountinfo`, read once, in the two orders in which it is asked.
+#[derive(Debug)]
 pub(super) struct Table {
     by_point: Vec<Entry>,
     by_device: Vec<Entry>,
@@ -66,7 +67,7 @@ impl Table {
 }
 
 /// A line of `/proc/PID/mountinfo` (`proc_pid_mountinfo(5)`).
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Entry {
     device: String,
     root: String,

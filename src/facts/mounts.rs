@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use super::host::Host;
 use super::mount_table::Table;
@@ -83,7 +84,7 @@ pub(super) fn root_of_the_host<'a>(spec: &'a Spec<'_>, host: &Host) -> Option<Vo
 struct Node<'h> {
     host: &'h Host,
     roots: Roots<'h>,
-    table: Option<Table>,
+    table: Option<Rc<Table>>,
 }
 
 impl Node<'_> {
@@ -91,7 +92,7 @@ impl Node<'_> {
     fn table(&mut self) -> Result<&Table, FileError> {
         let table = match self.table.take() {
             Some(table) => table,
-            None => Table::of(&self.host.mountinfo()?),
+            None => self.host.mount_table()?,
         };
         Ok(self.table.insert(table))
     }
@@ -188,7 +189,7 @@ fn bind<'a>(
         Place::Elsewhere if is_listed(&real, pod.not_host_paths, host) => match host.resolve(&real) {
             // What is listed may be somebody's to write: a link in it leads wherever he likes.
             Some(leads) if !is_listed(&leads, pod.not_host_paths, host) => Ok(Some(host_path(leads, None))),
-            None if matches!(host, Host::Live) => unclear("where its source leads cannot be found out"),
+            None if host.is_here() => unclear("where its source leads cannot be found out"),
             _ => Ok(None),
         },
         Place::Elsewhere if is_of_another_container(&real, destination, pod, host) => Ok(None),

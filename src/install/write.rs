@@ -44,7 +44,11 @@ pub fn replace_from(
     let done = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         write(&mut file)?;
-        if let Some(like) = &like {
+        // Not asked for nothing: a unit of systemd may be forbidden to.
+        let is_another = |like: &&fs::Metadata| {
+            file.metadata().map_or(true, |own| (own.uid(), own.gid()) != (like.uid(), like.gid()))
+        };
+        if let Some(like) = like.as_ref().filter(is_another) {
             chown(&temporary, Some(like.uid()), Some(like.gid()))?;
         }
         let mode = like.as_ref().map_or(mode, |like| like.mode() & 0o7777);

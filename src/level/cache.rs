@@ -31,6 +31,17 @@ pub enum Loaded {
     },
 }
 
+impl Loaded {
+    /// The policy's mode, or what is left of it. Which mode is in force is another question: [`crate::mode`] answers it.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        match self {
+            Self::Good(policy) => policy.mode,
+            Self::Bad { salvage, .. } => salvage.mode,
+        }
+    }
+}
+
 /// What holds while the policy cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Salvage {
@@ -121,15 +132,20 @@ pub fn load_file(paths: &Paths, path: &Path) -> Result<Policy, LoadError> {
 
 /// The policy file itself, past the cache, as [`load`] would believe it. `None` if there is none and never was.
 pub fn load_fresh(paths: &Paths) -> Result<Option<Policy>, LoadError> {
-    match load_text(&paths.policy(), Owner::Root) {
-        Err(LoadError::File(error))
-            if error.is_missing() && fs::symlink_metadata(paths.policy()).is_err() =>
-        {
+    let text = text_fresh(paths)?;
+    let policy = text.map(|text| policy::parse(&text, &paths.policy().to_string_lossy()));
+    Ok(policy.transpose()?)
+}
+
+/// The text of that file.
+pub fn text_fresh(paths: &Paths) -> Result<Option<String>, LoadError> {
+    match text(&paths.policy(), Owner::Root) {
+        Err(error) if error.is_missing() && fs::symlink_metadata(paths.policy()).is_err() => {
             let cache = paths.policy_cache();
             let gone = fs::symlink_metadata(&cache).is_ok();
             if gone { Err(LoadError::Gone { policy: paths.policy(), cache }) } else { Ok(None) }
         }
-        other => other.map(Some),
+        read => Ok(Some(read?.2)),
     }
 }
 
@@ -270,7 +286,7 @@ fn write_cache(path: &Path, identity: &Identity, mode: u32, policy: &Policy) -> 
 
 /// FNV-1a over words of eight bytes, which is eight times as fast as over bytes: against damage, not against people,
 /// because only root can write the file.
-fn checksum(bytes: &[u8]) -> u64 {
+pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x100_0000_01b3);
     let (words, rest) = bytes.as_chunks::<8>();
     let hash = words.iter().fold(0xcbf2_9ce4_8422_2325, |hash, word| mix(hash, u64::from_le_bytes(*word)));

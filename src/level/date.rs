@@ -60,6 +60,14 @@ impl Date {
     }
 }
 
+/// A moment in UTC, to the second, as logs have it.
+#[must_use]
+pub fn rfc3339(moment: SystemTime) -> String {
+    let seconds = moment.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) % 86_400;
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{}T{hour:02}:{minute:02}:{second:02}Z", Date::of(moment))
+}
+
 /// Days from 0000-03-01 to 1970-01-01.
 const EPOCH: i64 = 719_468;
 
@@ -88,7 +96,13 @@ impl FromStr for Date {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::{Date, NoDate};
+    use super::{Date, NoDate, rfc3339};
+
+    #[test]
+    fn a_moment_is_written_as_go_writes_it() {
+        let moment = UNIX_EPOCH + Duration::from_secs(1_709_210_096);
+        assert_eq!(rfc3339(moment), "2024-02-29T12:34:56Z");
+    }
 
     #[test]
     fn only_days_that_exist_are_dates() {

@@ -4,7 +4,7 @@
 use std::fs::{DirBuilder, File};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::facts::identity::Identity;
@@ -76,11 +76,28 @@ impl Kind {
         self.row().1
     }
 
+    /// The kind with this message id.
+    #[must_use]
+    pub fn of_message_id(id: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.message_id() == id)
+    }
+
     /// The syslog priority.
     #[must_use]
     pub const fn priority(self) -> &'static str {
         self.row().2
     }
+}
+
+/// Who changed the node's mode, why, and until when.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    /// The person, as far as the system knows.
+    pub who: &'a str,
+    /// The person's own words, `""` if there are none.
+    pub reason: &'a str,
+    /// When it ends by itself, `""` if it does not.
+    pub until: &'a str,
 }
 
 /// One decision.
@@ -102,8 +119,10 @@ pub struct Event<'a> {
     pub controls: &'a str,
     /// Violations and suspicions as a JSON array.
     pub findings: &'a str,
-    /// What set the level.
+    /// What set the level, or the mode.
     pub because: &'a str,
+    /// For a change of the mode: whose it is.
+    pub change: Option<Change<'a>>,
 }
 
 /// The size from which the fallback file is set aside for a new one, in bytes. Two of them are kept.
@@ -125,6 +144,9 @@ impl Event<'_> {
             ("PSS_CONTROLS", self.controls),
             ("PSS_FINDINGS", self.findings),
             ("PSS_BECAUSE", self.because),
+            ("PSS_WHO", self.change.map_or("", |change| change.who)),
+            ("PSS_REASON", self.change.map_or("", |change| change.reason)),
+            ("PSS_UNTIL", self.change.map_or("", |change| change.until)),
             ("PSS_ENGINE", who.map_or("", |who| who.engine.name())),
             ("PSS_NAMESPACE", who.and_then(|who| who.namespace).unwrap_or_default()),
             ("PSS_POD", who.and_then(|who| who.pod).unwrap_or_default()),
@@ -156,6 +178,11 @@ impl Event<'_> {
     }
 }
 
+/// What the fallback file is called once a new one was begun.
+pub(crate) fn set_aside(path: &Path) -> PathBuf {
+    path.with_extension("jsonl.1")
+}
+
 /// Appends the event as one JSON line, in one write.
 fn append(path: &Path, fields: &[(&'static str, &str)]) -> std::io::Result<()> {
     if let Some(directory) = path.parent() {
@@ -176,7 +203,7 @@ fn append(path: &Path, fields: &[(&'static str, &str)]) -> std::io::Result<()> {
         return Err(std::io::Error::other("not a regular file"));
     }
     if meta.len() > ROTATE_AT {
-        std::fs::rename(path, path.with_extension("jsonl.1"))?;
+        std::fs::rename(path, set_aside(path))?;
         file = open()?;
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -234,6 +261,7 @@ mod tests {
             controls: "privileged",
             findings: "[]",
             because: "",
+            change: None,
         };
         event.emit(&paths);
         event.emit(&paths);

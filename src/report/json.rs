@@ -1,17 +1,23 @@
 //! The shape of a judged container in JSON: one object a container, one a line.
+//!
+//! It borrows from the container's files while they are at hand, and can be taken away from them by `into_owned`.
+
+use std::borrow::Cow;
 
 use serde::Serialize;
 
 use crate::decision::{Assessment, Effect, Judged, Verdict};
 use crate::facts::identity::Identity;
+use crate::judge::Outcome;
+use crate::report::text::line;
 
 /// One container.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Result<'a> {
     /// Whose it is.
     pub container: Container<'a>,
     /// The level it was held against.
-    pub level: &'a str,
+    pub level: &'static str,
     /// And its version.
     pub version: String,
     /// The answer.
@@ -21,28 +27,28 @@ pub struct Result<'a> {
     /// What was found.
     pub findings: Vec<Finding<'a>>,
     /// The file.
-    pub path: &'a str,
+    pub path: Cow<'a, str>,
 }
 
 /// Whose a container is; what is not known is `null`.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Container<'a> {
     /// The engine.
     pub engine: Option<&'static str>,
     /// The namespace.
-    pub namespace: Option<&'a str>,
+    pub namespace: Option<Cow<'a, str>>,
     /// The pod.
-    pub pod: Option<&'a str>,
+    pub pod: Option<Cow<'a, str>>,
     /// The container's name.
-    pub name: Option<&'a str>,
+    pub name: Option<Cow<'a, str>>,
     /// Its id.
-    pub id: Option<&'a str>,
+    pub id: Option<Cow<'a, str>>,
     /// Its image.
-    pub image: Option<&'a str>,
+    pub image: Option<Cow<'a, str>>,
 }
 
 /// One finding.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding<'a> {
     /// The control's id.
     pub control: &'static str,
@@ -51,14 +57,14 @@ pub struct Finding<'a> {
     /// How sure it is.
     pub certainty: &'static str,
     /// The reason.
-    pub reason: &'a str,
+    pub reason: Cow<'a, str>,
     /// The detail.
-    pub detail: &'a str,
+    pub detail: Cow<'a, str>,
     /// The YAML.
-    pub fix: &'a str,
+    pub fix: Cow<'a, str>,
     /// The reason of the exception that covers it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub exception: Option<&'a str>,
+    pub exception: Option<Cow<'a, str>>,
     /// Present and true if the policy has it reported only (`[controls] … = "audit"`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub reported: bool,
@@ -70,13 +76,31 @@ impl<'a> Container<'a> {
     pub fn of(identity: &Identity<'a>) -> Self {
         Self {
             engine: Some(identity.engine.name()),
-            namespace: identity.namespace,
-            pod: identity.pod,
-            name: identity.container,
-            id: identity.id,
-            image: identity.image,
+            namespace: identity.namespace.map(Cow::Borrowed),
+            pod: identity.pod.map(Cow::Borrowed),
+            name: identity.container.map(Cow::Borrowed),
+            id: identity.id.map(Cow::Borrowed),
+            image: identity.image.map(Cow::Borrowed),
         }
     }
+
+    /// The same, on its own.
+    #[must_use]
+    pub fn into_owned(self) -> Container<'static> {
+        let own = |text: Option<Cow<'a, str>>| text.map(owned);
+        Container {
+            engine: self.engine,
+            namespace: own(self.namespace),
+            pod: own(self.pod),
+            name: own(self.name),
+            id: own(self.id),
+            image: own(self.image),
+        }
+    }
+}
+
+fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
+    Cow::Owned(text.into_owned())
 }
 
 impl<'a> Finding<'a> {
@@ -87,14 +111,29 @@ impl<'a> Finding<'a> {
             control: judged.control.id,
             origin: judged.control.origin.name(),
             certainty: judged.finding.certainty.name(),
-            reason: &judged.finding.reason,
-            detail: &judged.finding.detail,
-            fix: &judged.finding.fix,
+            reason: Cow::Borrowed(&judged.finding.reason),
+            detail: Cow::Borrowed(&judged.finding.detail),
+            fix: Cow::Borrowed(&judged.finding.fix),
             exception: match judged.effect {
-                Effect::Excepted(exception) => Some(&exception.reason),
+                Effect::Excepted(exception) => Some(Cow::Borrowed(&exception.reason)),
                 Effect::Counts | Effect::Reported => None,
             },
             reported: judged.effect == Effect::Reported,
+        }
+    }
+
+    /// The same, on its own.
+    #[must_use]
+    pub fn into_owned(self) -> Finding<'static> {
+        Finding {
+            control: self.control,
+            origin: self.origin,
+            certainty: self.certainty,
+            reason: owned(self.reason),
+            detail: owned(self.detail),
+            fix: owned(self.fix),
+            exception: self.exception.map(owned),
+            reported: self.reported,
         }
     }
 }
@@ -117,7 +156,7 @@ impl<'a> Result<'a> {
             verdict: verdict.name(),
             because: because.join(", "),
             findings: assessment.findings.iter().map(Finding::of).collect(),
-            path,
+            path: Cow::Borrowed(path),
         }
     }
 
@@ -131,7 +170,48 @@ impl<'a> Result<'a> {
             verdict: verdict.name(),
             because,
             findings: Vec::new(),
-            path,
+            path: Cow::Borrowed(path),
+        }
+    }
+
+    /// What came of a container, as enforce mode would have it.
+    #[must_use]
+    pub fn of(
+        path: &'a str,
+        identity: Option<&'a Identity<'a>>,
+        outcome: &'a Outcome<'a>,
+    ) -> (Self, Verdict) {
+        let container = identity.map(Container::of).unwrap_or_default();
+        let other = |verdict, because| (Self::other(path, container, verdict, because), verdict);
+        match (outcome, identity) {
+            (Outcome::Exempt(exempt), _) => other(Verdict::Allow, exempt.to_string()),
+            (Outcome::UnknownNamespace(name), _) => other(
+                Verdict::CannotJudge,
+                format!("namespace {name:?} is not known here, and on-unknown-namespace = \"deny\""),
+            ),
+            (Outcome::Fault(err), _) => other(Verdict::CannotJudge, line(*err)),
+            (Outcome::Judged { .. }, None) => {
+                other(Verdict::CannotJudge, "nobody knows whose it is".to_owned())
+            }
+            (Outcome::Judged { rules, enforce, .. }, Some(identity)) => {
+                let denied = rules.against(enforce).next().is_some();
+                let verdict = if denied { Verdict::Deny } else { Verdict::Allow };
+                (Self::judged(path, identity, enforce, verdict), verdict)
+            }
+        }
+    }
+
+    /// The same, on its own.
+    #[must_use]
+    pub fn into_owned(self) -> Result<'static> {
+        Result {
+            container: self.container.into_owned(),
+            level: self.level,
+            version: self.version,
+            verdict: self.verdict,
+            because: self.because,
+            findings: self.findings.into_iter().map(Finding::into_owned).collect(),
+            path: owned(self.path),
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod event;
 pub mod journald;
 pub mod json;
 pub mod sarif;
+pub mod terminal;
 pub mod text;
 
 /// Writes one line to stderr: what a runtime shows of a hook that fails.

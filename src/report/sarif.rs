@@ -20,10 +20,9 @@ pub struct Log {
 impl Log {
     /// Adds one container.
     pub fn add(&mut self, object: &Object<'_>) {
-        let location = json!([{"physicalLocation": {"artifactLocation": {"uri": uri(object.path)}}}]);
+        let location = location(&object.path);
         if object.verdict == Verdict::CannotJudge.name() {
-            let text = json!({"text": object.because});
-            self.faults.push(json!({"level": "error", "message": text, "locations": location}));
+            self.add_fault(&object.path, &object.because);
         }
         for finding in &object.findings {
             let (kind, level) = grade(finding);
@@ -42,7 +41,7 @@ impl Log {
                 },
             });
             // SARIF has no null: a field that says nothing is not there.
-            if let (Some(reason), Some(fields)) = (finding.exception, result.as_object_mut()) {
+            if let (Some(reason), Some(fields)) = (&finding.exception, result.as_object_mut()) {
                 fields.insert(
                     "suppressions".to_owned(),
                     json!([{"kind": "external", "justification": reason}]),
@@ -50,6 +49,24 @@ impl Log {
             }
             self.results.push(result);
         }
+    }
+
+    /// Adds what a container runs with and was not asked for.
+    pub fn add_drift(&mut self, object: &Object<'_>, control: &str, says: &str) {
+        self.results.push(json!({
+            "ruleId": control,
+            "kind": "fail",
+            "level": "warning",
+            "message": {"text": says},
+            "locations": location(&object.path),
+            "properties": {"drift": true},
+        }));
+    }
+
+    /// Adds something that could not be judged.
+    pub fn add_fault(&mut self, path: &str, why: &str) {
+        let text = json!({"text": why});
+        self.faults.push(json!({"level": "error", "message": text, "locations": location(path)}));
     }
 
     /// Writes the run.
@@ -81,6 +98,10 @@ impl Log {
         serde_json::to_writer_pretty(&mut *out, &log)?;
         out.write_all(b"\n")
     }
+}
+
+fn location(path: &str) -> Value {
+    json!([{"physicalLocation": {"artifactLocation": {"uri": uri(path)}}}])
 }
 
 /// SARIF's kind and level: only a failure has a level.

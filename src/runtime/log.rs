@@ -7,9 +7,9 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use crate::level::date::Date;
+use crate::level::date::rfc3339;
 
 /// Appends one error as runc would. What cannot be written is on stderr all the same, and changes no verdict.
 pub(super) fn append(log: &OsStr, json: bool, message: &str) {
@@ -40,19 +40,12 @@ fn file(log: &OsStr) -> Option<&Path> {
     Some(Path::new(OsStr::from_bytes(bytes.strip_prefix(b"file:").unwrap_or(bytes))))
 }
 
-fn rfc3339(moment: SystemTime) -> String {
-    let seconds = moment.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) % 86_400;
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{}T{hour:02}:{minute:02}:{second:02}Z", Date::of(moment))
-}
-
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
     use std::path::Path;
-    use std::time::{Duration, UNIX_EPOCH};
 
-    use super::{append, file, rfc3339};
+    use super::{append, file};
 
     #[test]
     fn the_file_is_the_one_that_the_runtime_would_open() {
@@ -67,12 +60,6 @@ mod tests {
         for (log, expected) in rows {
             assert_eq!(file(OsStr::new(log)), expected.map(Path::new), "{log}");
         }
-    }
-
-    #[test]
-    fn a_moment_is_written_as_go_writes_it() {
-        let moment = UNIX_EPOCH + Duration::from_secs(1_709_210_096);
-        assert_eq!(rfc3339(moment), "2024-02-29T12:34:56Z");
     }
 
     #[test]

@@ -1,22 +1,15 @@
-//! Which running containers passed the gate?
-//!
-//! Asked of what holds them: a shim of containerd works in the bundle's folder and writes the runtime that it calls
-//! into it (`WriteRuntime` in `cmd/containerd-shim-runc-v2/runc/container.go`); conmon has the bundle, the runtime and
-//! the file with the process id among its arguments (CRI-O `internal/oci/runtime_oci.go`, podman
-//! `libpod/oci_conmon_common.go`). A container that passed has the gate as its runtime, or as a hook in its config.json.
+//! Which running containers passed the gate? One that did has the gate as its runtime, or as a hook in its config.json.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::path::PathBuf;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Checks, Recorded, Setting, State, s};
+use crate::containers::{self, Container, Keeper};
 use crate::facts;
 use crate::facts::identity::identify;
-use crate::files::{self, LIMIT};
 use crate::install::Method;
-use crate::processes::Processes;
 use crate::pss::facts::{Engine, Subject};
 
 /// How a container came past the gate, or not.
@@ -55,8 +48,8 @@ struct Running {
     engine: Engine,
     subject: Subject,
     name: String,
-    /// The program that started it; `None` where its shim is not one of runc's kind.
-    runtime: Option<PathBuf>,
+    /// What is known of it without its config.json. Its runtime is `None` where its shim is not one of runc's kind.
+    found: Container,
     hooks: Vec<Hook>,
     started: SystemTime,
 }
@@ -107,7 +100,8 @@ pub(super) fn ask(
                 continue;
             }
         };
-        if engine == Engine::Containerd && running.engine == Engine::None {
+        let of_containerd = running.found.keeper == Keeper::Containerd;
+        if engine == Engine::Containerd && of_containerd && running.engine == Engine::None {
             others += 1;
         }
         if running.engine != engine {
@@ -186,11 +180,8 @@ pub(crate) fn passed(setting: &Setting<'_>, engine: Engine, id: &str) -> Option<
 
 impl Running {
     fn passed(&self, method: Method, came: SystemTime) -> Passed {
-        let entries = Path::new("/var/lib/pss-guard/runtimes");
-        let entry = self.runtime.as_ref().and_then(|runtime| runtime.strip_prefix(entries).ok());
-        if let Some(entry) = entry {
-            let own = entry.starts_with(self.engine.name());
-            return if own { Passed::Yes } else { Passed::OtherEngine };
+        if let Some((engine, _)) = self.found.entry() {
+            return if engine == self.engine.name() { Passed::Yes } else { Passed::OtherEngine };
         }
         if let Some(engine) = self.hooks.iter().find_map(Hook::engine) {
             // hooks.d is one folder for CRI-O and podman, and the gate knows their containers apart.
@@ -202,7 +193,7 @@ impl Running {
         match () {
             // Its process starts a little before the engine's files can say so.
             () if self.started < came => Passed::Before,
-            () if self.runtime.is_none() => Passed::OtherKind,
+            () if self.found.runtime.is_none() => Passed::OtherKind,
             () if method == Method::Hook && self.subject == Subject::Sandbox => Passed::NotAsked,
             () => Passed::Past,
         }
@@ -220,90 +211,22 @@ impl Hook {
 
 /// All running containers; the path of those that cannot be looked at.
 fn running(setting: &Setting<'_>) -> Vec<Result<Running, PathBuf>> {
-    let processes = &setting.processes;
-    let mut all = Vec::new();
-    for task in tasks(setting) {
-        let pid = task.join("init.pid");
-        let Some(started) = alive(processes, &pid) else { continue };
-        // The shim of runc writes it always, if only as an empty file.
-        let runtime = files::read(&task.join("runtime"), LIMIT).ok().map(path);
-        all.push(look(&task, runtime.map(|runtime| behind_script(setting, runtime)), started));
-    }
-    for mut monitor in processes.running(&["conmon"]) {
-        // What follows is a command of podman's, which has options of the same names.
-        let own = monitor.arguments.iter().take_while(|argument| *argument != "--exit-command").count();
-        monitor.arguments.truncate(own);
-        let option = |short: &str, long: &str| monitor.option(&[short, long]);
-        // Not those of `exec`.
-        if monitor.has("-e") || monitor.has("--exec") {
-            continue;
-        }
-        let Some((bundle, pid)) = option("-b", "--bundle").zip(option("-p", "--container-pidfile")) else {
-            continue;
-        };
-        let Some(started) = alive(processes, &setting.live.place(Path::new(&pid))) else { continue };
-        let runtime = option("-r", "--runtime").map(PathBuf::from);
-        all.push(look(&setting.live.place(Path::new(&bundle)), runtime, started));
-    }
-    all
+    let found = containers::find(&setting.live, &setting.processes);
+    let closed = found.closed.into_iter().map(|closed| Err(closed.path));
+    found.containers.into_iter().map(look).chain(closed).collect()
 }
 
-/// The bundles of containerd: `<state>/io.containerd.runtime.v2.task/<client>/<id>`. The shims tell where the state is.
-fn tasks(setting: &Setting<'_>) -> Vec<PathBuf> {
-    let tasks = "io.containerd.runtime.v2.task";
-    let mut folders: BTreeSet<PathBuf> = ["/run/containerd", "/run/docker/containerd/daemon"]
-        .map(|state| setting.live.place(Path::new(state)).join(tasks))
-        .into();
-    for shim in setting.processes.running(&["containerd-shim-runc-v2", "containerd-shim"]) {
-        let folder = shim.folder().and_then(|bundle| Some(bundle.parent()?.parent()?.to_owned()));
-        folders.extend(folder.filter(|folder| folder.ends_with(tasks)));
-    }
-    let inside = |folder: &Path| {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        // containerd renames a bundle to `.ID` before it removes it.
-        let visible = entries.filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
-        visible.map(|entry| entry.path()).collect::<BTreeSet<_>>()
-    };
-    let clients = folders.iter().flat_map(|folder| inside(folder));
-    clients.flat_map(|client| inside(&client)).collect()
-}
-
-/// Since when the process in a file runs; `None` if it does not. A process that is younger than the file is another
-/// one, which got the same id.
-fn alive(processes: &Processes, file: &Path) -> Option<SystemTime> {
-    let text = String::from_utf8(files::read(file, 64).ok()?).ok()?;
-    let started = processes.started(text.trim().parse().ok()?)?;
-    let written = std::fs::metadata(file).and_then(|file| file.modified()).ok()?;
-    (started <= written + Duration::from_secs(1)).then_some(started)
-}
-
-fn path(bytes: Vec<u8>) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt as _;
-    PathBuf::from(std::ffi::OsString::from_vec(bytes))
-}
-
-/// The entry in a script that dockerd makes of a runtime with arguments (`daemon/runtime_unix.go`), else the runtime.
-fn behind_script(setting: &Setting<'_>, runtime: PathBuf) -> PathBuf {
-    if !runtime.to_string_lossy().contains("/docker/runtimes/") {
-        return runtime;
-    }
-    let text = files::read(&setting.live.place(&runtime), 64 << 10).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let mut words = text.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\''));
-    words.find(|word| word.starts_with("/var/lib/pss-guard/runtimes/")).map_or(runtime, PathBuf::from)
-}
-
-fn look(bundle: &Path, runtime: Option<PathBuf>, started: SystemTime) -> Result<Running, PathBuf> {
-    let (config, bytes) = facts::read_config(bundle).map_err(|_| bundle.to_owned())?;
+fn look(found: Container) -> Result<Running, PathBuf> {
+    let (config, bytes) = facts::read_config(&found.bundle).map_err(|_| found.bundle.clone())?;
     let spec = facts::parse(&config, &bytes).map_err(|_| config.clone())?;
     let hooked: Hooked = serde_json::from_slice(&bytes).map_err(|_| config.clone())?;
-    let id = bundle.file_name().filter(|name| *name != "userdata").or_else(|| bundle.parent()?.file_name());
-    let id = id.and_then(|id| id.to_str());
-    let identity = identify(&spec, None, Some(bundle), id).map_err(|_| config.clone())?;
+    let identity =
+        identify(&spec, None, Some(&found.bundle), found.id.as_deref()).map_err(|_| config.clone())?;
     let words = [identity.namespace, identity.pod, identity.container];
     let words: Vec<&str> = words.into_iter().flatten().collect();
-    let name = if words.is_empty() { id.unwrap_or_default().to_owned() } else { words.join("/") };
+    let name = if words.is_empty() { found.id.clone().unwrap_or_default() } else { words.join("/") };
     let hooks = hooked.hooks.unwrap_or_default();
     let hooks = [hooks.create_runtime, hooks.prestart].into_iter().flatten().flatten().collect();
-    Ok(Running { engine: identity.engine, subject: identity.subject, name, runtime, hooks, started })
+    let started = found.process.map_or(SystemTime::UNIX_EPOCH, |first| first.started);
+    Ok(Running { engine: identity.engine, subject: identity.subject, name, found, hooks, started })
 }

@@ -10,6 +10,9 @@ use super::{Checks, Setting, State, ago, s};
 use crate::level::cache;
 use crate::level::namespaces;
 use crate::level::policy::{Mode, OnUnknownNamespace, Policy, SYSTEM_NAMESPACE};
+use crate::mode::temporary::State as Temporary;
+use crate::mode::{InForce, in_force};
+use crate::paths::Paths;
 use crate::report::text::line;
 
 /// The policy of the node.
@@ -17,8 +20,10 @@ use crate::report::text::line;
 pub struct PolicyStatus {
     /// Its file.
     pub path: PathBuf,
-    /// The mode; `null` where there is no valid policy.
-    pub mode: Option<&'static str>,
+    /// The mode in force.
+    pub mode: Mode,
+    /// Until when it is in force, where that is known.
+    pub mode_until: Option<String>,
     /// The levels of a namespace that says nothing.
     pub defaults: Option<Defaults>,
     /// The namespaces that are not judged.
@@ -41,7 +46,8 @@ pub(super) fn ask(setting: &Setting<'_>) -> PolicyStatus {
     let paths = &setting.paths;
     let mut status = PolicyStatus {
         path: paths.policy(),
-        mode: None,
+        mode: Mode::default(),
+        mode_until: None,
         defaults: None,
         exempt_namespaces: Vec::new(),
         imported_namespaces: None,
@@ -56,10 +62,14 @@ pub(super) fn ask(setting: &Setting<'_>) -> PolicyStatus {
                 line(&error)
             );
             checks.add(State::Wrong, "policy", says);
+            let in_force = in_force(paths, cache::load(paths).mode());
+            mode(paths, &in_force, checks);
+            (status.mode, status.mode_until) = (in_force.mode, in_force.until());
         }
         Ok(read) => {
             let missing = read.is_none();
             let policy = read.unwrap_or_default();
+            let in_force = in_force(paths, policy.mode);
             let set = &policy.defaults;
             let levels =
                 format!("default levels: enforce {}, audit {}, warn {}", set.enforce, set.audit, set.warn);
@@ -68,13 +78,17 @@ pub(super) fn ask(setting: &Setting<'_>) -> PolicyStatus {
                     State::Open,
                     format!("no {path}: the built-in defaults hold, which stop nothing; {levels}"),
                 ),
+                (false, Mode::Audit) if in_force.mode == Mode::Enforce => {
+                    (State::Open, format!("{path}, mode audit; {levels}"))
+                }
                 (false, Mode::Audit) => {
                     (State::Open, format!("{path}, mode audit: nothing is stopped; {levels}"))
                 }
                 (false, Mode::Enforce) => (State::Ok, format!("{path}, mode enforce; {levels}")),
             };
             checks.add(state, "policy", says);
-            status.mode = Some(policy.mode.name());
+            mode(paths, &in_force, checks);
+            (status.mode, status.mode_until) = (in_force.mode, in_force.until());
             status.defaults = Some(Defaults {
                 enforce: set.enforce.to_string(),
                 audit: set.audit.to_string(),
@@ -90,6 +104,22 @@ pub(super) fn ask(setting: &Setting<'_>) -> PolicyStatus {
         journal(&paths.journal_socket(), &paths.decisions(), &mut status.checks);
     }
     status
+}
+
+/// Is something else in force than the policy?
+fn mode(paths: &Paths, in_force: &InForce, checks: &mut Checks) {
+    match &in_force.temporary {
+        Temporary::Holds(temporary) => {
+            let state = if in_force.mode == Mode::Audit { State::Open } else { State::Ok };
+            checks.add(state, "mode", temporary.view().sentence(in_force.policy));
+        }
+        Temporary::Ignored(why) => {
+            let says =
+                format!("the policy's alone; not believed: {}; `pss-guard mode --end` removes it", line(why));
+            checks.add(State::Open, "mode", says);
+        }
+        Temporary::None | Temporary::Ended(..) => in_force.settle(paths),
+    }
 }
 
 fn exemptions(policy: &Policy, checks: &mut Checks) {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::level::{Demand, Found, Labels, Levels, Mode, Policy, Resolution, Whose, namespaces, resolve};
+use crate::mode::in_force;
 use crate::paths::Paths;
 use crate::pss::Level;
 use crate::report::event::Kind;
@@ -38,7 +39,7 @@ impl<'a> Expect<'a> {
             annotations.set(Labels::KEYS[0], Cow::Borrowed(level.name()));
         }
         let whose = Whose { namespace: Some(namespace), runtime_handler: None, annotations };
-        let blocks = self.policy.mode == Mode::Enforce;
+        let blocks = in_force(self.paths, self.policy.mode).mode == Mode::Enforce;
         let fault = if blocks { Expected::Refused(Kind::Fault) } else { Expected::Starts(Some(Kind::Fault)) };
         // Exempt or not is decided before the namespace's file is read, and so it is here.
         if let Some(_exempt) = crate::level::exempt(self.policy, &whose) {

@@ -5,8 +5,10 @@
 
 use std::cell::RefCell;
 use std::fmt::Display;
+use std::ops::Range;
 use std::str::FromStr;
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Exception, LevelSet, LevelVersion, Mode, NamespaceLevels, Policy};
@@ -48,11 +50,16 @@ pub fn parse(text: &str, file: &str) -> Result<Policy, PolicyError> {
 #[must_use]
 pub fn mode_of(text: &str) -> Option<Mode> {
     let document = DeTable::parse(text).ok()?;
-    let (_, mode) = document.get_ref().iter().find(|(key, _)| key.get_ref() == "mode")?;
-    match mode.get_ref() {
+    match document.get_ref().get("mode")?.get_ref() {
         DeValue::String(mode) => mode.parse().ok(),
         _ => None,
     }
+}
+
+/// Where the value of the key `mode` lies in a text whose syntax is right, quotes included.
+#[must_use]
+pub fn place_of_mode(text: &str) -> Option<Range<usize>> {
+    DeTable::parse(text).ok()?.get_ref().get("mode").map(Spanned::span)
 }
 
 fn policy(mut top: Section<'_>, file: &str) -> Policy {

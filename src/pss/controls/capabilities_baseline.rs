@@ -36,7 +36,7 @@ pub(super) const CONTROL: Control = Control {
 const REASON: &str = "non-default capabilities";
 
 /// What a container may add at baseline.
-pub(super) const ADDABLE: [&str; 13] = [
+pub const ADDABLE: [&str; 13] = [
     "AUDIT_WRITE",
     "CHOWN",
     "DAC_OVERRIDE",

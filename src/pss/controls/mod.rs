@@ -28,6 +28,8 @@ use std::fmt::Write as _;
 use super::Control;
 use super::facts::Facts;
 
+pub use capabilities_baseline::ADDABLE;
+
 /// Every control there is.
 pub const CONTROLS: &[&Control] = &[
     &app_armor_profile::CONTROL,

@@ -1,0 +1,254 @@
+//! What is counted, and is it counted once? The command against events in the file beside the journal.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use pss_guard::report::event::Kind;
+use tempfile::TempDir;
+
+use crate::node;
+use crate::util::{self, Done};
+
+/// A node's root directory, with a journal that is empty.
+pub(crate) struct Root(TempDir);
+
+impl Root {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    pub(crate) fn path(&self, inside: &str) -> PathBuf {
+        self.0.path().join(inside)
+    }
+
+    pub(crate) fn write(&self, inside: &str, text: &str) {
+        node::write(&self.path(inside), text);
+    }
+
+    /// Appends events as the gate does where journald does not listen.
+    pub(crate) fn decide(&self, kind: Kind, namespace: &str, count: usize) {
+        let path = self.path("var/log/pss-guard/decisions.jsonl");
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        let mut file =
+            fs::File::options().append(true).create(true).open(path).expect("the file of decisions");
+        for _ in 0..count {
+            let event = serde_json::json!({
+                "__REALTIME_TIMESTAMP": now().to_string(),
+                "MESSAGE_ID": kind.message_id(),
+                "PSS_DECISION": kind.name(),
+                "PSS_MODE": "enforce",
+                "PSS_LEVEL": "restricted",
+                "PSS_CONTROLS": "privileged,runAsNonRoot",
+                "PSS_NAMESPACE": namespace,
+            });
+            file.write_all(format!("{event}\n").as_bytes()).expect("a line");
+        }
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(node::binary());
+        command.arg("--root").arg(self.0.path()).arg("metrics").args(arguments);
+        command
+    }
+
+    fn metrics(&self, arguments: &[&str]) -> Done {
+        util::run(&mut self.command(arguments))
+    }
+
+    /// The numbers, by name and labels.
+    pub(crate) fn numbers(&self) -> BTreeMap<String, f64> {
+        numbers(&self.metrics(&[]).expect_success().stdout)
+    }
+
+    fn counters(&self) -> PathBuf {
+        self.path("var/lib/pss-guard/metrics/counters")
+    }
+}
+
+pub(crate) fn numbers(text: &str) -> BTreeMap<String, f64> {
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    let number = |line: &str| {
+        let (name, number) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line}"));
+        (name.to_owned(), number.parse().unwrap_or_else(|_| panic!("no number: {line}")))
+    };
+    samples.map(number).collect()
+}
+
+fn now() -> u128 {
+    std::time::UNIX_EPOCH.elapsed().expect("a clock that is set").as_micros()
+}
+
+pub(crate) const DENIED: &str = "pss_guard_decisions_total{decision=\"denied\",mode=\"enforce\"}";
+
+pub(crate) fn violations(namespace: &str, control: &str) -> String {
+    format!(
+        "kube_pod_security_policy_violations_total{{namespace=\"{namespace}\",level=\"restricted\",control=\"{control}\",mode=\"enforce\",decision=\"denied\"}}"
+    )
+}
+
+#[test]
+fn every_event_is_counted_once_however_often_somebody_asks() {
+    let root = Root::new();
+    assert_eq!(root.numbers()[DENIED], 0.0);
+    for total in [3.0, 6.0] {
+        root.decide(Kind::Denied, "shop", 3);
+        for _ in 0..2 {
+            let numbers = root.numbers();
+            assert_eq!(numbers[DENIED], total, "{numbers:?}");
+            assert_eq!(numbers[&violations("shop", "privileged")], total, "{numbers:?}");
+            assert_eq!(numbers[&violations("shop", "runAsNonRoot")], total, "{numbers:?}");
+        }
+    }
+    // The file is set aside for a new one, and then goes for good.
+    let file = root.path("var/log/pss-guard/decisions.jsonl");
+    root.decide(Kind::Denied, "shop", 1);
+    fs::rename(&file, file.with_extension("jsonl.1")).unwrap();
+    root.decide(Kind::Denied, "shop", 1);
+    assert_eq!(root.numbers()[DENIED], 8.0);
+    fs::remove_dir_all(file.parent().unwrap()).unwrap();
+    assert_eq!(root.numbers()[DENIED], 8.0);
+}
+
+#[test]
+fn two_at_once_count_nothing_twice() {
+    let root = Root::new();
+    let output = root.path("node.prom");
+    let output = output.to_str().unwrap();
+    for round in 1..=5 {
+        root.decide(Kind::Denied, "shop", 200);
+        let arguments: [&[&str]; 4] = [&[], &["--output", output], &["--output", output], &[]];
+        let children: Vec<_> = arguments
+            .map(|arguments| {
+                let mut command = root.command(arguments);
+                command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+            })
+            .into();
+        for (nth, child) in children.into_iter().enumerate() {
+            let done = child.wait_with_output().unwrap();
+            let text = String::from_utf8_lossy(&done.stdout).into_owned();
+            let text = if arguments[nth].is_empty() { text } else { util::read(Path::new(output)) };
+            assert!(done.status.success() && done.stderr.is_empty(), "{done:?}");
+            assert_eq!(numbers(&text)[DENIED], f64::from(round * 200), "{text}");
+        }
+    }
+}
+
+#[test]
+fn whoever_is_killed_has_counted_nothing() {
+    let root = Root::new();
+    let mut total = 0;
+    for pause in 0..40 {
+        root.decide(Kind::Denied, "shop", 50);
+        total += 50;
+        let mut command = root.command(&[]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(pause * 1500));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if pause % 8 == 7 {
+            assert_eq!(root.numbers()[DENIED], f64::from(total), "killed after {pause} × 1.5 ms");
+        }
+    }
+}
+
+#[test]
+fn counters_that_are_damaged_begin_anew_and_out_loud() {
+    let whole = |root: &Root| fs::read(root.counters()).unwrap();
+    type Damage = fn(&Path, Vec<u8>);
+    let rows: [(&str, Damage); 6] = [
+        ("emptied", |path, _| fs::write(path, "").unwrap()),
+        ("cut off", |path, bytes| fs::write(path, &bytes[..bytes.len() - 9]).unwrap()),
+        ("one digit is another", |path, mut bytes| {
+            let place = bytes.iter().rposition(|byte| *byte == b'4').expect("the count");
+            bytes[place] = b'9';
+            fs::write(path, bytes).unwrap();
+        }),
+        ("of another program", |path, _| fs::write(path, "{}").unwrap()),
+        ("of a later version", |path, bytes| {
+            let text = String::from_utf8(bytes).unwrap().replacen(" 1 ", " 2 ", 1);
+            fs::write(path, text).unwrap();
+        }),
+        ("a link", |path, _| {
+            fs::rename(path, path.with_extension("other")).unwrap();
+            symlink(path.with_extension("other"), path).unwrap();
+        }),
+    ];
+    for (what, damage) in rows {
+        let root = Root::new();
+        root.decide(Kind::Denied, "shop", 4);
+        assert_eq!(root.numbers()[DENIED], 4.0, "{what}");
+        damage(&root.counters(), whole(&root));
+        // Written to the disk a moment later than the file.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        root.decide(Kind::Denied, "shop", 2);
+        let done = root.metrics(&[]).expect_success();
+        assert!(done.stderr.contains("all counters begin anew"), "{what}: {done}");
+        let found = numbers(&done.stdout);
+        // Those before are in Prometheus: a counter that falls to 2 has grown by 2.
+        assert_eq!(found[DENIED], 2.0, "{what}: {done}");
+        assert!(found["pss_guard_counters_damaged_timestamp_seconds"] > 0.0, "{what}: {done}");
+        assert!(root.counters().with_extension("damaged").exists(), "{what}");
+        root.decide(Kind::Denied, "shop", 1);
+        let done = root.metrics(&[]).expect_success();
+        assert_eq!((numbers(&done.stdout)[DENIED], &*done.stderr), (3.0, ""), "{what}: {done}");
+    }
+}
+
+#[test]
+fn where_nothing_can_be_kept_the_numbers_are_right_all_the_same() {
+    let root = Root::new();
+    root.decide(Kind::Denied, "shop", 2);
+    assert_eq!(root.numbers()[DENIED], 2.0);
+    // Not even root can make a folder of a file.
+    let folder = root.path("var/lib/pss-guard/metrics");
+    let away = root.path("var/lib/pss-guard/away");
+    fs::rename(&folder, &away).unwrap();
+    fs::write(&folder, "").unwrap();
+    let done = root.metrics(&[]).expect_success();
+    assert!(done.stderr.contains("is not kept"), "{done}");
+    assert_eq!(numbers(&done.stdout)["pss_guard_counters_kept"], 0.0, "{done}");
+    assert_eq!(numbers(&done.stdout)[DENIED], 0.0, "{done}");
+    fs::remove_file(&folder).unwrap();
+    fs::rename(&away, &folder).unwrap();
+
+    if !util::can_run("where_nothing_can_be_kept_the_numbers_are_right_all_the_same", &["setpriv"]) {
+        return;
+    }
+    root.decide(Kind::Denied, "shop", 3);
+    for path in [".", "var/log/pss-guard"] {
+        fs::set_permissions(root.path(path), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::copy(node::binary(), root.path("pss-guard")).unwrap();
+    for _ in 0..2 {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(root.path("pss-guard"));
+        command.arg("--root").arg(root.path("")).arg("metrics");
+        let done = util::run(&mut command).expect_success();
+        assert!(done.stderr.contains("is not kept") && done.stderr.contains("Permission denied"), "{done}");
+        assert_eq!(numbers(&done.stdout)[DENIED], 5.0, "{done}");
+    }
+    assert_eq!(root.numbers()[DENIED], 5.0);
+}
+
+#[test]
+fn a_file_is_replaced_whole_and_read_by_everybody() {
+    let root = Root::new();
+    root.write("out/.keep", "");
+    let path = root.path("out/pss-guard.prom");
+    for count in 1..=2 {
+        root.decide(Kind::Denied, "shop", 1);
+        let done = root.metrics(&["--output", path.to_str().unwrap()]).expect_success();
+        assert_eq!(done.stdout, "", "{done}");
+        assert_eq!(numbers(&util::read(&path))[DENIED], f64::from(count));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o644);
+    }
+    let names = fs::read_dir(root.path("out")).unwrap().count();
+    assert_eq!(names, 2, "nothing is left beside it");
+    let done = root.metrics(&["--output", "/proc/pss-guard.prom"]);
+    assert_eq!(done.code, Some(2), "{done}");
+    assert!(done.stderr.starts_with("pss-guard: write /proc/pss-guard.prom: "), "{done}");
+}

@@ -1,0 +1,510 @@
+//! What does `scan` say of a node? The corpus as a node, real processes, hostile names, and a terminal to look at it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::live::machine::Machine;
+use crate::node;
+use crate::util::{self, Done};
+
+fn scan(root: &Path, arguments: &[&str]) -> Done {
+    util::run(&mut command(root, arguments))
+}
+
+fn command(root: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pss-guard"));
+    command.arg("--root").arg(root).arg("scan").args(arguments);
+    command.env_remove("COLUMNS").env_remove("NO_COLOR").env("LC_ALL", "C.UTF-8");
+    command
+}
+
+fn objects(done: &Done) -> Vec<Value> {
+    done.stdout.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+/// A captured node: a root directory with bundles as engines lay them out.
+struct Captured {
+    dir: tempfile::TempDir,
+}
+
+impl Captured {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("a temporary directory") }
+    }
+
+    fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The bundle of an id: containerd's, or CRI-O's.
+    fn bundle(&self, engine: &str, id: &str) -> PathBuf {
+        if engine.starts_with("crio") {
+            return self.root().join(format!("run/containers/storage/overlay-containers/{id}/userdata"));
+        }
+        self.root().join(format!("run/containerd/io.containerd.runtime.v2.task/k8s.io/{id}"))
+    }
+
+    fn lay(&self, engine: &str, id: &str, config: &Value) -> PathBuf {
+        let bundle = self.bundle(engine, id);
+        node::write(&bundle.join("config.json"), &config.to_string());
+        bundle
+    }
+
+    /// Lays a case of the corpus out as its node had it; the bundles of its containers.
+    fn lay_case(&self, case: &Path, engine: &str) -> Vec<(PathBuf, PathBuf)> {
+        let mut laid = Vec::new();
+        for container in entries(&case.join("containers")) {
+            let config = read(&container.join("config.json"));
+            let key = if engine.starts_with("crio") {
+                "io.kubernetes.cri-o.SandboxID"
+            } else {
+                "io.kubernetes.cri.sandbox-id"
+            };
+            let sandbox = config["annotations"][key].as_str().expect("the sandbox's id").to_owned();
+            let group = config["linux"]["cgroupsPath"].as_str().expect("a control group");
+            let id = group.rsplit(['/', ':', '-']).next().expect("its last part");
+            let bundle = self.lay(engine, id, &config);
+            fs::copy(container.join("observed.json"), bundle.join("observed.json")).expect("a copy");
+            self.lay(engine, &sandbox, &read(&case.join("sandbox/config.json")));
+            laid.push((container, bundle));
+        }
+        laid
+    }
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_str(&util::read(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn a_node_made_of_the_corpus_is_judged_as_check_judges_the_corpus() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration-tests/corpus");
+    let mut compared = 0;
+    for engine in entries(&corpus) {
+        let name = engine.file_name().expect("a name").to_str().expect("UTF-8");
+        let node = Captured::new();
+        let laid: Vec<(PathBuf, PathBuf)> =
+            entries(&engine).iter().flat_map(|case| node.lay_case(case, name)).collect();
+        for level in ["baseline", "restricted", "baseline:v1.24", "restricted:v1.24"] {
+            let options = ["--level", level, "--format", "json"];
+            let scanned = objects(&scan(node.root(), &options).expect_success());
+            let by_path: BTreeMap<&str, &Value> =
+                scanned.iter().map(|one| (one["path"].as_str().expect("a path"), one)).collect();
+            let mut check = Command::new(env!("CARGO_BIN_EXE_pss-guard"));
+            check.arg("check").args(options).args(laid.iter().map(|(case, _)| case));
+            let checked = objects(&util::run(&mut check));
+            assert_eq!(checked.len(), laid.len(), "{name}");
+            for ((case, bundle), checked) in laid.iter().zip(&checked) {
+                let scanned = by_path.get(bundle.to_str().expect("UTF-8"));
+                let scanned = scanned.unwrap_or_else(|| panic!("{} is not found", case.display()));
+                for field in ["verdict", "findings", "level", "version", "because"] {
+                    assert_eq!(scanned[field], checked[field], "{field} of {} at {level}", case.display());
+                }
+                for field in ["engine", "namespace", "pod", "name", "image"] {
+                    let (ours, theirs) = (&scanned["container"][field], &checked["container"][field]);
+                    assert_eq!(ours, theirs, "{field} of {}", case.display());
+                }
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 1000, "only {compared} containers were compared");
+}
+
+/// config.json of a container that restricted refuses for one reason, or for none.
+fn config(namespace: &str, pod: &str, name: &str, read_only: bool) -> Value {
+    json!({
+        "ociVersion": "1.0.2",
+        "annotations": {
+            "io.kubernetes.cri.container-type": "container",
+            "io.kubernetes.cri.sandbox-id": format!("sandbox-of-{pod}"),
+            "io.kubernetes.cri.sandbox-namespace": namespace,
+            "io.kubernetes.cri.sandbox-name": pod,
+            "io.kubernetes.cri.container-name": name,
+        },
+        "process": {
+            "user": {"uid": 1000},
+            "noNewPrivileges": true,
+            "capabilities": {"bounding": []},
+        },
+        "root": {"readonly": read_only},
+        "linux": {
+            "namespaces": [{"type": "network"}, {"type": "pid"}, {"type": "ipc"}, {"type": "mount"}],
+            "maskedPaths": ["/proc/kcore"],
+            "readonlyPaths": ["/proc/sys"],
+            "seccomp": {"defaultAction": "SCMP_ACT_ERRNO"},
+        },
+        "mounts": [{"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]}],
+    })
+}
+
+/// A sandbox that shares the host's network, or not.
+fn sandbox(namespace: &str, pod: &str, host_network: bool) -> Value {
+    let mut config = config(namespace, pod, "", true);
+    config["annotations"]["io.kubernetes.cri.container-type"] = json!("sandbox");
+    if host_network {
+        config["linux"]["namespaces"] = json!([{"type": "pid"}, {"type": "ipc"}, {"type": "mount"}]);
+    }
+    config
+}
+
+/// A small node of every kind.
+fn small() -> Captured {
+    let node = Captured::new();
+    let lay = |id: &str, config: &Value| node.lay("containerd", id, config);
+    lay("01", &config("shop", "web-0", "app", true));
+    lay("02", &config("shop", "web-0", "logger", false));
+    lay("sandbox-of-web-0", &sandbox("shop", "web-0", false));
+    let mut bare = config("shop", "db-0", "database", false);
+    bare["process"] = json!({"user": {"uid": 0}});
+    bare["linux"]["seccomp"] = Value::Null;
+    bare["mounts"] =
+        json!([{"destination": "/host", "type": "bind", "source": "/etc", "options": ["rbind"]}]);
+    lay("03", &bare);
+    let mut agent = config("ops", "agent-x", "agent", true);
+    agent["linux"]["namespaces"] = json!([{"type": "pid"}, {"type": "ipc"}, {"type": "mount"}]);
+    lay("04", &agent);
+    lay("sandbox-of-agent-x", &sandbox("ops", "agent-x", true));
+    lay("05", &config("kube-system", "kube-proxy", "proxy", false));
+    let mut unmanaged = config("x", "x", "x", false);
+    unmanaged["annotations"] = json!({});
+    node::write(
+        &node.root().join(
+            "run/containerd/io.containerd.runtime.v2.task/moby/c0ffee00c0ffee00c0ffee00c0ffee00/config.json",
+        ),
+        &unmanaged.to_string(),
+    );
+    node
+}
+
+#[test]
+fn the_answer_counts_containers_and_pods_once_and_the_exit_code_follows() {
+    let node = small();
+    let damaged = small();
+    node::write(&damaged.bundle("containerd", "99").join("config.json"), "{");
+    let unreadable = small();
+    node::write(&unreadable.root().join("etc/pss-guard/policy.toml"), "mode = \"loud\"\n");
+    let own = small();
+    node::write(
+        &own.root().join("etc/pss-guard/policy.toml"),
+        "[namespaces.shop]\nenforce = \"restricted\"\n",
+    );
+    // (the node, options, exit code, a part of what is said)
+    let restricted =
+        "4 of 6 containers in 3 pods and 1 of no pod would be refused at restricted; 3 need one line";
+    let rows: &[(&Captured, &[&str], i32, &str)] = &[
+        (&node, &["--level", "restricted"], 0, restricted),
+        (&node, &["--level", "restricted", "--fail"], 1, restricted),
+        (&node, &["--level", "restricted"], 0, "1 is exempt by the policy"),
+        (&node, &["--level", "baseline"], 0, "2 of 6 containers in 2 pods would be refused at baseline"),
+        (&node, &["--level", "restricted:v1.24"], 0, "would be refused at restricted:v1.24"),
+        (&node, &[], 0, "none of 6 containers would be refused at their own level"),
+        (&node, &["--fail"], 0, "none of 6"),
+        (
+            &own,
+            &["--fail"],
+            1,
+            "2 of 6 containers in 2 pods would be refused at their own level; 1 needs one line",
+        ),
+        (
+            &node,
+            &["--level", "restricted", "--fail", "--namespace", "kube-system"],
+            0,
+            "none of 1 container ",
+        ),
+        (&node, &["--level", "restricted", "--namespace", "shop"], 0, "2 of 3 containers in 2 pods"),
+        (
+            &node,
+            &["--level", "restricted", "--namespace", "shop", "--namespace", "ops"],
+            0,
+            "3 of 4 containers in 3 pods",
+        ),
+        (&node, &["--level", "restricted", "--namespace", "nowhere", "--fail"], 0, "no container runs here"),
+        (
+            &node,
+            &["--level", "restricted", "--control", "hostNamespaces"],
+            0,
+            "1 of 6 containers in 1 pod would",
+        ),
+        (&node, &["--level", "restricted", "--control", "runAsUser", "--fail"], 0, "none of 6"),
+        (&node, &["--level", "restricted", "--control", "RUNASNONROOT", "--fail"], 1, "1 of 6"),
+        (&damaged, &["--level", "restricted", "--fail"], 2, "1 could not be judged"),
+        (&damaged, &["--namespace", "shop"], 2, "1 could not be judged"),
+        (&unreadable, &[], 2, "mode"),
+        (&node, &["--control", "nonsense"], 2, "pss-guard explain"),
+        (&node, &["--level", "loose"], 2, "loose"),
+        (&node, &["--format", "loud"], 2, "table, json, sarif"),
+    ];
+    for (node, options, code, part) in rows {
+        let done = scan(node.root(), options);
+        assert_eq!(done.code, Some(*code), "{options:?}\n{done}");
+        assert!(done.stdout.contains(part) || done.stderr.contains(part), "should say {part:?}\n{done}");
+        for format in ["json", "sarif"] {
+            if !options.contains(&"--format") {
+                let done = scan(node.root(), &[options, &["--format", format][..]].concat());
+                assert_eq!(done.code, Some(*code), "{format} {options:?}\n{done}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_format_says_the_same() {
+    let node = small();
+    let options = ["--level", "restricted"];
+    let of =
+        |format: &str| scan(node.root(), &[&options[..], &["--format", format]].concat()).expect_success();
+    let objects = objects(&of("json"));
+    assert_eq!(objects.len(), 8);
+    let keys: BTreeSet<&str> =
+        objects[0].as_object().expect("an object").keys().map(String::as_str).collect();
+    let expected = [
+        "because",
+        "container",
+        "drift",
+        "findings",
+        "level",
+        "path",
+        "pid",
+        "sandbox",
+        "verdict",
+        "version",
+    ];
+    assert_eq!(keys, expected.into());
+    let sarif: Value = serde_json::from_str(&of("sarif").stdout).expect("JSON");
+    let count = |level: &str| {
+        let results = sarif["runs"][0]["results"].as_array().expect("results");
+        results.iter().filter(|result| result["level"] == level).count()
+    };
+    let violations = objects.iter().flat_map(|one| one["findings"].as_array().expect("findings"));
+    assert_eq!(count("error"), violations.filter(|finding| finding["certainty"] == "violates").count());
+}
+
+#[test]
+fn names_from_outside_cannot_write_to_the_terminal() {
+    let node = Captured::new();
+    let evil = "\u{1b}[2J\u{202e}\r\n<script>";
+    let mut hostile = config("shop", evil, evil, false);
+    hostile["annotations"]["io.kubernetes.cri.sandbox-namespace"] = json!(evil);
+    node.lay("containerd", "\u{1b}[31m", &hostile);
+    node.lay("containerd", "broken\u{7}", &json!({"process": {"user": {"uid": evil}}}));
+    for format in ["table", "json", "sarif"] {
+        let done = scan(node.root(), &["--level", "restricted", "--format", format]);
+        assert_eq!(done.code, Some(2), "{done}");
+        for text in [&done.stdout, &done.stderr] {
+            let odd = |c: char| (c.is_control() && c != '\n') || (c == '\u{202e}' && format == "table");
+            assert!(!text.contains(odd), "{format}\n{text:?}");
+        }
+    }
+    let ascii = util::run(command(node.root(), &["--level", "restricted"]).env("LC_ALL", "C"));
+    assert!(ascii.stdout.is_ascii(), "{ascii}");
+}
+
+/// A machine on which containers run under a real runtime, as containerd's shim calls it.
+struct Running {
+    machine: Machine,
+}
+
+const TASKS: &str = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
+
+impl Running {
+    fn up() -> Self {
+        let machine = Machine::up();
+        node::unpack_image(&machine.path("/run/image"));
+        Self { machine }
+    }
+
+    /// Creates a container from what `runc spec` writes, with changes; it waits to be started.
+    fn create(&self, id: &str, change: impl FnOnce(&mut Value)) {
+        let bundle = format!("{TASKS}/{id}");
+        self.machine.run(&["mkdir", "-p", &bundle]).expect_success();
+        self.machine.run(&["runc", "spec", "--bundle", &bundle]).expect_success();
+        self.rewrite(id, |config| {
+            config["root"]["path"] = json!("/run/image");
+            config["process"]["terminal"] = json!(false);
+            config["process"]["args"] = json!(["/bin/sleep", "1000"]);
+            config["annotations"] = json!({
+                "io.kubernetes.cri.container-type": "container",
+                "io.kubernetes.cri.sandbox-namespace": "shop",
+                "io.kubernetes.cri.sandbox-name": id,
+                "io.kubernetes.cri.container-name": "app",
+            });
+            change(config);
+        });
+        let pid = format!("{bundle}/init.pid");
+        self.runc(&["create", "--bundle", &bundle, "--pid-file", &pid, id]).expect_success();
+    }
+
+    fn start(&self, id: &str) {
+        self.runc(&["start", id]).expect_success();
+    }
+
+    fn runc(&self, line: &[&str]) -> Done {
+        self.machine.run(&[&["runc", "--root", "/run/containerd/runc/k8s.io"], line].concat())
+    }
+
+    fn rewrite(&self, id: &str, change: impl FnOnce(&mut Value)) {
+        let file = format!("{TASKS}/{id}/config.json");
+        let mut config: Value = serde_json::from_str(&self.machine.read(&file)).expect("JSON");
+        change(&mut config);
+        self.machine.write(&file, &config.to_string());
+    }
+
+    fn scan(&self, options: &[&str]) -> Done {
+        self.machine.run(&[&["/opt/pss-guard", "scan"], options].concat())
+    }
+
+    /// What a container runs with and was not asked for: the controls, and what runs.
+    fn drift(&self, id: &str) -> Vec<(String, String)> {
+        let done = self.scan(&["--format", "json"]).expect_success();
+        let found: Vec<Value> =
+            objects(&done).into_iter().filter(|one| one["container"]["id"] == id).collect();
+        assert_eq!(found.len(), 1, "{id} is found once\n{done}");
+        let text = |drift: &Value, field: &str| drift[field].as_str().expect("text").to_owned();
+        let drift = found[0]["drift"].as_array().expect("an array");
+        drift.iter().map(|one| (text(one, "control"), text(one, "runs"))).collect()
+    }
+}
+
+type Change = fn(&mut Value);
+
+fn nothing(_: &mut Value) {}
+
+fn has_capabilities(config: &mut Value, names: &[&str]) {
+    for set in ["bounding", "effective", "permitted"] {
+        config["process"]["capabilities"][set] = json!(names);
+    }
+}
+
+fn capable(config: &mut Value) {
+    has_capabilities(config, &["CAP_SYS_ADMIN", "CAP_KILL"]);
+}
+
+fn wide(config: &mut Value) {
+    config["process"]["noNewPrivileges"] = json!(false);
+    config["linux"]["namespaces"] = json!([{"type": "pid"}, {"type": "mount"}, {"type": "uts"}]);
+}
+
+#[test]
+fn what_a_process_has_beyond_its_config_json_is_told() {
+    if !Machine::can_run("scan::what_a_process_has_beyond_its_config_json_is_told", &[], &[]) {
+        return;
+    }
+    let node = Running::up();
+    // (what, created as, then config.json says, control, what runs)
+    let rows: &[(&str, Change, Change, &[(&str, &str)])] = &[
+        ("as-asked", nothing, nothing, &[]),
+        ("as-asked-with-more", capable, nothing, &[]),
+        (
+            "less-than-asked",
+            nothing,
+            capable,
+            &[("capabilities_restricted", "AUDIT_WRITE, NET_BIND_SERVICE in a capability set")],
+        ),
+        (
+            "capabilities",
+            capable,
+            |config| has_capabilities(config, &["CAP_KILL"]),
+            &[("capabilities_baseline", "SYS_ADMIN in a capability set")],
+        ),
+        (
+            "no-capabilities",
+            nothing,
+            |config| config["process"]["capabilities"] = Value::Null,
+            &[("capabilities_restricted", "AUDIT_WRITE, KILL, NET_BIND_SERVICE in a capability set")],
+        ),
+        (
+            "escalation",
+            wide,
+            |config| config["process"]["noNewPrivileges"] = json!(true),
+            &[("allowPrivilegeEscalation", "no_new_privs off")],
+        ),
+        (
+            "seccomp",
+            nothing,
+            |config| config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ERRNO"}),
+            &[("seccompProfile_baseline", "no seccomp filter")],
+        ),
+        (
+            "seccomp-that-allows-all",
+            nothing,
+            |config| config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"}),
+            &[],
+        ),
+        (
+            "namespaces",
+            wide,
+            |config| {
+                config["linux"]["namespaces"] =
+                    json!([{"type": "pid"}, {"type": "network"}, {"type": "ipc"}]);
+            },
+            &[
+                ("hostNamespaces", "the host's network namespace"),
+                ("hostNamespaces", "the host's ipc namespace"),
+            ],
+        ),
+        (
+            "user",
+            nothing,
+            |config| config["process"]["user"]["uid"] = json!(1000),
+            &[("runAsUser", "uid 0 of the host")],
+        ),
+        (
+            "another-user",
+            |config| config["process"]["user"]["uid"] = json!(1001),
+            |config| config["process"]["user"]["uid"] = json!(1000),
+            &[],
+        ),
+        // Whoever makes himself a user namespace is nobody in the host's.
+        (
+            "users-of-its-own",
+            |config| {
+                wide(config);
+                config["process"]["user"]["uid"] = json!(1000);
+                config["process"]["args"] = json!(["/bin/busybox", "unshare", "-U", "/bin/sleep", "1000"]);
+            },
+            nothing,
+            &[],
+        ),
+    ];
+    for (id, created, then, _) in rows {
+        node.create(id, created);
+        node.start(id);
+        node.rewrite(id, then);
+    }
+    // It holds all that the runtime has until it is started.
+    node.create("created", |config| config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"}));
+    node.rewrite("created", |config| config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ERRNO"}));
+    // The program of the last row has come to its second step.
+    let status = || node.machine.run(&["sh", "-c", "grep -h CapBnd /proc/*/status"]).stdout;
+    assert!(util::eventually(|| status().contains("000001ffffffffff")), "{}", status());
+    for (id, _, _, expected) in rows {
+        let expected: Vec<(String, String)> =
+            expected.iter().map(|(control, runs)| ((*control).to_owned(), (*runs).to_owned())).collect();
+        assert_eq!(node.drift(id), expected, "{id}");
+    }
+    assert_eq!(node.drift("created"), []);
+
+    let table = node.scan(&["--fail"]);
+    assert_eq!(table.code, Some(1), "{table}");
+    let said = "runs with SYS_ADMIN in a capability set, asked for no SYS_ADMIN (capabilities_baseline)";
+    assert!(table.stdout.contains(said), "{table}");
+    assert!(table.stdout.contains("7 run with more than was asked for"), "{table}");
+    let one = node.scan(&["--fail", "--control", "runAsUser"]);
+    assert!(one.code == Some(1) && one.stdout.contains("1 runs with more than was asked for"), "{one}");
+    let none = node.scan(&["--fail", "--control", "hostPorts"]);
+    assert_eq!(none.code, Some(0), "{none}");
+}

@@ -1,0 +1,316 @@
+//! `pss-guard mode`: which mode is in force, and how does it become another one?
+
+use std::fs;
+use std::io::{self, BufRead as _, IsTerminal as _, Write};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::{FAILED, OK, line};
+use crate::level::Mode;
+use crate::level::cache::{self, Loaded};
+use crate::level::date::rfc3339;
+use crate::mode::change::{self, Author, ChangeError, Permanent, Written};
+use crate::mode::outlook;
+use crate::mode::temporary::{State, Temporary, View};
+use crate::mode::{InForce, in_force, span, who};
+use crate::paths::Paths;
+use crate::report::terminal::Bar;
+use crate::report::text::escape;
+use crate::scan::Setting;
+
+/// Exit code: nothing was changed, because nobody confirmed it or because a pod of the system would be refused.
+pub const LEFT: u8 = 1;
+
+/// What to do.
+#[derive(Clone, Copy, Debug)]
+pub enum Act {
+    /// Say which mode is in force.
+    Show {
+        /// As one JSON object.
+        json: bool,
+    },
+    /// Put another one in force.
+    Set {
+        /// Which.
+        mode: Mode,
+        /// For how long; for good if not said.
+        time: Option<Duration>,
+    },
+    /// End what was put in force for a time.
+    End,
+}
+
+/// How to do it.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// Why.
+    pub reason: &'a str,
+    /// Do not ask.
+    pub yes: bool,
+    /// Even if pods of the system would be refused.
+    pub force: bool,
+}
+
+/// Shows or changes the mode.
+pub fn mode(
+    setting: &Setting,
+    act: Act,
+    options: &Options<'_>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let done = match act {
+        Act::Show { json } => show(&setting.paths, json, out),
+        Act::End => end(&setting.paths, options, out, err),
+        Act::Set { mode, time } => set(setting, mode, time, options, out, err),
+    };
+    match done {
+        Ok(code) => code,
+        // A reader that went away (`| head`) has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => OK,
+        Err(error) => {
+            let _ = writeln!(err, "pss-guard: write to standard output: {error}");
+            FAILED
+        }
+    }
+}
+
+fn set(
+    setting: &Setting,
+    mode: Mode,
+    time: Option<Duration>,
+    options: &Options<'_>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<u8> {
+    let paths = &setting.paths;
+    // Before anybody is asked: an answer must not lead to nothing.
+    let possible = match time {
+        Some(_) => change::as_root(),
+        None => change::can_be_permanent(paths, mode),
+    };
+    if let Err(error) = possible {
+        return failed(err, &error);
+    }
+    let now = now(paths).1;
+    if mode == Mode::Enforce && !(now.mode == mode && (time.is_some() || now.policy == mode)) {
+        match confirm(setting, options, out, err)? {
+            Answer::Yes => {}
+            Answer::No(code) => return Ok(code),
+        }
+    }
+    let who = who::current();
+    let author = Author { who: &who, reason: options.reason };
+    let Some(time) = time else {
+        return match change::permanently(paths, mode, author) {
+            Ok(done) => tell_permanent(paths, mode, &done, out).map(|()| OK),
+            Err(error) => failed(err, &error),
+        };
+    };
+    match change::for_a_time(paths, mode, time, author) {
+        Err(error) => failed(err, &error),
+        Ok((temporary, replaced)) => {
+            if let Some(old) = replaced {
+                writeln!(out, "{} is replaced", describe(&old))?;
+            }
+            tell_temporary(&temporary, now.policy, out)?;
+            Ok(OK)
+        }
+    }
+}
+
+fn end(paths: &Paths, options: &Options<'_>, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+    let who = who::current();
+    match change::end(paths, Author { who: &who, reason: options.reason }) {
+        Err(error) => return failed(err, &error),
+        Ok(InForce { mode, temporary: State::Holds(old), .. }) => {
+            writeln!(out, "{} is ended; the mode is {mode} again", describe(&old))?;
+        }
+        Ok(InForce { mode, temporary: State::Ignored(why), .. }) => {
+            writeln!(out, "removed what was not believed ({}); the mode is {mode}, as before", line(&why))?;
+        }
+        Ok(InForce { mode, temporary: State::None | State::Ended(..), .. }) => {
+            writeln!(out, "no mode is in force for a time; nothing changed, the mode is {mode}")?;
+        }
+    }
+    Ok(OK)
+}
+
+enum Answer {
+    Yes,
+    No(u8),
+}
+
+/// Says what enforcing would break, and asks.
+fn confirm(
+    setting: &Setting,
+    options: &Options<'_>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Answer> {
+    let bar = Bar::on_stderr();
+    let outlook = outlook::look(setting, &|done, all| bar.show(done, all));
+    bar.clear();
+    for sentence in &outlook.says {
+        writeln!(out, "{sentence}")?;
+    }
+    out.flush()?;
+    if !outlook.system.is_empty() && !options.force {
+        writeln!(
+            err,
+            "pss-guard: enforce mode would refuse what this node needs: {}; exempt its namespace, or use --force",
+            outlook.system.join(", ")
+        )?;
+        return Ok(Answer::No(LEFT));
+    }
+    if options.yes {
+        return Ok(Answer::Yes);
+    }
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        writeln!(err, "pss-guard: there is no terminal to ask on; use --yes to enforce without being asked")?;
+        return Ok(Answer::No(LEFT));
+    }
+    write!(err, "Enforce? [y/N] ")?;
+    err.flush()?;
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    if read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        return Ok(Answer::Yes);
+    }
+    if !answer.ends_with('\n') {
+        writeln!(err)?;
+    }
+    writeln!(err, "pss-guard: not confirmed; nothing changed")?;
+    Ok(Answer::No(LEFT))
+}
+
+fn tell_permanent(paths: &Paths, mode: Mode, done: &Permanent, out: &mut dyn Write) -> io::Result<()> {
+    let file = done.file.display();
+    match done.written {
+        Written::Nothing if done.closed.is_none() => {
+            writeln!(out, "{file} says mode {mode} already; nothing changed")?;
+        }
+        Written::Nothing => writeln!(out, "{file} says mode {mode} already")?,
+        Written::Changed => writeln!(out, "mode {mode}, written into {file}")?,
+        Written::Created => writeln!(out, "mode {mode}, written into {file}, which was not there before")?,
+    }
+    if let Some(old) = &done.closed {
+        writeln!(out, "{} is ended", describe(old))?;
+    }
+    if mode == Mode::Enforce
+        && let Loaded::Good(policy) = cache::load(paths)
+        && policy.defaults.enforce.level == crate::pss::Level::Privileged
+    {
+        writeln!(
+            out,
+            "the default enforce level is privileged: refused is only what a namespace or a pod asks to be held to more"
+        )?;
+    }
+    Ok(())
+}
+
+fn tell_temporary(temporary: &Temporary, policy: Mode, out: &mut dyn Write) -> io::Result<()> {
+    let until = rfc3339(temporary.until());
+    let (mode, left) = (temporary.mode, span::show(temporary.left() + Duration::from_millis(999)));
+    writeln!(out, "mode {mode} for {left}, until {until}; then {policy}")?;
+    writeln!(out, "it ends by itself, and with a reboot; `pss-guard mode --end` ends it before that")
+}
+
+/// Whose temporary mode it is, and how long it would have held.
+fn describe(temporary: &Temporary) -> String {
+    let left = span::show(temporary.left());
+    format!("the {} of {} ({left} left)", temporary.name(), escape(&temporary.who))
+}
+
+fn failed(err: &mut dyn Write, error: &ChangeError) -> io::Result<u8> {
+    writeln!(err, "pss-guard: {}", line(error))?;
+    Ok(FAILED)
+}
+
+fn now(paths: &Paths) -> (Loaded, InForce) {
+    let loaded = cache::load(paths);
+    let in_force = in_force(paths, loaded.mode());
+    in_force.settle(paths);
+    (loaded, in_force)
+}
+
+/// What `mode` says without an argument.
+#[derive(Serialize)]
+struct Shown<'a> {
+    mode: Mode,
+    because: String,
+    since: Option<String>,
+    policy: Mode,
+    temporary: Option<View<'a>>,
+    ignored: Option<String>,
+}
+
+fn show(paths: &Paths, json: bool, out: &mut dyn Write) -> io::Result<u8> {
+    let (loaded, in_force) = now(paths);
+    let path = paths.policy();
+    let changed = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
+    let because = match &loaded {
+        Loaded::Good(policy) if policy.file.is_none() => {
+            format!("no {}: the built-in defaults", path.display())
+        }
+        Loaded::Good(_) => path.display().to_string(),
+        Loaded::Bad { error, .. } => format!("what was known before the policy broke: {}", line(error)),
+    };
+    let mut shown = Shown {
+        mode: in_force.mode,
+        because,
+        since: changed.map(rfc3339),
+        policy: in_force.policy,
+        temporary: None,
+        ignored: None,
+    };
+    let mut since = changed;
+    match &in_force.temporary {
+        State::Holds(temporary) => {
+            since = Some(temporary.since());
+            let view = temporary.view();
+            view.name.clone_into(&mut shown.because);
+            shown.since = Some(view.since.clone());
+            shown.temporary = Some(view);
+        }
+        State::Ignored(why) => shown.ignored = Some(line(why)),
+        State::None | State::Ended(..) => {}
+    }
+    if json {
+        serde_json::to_writer(&mut *out, &shown)?;
+        out.write_all(b"\n")?;
+    } else {
+        text(&shown, since, out)?;
+    }
+    Ok(OK)
+}
+
+fn text(shown: &Shown<'_>, since: Option<SystemTime>, out: &mut dyn Write) -> io::Result<()> {
+    let means = match shown.mode {
+        Mode::Audit => "violations are logged, nothing is stopped",
+        Mode::Enforce => "what violates the enforce level is stopped",
+    };
+    writeln!(out, "{}: {means}", shown.mode)?;
+    let mut row = |name: &str, text: &str| writeln!(out, "  {name:<8} {}", escape(text));
+    row("because", &shown.because)?;
+    if let Some(View { who, reason, .. }) = &shown.temporary {
+        row("by", who)?;
+        row("reason", if reason.is_empty() { "none given" } else { reason })?;
+    }
+    if let (Some(text), Some(since)) = (&shown.since, since) {
+        let ago = SystemTime::now().duration_since(since).unwrap_or_default();
+        row("since", &format!("{text} ({} ago)", span::show(ago)))?;
+    }
+    match &shown.temporary {
+        Some(View { until, left_seconds, .. }) => {
+            let left = span::show(Duration::from_secs(*left_seconds));
+            row("until", &format!("{until} ({left} left), then {}", shown.policy))?;
+        }
+        None => row("until", "somebody changes it")?,
+    }
+    if let Some(ignored) = &shown.ignored {
+        row("ignored", ignored)?;
+    }
+    Ok(())
+}

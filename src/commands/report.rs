@@ -1,0 +1,164 @@
+//! `pss-guard report`: what has the gate seen, and which level could be enforced?
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::time::SystemTime;
+
+use super::{FAILED, OK, line};
+use crate::events::{self, From, micros};
+use crate::history::period::{Period, Since};
+use crate::history::readiness::{Asked, LEVELS, Running};
+use crate::history::tally::{Caps, History};
+use crate::history::{self, Known, text};
+use crate::level::cache::load_fresh;
+use crate::level::policy::OnSuspect;
+use crate::level::{self, Found, Levels, Policy, Resolution, Whose, namespaces};
+use crate::paths::Paths;
+use crate::pss::{Level, Version};
+use crate::report::terminal::Style;
+use crate::scan::{self, Setting};
+
+/// What to tell, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// Where the period begins.
+    pub since: Since,
+    /// Only these namespaces; all if there are none.
+    pub namespaces: &'a [String],
+    /// Whether to look at what runs now, too.
+    pub scan: bool,
+    /// How to show it.
+    pub format: Format,
+}
+
+/// Output formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text(Style),
+    /// One object.
+    Json,
+}
+
+/// Reads, counts and tells.
+pub fn report(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let (now, paths) = (SystemTime::now(), &setting.paths);
+    let Some(period) = Period::until(now, options.since) else {
+        let _ = writeln!(err, "pss-guard: --since is not in the past");
+        return FAILED;
+    };
+    let mut unseen = Vec::new();
+    let policy = match load_fresh(paths) {
+        Ok(policy) => Some(policy.unwrap_or_default()),
+        Err(error) => {
+            unseen.push(format!("the policy: {}", line(&error)));
+            None
+        }
+    };
+    let on_suspect = policy.as_ref().map_or(OnSuspect::Audit, |policy| policy.on_suspect);
+    let node = node_name(paths);
+    let mut history = History::new(period, &node, on_suspect, options.namespaces, Caps::default());
+    let from = From::Since(std::time::UNIX_EPOCH + std::time::Duration::from_micros(period.before()));
+    let read = events::read(paths, &from, &mut |record| history.add(&record));
+    if history.events == 0 && !read.unseen.is_empty() {
+        for unseen in &read.unseen {
+            let _ = writeln!(err, "pss-guard: no event could be read: {unseen}");
+        }
+        return FAILED;
+    }
+    unseen.extend(read.unseen);
+    let running = policy.as_ref().and_then(|_| running(setting, options, &node, &mut unseen));
+    let names = history.namespaces.keys().map(|name| &**name);
+    let names = names.chain(running.iter().flatten().map(|(name, _)| name.as_str()));
+    let asked = names.map(|name| (name.to_owned(), asked(paths, policy.as_ref(), name))).collect();
+    let changed = std::fs::metadata(paths.policy()).and_then(|metadata| metadata.modified());
+    let known = Known {
+        node: &node,
+        policy: policy.as_ref(),
+        asked: &asked,
+        running: running.as_ref(),
+        journal_begins: events::begins(paths),
+        policy_changed: changed.ok().map(micros),
+        unseen: &unseen,
+    };
+    let report = history::report(&history, &known);
+    let written = match options.format {
+        Format::Text(style) => text::write(&report, style, out),
+        Format::Json => json(&report, out),
+    };
+    match written.and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(err, "pss-guard: write the report: {error}");
+            FAILED
+        }
+        _ => OK,
+    }
+}
+
+fn json(report: &history::Report, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, report)?;
+    out.write_all(b"\n")
+}
+
+/// What a namespace asks for now.
+fn asked(paths: &Paths, policy: Option<&Policy>, name: &str) -> Asked {
+    let Some(policy) = policy else { return Asked::Unknown };
+    let whose = Whose { namespace: (!name.is_empty()).then_some(name), ..Whose::default() };
+    if level::exempt(policy, &whose).is_some() {
+        return Asked::Exempt;
+    }
+    let found = match whose.namespace.map(|name| namespaces::read(&paths.namespaces(), name)) {
+        None => Found::NoFolder,
+        Some(Ok(found)) => found,
+        Some(Err(_)) => return Asked::Unknown,
+    };
+    let strictest = |demands: &[level::Demand<'_>]| {
+        demands.iter().map(|demand| demand.level).max().unwrap_or(Level::Privileged)
+    };
+    match level::resolve(policy, &whose, &found) {
+        Resolution::Exempt(_) => Asked::Exempt,
+        Resolution::UnknownNamespace(_) => Asked::Unknown,
+        Resolution::Levels(Levels { enforce, audit, warn }) => {
+            Asked::Levels { enforce: strictest(&enforce), audit: strictest(&audit), warn: strictest(&warn) }
+        }
+    }
+}
+
+/// What runs now, held against every level that can be enforced.
+fn running(
+    setting: &Setting,
+    options: &Options<'_>,
+    node: &str,
+    unseen: &mut Vec<String>,
+) -> Option<BTreeMap<String, Running>> {
+    if !options.scan {
+        return None;
+    }
+    let mut all: BTreeMap<String, Running> = BTreeMap::new();
+    for (index, level) in LEVELS.into_iter().enumerate() {
+        let question = scan::Options {
+            level: Some((level, Version::Latest)),
+            namespaces: options.namespaces,
+            ..scan::Options::default()
+        };
+        let seen = scan::scan(setting, &question);
+        let seen = seen.map_err(|error| unseen.push(format!("what runs now: {}", line(&error)))).ok()?;
+        for place in seen.unseen.iter().filter(|_| index == 0) {
+            unseen.push(format!("what runs now: {}: {}", place.path, place.why));
+        }
+        for one in &seen.containers {
+            let namespace = one.result.container.namespace.as_deref().unwrap_or_default();
+            all.entry(namespace.to_owned()).or_default().add(one, index, node);
+        }
+    }
+    Some(all)
+}
+
+/// What the node calls itself.
+fn node_name(paths: &Paths) -> String {
+    let file = paths
+        .other_root()
+        .map_or_else(|| "/proc/sys/kernel/hostname".into(), |root| root.join("etc/hostname"));
+    let name = crate::files::read(&file, 4_096).unwrap_or_default();
+    String::from_utf8_lossy(&name).trim().to_owned()
+}

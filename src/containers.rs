@@ -1,0 +1,609 @@
+//! Which containers run on this node? Asked of what holds them, without an engine's API: the engines' bundles, the
+//! monitors' arguments, and the state that runtimes keep.
+//!
+//! | who                        | bundle                                                            | first process      |
+//! |----------------------------|-------------------------------------------------------------------|--------------------|
+//! | containerd                 | `<state>/io.containerd.runtime.v2.task/<client>/<id>`             | `init.pid`         |
+//! | CRI-O, podman              | `<root>/overlay-containers/<id>/userdata`, in conmon's arguments  | `pidfile`          |
+//! | anybody who calls a runtime | `bundle` in `<root>/<id>/state.json` (runc), `status` (crun)      | there              |
+//!
+//! A shim of containerd works in the bundle's folder, which tells where the state is, and writes the runtime that it
+//! calls into it (`WriteRuntime` in `cmd/containerd-shim-runc-v2/runc/container.go`); conmon has the bundle, the runtime
+//! and the file with the process id among its arguments (CRI-O `internal/oci/runtime_oci.go`, podman
+//! `libpod/oci_conmon_common.go`).
+//!
+//! A container runs if its first process does. An id is given to one process after another, so its start counts, too:
+//! runtimes write it down (runc `libcontainer/container_linux.go`, crun `src/libcrun/status.c`); where they do not, a
+//! process that is younger than the file with its id is another one.
+//!
+//! Under another root directory nothing runs: it is a node that was captured, and every bundle on it counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+
+use crate::files::{self, LIMIT};
+use crate::install::node::Live;
+use crate::processes::{Birth, Process, Processes};
+
+/// Who keeps a container's bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeper {
+    /// containerd, for one of its clients.
+    Containerd,
+    /// The storage that CRI-O and podman share.
+    Storage,
+    /// Nobody but the runtime knows of it.
+    Runtime,
+}
+
+/// A container that runs, or was found on a captured node.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// The folder of its config.json.
+    pub bundle: PathBuf,
+    /// Its id.
+    pub id: Option<String>,
+    /// Who keeps it.
+    pub keeper: Keeper,
+    /// The program that started it, as far as that is written down.
+    pub runtime: Option<PathBuf>,
+    /// Its first process; none on a captured node.
+    pub process: Option<First>,
+    /// Where its runtime keeps what it knows of it.
+    pub state: Option<PathBuf>,
+}
+
+/// The first process of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct First {
+    /// Its id.
+    pub pid: i32,
+    /// What tells it from others with this id.
+    pub birth: Birth,
+    /// When it started.
+    pub started: SystemTime,
+}
+
+/// A place that could not be looked at.
+#[derive(Debug)]
+pub struct Closed {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// Why.
+    pub error: io::Error,
+}
+
+/// All that was found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// In the order of their bundles.
+    pub containers: Vec<Container>,
+    /// Where there may be more.
+    pub closed: Vec<Closed>,
+}
+
+/// Where containerd keeps its state by default; dockerd's own one, too.
+const CONTAINERD: [&str; 2] = ["/run/containerd", "/run/docker/containerd/daemon"];
+
+/// The folder of bundles below that.
+const TASKS: &str = "io.containerd.runtime.v2.task";
+
+/// Where the storage of CRI-O and podman is by default: what is of this boot first.
+const STORAGE: [&str; 2] = ["/run/containers/storage", "/var/lib/containers/storage"];
+
+/// Where runtimes keep their state: each folder in it is a container's.
+const RUNTIMES: [&str; 2] = ["/run/runc", "/run/crun"];
+
+/// The same, one folder deeper: `runc` below it is the root for a client of containerd, whatever containerd's own state
+/// (`cmd/containerd-shim-runc-v2/process/utils.go`); dockerd names one of its own.
+const RUNTIMES_OF_CLIENTS: [&str; 2] = ["/run/containerd/runc", "/run/docker/runtime-runc"];
+
+/// The programs that stay beside containers.
+const CONMON: &str = "conmon";
+const SHIMS: [&str; 2] = ["containerd-shim-runc-v2", "containerd-shim"];
+
+impl Container {
+    /// Where the gate was called when the container was started, if it was: `<engine>/<handler>`.
+    #[must_use]
+    pub fn entry(&self) -> Option<(&str, &str)> {
+        let entry = self.runtime.as_ref()?.strip_prefix("/var/lib/pss-guard/runtimes").ok()?;
+        let mut parts = entry.iter().map(OsStr::to_str);
+        Some((parts.next()??, parts.next()??))
+    }
+
+    /// Whether its first process is still there.
+    #[must_use]
+    pub fn is_alive(&self, processes: &Processes) -> bool {
+        self.process.is_some_and(|first| processes.birth(first.pid) == Some(first.birth))
+    }
+
+    /// Whether it was created and not started: the process that waits is still the runtime's own, with all that the
+    /// runtime has. Both runc and crun let it wait at this FIFO.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.join("exec.fifo").exists())
+    }
+}
+
+/// Looks for the containers of a node.
+#[must_use]
+pub fn find(live: &Live, processes: &Processes) -> Found {
+    let mut search = Search {
+        live,
+        processes,
+        states: BTreeMap::new(),
+        containers: BTreeMap::new(),
+        ids: BTreeSet::new(),
+        closed: Vec::new(),
+    };
+    search.states();
+    let monitors = processes.programs(&[CONMON, SHIMS[0], SHIMS[1]]);
+    let is_conmon = |program: &Path| program.file_name().is_some_and(|name| name == CONMON);
+    let (conmons, shims): (Vec<_>, Vec<_>) =
+        monitors.into_iter().partition(|(_, program, _)| is_conmon(program));
+    search.tasks(shims.into_iter().map(|(pid, _, _)| pid));
+    let mut conmons: Vec<Process> = conmons
+        .into_iter()
+        .filter_map(|(pid, program, replaced)| processes.process(pid, program, replaced))
+        .collect();
+    // Any user can call a program conmon, and must not speak for root's containers.
+    conmons.sort_by_key(|conmon| conmon.owner() != Some(0));
+    conmons.iter().for_each(|conmon| search.monitored(conmon));
+    search.stored();
+    search.only_in_states();
+    Found { containers: search.containers.into_values().collect(), closed: search.closed }
+}
+
+struct Search<'a> {
+    live: &'a Live,
+    processes: &'a Processes,
+    /// The state that a runtime keeps, by the name of its folder, which is the container's id.
+    states: BTreeMap<OsString, PathBuf>,
+    containers: BTreeMap<PathBuf, Container>,
+    ids: BTreeSet<OsString>,
+    closed: Vec<Closed>,
+}
+
+impl Search<'_> {
+    /// The folders in a folder, in order; that there is none is no error. Storage and runtimes have locks among them.
+    fn list(&mut self, folder: &Path) -> Vec<PathBuf> {
+        let read = std::fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        match read {
+            Ok(entries) => {
+                // containerd renames a bundle to `.ID` before it removes it.
+                let visible = entries
+                    .iter()
+                    .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                    .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
+                let mut paths: Vec<PathBuf> = visible.map(std::fs::DirEntry::path).collect();
+                paths.sort_unstable();
+                paths
+            }
+            Err(error) => {
+                if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
+                    self.closed.push(Closed { path: folder.to_owned(), error });
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    fn place(&self, path: &str) -> PathBuf {
+        self.live.place(Path::new(path))
+    }
+
+    fn states(&mut self) {
+        let mut roots: Vec<PathBuf> = RUNTIMES.map(|root| self.place(root)).into();
+        for clients in RUNTIMES_OF_CLIENTS {
+            let clients = self.place(clients);
+            roots.extend(self.list(&clients));
+        }
+        for root in roots {
+            for state in self.list(&root) {
+                if let Some(id) = state.file_name() {
+                    self.states.insert(id.to_owned(), state);
+                }
+            }
+        }
+    }
+
+    /// The bundles of containerd: `<state>/io.containerd.runtime.v2.task/<client>/<id>`.
+    fn tasks(&mut self, shims: impl Iterator<Item = i32>) {
+        let mut folders: BTreeSet<PathBuf> = CONTAINERD.map(|state| self.place(state).join(TASKS)).into();
+        for shim in shims {
+            let folder =
+                self.processes.folder(shim).and_then(|shim| std::fs::read_link(shim.join("cwd")).ok());
+            let tasks = folder.and_then(|bundle| Some(bundle.parent()?.parent()?.to_owned()));
+            folders.extend(tasks.filter(|tasks| tasks.ends_with(TASKS)));
+        }
+        for client in folders.iter().flat_map(|folder| self.list(folder)).collect::<Vec<_>>() {
+            for bundle in self.list(&client) {
+                let Some(id) = bundle.file_name().map(ToOwned::to_owned) else { continue };
+                let pid = bundle.join("init.pid");
+                self.add(Keeper::Containerd, &bundle, &id, Some(&pid), |search| {
+                    // The shim of runc writes it always, if only as an empty file.
+                    let runtime = files::read(&bundle.join("runtime"), LIMIT).ok().map(path);
+                    runtime.map(|runtime| search.behind_script(runtime))
+                });
+            }
+        }
+    }
+
+    /// A container under conmon.
+    fn monitored(&mut self, conmon: &Process) {
+        // What follows is a command of podman's, which has options of the same names.
+        let own = conmon.arguments.iter().take_while(|argument| *argument != "--exit-command").count();
+        let mut conmon = conmon.clone();
+        conmon.arguments.truncate(own);
+        // Not those of `exec`.
+        if conmon.has("-e") || conmon.has("--exec") {
+            return;
+        }
+        let option = |short: &str, long: &str| conmon.option(&[short, long]);
+        let Some((bundle, pid)) = option("-b", "--bundle").zip(option("-p", "--container-pidfile")) else {
+            return;
+        };
+        let (bundle, pid) = (self.place(&bundle), self.place(&pid));
+        let Some(id) = stored_id(&bundle) else { return };
+        self.add(Keeper::Storage, &bundle, &id, Some(&pid), |_| option("-r", "--runtime").map(PathBuf::from));
+    }
+
+    /// The bundles of CRI-O and podman in the usual places, of which no conmon told: it died, or nothing runs here.
+    fn stored(&mut self) {
+        let mut pids: BTreeMap<OsString, PathBuf> = BTreeMap::new();
+        let mut bundles: Vec<(OsString, PathBuf)> = Vec::new();
+        for storage in STORAGE {
+            let storage = self.place(storage);
+            // One for each storage driver.
+            let of_containers = |folder: &PathBuf| {
+                folder.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(b"-containers"))
+            };
+            for folder in self.list(&storage).into_iter().filter(of_containers) {
+                for container in self.list(&folder) {
+                    let Some(id) = container.file_name().map(ToOwned::to_owned) else { continue };
+                    let bundle = container.join("userdata");
+                    pids.entry(id.clone()).or_insert_with(|| bundle.join("pidfile"));
+                    bundles.push((id, bundle));
+                }
+            }
+        }
+        for (id, bundle) in bundles {
+            // What a CRI-O of the last boot left lies in the second place; podman's own are only there.
+            let is_bundle = bundle.join("config.json").try_exists();
+            if !self.ids.contains(&id) && !matches!(is_bundle, Ok(false)) {
+                let pid = pids.get(&id).cloned();
+                self.add(Keeper::Storage, &bundle, &id, pid.as_deref(), |_| None);
+            }
+        }
+    }
+
+    /// What only a runtime knows of.
+    fn only_in_states(&mut self) {
+        let others: Vec<(OsString, PathBuf)> = self
+            .states
+            .iter()
+            .filter(|(id, _)| !self.ids.contains(*id))
+            .map(|(id, state)| (id.clone(), state.clone()))
+            .collect();
+        for (id, state) in others {
+            match read_state(&state).map(State::bundle) {
+                Ok(Some(bundle)) => {
+                    let bundle = self.live.place(&bundle);
+                    self.add(Keeper::Runtime, &bundle, &id, None, |_| None);
+                }
+                Ok(None) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => self.closed.push(Closed { path: state, error }),
+            }
+        }
+    }
+
+    /// Adds a container if it runs, or if nothing runs here.
+    fn add(
+        &mut self,
+        keeper: Keeper,
+        bundle: &Path,
+        id: &OsStr,
+        pid: Option<&Path>,
+        runtime: impl FnOnce(&Self) -> Option<PathBuf>,
+    ) {
+        if self.containers.contains_key(bundle) {
+            return;
+        }
+        let state = self.states.get(id).cloned();
+        let process = if self.processes.are_seen() {
+            match self.alive(pid, state.as_deref()) {
+                Ok(Some(first)) => Some(first),
+                Ok(None) => return,
+                Err(error) => {
+                    self.closed.push(Closed { path: bundle.to_owned(), error });
+                    self.ids.insert(id.to_owned());
+                    return;
+                }
+            }
+        } else {
+            None
+        };
+        self.ids.insert(id.to_owned());
+        let runtime = runtime(self);
+        let id = id.to_str().map(ToOwned::to_owned);
+        let container = Container { bundle: bundle.to_owned(), id, keeper, runtime, process, state };
+        self.containers.insert(bundle.to_owned(), container);
+    }
+
+    /// The first process of a container, if it is alive and the one that the runtime or the engine wrote down.
+    fn alive(&self, file: Option<&Path>, state: Option<&Path>) -> io::Result<Option<First>> {
+        let first = |pid, birth| {
+            let started = self.processes.at(birth);
+            started.map(|started| First { pid, birth, started })
+        };
+        if let Some(state) = state
+            && let Ok(State { pid, start: Some(start), .. }) = read_state(state)
+        {
+            let birth = self.processes.birth(pid).filter(|birth| birth.ticks == start);
+            return Ok(birth.and_then(|birth| first(pid, birth)));
+        }
+        let Some(file) = file else { return Ok(None) };
+        let text = match files::read(file, 64) {
+            Ok(text) => String::from_utf8(text).unwrap_or_default(),
+            Err(error) if error.is_missing() => return Ok(None),
+            Err(error) => return Err(io::Error::other(error)),
+        };
+        let Ok(pid) = text.trim().parse() else { return Ok(None) };
+        let written = std::fs::metadata(file)?.modified()?;
+        let found = self.processes.birth(pid).and_then(|birth| first(pid, birth));
+        Ok(found.filter(|first| first.started <= written + Duration::from_secs(1)))
+    }
+
+    /// The entry in a script that dockerd makes of a runtime with arguments (`daemon/runtime_unix.go`), else the
+    /// runtime.
+    fn behind_script(&self, runtime: PathBuf) -> PathBuf {
+        if !runtime.to_string_lossy().contains("/docker/runtimes/") {
+            return runtime;
+        }
+        let text = files::read(&self.live.place(&runtime), 64 << 10).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let mut words = text.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\''));
+        words.find(|word| word.starts_with("/var/lib/pss-guard/runtimes/")).map_or(runtime, PathBuf::from)
+    }
+}
+
+/// The id of a container by its bundle: `<id>/userdata` in the storage of CRI-O and podman.
+fn stored_id(bundle: &Path) -> Option<OsString> {
+    let name = bundle.file_name()?;
+    let name = if name == "userdata" { bundle.parent()?.file_name()? } else { name };
+    Some(name.to_owned())
+}
+
+fn path(bytes: Vec<u8>) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt as _;
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// What a runtime keeps of a container: runc's `state.json` or crun's `status`.
+#[derive(Debug, Deserialize)]
+struct State {
+    #[serde(rename = "init_process_pid", alias = "pid")]
+    pid: i32,
+    /// In clock ticks from the start of the machine.
+    #[serde(rename = "init_process_start", alias = "process-start-time")]
+    start: Option<u64>,
+    /// crun's word for it.
+    bundle: Option<PathBuf>,
+    /// runc's, which has it in a label.
+    config: Option<StateConfig>,
+}
+
+#[derive(Debug, Deserialize)]
+struct StateConfig {
+    labels: Option<Vec<String>>,
+}
+
+impl State {
+    fn bundle(self) -> Option<PathBuf> {
+        let labels = || self.config.and_then(|config| config.labels).unwrap_or_default();
+        let label = || labels().iter().find_map(|label| label.strip_prefix("bundle=").map(PathBuf::from));
+        self.bundle.or_else(label)
+    }
+}
+
+fn read_state(folder: &Path) -> io::Result<State> {
+    let mut last = io::Error::from(ErrorKind::NotFound);
+    for name in ["state.json", "status"] {
+        match files::read(&folder.join(name), LIMIT) {
+            Ok(bytes) => return serde_json::from_slice(&bytes).map_err(io::Error::from),
+            Err(error) if error.is_missing() => {}
+            Err(error) => last = io::Error::other(error),
+        }
+    }
+    Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::time::{Duration, SystemTime};
+
+    use super::{Found, Keeper, find};
+    use crate::install::node::Live;
+    use crate::processes::{Processes, fake};
+
+    const AGE: u64 = 100;
+
+    /// What runc and crun write down of the start of a process of this age.
+    fn ticks(age: u64) -> u64 {
+        (fake::UPTIME - age) * 100
+    }
+
+    struct Node {
+        dir: tempfile::TempDir,
+    }
+
+    impl Node {
+        fn new() -> Self {
+            let node = Self { dir: tempfile::tempdir().unwrap() };
+            fs::create_dir_all(node.path("proc")).unwrap();
+            node
+        }
+
+        fn path(&self, path: &str) -> PathBuf {
+            self.dir.path().join(path)
+        }
+
+        fn file(&self, path: &str, text: &str) {
+            let path = self.path(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        /// A file that was written when a process of this age had just started.
+        fn file_of_age(&self, path: &str, text: &str, age: u64) {
+            self.file(path, text);
+            let then = SystemTime::now() - Duration::from_secs(age);
+            fs::File::options().write(true).open(self.path(path)).unwrap().set_modified(then).unwrap();
+        }
+
+        fn process(&self, pid: i32, age: u64, arguments: &[&str]) {
+            fake::add(&self.path("proc"), self.dir.path(), pid, age, arguments);
+        }
+
+        fn find(&self) -> Found {
+            let root = self.dir.path();
+            find(&Live::under(root), &Processes::in_folder(&root.join("proc")))
+        }
+
+        /// The bundles that were found, below the root.
+        fn bundles(&self) -> Vec<String> {
+            let found = self.find();
+            assert!(found.closed.is_empty(), "{:?}", found.closed);
+            let below = |bundle: &Path| bundle.strip_prefix(self.dir.path()).unwrap().display().to_string();
+            found.containers.iter().map(|one| below(&one.bundle)).collect()
+        }
+    }
+
+    const TASK: &str = "run/containerd/io.containerd.runtime.v2.task/k8s.io/a";
+    const STATE: &str = "run/containerd/runc/k8s.io/a/state.json";
+    const STORED: &str = "run/containers/storage/overlay-containers/b/userdata";
+
+    fn runc(pid: i32, start: u64, bundle: &str) -> String {
+        format!(
+            r#"{{"id":"a","init_process_pid":{pid},"init_process_start":{start},"config":{{"labels":["x=y","bundle={bundle}"]}}}}"#
+        )
+    }
+
+    #[test]
+    fn a_container_runs_if_its_process_is_the_one_that_was_written_down() {
+        type Row = (&'static str, fn(&Node), bool);
+        let rows: &[Row] = &[
+            ("a process and no state", |_| {}, true),
+            ("none", |node| fs::remove_dir_all(node.path("proc/7")).unwrap(), false),
+            ("a younger one", |node| node.process(7, 5, &["/other"]), false),
+            ("the same by the state", |node| node.file(STATE, &runc(7, ticks(AGE), "/x")), true),
+            ("another by the state", |node| node.file(STATE, &runc(7, ticks(AGE) + 1, "/x")), false),
+            (
+                "the clock was set since then",
+                |node| {
+                    node.file_of_age(&format!("{TASK}/init.pid"), "7", AGE + 5000);
+                    node.file(STATE, &runc(7, ticks(AGE), "/x"));
+                },
+                true,
+            ),
+            (
+                "another in the place of the first, and the clock was set back",
+                |node| {
+                    node.file_of_age(&format!("{TASK}/init.pid"), "7", 0);
+                    node.process(7, 50, &["/other"]);
+                    node.file(STATE, &runc(7, ticks(AGE), "/x"));
+                },
+                false,
+            ),
+            ("a state that is damaged", |node| node.file(STATE, "{"), true),
+            (
+                "a bundle that is being removed",
+                |node| {
+                    fs::rename(node.path(TASK), node.path(&TASK.replace("/a", "/.a"))).unwrap();
+                },
+                false,
+            ),
+            ("a pid that is none", |node| node.file(&format!("{TASK}/init.pid"), "x"), false),
+        ];
+        for (what, change, runs) in rows {
+            let node = Node::new();
+            node.file_of_age(&format!("{TASK}/init.pid"), "7", AGE);
+            node.process(7, AGE, &["/app"]);
+            change(&node);
+            let expected: &[&str] = if *runs { &[TASK] } else { &[] };
+            assert_eq!(node.bundles(), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_container_is_found_once_wherever_it_is_written_down() {
+        let node = Node::new();
+        for pid in [7, 8, 9, 10] {
+            node.process(pid, AGE, &["/app"]);
+        }
+        node.file_of_age(&format!("{TASK}/init.pid"), "7", AGE);
+        node.file(STATE, &runc(7, ticks(AGE), &format!("/{TASK}")));
+        // CRI-O's, with the copy that stays for the next boot and a runtime's own word.
+        node.file_of_age(&format!("{STORED}/pidfile"), "8", AGE);
+        node.file(&format!("{STORED}/config.json"), "{}");
+        node.file(&format!("{}/config.json", STORED.replace("run/", "var/lib/")), "{}");
+        node.file(
+            "run/crun/b/status",
+            &format!(r#"{{"pid":8,"process-start-time":{},"bundle":"/{STORED}"}}"#, ticks(AGE)),
+        );
+        // podman's, with its bundle in the one place and its process id in the other.
+        let of_podman = "var/lib/containers/storage/overlay-containers/c/userdata";
+        node.file(&format!("{of_podman}/config.json"), "{}");
+        node.file_of_age("run/containers/storage/overlay-containers/c/userdata/pidfile", "9", AGE);
+        // Somebody's who calls runc by hand; and one that has ended.
+        node.file("run/runc/d/state.json", &runc(10, ticks(AGE), "/srv/d"));
+        node.file("run/runc/e/state.json", &runc(10, ticks(AGE) + 1, "/srv/e"));
+        // The locks that lie among the containers.
+        node.file("run/containers/storage/overlay-containers/containers.lock", "");
+        node.file("run/runc/lock", "");
+        assert_eq!(node.bundles(), [TASK, STORED, "srv/d", of_podman]);
+        let keepers: Vec<Keeper> = node.find().containers.iter().map(|one| one.keeper).collect();
+        assert_eq!(keepers, [Keeper::Containerd, Keeper::Storage, Keeper::Runtime, Keeper::Storage]);
+    }
+
+    #[test]
+    fn roots_of_their_own_are_found_by_those_who_stay_beside_containers() {
+        let node = Node::new();
+        node.process(7, AGE, &["/app"]);
+        node.process(8, AGE, &["/app"]);
+        let task = "srv/state/io.containerd.runtime.v2.task/k8s.io/a";
+        node.file_of_age(&format!("{task}/init.pid"), "7", AGE);
+        node.process(20, AGE, &["/usr/bin/containerd-shim-runc-v2"]);
+        std::os::unix::fs::symlink(node.path(task), node.path("proc/20/cwd")).unwrap();
+        let stored = "srv/storage/vfs-containers/b/userdata";
+        node.file_of_age(&format!("{stored}/pidfile"), "8", AGE);
+        let (bundle, pid) = (format!("/{stored}"), format!("/{stored}/pidfile"));
+        node.process(21, AGE, &["/usr/bin/conmon", "-b", &bundle, "-p", &pid, "-r", "/usr/bin/crun"]);
+        // One of `exec` is no container's.
+        node.process(22, AGE, &["/usr/bin/conmon", "-e", "-b", "/x", "-p", &pid, "-r", "/usr/bin/crun"]);
+        assert_eq!(node.bundles(), [task, stored]);
+        let runtimes: Vec<_> = node.find().containers.into_iter().map(|one| one.runtime).collect();
+        assert_eq!(runtimes, [None, Some(PathBuf::from("/usr/bin/crun"))]);
+    }
+
+    #[test]
+    fn nothing_runs_on_a_captured_node_and_every_bundle_counts() {
+        let node = Node::new();
+        node.file(&format!("{TASK}/config.json"), "{}");
+        node.file(&format!("{STORED}/config.json"), "{}");
+        node.file(&format!("{}/config.json", STORED.replace("run/", "var/lib/")), "{}");
+        node.file("run/containers/storage/overlay-containers/without/userdata/pidfile", "7");
+        let found = find(&Live::under(node.dir.path()), &Processes::of(node.dir.path()));
+        let bundles: Vec<_> = found.containers.iter().map(|one| one.bundle.clone()).collect();
+        assert_eq!(bundles, [node.path(TASK), node.path(STORED)]);
+        assert!(found.containers.iter().all(|one| one.process.is_none()));
+    }
+}

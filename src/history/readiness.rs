@@ -1,0 +1,442 @@
+//! Which level could be enforced where, with nothing refused? What events can prove of that, and what they cannot.
+//!
+//! The gate writes down what is wrong. A start that violates none of the levels that its namespace asks for leaves no
+//! trace (but where the policy has `log-allowed = true`), and a level that is stricter than all of them is not looked at.
+//! So for one namespace and one level:
+//!
+//! | state      | means                                                                                              |
+//! |------------|----------------------------------------------------------------------------------------------------|
+//! | `refused`  | a start in the period, or a container that runs now, would be refused                              |
+//! | `ready`    | the namespace asks for this level or a stricter one, nothing was found against any start, and there was one: an event of a start that complies, or a container that runs now |
+//! | `unproven` | nothing is known against it, and not enough for it; the cell says what is missing                  |
+//! | `exempt`   | the policy does not judge this namespace                                                           |
+//!
+//! What the namespace asks for is what it asks for now: nobody wrote down what it was at every moment of the period.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::evidence::Controls;
+use super::tally::{BEYOND, Namespace, Proofs, Workload};
+use super::workload;
+use crate::decision::Verdict;
+use crate::level::policy::OnFault;
+use crate::pss::Level;
+use crate::pss::controls::CONTROLS;
+use crate::scan::Scanned;
+
+/// The levels that can be enforced, in the order of every pair here.
+pub const LEVELS: [Level; 2] = [Level::Baseline, Level::Restricted];
+
+/// What the policy and the namespace's labels ask for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Nothing: it is exempt.
+    Exempt,
+    /// These levels.
+    Levels {
+        /// Stops containers, in enforce mode.
+        enforce: Level,
+        /// Is logged.
+        audit: Level,
+        /// Is logged as a warning.
+        warn: Level,
+    },
+    /// The policy or the labels cannot be read.
+    Unknown,
+}
+
+impl Asked {
+    /// The strictest level that starts are held against; what violates it is logged.
+    #[must_use]
+    pub fn watched(self) -> Option<Level> {
+        match self {
+            Self::Levels { enforce, audit, warn } => Some(enforce.max(audit).max(warn)),
+            Self::Exempt | Self::Unknown => None,
+        }
+    }
+
+    /// The level that stops containers.
+    #[must_use]
+    pub const fn enforced(self) -> Option<Level> {
+        match self {
+            Self::Levels { enforce, .. } => Some(enforce),
+            Self::Exempt | Self::Unknown => None,
+        }
+    }
+}
+
+/// What runs now in one namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Running {
+    /// Containers.
+    pub containers: u64,
+    /// Those that would be refused at baseline and at restricted.
+    pub refused: [u64; 2],
+    /// The workloads that they are of.
+    pub workloads: [BTreeSet<String>; 2],
+    /// Those of which nobody can say.
+    pub unjudged: u64,
+}
+
+impl Running {
+    /// Counts one container, held against one of the [`LEVELS`]. A pod's sandbox counts where it is refused: then none of
+    /// the pod's containers starts.
+    pub fn add(&mut self, one: &Scanned, level: usize, node: &str) {
+        if level == 0 {
+            self.containers += u64::from(!one.sandbox);
+            self.unjudged += u64::from(one.verdict == Verdict::CannotJudge);
+        }
+        if !one.is_refused() {
+            return;
+        }
+        let container = &one.result.container;
+        // Only a static pod's name ends in the node's.
+        let name = match container.pod.as_deref() {
+            Some(pod) if pod.ends_with(&format!("-{}", node.to_ascii_lowercase())) => {
+                workload::of(pod, workload::A_STATIC_UID, node)
+            }
+            Some(pod) => workload::of(pod, "", node),
+            None => container.image.as_deref().unwrap_or_default(),
+        };
+        if let Some((count, workloads)) = self.refused.get_mut(level).zip(self.workloads.get_mut(level)) {
+            *count += 1;
+            workloads.insert(name.to_owned());
+        }
+    }
+}
+
+/// How ready a namespace is for a level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It can be enforced, as far as this node has seen.
+    Ready,
+    /// Something would be refused.
+    Refused,
+    /// It is not known.
+    Unproven,
+    /// It is not judged.
+    Exempt,
+}
+
+impl State {
+    /// The word in every output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Refused => "refused",
+            Self::Unproven => "unproven",
+            Self::Exempt => "exempt",
+        }
+    }
+}
+
+/// One namespace at one level.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Cell {
+    /// How ready it is.
+    pub state: State,
+    /// Whether this level stops containers there already.
+    pub enforced: bool,
+    /// The workloads that would be refused.
+    pub workloads: u64,
+    /// Their container starts in the period.
+    pub starts: u64,
+    /// The containers that run now and would be refused; `null` where nobody looked.
+    pub running: Option<u64>,
+    /// Why it is so, in a sentence.
+    pub why: String,
+}
+
+/// One namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// Its name; `null` for containers of no pod.
+    pub namespace: Option<String>,
+    /// The strictest level that its starts are held against now.
+    pub watched: Option<&'static str>,
+    /// The level that stops containers in enforce mode.
+    pub enforce: Option<&'static str>,
+    /// At baseline.
+    pub baseline: Cell,
+    /// At restricted.
+    pub restricted: Cell,
+}
+
+impl Row {
+    /// The cell of a level; privileged has none.
+    #[must_use]
+    pub fn cell(&self, level: Level) -> &Cell {
+        if level == Level::Restricted { &self.restricted } else { &self.baseline }
+    }
+
+    /// Whether it is one of those that the answer counts.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        self.namespace.is_some() && self.restricted.state != State::Exempt
+    }
+}
+
+/// In how many namespaces a level can be enforced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// In so many.
+    pub ready: usize,
+    /// Of so many that this node has seen.
+    pub of: usize,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Readiness {
+    /// In one line.
+    pub answer: String,
+    /// Baseline.
+    pub baseline: Count,
+    /// Restricted.
+    pub restricted: Count,
+    /// Each namespace in which a start was logged or something runs.
+    pub namespaces: Vec<Row>,
+}
+
+/// What is known beside the events.
+#[derive(Clone, Debug)]
+pub struct Known<'a> {
+    /// What each namespace asks for now; the empty name is for containers of no pod.
+    pub asked: &'a BTreeMap<String, Asked>,
+    /// What runs now, by namespace; `None` where nobody looked.
+    pub running: Option<&'a BTreeMap<String, Running>>,
+    /// Whether the node stops containers.
+    pub enforces: bool,
+    /// What becomes of a container that cannot be judged.
+    pub on_fault: OnFault,
+}
+
+/// Puts both together.
+#[must_use]
+pub fn readiness(namespaces: &BTreeMap<Box<str>, Namespace>, known: &Known<'_>) -> Readiness {
+    let mut names: BTreeSet<&str> = namespaces
+        .iter()
+        .filter(|(_, namespace)| namespace.now.starts > 0 || namespace.now.counts.sum() > 0)
+        .map(|(name, _)| &**name)
+        .collect();
+    names.extend(known.running.into_iter().flatten().map(|(name, _)| name.as_str()));
+    let nothing = Namespace::default();
+    let mut rows: Vec<Row> = names
+        .into_iter()
+        .filter(|name| *name != BEYOND)
+        .map(|name| row(name, namespaces.get(name).unwrap_or(&nothing), known))
+        .collect();
+    rows.sort_by_key(|row| row.namespace.is_none());
+    let count = |level| Count {
+        ready: rows.iter().filter(|row| row.is_counted() && row.cell(level).state == State::Ready).count(),
+        of: rows.iter().filter(|row| row.is_counted()).count(),
+    };
+    let [baseline, restricted] = LEVELS.map(count);
+    Readiness { answer: answer(baseline, restricted), baseline, restricted, namespaces: rows }
+}
+
+fn answer(baseline: Count, restricted: Count) -> String {
+    if restricted.of == 0 {
+        return "nothing to go by: no container start of a namespace that is judged was seen".to_owned();
+    }
+    let of = |count: Count| {
+        if count.ready == count.of {
+            format!("all {}", count.of)
+        } else {
+            format!("{} of {}", count.ready, count.of)
+        }
+    };
+    let s = if restricted.of == 1 { "" } else { "s" };
+    format!("ready to enforce restricted in {} namespace{s}, baseline in {}", of(restricted), of(baseline))
+}
+
+fn row(name: &str, namespace: &Namespace, known: &Known<'_>) -> Row {
+    let asked = known.asked.get(name).copied().unwrap_or(Asked::Unknown);
+    let running = known.running.map(|running| running.get(name));
+    let [baseline, restricted] =
+        LEVELS.map(|level| cell(level, namespace, running.map(Option::unwrap_or_default), asked, known));
+    Row {
+        namespace: (!name.is_empty()).then(|| name.to_owned()),
+        watched: asked.watched().map(Level::name),
+        enforce: asked.enforced().map(Level::name),
+        baseline,
+        restricted,
+    }
+}
+
+impl Default for &Running {
+    fn default() -> Self {
+        static NOTHING: Running = Running {
+            containers: 0,
+            refused: [0; 2],
+            workloads: [BTreeSet::new(), BTreeSet::new()],
+            unjudged: 0,
+        };
+        &NOTHING
+    }
+}
+
+fn cell(
+    level: Level,
+    namespace: &Namespace,
+    running: Option<&Running>,
+    asked: Asked,
+    known: &Known<'_>,
+) -> Cell {
+    let index = usize::from(level == Level::Restricted);
+    let at = |pair: &[u64; 2]| pair.get(index).copied().unwrap_or_default();
+    let proofs = namespace.proofs.get(index).copied().unwrap_or_default();
+    let refuses = |workload: &Workload| workload.proofs.get(index).is_some_and(|proofs| proofs.refused > 0);
+    let mut workloads: BTreeSet<&str> = namespace
+        .workloads
+        .iter()
+        .filter(|(_, workload)| refuses(workload))
+        .map(|(name, _)| &**name)
+        .collect();
+    let running_refused = running.map(|running| at(&running.refused));
+    workloads.extend(
+        running.iter().filter_map(|running| running.workloads.get(index)).flatten().map(String::as_str),
+    );
+    let mut cell = Cell {
+        state: State::Unproven,
+        enforced: known.enforces && asked.enforced().is_some_and(|enforced| enforced >= level),
+        workloads: workloads.len() as u64,
+        starts: proofs.refused,
+        running: running_refused,
+        why: String::new(),
+    };
+    if asked == Asked::Exempt {
+        cell.state = State::Exempt;
+        cell.workloads = 0;
+        "the policy does not judge it".clone_into(&mut cell.why);
+        return cell;
+    }
+    let why = refusals(level, namespace, running, &cell, known);
+    if !why.is_empty() {
+        cell.state = State::Refused;
+        cell.why = why.join("; ");
+        return cell;
+    }
+    let (state, why) =
+        otherwise(level, namespace, running.map_or(0, |running| running.containers), asked, proofs);
+    Cell { state, why, ..cell }
+}
+
+/// What would be refused, a sentence each.
+fn refusals(
+    level: Level,
+    namespace: &Namespace,
+    running: Option<&Running>,
+    cell: &Cell,
+    known: &Known<'_>,
+) -> Vec<String> {
+    let index = usize::from(level == Level::Restricted);
+    let refuses = |workload: &Workload| workload.proofs.get(index).is_some_and(|proofs| proofs.refused > 0);
+    let refused_now = cell.running.unwrap_or_default();
+    let fault_refuses = known.on_fault == OnFault::Deny;
+    let (faults, unjudged) = (namespace.now.counts.faults, running.map_or(0, |running| running.unjudged));
+    let mut why: Vec<String> = Vec::new();
+    if cell.workloads > 0 {
+        let mut what = Vec::new();
+        if cell.starts > 0 {
+            what.push(count(cell.starts, "start"));
+        }
+        if refused_now > 0 {
+            what.push(format!(
+                "{} that run{} now",
+                count(refused_now, "container"),
+                if refused_now == 1 { "s" } else { "" }
+            ));
+        }
+        let controls = controls(level, namespace.workloads.values().filter(|workload| refuses(workload)));
+        let by = if controls.is_empty() { String::new() } else { format!(" by {controls}") };
+        why.push(format!("{} would be refused{by} ({})", count(cell.workloads, "workload"), what.join(", ")));
+    }
+    if faults > 0 && fault_refuses {
+        why.push(format!("{} could not be judged, which enforce mode refuses", count(faults, "start")));
+    }
+    if unjudged > 0 && fault_refuses {
+        why.push(format!(
+            "{} cannot be judged, which enforce mode refuses",
+            count(unjudged, "running container")
+        ));
+    }
+    why
+}
+
+/// What is known where nothing is refused.
+fn otherwise(
+    level: Level,
+    namespace: &Namespace,
+    runs: u64,
+    asked: Asked,
+    proofs: Proofs,
+) -> (State, String) {
+    let watched = asked.watched();
+    // An allowed start violates nothing of all that is asked.
+    let allowed = if watched >= Some(level) { namespace.now.counts.allowed } else { 0 };
+    let seen = proofs.complying + allowed;
+    let unproven = |why: String| (State::Unproven, why);
+    if proofs.unclear > 0 {
+        let s = if proofs.unclear == 1 { "s" } else { "" };
+        return unproven(format!(
+            "{} violate{s} controls of restricted that hide whether {level} is violated, too; pss-guard scan --level \
+             {level} tells of what runs",
+            count(proofs.unclear, "start")
+        ));
+    }
+    let Some(watched) = watched else {
+        return unproven("what it asks for cannot be read, so that silence proves nothing".to_owned());
+    };
+    if watched < level {
+        let now = if runs > 0 { format!("the {} now would start; ", runs_now(runs)) } else { String::new() };
+        return unproven(format!(
+            "{now}it asks for no more than {watched}, so that starts were not held against {level}; audit = \
+             \"{level}\" does that"
+        ));
+    }
+    if seen + runs == 0 {
+        return unproven(format!(
+            "no start that complies was logged; log-allowed = true logs them, pss-guard scan --level {level} tells of \
+             what runs"
+        ));
+    }
+    let mut why = Vec::new();
+    if seen > 0 {
+        why.push(format!("nothing against {}", count(seen, "logged start")));
+    }
+    if runs > 0 {
+        why.push(format!("nothing against the {} now", runs_now(runs)));
+    }
+    if namespace.now.counts.excepted > 0 {
+        why.push(format!("{} by an exception", count(namespace.now.counts.excepted, "start")));
+    }
+    if !namespace.versions.is_empty() {
+        why.push(format!("judged at {}", namespace.versions.join(", ")));
+    }
+    (State::Ready, why.join("; "))
+}
+
+/// The controls of a level that workloads violate.
+fn controls<'a>(level: Level, workloads: impl Iterator<Item = &'a Workload>) -> String {
+    let mut all = Controls::default();
+    workloads.for_each(|workload| all.extend(workload.violated));
+    let of_level =
+        CONTROLS.iter().filter(|control| control.level <= level && all.ids().any(|id| id == control.id));
+    of_level.map(|control| control.id).collect::<Vec<_>>().join(", ")
+}
+
+fn runs_now(count: u64) -> String {
+    if count == 1 { "container that runs".to_owned() } else { format!("{count} containers that run") }
+}
+
+/// `2 workloads`
+#[must_use]
+pub fn count(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

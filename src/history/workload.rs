@@ -1,0 +1,106 @@
+//! Which workload made a pod? Guessed from the pod's name, which is all that an event has.
+//!
+//! The node is never told who owns a pod. What controllers append to their own name has a form that people hardly ever
+//! choose, so it is taken off:
+//!
+//! | made by             | appends                                             | source (kubernetes 1.34)                        |
+//! |---------------------|-----------------------------------------------------|-------------------------------------------------|
+//! | Deployment          | `-` hash of the template `-` 5 random letters       | `pkg/controller/deployment/sync.go`             |
+//! | ReplicaSet, DaemonSet, Job | `-` 5 random letters                         | `apiserver/pkg/storage/names/generate.go`       |
+//! | CronJob             | `-` minutes since 1970 `-` 5 random letters         | `pkg/controller/cronjob/utils.go`               |
+//! | Job with an index   | `-` index `-` 5 random letters                      | `pkg/controller/job/indexed_job_utils.go`       |
+//! | StatefulSet         | `-` ordinal                                         | `pkg/controller/statefulset/stateful_set_utils.go` |
+//! | a file of the kubelet | `-` name of the node                              | `pkg/kubelet/config/common.go`                  |
+//!
+//! Random letters and hashes have no vowels and none of 0, 1 and 3 (`apimachinery/pkg/util/rand`), so a word is hardly
+//! ever taken for one. A pod that somebody called `web-2` is shown as `web` all the same.
+
+/// The letters that random names and hashes are made of.
+const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// The name of the workload that a pod's name is made from; the pod's own name if it looks like nobody's.
+#[must_use]
+pub fn of<'a>(pod: &'a str, uid: &str, node: &str) -> &'a str {
+    if is_static(uid) {
+        // The node's name in lower case is what the kubelet appends.
+        let node = node.to_ascii_lowercase();
+        let own = pod.strip_suffix(node.as_str()).and_then(|own| own.strip_suffix('-'));
+        return own.filter(|own| !own.is_empty() && !node.is_empty()).unwrap_or(pod);
+    }
+    let Some((own, last)) = split(pod) else { return pod };
+    if last.len() == 5 && is_random(last) {
+        return match split(own) {
+            // A hash is the decimal form of 32 bits, each digit as a letter: seldom fewer than 8.
+            Some((name, hash)) if (6..=10).contains(&hash.len()) && is_random(hash) => name,
+            Some((name, number)) if is_number(number) => name,
+            _ => own,
+        };
+    }
+    if is_number(last) { own } else { pod }
+}
+
+/// The kubelet gives a pod from its own files an MD5 sum as UID, without dashes (`pkg/kubelet/config/common.go`).
+#[must_use]
+pub fn is_static(uid: &str) -> bool {
+    uid.len() == 32 && uid.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// A UID as static pods have it.
+pub(super) const A_STATIC_UID: &str = "00000000000000000000000000000000";
+
+fn split(name: &str) -> Option<(&str, &str)> {
+    name.rsplit_once('-').filter(|(own, _)| !own.is_empty())
+}
+
+fn is_random(text: &str) -> bool {
+    text.bytes().all(|byte| LETTERS.contains(&byte))
+}
+
+fn is_number(text: &str) -> bool {
+    (1..=10).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of;
+
+    const UID: &str = "0b9a2f7e-54f1-4d0c-9f50-0c1a5a1f2c3d";
+    const FILE: &str = "d41d8cd98f00b204e9800998ecf8427e";
+
+    #[test]
+    fn what_controllers_append_is_taken_off_and_nothing_else() {
+        for (pod, uid, workload) in [
+            ("web-5d4f8c7b9d-x7k2p", UID, "web"),
+            ("web-front-68bcf5-2q8zl", UID, "web-front"),
+            ("node-exporter-8k4xr", UID, "node-exporter"),
+            ("backup-29384720-vn5tq", UID, "backup"),
+            ("train-3-vn5tq", UID, "train"),
+            // Random letters may all be digits, and so may hashes.
+            ("web-5d4f8c7b9d-22456", UID, "web"),
+            ("web-5564898779-22456", UID, "web"),
+            ("db-0", UID, "db"),
+            ("db-12", UID, "db"),
+            ("web", UID, "web"),
+            ("", UID, ""),
+            ("web-", UID, "web-"),
+            ("-x7k2p", UID, "-x7k2p"),
+            ("-0", UID, "-0"),
+            // Words have vowels, or are longer.
+            ("my-proxy", UID, "my-proxy"),
+            ("my-mysql", UID, "my-mysql"),
+            ("kube-scheduler", UID, "kube-scheduler"),
+            ("shop-5d4f8c7b9d", UID, "shop-5d4f8c7b9d"),
+            // 0, 1 and 3 are never random.
+            ("web-x7k1p", UID, "web-x7k1p"),
+            ("web-x7k2", UID, "web-x7k2"),
+            ("etcd-node-1", FILE, "etcd"),
+            ("etcd-node-2", FILE, "etcd-node-2"),
+            ("node-1", FILE, "node-1"),
+            ("-node-1", FILE, "-node-1"),
+            ("web-ü7k2p", UID, "web-ü7k2p"),
+        ] {
+            assert_eq!(of(pod, uid, "Node-1"), workload, "{pod}");
+        }
+        assert_eq!(of("etcd-", FILE, ""), "etcd-", "a node without a name");
+    }
+}

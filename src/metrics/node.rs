@@ -1,0 +1,191 @@
+//! Is enforcement open? The mode in force, the gate before each engine, the policy and its age.
+
+use std::fs;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::exposition::{Family, Number, Type};
+use super::scan;
+use crate::files::{self, Owner};
+use crate::level::cache::{self, Loaded};
+use crate::level::date::Date;
+use crate::level::{Mode, Policy};
+use crate::mode::temporary::State as Temporary;
+use crate::mode::{InForce, in_force};
+use crate::report::text::line;
+use crate::status::{EngineStatus, Setting, State};
+
+type Samples = Vec<(Vec<(&'static str, String)>, Number)>;
+
+/// What is true of the node now; what could not be found out goes to `faults`, a sentence each.
+#[must_use]
+pub fn families(setting: &Setting<'_>, faults: &mut Vec<String>) -> Vec<Family> {
+    let paths = &setting.paths;
+    let loaded = cache::load(paths);
+    if let Loaded::Bad { error, .. } = &loaded {
+        faults.push(line(error));
+    }
+    let InForce { mode, temporary, .. } = in_force(paths, loaded.mode());
+    let break_glass = match &temporary {
+        Temporary::Holds(temporary) => Some(temporary).filter(|temporary| temporary.mode == Mode::Audit),
+        Temporary::Ignored(error) => {
+            faults.push(line(error));
+            None
+        }
+        Temporary::None | Temporary::Ended(..) => None,
+    };
+    let status = setting.ask(None);
+    let stands = !status.engines.is_empty() && status.engines.iter().all(EngineStatus::stands);
+    let mut families = vec![
+        one(
+            "pss_guard_build_info",
+            "The version of the program that tells this.",
+            vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], Number::Whole(1))],
+        ),
+        Family::gauge(
+            "pss_guard_enforcing",
+            "Whether containers that violate are refused: the mode in force is enforce, and the gate stands before every engine.",
+            flag(mode == Mode::Enforce && stands),
+        ),
+        one(
+            "pss_guard_mode",
+            "The mode in force: 1 for the one that is.",
+            [Mode::Audit, Mode::Enforce]
+                .map(|each| (vec![("mode", each.name().to_owned())], flag(each == mode)))
+                .into(),
+        ),
+        Family::gauge(
+            "pss_guard_break_glass_since_timestamp_seconds",
+            "Since when audit mode holds in place of the policy's, or 0.",
+            seconds(break_glass.map(|temporary| temporary.since())),
+        ),
+        Family::gauge(
+            "pss_guard_break_glass_until_timestamp_seconds",
+            "Until when audit mode holds in place of the policy's, or 0.",
+            seconds(break_glass.map(|temporary| temporary.until())),
+        ),
+        one(
+            "pss_guard_gate_standing",
+            "Whether the gate stands before the containers of an engine, as far as can be told.",
+            status.engines.iter().map(|engine| (labels(engine), flag(engine.stands()))).collect(),
+        ),
+        one(
+            "pss_guard_running_containers",
+            "Running containers by how they came past the gate.",
+            status.engines.iter().flat_map(running).collect(),
+        ),
+        Family::gauge(
+            "pss_guard_policy_valid",
+            "Whether the policy can be used; while it cannot, enforce mode refuses all but the exempt namespaces.",
+            flag(matches!(loaded, Loaded::Good(_))),
+        ),
+    ];
+    families.extend(policy_file(&paths.policy()));
+    if let Loaded::Good(policy) = &loaded {
+        families.extend(exceptions(policy, Date::of(SystemTime::now())));
+    }
+    families.extend(namespaces(&paths.namespaces(), status.policy.imported_namespaces));
+    families.extend(scan::families(paths, faults));
+    families
+}
+
+fn one(name: &'static str, help: &'static str, samples: Samples) -> Family {
+    Family { name, kind: Type::Gauge, help, samples }
+}
+
+fn flag(holds: bool) -> Number {
+    Number::Whole(holds.into())
+}
+
+/// A moment, or 0 if there is none.
+fn seconds(moment: Option<SystemTime>) -> Number {
+    let since = moment.and_then(|moment| moment.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    Number::Whole(since.as_secs())
+}
+
+fn labels(engine: &EngineStatus) -> Vec<(&'static str, String)> {
+    vec![("engine", engine.engine.to_owned())]
+}
+
+impl EngineStatus {
+    /// Whether the gate was found to stand. What cannot be told is not counted on.
+    fn stands(&self) -> bool {
+        matches!(self.state, State::Ok | State::Open)
+    }
+}
+
+fn running(engine: &EngineStatus) -> Samples {
+    let Some(tally) = &engine.containers else { return Vec::new() };
+    let rows = [
+        ("through", &tally.through_the_gate),
+        ("before", &tally.before_the_gate),
+        ("other-kind", &tally.of_another_kind),
+        ("past", &tally.past_the_gate),
+    ];
+    let sample = |(gate, list): (&str, &Vec<String>)| {
+        let mut labels = labels(engine);
+        labels.push(("gate", gate.to_owned()));
+        (labels, Number::Whole(list.len() as u64))
+    };
+    rows.map(sample).into()
+}
+
+/// Which policy it is, and since when: to see that all nodes have the same.
+fn policy_file(path: &Path) -> Vec<Family> {
+    let Ok((_, metadata, bytes)) = files::read_as(path, files::Links::Follow, Owner::Anybody, 1 << 20) else {
+        return Vec::new();
+    };
+    let checksum = format!("{:016x}", cache::checksum(&bytes));
+    vec![
+        one(
+            "pss_guard_policy_info",
+            "The policy file, by a checksum of its bytes.",
+            vec![(vec![("checksum", checksum)], Number::Whole(1))],
+        ),
+        Family::gauge(
+            "pss_guard_policy_modified_timestamp_seconds",
+            "When the policy file was last changed.",
+            seconds(metadata.modified().ok()),
+        ),
+    ]
+}
+
+fn exceptions(policy: &Policy, today: Date) -> Vec<Family> {
+    let (expired, active): (Vec<_>, Vec<_>) =
+        policy.exceptions.iter().partition(|exception| exception.expired(today));
+    let count =
+        |state: &str, number: usize| (vec![("state", state.to_owned())], Number::Whole(number as u64));
+    let mut families = vec![one(
+        "pss_guard_policy_exceptions",
+        "Exceptions in the policy.",
+        vec![count("active", active.len()), count("expired", expired.len())],
+    )];
+    // The last day of an exception belongs to it.
+    if let Some(day) = active.iter().map(|exception| exception.expires.days()).min() {
+        let end = u64::try_from(day + 1).unwrap_or_default() * 86_400;
+        families.push(Family::gauge(
+            "pss_guard_policy_exceptions_next_end_timestamp_seconds",
+            "When the next exception ends.",
+            Number::Whole(end),
+        ));
+    }
+    families
+}
+
+/// How many namespaces have levels of their own here, and since when they are as they are.
+fn namespaces(folder: &Path, count: Option<usize>) -> Vec<Family> {
+    let Some(count) = count else { return Vec::new() };
+    let changed = fs::metadata(folder).and_then(|folder| folder.modified()).ok();
+    vec![
+        Family::gauge(
+            "pss_guard_namespaces_imported",
+            "Namespaces whose levels were imported from the cluster.",
+            Number::Whole(count as u64),
+        ),
+        Family::gauge(
+            "pss_guard_namespaces_modified_timestamp_seconds",
+            "When a namespace was last added, changed or removed.",
+            seconds(changed),
+        ),
+    ]
+}

@@ -1,0 +1,300 @@
+//! How is the mode changed? In the policy, until somebody changes it again; or for a time, beside the policy.
+//!
+//! Each change is one event, and so is each end of a temporary mode, whoever or whatever ends it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::edit::{self, EditError};
+use super::temporary::{self, End, Ignored, State, Temporary};
+use super::{InForce, in_force, span};
+use crate::install::write::{self, WriteError};
+use crate::level::Mode;
+use crate::level::cache::{self, LoadError};
+use crate::level::date::rfc3339;
+use crate::paths::Paths;
+use crate::report::event::{Change, Event, Kind};
+use crate::report::text::{LIMIT, cut, escape, line};
+
+/// Why the mode was not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// Only root's files are believed.
+    #[error("change the mode as root: the gate believes nobody else's files, and this is uid {0}")]
+    NotRoot(u32),
+    /// The policy cannot be read, or is wrong.
+    #[error("{}; it was left alone: mend it, or use --for, which works without it", line(.0))]
+    Policy(LoadError),
+    /// Its text cannot be changed.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// A file cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// Another change holds the lock, or there can be none.
+    #[error("lock {}", .path.display())]
+    Lock {
+        /// The lock.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A time cannot be told.
+    #[error(transparent)]
+    Clock(#[from] Ignored),
+    /// What was written is not what the gate sees.
+    #[error("{} was written, but the gate still takes the mode to be {mode}", .path.display())]
+    NotSeen {
+        /// The file.
+        path: PathBuf,
+        /// What the gate sees.
+        mode: Mode,
+    },
+}
+
+/// Who changes it, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Author<'a> {
+    /// The person.
+    pub who: &'a str,
+    /// In the person's own words; may be empty.
+    pub reason: &'a str,
+}
+
+/// What was done to the policy.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It said so already.
+    Nothing,
+    /// It said another mode, or none.
+    Changed,
+    /// There was none.
+    Created,
+}
+
+/// What a change of the policy came to.
+#[derive(Debug)]
+pub struct Permanent {
+    /// What was done.
+    pub written: Written,
+    /// The file itself, where the policy is a link.
+    pub file: PathBuf,
+    /// What was in force before.
+    pub before: Mode,
+    /// The temporary mode that was closed by it.
+    pub closed: Option<Temporary>,
+}
+
+/// Whether this process can change anything.
+pub fn as_root() -> Result<(), ChangeError> {
+    let uid = nix::unistd::geteuid();
+    if uid.is_root() { Ok(()) } else { Err(ChangeError::NotRoot(uid.as_raw())) }
+}
+
+/// Whether the mode could be written into the policy.
+pub fn can_be_permanent(paths: &Paths, mode: Mode) -> Result<(), ChangeError> {
+    as_root()?;
+    plan(paths, mode).map(|_| ())
+}
+
+/// What is to be written.
+struct Plan {
+    written: Written,
+    text: String,
+    /// What the policy says until then.
+    policy: Mode,
+}
+
+fn plan(paths: &Paths, mode: Mode) -> Result<Plan, ChangeError> {
+    let found = cache::text_fresh(paths).map_err(ChangeError::Policy)?;
+    let text = found.as_deref().unwrap_or_default();
+    let edited = edit::with_mode(text, mode, &paths.policy().to_string_lossy());
+    let (text, said) = edited.map_err(|error| match error {
+        EditError::Policy(error) => ChangeError::Policy(error.into()),
+        error @ EditError::Place { .. } => error.into(),
+    })?;
+    let written = match found {
+        None => Written::Created,
+        Some(old) if old == text => Written::Nothing,
+        Some(_) => Written::Changed,
+    };
+    Ok(Plan { written, text, policy: said.mode })
+}
+
+/// Writes the mode into the policy, and closes a temporary one.
+pub fn permanently(paths: &Paths, mode: Mode, author: Author<'_>) -> Result<Permanent, ChangeError> {
+    as_root()?;
+    let _lock = lock(paths)?;
+    let Plan { written, text, policy } = plan(paths, mode)?;
+    let before = in_force(paths, policy);
+    let path = paths.policy();
+    // A link stays one: what it leads to is the policy.
+    let file = fs::canonicalize(&path).unwrap_or(path);
+    if written != Written::Nothing {
+        if let Some(folder) = file.parent() {
+            write::make_folder(folder)?;
+        }
+        write::replace(&file, text.as_bytes(), 0o644)?;
+    }
+    let closed = close(paths, &before, mode, author)?;
+    let now = in_force(paths, cache::load(paths).mode());
+    if now.mode != mode {
+        return Err(ChangeError::NotSeen { path: file, mode: now.mode });
+    }
+    if written != Written::Nothing {
+        let message = format!("mode {mode}, written into {} by {}", file.display(), author.who);
+        let because = format!("mode in {}", file.display());
+        emit(paths, mode, &message, &because, author, "");
+    }
+    Ok(Permanent { written, file, before: before.mode, closed })
+}
+
+/// Puts another mode in force for a time, whatever the policy says and even if it cannot be read.
+pub fn for_a_time(
+    paths: &Paths,
+    mode: Mode,
+    time: Duration,
+    author: Author<'_>,
+) -> Result<(Temporary, Option<Temporary>), ChangeError> {
+    as_root()?;
+    let lock = lock(paths)?;
+    let policy = cache::load(paths).mode();
+    let before = in_force(paths, policy);
+    let temporary = Temporary::from_now(mode, time, author.who, author.reason)?;
+    let path = paths.temporary_mode();
+    if let State::Ignored(_) = before.temporary {
+        // Its owner and its permissions would be kept.
+        write::remove_if_there(&path)?;
+    }
+    // Strings and numbers: there is no way to fail.
+    let text = serde_json::to_string(&temporary).unwrap_or_default() + "\n";
+    write::replace(&path, text.as_bytes(), 0o644)?;
+    let now = in_force(paths, policy);
+    if !matches!(&now.temporary, State::Holds(seen) if *seen == temporary) {
+        return Err(ChangeError::NotSeen { path, mode: now.mode });
+    }
+    drop(lock);
+    let replaced = match before.temporary {
+        State::Holds(old) => {
+            tell_of_end(paths, mode, &old, &format!("was replaced by {}", author.who));
+            Some(old)
+        }
+        State::Ended(old, end) => {
+            tell_of_end(paths, mode, &old, &ended(&old, end));
+            None
+        }
+        State::None | State::Ignored(_) => None,
+    };
+    let until = rfc3339(temporary.until());
+    let name = temporary.name();
+    let message = format!(
+        "mode {mode} for {}, until {until}, then {policy}: {name} of {}",
+        span::show(time),
+        author.who
+    );
+    emit(paths, mode, &message, &format!("{name} until {until}"), author, &until);
+    Ok((temporary, replaced))
+}
+
+/// Ends what was put in force for a time. The mode that is in force then, and what there was beside the policy before.
+pub fn end(paths: &Paths, author: Author<'_>) -> Result<InForce, ChangeError> {
+    as_root()?;
+    let _lock = lock(paths)?;
+    let before = in_force(paths, cache::load(paths).mode());
+    close(paths, &before, before.policy, author)?;
+    Ok(InForce { mode: before.policy, ..before })
+}
+
+/// Clears away what has ended, and says so once.
+pub(super) fn settle(paths: &Paths, policy: Mode, was: &Temporary, end: End) {
+    let path = paths.temporary_mode();
+    let gone = (|| {
+        let lock = open_lock(paths).ok()?;
+        // Whoever holds it clears this away, or has just put another mode in force.
+        lock.try_lock().ok()?;
+        match temporary::read(&path) {
+            State::Ended(now, _) if now == *was => fs::remove_file(&path).ok(),
+            _ => None,
+        }
+    })();
+    if gone.is_some() {
+        tell_of_end(paths, policy, was, &ended(was, end));
+    }
+}
+
+/// Removes a temporary mode, whether it holds or not; the one that held.
+fn close(
+    paths: &Paths,
+    before: &InForce,
+    mode: Mode,
+    author: Author<'_>,
+) -> Result<Option<Temporary>, ChangeError> {
+    if let State::None = before.temporary {
+        return Ok(None);
+    }
+    write::remove_if_there(&paths.temporary_mode())?;
+    match &before.temporary {
+        State::Holds(old) => {
+            tell_of_end(paths, mode, old, &format!("was closed by {}", author.who));
+            Ok(Some(old.clone()))
+        }
+        State::Ended(old, end) => {
+            tell_of_end(paths, mode, old, &ended(old, *end));
+            Ok(None)
+        }
+        State::None | State::Ignored(_) => Ok(None),
+    }
+}
+
+fn ended(was: &Temporary, end: End) -> String {
+    match end {
+        End::Time => format!("ended at {}", rfc3339(was.until())),
+        End::Boot => "ended with the boot that it was opened in".to_owned(),
+    }
+}
+
+fn tell_of_end(paths: &Paths, mode: Mode, was: &Temporary, how: &str) {
+    let message = format!("mode {mode}: the {} of {} {how}", was.name(), was.who);
+    let because = format!("{} {how}", was.name());
+    emit(paths, mode, &message, &because, Author { who: &was.who, reason: &was.reason }, "");
+}
+
+fn emit(paths: &Paths, mode: Mode, message: &str, because: &str, author: Author<'_>, until: &str) {
+    let reason =
+        if author.reason.is_empty() { String::new() } else { format!(", because {:?}", author.reason) };
+    Event {
+        kind: Kind::ModeChange,
+        mode: Some(mode),
+        message: &cut(&escape(&format!("{message}{reason}")), LIMIT),
+        identity: None,
+        level: "",
+        version: "",
+        controls: "",
+        findings: "",
+        because: &escape(because),
+        change: Some(Change { who: &escape(author.who), reason: &escape(author.reason), until }),
+    }
+    .emit(paths);
+}
+
+fn lock(paths: &Paths) -> Result<File, ChangeError> {
+    let path = paths.mode_lock();
+    if let Some(folder) = path.parent() {
+        write::make_folder(folder)?;
+    }
+    let fault = |source| ChangeError::Lock { path: path.clone(), source };
+    let file = open_lock(paths).map_err(fault)?;
+    file.lock().map_err(fault)?;
+    Ok(file)
+}
+
+/// For root alone: whoever else could open it could also hold it.
+fn open_lock(paths: &Paths) -> io::Result<File> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let path: &Path = &paths.mode_lock();
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)
+}

@@ -1,0 +1,160 @@
+//! What would enforcing break? What runs now and would be refused at its next start, and what was seen lately.
+//!
+//! What is known of the system on a node: the namespace kube-system, and pods that the kubelet started from a file. A
+//! priority class is in no config.json, so it cannot be asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::decision::Verdict;
+use crate::events::{self, Record};
+use crate::level::cache::{self, Loaded};
+use crate::level::date::rfc3339;
+use crate::level::policy::OnFault;
+use crate::report::event::Kind;
+use crate::report::text::{escape, line};
+use crate::scan::{self, Scan, Scanned, Setting};
+
+/// What was seen longer ago says little of what would be refused tomorrow.
+const LATELY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// More lines than these are not read before a question is answered.
+const MOST_LINES: usize = 20;
+
+/// What is to be expected of enforce mode on this node.
+#[derive(Debug, Default)]
+pub struct Outlook {
+    /// In lines, safe for a terminal.
+    pub says: Vec<String>,
+    /// The system's own that would be refused: a node that loses them is soon no node any more.
+    pub system: Vec<String>,
+}
+
+/// Looks ahead. `progress` is told how many containers were looked at, and how many there are.
+#[must_use]
+pub fn look(setting: &Setting, progress: &dyn Fn(usize, usize)) -> Outlook {
+    let mut outlook = Outlook::default();
+    let options = scan::Options { progress: Some(progress), ..scan::Options::default() };
+    match (cache::load(&setting.paths), scan::scan(setting, &options)) {
+        (Loaded::Good(policy), Ok(scan)) => outlook.now(&scan, policy.on_fault == OnFault::Deny),
+        (Loaded::Bad { error, salvage }, _) => {
+            let exempt = salvage.exempt_namespaces.join(", ");
+            outlook.says.push(format!("nothing would start but {}: {}", escape(&exempt), line(&error)));
+        }
+        (_, Err(error)) => outlook.says.push(format!("what runs cannot be looked at: {}", line(&error))),
+    }
+    let since = SystemTime::now().checked_sub(LATELY).unwrap_or(UNIX_EPOCH);
+    let mut lately = Lately::default();
+    let read = events::read(&setting.paths, &events::From::Since(since), &mut |record| lately.add(record));
+    outlook.says.extend(lately.says());
+    outlook.says.extend(
+        read.unseen.iter().map(|unseen| format!("not all of the events can be read: {}", escape(unseen))),
+    );
+    outlook
+}
+
+impl Outlook {
+    fn now(&mut self, scan: &Scan, faults_too: bool) {
+        self.says.extend(scan.sentences());
+        let refused = |one: &&Scanned| {
+            one.is_refused() || (faults_too && one.verdict == Verdict::CannotJudge && !one.exempt)
+        };
+        let refused: Vec<&Scanned> = scan.containers.iter().filter(refused).collect();
+        let row = |one: &&Scanned| {
+            let controls = one.against.join(", ");
+            let why =
+                if one.is_refused() { controls } else { format!("cannot be judged: {}", one.result.because) };
+            format!("  {}  {}", name(one), escape(&why))
+        };
+        self.says.extend(some_of(refused.iter().map(row).collect()));
+        let system = refused.iter().filter(|one| one.is_of_the_system());
+        self.system = system.map(|one| name(one)).collect();
+    }
+}
+
+/// At most so many lines, and how many there were.
+fn some_of(mut lines: Vec<String>) -> Vec<String> {
+    let more = lines.len().saturating_sub(MOST_LINES);
+    if more > 0 {
+        lines.truncate(MOST_LINES);
+        lines.push(format!("  and {more} more"));
+    }
+    lines
+}
+
+/// What people call a container, or a pod that is refused before its containers.
+fn name(one: &Scanned) -> String {
+    let container = &one.result.container;
+    let last = match (&container.name, &container.id) {
+        _ if one.sandbox => "(pod)".to_owned(),
+        (Some(name), _) => name.to_string(),
+        (None, Some(id)) => id.chars().take(12).collect(),
+        (None, None) => one.result.path.to_string(),
+    };
+    let path = [container.namespace.as_deref(), container.pod.as_deref(), Some(&last)];
+    escape(&path.into_iter().flatten().collect::<Vec<_>>().join("/"))
+}
+
+/// The starts that enforce mode refuses, by namespace and container: the pods of one workload come and go.
+#[derive(Default)]
+struct Lately {
+    refused: BTreeMap<(String, String), Seen>,
+    unjudged: usize,
+}
+
+#[derive(Default)]
+struct Seen {
+    starts: usize,
+    pods: BTreeSet<String>,
+    controls: BTreeSet<String>,
+    last: u64,
+}
+
+impl Lately {
+    fn add(&mut self, record: Record) {
+        match record.kind {
+            Some(Kind::Fault) => self.unjudged += 1,
+            Some(Kind::Denied | Kind::WouldDeny) => {
+                let seen = self.refused.entry((record.namespace, record.container)).or_default();
+                seen.starts += 1;
+                seen.pods.insert(record.pod);
+                seen.controls.extend(record.controls.split(',').map(ToOwned::to_owned));
+                seen.last = seen.last.max(record.at);
+            }
+            _ => {}
+        }
+    }
+
+    fn says(self) -> Vec<String> {
+        let mut says = Vec::new();
+        let starts: usize = self.refused.values().map(|seen| seen.starts).sum();
+        if starts > 0 {
+            says.push(format!(
+                "in the last 7 days {} against the enforce level:",
+                count(starts, "start", "was", "were")
+            ));
+        }
+        let rows = self.refused.into_iter().map(|((namespace, container), seen)| {
+            let pod = match (seen.pods.len(), seen.pods.first()) {
+                (1, Some(pod)) => pod.clone(),
+                (pods, _) => format!("({pods} pods)"),
+            };
+            let path: Vec<String> =
+                [namespace, pod, container].into_iter().filter(|part| !part.is_empty()).collect();
+            let path = if path.is_empty() { "(no pod)".to_owned() } else { path.join("/") };
+            let controls = seen.controls.into_iter().collect::<Vec<_>>().join(", ");
+            let last = rfc3339(UNIX_EPOCH + Duration::from_micros(seen.last));
+            escape(&format!("  {path}  {controls}; {} times, last {last}", seen.starts))
+        });
+        says.extend(some_of(rows.collect()));
+        if self.unjudged > 0 {
+            let starts = count(self.unjudged, "start", "could not be judged", "could not be judged");
+            says.push(format!("in the last 7 days {starts}"));
+        }
+        says
+    }
+}
+
+fn count(number: usize, noun: &str, one: &str, many: &str) -> String {
+    if number == 1 { format!("1 {noun} {one}") } else { format!("{number} {noun}s {many}") }
+}

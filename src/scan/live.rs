@@ -1,0 +1,158 @@
+//! Does the process run with more than config.json asks for? `/proc/PID/status` and `/proc/PID/ns` against the spec.
+//!
+//! Less is no difference worth a word: most programs drop what they do not need. More is: the runtime gave something
+//! that nobody asked for, config.json was changed after the start, or somebody went into another namespace.
+//!
+//! A process that made itself a user namespace has every capability in that (`user_namespaces(7)`), and none more over
+//! the host; its capabilities are compared only where it has stayed in the one it was given.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::containers::First;
+use crate::facts;
+use crate::facts::host::Host;
+use crate::facts::spec::{CapabilitySets, Linux, Spec};
+use crate::pss::capabilities::{CapabilitySet, NAMES};
+use crate::pss::controls::ADDABLE;
+
+/// Something that runs and was not asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Drift {
+    /// The control that it is about.
+    pub control: &'static str,
+    /// What config.json asks for.
+    pub asked: String,
+    /// What the process runs with.
+    pub runs: String,
+}
+
+/// The namespace's name in config.json and that in `/proc/PID/ns`.
+const NAMESPACES: [(&str, &str); 3] = [("network", "net"), ("pid", "pid"), ("ipc", "ipc")];
+
+/// Between its last word to the engine and its first instruction a container is still the runtime's.
+const YOUNG: Duration = Duration::from_secs(60);
+
+/// Compares. `None` where the process cannot be looked at.
+#[must_use]
+pub fn drift(spec: &Spec<'_>, host: &Host, process: &Path, first: &First) -> Option<Vec<Drift>> {
+    let mut found = compare(spec, host, process)?;
+    let age = SystemTime::now().duration_since(first.started).unwrap_or_default();
+    let mut patience = 4;
+    while !found.is_empty() && age < YOUNG && patience > 0 {
+        std::thread::sleep(Duration::from_millis(5));
+        found = compare(spec, host, process)?;
+        patience -= 1;
+    }
+    Some(found)
+}
+
+fn compare(spec: &Spec<'_>, host: &Host, process: &Path) -> Option<Vec<Drift>> {
+    let (linux, asked) = (spec.linux.as_ref()?, spec.process.as_ref()?);
+    let runs = Status::read(process)?;
+    let mut found = Vec::new();
+    let mut add = |control, asked: String, runs: String| found.push(Drift { control, asked, runs });
+
+    let in_its_users = in_its_user_namespace(linux, host, process);
+    if in_its_users == Some(true) {
+        let sets = asked.capabilities.as_ref();
+        let all = sets.map(CapabilitySets::union).unwrap_or_default();
+        let bounding = sets.map(CapabilitySets::bounding_set).unwrap_or_default();
+        // The bounding set stays as it was made. What is in the others moves between them at every execve.
+        let more = runs.bounding & !bounding.bits | runs.capabilities & !all.bits;
+        // What this program has no name for cannot be compared by name.
+        let more = CapabilitySet { bits: more & ((1 << NAMES.len()) - 1), ..Default::default() };
+        let beyond = more.without(&CapabilitySet::of(&ADDABLE));
+        if !more.is_empty() {
+            let control = if beyond.is_empty() { "capabilities_restricted" } else { "capabilities_baseline" };
+            let names = more.names().join(", ");
+            add(control, format!("no {names}"), format!("{names} in a capability set"));
+        }
+    }
+    if asked.no_new_privileges == Some(true) && runs.no_new_privileges == Some(false) {
+        add("allowPrivilegeEscalation", "noNewPrivileges".to_owned(), "no_new_privs off".to_owned());
+    }
+    let filtered = linux.seccomp.as_ref().is_some_and(|seccomp| !seccomp.allows_all());
+    if filtered && runs.seccomp == Some(0) {
+        add("seccompProfile_baseline", "a seccomp profile".to_owned(), "no seccomp filter".to_owned());
+    }
+    for (kind, file) in NAMESPACES {
+        let own = host.own_namespace(file);
+        let runs = host.namespace(process.join("ns").join(file).to_str()?);
+        if own.is_some() && own == runs && asks_for_its_own(linux, host, kind, file) {
+            let (asked, runs) =
+                (format!("a {kind} namespace of its own"), format!("the host's {kind} namespace"));
+            add("hostNamespaces", asked, runs);
+        }
+    }
+    let uid = facts::uid(asked);
+    let maps_root = facts::maps_root(linux);
+    let asks_for_users = facts::entries(linux, "user").next().is_some();
+    if runs.is_root && !maps_root && (uid != 0 || asks_for_users) {
+        let asked = if asks_for_users { "users of its own".to_owned() } else { format!("uid {uid}") };
+        add("runAsUser", asked, "uid 0 of the host".to_owned());
+    }
+    Some(found)
+}
+
+/// Whether a process is in the user namespace that config.json names; `None` where that cannot be found out.
+fn in_its_user_namespace(linux: &Linux<'_>, host: &Host, process: &Path) -> Option<bool> {
+    let runs = host.namespace(process.join("ns/user").to_str()?)?;
+    let asked = match facts::entries(linux, "user").next() {
+        None => host.own_namespace("user")?,
+        Some(path) => host.namespace(path.filter(|path| !path.is_empty())?)?,
+    };
+    Some(runs == asked)
+}
+
+/// Whether config.json names a namespace, and not the host's.
+fn asks_for_its_own(linux: &Linux<'_>, host: &Host, kind: &str, file: &str) -> bool {
+    let own = host.own_namespace(file);
+    let mut entries = facts::entries(linux, kind).peekable();
+    entries.peek().is_some()
+        && entries.all(|path| match path.filter(|path| !path.is_empty()) {
+            None => true,
+            Some(path) => host.namespace(path).is_some_and(|named| Some(named) != own),
+        })
+}
+
+/// The lines of `/proc/PID/status` that matter (`proc_pid_status(5)`).
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Status {
+    /// Any of the four user ids is the host's root.
+    is_root: bool,
+    /// What it can ever get.
+    bounding: u64,
+    /// All other sets in one.
+    capabilities: u64,
+    no_new_privileges: Option<bool>,
+    seccomp: Option<u8>,
+}
+
+impl Status {
+    fn read(process: &Path) -> Option<Self> {
+        let text = std::fs::read(process.join("status")).ok()?;
+        Some(Self::of(&String::from_utf8_lossy(&text)))
+    }
+
+    fn of(text: &str) -> Self {
+        let mut status = Self::default();
+        // The name comes first and may hold anything but the end of a line, which the kernel escapes.
+        for (key, value) in text.lines().skip(1).filter_map(|line| line.split_once(':')) {
+            let value = value.trim();
+            match key {
+                "Uid" => status.is_root = value.split_ascii_whitespace().any(|uid| uid == "0"),
+                "CapBnd" => status.bounding = u64::from_str_radix(value, 16).unwrap_or(0),
+                "CapInh" | "CapPrm" | "CapEff" | "CapAmb" => {
+                    status.capabilities |= u64::from_str_radix(value, 16).unwrap_or(0);
+                }
+                "NoNewPrivs" => status.no_new_privileges = Some(value != "0"),
+                "Seccomp" => status.seccomp = value.parse().ok(),
+                _ => {}
+            }
+        }
+        status
+    }
+}

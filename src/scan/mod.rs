@@ -1,0 +1,412 @@
+//! What runs on this node, and what of it would be refused at its next start?
+//!
+//! ```text
+//!            containers::find ─► a bundle and a process each
+//! config.json ─► judge, as before a start in enforce mode ─► verdict, findings ─┐
+//!        /proc/PID ─► live: what runs and was not asked for ─► drift ───────────┴─► Scan ─► table, json, sarif, …
+//! ```
+//!
+//! The verdict is about the next start and nothing else: it is what the gate would say with the same policy, namespaces
+//! and, where one is asked about, level. What a process has beyond its config.json is listed beside it.
+//!
+//! A [`Scan`] borrows nothing; what is shown of it is a function from it to a writer.
+
+pub mod fix;
+pub mod live;
+pub mod summary;
+pub mod table;
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+
+use crate::containers::{self, Container, Keeper};
+use crate::decision::{Judged, Verdict};
+use crate::facts::host::{Beside, Host, Shared};
+use crate::facts::spec::Spec;
+use crate::facts::{self, read_config};
+use crate::files::FileError;
+use crate::install::node::Live;
+use crate::judge::{Outcome, Request, judge, judge_spec};
+use crate::level::cache::{LoadError, load_fresh};
+use crate::level::{Demand, Labels, Policy, Whose, exempt};
+use crate::paths::Paths;
+use crate::processes::Processes;
+use crate::pss::facts::{Engine, Subject};
+use crate::pss::{Level, Version};
+use crate::report::json;
+use crate::report::text::{escape, line};
+
+pub use live::Drift;
+pub use summary::Summary;
+
+/// Where to look.
+#[derive(Debug)]
+pub struct Setting {
+    /// The node.
+    pub live: Live,
+    /// What runs there.
+    pub processes: Processes,
+    /// The product's files.
+    pub paths: Paths,
+}
+
+impl Setting {
+    /// The node whose root directory this is.
+    #[must_use]
+    pub fn under(root: &Path) -> Self {
+        Self { live: Live::under(root), processes: Processes::of(root), paths: Paths::under(root) }
+    }
+}
+
+/// What to ask.
+#[derive(Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// The level to hold every container against, instead of its own. What is exempt stays exempt.
+    pub level: Option<(Level, Version)>,
+    /// Only the containers of these namespaces; of all if there are none.
+    pub namespaces: &'a [String],
+    /// Only these controls; all if there are none.
+    pub controls: &'a [&'static str],
+    /// Told of every container: how many were looked at, and how many there are.
+    pub progress: Option<&'a dyn Fn(usize, usize)>,
+}
+
+/// A node, and everything that runs on it.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// The node's name.
+    pub node: String,
+    /// When it was looked at.
+    pub at: SystemTime,
+    /// How long that took.
+    pub took: Duration,
+    /// The level that was asked about; `None` where each container was held against its own.
+    pub level: Option<(Level, Version)>,
+    /// The containers, by namespace, pod and name. Those of no pod come last.
+    pub containers: Vec<Scanned>,
+    /// What could not be looked at.
+    pub unseen: Vec<Unseen>,
+    /// How many ended while they were looked at.
+    pub vanished: usize,
+}
+
+/// One container, or the sandbox of a pod: what `check --format json` says of it, and what runs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Scanned {
+    /// Whose it is, the verdict, and the findings.
+    #[serde(flatten)]
+    pub result: json::Result<'static>,
+    /// Whether it is a pod's sandbox and no container of its own.
+    pub sandbox: bool,
+    /// Its first process; `null` on a captured node.
+    pub pid: Option<i32>,
+    /// What its process has and was not asked for.
+    pub drift: Vec<Drift>,
+    /// The same verdict as a type.
+    #[serde(skip)]
+    pub verdict: Verdict,
+    /// The controls that say no: the reasons of a refusal.
+    #[serde(skip)]
+    pub against: Vec<&'static str>,
+    /// The policy exempts it: it starts whatever it is.
+    #[serde(skip)]
+    pub exempt: bool,
+    /// The kubelet started its pod from a file: nobody can start it elsewhere.
+    #[serde(skip)]
+    pub of_a_file: bool,
+    /// What all containers of one pod have in common, and no others; `None` for a container of no pod.
+    #[serde(skip)]
+    pub pod: Option<String>,
+}
+
+/// Something that could not be looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unseen {
+    /// The file or folder, safe for a terminal.
+    pub path: String,
+    /// Why, in a line.
+    pub why: String,
+}
+
+impl Scanned {
+    /// Whether it, by itself, would be refused.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.verdict == Verdict::Deny
+    }
+
+    /// The findings that say no.
+    pub fn reasons(&self) -> impl Iterator<Item = &json::Finding<'static>> {
+        self.result.findings.iter().filter(|finding| self.against.contains(&finding.control))
+    }
+
+    /// Whether the node itself needs it.
+    #[must_use]
+    pub fn is_of_the_system(&self) -> bool {
+        self.exempt || self.of_a_file || self.result.container.namespace.as_deref() == Some("kube-system")
+    }
+
+    fn keep_only(&mut self, controls: &[&'static str]) {
+        if controls.is_empty() {
+            return;
+        }
+        self.result.findings.retain(|finding| controls.contains(&finding.control));
+        self.drift.retain(|drift| controls.contains(&drift.control));
+        self.against.retain(|control| controls.contains(control));
+        if self.verdict == Verdict::Deny && self.against.is_empty() {
+            self.verdict = Verdict::Allow;
+            self.result.verdict = self.verdict.name();
+        }
+    }
+}
+
+/// Looks at a node. Fails only where there is a policy that cannot be used.
+pub fn scan(setting: &Setting, options: &Options<'_>) -> Result<Scan, LoadError> {
+    let (at, began) = (SystemTime::now(), Instant::now());
+    let policy = load_fresh(&setting.paths)?.unwrap_or_default();
+    let found = containers::find(&setting.live, &setting.processes);
+    let node = Rc::new(Shared::default());
+    let looker = Looker { setting, options, policy: &policy, node };
+    let unseen = |closed: containers::Closed| Unseen {
+        path: escape(&closed.path.to_string_lossy()),
+        why: line(&closed.error),
+    };
+    let mut scan = Scan {
+        node: node_name(&setting.live),
+        at,
+        took: Duration::ZERO,
+        level: options.level,
+        containers: Vec::with_capacity(found.containers.len()),
+        unseen: found.closed.into_iter().map(unseen).collect(),
+        vanished: 0,
+    };
+    let count = found.containers.len();
+    for (index, container) in found.containers.iter().enumerate() {
+        match looker.look(container) {
+            Look::Seen(scanned) if looker.is_asked_for(&scanned) => scan.containers.push(*scanned),
+            Look::Seen(_) => {}
+            Look::Vanished => scan.vanished += 1,
+        }
+        if let Some(progress) = options.progress {
+            progress(index + 1, count);
+        }
+    }
+    scan.containers.sort_by(|one, other| order(one).cmp(&order(other)));
+    scan.took = began.elapsed();
+    Ok(scan)
+}
+
+fn order(scanned: &Scanned) -> (bool, Option<&str>, Option<&str>, Option<&str>, bool, Option<&str>, &str) {
+    let container = &scanned.result.container;
+    let namespace = container.namespace.as_deref();
+    (
+        namespace.is_none(),
+        namespace,
+        container.pod.as_deref(),
+        scanned.pod.as_deref(),
+        !scanned.sandbox,
+        container.name.as_deref(),
+        &scanned.result.path,
+    )
+}
+
+/// What the node calls itself.
+fn node_name(live: &Live) -> String {
+    let file = if live.is_running() { "/proc/sys/kernel/hostname" } else { "/etc/hostname" };
+    let name = crate::files::read(&live.place(Path::new(file)), 4096).unwrap_or_default();
+    String::from_utf8_lossy(&name).trim().to_owned()
+}
+
+/// What came of one container.
+enum Look {
+    Seen(Box<Scanned>),
+    Vanished,
+}
+
+/// All that is the same for every container.
+struct Looker<'a> {
+    setting: &'a Setting,
+    options: &'a Options<'a>,
+    policy: &'a Policy,
+    node: Rc<Shared>,
+}
+
+impl Looker<'_> {
+    fn is_asked_for(&self, scanned: &Scanned) -> bool {
+        let namespaces = self.options.namespaces;
+        let namespace = scanned.result.container.namespace.as_deref();
+        // What cannot be read is of any namespace.
+        let unknown = scanned.result.container.engine.is_none();
+        namespaces.is_empty() || unknown || namespaces.iter().any(|asked| Some(asked.as_str()) == namespace)
+    }
+
+    fn look(&self, container: &Container) -> Look {
+        let config = read_config(&container.bundle);
+        let host = match (&config, container.process) {
+            (_, Some(first)) => Ok(self.beside(first.birth.parent)),
+            (Ok((path, _)), None) => captured(path),
+            (Err(_), None) => Ok(Host::Unknown),
+        };
+        let mut scanned = match &host {
+            Ok(host) => self.judge(container, &config, host),
+            Err(error) => Scanned::unjudged(container, line(error)),
+        };
+        // A container that ends while it is looked at leaves half of itself behind.
+        let odd = scanned.verdict == Verdict::CannotJudge || !scanned.drift.is_empty();
+        if odd && container.process.is_some() && !self.runs(container) {
+            return Look::Vanished;
+        }
+        scanned.keep_only(self.options.controls);
+        Look::Seen(Box::new(scanned))
+    }
+
+    fn runs(&self, container: &Container) -> bool {
+        container.is_alive(&self.setting.processes) && container.bundle.exists()
+    }
+
+    /// The node as the process sees it that started a container.
+    fn beside(&self, parent: i32) -> Host {
+        let own = || "/proc/self".into();
+        // One that lives outside of what can be seen from here sees what this process sees, as far as anybody knows.
+        let process = (parent > 0).then(|| self.setting.processes.folder(parent)).flatten();
+        Host::Beside(Beside::new(process.unwrap_or_else(own), Rc::clone(&self.node)))
+    }
+
+    fn judge(
+        &self,
+        container: &Container,
+        config: &Result<(std::path::PathBuf, Vec<u8>), FileError>,
+        host: &Host,
+    ) -> Scanned {
+        let shown = escape(&container.bundle.to_string_lossy());
+        let namespaces = self.setting.paths.namespaces();
+        let request = Request {
+            policy: Ok(self.policy),
+            host,
+            config,
+            exec: None,
+            engine: told(container, host),
+            id: container.id.as_deref(),
+            // Not the process as a witness of its namespaces: it may have left those that it would get again.
+            pid: None,
+            runtime_handler: container.entry().map(|(_, handler)| handler),
+            namespaces: Some(&namespaces),
+            demand: self.options.level.map(|(level, version)| Demand::argument(level, version)),
+        };
+        let spec =
+            config.as_ref().ok().and_then(|(path, bytes)| Some((path, facts::parse(path, bytes).ok()?)));
+        let Some((path, spec)) = spec.filter(|(path, spec)| facts::of_linux(spec, path).is_ok()) else {
+            return judge(&request, |identity, outcome| self.scanned(&shown, container, identity, outcome));
+        };
+        let mut scanned = judge_spec(&request, path, &spec, |identity, outcome| {
+            self.scanned(&shown, container, identity, outcome)
+        });
+        scanned.drift = self.drift(container, &spec, host).unwrap_or_default();
+        scanned
+    }
+
+    fn drift(&self, container: &Container, spec: &Spec<'_>, host: &Host) -> Option<Vec<Drift>> {
+        let first = container.process.as_ref().filter(|_| !container.waits())?;
+        live::drift(spec, host, &self.setting.processes.folder(first.pid)?, first)
+    }
+
+    fn scanned(
+        &self,
+        path: &str,
+        container: &Container,
+        identity: Option<&facts::identity::Identity<'_>>,
+        outcome: Outcome<'_>,
+    ) -> Scanned {
+        let outcome = match identity.and_then(|identity| self.exempt(identity, container)) {
+            Some(exempt) => Outcome::Exempt(exempt),
+            None => outcome,
+        };
+        let (result, verdict) = json::Result::of(path, identity, &outcome);
+        let against = match &outcome {
+            Outcome::Judged { rules, enforce, .. } => {
+                rules.against(enforce).map(|judged: &Judged<'_>| judged.control.id).collect()
+            }
+            _ => Vec::new(),
+        };
+        let of_pod = |identity: &facts::identity::Identity<'_>| {
+            identity.namespace?;
+            let own = (identity.subject == Subject::Sandbox).then_some(identity.id).flatten();
+            let pod = own.or(identity.sandbox).or(identity.pod_uid).or(identity.pod);
+            pod.map(ToOwned::to_owned)
+        };
+        Scanned {
+            result: result.into_owned(),
+            sandbox: identity.is_some_and(|identity| identity.subject == Subject::Sandbox),
+            pid: container.process.map(|first| first.pid),
+            drift: Vec::new(),
+            verdict,
+            against,
+            exempt: matches!(outcome, Outcome::Exempt(_)),
+            of_a_file: identity.and_then(|identity| identity.pod_uid).is_some_and(is_hash),
+            pod: identity.and_then(of_pod),
+        }
+    }
+
+    /// Whether the policy exempts it. A level that is asked about does not change that: it would not break.
+    fn exempt<'i>(
+        &'i self,
+        identity: &facts::identity::Identity<'i>,
+        container: &'i Container,
+    ) -> Option<crate::level::Exempt<'i>> {
+        let whose = Whose {
+            namespace: identity.namespace,
+            runtime_handler: container.entry().map(|(_, handler)| handler),
+            annotations: Labels::default(),
+        };
+        exempt(self.policy, &whose)
+    }
+}
+
+impl Scanned {
+    fn unjudged(container: &Container, because: String) -> Self {
+        let path = escape(&container.bundle.to_string_lossy());
+        let (none, verdict) = (json::Container::default(), Verdict::CannotJudge);
+        Self {
+            result: json::Result::other(&path, none, verdict, because).into_owned(),
+            sandbox: false,
+            pid: container.process.map(|first| first.pid),
+            drift: Vec::new(),
+            verdict,
+            against: Vec::new(),
+            exempt: false,
+            of_a_file: false,
+            pod: None,
+        }
+    }
+}
+
+/// Whether a pod's UID is the MD5 that the kubelet gives to a pod of a file (`pkg/kubelet/config/common.go`,
+/// `applyDefaults`); the API server's are UUIDs.
+fn is_hash(uid: &str) -> bool {
+    uid.len() == 32 && uid.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The engine, as an installer would tell it.
+fn told(container: &Container, host: &Host) -> Option<Engine> {
+    let written = match host {
+        Host::Observed(observed) => Some(observed.engine.as_str()),
+        _ => container.entry().map(|(engine, _)| engine),
+    };
+    if let Some(name) = written {
+        return Engine::ALL.into_iter().find(|engine| engine.name() == name);
+    }
+    match container.keeper {
+        // hooks.d is one directory for CRI-O and podman, and the gate knows them apart.
+        Keeper::Storage => Some(Engine::CriO),
+        Keeper::Containerd | Keeper::Runtime => None,
+    }
+}
+
+/// A captured node, as far as somebody wrote down what it looked like.
+fn captured(config: &Path) -> Result<Host, facts::host::ObservedError> {
+    let observed = config.with_file_name("observed.json");
+    if observed.exists() { Host::observed(&observed) } else { Ok(Host::Unknown) }
+}

@@ -1,0 +1,208 @@
+//! A scan for people: by namespace and pod, each container with its verdict, the reason and the fix, and the answer at
+//! the end.
+
+use std::io::{self, Write};
+
+use super::{Scan, Scanned, fix};
+use crate::decision::Verdict;
+use crate::report::json::Finding;
+use crate::report::terminal::{Style, Tone};
+use crate::report::text::escape;
+
+/// From this width on a fix stands beside its reason, and not below it.
+const WIDE: usize = 110;
+
+/// Names are cut beyond this.
+const LONGEST: usize = 32;
+
+/// Writes it.
+pub fn write(scan: &Scan, style: &Style, out: &mut dyn Write) -> io::Result<()> {
+    let table = Table::of(scan, style);
+    let (mut namespace, mut pod) = (None, None);
+    for one in &scan.containers {
+        let own = one.result.container.namespace.as_deref();
+        if namespace != Some(own) {
+            if namespace.is_some() {
+                writeln!(out)?;
+            }
+            let title = own.map_or_else(|| "(no pod)".to_owned(), |own| style.plain(&escape(own)));
+            writeln!(out, "{}", style.paint(Tone::Title, &title))?;
+            (namespace, pod) = (Some(own), None);
+        }
+        if one.pod.is_some() && pod != one.pod.as_deref() {
+            let name = one.result.container.pod.as_deref().unwrap_or("?");
+            writeln!(out, "  {}", style.plain(&escape(name)))?;
+            pod = one.pod.as_deref();
+        }
+        // A sandbox that may start is no news.
+        let silent = one.sandbox && one.verdict == Verdict::Allow && one.drift.is_empty();
+        if !silent {
+            table.container(one, out)?;
+        }
+    }
+    if !scan.containers.is_empty() {
+        writeln!(out)?;
+    }
+    for place in &scan.unseen {
+        writeln!(out, "cannot look at {}: {}", style.plain(&place.path), style.plain(&place.why))?;
+    }
+    let mut sentences = scan.sentences().into_iter();
+    if let Some(answer) = sentences.next() {
+        writeln!(out, "{}", style.paint(Tone::Title, &answer))?;
+    }
+    for sentence in sentences {
+        writeln!(out, "{sentence}")?;
+    }
+    Ok(())
+}
+
+/// The columns.
+struct Table<'a> {
+    style: &'a Style,
+    name: usize,
+    reason: usize,
+}
+
+/// The verdict's column.
+const VERDICT: usize = "cannot-judge".len();
+
+impl<'a> Table<'a> {
+    fn of(scan: &Scan, style: &'a Style) -> Self {
+        let length = |text: String| text.chars().count();
+        let name = scan.containers.iter().map(|one| length(name(one, style))).max();
+        let reasons = scan.containers.iter().flat_map(Scanned::reasons);
+        let reason = reasons.map(|finding| length(style.plain(&escape(&finding.reason)))).max();
+        Self { style, name: name.unwrap_or(0), reason: reason.unwrap_or(0) }
+    }
+
+    /// Where what is said of a container begins.
+    fn indent(&self) -> usize {
+        4 + self.name + 2 + VERDICT + 2
+    }
+
+    fn container(&self, one: &Scanned, out: &mut dyn Write) -> io::Result<()> {
+        let style = self.style;
+        let (tone, verdict) = match one.verdict {
+            Verdict::Allow if one.exempt => (Tone::Faint, "exempt"),
+            Verdict::Allow => (Tone::Good, Verdict::Allow.name()),
+            Verdict::Deny => (Tone::Bad, Verdict::Deny.name()),
+            Verdict::CannotJudge => (Tone::Odd, Verdict::CannotJudge.name()),
+        };
+        let (name, width) = (name(one, style), self.name);
+        write!(out, "    {name:<width$}  ")?;
+        let said = self.said(one);
+        if said.is_empty() || !self.is_wide() {
+            writeln!(out, "{}", style.paint(tone, verdict))?;
+            return said.iter().try_for_each(|line| writeln!(out, "      {line}"));
+        }
+        write!(out, "{}", style.paint(tone, &format!("{verdict:<VERDICT$}")))?;
+        for (index, line) in said.iter().enumerate() {
+            let indent = if index == 0 { 2 } else { self.indent() };
+            writeln!(out, "{:indent$}{line}", "")?;
+        }
+        Ok(())
+    }
+
+    fn is_wide(&self) -> bool {
+        self.style.width >= WIDE
+    }
+
+    /// Everything that is said of a container, in lines.
+    fn said(&self, one: &Scanned) -> Vec<String> {
+        let style = self.style;
+        let indent = if self.is_wide() { self.indent() } else { 6 };
+        let room = style.width.saturating_sub(indent).max(20);
+        let mut lines = Vec::new();
+        for finding in one.reasons() {
+            let reason = style.plain(&escape(&finding.reason));
+            let fix = style.plain(&escape(&way_out(finding)));
+            if self.is_wide() {
+                let (left, rest) = (self.reason, room.saturating_sub(self.reason + 2).max(20));
+                let mut fix = wrap(&fix, rest).into_iter();
+                let first = format!("{reason:<left$}  {}", fix.next().unwrap_or_default());
+                lines.push(first.trim_end().to_owned());
+                lines.extend(fix.map(|line| format!("{:left$}  {line}", "")));
+            } else {
+                lines.extend(wrap(&reason, room));
+                let fix = wrap(&fix, room.saturating_sub(2)).into_iter();
+                lines.extend(fix.map(|line| style.paint(Tone::Faint, &format!("  {line}"))));
+            }
+        }
+        for drift in &one.drift {
+            let says = format!(
+                "runs with {}, asked for {} ({})",
+                style.plain(&escape(&drift.runs)),
+                style.plain(&escape(&drift.asked)),
+                drift.control
+            );
+            lines.extend(wrap(&says, room).iter().map(|line| style.paint(Tone::Odd, line)));
+        }
+        if one.verdict == Verdict::CannotJudge {
+            lines.extend(wrap(&style.plain(&escape(&one.result.because)), room));
+        }
+        lines
+    }
+}
+
+/// The fix where it is short, else what exactly is wrong: then the whole of the fix is more than a table can hold.
+fn way_out(finding: &Finding<'_>) -> String {
+    fix::short(&finding.fix).map_or_else(|| finding.detail.to_string(), |fields| fields.join(", "))
+}
+
+/// What a container is called: by its name, or the beginning of its id, as engines show it.
+fn name(one: &Scanned, style: &Style) -> String {
+    let container = &one.result.container;
+    let name = match (one.sandbox, &container.name, &container.id) {
+        (true, ..) => "(pod)".to_owned(),
+        (_, Some(name), _) => name.to_string(),
+        (_, None, Some(id)) => id.chars().take(12).collect(),
+        (_, None, None) => one.result.path.to_string(),
+    };
+    style.cut(&style.plain(&escape(&name)), LONGEST)
+}
+
+/// The lines of a text that fit a width, broken at blanks where there are some.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut line = String::new();
+    let mut used = 0;
+    for word in text.split_whitespace() {
+        let mut rest: Vec<char> = word.chars().collect();
+        if used > 0 && used + 1 + rest.len() > width {
+            lines.push(std::mem::take(&mut line));
+            used = 0;
+        }
+        while rest.len() > width {
+            lines.push(rest.drain(..width).collect());
+        }
+        if used > 0 {
+            line.push(' ');
+            used += 1;
+        }
+        used += rest.len();
+        line.extend(rest);
+    }
+    if !line.is_empty() {
+        lines.push(line);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrap;
+
+    #[test]
+    fn a_text_is_broken_at_blanks_or_where_it_must_be() {
+        let rows: [(&str, usize, &[&str]); 5] = [
+            ("", 5, &[]),
+            ("one two", 20, &["one two"]),
+            ("one two three", 7, &["one two", "three"]),
+            ("abcdefgh ij", 3, &["abc", "def", "gh", "ij"]),
+            ("ä ö ü", 3, &["ä ö", "ü"]),
+        ];
+        for (text, width, expected) in rows {
+            assert_eq!(wrap(text, width), expected, "{text} {width}");
+        }
+    }
+}
