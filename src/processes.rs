@@ -47,8 +47,8 @@ pub struct Process {
     pub arguments: Vec<OsString>,
     /// When it started.
     pub started: SystemTime,
-    /// The same in ticks since the boot, which no change of the clock moves.
-    pub ticks: u64,
+    /// The same as no change of the clock moves it.
+    pub birth: Birth,
     proc: PathBuf,
 }
 
@@ -129,15 +129,7 @@ impl Processes {
             arguments.pop();
         }
         let birth = self.birth(pid)?;
-        Some(Process {
-            pid,
-            program,
-            replaced,
-            arguments,
-            started: self.at(birth)?,
-            ticks: birth.ticks,
-            proc,
-        })
+        Some(Process { pid, program, replaced, arguments, started: self.at(birth)?, birth, proc })
     }
 
     /// When a process started; `None` if there is no such process.
@@ -298,10 +290,10 @@ mod tests {
         let all = Processes::in_folder(proc);
         fake::add(proc, Path::new("/"), 7, 50, &["/bin/x", "--path", "/var/lib/y/z"]);
         let first = all.running(&["x"]).remove(0);
-        assert!(all.is_alive(7, first.ticks) && !all.is_alive(8, first.ticks));
+        assert!(all.is_alive(7, first.birth.ticks) && !all.is_alive(8, first.birth.ticks));
         // The same id, later.
         fake::add(proc, Path::new("/"), 7, 5, &["/bin/x"]);
-        assert!(!all.is_alive(7, first.ticks));
+        assert!(!all.is_alive(7, first.birth.ticks));
 
         fake::add(proc, Path::new("/"), 8, 5, &["/bin/other", "/var/lib/y"]);
         fake::add(proc, Path::new("/"), 9, 5, &["/bin/other", "-r=/var/lib/y/z"]);

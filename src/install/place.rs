@@ -154,7 +154,7 @@ fn write_down(place: &Path, called_by: &[Process]) -> Result<(), WriteError> {
     }
     place.parent().map_or(Ok(Vec::new()), write::make_folder)?;
     let lines: Vec<String> =
-        called_by.iter().map(|process| format!("{} {}\n", process.pid, process.ticks)).collect();
+        called_by.iter().map(|process| format!("{} {}\n", process.pid, process.birth.ticks)).collect();
     write::replace(place, lines.concat().as_bytes(), 0o644)
 }
 
