@@ -155,7 +155,9 @@ pub fn find(live: &Live, processes: &Processes) -> Found {
         .collect();
     // Any user can call a program conmon, and must not speak for root's containers.
     conmons.sort_by_key(|conmon| conmon.owner() != Some(0));
-    conmons.iter().for_each(|conmon| search.monitored(conmon));
+    for conmon in &conmons {
+        search.monitored(conmon);
+    }
     search.stored();
     search.only_in_states();
     Found { containers: search.containers.into_values().collect(), closed: search.closed }

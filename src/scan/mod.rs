@@ -209,7 +209,7 @@ fn look_at_all(
     let filter = (options.namespaces, options.controls, options.level);
     let work = |progress: Option<&dyn Fn(usize, usize)>| {
         let (namespaces, controls, level) = filter;
-        let options = &Options { namespaces, controls, level, progress };
+        let options = &Options { level, namespaces, controls, progress };
         let looker = Looker { setting, options, policy, node: Rc::default(), patience: Patience::default() };
         let mut looks = Vec::new();
         while let Some(container) = containers.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -230,17 +230,14 @@ fn look_at_all(
     })
 }
 
-fn order(scanned: &Scanned) -> (bool, Option<&str>, Option<&str>, Option<&str>, bool, Option<&str>, &str) {
+/// By namespace and pod, its sandbox first.
+fn order(scanned: &Scanned) -> impl Ord {
     let container = &scanned.result.container;
     let namespace = container.namespace.as_deref();
+    let pod = (container.pod.as_deref(), scanned.pod.as_deref());
     (
-        namespace.is_none(),
-        namespace,
-        container.pod.as_deref(),
-        scanned.pod.as_deref(),
-        !scanned.sandbox,
-        container.name.as_deref(),
-        &scanned.result.path,
+        (namespace.is_none(), namespace, pod),
+        (!scanned.sandbox, container.name.as_deref(), &scanned.result.path),
     )
 }
 
