@@ -236,11 +236,15 @@ fn look_at_all(
     })
 }
 
-fn order(scanned: &Scanned) -> impl Ord + use<'_> {
+/// By namespace and pod, its sandbox first.
+fn order(scanned: &Scanned) -> impl Ord {
     let container = &scanned.result.container;
     let namespace = container.namespace.as_deref();
-    let pod = (namespace.is_none(), namespace, container.pod.as_deref(), scanned.pod.as_deref());
-    (pod, !scanned.sandbox, container.name.as_deref(), &scanned.result.path)
+    let pod = (container.pod.as_deref(), scanned.pod.as_deref());
+    (
+        (namespace.is_none(), namespace, pod),
+        (!scanned.sandbox, container.name.as_deref(), &scanned.result.path),
+    )
 }
 
 /// What the node calls itself.
