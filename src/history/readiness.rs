@@ -356,7 +356,7 @@ fn refusals(
     let execs = namespace.execs_refused.get(index).copied().unwrap_or_default();
     if execs > 0 {
         why.push(format!(
-            "{} in running containers (exec, probes) would be refused",
+            "{} in running containers (exec, probes) would violate it",
             count(execs, "command")
         ));
     }
