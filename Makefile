@@ -41,7 +41,7 @@ build: ## The release binary, static, and the proof that it is
 	@ls -l $(BINARY) | awk '{ printf "%.2f MB\n", $$5 / 1048576 }'
 
 .PHONY: demo
-demo: $(if $(ROOT),deps) ## Seven containers at every level and mode under a real runc (needs root)
+demo: $(if $(ROOT),deps) ## Seven containers at every level and mode, by hook and by runtime, under a real runc (needs root)
 	@$(CARGO) build --quiet --locked --bin pss-guard --example demo
 	@$(CARGO_TARGET_DIR)/debug/examples/demo
 
