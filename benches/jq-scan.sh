@@ -1,7 +1,9 @@
 #!/bin/bash
 # What people type to find the containers that restricted would refuse: a tenth of the checks (root, privilege
-# escalation, capabilities) of every config.json, in bash and jq. The benchmark runs it beside `pss-guard scan`.
+# escalation, capabilities) of every config.json, or of the first so many, in bash and jq. The benchmark runs it beside
+# `pss-guard scan`.
 set -euo pipefail
+left=${1:--1}
 for config in /run/containerd/io.containerd.runtime.v2.task/k8s.io/*/config.json; do
     jq -r '
       select(
@@ -10,4 +12,6 @@ for config in /run/containerd/io.containerd.runtime.v2.task/k8s.io/*/config.json
         or ((.process.capabilities.bounding // []) - ["CAP_NET_BIND_SERVICE"] | length > 0)
       ) | .annotations["io.kubernetes.cri.sandbox-name"]
     ' "$config"
+    left=$((left - 1))
+    if ((left == 0)); then break; fi
 done

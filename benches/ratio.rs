@@ -297,7 +297,8 @@ fn full_node(
     println!("{:32} {:>7} {:>7}", "", "min", "p50");
     println!("{:32} {min:7.0} {p50:7.0}  {}", "pss-guard scan", verdict(p50, 150.0, " ms"));
     let script = scanned.script.percentile(50) / 1000.0;
-    println!("{:32} {script:7.0} {script:7.0}  {:.0}x", "a tenth of it in bash and jq", script / p50);
+    let name = format!("a tenth of it, for {} of them, in jq", scan::FOR_SCRIPT);
+    println!("{name:32} {script:5.0} {script:7.0}  {:.1}x", script / p50);
     println!("{:32} {megabytes:7.1} MB", "RSS of the scan, at most");
     Ok(())
 }
