@@ -99,6 +99,7 @@ pub struct Scan {
 
 /// One container, or the sandbox of a pod: what `check --format json` says of it, and what runs.
 #[derive(Clone, Debug, Serialize)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Scanned {
     /// Whose it is, the verdict, and the findings.
     #[serde(flatten)]
