@@ -50,8 +50,6 @@ impl Sampler {
     pub(crate) fn new() -> Result<Self, Failure> {
         let (output, to_output) = io::pipe()?;
         fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        // It must hold all that a process writes: a scan of a full node says a lot.
-        fcntl(&to_output, FcntlArg::F_SETPIPE_SZ(1 << 20))?;
         Ok(Self { output, to_output })
     }
 

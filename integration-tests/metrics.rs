@@ -254,7 +254,14 @@ fn where_nothing_can_be_kept_the_numbers_are_right_all_the_same() {
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(root.path("pss-guard"));
         command.arg("--root").arg(root.path("")).arg("metrics");
         let done = util::run(&mut command).expect_success();
-        assert!(done.stderr.contains("is not kept") && done.stderr.contains("Permission denied"), "{done}");
+        for part in ["is not kept", "Permission denied", "only root can tell whether enforcement is open"] {
+            assert!(done.stderr.contains(part), "{part}: {done}");
+        }
+        // What others cannot see must not look as if it were open.
+        assert!(
+            !done.stdout.contains("pss_guard_enforcing") && !done.stdout.contains("pss_guard_mode{"),
+            "{done}"
+        );
         assert_eq!(numbers(&done.stdout)[DENIED], 5.0, "{done}");
     }
     assert_eq!(root.numbers()[DENIED], 5.0);

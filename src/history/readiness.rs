@@ -217,7 +217,7 @@ pub struct Known<'a> {
 pub fn readiness(namespaces: &BTreeMap<Box<str>, Namespace>, known: &Known<'_>) -> Readiness {
     let mut names: BTreeSet<&str> = namespaces
         .iter()
-        .filter(|(_, namespace)| namespace.now.starts > 0 || namespace.now.counts.sum() > 0)
+        .filter(|(_, namespace)| namespace.now.starts > 0 || namespace.execs_refused != [0; 2])
         .map(|(name, _)| &**name)
         .collect();
     names.extend(known.running.into_iter().flatten().map(|(name, _)| name.as_str()));
@@ -352,6 +352,13 @@ fn refusals(
         let controls = controls(level, namespace.workloads.values().filter(|workload| refuses(workload)));
         let by = if controls.is_empty() { String::new() } else { format!(" by {controls}") };
         why.push(format!("{} would be refused{by} ({})", count(cell.workloads, "workload"), what.join(", ")));
+    }
+    let execs = namespace.execs_refused.get(index).copied().unwrap_or_default();
+    if execs > 0 {
+        why.push(format!(
+            "{} in running containers (exec, probes) would violate it",
+            count(execs, "command")
+        ));
     }
     if faults > 0 && fault_refuses {
         why.push(format!("{} could not be judged, which enforce mode refuses", count(faults, "start")));

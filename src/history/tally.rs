@@ -186,6 +186,8 @@ pub struct Namespace {
     pub before: Tally,
     /// What its starts prove, at baseline and at restricted.
     pub proofs: [Proofs; 2],
+    /// Commands in running containers that would be refused, at baseline and at restricted.
+    pub execs_refused: [u64; 2],
     /// The versions, other than the latest, that starts were held against.
     pub versions: Vec<String>,
     /// Its workloads by name. What has none, or came when there was no room, is under the empty name.
@@ -355,6 +357,12 @@ impl History {
                 proofs.change(before, after);
             }
             namespace.learn(record);
+            if exec {
+                let proofs = [evidence.baseline, evidence.restricted];
+                for (count, proof) in namespace.execs_refused.iter_mut().zip(proofs) {
+                    *count += u64::from(proof == Proof::Refused);
+                }
+            }
         }
         let workload = self.workload(record);
         workload.is_static |= workload::is_static(&record.pod_uid);

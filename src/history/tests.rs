@@ -207,6 +207,20 @@ fn a_namespace_is_ready_only_where_that_is_proven() {
             "1 start could not be judged, which enforce mode refuses",
         ),
         (
+            "a command that is to join a container, as a probe does",
+            watched(),
+            vec![
+                allowed(),
+                Record {
+                    message: "exec would violate PodSecurity".into(),
+                    ..event(Kind::WouldDeny, 1, "shop/web-0", "restricted", "runAsNonRoot")
+                },
+            ],
+            Ready,
+            Refused,
+            "1 command in running containers (exec, probes) would violate it",
+        ),
+        (
             "what an exception lets in, it lets in under enforce as well",
             shop(Restricted, Restricted),
             vec![event(Kind::Exception, 1, "shop/web-0", "restricted", "hostPathVolumes:disk")],

@@ -13,7 +13,7 @@ use crate::level::{Mode, Policy};
 use crate::mode::temporary::{State as Temporary, Temporary as Held};
 use crate::mode::{InForce, in_force};
 use crate::report::text::line;
-use crate::status::{EngineStatus, Setting, State};
+use crate::status::{EngineStatus, Setting, State, Status};
 
 type Samples = Vec<(Vec<(&'static str, String)>, Number)>;
 
@@ -21,11 +21,40 @@ type Samples = Vec<(Vec<(&'static str, String)>, Number)>;
 #[must_use]
 pub fn families(setting: &Setting<'_>, faults: &mut Vec<String>) -> Vec<Family> {
     let paths = &setting.paths;
+    let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+    let mut families = vec![one(
+        "pss_guard_build_info",
+        "The version of the program that tells this.",
+        vec![(version, Number::Whole(1))],
+    )];
     let loaded = cache::load(paths);
-    if let Loaded::Bad { error, .. } = &loaded {
+    let status = setting.ask(None);
+    if nix::unistd::geteuid().is_root() {
+        families.extend(enforcement(setting, &loaded, &status, faults));
+    } else {
+        // To others a node looks open that is not.
+        faults.push("only root can tell whether enforcement is open: that is left out".to_owned());
+    }
+    families.extend(policy_file(&paths.policy()));
+    if let Loaded::Good(policy) = &loaded {
+        families.extend(exceptions(policy, Date::of(SystemTime::now())));
+    }
+    families.extend(namespaces(&paths.namespaces(), status.policy.imported_namespaces));
+    families.extend(scan::families(paths, faults));
+    families
+}
+
+/// The mode in force, the gate, and whether the policy can be used.
+fn enforcement(
+    setting: &Setting<'_>,
+    loaded: &Loaded,
+    status: &Status,
+    faults: &mut Vec<String>,
+) -> Vec<Family> {
+    if let Loaded::Bad { error, .. } = loaded {
         faults.push(line(error));
     }
-    let InForce { mode, temporary, .. } = in_force(paths, loaded.mode());
+    let InForce { mode, temporary, .. } = in_force(&setting.paths, loaded.mode());
     let break_glass = match &temporary {
         Temporary::Holds(temporary) => Some(temporary).filter(|temporary| temporary.mode == Mode::Audit),
         Temporary::Ignored(error) => {
@@ -34,14 +63,8 @@ pub fn families(setting: &Setting<'_>, faults: &mut Vec<String>) -> Vec<Family> 
         }
         Temporary::None | Temporary::Ended(..) => None,
     };
-    let status = setting.ask(None);
     let stands = !status.engines.is_empty() && status.engines.iter().all(EngineStatus::stands);
-    let mut families = vec![
-        one(
-            "pss_guard_build_info",
-            "The version of the program that tells this.",
-            vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], Number::Whole(1))],
-        ),
+    vec![
         Family::gauge(
             "pss_guard_enforcing",
             "Whether containers that violate are refused: the mode in force is enforce, and the gate stands before every engine.",
@@ -79,14 +102,7 @@ pub fn families(setting: &Setting<'_>, faults: &mut Vec<String>) -> Vec<Family> 
             "Whether the policy can be used; while it cannot, enforce mode refuses all but the exempt namespaces.",
             flag(matches!(loaded, Loaded::Good(_))),
         ),
-    ];
-    families.extend(policy_file(&paths.policy()));
-    if let Loaded::Good(policy) = &loaded {
-        families.extend(exceptions(policy, Date::of(SystemTime::now())));
-    }
-    families.extend(namespaces(&paths.namespaces(), status.policy.imported_namespaces));
-    families.extend(scan::families(paths, faults));
-    families
+    ]
 }
 
 fn one(name: &'static str, help: &'static str, samples: Samples) -> Family {

@@ -98,6 +98,7 @@ pub struct Scan {
 }
 
 /// One container, or the sandbox of a pod: what `check --format json` says of it, and what runs.
+#[allow(clippy::struct_excessive_bools, reason = "independent of each other")]
 #[derive(Clone, Debug, Serialize)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Scanned {
@@ -236,11 +237,15 @@ fn look_at_all(
     })
 }
 
-fn order(scanned: &Scanned) -> impl Ord + use<'_> {
+/// By namespace and pod, its sandbox first.
+fn order(scanned: &Scanned) -> impl Ord {
     let container = &scanned.result.container;
     let namespace = container.namespace.as_deref();
-    let pod = (namespace.is_none(), namespace, container.pod.as_deref(), scanned.pod.as_deref());
-    (pod, !scanned.sandbox, container.name.as_deref(), &scanned.result.path)
+    let pod = (container.pod.as_deref(), scanned.pod.as_deref());
+    (
+        (namespace.is_none(), namespace, pod),
+        (!scanned.sandbox, container.name.as_deref(), &scanned.result.path),
+    )
 }
 
 /// What the node calls itself.
