@@ -15,8 +15,22 @@ pub const NAME: &str = "systemd";
 /// The unit that asks for the status at every boot.
 const UNIT: &str = "pss-guard-status.service";
 
+/// What only the admin enables.
+const WATCHERS: [&str; 2] = ["pss-guard-metrics.socket", "pss-guard-scan.timer"];
+
+/// A unit: where it goes, where a package has it instead, and its text.
+macro_rules! unit {
+    ($name:literal) => {
+        (
+            concat!("/etc/systemd/system/", $name),
+            concat!("/usr/lib/systemd/system/", $name),
+            include_str!(concat!("../../systemd/", $name)),
+        )
+    };
+}
+
 /// Where each file goes, and where a package has it instead.
-const FILES: [(&str, &str, &str); 3] = [
+const FILES: [(&str, &str, &str); 7] = [
     (
         "/etc/tmpfiles.d/pss-guard.conf",
         "/usr/lib/tmpfiles.d/pss-guard.conf",
@@ -27,11 +41,11 @@ const FILES: [(&str, &str, &str); 3] = [
         "/usr/lib/systemd/catalog/pss-guard.catalog",
         include_str!("../../systemd/pss-guard.catalog"),
     ),
-    (
-        "/etc/systemd/system/pss-guard-status.service",
-        "/usr/lib/systemd/system/pss-guard-status.service",
-        include_str!("../../systemd/pss-guard-status.service"),
-    ),
+    unit!("pss-guard-status.service"),
+    unit!("pss-guard-metrics.socket"),
+    unit!("pss-guard-metrics.service"),
+    unit!("pss-guard-scan.timer"),
+    unit!("pss-guard-scan.service"),
 ];
 
 /// The files for systemd, on a node that has it and as far as no package brought them.
@@ -69,16 +83,25 @@ pub fn enable(node: &Live) -> Vec<String> {
     commands.iter().filter_map(|command| complaint(command)).collect()
 }
 
-/// Has systemd let go of the files, while they are still there: a unit that is gone cannot be disabled.
+/// Has systemd let go of the files, while they are still there: a unit that is gone cannot be disabled. What the admin
+/// enabled besides would call a gate that is gone.
 #[must_use]
 pub fn disable(node: &Live) -> Vec<String> {
     let root = format!("--root={}", node.root().display());
     let command: &[&str] = match (node.is_running(), has_systemd()) {
-        (true, true) => &["systemctl", "disable", "--quiet", UNIT],
+        (true, true) => &["systemctl", "disable", "--quiet", "--now"],
         (true, false) => return Vec::new(),
-        (false, _) => &["systemctl", &root, "disable", "--quiet", UNIT],
+        (false, _) => &["systemctl", &root, "disable", "--quiet"],
     };
-    complaint(command).into_iter().collect()
+    let is_there = |unit: &&str| {
+        let files = FILES.iter().filter(|(path, _, _)| path.ends_with(unit));
+        files
+            .flat_map(|(path, packaged, _)| [path, packaged])
+            .any(|path| node.place(Path::new(path)).exists())
+    };
+    let units: Vec<&str> = [UNIT].into_iter().chain(WATCHERS).filter(is_there).collect();
+    let nothing = units.is_empty();
+    (!nothing).then(|| complaint(&[command, &units].concat())).flatten().into_iter().collect()
 }
 
 /// Has systemd take notice that the files are gone.
