@@ -498,9 +498,9 @@ fn what_a_process_has_beyond_its_config_json_is_told() {
         node.start(id);
         node.rewrite(id, then);
     }
-    // It holds all that the runtime has until it is started.
-    node.create("created", |config| config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"}));
-    node.rewrite("created", |config| config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ERRNO"}));
+    // Until it is started it is the runtime's own program, of which nothing is said.
+    node.create("created", nothing);
+    node.rewrite("created", |config| config["process"]["user"]["uid"] = json!(1000));
     // The program of the last row has come to its second step.
     let status = || node.machine.run(&["sh", "-c", "grep -h CapBnd /proc/*/status"]).stdout;
     assert!(util::eventually(|| status().contains("000001ffffffffff")), "{}", status());

@@ -124,8 +124,8 @@ impl Container {
         self.process.is_some_and(|first| processes.birth(first.pid) == Some(first.birth))
     }
 
-    /// Whether it was created and not started: the process that waits is still the runtime's own, with all that the
-    /// runtime has. Both runc and crun let it wait at this FIFO.
+    /// Whether it was created and not started: what waits is the runtime's own program, on which not everything need be
+    /// set yet. Both runc and crun let it wait at this FIFO.
     #[must_use]
     pub fn waits(&self) -> bool {
         self.state.as_ref().is_some_and(|state| state.join("exec.fifo").exists())

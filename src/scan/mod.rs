@@ -18,6 +18,8 @@ pub mod policy_report;
 pub mod summary;
 pub mod table;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -216,7 +218,8 @@ fn look_at_all(
     let work = |progress: Option<&dyn Fn(usize, usize)>| {
         let (namespaces, controls, level) = filter;
         let options = &Options { level, namespaces, controls, progress };
-        let looker = Looker { setting, options, policy, node: Rc::default(), patience: Patience::default() };
+        let (node, parents, patience) = (Rc::default(), RefCell::default(), Patience::default());
+        let looker = Looker { setting, options, policy, node, parents, patience };
         let mut looks = Vec::new();
         while let Some(container) = containers.get(next.fetch_add(1, Ordering::Relaxed)) {
             looks.push(looker.look(container));
@@ -267,6 +270,7 @@ struct Looker<'a> {
     options: &'a Options<'a>,
     policy: &'a Policy,
     node: Rc<Shared>,
+    parents: RefCell<HashMap<i32, Rc<Host>>>,
     patience: Patience,
 }
 
@@ -283,8 +287,8 @@ impl Looker<'_> {
         let config = read_config(&container.bundle);
         let host = match (&config, container.process) {
             (_, Some(first)) => Ok(self.beside(first.birth.parent)),
-            (Ok((path, _)), None) => captured(path),
-            (Err(_), None) => Ok(Host::Unknown),
+            (Ok((path, _)), None) => captured(path).map(Rc::new),
+            (Err(_), None) => Ok(Rc::new(Host::Unknown)),
         };
         let mut scanned = match &host {
             Ok(host) => self.judge(container, &config, host),
@@ -306,12 +310,13 @@ impl Looker<'_> {
         container.is_alive(&self.setting.processes) && container.bundle.exists()
     }
 
-    /// The node as the process sees it that started a container.
-    fn beside(&self, parent: i32) -> Host {
+    /// The node as the process sees it that started a container. The containers of a pod have one in common.
+    fn beside(&self, parent: i32) -> Rc<Host> {
         let own = || "/proc/self".into();
         // One that lives outside of what can be seen from here sees what this process sees, as far as anybody knows.
-        let process = (parent > 0).then(|| self.setting.processes.folder(parent)).flatten();
-        Host::Beside(Beside::new(process.unwrap_or_else(own), Rc::clone(&self.node)))
+        let process = || (parent > 0).then(|| self.setting.processes.folder(parent)).flatten();
+        let host = || Host::Beside(Beside::new(process().unwrap_or_else(own), Rc::clone(&self.node)));
+        Rc::clone(self.parents.borrow_mut().entry(parent).or_insert_with(|| Rc::new(host())))
     }
 
     fn judge(
