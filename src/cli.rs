@@ -282,7 +282,7 @@ pub struct Change {
 /// Arguments of `report`.
 #[derive(Args, Debug)]
 pub struct Report {
-    /// Where to begin: so long ago (7d, 24h, 90m), or at a date (2027-06-30, 2027-06-30T08:00:00Z)
+    /// Where to begin: so long ago (7d, 24h, 90m), or at a date in UTC (2027-06-30, 2027-06-30T08:00:00Z)
     #[arg(long, value_name = "TIME", default_value = "7d")]
     pub since: Since,
     /// Only this namespace; can be given again
