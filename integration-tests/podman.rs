@@ -238,7 +238,7 @@ impl Podman {
         let _ = fs::remove_file(self.path("cid"));
         command.args(["run", "--rm", "--cidfile"]).arg(self.path("cid"));
         // Without CAP_SYS_RESOURCE podman's own limits cannot be set; runc 1.1 cannot do without a cgroup.
-        command.args(["--ulimit=nofile=20000:20000", "--ulimit=nproc=1000:1000"]);
+        command.args(["--ulimit=nofile=20000:20000", "--ulimit=nproc=20000:20000"]);
         if runtime == Runtime::Crun {
             command.arg("--cgroups=disabled");
         }

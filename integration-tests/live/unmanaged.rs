@@ -171,7 +171,7 @@ pub(crate) fn lay_out_podman(machine: &Machine) {
 /// runc, which shows what a hook says; the limits are those that root may set without CAP_SYS_RESOURCE.
 const CONTAINERS_CONF: &str = r#"# The node's own configuration.
 [containers]
-default_ulimits = ["nofile=20000:20000", "nproc=1000:1000"]
+default_ulimits = ["nofile=20000:20000", "nproc=20000:20000"]
 
 [engine]
 cgroup_manager = "cgroupfs"
