@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command as Program, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command as Program, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::Failure;
@@ -56,6 +58,9 @@ pub(crate) fn measure(
         let end: Vec<&str> = output.lines().rev().take(3).collect();
         return Err(format!("scan: exit code {}, should say {answer:?}: {end:?}", proof.code).into());
     }
+    if output.contains("more than was asked for") {
+        return Err("these processes should have no more than their config.json asks for".into());
+    }
     let resident = sampler::largest_resident_set()?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/jq-scan.sh");
     let script = Command::new(&script, &[&FOR_SCRIPT.to_string()], "")?;
@@ -78,31 +83,27 @@ fn mount(arguments: &[&str]) -> Result<(), Failure> {
     if done.success() { Ok(()) } else { Err(format!("mount {arguments:?} failed").into()) }
 }
 
-/// Processes that sleep in the namespaces of a sandbox, with no more than restricted allows.
+/// Processes that sleep in the namespaces of a sandbox, with no more than restricted allows. As under a shim, their parent
+/// is outside of those: this program, which takes over what loses its parent.
 struct Processes {
-    parent: Child,
     pids: Vec<i32>,
 }
 
 impl Processes {
     fn start(sandbox: &Sandbox) -> Result<Self, Failure> {
         let count = CONTAINERS + CONTAINERS / 2;
-        let script = format!("i=0; while [ $i -lt {count} ]; do sleep infinity & i=$((i+1)); done; wait");
+        nix::sys::prctl::set_child_subreaper(true)?;
+        let before = children();
+        let script = format!("i=0; while [ $i -lt {count} ]; do sleep infinity & i=$((i+1)); done");
         let mut program = Program::new("nsenter");
-        program.args(["--target", &sandbox.pid().to_string(), "--ipc", "--uts", "--net", "--pid"]);
+        program.args(["--target", &sandbox.pid().to_string(), "--ipc", "--uts", "--net"]);
         program.args(["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--reuid=1000"]);
         program.args(["--clear-groups", "sh", "-c", &script]).stdin(Stdio::null());
-        let parent = program.spawn().map_err(|error| format!("start nsenter(1): {error}"))?;
-        let mut processes = Self { pids: Vec::new(), parent };
-        let end = Instant::now() + Duration::from_secs(60);
-        while processes.pids.len() < count {
-            if Instant::now() > end {
-                return Err(format!("only {} of {count} processes started", processes.pids.len()).into());
-            }
-            std::thread::sleep(Duration::from_millis(50));
-            // nsenter forks once, because the process namespace counts only for children.
-            let shell = children(i32::try_from(processes.parent.id())?);
-            processes.pids = shell.first().map(|shell| children(*shell)).unwrap_or_default();
+        let done = program.status().map_err(|error| format!("start nsenter(1): {error}"))?;
+        let pids: Vec<i32> = children().into_iter().filter(|pid| !before.contains(pid)).collect();
+        let processes = Self { pids };
+        if !done.success() || processes.pids.len() != count {
+            return Err(format!("{} of {count} processes started", processes.pids.len()).into());
         }
         Ok(processes)
     }
@@ -110,18 +111,15 @@ impl Processes {
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        let shell = children(i32::try_from(self.parent.id()).unwrap_or_default());
-        // The shell waits for them, and nsenter for the shell.
-        for pid in shell.iter().chain(&self.pids) {
-            let _ =
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::Signal::SIGKILL);
+        for pid in self.pids.iter().map(|pid| Pid::from_raw(*pid)) {
+            let _ = kill(pid, Signal::SIGKILL);
+            let _ = waitpid(pid, None);
         }
-        let _ = self.parent.wait();
     }
 }
 
-fn children(pid: i32) -> Vec<i32> {
-    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+fn children() -> Vec<i32> {
+    let list = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
@@ -159,6 +157,11 @@ fn lay_out(root: &Path, sandbox: &Sandbox, pids: &[i32]) -> Result<(), Failure> 
             annotations["io.kubernetes.cri.container-name"] = container.into();
             // The processes sleep without a filter, and what they lack is not what is measured.
             config["linux"]["seccomp"] = Value::Null;
+            // They see all processes: nobody takes over children out of another process namespace.
+            let namespaces = config.pointer_mut("/linux/namespaces").and_then(Value::as_array_mut);
+            if let Some(list) = namespaces {
+                list.retain(|namespace| namespace["type"] != "pid");
+            }
         };
         let mut config = pod.sandbox().clone();
         adopt(&mut config, "");

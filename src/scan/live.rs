@@ -124,8 +124,7 @@ fn compare(spec: &Spec<'_>, host: &Host, process: &Path) -> Option<Seen> {
         let runs = host.namespace(process.join("ns").join(file).to_str()?);
         in_part |= own.is_none() || runs.is_none();
         if own.is_some() && own == runs && asks_for_its_own(linux, host, kind, file) {
-            let (asked, runs) =
-                (format!("a {kind} namespace of its own"), format!("the host's {kind} namespace"));
+            let (asked, runs) = (format!("its own {kind} namespace"), format!("the host's {kind} namespace"));
             add("hostNamespaces", asked, runs);
         }
     }
@@ -133,7 +132,7 @@ fn compare(spec: &Spec<'_>, host: &Host, process: &Path) -> Option<Seen> {
     let maps_root = facts::maps_root(linux);
     let asks_for_users = facts::entries(linux, "user").next().is_some();
     if runs.is_root && !maps_root && (uid != 0 || asks_for_users) {
-        let asked = if asks_for_users { "users of its own".to_owned() } else { format!("uid {uid}") };
+        let asked = if asks_for_users { "its own users".to_owned() } else { format!("uid {uid}") };
         add("runAsUser", asked, "uid 0 of the host".to_owned());
     }
     Some(Seen { drift: found, in_part })
