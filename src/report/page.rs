@@ -213,12 +213,12 @@ impl Page {
             self.raw("transform=\"rotate(-90 60 60)\" stroke-dasharray=\"").number(format_args!("{part:.2}"));
             self.raw(" 100\"/>");
         }
-        self.raw(
-            "<text x=\"60\" y=\"60\" text-anchor=\"middle\" dominant-baseline=\"central\" font-size=\"30\" ",
-        );
-        self.raw("font-weight=\"700\">")
-            .number(value)
-            .raw("<tspan class=\"axis\" font-size=\"20\" font-weight=\"500\">/");
+        // What fits into the ring.
+        let digits = value.to_string().len() + of.to_string().len();
+        let (large, small) = if digits < 5 { (30, 20) } else { (130 / digits, 90 / digits) };
+        self.raw("<text x=\"60\" y=\"60\" text-anchor=\"middle\" dominant-baseline=\"central\" font-size=\"");
+        self.number(large).raw("\" font-weight=\"700\">").number(value);
+        self.raw("<tspan class=\"axis\" font-weight=\"500\" font-size=\"").number(small).raw("\">/");
         self.number(of).raw("</tspan></text></svg>").element(
             "<figcaption>",
             title,
@@ -309,13 +309,12 @@ impl Page {
         self.raw("</svg>\n")
     }
 
-    /// One little square a thing, in the order of the tones.
+    /// One little square a thing, in the order of the tones; each stands for several where there are more than
+    /// [`MOST_UNITS`].
     pub fn units(&mut self, title: &str, counts: &[(usize, Tone)]) -> &mut Self {
-        /// More would be no picture.
-        const MOST: usize = 60;
         const ROW: usize = 12;
         let all: usize = counts.iter().map(|(count, _)| count).sum();
-        let each = all.div_ceil(MOST).max(1);
+        let each = all.div_ceil(MOST_UNITS).max(1);
         let squares =
             counts.iter().flat_map(|(count, tone)| std::iter::repeat_n(*tone, count.div_ceil(each)));
         let squares: Vec<Tone> = squares.collect();
@@ -346,6 +345,9 @@ impl Page {
         self.raw("</ul>\n")
     }
 }
+
+/// More little squares would be no picture.
+pub const MOST_UNITS: usize = 60;
 
 /// A column of a chart.
 #[derive(Clone, Debug)]

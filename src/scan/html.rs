@@ -10,7 +10,7 @@ use crate::history::workload;
 use crate::level::date::rfc3339;
 use crate::pss::Level;
 use crate::report::json::Finding;
-use crate::report::page::{Page, Tone};
+use crate::report::page::{MOST_UNITS, Page, Tone};
 
 /// A node held against a level.
 pub type AtLevel<'a> = (Level, &'a Scan);
@@ -74,7 +74,10 @@ fn fates(scan: &Scan) -> BTreeMap<Option<&str>, [usize; 4]> {
 fn picture(page: &mut Page, scan: &Scan, levels: &[AtLevel<'_>], sentences: &[String]) {
     page.section(
         "What would start again",
-        "Every square is a container that runs now, held against the level above it.",
+        &format!(
+            "Every square is a container that runs now, held against the level above it. Where a namespace has more than \
+             {MOST_UNITS}, a square stands for several."
+        ),
     );
     page.raw("<div class=\"hero\"><div class=\"rings\">\n");
     let fates: Vec<_> = levels.iter().map(|(level, scan)| (level, fates(scan))).collect();
