@@ -271,8 +271,12 @@ mod tests {
         let before = SystemTime::now();
         let mut child = Command::new("/bin/sleep").args(["--", "60"]).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let all = Processes::of(Path::new("/")).running(&["sleep", "busybox", "coreutils"]);
-        let found = all.into_iter().find(|process| process.pid == pid);
+        // execve(2) has changed the program before it lays out the arguments.
+        let found = (0..200).find_map(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            let all = Processes::of(Path::new("/")).running(&["sleep", "busybox", "coreutils"]);
+            all.into_iter().find(|process| process.pid == pid && !process.arguments.is_empty())
+        });
         child.kill().unwrap();
         child.wait().unwrap();
         let process = found.unwrap();
