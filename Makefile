@@ -16,7 +16,7 @@ ROOT := $(filter 0,$(shell id -u))
 # Runs the tests, shows everything, and closes with their summaries and skips. $(1): a name, $(2): cargo's arguments.
 define run-tests
 	log="$(CARGO_TARGET_DIR)/$(1).log"; status=0; \
-	$(CARGO) test --locked $(2) 2>&1 | tee "$$log" || status=$$?; \
+	$(CARGO) test --locked --no-fail-fast $(2) 2>&1 | tee "$$log" || status=$$?; \
 	echo; echo "$(1):"; grep -aoE '^test result.*|SKIPPED .*|^error.*' "$$log" || true; exit $$status
 endef
 
@@ -58,7 +58,7 @@ lint: ## Formatting, clippy, documentation, shell scripts
 
 .PHONY: e2e
 e2e: $(if $(ROOT),node-deps) build ## The release binary on this node: real runtimes, engines, journald (needs root)
-	@PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) $(call run-tests,e2e,--test integration -- runtimes:: wrapper:: installers:: containerd:: podman:: journald:: metrics:: scrape:: watch:: live::)
+	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY); $(call run-tests,e2e,--test integration -- runtimes:: wrapper:: installers:: containerd:: podman:: journald:: metrics:: scrape:: watch:: live::)
 
 .PHONY: e2e-vm
 e2e-vm: $(if $(ROOT),node-deps) build ## Whole machines under qemu: systemd, AppArmor, SELinux, reboots, power cuts (needs root once)
