@@ -434,6 +434,8 @@ fn an_exec_is_refused_for_what_it_adds() {
                 let verb = if policy == AUDIT { "exec would violate" } else { "exec violates" };
                 assert!(node.last_event()["MESSAGE"].as_str().unwrap().starts_with(verb), "{name}");
             }
+            // A fault's, too, which has no message of its own.
+            assert!(code == 7 || node.last_event()["PSS_EXEC"] == "1", "{name}");
         }
     }
 }

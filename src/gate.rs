@@ -66,6 +66,7 @@ pub struct Gate {
     loaded: Loaded,
     paths: Paths,
     mode: Mode,
+    is_exec: bool,
 }
 
 impl Gate {
@@ -82,7 +83,13 @@ impl Gate {
         let mode = in_force.mode;
         let _ = MODE.set(mode);
         in_force.settle(paths);
-        Self { loaded, paths: paths.clone(), mode }
+        Self { loaded, paths: paths.clone(), mode, is_exec: false }
+    }
+
+    /// For a command that is to join a container: its events say that they are not of a start.
+    #[must_use]
+    pub fn for_exec(self) -> Self {
+        Self { is_exec: true, ..self }
     }
 
     /// The policy, or why it cannot be used.
@@ -272,6 +279,7 @@ impl Gate {
             controls: &summary.controls,
             findings: &summary.findings,
             because: &summary.because,
+            is_exec: self.is_exec,
             change: None,
         }
         .emit(&self.paths);
@@ -341,6 +349,7 @@ pub fn install_panic_hook(paths: fn() -> Paths, end: fn(&str, u8) -> u8) {
             controls: "",
             findings: "",
             because: "",
+            is_exec: false,
             change: None,
         }
         .emit(paths);
