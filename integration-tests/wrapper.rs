@@ -565,7 +565,9 @@ fn early_panicking_process() {
 
 #[test]
 fn a_panic_before_the_policy_was_read_asks_it_for_the_mode() {
-    for (policy, code) in [(ENFORCE, Some(2)), (AUDIT, RAN), ("", RAN), ("mode = \"strict\"\n", Some(2))] {
+    #[rustfmt::skip]
+    let rows = [(ENFORCE, Some(2)), (AUDIT, RAN), ("", RAN), ("mode = \"strict\"\n", Some(2)), (OPEN, RAN)];
+    for (policy, code) in rows {
         let node = Node::new(policy);
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg0(&node.entry).args(["--exact", "wrapper::early_panicking_process", "--nocapture"]);

@@ -27,8 +27,8 @@ pub const CANNOT_JUDGE: u8 = 2;
 /// Added to the number of the first violated control: crun shows nothing of a hook but its path and this code.
 pub const DENIED: u8 = 10;
 
-/// The mode in force, once it is known. Read by the panic hook.
-static MODE: OnceLock<Mode> = OnceLock::new();
+/// Whether a container that cannot be judged is refused, once that is known. Read by the panic hook.
+static BLOCKS: OnceLock<bool> = OnceLock::new();
 
 /// Where the files are. Read by the panic hook.
 static PATHS: OnceLock<Paths> = OnceLock::new();
@@ -81,7 +81,7 @@ impl Gate {
         let loaded = load(paths);
         let in_force = mode::in_force(paths, loaded.mode());
         let mode = in_force.mode;
-        let _ = MODE.set(mode);
+        let _ = BLOCKS.set(blocks(&loaded, mode));
         in_force.settle(paths);
         Self { loaded, paths: paths.clone(), mode, is_exec: false }
     }
@@ -327,8 +327,8 @@ impl Summary {
 }
 
 /// Makes a panic say one line and fail closed: `end` gets that line and exit code 2, or 0 where the node is in audit
-/// mode, which never blocks, and says what the exit code is. Call it before anything else; `paths` is where the policy
-/// is looked for if nobody has come to that yet.
+/// mode, which never blocks, or the policy lets start what cannot be judged; it says what the exit code is. Call it before
+/// anything else; `paths` is where the policy is looked for if nobody has come to that yet.
 pub fn install_panic_hook(paths: fn() -> Paths, end: fn(&str, u8) -> u8) {
     std::panic::set_hook(Box::new(move |panic| {
         let had_begun = PATHS.get().is_some();
@@ -354,17 +354,31 @@ pub fn install_panic_hook(paths: fn() -> Paths, end: fn(&str, u8) -> u8) {
         }
         .emit(paths);
         // Comes last: a panic in here aborts, which is an end that blocks, too.
-        let code = if mode_after_panic(paths, had_begun) == Mode::Audit { ALLOW } else { CANNOT_JUDGE };
+        let code = if blocks_after_panic(paths, had_begun) { CANNOT_JUDGE } else { ALLOW };
         std::process::exit(i32::from(end(&said, code)));
     }));
 }
 
-/// The mode, whatever it was that panicked. A break-glass is asked for before anything of the policy is read, because
-/// the policy may be what cannot be coped with.
-fn mode_after_panic(paths: &Paths, had_begun: bool) -> Mode {
-    let known = MODE.get().copied().or_else(|| mode::for_a_time(paths));
-    // `load` has just panicked if it had begun: what a policy that cannot be used leaves behind has to do.
-    known.unwrap_or_else(|| if had_begun { salvaged(paths).mode } else { load(paths).mode() })
+fn blocks(loaded: &Loaded, mode: Mode) -> bool {
+    let lets_start = matches!(loaded, Loaded::Good(policy) if policy.on_fault == OnFault::Allow);
+    mode == Mode::Enforce && !lets_start
+}
+
+/// The same, whatever it was that panicked. A break-glass is asked for before anything of the policy is read, because the
+/// policy may be what cannot be coped with.
+fn blocks_after_panic(paths: &Paths, had_begun: bool) -> bool {
+    if let Some(blocks) = BLOCKS.get() {
+        return *blocks;
+    }
+    match mode::for_a_time(paths) {
+        Some(Mode::Audit) => false,
+        // `load` has just panicked: what a policy that cannot be used leaves behind has to do.
+        mode if had_begun => mode.unwrap_or_else(|| salvaged(paths).mode) == Mode::Enforce,
+        mode => {
+            let loaded = load(paths);
+            blocks(&loaded, mode.unwrap_or(loaded.mode()))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -290,6 +290,9 @@ images) ls "$state/images" ;;
 esac
 "#;
 
+/// An authorization plugin that lets nobody have a capability.
+const AUTHZ: &str = "on_run() { if forbidden; then refuse 'authorization denied by plugin opa: no to pss-guard-probe-1'; fi; }";
+
 #[test]
 fn what_becomes_of_containers_of_no_pod_decides() {
     let (enforce, audit) =
@@ -297,7 +300,6 @@ fn what_becomes_of_containers_of_no_pod_decides() {
     let refuses =
         "on_run() { if forbidden; then event denied 'violates PodSecurity'; refuse 'create failed'; fi; }";
     let logs = "on_run() { if forbidden; then event would-deny 'would violate PodSecurity'; fi; }";
-    const AUTHZ: &str = "on_run() { if forbidden; then refuse 'authorization denied by plugin opa: no to pss-guard-probe-1'; fi; }";
     let harmless = "docker answers; a harmless probe started (of no pod)";
     #[rustfmt::skip]
     let rows = [

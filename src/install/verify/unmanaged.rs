@@ -83,9 +83,9 @@ pub(super) fn probe(verification: &Verification<'_>, expect: &Expect<'_>, journa
             let what = format!("a forbidden probe was refused, but not by the gate: {refusal}");
             // Where the policy asks nothing of it nothing is missing.
             if expected == Expected::Starts(None) {
-                report.saw(what)
+                report.saw(what);
             } else {
-                report.misses(what)
+                report.misses(what);
             }
             break;
         }
