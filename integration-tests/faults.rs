@@ -544,8 +544,15 @@ fn panicking_process() {
 }
 
 #[test]
-fn a_panic_fails_closed_unless_the_node_is_known_to_be_in_audit_mode() {
-    let rows = [(ENFORCE, "", 2), (AUDIT, "", 0), (ENFORCE, "audit", 0), (AUDIT, "enforce", 2)];
+fn a_panic_fails_closed_unless_the_policy_is_known_to_let_it_start() {
+    let rows = [
+        (ENFORCE, "", 2),
+        (AUDIT, "", 0),
+        (ENFORCE, "audit", 0),
+        (AUDIT, "enforce", 2),
+        (ENFORCE_OPEN, "", 0),
+        (ENFORCE_OPEN, "enforce", 0),
+    ];
     for (policy, for_a_time, code) in rows {
         if !for_a_time.is_empty() && !util::can_run("a_panic_fails_closed (break-glass)", &[]) {
             continue;

@@ -434,6 +434,8 @@ fn an_exec_is_refused_for_what_it_adds() {
                 let verb = if policy == AUDIT { "exec would violate" } else { "exec violates" };
                 assert!(node.last_event()["MESSAGE"].as_str().unwrap().starts_with(verb), "{name}");
             }
+            // A fault's, too, which has no message of its own.
+            assert!(code == 7 || node.last_event()["PSS_EXEC"] == "1", "{name}");
         }
     }
 }
@@ -563,7 +565,9 @@ fn early_panicking_process() {
 
 #[test]
 fn a_panic_before_the_policy_was_read_asks_it_for_the_mode() {
-    for (policy, code) in [(ENFORCE, Some(2)), (AUDIT, RAN), ("", RAN), ("mode = \"strict\"\n", Some(2))] {
+    #[rustfmt::skip]
+    let rows = [(ENFORCE, Some(2)), (AUDIT, RAN), ("", RAN), ("mode = \"strict\"\n", Some(2)), (OPEN, RAN)];
+    for (policy, code) in rows {
         let node = Node::new(policy);
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg0(&node.entry).args(["--exact", "wrapper::early_panicking_process", "--nocapture"]);

@@ -4,14 +4,13 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::decision::{Assessment, Judged, Rules};
 use crate::facts::host::Host;
 use crate::facts::identity::Identity;
 use crate::files::FileError;
 use crate::judge::{Exec, Outcome, Request, judge};
-use crate::level::cache::{Loaded, load};
+use crate::level::cache::{Loaded, load, salvaged};
 use crate::level::policy::OnFault;
 use crate::level::{Mode, Policy, ask_alike};
 use crate::mode;
@@ -28,8 +27,8 @@ pub const CANNOT_JUDGE: u8 = 2;
 /// Added to the number of the first violated control: crun shows nothing of a hook but its path and this code.
 pub const DENIED: u8 = 10;
 
-/// Whether the mode in force says that nothing is ever blocked. Read by the panic hook.
-static AUDIT: AtomicBool = AtomicBool::new(false);
+/// Whether a container that cannot be judged is refused, once that is known. Read by the panic hook.
+static BLOCKS: OnceLock<bool> = OnceLock::new();
 
 /// Where the files are. Read by the panic hook.
 static PATHS: OnceLock<Paths> = OnceLock::new();
@@ -67,19 +66,30 @@ pub struct Gate {
     loaded: Loaded,
     paths: Paths,
     mode: Mode,
+    is_exec: bool,
 }
 
 impl Gate {
     /// Loads the policy. Before everything else: in audit mode nothing that comes after may block.
     #[must_use]
     pub fn open(paths: &Paths) -> Self {
+        Self::open_by(paths, load)
+    }
+
+    fn open_by(paths: &Paths, load: impl FnOnce(&Paths) -> Loaded) -> Self {
         let _ = PATHS.set(paths.clone());
         let loaded = load(paths);
         let in_force = mode::in_force(paths, loaded.mode());
         let mode = in_force.mode;
-        AUDIT.store(mode == Mode::Audit, Ordering::Relaxed);
+        let _ = BLOCKS.set(blocks(&loaded, mode));
         in_force.settle(paths);
-        Self { loaded, paths: paths.clone(), mode }
+        Self { loaded, paths: paths.clone(), mode, is_exec: false }
+    }
+
+    /// For a command that is to join a container: its events say that they are not of a start.
+    #[must_use]
+    pub fn for_exec(self) -> Self {
+        Self { is_exec: true, ..self }
     }
 
     /// The policy, or why it cannot be used.
@@ -269,6 +279,7 @@ impl Gate {
             controls: &summary.controls,
             findings: &summary.findings,
             because: &summary.because,
+            is_exec: self.is_exec,
             change: None,
         }
         .emit(&self.paths);
@@ -316,14 +327,12 @@ impl Summary {
 }
 
 /// Makes a panic say one line and fail closed: `end` gets that line and exit code 2, or 0 where the node is in audit
-/// mode, which never blocks, and says what the exit code is. Call it before anything else; `paths` is where the policy
-/// is looked for if nobody has come to that yet.
+/// mode, which never blocks, or the policy lets start what cannot be judged; it says what the exit code is. Call it before
+/// anything else; `paths` is where the policy is looked for if nobody has come to that yet.
 pub fn install_panic_hook(paths: fn() -> Paths, end: fn(&str, u8) -> u8) {
     std::panic::set_hook(Box::new(move |panic| {
-        // Not if it was the policy that could not be coped with: `open` says where it is before it reads it.
-        if PATHS.get().is_none() {
-            let _ = Gate::open(&paths());
-        }
+        let had_begun = PATHS.get().is_some();
+        let paths = PATHS.get_or_init(paths);
         let place = panic.location().map(|place| format!("{}:{}", place.file(), place.line()));
         let place = place.unwrap_or_else(|| "an unknown place".to_owned());
         let text = panic.payload().downcast_ref::<&str>().map(|text| (*text).to_owned());
@@ -340,10 +349,105 @@ pub fn install_panic_hook(paths: fn() -> Paths, end: fn(&str, u8) -> u8) {
             controls: "",
             findings: "",
             because: "",
+            is_exec: false,
             change: None,
         }
-        .emit(&PATHS.get().cloned().unwrap_or_default());
-        let code = if AUDIT.load(Ordering::Relaxed) { ALLOW } else { CANNOT_JUDGE };
+        .emit(paths);
+        // Comes last: a panic in here aborts, which is an end that blocks, too.
+        let code = if blocks_after_panic(paths, had_begun) { CANNOT_JUDGE } else { ALLOW };
         std::process::exit(i32::from(end(&said, code)));
     }));
+}
+
+fn blocks(loaded: &Loaded, mode: Mode) -> bool {
+    let lets_start = matches!(loaded, Loaded::Good(policy) if policy.on_fault == OnFault::Allow);
+    mode == Mode::Enforce && !lets_start
+}
+
+/// The same, whatever it was that panicked. A break-glass is asked for before anything of the policy is read, because the
+/// policy may be what cannot be coped with.
+fn blocks_after_panic(paths: &Paths, had_begun: bool) -> bool {
+    if let Some(blocks) = BLOCKS.get() {
+        return *blocks;
+    }
+    match mode::for_a_time(paths) {
+        Some(Mode::Audit) => false,
+        // `load` has just panicked: what a policy that cannot be used leaves behind has to do.
+        mode if had_begun => mode.unwrap_or_else(|| salvaged(paths).mode) == Mode::Enforce,
+        mode => {
+            let loaded = load(paths);
+            blocks(&loaded, mode.unwrap_or(loaded.mode()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    use super::{Gate, install_panic_hook};
+    use crate::level::{Mode, cache};
+    use crate::mode::change::{Author, for_a_time};
+    use crate::paths::Paths;
+
+    const ROOT: &str = "PSS_GUARD_TEST_PANIC_IN_THE_POLICY";
+
+    /// Not a test of its own: the process that panics for the test below, while it loads the policy.
+    #[test]
+    fn panicking_process() {
+        if std::env::var_os(ROOT).is_some() {
+            let paths = || Paths::under(Path::new(&std::env::var_os(ROOT).unwrap_or_default()));
+            install_panic_hook(paths, |_, code| code);
+            let _ = Gate::open_by(&paths(), |_| panic!("a bug"));
+        }
+    }
+
+    #[test]
+    fn a_panic_while_the_policy_is_loaded_blocks_only_where_nobody_asked_for_less() {
+        let (audit, enforce) = ("mode = 'audit'\n", "mode = 'enforce'\n");
+        #[rustfmt::skip]
+        let rows = [
+            // The last good policy, the policy, a mode for a time.
+            ("", audit, None, 0),
+            ("", enforce, None, 2),
+            ("", "nonsense = 1\nmode = 'audit'\n", None, 0),
+            // It does not say so itself.
+            ("", "", None, 2),
+            ("", "mode = 'audit'\n[", None, 2),
+            // As with any policy that cannot be used, the last good one counts.
+            (audit, "[", None, 0),
+            (audit, enforce, None, 0),
+            (enforce, "[", None, 2),
+            ("", enforce, Some(Mode::Audit), 0),
+            ("", "[", Some(Mode::Audit), 0),
+            ("", audit, Some(Mode::Enforce), 2),
+            (audit, audit, Some(Mode::Enforce), 2),
+        ];
+        for (before, policy, temporary, code) in rows {
+            let directory = tempfile::tempdir().unwrap();
+            let paths = Paths::under(directory.path());
+            fs::create_dir_all(paths.policy().parent().unwrap()).unwrap();
+            if !before.is_empty() {
+                fs::write(paths.policy(), before).unwrap();
+                let _ = cache::load(&paths);
+                assert!(paths.policy_cache().exists());
+            }
+            fs::write(paths.policy(), policy).unwrap();
+            if let Some(mode) = temporary {
+                let author = Author { who: "x", reason: "" };
+                for_a_time(&paths, mode, Duration::from_secs(60), author).unwrap();
+            }
+            let test = std::env::current_exe().unwrap();
+            let mut child = Command::new(test);
+            child.args(["--exact", "gate::tests::panicking_process", "--nocapture"]);
+            let done = child.env(ROOT, directory.path()).stdin(Stdio::null()).output().unwrap();
+            assert_eq!(done.status.code(), Some(code), "{before:?}, {policy:?}, {temporary:?}: {done:?}");
+            let events = fs::read_to_string(paths.decisions()).unwrap();
+            let last = events.lines().last().unwrap_or_default();
+            assert!(last.contains("this is a bug in pss-guard") && last.contains("\"fault\""), "{events}");
+        }
+    }
 }

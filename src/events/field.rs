@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for Parsed {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parsed, A::Error> {
                 let (mut line, mut cursor) = (Line::default(), String::new());
-                let (mut message_id, mut at) = (String::new(), String::new());
+                let (mut message_id, mut at, mut exec) = (String::new(), String::new(), String::new());
                 while let Some(name) = map.next_key::<std::borrow::Cow<'_, str>>()? {
                     let record = &mut line.record;
                     let field = match &*name {
@@ -62,6 +62,7 @@ impl<'de> Deserialize<'de> for Parsed {
                         "PSS_CONTROLS" => &mut record.controls,
                         "PSS_FINDINGS" => &mut record.findings,
                         "PSS_BECAUSE" => &mut record.because,
+                        "PSS_EXEC" => &mut exec,
                         "PSS_ENGINE" => &mut record.engine,
                         "PSS_NAMESPACE" => &mut record.namespace,
                         "PSS_POD" => &mut record.pod,
@@ -77,6 +78,7 @@ impl<'de> Deserialize<'de> for Parsed {
                     *field = map.next_value::<Text>()?.0;
                 }
                 line.cursor = (!cursor.is_empty()).then_some(cursor);
+                line.record.exec = exec == "1";
                 Ok(Parsed { line, message_id, at })
             }
         }
@@ -151,6 +153,20 @@ mod tests {
                 (line.record.at, line.record.kind, line.cursor.as_deref()),
                 (12, Some(Kind::Denied), Some("s=1;i=2"))
             );
+        }
+    }
+
+    #[test]
+    fn an_event_of_a_command_in_a_container_says_so() {
+        let fault = Kind::Fault.message_id();
+        for (fields, expected) in [
+            (r#""PSS_EXEC":"1","MESSAGE":"cannot judge""#, true),
+            (r#""MESSAGE":"exec violates""#, true),
+            (r#""MESSAGE":"cannot judge: exec ""#, false),
+            (r#""PSS_EXEC":"0","MESSAGE":"violates""#, false),
+        ] {
+            let text = format!(r#"{{"__REALTIME_TIMESTAMP":"12","MESSAGE_ID":"{fault}",{fields}}}"#);
+            assert_eq!(line(text.as_bytes()).unwrap().record.is_exec(), expected, "{text}");
         }
     }
 

@@ -11,8 +11,8 @@ use crate::report::text::escape;
 const LONGEST: u64 = 4 << 20;
 
 /// The fields that a [`Record`] has; journalctl would give all others, too.
-const FIELDS: &str = "MESSAGE,MESSAGE_ID,PSS_MODE,PSS_LEVEL,PSS_VERSION,PSS_CONTROLS,PSS_FINDINGS,PSS_BECAUSE,PSS_ENGINE,\
-                      PSS_NAMESPACE,PSS_POD,PSS_POD_UID,PSS_CONTAINER,PSS_CONTAINER_ID,PSS_IMAGE";
+const FIELDS: &str = "MESSAGE,MESSAGE_ID,PSS_MODE,PSS_LEVEL,PSS_VERSION,PSS_CONTROLS,PSS_FINDINGS,PSS_BECAUSE,PSS_EXEC,\
+                      PSS_ENGINE,PSS_NAMESPACE,PSS_POD,PSS_POD_UID,PSS_CONTAINER,PSS_CONTAINER_ID,PSS_IMAGE";
 
 /// Reads the journal from a time (microseconds, 0 for its beginning) or from behind the event at a cursor, which may be gone
 /// by now. Gives the cursor of the last event.

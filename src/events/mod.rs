@@ -36,6 +36,8 @@ pub struct Record {
     pub findings: String,
     /// What set the level; for a fault, what is wrong.
     pub because: String,
+    /// Whether it says that a command is to join a container. [`Record::is_exec`] knows older events, too.
+    pub exec: bool,
     /// The engine.
     pub engine: String,
     /// The namespace.
@@ -50,6 +52,15 @@ pub struct Record {
     pub container_id: String,
     /// Its image.
     pub image: String,
+}
+
+impl Record {
+    /// Whether it is of a command that is to join a container, and not of a start. Before there was a field for it, every
+    /// message but that of a fault began so.
+    #[must_use]
+    pub fn is_exec(&self) -> bool {
+        self.exec || self.message.starts_with("exec ")
+    }
 }
 
 /// Where to begin.

@@ -325,7 +325,7 @@ impl History {
         self.events += 1;
         self.first = Some(self.first.map_or(record.at, |first| first.min(record.at)));
         let evidence = evidence::of(record, self.on_suspect);
-        let exec = is_exec(record);
+        let exec = record.is_exec();
         let seen = if exec { Seen::default() } else { self.open.see(record, kind, now, &evidence) };
 
         if now && kind == Kind::Fault {
@@ -496,11 +496,6 @@ impl Namespace {
     }
 }
 
-/// A command that is to join a container, not the start of one: every message of such begins so.
-fn is_exec(record: &Record) -> bool {
-    record.message.starts_with("exec ")
-}
-
 fn count_text(texts: &mut BTreeMap<Box<str>, u64>, text: String, cap: usize, folded: &mut u64) {
     if texts.len() >= cap && !texts.contains_key(&*text) {
         *folded += 1;
@@ -510,7 +505,7 @@ fn count_text(texts: &mut BTreeMap<Box<str>, u64>, text: String, cap: usize, fol
 }
 
 /// A name from outside, no longer than this many bytes.
-fn cut(text: &str, limit: usize) -> String {
+pub(crate) fn cut(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
     }
@@ -649,9 +644,11 @@ mod tests {
             let message = "exec violates PodSecurity".to_owned();
             history.add(&Record { message, ..event(Kind::Denied, 1, "shop", "web-0", "a") });
         }
+        // One that could not be judged has no message of its own.
+        history.add(&Record { exec: true, ..event(Kind::Fault, 1, "shop", "web-0", "a") });
         assert_eq!((history.now.starts, history.now.counts), (0, Counts::default()));
-        assert_eq!(history.execs.denied, 5);
-        assert_eq!(history.namespaces["shop"].workloads["web"].execs, 5);
+        assert_eq!((history.execs.denied, history.execs.faults), (5, 1));
+        assert_eq!(history.namespaces["shop"].workloads["web"].execs, 6);
     }
 
     #[test]

@@ -163,6 +163,13 @@ fn text(path: &Path, owner: Owner) -> Result<(File, Metadata, String), FileError
     Ok((file, metadata, text))
 }
 
+/// What is left of the policy where [`load`] itself has failed. The rules of the policy are not read.
+#[must_use]
+pub fn salvaged(paths: &Paths) -> Salvage {
+    let text = text(&paths.policy(), Owner::Root).map(|(_, _, text)| text);
+    salvage(read_cache(&paths.policy_cache()).as_ref(), text.ok().as_deref())
+}
+
 fn salvage(last: Option<&Compiled>, text: Option<&str>) -> Salvage {
     let last = last.and_then(Compiled::salvage);
     let Remains { mode, exemptions } = last.unwrap_or_else(|| Remains {

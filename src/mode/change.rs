@@ -282,6 +282,7 @@ fn emit(paths: &Paths, mode: Mode, message: &str, because: &str, author: Author<
         controls: "",
         findings: "",
         because: &escape(because),
+        is_exec: false,
         change: Some(Change { who: &escape(author.who), reason: &escape(author.reason), until }),
     }
     .emit(paths);

@@ -43,6 +43,15 @@ pub fn in_force(paths: &Paths, policy: Mode) -> InForce {
     InForce { mode, policy, temporary }
 }
 
+/// The mode that holds for a time, if one does. It reads nothing of the policy.
+#[must_use]
+pub fn for_a_time(paths: &Paths) -> Option<Mode> {
+    match temporary::read(&paths.temporary_mode()) {
+        State::Holds(temporary) => Some(temporary.mode),
+        State::None | State::Ended(..) | State::Ignored(_) => None,
+    }
+}
+
 impl InForce {
     /// Until when, where that is known.
     #[must_use]

@@ -8,9 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::decision::Verdict;
 use crate::events::{self, Record};
+use crate::history::tally::{BEYOND, Caps, cut};
+use crate::history::workload;
 use crate::level::cache::{self, Loaded};
 use crate::level::date::rfc3339;
 use crate::level::policy::OnFault;
+use crate::pss::controls::CONTROLS;
 use crate::report::event::Kind;
 use crate::report::text::{escape, line};
 use crate::scan::{self, Scan, Scanned, Setting};
@@ -44,8 +47,8 @@ pub fn look(setting: &Setting, progress: &dyn Fn(usize, usize)) -> Outlook {
         (_, Err(error)) => outlook.says.push(format!("what runs cannot be looked at: {}", line(&error))),
     }
     let since = SystemTime::now().checked_sub(LATELY).unwrap_or(UNIX_EPOCH);
-    let mut lately = Lately::default();
-    let read = events::read(&setting.paths, &events::From::Since(since), &mut |record| lately.add(record));
+    let mut lately = Lately::on(scan::node_name(&setting.live));
+    let read = events::read(&setting.paths, &events::From::Since(since), &mut |record| lately.add(&record));
     outlook.says.extend(lately.says());
     outlook.says.extend(
         read.unseen.iter().map(|unseen| format!("not all of the events can be read: {}", escape(unseen))),
@@ -98,30 +101,43 @@ fn name(one: &Scanned) -> String {
     escape(&path.into_iter().flatten().collect::<Vec<_>>().join("/"))
 }
 
-/// The starts that enforce mode refuses, by namespace and container: the pods of one workload come and go.
-#[derive(Default)]
+/// The starts that enforce mode refuses. Commands in running containers are none.
 struct Lately {
-    refused: BTreeMap<(String, String), Seen>,
+    node: String,
+    caps: Caps,
+    /// By namespace, workload and container: the pods of one workload come and go.
+    refused: BTreeMap<[String; 3], Seen>,
     unjudged: usize,
 }
 
 #[derive(Default)]
 struct Seen {
     starts: usize,
-    pods: BTreeSet<String>,
-    controls: BTreeSet<String>,
+    controls: BTreeSet<&'static str>,
     last: u64,
 }
 
 impl Lately {
-    fn add(&mut self, record: Record) {
+    fn on(node: String) -> Self {
+        Self { node, caps: Caps::default(), refused: BTreeMap::new(), unjudged: 0 }
+    }
+
+    fn add(&mut self, record: &Record) {
         match record.kind {
+            _ if record.is_exec() => {}
             Some(Kind::Fault) => self.unjudged += 1,
             Some(Kind::Denied | Kind::WouldDeny) => {
-                let seen = self.refused.entry((record.namespace, record.container)).or_default();
+                let workload = workload::of(&record.pod, &record.pod_uid, &self.node);
+                let mut key =
+                    [&record.namespace, workload, &record.container].map(|name| cut(name, self.caps.name));
+                // Names are from outside, and somebody may think up any number of them.
+                if self.refused.len() >= self.caps.all_workloads && !self.refused.contains_key(&key) {
+                    key = [BEYOND.to_owned(), String::new(), String::new()];
+                }
+                let seen = self.refused.entry(key).or_default();
                 seen.starts += 1;
-                seen.pods.insert(record.pod);
-                seen.controls.extend(record.controls.split(',').map(ToOwned::to_owned));
+                let named = |id: &&str| record.controls.split(',').any(|control| control == *id);
+                seen.controls.extend(CONTROLS.iter().map(|control| control.id).filter(named));
                 seen.last = seen.last.max(record.at);
             }
             _ => {}
@@ -137,13 +153,8 @@ impl Lately {
                 count(starts, "start", "was", "were")
             ));
         }
-        let rows = self.refused.into_iter().map(|((namespace, container), seen)| {
-            let pod = match (seen.pods.len(), seen.pods.first()) {
-                (1, Some(pod)) => pod.clone(),
-                (pods, _) => format!("({pods} pods)"),
-            };
-            let path: Vec<String> =
-                [namespace, pod, container].into_iter().filter(|part| !part.is_empty()).collect();
+        let rows = self.refused.into_iter().map(|(path, seen)| {
+            let path: Vec<String> = path.into_iter().filter(|part| !part.is_empty()).collect();
             let path = if path.is_empty() { "(no pod)".to_owned() } else { path.join("/") };
             let controls = seen.controls.into_iter().collect::<Vec<_>>().join(", ");
             let last = rfc3339(UNIX_EPOCH + Duration::from_micros(seen.last));
@@ -160,4 +171,59 @@ impl Lately {
 
 fn count(number: usize, noun: &str, one: &str, many: &str) -> String {
     if number == 1 { format!("1 {noun} {one}") } else { format!("{number} {noun}s {many}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lately;
+    use crate::events::Record;
+    use crate::history::tally::Caps;
+    use crate::report::event::Kind;
+
+    fn refused(namespace: &str, pod: &str, controls: &str) -> Record {
+        Record {
+            kind: Some(Kind::WouldDeny),
+            message: "would violate".into(),
+            namespace: namespace.into(),
+            pod: pod.into(),
+            container: "app".into(),
+            controls: controls.into(),
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn only_starts_are_told_and_those_of_one_workload_together() {
+        let mut lately = Lately::on("node-1".to_owned());
+        lately.add(&refused("shop", "web-5d4f8c7b9d-x7k2p", "runAsNonRoot,hostPathVolumes"));
+        lately.add(&refused("shop", "web-5d4f8c7b9d-vn5tq", "runAsNonRoot,\u{1b}[2J"));
+        for kind in [Kind::Denied, Kind::WouldDeny, Kind::Fault] {
+            lately.add(&Record { kind: Some(kind), exec: true, ..refused("shop", "web", "privileged") });
+        }
+        lately.add(&Record { message: "exec violates".into(), ..refused("shop", "web", "privileged") });
+        for kind in [Kind::Audit, Kind::Warn, Kind::Exception] {
+            lately.add(&Record { kind: Some(kind), ..refused("shop", "web", "privileged") });
+        }
+        let says = lately.says();
+        let last = ", last 1970-01-01T00:00:00Z";
+        assert_eq!(
+            says,
+            [
+                "in the last 7 days 2 starts were against the enforce level:".to_owned(),
+                format!("  shop/web/app  hostPathVolumes, runAsNonRoot; 2 times{last}"),
+            ]
+        );
+    }
+
+    #[test]
+    fn names_without_end_take_no_memory_without_end() {
+        let caps = Caps { all_workloads: 4, name: 10, ..Caps::default() };
+        let mut lately = Lately { caps, ..Lately::on(String::new()) };
+        for index in 0..1_000 {
+            lately.add(&refused(&format!("ns{index}{}", "x".repeat(1_000)), "web", "hostPathVolumes"));
+        }
+        assert_eq!(lately.refused.len(), 5, "four, and one for the others");
+        assert!(lately.refused.keys().flatten().all(|name| name.len() < 20));
+        assert_eq!(lately.says().first().map(|line| line.contains("1000 starts were")), Some(true));
+    }
 }

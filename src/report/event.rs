@@ -121,6 +121,8 @@ pub struct Event<'a> {
     pub findings: &'a str,
     /// What set the level, or the mode.
     pub because: &'a str,
+    /// Whether a command is to join a running container, and none is started.
+    pub is_exec: bool,
     /// For a change of the mode: whose it is.
     pub change: Option<Change<'a>>,
 }
@@ -144,6 +146,7 @@ impl Event<'_> {
             ("PSS_CONTROLS", self.controls),
             ("PSS_FINDINGS", self.findings),
             ("PSS_BECAUSE", self.because),
+            ("PSS_EXEC", if self.is_exec { "1" } else { "" }),
             ("PSS_WHO", self.change.map_or("", |change| change.who)),
             ("PSS_REASON", self.change.map_or("", |change| change.reason)),
             ("PSS_UNTIL", self.change.map_or("", |change| change.until)),
@@ -261,6 +264,7 @@ mod tests {
             controls: "privileged",
             findings: "[]",
             because: "",
+            is_exec: true,
             change: None,
         };
         event.emit(&paths);
@@ -271,6 +275,7 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0]["MESSAGE"], "a \"quoted\"\nline");
         assert_eq!(lines[0]["PSS_DECISION"], "denied");
+        assert_eq!(lines[0]["PSS_EXEC"], "1");
         assert!(lines[0].get("PSS_BECAUSE").is_none(), "empty fields are left out");
     }
 

@@ -107,6 +107,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
 fn judge(entry: &Entry, act: Result<Act<'_>, argv::ArgvError>) -> Verdict {
     let paths = Paths::under(&entry.root);
     let gate = Gate::open(&paths);
+    let gate = if matches!(act, Ok(Act::Exec(_))) { gate.for_exec() } else { gate };
     let caller = |id: &OsStr, then: &dyn Fn(&Caller<'_>) -> Verdict| {
         let id = id.to_string_lossy();
         then(&Caller {

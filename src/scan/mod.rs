@@ -251,7 +251,7 @@ fn order(scanned: &Scanned) -> impl Ord {
 }
 
 /// What the node calls itself.
-fn node_name(live: &Live) -> String {
+pub(crate) fn node_name(live: &Live) -> String {
     let file = if live.is_running() { "/proc/sys/kernel/hostname" } else { "/etc/hostname" };
     let name = crate::files::read(&live.place(Path::new(file)), 4096).unwrap_or_default();
     String::from_utf8_lossy(&name).trim().to_owned()

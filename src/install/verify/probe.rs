@@ -53,6 +53,17 @@ impl Seen {
             (Expected::Starts(None), None) => Ok(None),
         }
     }
+
+    /// What the engine said no with, if that has nothing to do with the gate: it wrote no refusal down, and its name is
+    /// nowhere in the words, but for that of the probe.
+    pub(super) fn refusal_of_others(&self) -> Option<&str> {
+        let refusals = [Kind::Denied.name(), Kind::Fault.name()];
+        let written = self.events.iter().any(|event| refusals.contains(&&*event.decision));
+        let named = |refusal: &str| {
+            refusal.replace(NAMESPACE, "").contains("pss-guard") || refusal.contains("violates PodSecurity")
+        };
+        self.refusal.as_deref().filter(|refusal| !written && !named(refusal))
+    }
 }
 
 /// What was seen, and what was not.

@@ -290,6 +290,9 @@ images) ls "$state/images" ;;
 esac
 "#;
 
+/// An authorization plugin that lets nobody have a capability.
+const AUTHZ: &str = "on_run() { if forbidden; then refuse 'authorization denied by plugin opa: no to pss-guard-probe-1'; fi; }";
+
 #[test]
 fn what_becomes_of_containers_of_no_pod_decides() {
     let (enforce, audit) =
@@ -309,6 +312,12 @@ fn what_becomes_of_containers_of_no_pod_decides() {
         (audit, "runtime=runc", "failed: a probe started past the gate"),
 (enforce, "on_run() { [ -e $state/read ] || runtime=runc; touch $state/read; if forbidden; then refuse 'violates PodSecurity'; fi; }", "verified: "),
         ("", "on_run() { id=$id-; }", "BUT that it passed the gate: it is not seen"),
+        // An engine that lets nobody have this capability says nothing of the gate.
+        ("", AUTHZ, "verified: HARMLESS; a forbidden probe was refused, but not by the gate: docker: Error response from daemon: authorization denied by plugin opa: no to pss-guard-probe-1"),
+        (audit, AUTHZ, "unproven: HARMLESS BUT a forbidden probe was refused, but not by the gate: docker: "),
+        ("", "on_run() { if forbidden; then refuse 'hook /var/lib/pss-guard/bin/pss-guard exited with 2'; fi; }", "failed: a forbidden probe did not start: docker: "),
+        ("", "on_run() { if forbidden; then event fault 'cannot judge'; refuse 'create failed'; fi; }", "failed: a forbidden probe did not start: docker: "),
+        (audit, refuses, "failed: a forbidden probe did not start: docker: "),
         (enforce, "", "failed: a forbidden probe was not refused: the gate is not in its way"),
         (enforce, "on_run() { if forbidden; then refuse 'no space left'; fi; }", "failed: a forbidden probe was refused, but not by the gate: docker: Error response from daemon: no space left"),
         (enforce, "on_run() { refuse 'exec pss-guard-runtime: no such file'; }", "failed: a harmless probe did not start: docker: Error response from daemon: exec"),
