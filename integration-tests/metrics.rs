@@ -279,6 +279,17 @@ fn a_file_is_replaced_whole_and_read_by_everybody() {
         assert_eq!(numbers(&util::read(&path))[DENIED], f64::from(count));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o644);
     }
+    // The folder may belong to whoever collects the numbers: what he puts there leads nowhere, and gives him nothing.
+    root.write("secret", "secret");
+    for planted in [&path, &root.path("out/.pss-guard.prom.pss-guard-new")] {
+        let _ = fs::remove_file(planted);
+        symlink(root.path("secret"), planted).unwrap();
+        root.metrics(&["--output", path.to_str().unwrap()]).expect_success();
+        let file = fs::symlink_metadata(&path).unwrap();
+        assert!(file.is_file() && file.permissions().mode() & 0o7777 == 0o644, "{file:?}");
+        assert_eq!(numbers(&util::read(&path))[DENIED], 2.0);
+        assert_eq!(util::read(&root.path("secret")), "secret");
+    }
     let names = fs::read_dir(root.path("out")).unwrap().count();
     assert_eq!(names, 2, "nothing is left beside it");
     let done = root.metrics(&["--output", "/proc/pss-guard.prom"]);

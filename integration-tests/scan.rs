@@ -559,6 +559,34 @@ fn containers_that_come_and_go_are_no_error() {
 }
 
 #[test]
+fn what_cannot_be_judged_is_a_number_where_numbers_are_kept() {
+    let node = Captured::new();
+    node::write(&node.bundle("containerd", "broken").join("config.json"), "{");
+    let kept = node.root().join("var/lib/pss-guard/metrics/scan-own.json");
+    for (arguments, code, is_kept) in [
+        (&[][..], 2, false),
+        (&["--keep"], 0, true),
+        (&["--keep", "--format", "json"], 0, true),
+        (&["--keep", "--fail"], 2, true),
+    ] {
+        let done = scan(node.root(), arguments);
+        assert_eq!((done.code, kept.exists()), (Some(code), is_kept), "{arguments:?}: {done}");
+        if is_kept {
+            let numbers: Value = serde_json::from_str(&util::read(&kept)).expect("JSON");
+            assert_eq!((&numbers["unjudged"], &numbers["allowed"]), (&json!(1), &json!(0)), "{numbers}");
+            fs::remove_file(&kept).expect("a file of ours");
+        }
+    }
+    // Neither without a policy that can be used, nor where nothing can be kept.
+    fs::create_dir(&kept).expect("a folder in place of the file");
+    assert_eq!(scan(node.root(), &["--keep"]).code, Some(2));
+    fs::remove_dir(&kept).expect("a folder of ours");
+    node::write(&node.root().join("etc/pss-guard/policy.toml"), "mood = 1\n");
+    assert_eq!(scan(node.root(), &["--keep"]).code, Some(2));
+    assert!(!kept.exists());
+}
+
+#[test]
 fn what_others_may_not_see_is_said() {
     if !Machine::can_run("scan::what_others_may_not_see_is_said", &["setpriv"], &[]) {
         return;

@@ -147,6 +147,37 @@ fn clients_that_misbehave_are_in_nobodys_way() {
 }
 
 #[test]
+fn whoever_is_turned_away_is_told_why_whenever_he_asks() {
+    if !can_run("whoever_is_turned_away_is_told_why_whenever_he_asks") {
+        return;
+    }
+    let root = Root::new();
+    let exporter = Exporter::before(&root, "60");
+    exporter.curl(&[], "/metrics").expect_success();
+    let is_told = || {
+        let silent: Vec<TcpStream> = (0..16).map(|_| exporter.connect()).collect();
+        let mut late = exporter.connect();
+        let mut answer = String::new();
+        // The answer may be there before the question has come in whole.
+        for part in ["GET /metrics HTTP/1.1\r\n", "Host: x\r\n\r\n"] {
+            std::thread::sleep(Duration::from_millis(50));
+            late.write_all(part.as_bytes()).expect("a connection that is not reset");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        late.read_to_string(&mut answer).expect("an answer that is not taken back");
+        drop(silent);
+        assert!(answer.starts_with("HTTP/1.1 503 ") || answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        answer.starts_with("HTTP/1.1 503 ")
+    };
+    // On a machine that is slow enough the silent ones may be gone by then.
+    assert!(util::eventually(is_told));
+    assert!(
+        util::eventually(|| exporter.curl(&["--fail"], "/metrics").code == Some(0)),
+        "there is room again"
+    );
+}
+
+#[test]
 fn it_ends_when_nobody_asks_any_more() {
     if !can_run("it_ends_when_nobody_asks_any_more") {
         return;

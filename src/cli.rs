@@ -47,7 +47,7 @@ pub enum Command {
     /// counts.
     ///
     /// Exit code: 0, 1 with --fail if a container would be refused or has more than was asked for, 2 if something could
-    /// not be judged or looked at, or wrong usage.
+    /// not be judged or looked at, or wrong usage. With --keep alone that is one of the numbers, and no failure.
     Scan(Scan),
     /// What a control wants, what a node can see of it, and the fix
     Explain(Explain),

@@ -21,6 +21,10 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integration-tests/liv
 const TARGET: &str = "[Unit]\nWants=systemd-journald.service\nRequires=pss-guard-metrics.socket pss-guard-scan.timer\n\
                       After=pss-guard-metrics.socket pss-guard-scan.timer\n";
 
+/// The unit that scans, with another program in it: where do these lead?
+const LOOK: &str = "\n[Service]\nExecStart=\nExecStart=stat -L -c %%n:%%d:%%i / /tmp/root /tmp/x /var/tmp/x /dev/x\n\
+                    StandardOutput=journal\nSyslogIdentifier=look\n";
+
 /// A systemd, its units and ours.
 struct Systemd {
     outer: Child,
@@ -49,6 +53,11 @@ impl Systemd {
             let text = util::read(&Path::new(FOLDER).join(unit));
             node::write(&files(&format!("etc/systemd/system/{unit}")), &text);
         }
+        // `ProtectSystem=strict` means it, but in this machine /run stays writable.
+        let read_only = "[Service]\nReadOnlyPaths=/run\n";
+        node::write(&files("etc/systemd/system/pss-guard-metrics.service.d/run.conf"), read_only);
+        let scan = util::read(&Path::new(FOLDER).join("pss-guard-scan.service"));
+        node::write(&files("etc/systemd/system/look.service"), &(scan + LOOK));
         node::write(&files(GATE), "");
         fs::copy(node::binary(), files(GATE)).expect("a copy of the program under test");
         fs::set_permissions(files(GATE), fs::Permissions::from_mode(0o755)).expect("a file of ours");
@@ -122,6 +131,11 @@ impl Systemd {
         );
     }
 
+    /// What the journal has, one message a line.
+    fn said(&self, of: &[&str]) -> String {
+        self.run(&[&["journalctl", "--no-pager", "--quiet", "--output=cat"], of].concat()).stdout
+    }
+
     fn show(&self, unit: &str, property: &str) -> String {
         self.run(&["systemctl", "show", "--value", "-p", property, unit]).stdout.trim().to_owned()
     }
@@ -168,6 +182,18 @@ fn the_socket_and_the_timer_work_shut_in_as_they_are() {
     for line in ["CapBnd:\t0000000000080004\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"] {
         assert!(status.contains(line), "{line}{status}");
     }
+    // A break-glass ends, and is cleared away and written down by a scrape, once.
+    let open = "/run/pss-guard/mode.json";
+    systemd.run(&[&format!("/{GATE}"), "mode", "audit", "--for", "1s", "--yes"]).expect_success();
+    assert!(
+        util::eventually(|| systemd.scrape().contains("pss_guard_mode{mode=\"enforce\"} 1\n")
+            && systemd.run(&["test", "-e", open]).code == Some(1)),
+        "{open} should be gone"
+    );
+    let ends =
+        || systemd.said(&["-t", "pss-guard", "PSS_DECISION=mode-change"]).matches(" ended at ").count();
+    assert!(util::eventually(|| ends() == 1), "{}", systemd.said(&["-t", "pss-guard"]));
+    systemd.is("pss_guard_mode_changes_total", 2.0);
     // Killed at some moment, and asked again.
     for more in 1..=3 {
         systemd.fault(1);
@@ -176,13 +202,37 @@ fn the_socket_and_the_timer_work_shut_in_as_they_are() {
     }
     // The file is replaced once more, with a scan beside it.
     let scan = systemd.run(&["systemctl", "start", "pss-guard-scan.service"]);
-    let said = systemd.run(&["journalctl", "--no-pager", "-u", "pss-guard-scan.service"]);
-    assert!(scan.code == Some(0) && said.stdout.contains("Finished"), "{scan}\n{said}");
+    let said = || systemd.said(&["-u", "pss-guard-scan.service"]);
+    assert!(scan.code == Some(0) && util::eventually(|| said().contains("Finished")), "{scan}\n{}", said());
     for level in ["own", "baseline", "restricted"] {
         systemd.is(&format!("pss_guard_scan_containers{{level=\"{level}\",verdict=\"deny\"}}"), 0.0);
     }
     assert_eq!(systemd.show("pss-guard-scan.timer", "ActiveState"), "active");
+    // It looks things up where an engine finds them.
+    systemd.run(&["mkdir", "-p", "/tmp/root", "/tmp/x", "/var/tmp/x", "/dev/x"]).expect_success();
+    systemd.run(&["mount", "--bind", "/", "/tmp/root"]).expect_success();
+    let by_hand = ["stat", "-L", "-c", "%n:%d:%i", "/", "/tmp/root", "/tmp/x", "/var/tmp/x", "/dev/x"];
+    let by_hand = systemd.run(&by_hand).expect_success().stdout;
+    systemd.run(&["systemctl", "start", "look.service"]);
+    let saw = || systemd.said(&["-t", "look"]);
+    assert!(util::eventually(|| saw() == by_hand), "{by_hand}{}", systemd.said(&["-u", "look.service"]));
     let complaints =
         systemd.run(&["journalctl", "--no-pager", "-t", "pss-guard-metrics", "-t", "pss-guard-scan"]);
     assert!(complaints.stdout.contains("-- No entries --"), "{complaints}");
+    // A timer that leaves no numbers has failed.
+    let scan = || {
+        systemd.run(&["systemctl", "start", "pss-guard-scan.service"]);
+        systemd.show("pss-guard-scan.service", "Result")
+    };
+    let policy = "/etc/pss-guard/policy.toml";
+    let kept = "/var/lib/pss-guard/metrics/scan-own.json";
+    for (break_it, mend_it) in [
+        (vec!["sed", "-i", "s/^mode/mood/", policy], vec!["sed", "-i", "s/^mood/mode/", policy]),
+        (vec!["sh", "-c", "rm $0 && mkdir $0", kept], vec!["rmdir", kept]),
+    ] {
+        systemd.run(&break_it).expect_success();
+        assert_eq!(scan(), "exit-code", "{break_it:?}");
+        systemd.run(&mend_it).expect_success();
+        assert_eq!(scan(), "success", "{mend_it:?}");
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{FAILED, OK, line};
 use crate::install::engines;
-use crate::install::write::replace;
+use crate::install::write::publish;
 use crate::metrics::exposition::{self, Format};
 use crate::metrics::store::Store;
 use crate::metrics::{gather, http};
@@ -27,7 +27,7 @@ pub fn write(
     let text = exposition::write(&families, format);
     complain(&faults, err);
     let written = match output {
-        Some(path) => replace(path, text.as_bytes(), 0o644).map_err(|error| line(&error)),
+        Some(path) => publish(path, text.as_bytes(), 0o644).map_err(|error| line(&error)),
         None => match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(format!("write the metrics: {error}"))

@@ -1,14 +1,23 @@
 //! What does the journal have? Asked of `journalctl`, which knows every format that journald ever wrote.
 
-use std::io::{self, BufRead, BufReader, Read as _};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Record, field};
+use crate::install::run;
 use crate::paths::Paths;
 use crate::report::text::escape;
 
 /// No event is that long; a line that is was not written by the gate.
 const LONGEST: u64 = 4 << 20;
+
+/// How long journalctl may say nothing. There is no limit to the whole: a journal has millions of events.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The fields that a [`Record`] has; journalctl would give all others, too.
 const FIELDS: &str = "MESSAGE,MESSAGE_ID,PSS_MODE,PSS_LEVEL,PSS_VERSION,PSS_CONTROLS,PSS_FINDINGS,PSS_BECAUSE,PSS_EXEC,\
@@ -23,17 +32,27 @@ pub(super) fn read(
     each: &mut dyn FnMut(Record),
     unseen: &mut Vec<String>,
 ) -> Option<String> {
-    let mut child = match ask(paths, since, after.as_deref()).spawn() {
-        Ok(child) => child,
+    match ask(paths, since, after.as_deref()).spawn() {
+        Ok(child) => listen(child, PATIENCE, after, each, unseen),
         Err(error) => {
             unseen.push(format!("the journal: run journalctl: {error}"));
-            return after;
+            after
         }
-    };
+    }
+}
+
+/// Reads what a journalctl says, until it has said nothing for so long.
+fn listen(
+    mut child: Child,
+    patience: Duration,
+    after: Option<String>,
+    each: &mut dyn FnMut(Record),
+    unseen: &mut Vec<String>,
+) -> Option<String> {
     let complaints = complaints(&mut child);
     let mut last = after.clone();
     let read = child.stdout.take().map_or(Ok(()), |lines| {
-        each_line(&mut BufReader::new(lines), |line| {
+        each_line(&mut BufReader::new(Patient { pipe: lines, patience }), |line| {
             let Some(event) = field::line(line) else { return };
             // An event at the cursor itself was read before. That it is asked for, and left out here, is the one way
             // that loses nothing when it has been vacuumed: `--after-cursor` may then skip the next.
@@ -44,14 +63,23 @@ pub(super) fn read(
             }
         })
     });
-    if let Err(error) = read {
-        let _ = child.kill();
+    if let Err(error) = &read {
         unseen.push(format!("the journal, from some event on: {error}"));
     }
-    let ended = child.wait();
+    // Who has closed his output has no more to say, but may still not end.
+    let limit = if read.is_ok() { patience } else { Duration::ZERO };
+    let ended = run::wait_or_end(&mut child, limit);
+    if read.is_err() {
+        // What it complains of is that it was ended.
+        return last;
+    }
     let said = complaints.and_then(|reader| reader.join().ok()).unwrap_or_default();
     let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    if !ended.is_ok_and(|status| status.success()) || !said.is_empty() {
+    let ended = match ended {
+        Ok(Some(status)) => status.success(),
+        Ok(None) | Err(_) => false,
+    };
+    if !ended || !said.is_empty() {
         let said = if said.is_empty() { "journalctl failed".to_owned() } else { said.join(" ") };
         unseen.push(format!("the journal, or part of it: {}", escape(&said)));
     }
@@ -71,8 +99,30 @@ fn ask(paths: &Paths, since: u64, after: Option<&str>) -> Command {
     }
     // journald itself writes down who sent an event: what other users sent in our name is not ours.
     command.args(["SYSLOG_IDENTIFIER=pss-guard", "_UID=0"]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     command
+}
+
+/// A pipe that is not waited for without end.
+struct Patient<P> {
+    pipe: P,
+    patience: Duration,
+}
+
+impl<P: Read + AsFd> Read for Patient<P> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut ready = [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(self.patience).unwrap_or(PollTimeout::MAX);
+        match poll(&mut ready, timeout) {
+            Ok(0) => {
+                let seconds = self.patience.as_secs();
+                Err(io::Error::other(format!("journalctl has said nothing for {seconds} seconds")))
+            }
+            Ok(_) => self.pipe.read(buffer),
+            // Whoever reads tries again.
+            Err(errno) => Err(errno.into()),
+        }
+    }
 }
 
 /// When its first entry was written, whoever wrote it.
@@ -82,15 +132,15 @@ pub(super) fn begins(paths: &Paths) -> Option<u64> {
     if let Some(root) = paths.other_root() {
         command.arg("--root").arg(root);
     }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
     let mut child = command.spawn().ok()?;
     let mut first = Vec::new();
-    if let Some(out) = child.stdout.take() {
+    if let Some(pipe) = child.stdout.take() {
+        let out = Patient { pipe, patience: PATIENCE };
         // It has no option for the first entry; it is told to stop once that is here.
         let _ = BufReader::new(out.take(1 << 20)).read_until(b'\n', &mut first);
     }
-    let _ = child.kill();
-    let _ = child.wait();
+    let _ = run::wait_or_end(&mut child, Duration::ZERO);
     field::moment(&first)
 }
 
@@ -125,7 +175,38 @@ pub(super) fn each_line(reader: &mut dyn BufRead, mut each: impl FnMut(&[u8])) -
 
 #[cfg(test)]
 mod tests {
-    use super::{LONGEST, each_line};
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::{LONGEST, each_line, listen};
+    use crate::report::event::Kind;
+
+    #[test]
+    fn a_journalctl_that_hangs_is_ended_and_that_is_said() {
+        let id = Kind::Denied.message_id();
+        let line = format!(r#"echo '{{"__CURSOR":"c","__REALTIME_TIMESTAMP":"1","MESSAGE_ID":"{id}"}}'"#);
+        let silent = "the journal, from some event on: journalctl has said nothing for 1 seconds";
+        let failed = "the journal, or part of it: journalctl failed";
+        let rows: [(String, &[&str]); 4] = [
+            (line.clone(), &[]),
+            // More slowly than that, but it does say something.
+            (format!("for i in 1 2 3 4; do {line}; sleep 0.4; done"), &[]),
+            (format!("{line}; sleep 600"), &[silent]),
+            (format!("{line}; exec >&-; sleep 600"), &[failed]),
+        ];
+        for (script, expected) in rows {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", &script]).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+            let (mut events, mut unseen) = (0, Vec::new());
+            let begun = Instant::now();
+            let child = command.spawn().unwrap();
+            let last = listen(child, Duration::from_secs(1), None, &mut |_| events += 1, &mut unseen);
+            assert_eq!(unseen, expected, "{script}");
+            assert!(last.as_deref() == Some("c") && events > 0, "{script}: {last:?}");
+            assert!(begun.elapsed() < Duration::from_secs(300), "{script}");
+        }
+    }
 
     #[test]
     fn a_line_without_end_does_not_take_the_next_with_it() {

@@ -71,10 +71,7 @@ pub fn run(command: &mut Command, limit: Duration) -> Result<Done, RunError> {
     let floods = || long(&out) || long(&err);
     let ended = wait(&mut child, limit, floods).map_err(fault)?;
     if ended.is_none() {
-        if let Ok(pid) = i32::try_from(child.id()) {
-            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-        let _ = child.wait();
+        end(&mut child);
     }
     match ended {
         // Half of an answer would be another answer.
@@ -82,6 +79,23 @@ pub fn run(command: &mut Command, limit: Duration) -> Result<Done, RunError> {
         None => Err(RunError::Hangs { program, limit }),
         Some(status) => Ok(Done { ok: status.success(), stdout: text(out), stderr: text(err) }),
     }
+}
+
+/// Waits so long for a program that leads a process group, or ends the group; `None` if it did not end by itself.
+pub(crate) fn wait_or_end(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let ended = wait(child, limit, || false)?;
+    if ended.is_none() {
+        end(child);
+    }
+    Ok(ended)
+}
+
+/// Ends a process group and its leader.
+fn end(child: &mut Child) {
+    if let Ok(pid) = i32::try_from(child.id()) {
+        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    let _ = child.wait();
 }
 
 fn wait(child: &mut Child, limit: Duration, floods: impl Fn() -> bool) -> io::Result<Option<ExitStatus>> {

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
 };
 use std::path::{Path, PathBuf};
 
@@ -37,21 +37,39 @@ pub fn replace_from(
     mode: u32,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), WriteError> {
-    let like = fs::metadata(path).ok().filter(fs::Metadata::is_file);
+    put(path, fs::metadata(path).ok().filter(fs::Metadata::is_file).as_ref(), mode, write)
+}
+
+/// As [`replace`], into a folder that may be somebody else's: nothing is taken over from what is there, a link least of
+/// all, and the file is this process' own.
+pub fn publish(path: &Path, bytes: &[u8], mode: u32) -> Result<(), WriteError> {
+    put(path, None, mode, |file| file.write_all(bytes))
+}
+
+/// Owner and mode are set on the open file. By its name it could be another one by then, in the folder of somebody else.
+fn put(
+    path: &Path,
+    like: Option<&fs::Metadata>,
+    mode: u32,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), WriteError> {
     let temporary = temporary(path);
     // What an earlier run left when it was killed.
     remove_if_there(&temporary)?;
     let done = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        // O_EXCL: what is there, if only a link that leads nowhere, is an error.
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let mut file = options.open(&temporary)?;
         write(&mut file)?;
         // Not asked for nothing: a unit of systemd may be forbidden to.
         let is_another = |like: &&fs::Metadata| {
             file.metadata().map_or(true, |own| (own.uid(), own.gid()) != (like.uid(), like.gid()))
         };
-        if let Some(like) = like.as_ref().filter(is_another) {
-            chown(&temporary, Some(like.uid()), Some(like.gid()))?;
+        if let Some(like) = like.filter(is_another) {
+            fchown(&file, Some(like.uid()), Some(like.gid()))?;
         }
-        let mode = like.as_ref().map_or(mode, |like| like.mode() & 0o7777);
+        let mode = like.map_or(mode, |like| like.mode() & 0o7777);
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.sync_all()?;
         fs::rename(&temporary, path)
@@ -136,9 +154,11 @@ fn sync_folder_of(path: &Path) -> Result<(), WriteError> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::io::Write as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+    use std::path::Path;
 
-    use super::{link, make_folder, remove, replace};
+    use super::{link, make_folder, publish, remove, replace, replace_from, temporary};
 
     #[test]
     fn a_file_is_replaced_whole_and_keeps_its_mode() {
@@ -174,6 +194,52 @@ mod tests {
             assert_eq!(fs::read_link(&path).unwrap(), std::path::Path::new(target));
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn in_the_folder_of_somebody_else_no_link_leads_to_another_file() {
+        const NOBODY: u32 = 65534;
+        let dir = tempfile::tempdir().unwrap();
+        let (victim, path) = (dir.path().join("victim"), dir.path().join("node.prom"));
+        let looks = |path: &Path| {
+            let file = fs::symlink_metadata(path).unwrap();
+            (fs::read_to_string(path).unwrap(), file.uid(), file.mode())
+        };
+        let give = |path: &Path, mode: u32| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            // Only root can give a file away.
+            if nix::unistd::geteuid().is_root() {
+                chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        };
+        fs::write(&victim, "secret").unwrap();
+        fs::set_permissions(&victim, fs::Permissions::from_mode(0o600)).unwrap();
+        let (before, own) = (looks(&victim), fs::metadata(&victim).unwrap().uid());
+
+        // Once as the name for the time of writing, once as the target, and once as neither.
+        for planted in [Some(temporary(&path)), Some(path.clone()), None] {
+            fs::write(&path, "old").unwrap();
+            give(&path, 0o4777);
+            if let Some(planted) = planted {
+                let _ = fs::remove_file(&planted);
+                symlink(&victim, planted).unwrap();
+            }
+            publish(&path, b"new", 0o644).unwrap();
+            assert_eq!(looks(&path), ("new".to_owned(), own, 0o100_644));
+            assert_eq!(looks(&victim), before);
+            fs::remove_file(&path).unwrap();
+        }
+
+        // While it is written, in place of the file that was opened.
+        fs::write(&path, "old").unwrap();
+        give(&path, 0o666);
+        replace_from(&path, 0o644, |file| {
+            fs::remove_file(temporary(&path))?;
+            symlink(&victim, temporary(&path))?;
+            file.write_all(b"new")
+        })
+        .unwrap();
+        assert_eq!(looks(&victim), before);
     }
 
     #[test]

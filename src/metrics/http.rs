@@ -2,7 +2,8 @@
 //!
 //! systemd holds the sockets (sd_listen_fds(3), `Accept=no`) and starts this program for the first scrape; it ends when
 //! nobody asks any more, and a connection that comes at that moment starts the next one. Nothing of a client is
-//! trusted: its head has a size and a time, its connection too, and there are only so many at once.
+//! trusted: its head has a size and a time, its connection too, and there are only so many at once. Whoever comes when
+//! there are too many is told so, as long as there are not too many of those.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -20,11 +21,17 @@ use super::exposition::Format;
 /// The longest head of a request, in bytes. Prometheus' has some hundred.
 const HEAD: usize = 8 << 10;
 
-/// How long a head may take to come, and an answer to go.
+/// How long a head may take to come. A client has it ready when it connects; who is silent takes the place of another.
+const HEAD_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long an answer may take to go.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The most connections at once. Prometheus has one, or two of a pair.
 const MOST: usize = 16;
+
+/// The most connections that are being turned away at once. The unit's `TasksMax=` has room for these and for [`MOST`].
+const MOST_TURNED_AWAY: usize = 64;
 
 /// The age up to which an answer is given again: whoever asks faster makes no work.
 const FRESH: Duration = Duration::from_secs(1);
@@ -55,14 +62,16 @@ pub fn serve(
     idle: Duration,
     tell: impl FnMut() -> [String; 2] + Send,
 ) -> io::Result<()> {
-    let (open, answers) = (AtomicUsize::new(0), Answers { tell: Mutex::new((tell, None)) });
+    let (open, turned_away) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let answers = Answers { tell: Mutex::new((tell, None)) };
+    let taken = |count: &AtomicUsize| count.load(Ordering::Acquire);
     let timeout = PollTimeout::try_from(idle).unwrap_or(PollTimeout::MAX);
     std::thread::scope(|scope| {
         loop {
             let mut ready: Vec<_> =
                 sockets.iter().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)).collect();
             match poll(&mut ready, timeout) {
-                Ok(0) if open.load(Ordering::Acquire) == 0 => return Ok(()),
+                Ok(0) if taken(&open) + taken(&turned_away) == 0 => return Ok(()),
                 Ok(_) | Err(nix::Error::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -72,20 +81,21 @@ pub fn serve(
                     Err(error) if is_its_own(&error) => continue,
                     Err(error) => return Err(error),
                 };
-                if open.load(Ordering::Acquire) >= MOST {
-                    let _ = stream.set_nonblocking(true);
-                    let _ = stream.write(Answer::busy().head().as_bytes());
-                    continue;
-                }
-                open.fetch_add(1, Ordering::AcqRel);
-                let (open, answers) = (&open, &answers);
+                let is_busy = taken(&open) >= MOST;
+                let count = match is_busy {
+                    false => &open,
+                    true if taken(&turned_away) < MOST_TURNED_AWAY => &turned_away,
+                    true => continue,
+                };
+                count.fetch_add(1, Ordering::AcqRel);
+                let answers = &answers;
                 let thread = std::thread::Builder::new().spawn_scoped(scope, move || {
                     // A client that goes away is nobody's fault.
-                    let _ = converse(&mut stream, answers);
-                    open.fetch_sub(1, Ordering::AcqRel);
+                    let _ = if is_busy { turn_away(&mut stream) } else { converse(&mut stream, answers) };
+                    count.fetch_sub(1, Ordering::AcqRel);
                 });
                 if thread.is_err() {
-                    open.fetch_sub(1, Ordering::AcqRel);
+                    count.fetch_sub(1, Ordering::AcqRel);
                 }
             }
         }
@@ -112,7 +122,11 @@ impl<T: FnMut() -> [String; 2]> Answers<T> {
         let (tell, last) = &mut *guard;
         let [prometheus, openmetrics] = match last {
             Some((when, texts)) if when.elapsed() < FRESH => texts,
-            _ => &mut last.insert((Instant::now(), tell())).1,
+            _ => {
+                let texts = tell();
+                // As old as they are now: what took long is shared with all who waited for it.
+                &mut last.insert((Instant::now(), texts)).1
+            }
         };
         match format {
             Format::Prometheus => prometheus.clone(),
@@ -124,7 +138,7 @@ impl<T: FnMut() -> [String; 2]> Answers<T> {
 /// One request, one answer.
 fn converse<T: FnMut() -> [String; 2]>(stream: &mut TcpStream, answers: &Answers<T>) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + HEAD_PATIENCE;
     let mut bytes = Vec::new();
     let (answer, body) = loop {
         match understand(&bytes) {
@@ -137,11 +151,19 @@ fn converse<T: FnMut() -> [String; 2]>(stream: &mut TcpStream, answers: &Answers
             None => read_some(stream, &mut bytes, end)?,
         }
     };
-    let end = Instant::now() + PATIENCE;
-    write_all(stream, answer.head().as_bytes(), end)?;
-    if body {
-        write_all(stream, answer.text.as_bytes(), end)?;
-    }
+    let text = if body { &*answer.text } else { "" };
+    give(stream, &answer.head(), text, Instant::now() + PATIENCE)
+}
+
+/// For whoever comes when there are too many: the answer does not wait for the question.
+fn turn_away(stream: &mut TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    give(stream, &Answer::busy().head(), "", Instant::now() + HEAD_PATIENCE)
+}
+
+fn give(stream: &mut TcpStream, head: &str, text: &str, end: Instant) -> io::Result<()> {
+    write_all(stream, head.as_bytes(), end)?;
+    write_all(stream, text.as_bytes(), end)?;
     stream.shutdown(Shutdown::Write)?;
     // To close a socket from which something can still be read resets the connection, and takes the answer with it.
     let mut rest = Vec::new();
@@ -257,8 +279,24 @@ fn left(end: Instant) -> io::Result<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Request, understand, wanted};
+    use std::sync::Mutex;
+
+    use super::{Answers, FRESH, Request, understand, wanted};
     use crate::metrics::exposition::Format;
+
+    #[test]
+    fn an_answer_that_took_long_is_shared_all_the_same() {
+        let mut made = 0;
+        let tell = || {
+            made += 1;
+            std::thread::sleep(FRESH);
+            [made.to_string(), String::new()]
+        };
+        let answers = Answers { tell: Mutex::new((tell, None)) };
+        let get = || answers.get(Format::Prometheus);
+        // More than once, for a machine that sleeps for a second between the two.
+        assert!((0..5).any(|_| get() == get()));
+    }
 
     #[test]
     fn openmetrics_is_for_those_who_name_it() {
