@@ -15,13 +15,17 @@ use crate::files;
 /// Clock ticks in a second, as `/proc/PID/stat` counts them (`USER_HZ`): 100 on every architecture that runs containers.
 const TICKS: u64 = 100;
 
-/// Longer command lines are cut; no engine has one.
-const LIMIT: u64 = 1 << 20;
+/// Longer command lines are cut, and those of more arguments; no engine has one. Anybody can make them as long as they
+/// like.
+const LINE: usize = 64 << 10;
+const ARGUMENTS: usize = 1024;
 
 /// The process file system, or none for a root file system of another machine.
 #[derive(Clone, Debug)]
 pub struct Processes {
     proc: Option<PathBuf>,
+    /// Whose root's processes are: in tests, whoever made the folder.
+    root: u32,
     booted: OnceLock<Option<SystemTime>>,
 }
 
@@ -56,13 +60,21 @@ impl Processes {
     /// The processes of the machine whose root directory this is: this one's for `/`, and none for any other.
     #[must_use]
     pub fn of(root: &Path) -> Self {
-        Self { proc: (root == Path::new("/")).then(|| PathBuf::from("/proc")), booted: OnceLock::new() }
+        let proc = (root == Path::new("/")).then(|| PathBuf::from("/proc"));
+        Self { proc, root: 0, booted: OnceLock::new() }
     }
 
     /// The processes in a process file system of any place.
     #[cfg(test)]
     pub(crate) fn in_folder(proc: &Path) -> Self {
-        Self { proc: Some(proc.to_owned()), booted: OnceLock::new() }
+        let root = nix::unistd::geteuid().as_raw();
+        Self { proc: Some(proc.to_owned()), root, booted: OnceLock::new() }
+    }
+
+    /// The same, none of which is root's.
+    #[cfg(test)]
+    pub(crate) fn of_a_user(proc: &Path) -> Self {
+        Self { root: u32::MAX, ..Self::in_folder(proc) }
     }
 
     /// Whether this is a running machine at all.
@@ -93,7 +105,7 @@ impl Processes {
     pub fn naming(&self, text: &[u8]) -> usize {
         let own = i32::try_from(std::process::id()).ok();
         let names = |pid: &i32| {
-            let line = self.folder(*pid).and_then(|proc| files::read(&proc.join("cmdline"), LIMIT).ok());
+            let line = self.folder(*pid).and_then(|proc| files::head(&proc.join("cmdline"), LINE).ok());
             line.is_some_and(|line| line.windows(text.len()).any(|part| part == text))
         };
         self.pids().iter().filter(|pid| Some(**pid) != own && names(pid)).count()
@@ -113,6 +125,21 @@ impl Processes {
         pids
     }
 
+    /// Whether a process is root's. It is by its effective user, as seen from here: the root of a user namespace is
+    /// another user.
+    #[must_use]
+    pub fn is_roots(&self, pid: i32) -> bool {
+        let process = self.folder(pid).and_then(|process| std::fs::metadata(process).ok());
+        process.is_some_and(|process| process.uid() == self.root)
+    }
+
+    /// Whether a process has this folder as its root directory: any path of its own names what it names from there.
+    #[must_use]
+    pub fn is_rooted(&self, pid: i32, root: &Path) -> bool {
+        let theirs = self.folder(pid).and_then(|proc| seen_by(&proc, Path::new("/")));
+        theirs.is_some() && theirs == identity(root)
+    }
+
     /// A process's folder in the process file system.
     #[must_use]
     pub fn folder(&self, pid: i32) -> Option<PathBuf> {
@@ -121,13 +148,11 @@ impl Processes {
 
     pub(crate) fn process(&self, pid: i32, program: PathBuf, replaced: bool) -> Option<Process> {
         let proc = self.folder(pid)?;
-        let line = files::read(&proc.join("cmdline"), LIMIT).ok()?;
-        let words = line.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
-        let mut arguments: Vec<OsString> = words.skip(1).collect();
+        let line = files::head(&proc.join("cmdline"), LINE).ok()?;
         // The line ends with a zero byte, too.
-        if arguments.last().is_some_and(|last| last.is_empty()) {
-            arguments.pop();
-        }
+        let line = line.strip_suffix(&[0]).unwrap_or(&line);
+        let words = line.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
+        let arguments: Vec<OsString> = words.skip(1).take(ARGUMENTS).collect();
         let birth = self.birth(pid)?;
         Some(Process { pid, program, replaced, arguments, started: self.at(birth)?, birth, proc })
     }
@@ -162,7 +187,7 @@ impl Processes {
     }
 
     fn boot(&self) -> Option<SystemTime> {
-        let uptime = files::read(&self.proc.as_ref()?.join("uptime"), LIMIT).ok()?;
+        let uptime = files::head(&self.proc.as_ref()?.join("uptime"), 64).ok()?;
         let uptime = String::from_utf8(uptime).ok()?;
         let uptime: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
         SystemTime::now().checked_sub(Duration::try_from_secs_f64(uptime).ok()?)
@@ -193,12 +218,6 @@ impl Process {
         self.arguments.iter().any(|own| own == argument)
     }
 
-    /// Whose it is.
-    #[must_use]
-    pub fn owner(&self) -> Option<u32> {
-        std::fs::metadata(&self.proc).ok().map(|process| process.uid())
-    }
-
     /// The directory it works in, as it was called when it went there.
     #[must_use]
     pub fn folder(&self) -> Option<PathBuf> {
@@ -209,8 +228,7 @@ impl Process {
     /// one, whether the same folder would hold it.
     #[must_use]
     pub fn shares(&self, path: &Path, here: &Path) -> bool {
-        let theirs = self.proc.join("root").join(path.strip_prefix("/").unwrap_or(path));
-        match (identity(&theirs), identity(here)) {
+        match (seen_by(&self.proc, path), identity(here)) {
             (None, None) => match (path.parent(), here.parent()) {
                 (Some(path), Some(here)) => self.shares(path, here),
                 _ => false,
@@ -218,6 +236,11 @@ impl Process {
             (theirs, ours) => theirs == ours,
         }
     }
+}
+
+/// The file at a path as a process sees it whose folder in the process file system this is.
+fn seen_by(proc: &Path, path: &Path) -> Option<(u64, u64)> {
+    identity(&proc.join("root").join(path.strip_prefix("/").unwrap_or(path)))
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {

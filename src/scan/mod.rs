@@ -438,6 +438,9 @@ fn is_hash(uid: &str) -> bool {
 
 /// The engine, as an installer would tell it.
 fn told(container: &Container, host: &Host) -> Option<Engine> {
+    if !container.vouched {
+        return Some(Engine::None);
+    }
     let written = match host {
         Host::Observed(observed) => Some(observed.engine.as_str()),
         _ => container.entry().map(|(engine, _)| engine),
