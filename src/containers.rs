@@ -97,11 +97,12 @@ pub struct Found {
     pub closed: Vec<Closed>,
 }
 
-/// Where containerd keeps its state by default; dockerd's own one, too.
-const CONTAINERD: [&str; 2] = ["/run/containerd", "/run/docker/containerd/daemon"];
+/// Where containerd keeps its state by default; dockerd's own one, and that of k3s and RKE2, too.
+pub(crate) const CONTAINERD: [&str; 3] =
+    ["/run/containerd", "/run/docker/containerd/daemon", "/run/k3s/containerd"];
 
-/// The folder of bundles below that.
-const TASKS: &str = "io.containerd.runtime.v2.task";
+/// The folder of bundles below that: each client has a folder in it, and each container one in that.
+pub(crate) const TASKS: &str = "io.containerd.runtime.v2.task";
 
 /// Where the storage of CRI-O and podman is by default: what is of this boot first.
 const STORAGE: [&str; 2] = ["/run/containers/storage", "/var/lib/containers/storage"];
@@ -703,12 +704,18 @@ mod tests {
     fn nothing_runs_on_a_captured_node_and_every_bundle_counts() {
         let node = Node::new();
         node.file(&format!("{TASK}/config.json"), "{}");
+        let of_others =
+            ["docker/containerd/daemon", "k3s/containerd"].map(|state| TASK.replacen("containerd", state, 1));
+        for task in &of_others {
+            node.file(&format!("{task}/config.json"), "{}");
+        }
         node.file(&format!("{STORED}/config.json"), "{}");
         node.file(&format!("{}/config.json", STORED.replace("run/", "var/lib/")), "{}");
         node.file("run/containers/storage/overlay-containers/without/userdata/pidfile", "7");
         let found = find(&Live::under(node.dir.path()), &Processes::of(node.dir.path()));
         let bundles: Vec<_> = found.containers.iter().map(|one| one.bundle.clone()).collect();
-        assert_eq!(bundles, [node.path(TASK), node.path(STORED)]);
+        let expected = [TASK, STORED, &of_others[0], &of_others[1]].map(|bundle| node.path(bundle));
+        assert_eq!(bundles, expected);
         assert!(found.containers.iter().all(|one| one.process.is_none()));
     }
 }
