@@ -172,11 +172,15 @@ impl Processes {
         let stat = String::from_utf8_lossy(&stat);
         let (_, rest) = stat.rsplit_once(')')?;
         let mut fields = rest.split_ascii_whitespace();
-        if matches!(fields.next()?, "Z" | "X") {
+        let ended = matches!(fields.next()?, "Z" | "X");
+        let parent = fields.next()?.parse().ok()?;
+        // The 20th counts its threads. A program goes on without the first, which is a zombie until the last has ended
+        // (pthread_exit(3)).
+        let threads: u32 = fields.nth(15)?.parse().ok()?;
+        if ended && threads < 2 {
             return None;
         }
-        let parent = fields.next()?.parse().ok()?;
-        Some(Birth { parent, ticks: fields.nth(17)?.parse().ok()? })
+        Some(Birth { parent, ticks: fields.nth(1)?.parse().ok()? })
     }
 
     /// The moment of a birth, by the clock of today: what was set since then moves it.
@@ -304,6 +308,45 @@ mod tests {
         let tick = Duration::from_millis(50);
         assert!(process.started + tick >= before && process.started <= SystemTime::now() + tick);
         assert_eq!(Processes::of(Path::new("/")).started(i32::MAX), None);
+    }
+
+    #[test]
+    fn a_process_has_ended_with_its_last_thread_and_not_with_its_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let rows = [("S", 1, true), ("Z", 1, false), ("X", 0, false), ("Z", 2, true), ("X", 3, true)];
+        for (state, threads, runs) in rows {
+            fake::add(directory.path(), Path::new("/"), 7, 5, &["/bin/x"]);
+            let fields = format!("7 (Z) Z 1) {state} 1 {}{threads} 0 5 0", "0 ".repeat(15));
+            std::fs::write(directory.path().join("7/stat"), fields).unwrap();
+            let found = Processes::in_folder(directory.path()).birth(7);
+            assert_eq!(
+                found.map(|birth| (birth.parent, birth.ticks)),
+                runs.then_some((1, 5)),
+                "{state} {threads}"
+            );
+        }
+    }
+
+    #[test]
+    fn command_lines_are_cut() {
+        let directory = tempfile::tempdir().unwrap();
+        let long = "x".repeat(super::LINE);
+        let rows: &[(String, usize)] = &[
+            ("/bin/x\0".into(), 0),
+            ("/bin/x\0\0".into(), 1),
+            ("/bin/x\0a\0b".into(), 2),
+            ("/bin/x\0\0\0".into(), 2),
+            (format!("/bin/x\0--a\0{long}\0--b\0"), 2),
+            (format!("/bin/x{}", "\0".repeat(600_000)), super::ARGUMENTS),
+        ];
+        for (line, count) in rows {
+            fake::add(directory.path(), Path::new("/"), 7, 5, &["/bin/x"]);
+            std::fs::write(directory.path().join("7/cmdline"), line).unwrap();
+            let found = Processes::in_folder(directory.path()).running(&["x"]);
+            assert_eq!(found[0].arguments.len(), *count, "{} bytes", line.len());
+            let length: usize = found[0].arguments.iter().map(|argument| argument.len()).sum();
+            assert!(length <= super::LINE);
+        }
     }
 
     #[test]
