@@ -658,10 +658,10 @@ mod tests {
         const BY_HAND: &str = "srv/d";
         const FORGED: &str = "tmp/x/d/userdata";
         type Whose = fn(&Path) -> Processes;
-        let (root, user): (Whose, Whose) = (Processes::in_folder, Processes::of_a_user);
         // (whose programs they are, their root directory, the bundle in conmon's arguments; what comes of that bundle: its
         // process, and whether that is vouched for; whether a shim is believed)
         type Row = (&'static str, Whose, &'static str, &'static str, Option<(i32, bool)>, bool);
+        let (root, user): (Whose, Whose) = (Processes::in_folder, Processes::of_a_user);
         let rows: &[Row] = &[
             ("root's", root, "", FORGED, Some((7, true)), true),
             ("a container's, whose root is root", root, "image", FORGED, None, false),
