@@ -421,7 +421,7 @@ fn wide(config: &mut Value) {
 
 #[test]
 fn what_a_process_has_beyond_its_config_json_is_told() {
-    if !Machine::can_run("scan::what_a_process_has_beyond_its_config_json_is_told", &[], &[]) {
+    if !Machine::can_run("scan::what_a_process_has_beyond_its_config_json_is_told", &["cc"], &[]) {
         return;
     }
     let node = Running::up();
@@ -646,6 +646,63 @@ fn containers_of_runtimes_that_people_call_are_found() {
     assert_eq!(ids, ["by-crun", "by-runc", "template"]);
     let drifted: Vec<&Value> = found.iter().filter(|one| one["drift"] != json!([])).collect();
     assert!(drifted.is_empty(), "{drifted:?}");
+}
+
+#[test]
+fn nobody_hides_roots_containers_behind_a_name_or_passes_for_the_system() {
+    const NAME: &str = "scan::nobody_hides_roots_containers_behind_a_name_or_passes_for_the_system";
+    if !Machine::can_run(NAME, &["setpriv", "cc", "jq"], &[]) {
+        return;
+    }
+    let node = Running::up();
+    node.compile("conmon", "int main(void) { sleep(1000); }");
+    // A pod's root with the id of another container.
+    let speaks = ["/bin/conmon", "-b", "/srv/pod/by-hand/userdata", "-p", "/nothing"];
+    node.create("speaks", |config| config["process"]["args"] = json!(speaks));
+    node.start("speaks");
+    // The other one.
+    let by_hand = format!(
+        "mkdir -p /srv/by-hand; cd /srv/by-hand
+         jq '.process.args = [\"/bin/sleep\", \"1000\"] | del(.annotations)' {TASKS}/speaks/config.json >config.json
+         exec runc run -d by-hand </dev/null >/dev/null"
+    );
+    node.machine.run(&["sh", "-c", &by_hand]).expect_success();
+    // A user with the same id, who says that the kubelet made it.
+    let forged = json!({
+        "ociVersion": "1.0.2",
+        "annotations": {
+            "io.container.manager": "cri-o",
+            "io.kubernetes.cri-o.ContainerType": "container",
+            "io.kubernetes.pod.namespace": "kube-system",
+            "io.kubernetes.pod.name": "forged",
+        },
+        "process": {"user": {"uid": 0, "gid": 0}, "args": ["x"], "cwd": "/"},
+        "linux": {"cgroupsPath": "/crio/crio-1"},
+    });
+    node.machine.write("/srv/user/by-hand/userdata/config.json", &forged.to_string());
+    node.machine.run(&["chown", "-R", "65534:65534", "/srv/user"]).expect_success();
+    let user = "cd /srv/user; setpriv --reuid=65534 --regid=65534 --clear-groups sh -c 'echo $$ >pid; exec \
+        /run/image/bin/conmon -b /srv/user/by-hand/userdata -p /srv/user/pid' </dev/null >/dev/null 2>&1 &";
+    node.machine.run(&["sh", "-c", user]).expect_success();
+    let pid = || node.machine.run(&["sh", "-c", "cat /proc/$(cat /srv/user/pid)/comm"]).stdout;
+    assert!(util::eventually(|| pid() == "conmon\n"), "{}", pid());
+
+    let found = objects(&node.scan(&["--format", "json", "--level", "restricted"]).expect_success());
+    let mut all: Vec<(&str, &Value, bool)> = found
+        .iter()
+        .map(|one| {
+            let path = one["path"].as_str().expect("a path");
+            (path, &one["container"]["namespace"], one["verdict"] == "deny")
+        })
+        .collect();
+    all.sort_unstable_by_key(|(path, _, _)| *path);
+    let (none, shop, speaks) = (Value::Null, json!("shop"), format!("{TASKS}/speaks"));
+    let expected = [
+        (speaks.as_str(), &shop, true),
+        ("/srv/by-hand", &none, true),
+        ("/srv/user/by-hand/userdata", &none, true),
+    ];
+    assert_eq!(all, expected);
 }
 
 /// A real terminal of so many columns, in which a command runs.
