@@ -696,11 +696,11 @@ fn nobody_hides_roots_containers_behind_a_name_or_passes_for_the_system() {
         })
         .collect();
     all.sort_unstable_by_key(|(path, _, _)| *path);
-    let (none, shop, speaks) = (Value::Null, json!("shop"), format!("{TASKS}/speaks"));
+    let (nobody, shop, speaks) = (Value::Null, json!("shop"), format!("{TASKS}/speaks"));
     let expected = [
         (speaks.as_str(), &shop, true),
-        ("/srv/by-hand", &none, true),
-        ("/srv/user/by-hand/userdata", &none, true),
+        ("/srv/by-hand", &nobody, true),
+        ("/srv/user/by-hand/userdata", &nobody, true),
     ];
     assert_eq!(all, expected);
 }
