@@ -359,6 +359,14 @@ impl Running {
         self.runc(&["create", "--bundle", &bundle, "--pid-file", &pid, id]).expect_success();
     }
 
+    /// Adds a program to the image.
+    fn compile(&self, name: &str, source: &str) {
+        let source = format!("#include <pthread.h>\n#include <unistd.h>\n{source}\n");
+        self.machine.write("/run/source.c", &source);
+        let program = format!("/run/image/bin/{name}");
+        self.machine.run(&["cc", "-static", "-o", &program, "/run/source.c", "-lpthread"]).expect_success();
+    }
+
     fn start(&self, id: &str) {
         self.runc(&["start", id]).expect_success();
     }
@@ -413,7 +421,7 @@ fn wide(config: &mut Value) {
 
 #[test]
 fn what_a_process_has_beyond_its_config_json_is_told() {
-    if !Machine::can_run("scan::what_a_process_has_beyond_its_config_json_is_told", &[], &[]) {
+    if !Machine::can_run("scan::what_a_process_has_beyond_its_config_json_is_told", &["cc"], &[]) {
         return;
     }
     let node = Running::up();
@@ -481,6 +489,29 @@ fn what_a_process_has_beyond_its_config_json_is_told() {
             |config| config["process"]["user"]["uid"] = json!(1000),
             &[],
         ),
+        // A program may become root by its file where it may gain privileges.
+        (
+            "setuid",
+            |config| {
+                wide(config);
+                config["process"]["user"]["uid"] = json!(1000);
+                config["process"]["args"] = json!(["/bin/as-root"]);
+            },
+            nothing,
+            &[],
+        ),
+        // The first thread is a zombie, without namespaces, and the program runs on.
+        (
+            "without-its-first-thread",
+            |config| {
+                wide(config);
+                config["process"]["args"] = json!(["/bin/second"]);
+            },
+            |config| {
+                config["linux"]["namespaces"] = json!([{"type": "pid"}, {"type": "network"}]);
+            },
+            &[("hostNamespaces", "the host's network namespace")],
+        ),
         // Whoever makes himself a user namespace is nobody in the host's.
         (
             "users-of-its-own",
@@ -493,6 +524,13 @@ fn what_a_process_has_beyond_its_config_json_is_told() {
             &[],
         ),
     ];
+    node.compile("as-root", "int main(void) { sleep(1000); }");
+    node.machine.run(&["chmod", "4755", "/run/image/bin/as-root"]).expect_success();
+    node.compile(
+        "second",
+        "void *stay(void *none) { sleep(1000); return none; }
+        int main(void) { pthread_t second; pthread_create(&second, 0, stay, 0); pthread_exit(0); }",
+    );
     for (id, created, then, _) in rows {
         node.create(id, created);
         node.start(id);
@@ -501,9 +539,12 @@ fn what_a_process_has_beyond_its_config_json_is_told() {
     // Until it is started it is the runtime's own program, of which nothing is said.
     node.create("created", nothing);
     node.rewrite("created", |config| config["process"]["user"]["uid"] = json!(1000));
-    // The program of the last row has come to its second step.
-    let status = || node.machine.run(&["sh", "-c", "grep -h CapBnd /proc/*/status"]).stdout;
-    assert!(util::eventually(|| status().contains("000001ffffffffff")), "{}", status());
+    // The programs of the last rows have come to their second step.
+    let status =
+        || node.machine.run(&["sh", "-c", "grep -hE '^(Name|State|Uid|CapBnd)' /proc/*/status"]).stdout;
+    for step in ["000001ffffffffff", "as-root\nState:\tS (sleeping)\nUid:\t1000\t0\t", "second\nState:\tZ"] {
+        assert!(util::eventually(|| status().contains(step)), "{step}: {}", status());
+    }
     for (id, _, _, expected) in rows {
         let expected: Vec<(String, String)> =
             expected.iter().map(|(control, runs)| ((*control).to_owned(), (*runs).to_owned())).collect();
@@ -515,7 +556,7 @@ fn what_a_process_has_beyond_its_config_json_is_told() {
     assert_eq!(table.code, Some(1), "{table}");
     let said = "runs with SYS_ADMIN in a capability set, asked for no SYS_ADMIN (capabilities_baseline)";
     assert!(table.stdout.contains(said), "{table}");
-    assert!(table.stdout.contains("7 run with more than was asked for"), "{table}");
+    assert!(table.stdout.contains("8 run with more than was asked for"), "{table}");
     let one = node.scan(&["--fail", "--control", "runAsUser"]);
     assert!(one.code == Some(1) && one.stdout.contains("1 runs with more than was asked for"), "{one}");
     let silent = node.scan(&["--fail", "--control", "hostPorts"]);
@@ -633,6 +674,63 @@ fn containers_of_runtimes_that_people_call_are_found() {
     assert_eq!(ids, ["by-crun", "by-runc", "template"]);
     let drifted: Vec<&Value> = found.iter().filter(|one| one["drift"] != json!([])).collect();
     assert!(drifted.is_empty(), "{drifted:?}");
+}
+
+#[test]
+fn nobody_hides_roots_containers_behind_a_name_or_passes_for_the_system() {
+    const NAME: &str = "scan::nobody_hides_roots_containers_behind_a_name_or_passes_for_the_system";
+    if !Machine::can_run(NAME, &["setpriv", "cc", "jq"], &[]) {
+        return;
+    }
+    let node = Running::up();
+    node.compile("conmon", "int main(void) { sleep(1000); }");
+    // A pod's root with the id of another container.
+    let speaks = ["/bin/conmon", "-b", "/srv/pod/by-hand/userdata", "-p", "/nothing"];
+    node.create("speaks", |config| config["process"]["args"] = json!(speaks));
+    node.start("speaks");
+    // The other one.
+    let by_hand = format!(
+        "mkdir -p /srv/by-hand; cd /srv/by-hand
+         jq '.process.args = [\"/bin/sleep\", \"1000\"] | del(.annotations)' {TASKS}/speaks/config.json >config.json
+         exec runc run -d by-hand </dev/null >/dev/null"
+    );
+    node.machine.run(&["sh", "-c", &by_hand]).expect_success();
+    // A user with the same id, who says that the kubelet made it.
+    let forged = json!({
+        "ociVersion": "1.0.2",
+        "annotations": {
+            "io.container.manager": "cri-o",
+            "io.kubernetes.cri-o.ContainerType": "container",
+            "io.kubernetes.pod.namespace": "kube-system",
+            "io.kubernetes.pod.name": "forged",
+        },
+        "process": {"user": {"uid": 0, "gid": 0}, "args": ["x"], "cwd": "/"},
+        "linux": {"cgroupsPath": "/crio/crio-1"},
+    });
+    node.machine.write("/srv/user/by-hand/userdata/config.json", &forged.to_string());
+    node.machine.run(&["chown", "-R", "65534:65534", "/srv/user"]).expect_success();
+    let user = "cd /srv/user; setpriv --reuid=65534 --regid=65534 --clear-groups sh -c 'echo $$ >pid; exec \
+        /run/image/bin/conmon -b /srv/user/by-hand/userdata -p /srv/user/pid' </dev/null >/dev/null 2>&1 &";
+    node.machine.run(&["sh", "-c", user]).expect_success();
+    let pid = || node.machine.run(&["sh", "-c", "cat /proc/$(cat /srv/user/pid)/comm"]).stdout;
+    assert!(util::eventually(|| pid() == "conmon\n"), "{}", pid());
+
+    let found = objects(&node.scan(&["--format", "json", "--level", "restricted"]).expect_success());
+    let mut all: Vec<(&str, &Value, bool)> = found
+        .iter()
+        .map(|one| {
+            let path = one["path"].as_str().expect("a path");
+            (path, &one["container"]["namespace"], one["verdict"] == "deny")
+        })
+        .collect();
+    all.sort_unstable_by_key(|(path, _, _)| *path);
+    let (nobody, shop, speaks) = (Value::Null, json!("shop"), format!("{TASKS}/speaks"));
+    let expected = [
+        (speaks.as_str(), &shop, true),
+        ("/srv/by-hand", &nobody, true),
+        ("/srv/user/by-hand/userdata", &nobody, true),
+    ];
+    assert_eq!(all, expected);
 }
 
 /// A real terminal of so many columns, in which a command runs.

@@ -16,6 +16,11 @@
 //! runtimes write it down (runc `libcontainer/container_linux.go`, crun `src/libcrun/status.c`); where they do not, a
 //! process that is younger than the file with its id is another one.
 //!
+//! A name is no proof: any user and any container can call a program conmon. Only those of root in the node's root
+//! directory are believed. Another user's in that directory is a rootless podman's, or says that it is: its container is
+//! shown as nobody's and takes the place of no other. What has another root directory speaks of paths in there, and is
+//! not asked.
+//!
 //! Under another root directory nothing runs: it is a node that was captured, and every bundle on it counts.
 
 use std::borrow::Cow;
@@ -58,6 +63,9 @@ pub struct Container {
     pub process: Option<First>,
     /// Where its runtime keeps what it knows of it.
     pub state: Option<PathBuf>,
+    /// Whether root says so, and not some user of whose container nobody else knows. If not, nothing that its
+    /// config.json says of its pod counts, nor what is said of its runtime.
+    pub vouched: bool,
 }
 
 /// The first process of a container.
@@ -89,11 +97,12 @@ pub struct Found {
     pub closed: Vec<Closed>,
 }
 
-/// Where containerd keeps its state by default; dockerd's own one, too.
-const CONTAINERD: [&str; 2] = ["/run/containerd", "/run/docker/containerd/daemon"];
+/// Where containerd keeps its state by default; dockerd's own one, and that of k3s and RKE2, too.
+pub(crate) const CONTAINERD: [&str; 3] =
+    ["/run/containerd", "/run/docker/containerd/daemon", "/run/k3s/containerd"];
 
-/// The folder of bundles below that.
-const TASKS: &str = "io.containerd.runtime.v2.task";
+/// The folder of bundles below that: each client has a folder in it, and each container one in that.
+pub(crate) const TASKS: &str = "io.containerd.runtime.v2.task";
 
 /// Where the storage of CRI-O and podman is by default: what is of this boot first.
 const STORAGE: [&str; 2] = ["/run/containers/storage", "/var/lib/containers/storage"];
@@ -113,7 +122,8 @@ impl Container {
     /// Where the gate was called when the container was started, if it was: `<engine>/<handler>`.
     #[must_use]
     pub fn entry(&self) -> Option<(&str, &str)> {
-        let entry = self.runtime.as_ref()?.strip_prefix("/var/lib/pss-guard/runtimes").ok()?;
+        let runtime = self.runtime.as_ref().filter(|_| self.vouched)?;
+        let entry = runtime.strip_prefix("/var/lib/pss-guard/runtimes").ok()?;
         let mut parts = entry.iter().map(OsStr::to_str);
         Some((parts.next()??, parts.next()??))
     }
@@ -146,20 +156,24 @@ pub fn find(live: &Live, processes: &Processes) -> Found {
     search.states();
     let monitors = processes.programs(&[CONMON, SHIMS[0], SHIMS[1]]);
     let is_conmon = |program: &Path| program.file_name().is_some_and(|name| name == CONMON);
-    let (conmons, shims): (Vec<_>, Vec<_>) =
+    let (mut conmons, shims): (Vec<_>, Vec<_>) =
         monitors.into_iter().partition(|(_, program, _)| is_conmon(program));
-    search.tasks(shims.into_iter().map(|(pid, _, _)| pid));
-    let mut conmons: Vec<Process> = conmons
-        .into_iter()
-        .filter_map(|(pid, program, replaced)| processes.process(pid, program, replaced))
-        .collect();
-    // Any user can call a program conmon, and must not speak for root's containers.
-    conmons.sort_by_key(|conmon| conmon.owner() != Some(0));
-    for conmon in &conmons {
-        search.monitored(conmon);
+    let root = live.place(Path::new("/"));
+    conmons.retain(|(pid, _, _)| processes.is_rooted(*pid, &root));
+    let (of_root, of_users): (Vec<_>, Vec<_>) =
+        conmons.into_iter().partition(|(pid, _, _)| processes.is_roots(*pid));
+    // One at a time: a command line is as long as its user likes.
+    let read = |(pid, program, replaced)| processes.process(pid, program, replaced);
+    search.tasks(shims.into_iter().map(|(pid, _, _)| pid), &root);
+    for conmon in of_root.into_iter().filter_map(read) {
+        search.monitored(conmon, true);
     }
     search.stored();
     search.only_in_states();
+    // Last, when root's places are all taken.
+    for conmon in of_users.into_iter().filter_map(read) {
+        search.monitored(conmon, false);
+    }
     Found { containers: search.containers.into_values().collect(), closed: search.closed }
 }
 
@@ -217,19 +231,22 @@ impl Search<'_> {
     }
 
     /// The bundles of containerd: `<state>/io.containerd.runtime.v2.task/<client>/<id>`.
-    fn tasks(&mut self, shims: impl Iterator<Item = i32>) {
+    fn tasks(&mut self, shims: impl Iterator<Item = i32>, root: &Path) {
         let mut folders: BTreeSet<PathBuf> = CONTAINERD.map(|state| self.place(state).join(TASKS)).into();
         for shim in shims {
             let folder =
                 self.processes.folder(shim).and_then(|shim| std::fs::read_link(shim.join("cwd")).ok());
             let tasks = folder.and_then(|bundle| Some(bundle.parent()?.parent()?.to_owned()));
-            folders.extend(tasks.filter(|tasks| tasks.ends_with(TASKS)));
+            let new = tasks.filter(|tasks| tasks.ends_with(TASKS) && !folders.contains(tasks));
+            let is_believed =
+                |_: &PathBuf| self.processes.is_roots(shim) && self.processes.is_rooted(shim, root);
+            folders.extend(new.filter(is_believed));
         }
         for client in folders.iter().flat_map(|folder| self.list(folder)).collect::<Vec<_>>() {
             for bundle in self.list(&client) {
                 let Some(id) = bundle.file_name().map(ToOwned::to_owned) else { continue };
                 let pid = bundle.join("init.pid");
-                self.add(Keeper::Containerd, &bundle, &id, Some(&pid), |search| {
+                self.add(Keeper::Containerd, &bundle, &id, Some(&pid), true, |search| {
                     // The shim of runc writes it always, if only as an empty file.
                     let runtime = files::read(&bundle.join("runtime"), LIMIT).ok().map(path);
                     runtime.map(|runtime| search.behind_script(runtime))
@@ -239,10 +256,9 @@ impl Search<'_> {
     }
 
     /// A container under conmon.
-    fn monitored(&mut self, conmon: &Process) {
+    fn monitored(&mut self, mut conmon: Process, vouched: bool) {
         // What follows is a command of podman's, which has options of the same names.
         let own = conmon.arguments.iter().take_while(|argument| *argument != "--exit-command").count();
-        let mut conmon = conmon.clone();
         conmon.arguments.truncate(own);
         // Not those of `exec`.
         if conmon.has("-e") || conmon.has("--exec") {
@@ -254,7 +270,8 @@ impl Search<'_> {
         };
         let (bundle, pid) = (self.place(&bundle), self.place(&pid));
         let Some(id) = stored_id(&bundle) else { return };
-        self.add(Keeper::Storage, &bundle, &id, Some(&pid), |_| option("-r", "--runtime").map(PathBuf::from));
+        let runtime = option("-r", "--runtime").map(PathBuf::from);
+        self.add(Keeper::Storage, &bundle, &id, Some(&pid), vouched, |_| runtime);
     }
 
     /// The bundles of CRI-O and podman in the usual places, of which no conmon told: it died, or nothing runs here.
@@ -281,7 +298,7 @@ impl Search<'_> {
             let is_bundle = bundle.join("config.json").try_exists();
             if !self.ids.contains(&id) && !matches!(is_bundle, Ok(false)) {
                 let pid = pids.get(&id).cloned();
-                self.add(Keeper::Storage, &bundle, &id, pid.as_deref(), |_| None);
+                self.add(Keeper::Storage, &bundle, &id, pid.as_deref(), true, |_| None);
             }
         }
     }
@@ -298,7 +315,7 @@ impl Search<'_> {
             match read_state(&state).map(State::bundle) {
                 Ok(Some(bundle)) => {
                     let bundle = self.live.place(&bundle);
-                    self.add(Keeper::Runtime, &bundle, &id, None, |_| None);
+                    self.add(Keeper::Runtime, &bundle, &id, None, true, |_| None);
                 }
                 Ok(None) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -314,29 +331,31 @@ impl Search<'_> {
         bundle: &Path,
         id: &OsStr,
         pid: Option<&Path>,
+        vouched: bool,
         runtime: impl FnOnce(&Self) -> Option<PathBuf>,
     ) {
         if self.containers.contains_key(bundle.as_os_str()) {
             return;
         }
-        let state = self.states.get(id).cloned();
+        // Ids are root's: who only says that he has one has no part in what is known of it.
+        let state = self.states.get(id).filter(|_| vouched).cloned();
         let process = if self.processes.are_seen() {
             match self.alive(pid, state.as_deref()) {
                 Ok(Some(first)) => Some(first),
                 Ok(None) => return,
                 Err(error) => {
                     self.closed.push(Closed { path: bundle.to_owned(), error });
-                    self.ids.insert(id.to_owned());
+                    self.ids.extend(vouched.then(|| id.to_owned()));
                     return;
                 }
             }
         } else {
             None
         };
-        self.ids.insert(id.to_owned());
+        self.ids.extend(vouched.then(|| id.to_owned()));
         let runtime = runtime(self);
         let id = id.to_str().map(ToOwned::to_owned);
-        let container = Container { bundle: bundle.to_owned(), id, keeper, runtime, process, state };
+        let container = Container { bundle: bundle.to_owned(), id, keeper, runtime, process, state, vouched };
         self.containers.insert(bundle.into(), container);
     }
 
@@ -511,8 +530,11 @@ mod tests {
         }
 
         fn find(&self) -> Found {
-            let root = self.dir.path();
-            find(&Live::under(root), &Processes::in_folder(&root.join("proc")))
+            self.find_among(Processes::in_folder)
+        }
+
+        fn find_among(&self, processes: fn(&Path) -> Processes) -> Found {
+            find(&Live::under(self.dir.path()), &processes(&self.path("proc")))
         }
 
         /// The bundles that were found, below the root.
@@ -632,15 +654,68 @@ mod tests {
     }
 
     #[test]
+    fn nobody_but_root_speaks_for_roots_containers_or_hides_them() {
+        const BY_HAND: &str = "srv/d";
+        const FORGED: &str = "tmp/x/d/userdata";
+        type Whose = fn(&Path) -> Processes;
+        // (whose programs they are, their root directory, the bundle in conmon's arguments; what comes of that bundle: its
+        // process, and whether that is vouched for; whether a shim is believed)
+        type Row = (&'static str, Whose, &'static str, &'static str, Option<(i32, bool)>, bool);
+        let (root, user): (Whose, Whose) = (Processes::in_folder, Processes::of_a_user);
+        let rows: &[Row] = &[
+            ("root's", root, "", FORGED, Some((7, true)), true),
+            ("a container's, whose root is root", root, "image", FORGED, None, false),
+            ("a user's, with the id of root's container", user, "", FORGED, Some((9, false)), false),
+            ("a user's, with the bundle of a runtime's", user, "", BY_HAND, Some((7, true)), false),
+            ("a user's, with the bundle of containerd's", user, "", TASK, Some((8, true)), false),
+        ];
+        for (what, whose, their_root, bundle, expected, believed) in rows {
+            let node = Node::new();
+            fs::create_dir_all(node.path("image")).unwrap();
+            for pid in [7, 8, 9] {
+                node.process(pid, AGE, &["/app"]);
+            }
+            node.file("run/runc/d/state.json", &runc(7, ticks(AGE), &format!("/{BY_HAND}")));
+            node.file_of_age(&format!("{TASK}/init.pid"), "8", AGE);
+            let elsewhere = "srv/state/io.containerd.runtime.v2.task/k8s.io/e";
+            node.file_of_age(&format!("{elsewhere}/init.pid"), "9", AGE);
+
+            let (proc, their_root) = (node.path("proc"), node.path(their_root));
+            let (place, pid) = (format!("/{bundle}"), format!("/{bundle}/pid"));
+            node.file_of_age(&pid[1..], "9", AGE);
+            let runtime = "/var/lib/pss-guard/runtimes/cri-o/exempt";
+            fake::add(&proc, &their_root, 20, AGE, &["/x/conmon", "-b", &place, "-p", &pid, "-r", runtime]);
+            fake::add(&proc, &their_root, 21, AGE, &["/x/containerd-shim"]);
+            std::os::unix::fs::symlink(node.path(elsewhere), proc.join("21/cwd")).unwrap();
+
+            let found = node.find_among(*whose).containers;
+            let at = |bundle: &str| found.iter().find(|one| one.bundle == node.path(bundle));
+            let own = at(bundle).map(|one| (one.process.unwrap().pid, one.vouched));
+            assert_eq!(own, *expected, "{what}");
+            assert_eq!(at(elsewhere).is_some(), *believed, "{what}: a shim");
+            // The gate is what root says that it is; and so is what has an id.
+            assert_eq!(at(bundle).is_some_and(|one| one.entry().is_some()), *believed, "{what}: the gate");
+            assert_eq!(at(BY_HAND).is_none(), *believed, "{what}: the runtime's");
+            assert!(at(TASK).is_some_and(|one| one.vouched), "{what}: containerd's");
+        }
+    }
+
+    #[test]
     fn nothing_runs_on_a_captured_node_and_every_bundle_counts() {
         let node = Node::new();
         node.file(&format!("{TASK}/config.json"), "{}");
+        let of_others =
+            ["docker/containerd/daemon", "k3s/containerd"].map(|state| TASK.replacen("containerd", state, 1));
+        for task in &of_others {
+            node.file(&format!("{task}/config.json"), "{}");
+        }
         node.file(&format!("{STORED}/config.json"), "{}");
         node.file(&format!("{}/config.json", STORED.replace("run/", "var/lib/")), "{}");
         node.file("run/containers/storage/overlay-containers/without/userdata/pidfile", "7");
         let found = find(&Live::under(node.dir.path()), &Processes::of(node.dir.path()));
         let bundles: Vec<_> = found.containers.iter().map(|one| one.bundle.clone()).collect();
-        assert_eq!(bundles, [node.path(TASK), node.path(STORED)]);
+        let expected = [TASK, STORED, &of_others[0], &of_others[1]].map(|bundle| node.path(bundle));
+        assert_eq!(bundles, expected);
         assert!(found.containers.iter().all(|one| one.process.is_none()));
     }
 }

@@ -15,13 +15,17 @@ use crate::files;
 /// Clock ticks in a second, as `/proc/PID/stat` counts them (`USER_HZ`): 100 on every architecture that runs containers.
 const TICKS: u64 = 100;
 
-/// Longer command lines are cut; no engine has one.
-const LIMIT: u64 = 1 << 20;
+/// Longer command lines are cut, and those of more arguments; no engine has one. Anybody can make them as long as they
+/// like.
+const LINE: usize = 64 << 10;
+const ARGUMENTS: usize = 1024;
 
 /// The process file system, or none for a root file system of another machine.
 #[derive(Clone, Debug)]
 pub struct Processes {
     proc: Option<PathBuf>,
+    /// Whose root's processes are: in tests, whoever made the folder.
+    root: u32,
     booted: OnceLock<Option<SystemTime>>,
 }
 
@@ -56,13 +60,21 @@ impl Processes {
     /// The processes of the machine whose root directory this is: this one's for `/`, and none for any other.
     #[must_use]
     pub fn of(root: &Path) -> Self {
-        Self { proc: (root == Path::new("/")).then(|| PathBuf::from("/proc")), booted: OnceLock::new() }
+        let proc = (root == Path::new("/")).then(|| PathBuf::from("/proc"));
+        Self { proc, root: 0, booted: OnceLock::new() }
     }
 
     /// The processes in a process file system of any place.
     #[cfg(test)]
     pub(crate) fn in_folder(proc: &Path) -> Self {
-        Self { proc: Some(proc.to_owned()), booted: OnceLock::new() }
+        let root = nix::unistd::geteuid().as_raw();
+        Self { proc: Some(proc.to_owned()), root, booted: OnceLock::new() }
+    }
+
+    /// The same, none of which is root's.
+    #[cfg(test)]
+    pub(crate) fn of_a_user(proc: &Path) -> Self {
+        Self { root: u32::MAX, ..Self::in_folder(proc) }
     }
 
     /// Whether this is a running machine at all.
@@ -93,7 +105,7 @@ impl Processes {
     pub fn naming(&self, text: &[u8]) -> usize {
         let own = i32::try_from(std::process::id()).ok();
         let names = |pid: &i32| {
-            let line = self.folder(*pid).and_then(|proc| files::read(&proc.join("cmdline"), LIMIT).ok());
+            let line = self.folder(*pid).and_then(|proc| files::head(&proc.join("cmdline"), LINE).ok());
             line.is_some_and(|line| line.windows(text.len()).any(|part| part == text))
         };
         self.pids().iter().filter(|pid| Some(**pid) != own && names(pid)).count()
@@ -113,6 +125,21 @@ impl Processes {
         pids
     }
 
+    /// Whether a process is root's. It is by its effective user, as seen from here: the root of a user namespace is
+    /// another user.
+    #[must_use]
+    pub fn is_roots(&self, pid: i32) -> bool {
+        let process = self.folder(pid).and_then(|process| std::fs::metadata(process).ok());
+        process.is_some_and(|process| process.uid() == self.root)
+    }
+
+    /// Whether a process has this folder as its root directory: any path of its own names what it names from there.
+    #[must_use]
+    pub fn is_rooted(&self, pid: i32, root: &Path) -> bool {
+        let theirs = self.folder(pid).and_then(|proc| seen_by(&proc, Path::new("/")));
+        theirs.is_some() && theirs == identity(root)
+    }
+
     /// A process's folder in the process file system.
     #[must_use]
     pub fn folder(&self, pid: i32) -> Option<PathBuf> {
@@ -121,13 +148,11 @@ impl Processes {
 
     pub(crate) fn process(&self, pid: i32, program: PathBuf, replaced: bool) -> Option<Process> {
         let proc = self.folder(pid)?;
-        let line = files::read(&proc.join("cmdline"), LIMIT).ok()?;
-        let words = line.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
-        let mut arguments: Vec<OsString> = words.skip(1).collect();
+        let line = files::head(&proc.join("cmdline"), LINE).ok()?;
         // The line ends with a zero byte, too.
-        if arguments.last().is_some_and(|last| last.is_empty()) {
-            arguments.pop();
-        }
+        let line = line.strip_suffix(&[0]).unwrap_or(&line);
+        let words = line.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
+        let arguments: Vec<OsString> = words.skip(1).take(ARGUMENTS).collect();
         let birth = self.birth(pid)?;
         Some(Process { pid, program, replaced, arguments, started: self.at(birth)?, birth, proc })
     }
@@ -147,11 +172,15 @@ impl Processes {
         let stat = String::from_utf8_lossy(&stat);
         let (_, rest) = stat.rsplit_once(')')?;
         let mut fields = rest.split_ascii_whitespace();
-        if matches!(fields.next()?, "Z" | "X") {
+        let ended = matches!(fields.next()?, "Z" | "X");
+        let parent = fields.next()?.parse().ok()?;
+        // The 20th counts its threads. A program goes on without the first, which is a zombie until the last has ended
+        // (pthread_exit(3)).
+        let threads: u32 = fields.nth(15)?.parse().ok()?;
+        if ended && threads < 2 {
             return None;
         }
-        let parent = fields.next()?.parse().ok()?;
-        Some(Birth { parent, ticks: fields.nth(17)?.parse().ok()? })
+        Some(Birth { parent, ticks: fields.nth(1)?.parse().ok()? })
     }
 
     /// The moment of a birth, by the clock of today: what was set since then moves it.
@@ -162,7 +191,7 @@ impl Processes {
     }
 
     fn boot(&self) -> Option<SystemTime> {
-        let uptime = files::read(&self.proc.as_ref()?.join("uptime"), LIMIT).ok()?;
+        let uptime = files::head(&self.proc.as_ref()?.join("uptime"), 64).ok()?;
         let uptime = String::from_utf8(uptime).ok()?;
         let uptime: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
         SystemTime::now().checked_sub(Duration::try_from_secs_f64(uptime).ok()?)
@@ -193,12 +222,6 @@ impl Process {
         self.arguments.iter().any(|own| own == argument)
     }
 
-    /// Whose it is.
-    #[must_use]
-    pub fn owner(&self) -> Option<u32> {
-        std::fs::metadata(&self.proc).ok().map(|process| process.uid())
-    }
-
     /// The directory it works in, as it was called when it went there.
     #[must_use]
     pub fn folder(&self) -> Option<PathBuf> {
@@ -209,8 +232,7 @@ impl Process {
     /// one, whether the same folder would hold it.
     #[must_use]
     pub fn shares(&self, path: &Path, here: &Path) -> bool {
-        let theirs = self.proc.join("root").join(path.strip_prefix("/").unwrap_or(path));
-        match (identity(&theirs), identity(here)) {
+        match (seen_by(&self.proc, path), identity(here)) {
             (None, None) => match (path.parent(), here.parent()) {
                 (Some(path), Some(here)) => self.shares(path, here),
                 _ => false,
@@ -218,6 +240,11 @@ impl Process {
             (theirs, ours) => theirs == ours,
         }
     }
+}
+
+/// The file at a path as a process sees it whose folder in the process file system this is.
+fn seen_by(proc: &Path, path: &Path) -> Option<(u64, u64)> {
+    identity(&proc.join("root").join(path.strip_prefix("/").unwrap_or(path)))
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
@@ -285,6 +312,45 @@ mod tests {
         let tick = Duration::from_millis(50);
         assert!(process.started + tick >= before && process.started <= SystemTime::now() + tick);
         assert_eq!(Processes::of(Path::new("/")).started(i32::MAX), None);
+    }
+
+    #[test]
+    fn a_process_has_ended_with_its_last_thread_and_not_with_its_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let rows = [("S", 1, true), ("Z", 1, false), ("X", 0, false), ("Z", 2, true), ("X", 3, true)];
+        for (state, threads, runs) in rows {
+            fake::add(directory.path(), Path::new("/"), 7, 5, &["/bin/x"]);
+            let fields = format!("7 (Z) Z 1) {state} 1 {}{threads} 0 5 0", "0 ".repeat(15));
+            std::fs::write(directory.path().join("7/stat"), fields).unwrap();
+            let found = Processes::in_folder(directory.path()).birth(7);
+            assert_eq!(
+                found.map(|birth| (birth.parent, birth.ticks)),
+                runs.then_some((1, 5)),
+                "{state} {threads}"
+            );
+        }
+    }
+
+    #[test]
+    fn command_lines_are_cut() {
+        let directory = tempfile::tempdir().unwrap();
+        let long = "x".repeat(super::LINE);
+        let rows: &[(String, usize)] = &[
+            ("/bin/x\0".into(), 0),
+            ("/bin/x\0\0".into(), 1),
+            ("/bin/x\0a\0b".into(), 2),
+            ("/bin/x\0\0\0".into(), 2),
+            (format!("/bin/x\0--a\0{long}\0--b\0"), 2),
+            (format!("/bin/x{}", "\0".repeat(600_000)), super::ARGUMENTS),
+        ];
+        for (line, count) in rows {
+            fake::add(directory.path(), Path::new("/"), 7, 5, &["/bin/x"]);
+            std::fs::write(directory.path().join("7/cmdline"), line).unwrap();
+            let found = Processes::in_folder(directory.path()).running(&["x"]);
+            assert_eq!(found[0].arguments.len(), *count, "{} bytes", line.len());
+            let length: usize = found[0].arguments.iter().map(|argument| argument.len()).sum();
+            assert!(length <= super::LINE);
+        }
     }
 
     #[test]

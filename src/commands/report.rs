@@ -17,7 +17,7 @@ use crate::mode::{InForce, in_force};
 use crate::paths::Paths;
 use crate::pss::{Level, Version};
 use crate::report::terminal::Style;
-use crate::scan::{self, Setting};
+use crate::scan::{self, Setting, node_name};
 
 /// What to tell, and how.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +59,7 @@ pub fn report(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err
         }
     };
     let on_suspect = policy.as_ref().map_or(OnSuspect::Audit, |policy| policy.on_suspect);
-    let node = node_name(paths);
+    let node = node_name(&setting.live);
     let mut history = History::new(period, &node, on_suspect, options.namespaces, Caps::default());
     let from = From::Since(std::time::UNIX_EPOCH + std::time::Duration::from_micros(period.before()));
     let read = events::read(paths, &from, &mut |record| history.add(&record));
@@ -159,13 +159,4 @@ fn running(
         }
     }
     Some(all)
-}
-
-/// What the node calls itself.
-fn node_name(paths: &Paths) -> String {
-    let file = paths
-        .other_root()
-        .map_or_else(|| "/proc/sys/kernel/hostname".into(), |root| root.join("etc/hostname"));
-    let name = crate::files::read(&file, 4_096).unwrap_or_default();
-    String::from_utf8_lossy(&name).trim().to_owned()
 }

@@ -86,7 +86,9 @@ impl Beside {
     /// What root has in a program that this process starts (`capabilities(7)`: P'(permitted) of root is the bounding
     /// set).
     fn bounding_set(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(self.process.join("status")).ok()?;
+        // The name of a process may be no UTF-8.
+        let status = files::read_proc(&self.process.join("status")).ok()?;
+        let status = String::from_utf8_lossy(&status);
         let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:"))?;
         u64::from_str_radix(bounding.trim(), 16).ok()
     }
@@ -373,6 +375,9 @@ mod tests {
         let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap();
         assert_eq!(one.own_capabilities(), u64::from_str_radix(bounding.trim(), 16).unwrap());
         assert!(Rc::ptr_eq(&one.mount_table().unwrap(), &other.mount_table().unwrap()));
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("status"), b"Name:\t\xff\nCapBnd:\t0000000000000021\n").unwrap();
+        assert_eq!(beside(dir.path().to_str().unwrap()).own_capabilities(), 0x21, "by any name");
         let nobody = beside("/proc/0");
         assert_eq!(nobody.own_namespace("net"), None);
         assert!(nobody.mount_table().is_err());

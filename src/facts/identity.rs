@@ -95,7 +95,8 @@ const CRI_O: Keys = Keys {
 
 /// Finds out whose container a spec describes.
 ///
-/// `told` is the engine from the command line that the installer wrote; `bundle` the directory of the spec and `id`
+/// `told` is the engine from the command line that the installer wrote, [`Engine::None`] for a container that is no
+/// engine's whatever it says of itself; `bundle` the directory of the spec and `id`
 /// the container's id, as far as they are known.
 pub fn identify<'a>(
     spec: &'a Spec<'_>,
@@ -184,6 +185,12 @@ fn unmanaged(engine: Engine, id: Option<&str>) -> Identity<'_> {
 /// The engine: from the place of the bundle where that is telling, from the command line, or from annotations that
 /// the engine itself writes.
 fn engine(spec: &Spec<'_>, told: Option<Engine>, bundle: Option<&Path>) -> Engine {
+    let cgroup = cgroup(spec);
+    let is_podmans = cgroup.is_some_and(is_podmans_cgroup);
+    // Found in the hands of a user, who chose its place as well.
+    if told == Some(Engine::None) {
+        return if is_podmans { Engine::Podman } else { Engine::None };
+    }
     // containerd keeps the bundles of each of its clients apart, and only its CRI plugin makes pods. Who can write
     // any annotation (`ctr run --annotation`) cannot choose this directory by it.
     match bundle.and_then(containerd_client) {
@@ -192,9 +199,8 @@ fn engine(spec: &Spec<'_>, told: Option<Engine>, bundle: Option<&Path>) -> Engin
         Some(_) => return Engine::None,
         None => {}
     }
-    let cgroup = cgroup(spec);
     // Whatever annotations say, and whoever is called by podman as its runtime: this cgroup is podman's.
-    if cgroup.is_some_and(is_podmans_cgroup) {
+    if is_podmans {
         return Engine::Podman;
     }
     let get = |key| spec.annotations.as_ref()?.get(key);
@@ -385,6 +391,7 @@ mod tests {
         let task = "/run/containerd/io.containerd.runtime.v2.task";
         let ctr = format!("{task}/default/x");
         let moby = format!("{task}/moby/x");
+        let cri = format!("{task}/k8s.io/x");
         let rows = [
             ("ctr", &forged, None, Some(ctr.as_str()), Engine::None),
             ("ctr, told containerd", &forged, Some(Engine::Containerd), Some(ctr.as_str()), Engine::None),
@@ -395,6 +402,14 @@ mod tests {
             ("CRI-O's hook, nobody's container", &forged, Some(Engine::CriO), None, Engine::None),
             ("podman's command line, containerd's keys", &forged, Some(Engine::Podman), None, Engine::Podman),
             ("runc run", &plain, None, None, Engine::None),
+            ("a user's", &forged, Some(Engine::None), None, Engine::None),
+            (
+                "a user's, where containerd's could be",
+                &forged,
+                Some(Engine::None),
+                Some(cri.as_str()),
+                Engine::None,
+            ),
             ("containerd's hook without its keys", &plain, Some(Engine::Containerd), None, Engine::None),
         ];
         for (row, text, told, bundle, engine) in rows {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use super::node::{LIMIT, Live, Node as _};
 use super::write::{self, WriteError, fault};
 use super::{Entry, GATE, entry_path};
+use crate::containers::{CONTAINERD, TASKS};
 use crate::files;
 use crate::processes::{Process, Processes};
 use crate::pss::facts::Engine;
@@ -230,9 +231,10 @@ pub fn callers(node: &Live, engine: Engine, processes: &Processes) -> usize {
     let entries = entries.as_os_str().as_bytes();
     let names = |bytes: Vec<u8>| bytes.windows(entries.len()).any(|part| part == entries);
     let mut callers = processes.naming(entries);
-    for tasks in TASKS {
-        for client in node.list(Path::new(tasks)) {
-            let client = Path::new(tasks).join(client);
+    for state in CONTAINERD {
+        let tasks = Path::new(state).join(TASKS);
+        for client in node.list(&tasks) {
+            let client = tasks.join(client);
             for id in node.list(&client) {
                 let runtime = node.place(&client.join(id).join("runtime"));
                 callers += usize::from(files::read(&runtime, LIMIT).is_ok_and(names));
@@ -241,13 +243,6 @@ pub fn callers(node: &Live, engine: Engine, processes: &Processes) -> usize {
     }
     callers
 }
-
-/// Where containerds keep their bundles: the usual one, docker's own, k3s's.
-const TASKS: [&str; 3] = [
-    "/run/containerd/io.containerd.runtime.v2.task",
-    "/run/docker/containerd/daemon/io.containerd.runtime.v2.task",
-    "/run/k3s/containerd/io.containerd.runtime.v2.task",
-];
 
 #[cfg(test)]
 mod tests {

@@ -33,6 +33,7 @@ use crate::facts::host::{Beside, Host, Shared};
 use crate::facts::spec::Spec;
 use crate::facts::{self, read_config};
 use crate::files::FileError;
+use crate::history::workload::is_static;
 use crate::install::node::Live;
 use crate::judge::{Outcome, Request, judge, judge_spec};
 use crate::level::cache::{LoadError, load_fresh};
@@ -231,11 +232,22 @@ fn look_at_all(
     };
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let helpers = processors.min(4).min(containers.len() / WORTH + 1) - 1;
+    side_by_side(helpers, || work(None), || work(options.progress))
+}
+
+/// What helpers in threads of their own and this one bring home. Where one of them fails, all do: what it had is lost.
+fn side_by_side<T: Send>(
+    helpers: usize,
+    help: impl Fn() -> Vec<T> + Sync,
+    own: impl FnOnce() -> Vec<T>,
+) -> Vec<T> {
     std::thread::scope(|scope| {
-        let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(|| work(None))).collect();
-        let mut looks = work(options.progress);
-        looks.extend(helpers.into_iter().filter_map(|helper| helper.join().ok()).flatten());
-        looks
+        let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(&help)).collect();
+        let mut all = own();
+        for helper in helpers {
+            all.extend(helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        all
     })
 }
 
@@ -390,7 +402,7 @@ impl Looker<'_> {
             verdict,
             against,
             exempt: matches!(outcome, Outcome::Exempt(_)),
-            of_a_file: identity.and_then(|identity| identity.pod_uid).is_some_and(is_hash),
+            of_a_file: identity.and_then(|identity| identity.pod_uid).is_some_and(is_static),
             in_part: false,
             pod: identity.and_then(of_pod),
         }
@@ -430,14 +442,11 @@ impl Scanned {
     }
 }
 
-/// Whether a pod's UID is the MD5 that the kubelet gives to a pod of a file (`pkg/kubelet/config/common.go`,
-/// `applyDefaults`); the API server's are UUIDs.
-fn is_hash(uid: &str) -> bool {
-    uid.len() == 32 && uid.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
 /// The engine, as an installer would tell it.
 fn told(container: &Container, host: &Host) -> Option<Engine> {
+    if !container.vouched {
+        return Some(Engine::None);
+    }
     let written = match host {
         Host::Observed(observed) => Some(observed.engine.as_str()),
         _ => container.entry().map(|(engine, _)| engine),
@@ -456,4 +465,16 @@ fn told(container: &Container, host: &Host) -> Option<Engine> {
 fn captured(config: &Path) -> Result<Host, facts::host::ObservedError> {
     let observed = config.with_file_name("observed.json");
     if observed.exists() { Host::observed(&observed) } else { Ok(Host::Unknown) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::side_by_side;
+
+    #[test]
+    fn what_a_helper_loses_is_not_passed_over() {
+        assert_eq!(side_by_side(2, || vec![1], || vec![0]), [0, 1, 1]);
+        let lost = std::panic::catch_unwind(|| side_by_side(1, || -> Vec<u8> { panic!("lost") }, Vec::new));
+        assert!(lost.is_err());
+    }
 }
