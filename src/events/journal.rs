@@ -33,7 +33,7 @@ pub(super) fn read(
     unseen: &mut Vec<String>,
 ) -> Option<String> {
     match ask(paths, since, after.as_deref()).spawn() {
-        Ok(child) => listen(child, PATIENCE, after, each, unseen),
+        Ok(child) => listen(child, PATIENCE, after.as_deref(), each, unseen),
         Err(error) => {
             unseen.push(format!("the journal: run journalctl: {error}"));
             after
@@ -45,18 +45,18 @@ pub(super) fn read(
 fn listen(
     mut child: Child,
     patience: Duration,
-    after: Option<String>,
+    after: Option<&str>,
     each: &mut dyn FnMut(Record),
     unseen: &mut Vec<String>,
 ) -> Option<String> {
     let complaints = complaints(&mut child);
-    let mut last = after.clone();
+    let mut last = after.map(str::to_owned);
     let read = child.stdout.take().map_or(Ok(()), |lines| {
         each_line(&mut BufReader::new(Patient { pipe: lines, patience }), |line| {
             let Some(event) = field::line(line) else { return };
             // An event at the cursor itself was read before. That it is asked for, and left out here, is the one way
             // that loses nothing when it has been vacuumed: `--after-cursor` may then skip the next.
-            let again = event.cursor.is_some() && event.cursor == after;
+            let again = after.is_some() && event.cursor.as_deref() == after;
             last = event.cursor.or(last.take());
             if !again {
                 each(event.record);
