@@ -331,7 +331,7 @@ fn what_becomes_of_containers_of_no_pod_decides() {
         node.docker(behaviour);
         let expected =
             expected.replace("HARMLESS", harmless).replace("ROOT", node.dir.path().to_str().unwrap());
-        let said = lines(&node.verify_within(Engine::Docker, Duration::from_secs(2)));
+        let said = lines(&node.verify_within(Engine::Docker, Duration::from_secs(8)));
         assert!(said.contains(&expected), "{policy}{behaviour}\n{said}\ninstead of {expected}");
         assert_eq!(node.left(), 0, "a probe was left: {policy}{behaviour}");
         assert_eq!(fs::read_dir(node.path("state/images")).unwrap().count(), 0, "{policy}{behaviour}");
