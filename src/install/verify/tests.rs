@@ -310,7 +310,7 @@ fn what_becomes_of_containers_of_no_pod_decides() {
         ("", "", "verified: HARMLESS; a forbidden probe started, because [unmanaged] in the policy asks nothing of it"),
         ("", "runtime=runc", "failed: a probe started past the gate"),
         (audit, "runtime=runc", "failed: a probe started past the gate"),
-(enforce, "on_run() { [ -e $state/read ] || runtime=runc; touch $state/read; if forbidden; then refuse 'violates PodSecurity'; fi; }", "verified: "),
+        (enforce, "on_run() { [ -e $state/read ] || runtime=runc; touch $state/read; if forbidden; then refuse 'violates PodSecurity'; fi; }", "verified: "),
         ("", "on_run() { id=$id-; }", "BUT that it passed the gate: it is not seen"),
         // An engine that lets nobody have this capability says nothing of the gate.
         ("", AUTHZ, "verified: HARMLESS; a forbidden probe was refused, but not by the gate: docker: Error response from daemon: authorization denied by plugin opa: no to pss-guard-probe-1"),
@@ -323,7 +323,7 @@ fn what_becomes_of_containers_of_no_pod_decides() {
         (enforce, "on_run() { refuse 'exec pss-guard-runtime: no such file'; }", "failed: a harmless probe did not start: docker: Error response from daemon: exec"),
         (audit, "", "failed: a forbidden probe started, and the gate wrote no event \"would-deny\" of it"),
         (audit, "on_import() { refuse 'no space left'; }", "unproven: docker answers BUT not probed: docker import: docker: Error response from daemon: no space left"),
-        ("", "on_run() { sleep 60; }", "failed: ROOT/usr/bin/docker has not ended after 2 seconds"),
+        ("", "on_run() { sleep 60; }", "failed: ROOT/usr/bin/docker has not ended after 8 seconds"),
         ("mode = 'strict'\n", "", "failed: "),
     ];
     for (policy, behaviour, expected) in rows {
