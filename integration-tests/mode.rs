@@ -65,7 +65,8 @@ fn boot() -> String {
 
 /// The file of a mode that began `since` milliseconds ago and ends `until` milliseconds from now.
 fn text(mode: &str, since: i64, until: i64) -> String {
-    let (since, until) = (now() - since, now() + until);
+    let now = now();
+    let (since, until) = (now - since, now + until);
     json!({"mode": mode, "boot": boot(), "since": since, "until": until, "who": "alice", "reason": "why"})
         .to_string()
 }
