@@ -176,12 +176,7 @@ fn decisions(page: &mut Page, report: &Report) {
     page.raw("</tbody></table>\n");
     let execs = report.execs;
     if execs.sum() > 0 {
-        let text = format!(
-            "Commands in running containers (exec, probes): {} refused, {} would be, {} reported.",
-            execs.denied,
-            execs.would_deny,
-            execs.audited.max(execs.warned)
-        );
+        let text = format!("Commands in running containers (exec, probes): {}.", execs.of_commands());
         page.element("<p class=\"small\">", &text, "</p>\n");
     }
     page.end();

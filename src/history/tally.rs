@@ -74,6 +74,13 @@ impl Counts {
         Self::ROWS.iter().map(|(_, of)| of(self)).sum()
     }
 
+    /// What became of commands in running containers, where these are the counts of such.
+    #[must_use]
+    pub fn of_commands(&self) -> String {
+        let reported = self.audited.max(self.warned);
+        format!("{} refused, {} would be, {reported} reported", self.denied, self.would_deny)
+    }
+
     /// Whether something was wrong: refused, violated, or not to be judged.
     #[must_use]
     pub const fn is_bad(&self) -> bool {

@@ -212,12 +212,7 @@ impl Page<'_> {
         self.bars(&bars)?;
         let execs = report.execs;
         if execs.sum() > 0 {
-            let text = format!(
-                "commands in running containers (exec, probes): {} refused, {} would be, {} reported",
-                execs.denied,
-                execs.would_deny,
-                execs.audited.max(execs.warned)
-            );
+            let text = format!("commands in running containers (exec, probes): {}", execs.of_commands());
             self.item("+", &text)?;
         }
         Ok(())
