@@ -450,3 +450,10 @@ fn the_text_fits_every_terminal_and_nothing_in_it_comes_from_outside_unescaped()
         }
     }
 }
+
+#[test]
+fn commands_are_told_by_what_became_of_them() {
+    let counts =
+        super::tally::Counts { denied: 1, would_deny: 2, audited: 3, warned: 4, ..Default::default() };
+    assert_eq!(counts.of_commands(), "1 refused, 2 would be, 4 reported");
+}
