@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use pss_guard::install::node::Live;
 use pss_guard::install::{Method, Request, engines, entry_path};
@@ -15,6 +16,7 @@ use crate::cases::{
     DROP_ALL, DROP_ALL_SYS_TIME, ESCALATION, HOST_IPC, HOST_NETWORK, HOST_PATH, NON_ROOT, PRIVILEGED,
     RESTRICTED_VOLUME, ROOT_FS, SYS_TIME, Said, message, refusal,
 };
+use crate::journal::Journal;
 use crate::node::{self, Runtime};
 use crate::util::{self, Done};
 
@@ -168,22 +170,87 @@ pub(crate) fn cases() -> [Case; 7] {
     ]
 }
 
+/// Without root the gate judges as well, in a user namespace in which the policy's owner is nobody: what it reads, what it
+/// says and where it says it must not need root.
+#[test]
+fn rootless_podman_starts_what_the_level_of_unmanaged_containers_allows() {
+    let test = "rootless_podman_starts_what_the_level_of_unmanaged_containers_allows";
+    if !util::can_run(test, &["podman", "conmon", "crun", "busybox", "newuidmap"]) || !Journal::can_run(test)
+    {
+        return;
+    }
+    let podman = Podman::rootless();
+    let _journal = Journal::open();
+    Journal::lead_to(&podman.path("root"));
+    let mut wrong = Vec::new();
+    // The host's message queues are not mounted on every machine, and podman has no other way to the host's IPC.
+    for case in cases().iter().filter(|case| case.name != "host IPC") {
+        let alone = podman.run(Runtime::Crun, case.options, None);
+        if !ran(&alone) {
+            wrong.push(format!("{}: does not start without the hook\n{alone}", case.name));
+            continue;
+        }
+        for (mode, level, said) in [
+            ("enforce", "baseline", case.baseline),
+            ("enforce", "restricted", case.restricted),
+            ("audit", "restricted", case.restricted),
+        ] {
+            podman.write_policy(mode, level);
+            let done = podman.run(Runtime::Crun, case.options, Some("hooks"));
+            let refusals = match (mode, case.name, level) {
+                ("audit", ..) => &[],
+                // See `judge_event`.
+                (_, "privileged", "baseline") => &[HOST_PATH][..],
+                _ => said,
+            };
+            let mut outcome = podman.judge(Runtime::Crun, level, refusals, &done);
+            if !said.is_empty() {
+                outcome = outcome.and_then(|()| podman.judge_event(mode, said));
+            }
+            if let Err(what) = outcome {
+                wrong.push(format!("{} at {level}, {mode}: {what}\n{done}", case.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} went wrong\n\n{}", wrong.len(), wrong.join("\n\n"));
+}
+
 /// podman with storage of its own.
 struct Podman {
     dir: TempDir,
+    rootless: bool,
 }
+
+/// The user of a rootless podman: one that every machine has, and that is not nobody.
+const USER: u32 = 1;
 
 impl Podman {
     fn new() -> Self {
         let dir =
             tempfile::Builder::new().prefix("pss-guard-podman-").tempdir().expect("a temporary directory");
-        let podman = Self { dir };
+        let podman = Self { dir, rootless: false };
         node::unpack_image(&podman.path("image"));
         fs::create_dir_all(podman.path("no-hooks")).expect("a directory");
+        fs::create_dir_all(podman.path("home")).expect("a directory");
         // The file as it is shipped, for CRI-O and podman alike, with the paths of this test.
         let mut hook: Value = serde_json::from_str(include_str!("../hooks/pss-guard.json")).expect("JSON");
         hook["hook"] = node::hook("cri-o", &podman.path("root"));
         node::write(&podman.path("hooks/pss-guard.json"), &hook.to_string());
+        podman
+    }
+
+    fn rootless() -> Self {
+        let mut podman = Self::new();
+        podman.rootless = true;
+        fs::set_permissions(podman.dir.path(), fs::Permissions::from_mode(0o755)).expect("set a mode");
+        node::write(&podman.path("ids"), &format!("{USER}:100000:65536\n"));
+        let mut chown = Command::new("chown");
+        chown.args(["--recursive", "--no-dereference", &USER.to_string()]).arg(podman.path("image"));
+        for name in ["home", "storage", "run"] {
+            fs::create_dir_all(podman.path(name)).expect("a directory");
+            chown.arg(podman.path(name));
+        }
+        util::run(&mut chown).expect_success();
         podman
     }
 
@@ -207,7 +274,7 @@ impl Podman {
             return Err("should have been refused, with podman's exit code 126".into());
         }
         // podman hands no name on: messages go by the container's id.
-        let id = format!("\"{}\"", util::read(&self.path("cid")));
+        let id = format!("\"{}\"", util::read(&self.path("home/cid")));
         let because = format!("[unmanaged] of {}", self.policy().display());
         let message = message("violates", level, said, &because).replace("\"app\"", &id);
         let refusal = refusal(runtime, *first, &message);
@@ -216,8 +283,35 @@ impl Podman {
         if done.stderr.trim_end() == expected { Ok(()) } else { Err(format!("should have said\n{expected}")) }
     }
 
+    /// Journald wrote down itself whose event it is. A privileged container has more to it than with root: every device
+    /// is mounted from the host, since a user cannot make any.
+    fn judge_event(&self, mode: &str, said: &[Said]) -> Result<(), String> {
+        let id = util::read(&self.path("home/cid"));
+        let events = Journal::events(&[&format!("PSS_CONTAINER_ID={id}"), &format!("_UID={USER}")]);
+        let [event] = &events[..] else { return Err(format!("not one event of {id}: {events:?}")) };
+        let message = event["MESSAGE"].as_str().unwrap_or_default().replace(&id, "app");
+        let decision = if mode == "audit" { "would-deny" } else { "denied" };
+        let complete = said.iter().all(|said| message.contains(said.text));
+        if complete && event["PSS_DECISION"] == decision { Ok(()) } else { Err(format!("says: {event:#}")) }
+    }
+
     fn run(&self, runtime: Runtime, options: &[&str], hooks: Option<&str>) -> Done {
         self.run_by(runtime, &runtime.program(), None, options, hooks)
+    }
+
+    /// A command that becomes what its first argument says, as a user who may have other users' ids. The process in
+    /// which podman keeps its user namespace ends with it.
+    fn as_user(&self) -> Command {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"]);
+        command.arg(format!(
+            "mount --make-rshared / &&
+            mount --bind \"$1/ids\" /etc/subuid && mount --bind \"$1/ids\" /etc/subgid && cd \"$1/home\" &&
+            export HOME=\"$1/home\" XDG_RUNTIME_DIR=\"$1/run\" && shift &&
+            exec setpriv --reuid={USER} --regid={USER} --clear-groups \"$@\""
+        ));
+        command.arg("sh").arg(self.dir.path());
+        command
     }
 
     /// Runs a container by what `--runtime` and containers.conf say.
@@ -229,14 +323,14 @@ impl Podman {
         options: &[&str],
         hooks: Option<&str>,
     ) -> Done {
-        let mut command = runtime.prefix();
+        let mut command = if self.rootless { self.as_user() } else { runtime.prefix() };
         command.envs(config.map(|config| ("CONTAINERS_CONF", config)));
         command.arg(util::program("podman").expect("podman is installed"));
         command.arg("--root").arg(self.path("storage")).arg("--runroot").arg(self.path("run"));
         command.arg("--hooks-dir").arg(self.path(hooks.unwrap_or("no-hooks")));
         command.args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--runtime"]).arg(chosen);
-        let _ = fs::remove_file(self.path("cid"));
-        command.args(["run", "--rm", "--cidfile"]).arg(self.path("cid"));
+        let _ = fs::remove_file(self.path("home/cid"));
+        command.args(["run", "--rm", "--cidfile"]).arg(self.path("home/cid"));
         // Without CAP_SYS_RESOURCE podman's own limits cannot be set; runc 1.1 cannot do without a cgroup.
         command.args(["--ulimit=nofile=20000:20000", "--ulimit=nproc=20000:20000"]);
         if runtime == Runtime::Crun {
