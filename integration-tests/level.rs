@@ -484,10 +484,13 @@ fn an_import_makes_the_folder_say_what_the_list_says() {
     assert_eq!(path, shop);
     assert_eq!(node.read("gone"), Ok(Found::Missing));
 
-    // The same once more writes nothing, not even the same bytes.
+    // The same once more writes nothing, not even the same bytes; but it is known when that was.
     let inode = shop.metadata().unwrap().ino();
+    let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    fs::File::open(&dir).unwrap().set_modified(long_ago).unwrap();
     assert_eq!(node.import(TWO).unwrap(), Imported { namespaces: 2, changed: 0, removed: 0 });
     assert_eq!(shop.metadata().unwrap().ino(), inode);
+    assert!(dir.metadata().unwrap().modified().unwrap() > long_ago);
 
     // Namespaces that are gone go, files that are not ours stay.
     for other in ["README", "Not-A-Label.json", ".hidden.json", "shop.json.bak"] {

@@ -12,10 +12,12 @@ use tempfile::TempDir;
 use crate::util;
 
 pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd");
-pub(crate) const UNITS: [&str; 5] = [
+pub(crate) const UNITS: [&str; 7] = [
     "pss-guard-status.service",
     "pss-guard-metrics.socket",
     "pss-guard-metrics.service",
+    "pss-guard-namespaces.timer",
+    "pss-guard-namespaces.service",
     "pss-guard-scan.timer",
     "pss-guard-scan.service",
 ];
@@ -34,8 +36,11 @@ fn systemd_finds_no_fault_in_the_units() {
     let is_unit = |name: &String| [".service", ".socket", ".timer"].iter().any(|end| name.ends_with(end));
     assert_eq!(shipped.filter(is_unit).collect::<BTreeSet<_>>(), UNITS.map(str::to_owned).into());
     let root = Root::new();
-    root.write(GATE, "#!/bin/sh\n");
-    fs::set_permissions(root.0.path().join(GATE), fs::Permissions::from_mode(0o755)).expect("a file of ours");
+    for program in [GATE, "bin/sh"] {
+        root.write(program, "#!/bin/sh\n");
+        fs::set_permissions(root.0.path().join(program), fs::Permissions::from_mode(0o755))
+            .expect("a file of ours");
+    }
     for unit in UNITS {
         root.write(&format!("etc/systemd/system/{unit}"), &util::read(&Path::new(FOLDER).join(unit)));
     }
@@ -58,6 +63,7 @@ fn the_units_call_commands_that_there_are() {
     for unit in UNITS {
         let text = util::read(&Path::new(FOLDER).join(unit));
         for line in text.lines().filter_map(|line| line.strip_prefix("ExecStart=")) {
+            let (_, line) = line.trim_end_matches('\'').rsplit_once(" | ").unwrap_or(("", line));
             let line =
                 line.strip_prefix("/var/lib/pss-guard/bin/").unwrap_or_else(|| panic!("{unit}: {line}"));
             let parsed = pss_guard::cli::Cli::try_parse_from(line.split_whitespace());
@@ -65,7 +71,7 @@ fn the_units_call_commands_that_there_are() {
             called.push(line.to_owned());
         }
     }
-    assert_eq!(called.len(), 5, "{called:?}");
+    assert_eq!(called.len(), 6, "{called:?}");
 }
 
 /// What a packager takes from `hooks/` must lead where the installer puts its links.

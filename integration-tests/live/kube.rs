@@ -14,6 +14,9 @@ use crate::util::{self, Done};
 /// Where the kubelet looks for pods of its own.
 const STATIC_PODS: &str = "/etc/kubernetes/manifests";
 
+/// Where kubeadm leaves the node its own identity.
+pub(crate) const KUBELETS_CONFIG: &str = "/etc/kubernetes/kubelet.conf";
+
 /// A cluster of one node.
 pub(crate) struct Cluster {
     pub(crate) engine: Engine,
@@ -33,7 +36,11 @@ impl Cluster {
         }
         machine.run(&["mkdir", "-p", STATIC_PODS, "/root/.kube"]).expect_success();
         machine.run(&["openssl", "genrsa", "-out", "/etc/kubernetes/accounts.key", "2048"]).expect_success();
-        machine.write("/etc/kubernetes/tokens.csv", "c0ffee,admin,1,system:masters\n");
+        machine.write(
+            "/etc/kubernetes/tokens.csv",
+            "c0ffee,admin,1,system:masters\n0ddba11,system:node:node,2,system:nodes\n",
+        );
+        machine.write(KUBELETS_CONFIG, &KUBECONFIG.replace("c0ffee", "0ddba11"));
         machine.write("/etc/kubernetes/kubelet.yaml", &kubelet_config(kind));
         machine.write("/root/.kube/config", KUBECONFIG);
         machine.start("etcd", &ETCD);
@@ -229,7 +236,7 @@ const API_SERVER: [&str; 14] = [
     "--service-account-signing-key-file=/etc/kubernetes/accounts.key",
     "--service-account-issuer=https://kubernetes.default.svc",
     "--token-auth-file=/etc/kubernetes/tokens.csv",
-    "--authorization-mode=AlwaysAllow",
+    "--authorization-mode=Node,RBAC",
     "--disable-admission-plugins=ServiceAccount",
     "--allow-privileged=true",
 ];

@@ -7,6 +7,7 @@ use crate::live::gate::{self, Method, Restart};
 use crate::live::image;
 use crate::live::kube::{self, Cluster, Seen};
 use crate::pod::{self, Pod, ProcMount};
+use crate::util;
 
 /// The controls that are judged on the pod's own sandbox: hostNamespaces and sysctls.
 const OF_THE_POD: [u8; 2] = [3, 11];
@@ -206,6 +207,7 @@ pub(crate) fn tell_of_a_cluster(test: &str, kind: Kind) {
     let mut wrong = Vec::new();
 
     wrong.extend(installed(&cluster.engine, methods(kind).0, Restart::Command(&command)));
+    wrong.extend(imports(&cluster).err());
     let asked = ask(&cluster, "");
     let refused = |name: &str| asked.iter().any(|(asked, case)| asked == name && is_refused(case));
     let seen = cluster.settled(|seen| {
@@ -249,6 +251,47 @@ pub(crate) fn tell_of_a_cluster(test: &str, kind: Kind) {
     wrong.extend(changed(&before, &cluster.engine.machine.snapshot()));
     let said = || ["kubelet", "engine"].map(|name| cluster.engine.machine.said(name)).join("\n");
     assert!(wrong.is_empty(), "{} went wrong on {kind:?}\n\n{}\n{}", wrong.len(), wrong.join("\n\n"), said());
+}
+
+/// What pss-guard-namespaces.service does, as the node that it runs on: the API server lets it once docs/namespaces.yaml is
+/// there, and then a label of the cluster holds here.
+fn imports(cluster: &Cluster) -> Result<(), String> {
+    let machine = &cluster.engine.machine;
+    let unit = include_str!("../../systemd/pss-guard-namespaces.service");
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/bin/sh -c '")?.strip_suffix('\''));
+    assert!(unit.contains(&format!("\nEnvironment=KUBECONFIG={}\n", kube::KUBELETS_CONFIG)), "{unit}");
+    let kubeconfig = format!("KUBECONFIG={}", kube::KUBELETS_CONFIG);
+    let import = || machine.run(&["env", &kubeconfig, "/bin/sh", "-c", line.expect("one ExecStart")]);
+    let shows = |level: &str| {
+        let done =
+            machine.run(&["/var/lib/pss-guard/bin/pss-guard", "policy", "show", "--namespace", "shop"]);
+        if done.stdout.contains(level) { Ok(()) } else { Err(format!("should show {level}\n{done}")) }
+    };
+
+    let refused = import();
+    if refused.code == Some(0)
+        || !["forbidden", "nothing was changed"].iter().all(|text| refused.stderr.contains(text))
+    {
+        return Err(format!("nobody has let the node list namespaces\n{refused}"));
+    }
+    machine.write("/run/machine/namespaces.yaml", include_str!("../../docs/namespaces.yaml"));
+    cluster.kubectl(&["apply", "--filename", "/run/machine/namespaces.yaml"]).expect_success();
+    let mut last = refused;
+    if !util::eventually(|| {
+        last = import();
+        last.code == Some(0)
+    }) {
+        return Err(format!("the node may list namespaces now\n{last}"));
+    }
+    let label = |label: &str| cluster.kubectl(&["label", "namespace", "shop", label]).expect_success();
+    shows("restricted")?;
+    label("pod-security.kubernetes.io/enforce=baseline");
+    import().expect_success();
+    shows("baseline:latest    level from namespace \"shop\"")?;
+    label("pod-security.kubernetes.io/enforce-");
+    let folders = ["/run/pss-guard/namespaces", "/var/lib/pss-guard/namespaces"];
+    machine.run(&["rm", "-r", folders[0], folders[1]]).expect_success();
+    Ok(())
 }
 
 /// Asks for every case at the API server, and for two as static pods; gives their names there, each with the suffix.

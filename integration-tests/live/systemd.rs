@@ -25,6 +25,12 @@ const TARGET: &str = "[Unit]\nWants=systemd-journald.service\nRequires=pss-guard
 const LOOK: &str = "\n[Service]\nExecStart=\nExecStart=stat -L -c %%n:%%d:%%i / /tmp/root /tmp/x /var/tmp/x /dev/x\n\
                     StandardOutput=journal\nSyslogIdentifier=look\n";
 
+/// A cluster with one namespace, as `--raw` prints it, if this is asked as the unit does.
+const KUBECTL: &str = r#"#!/bin/sh
+[ "$KUBECONFIG $*" = '/etc/kubernetes/kubelet.conf get --request-timeout=20s --raw /api/v1/namespaces' ] || exit 3
+cat /etc/answer || exit
+"#;
+
 /// A systemd, its units and ours.
 struct Systemd {
     outer: Child,
@@ -56,6 +62,12 @@ impl Systemd {
         // `ProtectSystem=strict` means it, but in this machine /run stays writable.
         let read_only = "[Service]\nReadOnlyPaths=/run\n";
         node::write(&files("etc/systemd/system/pss-guard-metrics.service.d/run.conf"), read_only);
+        // What the API server answers; it fails as kubectl does.
+        node::write(&files("opt/bin/kubectl"), KUBECTL);
+        fs::set_permissions(files("opt/bin/kubectl"), fs::Permissions::from_mode(0o755))
+            .expect("a file of ours");
+        let path = "[Service]\nEnvironment=PATH=/opt/bin:/usr/bin:/bin\n";
+        node::write(&files("etc/systemd/system/pss-guard-namespaces.service.d/path.conf"), path);
         let scan = util::read(&Path::new(FOLDER).join("pss-guard-scan.service"));
         node::write(&files("etc/systemd/system/look.service"), &(scan + LOOK));
         node::write(&files(GATE), "");
@@ -158,6 +170,55 @@ impl Drop for Systemd {
 }
 
 #[test]
+fn the_cluster_is_asked_shut_in_as_it_is() {
+    if !Systemd::can_run("live::systemd::the_cluster_is_asked_shut_in_as_it_is") {
+        return;
+    }
+    let systemd = Systemd::up();
+    let service = "pss-guard-namespaces.service";
+    let import = || {
+        systemd.run(&["systemctl", "start", service]);
+        systemd.show(service, "Result")
+    };
+    let level = |level: &str| {
+        let labels = format!(r#"{{"pod-security.kubernetes.io/enforce":"{level}"}}"#);
+        let list = format!(
+            r#"{{"kind":"NamespaceList","metadata":{{}},"items":[{{"metadata":{{"name":"shop","labels":{labels}}}}}]}}"#
+        );
+        systemd.run(&["sh", "-c", "echo \"$0\" >/etc/answer", &list]).expect_success();
+    };
+    let holds = || {
+        systemd.run(&[
+            "cat",
+            "/run/pss-guard/namespaces/shop.json",
+            "/var/lib/pss-guard/namespaces/shop.json",
+        ])
+    };
+    let said = || systemd.said(&["-u", service]);
+    assert_eq!(import(), "exit-code", "nobody answers");
+    assert!(util::eventually(|| said().contains("nothing was changed")), "{}", said());
+    for name in ["baseline", "restricted"] {
+        level(name);
+        assert_eq!(import(), "success", "{}", said());
+        assert_eq!(holds().expect_success().stdout.matches(name).count(), 2, "{}", holds());
+    }
+    // What failed leaves what was, and every success is quiet.
+    systemd.run(&["sh", "-c", "echo '{\"kind\":\"Namesp' >/etc/answer"]).expect_success();
+    assert_eq!(import(), "exit-code");
+    assert_eq!(holds().expect_success().stdout.matches("restricted").count(), 2);
+    assert!(!said().contains("imported"), "{}", said());
+    // The gate is in the same folder, and not its own to write.
+    let shut = format!(
+        "{}\n[Service]\nExecStart=\nExecStart=/bin/sh -c 'echo x >>/{GATE}'\n",
+        util::read(&Path::new(FOLDER).join(service))
+    );
+    systemd.run(&["sh", "-c", "echo \"$0\" >/etc/systemd/system/shut.service", &shut]).expect_success();
+    systemd.run(&["systemctl", "daemon-reload"]).expect_success();
+    systemd.run(&["systemctl", "start", "shut.service"]);
+    assert_eq!(systemd.show("shut.service", "Result"), "exit-code");
+}
+
+#[test]
 fn the_socket_and_the_timer_work_shut_in_as_they_are() {
     if !Systemd::can_run("live::systemd::the_socket_and_the_timer_work_shut_in_as_they_are") {
         return;
@@ -226,12 +287,14 @@ fn the_socket_and_the_timer_work_shut_in_as_they_are() {
     };
     let policy = "/etc/pss-guard/policy.toml";
     let kept = "/var/lib/pss-guard/metrics/scan-own.json";
-    for (break_it, mend_it) in [
-        (vec!["sed", "-i", "s/^mode/mood/", policy], vec!["sed", "-i", "s/^mood/mode/", policy]),
-        (vec!["sh", "-c", "rm $0 && mkdir $0", kept], vec!["rmdir", kept]),
+    for (about, break_it, mend_it) in [
+        (policy, vec!["sed", "-i", "s/^mode/mood/", policy], vec!["sed", "-i", "s/^mood/mode/", policy]),
+        (kept, vec!["sh", "-c", "rm $0 && mkdir $0", kept], vec!["rmdir", kept]),
     ] {
         systemd.run(&break_it).expect_success();
         assert_eq!(scan(), "exit-code", "{break_it:?}");
+        let complaints = || systemd.said(&["-t", "pss-guard-scan"]);
+        assert!(util::eventually(|| complaints().contains(about)), "{about}: {}", complaints());
         systemd.run(&mend_it).expect_success();
         assert_eq!(scan(), "success", "{mend_it:?}");
     }

@@ -16,7 +16,8 @@ pub const NAME: &str = "systemd";
 const UNIT: &str = "pss-guard-status.service";
 
 /// What only the admin enables.
-const WATCHERS: [&str; 2] = ["pss-guard-metrics.socket", "pss-guard-scan.timer"];
+const WATCHERS: [&str; 3] =
+    ["pss-guard-metrics.socket", "pss-guard-namespaces.timer", "pss-guard-scan.timer"];
 
 /// A unit: where it goes, where a package has it instead, and its text.
 macro_rules! unit {
@@ -30,7 +31,7 @@ macro_rules! unit {
 }
 
 /// Where each file goes, and where a package has it instead.
-const FILES: [(&str, &str, &str); 7] = [
+const FILES: [(&str, &str, &str); 9] = [
     (
         "/etc/tmpfiles.d/pss-guard.conf",
         "/usr/lib/tmpfiles.d/pss-guard.conf",
@@ -44,6 +45,8 @@ const FILES: [(&str, &str, &str); 7] = [
     unit!("pss-guard-status.service"),
     unit!("pss-guard-metrics.socket"),
     unit!("pss-guard-metrics.service"),
+    unit!("pss-guard-namespaces.timer"),
+    unit!("pss-guard-namespaces.service"),
     unit!("pss-guard-scan.timer"),
     unit!("pss-guard-scan.service"),
 ];

@@ -209,7 +209,8 @@ impl fmt::Display for Imported {
 const INPUT_LIMIT: u64 = 256 << 20;
 
 /// Makes the folder `live` say what the API server's list says, and `kept` the same for the next boot. The input is
-/// judged as a whole before anything changes.
+/// judged as a whole before anything changes. The folder's own time is that of the last import, even of one that found
+/// nothing new: who watches the node learns from it how old that knowledge is.
 pub fn import(input: &mut dyn Read, live: &Path, kept: &Path) -> Result<Imported, ImportError> {
     let mut bytes = Vec::new();
     input.take(INPUT_LIMIT + 1).read_to_end(&mut bytes).map_err(ImportError::Input)?;
@@ -231,7 +232,8 @@ pub fn import(input: &mut dyn Read, live: &Path, kept: &Path) -> Result<Imported
 fn fill(dir: &Path, wanted: &BTreeMap<String, Labels<'static>>) -> Result<Imported, ImportError> {
     make_folder(dir.parent().unwrap_or(Path::new("/")))?;
     let exists = dir.is_dir();
-    // A folder that exists and is not filled yet would make every namespace an unknown one.
+    // A folder that exists and is not filled yet would make every namespace an unknown one. In one that is filled, this
+    // one comes and goes even if there is nothing to write, which sets the folder's time.
     let new = if exists { dir.join(".new") } else { dir.with_extension("new") };
     match fs::remove_dir_all(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault("remove", &new)(error)),

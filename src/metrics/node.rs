@@ -188,10 +188,10 @@ fn exceptions(policy: &Policy, today: Date) -> Vec<Family> {
     families
 }
 
-/// How many namespaces have levels of their own here, and since when they are as they are.
+/// How many namespaces have levels of their own here, and how old that knowledge is.
 fn namespaces(folder: &Path, count: Option<usize>) -> Vec<Family> {
     let Some(count) = count else { return Vec::new() };
-    let changed = fs::metadata(folder).and_then(|folder| folder.modified()).ok();
+    let imported = fs::metadata(folder).and_then(|folder| folder.modified()).ok();
     vec![
         Family::gauge(
             "pss_guard_namespaces_imported",
@@ -199,9 +199,9 @@ fn namespaces(folder: &Path, count: Option<usize>) -> Vec<Family> {
             Number::Whole(count as u64),
         ),
         Family::gauge(
-            "pss_guard_namespaces_modified_timestamp_seconds",
-            "When a namespace was last added, changed or removed.",
-            seconds(changed),
+            "pss_guard_namespaces_imported_timestamp_seconds",
+            "When they were last imported, whether anything had changed or not.",
+            seconds(imported),
         ),
     ]
 }
