@@ -75,6 +75,8 @@ pub fn enable(node: &Live) -> Vec<String> {
     let root = format!("--root={}", node.root().display());
     let commands: &[&[&str]] = match (node.is_running(), has_systemd()) {
         (true, true) => &[
+            // As at a boot: the levels that were imported before an earlier uninstallation hold again.
+            &["systemd-tmpfiles", "--create", "pss-guard.conf"],
             &["systemctl", "daemon-reload"],
             &["systemctl", "enable", "--quiet", UNIT],
             &["journalctl", "--update-catalog"],
