@@ -19,8 +19,38 @@ pub fn manual(mut command: Command) -> io::Result<Vec<u8>> {
     for command in command.get_subcommands() {
         section(command, &mut page)?;
     }
+    page.extend_from_slice(FILES.as_bytes());
     Ok(page)
 }
+
+/// What lies where, and what to read besides.
+const FILES: &str = r#".SH FILES
+.TP
+.I /etc/pss\-guard/policy.toml
+The policy. Without one the node is in audit mode.
+.TP
+.I /run/pss\-guard/namespaces/
+The levels of the cluster's namespaces, as they were last imported; kept for the next boot in
+.IR /var/lib/pss\-guard/namespaces/ .
+.TP
+.I /run/pss\-guard/mode.json
+The mode that holds for a time.
+.TP
+.I /var/lib/pss\-guard/bin/pss\-guard
+The gate itself, as the engines call it.
+.TP
+.I /var/lib/pss\-guard/install/
+What was installed, and what every changed file was before.
+.TP
+.I /var/log/pss\-guard/decisions.jsonl
+The events of moments at which journald did not answer.
+.SH SEE ALSO
+.BR journalctl (1)
+with
+.BR "\-t pss\-guard" ;
+.BR runc (8),
+.BR crun (1).
+"#;
 
 /// A command's own section, its parts one level below; for a group of commands, those of its commands.
 fn section(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {

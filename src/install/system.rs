@@ -1,13 +1,18 @@
 //! What does a node get beside the gate? The files for systemd: the folder under `/run` and what a start needs are
-//! there again after a boot, the journal knows the events, and a boot says whether the gate stands.
+//! there again after a boot, the journal knows the events, and a boot says whether the gate stands. And the manual, to
+//! which all of them point.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use clap::CommandFactory as _;
+
 use super::node::{Live, Node};
 use super::run::run;
 use super::{Change, Plan, Refusal};
+use crate::cli::Cli;
+use crate::commands::manual;
 
 /// The installation that all engines share.
 pub const NAME: &str = "systemd";
@@ -51,13 +56,24 @@ const FILES: [(&str, &str, &str); 9] = [
     unit!("pss-guard-scan.service"),
 ];
 
+/// Where the manual goes, and where a package has it instead.
+const MANUAL: (&str, &str) = ("/usr/local/share/man/man1/pss-guard.1", "/usr/share/man/man1/pss-guard.1.gz");
+
+fn manual_page() -> String {
+    // Writing into memory does not fail.
+    let page = manual::manual(Cli::command()).unwrap_or_default();
+    String::from_utf8_lossy(&page).into_owned()
+}
+
 /// The files for systemd, on a node that has it and as far as no package brought them.
 pub fn plan(node: &dyn Node) -> Result<Plan, Refusal> {
     let mut plan = Plan::default();
     if node.find("systemctl").is_none() {
         return Ok(plan);
     }
-    for (path, packaged, text) in FILES {
+    let manual = manual_page();
+    let (path, packaged) = MANUAL;
+    for (path, packaged, text) in FILES.into_iter().chain([(path, packaged, manual.as_str())]) {
         if node.read(Path::new(packaged))?.is_some() {
             continue;
         }
@@ -133,4 +149,27 @@ fn complaint(command: &[&str]) -> Option<String> {
         Err(error) => crate::report::text::line(&error),
     };
     Some(format!("{}: {said}", command.join(" ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FILES, MANUAL, plan};
+    use crate::install::node::fake::Fake;
+    use crate::pss::facts::Engine;
+
+    #[test]
+    fn a_node_with_systemd_gets_what_no_package_brought() {
+        assert_eq!(plan(&Fake::default()).unwrap().changes.len(), 0, "another init");
+        let node = || Fake::default().program("/usr/bin/systemctl");
+        let all = plan(&node()).unwrap();
+        assert_eq!(all.changes.len(), FILES.len() + 1);
+        assert_eq!(plan(&node().after(Engine::Containerd, &all)).unwrap().changes.len(), 0, "twice");
+        let manual = all.changes.iter().find(|change| change.path.ends_with("pss-guard.1")).unwrap();
+        assert!(String::from_utf8_lossy(&manual.after).contains(".TH pss-guard 1"));
+        let packaged = FILES.iter().map(|(_, packaged, _)| *packaged).chain([MANUAL.1]);
+        for path in packaged {
+            let rest = plan(&node().file(path, "theirs")).unwrap();
+            assert_eq!(rest.changes.len(), all.changes.len() - 1, "{path}");
+        }
+    }
 }
