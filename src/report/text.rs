@@ -51,7 +51,7 @@ pub fn escape(text: &str) -> String {
         c.is_control()
             || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
-    if !text.chars().any(odd) {
+    if is_plain(text) || !text.chars().any(odd) {
         return text.to_owned();
     }
     let mut plain = String::with_capacity(text.len());
@@ -59,6 +59,12 @@ pub fn escape(text: &str) -> String {
         if odd(c) { plain.extend(c.escape_default()) } else { plain.push(c) }
     }
     plain
+}
+
+/// Whether a text is of printable ASCII alone, as nearly every one is: it is shown as it is, on any terminal.
+#[must_use]
+pub fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// The text, or as much of it as fits `limit` bytes, ending in a sign that it goes on.

@@ -13,8 +13,8 @@ fn fields(fix: &str) -> Vec<String> {
     let mut path: Vec<(usize, &str)> = Vec::new();
     let mut fields = Vec::new();
     for line in fix.lines() {
-        let indent = line.len() - line.trim_start_matches([' ', '-']).len();
         let text = line.trim_start_matches([' ', '-']);
+        let indent = line.len() - text.len();
         while path.last().is_some_and(|(outer, _)| *outer >= indent) {
             path.pop();
         }
@@ -23,15 +23,16 @@ fn fields(fix: &str) -> Vec<String> {
         if value.is_empty() {
             path.push((indent, key));
         } else if !is_name(line) {
-            let keys = path.iter().map(|(_, key)| *key).filter(|key| !matches!(*key, "containers"));
-            let mut whole: Vec<&str> = keys.collect();
             let of_container = path.iter().any(|(_, key)| *key == "containers");
-            if of_container {
-                whole.retain(|key| *key != "spec");
+            let is_said = |key: &&str| *key != "containers" && !(of_container && *key == "spec");
+            let mut whole = String::with_capacity(text.len() + 64);
+            for key in path.iter().map(|(_, key)| *key).filter(is_said) {
+                whole.push_str(key);
+                whole.push('.');
             }
-            whole.push(text);
+            whole.push_str(text);
             // A comment stands apart in a file, and close in a sentence.
-            fields.push(whole.join(".").replace("   #", " #"));
+            fields.push(if whole.contains('#') { whole.replace("   #", " #") } else { whole });
         }
     }
     fields

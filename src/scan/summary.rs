@@ -1,6 +1,6 @@
 //! What is the answer? The numbers of a scan, and the sentences that every output ends with.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use serde::Serialize;
 
@@ -35,7 +35,7 @@ impl Scan {
     /// The containers that would be refused, by themselves or with their pod.
     pub fn refused(&self) -> impl Iterator<Item = &Scanned> {
         let sandboxes = self.containers.iter().filter(|one| one.sandbox && one.is_refused());
-        let pods: BTreeSet<&str> = sandboxes.filter_map(|one| one.pod.as_deref()).collect();
+        let pods: HashSet<&str> = sandboxes.filter_map(|one| one.pod.as_deref()).collect();
         let with_its_pod = move |one: &&Scanned| one.pod.as_deref().is_some_and(|pod| pods.contains(pod));
         let containers = self.containers.iter().filter(|one| !one.sandbox);
         containers.filter(move |one| one.is_refused() || with_its_pod(one))
@@ -46,7 +46,7 @@ impl Scan {
     pub fn summary(&self) -> Summary {
         let pods = |wanted: fn(&Scanned) -> bool| {
             let pods = self.containers.iter().filter(|one| wanted(one)).filter_map(|one| one.pod.as_deref());
-            pods.collect::<BTreeSet<&str>>().len()
+            pods.collect::<HashSet<&str>>().len()
         };
         let count = |wanted: fn(&Scanned) -> bool| self.containers.iter().filter(|one| wanted(one)).count();
         let refused: Vec<&Scanned> = self.refused().collect();
@@ -133,8 +133,9 @@ impl Scanned {
     #[must_use]
     pub fn needs_one_line(&self) -> bool {
         let mut reasons = self.reasons();
-        let first = reasons.next().and_then(|finding| fix::short(&finding.fix));
-        first.is_some_and(|fields| fields.len() == 1) && reasons.next().is_none()
+        let (first, second) = (reasons.next(), reasons.next());
+        let fields = first.filter(|_| second.is_none()).and_then(|finding| fix::short(&finding.fix));
+        fields.is_some_and(|fields| fields.len() == 1)
     }
 }
 

@@ -1,13 +1,15 @@
 //! A scan for people: by namespace and pod, each container with its verdict, the reason and the fix, and the answer at
 //! the end.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 use super::{Scan, Scanned, fix};
 use crate::decision::Verdict;
 use crate::report::json::Finding;
 use crate::report::terminal::{Style, Tone};
-use crate::report::text::escape;
+use crate::report::text::{escape, is_plain};
 
 /// From this width on a fix stands beside its reason, and not below it.
 const WIDE: usize = 110;
@@ -25,13 +27,13 @@ pub fn write(scan: &Scan, style: &Style, out: &mut dyn Write) -> io::Result<()> 
             if namespace.is_some() {
                 writeln!(out)?;
             }
-            let title = own.map_or_else(|| "(no pod)".to_owned(), |own| style.plain(&escape(own)));
+            let title = own.map_or(Cow::Borrowed("(no pod)"), |own| shown(own, style));
             writeln!(out, "{}", style.paint(Tone::Title, &title))?;
             (namespace, pod) = (Some(own), None);
         }
         if one.pod.is_some() && pod != one.pod.as_deref() {
             let name = one.result.container.pod.as_deref().unwrap_or("?");
-            writeln!(out, "  {}", style.plain(&escape(name)))?;
+            writeln!(out, "  {}", shown(name, style))?;
             pod = one.pod.as_deref();
         }
         // A sandbox that may start is no news.
@@ -63,18 +65,25 @@ struct Table<'a> {
     style: &'a Style,
     name: usize,
     reason: usize,
+    /// Each fix on one line, where it is short: of hundreds of containers most need the same few.
+    fixes: HashMap<&'a str, Option<String>>,
 }
 
 /// The verdict's column.
 const VERDICT: usize = "cannot-judge".len();
 
 impl<'a> Table<'a> {
-    fn of(scan: &Scan, style: &'a Style) -> Self {
-        let length = |text: String| text.chars().count();
-        let name = scan.containers.iter().map(|one| length(name(one, style))).max();
-        let reasons = scan.containers.iter().flat_map(Scanned::reasons);
-        let reason = reasons.map(|finding| length(style.plain(&escape(&finding.reason)))).max();
-        Self { style, name: name.unwrap_or(0), reason: reason.unwrap_or(0) }
+    fn of(scan: &'a Scan, style: &'a Style) -> Self {
+        let length = |text: &str| text.chars().count();
+        let name = scan.containers.iter().map(|one| length(&name(one, style))).max();
+        let mut fixes: HashMap<&str, Option<String>> = HashMap::new();
+        let mut reason = 0;
+        for finding in scan.containers.iter().flat_map(Scanned::reasons) {
+            reason = reason.max(length(&shown(&finding.reason, style)));
+            let one_line = || fix::short(&finding.fix).map(|fields| fields.join(", "));
+            fixes.entry(&finding.fix).or_insert_with(one_line);
+        }
+        Self { style, name: name.unwrap_or(0), reason, fixes }
     }
 
     /// Where what is said of a container begins.
@@ -109,6 +118,11 @@ impl<'a> Table<'a> {
         self.style.width >= WIDE
     }
 
+    /// The fix where it is short, else what exactly is wrong: then the whole of the fix is more than a table can hold.
+    fn way_out<'f>(&'f self, finding: &'f Finding<'_>) -> &'f str {
+        self.fixes.get(finding.fix.as_ref()).and_then(Option::as_deref).unwrap_or(&finding.detail)
+    }
+
     /// Everything that is said of a container, in lines.
     fn said(&self, one: &Scanned) -> Vec<String> {
         let style = self.style;
@@ -116,16 +130,17 @@ impl<'a> Table<'a> {
         let room = style.width.saturating_sub(indent).max(20);
         let mut lines = Vec::new();
         for finding in one.reasons() {
-            let reason = style.plain(&escape(&finding.reason));
-            let fix = style.plain(&escape(&way_out(finding)));
+            let reason = shown(&finding.reason, style);
+            let fix = shown(self.way_out(finding), style);
             if self.is_wide() {
                 let (left, rest) = (self.reason, room.saturating_sub(self.reason + 2).max(20));
                 let mut fix = wrap(&fix, rest).into_iter();
-                let first = format!("{reason:<left$}  {}", fix.next().unwrap_or_default());
-                lines.push(first.trim_end().to_owned());
+                let mut first = format!("{reason:<left$}  {}", fix.next().unwrap_or_default());
+                first.truncate(first.trim_end().len());
+                lines.push(first);
                 lines.extend(fix.map(|line| format!("{:left$}  {line}", "")));
             } else {
-                lines.extend(wrap(&reason, room));
+                lines.extend(wrap(&reason, room).into_iter().map(Cow::into_owned));
                 let fix = wrap(&fix, room.saturating_sub(2)).into_iter();
                 lines.extend(fix.map(|line| style.paint(Tone::Faint, &format!("  {line}"))));
             }
@@ -133,22 +148,23 @@ impl<'a> Table<'a> {
         for drift in &one.drift {
             let says = format!(
                 "runs with {}, asked for {} ({})",
-                style.plain(&escape(&drift.runs)),
-                style.plain(&escape(&drift.asked)),
+                shown(&drift.runs, style),
+                shown(&drift.asked, style),
                 drift.control
             );
             lines.extend(wrap(&says, room).iter().map(|line| style.paint(Tone::Odd, line)));
         }
         if one.verdict == Verdict::CannotJudge {
-            lines.extend(wrap(&style.plain(&escape(&one.result.because)), room));
+            let because = shown(&one.result.because, style);
+            lines.extend(wrap(&because, room).into_iter().map(Cow::into_owned));
         }
         lines
     }
 }
 
-/// The fix where it is short, else what exactly is wrong: then the whole of the fix is more than a table can hold.
-fn way_out(finding: &Finding<'_>) -> String {
-    fix::short(&finding.fix).map_or_else(|| finding.detail.to_string(), |fields| fields.join(", "))
+/// A text from outside as it is written to this terminal.
+fn shown<'t>(text: &'t str, style: &Style) -> Cow<'t, str> {
+    if is_plain(text) { Cow::Borrowed(text) } else { Cow::Owned(style.plain(&escape(text))) }
 }
 
 /// What a container is called: by its name, or the beginning of its id, as engines show it.
@@ -160,25 +176,25 @@ fn name(one: &Scanned, style: &Style) -> String {
         (_, None, Some(id)) => id.chars().take(12).collect(),
         (_, None, None) => one.result.path.to_string(),
     };
-    style.cut(&style.plain(&escape(&name)), LONGEST)
+    style.cut(&shown(&name, style), LONGEST)
 }
 
 /// The lines of a text that fit a width, broken at blanks where there are some.
-fn wrap(text: &str, width: usize) -> Vec<String> {
+fn wrap(text: &str, width: usize) -> Vec<Cow<'_, str>> {
     if text.is_empty() || text.len() <= width {
-        return Vec::from_iter((!text.is_empty()).then(|| text.to_owned()));
+        return Vec::from_iter((!text.is_empty()).then_some(Cow::Borrowed(text)));
     }
-    let mut lines: Vec<String> = Vec::new();
+    let mut lines: Vec<Cow<'_, str>> = Vec::new();
     let mut line = String::new();
     let mut used = 0;
     for word in text.split_whitespace() {
         let mut rest: Vec<char> = word.chars().collect();
         if used > 0 && used + 1 + rest.len() > width {
-            lines.push(std::mem::take(&mut line));
+            lines.push(Cow::Owned(std::mem::take(&mut line)));
             used = 0;
         }
         while rest.len() > width {
-            lines.push(rest.drain(..width).collect());
+            lines.push(Cow::Owned(rest.drain(..width).collect()));
         }
         if used > 0 {
             line.push(' ');
@@ -188,7 +204,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
         line.extend(rest);
     }
     if !line.is_empty() {
-        lines.push(line);
+        lines.push(Cow::Owned(line));
     }
     lines
 }

@@ -72,10 +72,12 @@ fn plural<'a>(one: &'a str, many: &'a str, count: usize) -> &'a str {
 
 /// The lines of a fix that belongs under the container's `securityContext`.
 fn security_context_fix(facts: &Facts<'_>, lines: &[&str]) -> String {
-    let indented: Vec<String> = lines.iter().map(|line| format!("  {line}")).collect();
-    let mut all = vec!["securityContext:"];
-    all.extend(indented.iter().map(String::as_str));
-    container_fix(facts, &all)
+    let mut fix = container_fix(facts, &["securityContext:"]);
+    for line in lines {
+        fix.push_str("\n      ");
+        fix.push_str(line);
+    }
+    fix
 }
 
 /// The lines of a fix that belongs into the container.
