@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2, readlink};
 use nix::sys::stat::Mode;
 use serde::Deserialize;
@@ -194,6 +195,21 @@ impl Host {
         }
     }
 
+    /// The namespace of a kind that a process is in whose folder in the process file system this is; `None` where that
+    /// cannot be found out.
+    #[must_use]
+    pub fn namespace_of(&self, process: &Path, kind: &str) -> Option<NamespaceId> {
+        let mut link = PathBuf::with_capacity(process.as_os_str().len() + 16);
+        link.extend([process, Path::new("ns"), Path::new(kind)]);
+        // All namespaces are on one device, and the name of the link has the rest: see `process_joins`.
+        let named = self.own_namespace(kind).zip(std::fs::read_link(&link).ok());
+        let inode = named.as_ref().and_then(|(_, name)| inode(name.to_str()?, kind));
+        match named.zip(inode) {
+            Some(((own, _), inode)) => Some(NamespaceId { device: own.device, inode }),
+            None => self.namespace(link.to_str()?),
+        }
+    }
+
     /// Whether a process is in the runtime's own namespace of a kind; `None` where that cannot be found out.
     #[must_use]
     pub fn process_joins(&self, pid: i32, kind: &str) -> Option<bool> {
@@ -251,8 +267,11 @@ impl Host {
             OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
         let plain =
             path.starts_with('/') && !path.split('/').skip(1).any(|part| matches!(part, "" | "." | ".."));
-        if plain && openat2(AT_FDCWD, path, how).is_ok() {
-            return Some(path.to_owned());
+        match plain.then(|| openat2(AT_FDCWD, path, how)) {
+            Some(Ok(_)) => return Some(path.to_owned()),
+            // It met no link and no such file: there is nothing to follow.
+            Some(Err(Errno::ENOENT)) => return None,
+            Some(Err(_)) | None => {}
         }
         // O_PATH looks the path up without opening what is there: no FIFO blocks, no device wakes.
         let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
@@ -307,6 +326,11 @@ impl Host {
 fn live_namespace(path: &Path) -> Option<NamespaceId> {
     let meta = std::fs::metadata(path).ok()?;
     Some(NamespaceId { device: meta.dev(), inode: meta.ino() })
+}
+
+/// The inode in the name of a namespace's link: `net:[4026531840]`.
+fn inode(name: &str, kind: &str) -> Option<u64> {
+    name.strip_prefix(kind)?.strip_prefix(":[")?.strip_suffix(']')?.parse().ok()
 }
 
 fn parse_namespace(text: &str) -> Option<NamespaceId> {

@@ -141,7 +141,7 @@ fn compare(spec: &Spec<'_>, host: &Host, process: &Path) -> Option<Seen> {
     }
     for (kind, file) in NAMESPACES {
         let own = host.own_namespace(file);
-        let runs = host.namespace(process.join("ns").join(file).to_str()?);
+        let runs = host.namespace_of(process, file);
         in_part |= own.is_none() || runs.is_none();
         if own.is_some() && own == runs && asks_for_its_own(linux, host, kind, file) {
             let (asked, runs) = (format!("its own {kind} namespace"), format!("the host's {kind} namespace"));
@@ -162,7 +162,7 @@ fn compare(spec: &Spec<'_>, host: &Host, process: &Path) -> Option<Seen> {
 
 /// Whether a process is in the user namespace that config.json names; `None` where that cannot be found out.
 fn in_its_user_namespace(linux: &Linux<'_>, host: &Host, process: &Path) -> Option<bool> {
-    let runs = host.namespace(process.join("ns/user").to_str()?)?;
+    let runs = host.namespace_of(process, "user")?;
     let asked = match facts::entries(linux, "user").next() {
         None => host.own_namespace("user")?,
         Some(path) => host.namespace(path.filter(|path| !path.is_empty())?)?,
@@ -197,13 +197,17 @@ struct Status {
 impl Status {
     fn read(process: &Path) -> Option<Self> {
         let text = files::read_proc(&process.join("status")).ok()?;
-        Some(Self::of(&String::from_utf8_lossy(&text)))
+        Some(Self::of(&text))
     }
 
-    fn of(text: &str) -> Self {
+    fn of(text: &[u8]) -> Self {
         let mut status = Self::default();
-        // The name comes first and may hold anything but the end of a line, which the kernel escapes.
-        for (key, value) in text.lines().skip(1).filter_map(|line| line.split_once(':')) {
+        // The name comes first and may hold anything but the end of a line, which the kernel escapes. Of the sixty lines
+        // after it a dozen begin like one of ours.
+        let lines = text.split(|byte| *byte == b'\n').skip(1);
+        let lines = lines.filter(|line| matches!(line.first(), Some(b'U' | b'C' | b'N' | b'S')));
+        let pairs = lines.filter_map(|line| std::str::from_utf8(line).ok()?.split_once(':'));
+        for (key, value) in pairs {
             let value = value.trim();
             match key {
                 "Uid" => status.is_root = value.split_ascii_whitespace().any(|uid| uid == "0"),
