@@ -24,7 +24,7 @@
 //! Under another root directory nothing runs: it is a node that was captured, and every bundle on it counts.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -36,6 +36,7 @@ use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use crate::files::{self, LIMIT};
 use crate::install::node::Live;
 use crate::processes::{Birth, Process, Processes};
+use crate::side_by_side;
 
 /// Who keeps a container's bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,9 +149,10 @@ pub fn find(live: &Live, processes: &Processes) -> Found {
     let mut search = Search {
         live,
         processes,
-        states: BTreeMap::new(),
-        containers: BTreeMap::new(),
-        ids: BTreeSet::new(),
+        states: HashMap::new(),
+        containers: Vec::new(),
+        bundles: HashSet::new(),
+        ids: HashSet::new(),
         closed: Vec::new(),
     };
     search.states();
@@ -174,17 +176,30 @@ pub fn find(live: &Live, processes: &Processes) -> Found {
     for conmon in of_users.into_iter().filter_map(read) {
         search.monitored(conmon, false);
     }
-    Found { containers: search.containers.into_values().collect(), closed: search.closed }
+    // Those of each place are in order already, and there are not many places.
+    search.containers.sort_by(|one, other| one.bundle.as_os_str().cmp(other.bundle.as_os_str()));
+    Found { containers: search.containers, closed: search.closed }
 }
 
 struct Search<'a> {
     live: &'a Live,
     processes: &'a Processes,
     /// The state that a runtime keeps, by the name of its folder, which is the container's id.
-    states: BTreeMap<OsString, PathBuf>,
-    containers: BTreeMap<OsString, Container>,
-    ids: BTreeSet<OsString>,
+    states: HashMap<OsString, PathBuf>,
+    containers: Vec<Container>,
+    /// Theirs.
+    bundles: HashSet<OsString>,
+    ids: HashSet<OsString>,
     closed: Vec<Closed>,
+}
+
+/// Where a container may be.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    keeper: Keeper,
+    bundle: &'a Path,
+    id: &'a OsStr,
+    vouched: bool,
 }
 
 impl Search<'_> {
@@ -193,14 +208,13 @@ impl Search<'_> {
         let read = std::fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         match read {
             Ok(entries) => {
+                let folders =
+                    entries.iter().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+                let mut names: Vec<OsString> = folders.map(std::fs::DirEntry::file_name).collect();
                 // containerd renames a bundle to `.ID` before it removes it.
-                let visible = entries
-                    .iter()
-                    .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                    .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
-                let mut paths: Vec<PathBuf> = visible.map(std::fs::DirEntry::path).collect();
-                paths.sort_unstable_by(|one, other| one.as_os_str().cmp(other.as_os_str()));
-                paths
+                names.retain(|name| !name.as_encoded_bytes().starts_with(b"."));
+                names.sort_unstable();
+                names.iter().map(|name| folder.join(name)).collect()
             }
             Err(error) => {
                 if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
@@ -242,16 +256,22 @@ impl Search<'_> {
                 |_: &PathBuf| self.processes.is_roots(shim) && self.processes.is_rooted(shim, root);
             folders.extend(new.filter(is_believed));
         }
-        for client in folders.iter().flat_map(|folder| self.list(folder)).collect::<Vec<_>>() {
-            for bundle in self.list(&client) {
-                let Some(id) = bundle.file_name().map(ToOwned::to_owned) else { continue };
-                let pid = bundle.join("init.pid");
-                self.add(Keeper::Containerd, &bundle, &id, Some(&pid), true, |search| {
-                    // The shim of runc writes it always, if only as an empty file.
-                    let runtime = files::read(&bundle.join("runtime"), LIMIT).ok().map(path);
-                    runtime.map(|runtime| search.behind_script(runtime))
-                });
-            }
+        let clients: Vec<PathBuf> = folders.iter().flat_map(|folder| self.list(folder)).collect();
+        let bundles: Vec<PathBuf> = clients.iter().flat_map(|client| self.list(client)).collect();
+        let known = &*self;
+        let numbered: Vec<(usize, &PathBuf)> = bundles.iter().enumerate().collect();
+        let mut looks = side_by_side::each(&numbered, |(number, bundle)| {
+            let place = Place { keeper: Keeper::Containerd, bundle, id: bundle.file_name()?, vouched: true };
+            let look = known.look(&place, Some(&bundle.join("init.pid")), || {
+                // The shim of runc writes it always, if only as an empty file.
+                let runtime = files::read(&bundle.join("runtime"), LIMIT).ok().map(path);
+                runtime.map(|runtime| known.behind_script(runtime))
+            });
+            Some((number, place, look))
+        });
+        looks.sort_unstable_by_key(|(number, _, _)| *number);
+        for (_, place, look) in looks {
+            self.keep(&place, look);
         }
     }
 
@@ -271,12 +291,13 @@ impl Search<'_> {
         let (bundle, pid) = (self.place(&bundle), self.place(&pid));
         let Some(id) = stored_id(&bundle) else { return };
         let runtime = option("-r", "--runtime").map(PathBuf::from);
-        self.add(Keeper::Storage, &bundle, &id, Some(&pid), vouched, |_| runtime);
+        let place = Place { keeper: Keeper::Storage, bundle: &bundle, id: &id, vouched };
+        self.add(&place, Some(&pid), runtime);
     }
 
     /// The bundles of CRI-O and podman in the usual places, of which no conmon told: it died, or nothing runs here.
     fn stored(&mut self) {
-        let mut pids: BTreeMap<OsString, PathBuf> = BTreeMap::new();
+        let mut pids: HashMap<OsString, PathBuf> = HashMap::new();
         let mut bundles: Vec<(OsString, PathBuf)> = Vec::new();
         for storage in STORAGE {
             let storage = self.place(storage);
@@ -298,24 +319,25 @@ impl Search<'_> {
             let is_bundle = bundle.join("config.json").try_exists();
             if !self.ids.contains(&id) && !matches!(is_bundle, Ok(false)) {
                 let pid = pids.get(&id).cloned();
-                self.add(Keeper::Storage, &bundle, &id, pid.as_deref(), true, |_| None);
+                let place = Place { keeper: Keeper::Storage, bundle: &bundle, id: &id, vouched: true };
+                self.add(&place, pid.as_deref(), None);
             }
         }
     }
 
     /// What only a runtime knows of.
     fn only_in_states(&mut self) {
-        let others: Vec<(OsString, PathBuf)> = self
-            .states
-            .iter()
-            .filter(|(id, _)| !self.ids.contains(*id))
-            .map(|(id, state)| (id.clone(), state.clone()))
-            .collect();
+        let others = self.states.iter().filter(|(id, _)| !self.ids.contains(*id));
+        let mut others: Vec<(OsString, PathBuf)> =
+            others.map(|(id, state)| (id.clone(), state.clone())).collect();
+        // Of two that name one bundle the same one has it each time.
+        others.sort_unstable();
         for (id, state) in others {
             match read_state(&state).map(State::bundle) {
                 Ok(Some(bundle)) => {
                     let bundle = self.live.place(&bundle);
-                    self.add(Keeper::Runtime, &bundle, &id, None, true, |_| None);
+                    let place = Place { keeper: Keeper::Runtime, bundle: &bundle, id: &id, vouched: true };
+                    self.add(&place, None, None);
                 }
                 Ok(None) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -325,38 +347,48 @@ impl Search<'_> {
     }
 
     /// Adds a container if it runs, or if nothing runs here.
-    fn add(
-        &mut self,
-        keeper: Keeper,
-        bundle: &Path,
-        id: &OsStr,
-        pid: Option<&Path>,
-        vouched: bool,
-        runtime: impl FnOnce(&Self) -> Option<PathBuf>,
-    ) {
-        if self.containers.contains_key(bundle.as_os_str()) {
-            return;
+    fn add(&mut self, place: &Place<'_>, pid: Option<&Path>, runtime: Option<PathBuf>) {
+        if !self.bundles.contains(place.bundle.as_os_str()) {
+            let look = self.look(place, pid, || runtime);
+            self.keep(place, look);
         }
+    }
+
+    /// What runs in a place; `None` where nothing does.
+    fn look(
+        &self,
+        place: &Place<'_>,
+        pid: Option<&Path>,
+        runtime: impl FnOnce() -> Option<PathBuf>,
+    ) -> io::Result<Option<Container>> {
+        let Place { keeper, bundle, id, vouched } = *place;
         // Ids are root's: who only says that he has one has no part in what is known of it.
         let state = self.states.get(id).filter(|_| vouched).cloned();
-        let process = if self.processes.are_seen() {
-            match self.alive(pid, state.as_deref()) {
-                Ok(Some(first)) => Some(first),
-                Ok(None) => return,
-                Err(error) => {
-                    self.closed.push(Closed { path: bundle.to_owned(), error });
-                    self.ids.extend(vouched.then(|| id.to_owned()));
-                    return;
+        let mut process = None;
+        if self.processes.are_seen() {
+            process = self.alive(pid, state.as_deref())?;
+            if process.is_none() {
+                return Ok(None);
+            }
+        }
+        let (runtime, id) = (runtime(), id.to_str().map(ToOwned::to_owned));
+        let bundle = bundle.to_owned();
+        Ok(Some(Container { bundle, id, keeper, runtime, process, state, vouched }))
+    }
+
+    /// Keeps what came of a look, unless the bundle is another's already.
+    fn keep(&mut self, place: &Place<'_>, look: io::Result<Option<Container>>) {
+        let bundle = place.bundle;
+        match look {
+            Ok(None) => return,
+            Ok(Some(container)) => {
+                if self.bundles.insert(bundle.into()) {
+                    self.containers.push(container);
                 }
             }
-        } else {
-            None
-        };
-        self.ids.extend(vouched.then(|| id.to_owned()));
-        let runtime = runtime(self);
-        let id = id.to_str().map(ToOwned::to_owned);
-        let container = Container { bundle: bundle.to_owned(), id, keeper, runtime, process, state, vouched };
-        self.containers.insert(bundle.into(), container);
+            Err(error) => self.closed.push(Closed { path: bundle.to_owned(), error }),
+        }
+        self.ids.extend(place.vouched.then(|| place.id.to_owned()));
     }
 
     /// The first process of a container, if it is alive and the one that the runtime or the engine wrote down.
@@ -432,10 +464,11 @@ impl State {
 /// is many times as long, is not read for them.
 fn read_birth(folder: &Path) -> Option<(i32, u64)> {
     const NAMES: [&str; 2] = ["state.json", "status"];
-    let head = NAMES.iter().find_map(|name| files::head(&folder.join(name), 4096).ok())?;
+    let mut head = [0; 4096];
+    let read = NAMES.iter().find_map(|name| files::begin(&folder.join(name), &mut head).ok())?;
     let mut birth = Birthmark::default();
     // Ends with an error where it stops to read: what it has found is found.
-    let _ = serde_json::Deserializer::from_slice(&head).deserialize_map(&mut birth);
+    let _ = serde_json::Deserializer::from_slice(head.get(..read)?).deserialize_map(&mut birth);
     birth.pid.zip(birth.start)
 }
 

@@ -104,38 +104,37 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
 
 /// Reads the beginning of a regular file.
 pub fn head(path: &Path, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    let read = begin(path, &mut bytes)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// Reads the beginning of a regular file to where its caller has room, and says how much that was, in bytes.
+pub(crate) fn begin(path: &Path, room: &mut [u8]) -> io::Result<usize> {
     let mut file =
         OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    let mut bytes = vec![0; length];
-    let read = file.read(&mut bytes)?;
-    bytes.truncate(read);
-    Ok(bytes)
+    file.read(room)
 }
 
 /// Reads a file of the process file system, which does not say how long it is.
 pub fn read_proc(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
-    // Most are shorter than a page.
-    let mut bytes = vec![0; 4096];
-    let mut end = 0;
-    loop {
-        let room = bytes.get_mut(end..).unwrap_or_default();
-        match file.read(room) {
-            Ok(0) => break,
-            Ok(read) => end += read,
+    // Most are much shorter than a page, and the kernel hands out what there is: a part of the page is all.
+    let mut page = [0; 4096];
+    let first = loop {
+        match file.read(&mut page) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            read => break read?,
         }
-        // The kernel hands out what there is: a part of the page is all.
-        if end < bytes.len() {
-            break;
-        }
-        bytes.resize(bytes.len() * 4, 0);
+    };
+    let mut bytes = page.get(..first).unwrap_or_default().to_vec();
+    if first == page.len() {
+        file.read_to_end(&mut bytes)?;
     }
-    bytes.truncate(end);
     Ok(bytes)
 }
 

@@ -64,5 +64,6 @@ pub mod pss;
 pub mod report;
 pub mod runtime;
 pub mod scan;
+mod side_by_side;
 pub mod status;
 pub mod verbose;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use crate::files;
+use crate::{files, side_by_side};
 
 /// Clock ticks in a second, as `/proc/PID/stat` counts them (`USER_HZ`): 100 on every architecture that runs containers.
 const TICKS: u64 = 100;
@@ -97,7 +97,9 @@ impl Processes {
             let (program, replaced) = program(&self.folder(pid)?)?;
             program.file_name()?.to_str().is_some_and(wanted).then_some((pid, program, replaced))
         };
-        self.pids().into_iter().filter_map(read).collect()
+        let mut found = side_by_side::each(&self.pids(), |pid| read(*pid));
+        found.sort_unstable_by_key(|(pid, _, _)| *pid);
+        found
     }
 
     /// How many other processes have this text in their command lines.
@@ -143,7 +145,12 @@ impl Processes {
     /// A process's folder in the process file system.
     #[must_use]
     pub fn folder(&self, pid: i32) -> Option<PathBuf> {
-        self.proc.as_ref().map(|proc| proc.join(pid.to_string()))
+        let proc = self.proc.as_ref()?;
+        // With room for what is looked up below it: this is asked several times of every process.
+        let mut folder = PathBuf::with_capacity(proc.as_os_str().len() + 32);
+        folder.push(proc);
+        folder.push(pid.to_string());
+        Some(folder)
     }
 
     pub(crate) fn process(&self, pid: i32, program: PathBuf, replaced: bool) -> Option<Process> {
@@ -168,9 +175,11 @@ impl Processes {
     pub fn birth(&self, pid: i32) -> Option<Birth> {
         // proc(5): the second field may hold anything, blanks and parentheses, too; the third is its state, the 4th the
         // parent, the 22nd the start.
-        let stat = files::read_proc(&self.folder(pid)?.join("stat")).ok()?;
-        let stat = String::from_utf8_lossy(&stat);
-        let (_, rest) = stat.rsplit_once(')')?;
+        let mut file = self.folder(pid)?;
+        file.push("stat");
+        let stat = files::read_proc(&file).ok()?;
+        let end = stat.iter().rposition(|byte| *byte == b')')?;
+        let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
         let mut fields = rest.split_ascii_whitespace();
         let ended = matches!(fields.next()?, "Z" | "X");
         let parent = fields.next()?.parse().ok()?;

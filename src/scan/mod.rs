@@ -22,7 +22,6 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
@@ -44,6 +43,7 @@ use crate::pss::facts::{Engine, Subject};
 use crate::pss::{Level, Version};
 use crate::report::json;
 use crate::report::text::{escape, line};
+use crate::side_by_side::{self, Share};
 
 pub use live::Drift;
 use live::Patience;
@@ -204,51 +204,29 @@ pub fn scan(setting: &Setting, options: &Options<'_>) -> Result<Scan, LoadError>
     Ok(scan)
 }
 
-/// So many containers are worth a thread of their own.
-const WORTH: usize = 64;
-
-/// Looks at every container, as many at a time as there are processors: they have nothing to do with each other.
+/// Looks at every container: they have nothing to do with each other.
 fn look_at_all(
     setting: &Setting,
     options: &Options<'_>,
     policy: &Policy,
     containers: &[Container],
 ) -> Vec<Look> {
-    let next = AtomicUsize::new(0);
     let filter = (options.namespaces, options.controls, options.level);
-    let work = |progress: Option<&dyn Fn(usize, usize)>| {
+    let work = |mut share: Share<'_, '_, Container>, progress: Option<&dyn Fn(usize, usize)>| {
         let (namespaces, controls, level) = filter;
         let options = &Options { level, namespaces, controls, progress };
         let (node, parents, patience) = (Rc::default(), RefCell::default(), Patience::default());
         let looker = Looker { setting, options, policy, node, parents, patience };
         let mut looks = Vec::new();
-        while let Some(container) = containers.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(container) = share.next() {
             looks.push(looker.look(container));
             if let Some(progress) = progress {
-                progress(next.load(Ordering::Relaxed).min(containers.len()), containers.len());
+                progress(share.taken(), containers.len());
             }
         }
         looks
     };
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let helpers = processors.min(4).min(containers.len() / WORTH + 1) - 1;
-    side_by_side(helpers, || work(None), || work(options.progress))
-}
-
-/// What helpers in threads of their own and this one bring home. Where one of them fails, all do: what it had is lost.
-fn side_by_side<T: Send>(
-    helpers: usize,
-    help: impl Fn() -> Vec<T> + Sync,
-    own: impl FnOnce() -> Vec<T>,
-) -> Vec<T> {
-    std::thread::scope(|scope| {
-        let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(&help)).collect();
-        let mut all = own();
-        for helper in helpers {
-            all.extend(helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
-        all
-    })
+    side_by_side::share(containers, |share| work(share, None), |share| work(share, options.progress))
 }
 
 /// By namespace and pod, its sandbox first.
@@ -465,16 +443,4 @@ fn told(container: &Container, host: &Host) -> Option<Engine> {
 fn captured(config: &Path) -> Result<Host, facts::host::ObservedError> {
     let observed = config.with_file_name("observed.json");
     if observed.exists() { Host::observed(&observed) } else { Ok(Host::Unknown) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::side_by_side;
-
-    #[test]
-    fn what_a_helper_loses_is_not_passed_over() {
-        assert_eq!(side_by_side(2, || vec![1], || vec![0]), [0, 1, 1]);
-        let lost = std::panic::catch_unwind(|| side_by_side(1, || -> Vec<u8> { panic!("lost") }, Vec::new));
-        assert!(lost.is_err());
-    }
 }
