@@ -146,10 +146,17 @@ pub(crate) fn read_as(
     owner: Owner,
     limit: u64,
 ) -> Result<(File, Metadata, Vec<u8>), FileError> {
+    let (mut file, metadata) = open_as(path, links, owner, limit)?;
+    let bytes = read_opened(&mut file, &metadata, path, limit)?;
+    Ok((file, metadata, bytes))
+}
+
+/// Opens a regular file that passes [`judge`].
+fn open_as(path: &Path, links: Links, owner: Owner, limit: u64) -> Result<(File, Metadata), FileError> {
     let no_follow = if links == Links::Refuse { libc::O_NOFOLLOW } else { 0 };
     let opened =
         OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | no_follow).open(path);
-    let mut file = match opened {
+    let file = match opened {
         Ok(file) => file,
         // What open(2) says of a link that must not be followed; "too many levels" would mislead.
         Err(error) if links == Links::Refuse && error.raw_os_error() == Some(libc::ELOOP) => {
@@ -157,14 +164,29 @@ pub(crate) fn read_as(
         }
         Err(source) => return Err(FileError::Open { path: path.to_owned(), source }),
     };
-    let fault = |source| FileError::Read { path: path.to_owned(), source };
-    let metadata = file.metadata().map_err(fault)?;
+    let metadata = file.metadata().map_err(|source| FileError::Read { path: path.to_owned(), source })?;
     judge(path, &metadata, owner, limit)?;
-    let bytes = read_to_limit(&mut file, metadata.len(), limit).map_err(fault)?;
+    Ok((file, metadata))
+}
+
+/// Opens a regular file of at most `limit` bytes, whoever owns it, for [`read_opened`].
+pub(crate) fn open(path: &Path, limit: u64) -> Result<(File, Metadata), FileError> {
+    open_as(path, Links::Follow, Owner::Anybody, limit)
+}
+
+/// Reads a file that was opened, and no more than `limit` bytes of it.
+pub(crate) fn read_opened(
+    file: &mut File,
+    metadata: &Metadata,
+    path: &Path,
+    limit: u64,
+) -> Result<Vec<u8>, FileError> {
+    let bytes = read_to_limit(file, metadata.len(), limit)
+        .map_err(|source| FileError::Read { path: path.to_owned(), source })?;
     if bytes.len() as u64 > limit {
         return Err(FileError::TooLarge { path: path.to_owned(), limit });
     }
-    Ok((file, metadata, bytes))
+    Ok(bytes)
 }
 
 /// Reads to the end, or to one byte beyond the limit.

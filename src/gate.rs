@@ -157,6 +157,7 @@ impl Gate {
             runtime_handler: caller.runtime_handler,
             namespaces: Some(namespaces),
             demand: None,
+            sandboxes: None,
         };
         judge(&request, then)
     }

@@ -15,8 +15,9 @@ use std::time::SystemTime;
 use crate::decision::{Assessment, Rules};
 use crate::facts::host::Host;
 use crate::facts::identity::{Identity, identify, identify_sandbox};
+use crate::facts::sandboxes::Sandboxes;
 use crate::facts::spec::{Annotations, Process, Spec};
-use crate::facts::{self, Node, Sources};
+use crate::facts::{self, Node, SandboxFile, Sources};
 use crate::files::FileError;
 use crate::level::date::Date;
 use crate::level::policy::AppArmor;
@@ -48,6 +49,8 @@ pub struct Request<'a> {
     pub namespaces: Option<&'a Path>,
     /// A level that holds instead of every other.
     pub demand: Option<Demand<'a>>,
+    /// The sandboxes that are known from other containers of this node, for who judges many.
+    pub sandboxes: Option<&'a Sandboxes>,
 }
 
 /// What a process has beyond that of the container which it is to join.
@@ -154,15 +157,25 @@ pub fn judge_spec<R>(
         return then(Some(&identity), Outcome::Judged { rules, enforce, audit, warn: None });
     }
 
-    let sandbox = match facts::read_sandbox(&identity, path, request.host) {
+    let sandbox = match facts::read_sandbox(&identity, path, request.host, request.sandboxes) {
         Ok(sandbox) => sandbox,
         Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
     };
-    let sandbox_spec = match sandbox.as_ref().map(|(path, bytes)| facts::parse(path, bytes)).transpose() {
-        Ok(spec) => spec,
-        Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
+    let read = match &sandbox {
+        Some((path, SandboxFile::Read(metadata, bytes))) => match facts::parse(path, bytes) {
+            Ok(spec) => {
+                request.sandboxes.inspect(|known| known.keep(metadata, &spec));
+                Some(spec)
+            }
+            Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
+        },
+        _ => None,
     };
-    if let (Some(sandbox), Some((path, _))) = (&sandbox_spec, &sandbox) {
+    let sandbox_spec: Option<&Spec<'_>> = match &sandbox {
+        Some((_, SandboxFile::Known(spec))) => Some(spec),
+        _ => read.as_ref(),
+    };
+    if let (Some(sandbox), Some((path, _))) = (sandbox_spec, &sandbox) {
         let same = identify_sandbox(sandbox, identity.engine)
             .map_err(Into::into)
             .and_then(|theirs| facts::same_pod(&identity, &theirs, path));
@@ -178,7 +191,7 @@ pub fn judge_spec<R>(
     let node = &policy.node;
     let sources = Sources {
         spec,
-        sandbox: sandbox_spec.as_ref(),
+        sandbox: sandbox_spec,
         identity: &identity,
         host: request.host,
         node: Node {

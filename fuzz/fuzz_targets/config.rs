@@ -26,6 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
             runtime_handler: None,
             namespaces: None::<&Path>,
             demand: Some(Demand::argument(Level::Restricted, Version::Latest)),
+            sandboxes: None,
         };
         let judged = judge(&request, |_, outcome| matches!(outcome, Outcome::Judged { .. }));
         assert!(!judged || std::str::from_utf8(bytes).is_ok(), "what is no text was judged");

@@ -206,6 +206,7 @@ impl Case {
             runtime_handler: None,
             namespaces: Some(namespaces),
             demand: options.level.map(|(level, version)| Demand::argument(level, version)),
+            sandboxes: None,
         };
         judge(&request, |identity, outcome| {
             let (object, verdict) = Object::of(&self.shown, identity, &outcome);

@@ -6,14 +6,17 @@ pub mod identity;
 mod mount_table;
 mod mounts;
 mod path;
+pub mod sandboxes;
 pub mod spec;
 
 use std::borrow::Cow;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::files::{self, FileError};
+use crate::files::{self, FileError, Links, Owner};
 use crate::pss::capabilities::CapabilitySet;
 use crate::pss::facts::{
     AppArmor, Engine, Facts, HostNamespaces, Known, ProcMasks, SeLinux, SeLinuxDefault, Seccomp,
@@ -21,6 +24,7 @@ use crate::pss::facts::{
 };
 use host::{AppArmorState, Host};
 use identity::{Identity, NoNamespace};
+use sandboxes::Sandboxes;
 use spec::{Annotations, Linux, Namespace, Process, Spec, Text};
 
 /// Why the facts of a container could not be gathered. Never a verdict.
@@ -94,7 +98,7 @@ pub struct Node<'p> {
 pub struct Sources<'a> {
     /// The container's spec.
     pub spec: &'a Spec<'a>,
-    /// Its sandbox's spec.
+    /// Its sandbox's spec, of which only [`Spec::of_pod`] counts.
     pub sandbox: Option<&'a Spec<'a>>,
     /// Whose it is.
     pub identity: &'a Identity<'a>,
@@ -111,11 +115,16 @@ pub struct Sources<'a> {
 /// Reads config.json of a bundle, where the engines lay it out: in the bundle itself, beside a bundle that is the
 /// root file system, or in `userdata`. Only a file that is not there sends the search on.
 pub fn read_config(bundle: &Path) -> Result<(PathBuf, Vec<u8>), FileError> {
+    find_config(bundle).map(|(path, _, bytes)| (path, bytes))
+}
+
+/// The same, with what the file was like when it was opened.
+pub(crate) fn find_config(bundle: &Path) -> Result<(PathBuf, Metadata, Vec<u8>), FileError> {
     let mut first = None;
     for place in ["config.json", "../config.json", "userdata/config.json", "../userdata/config.json"] {
         let path = bundle.join(place);
-        match files::read(&path, files::LIMIT) {
-            Ok(bytes) => return Ok((path, bytes)),
+        match files::read_as(&path, Links::Follow, Owner::Anybody, files::LIMIT) {
+            Ok((_, metadata, bytes)) => return Ok((path, metadata, bytes)),
             Err(err) if err.is_missing() => first = first.or(Some(err)),
             Err(err) => return Err(err),
         }
@@ -143,14 +152,25 @@ pub fn of_linux<'s, 'a>(
     Ok((linux, spec.process.as_ref().ok_or_else(|| missing("process"))?))
 }
 
-/// Reads the config.json of the container's sandbox, beside the container's own in the engine's layout.
+/// A sandbox's config.json.
+#[derive(Debug)]
+pub enum SandboxFile {
+    /// As it is now.
+    Read(Metadata, Vec<u8>),
+    /// As it was for another container of the pod, and still is.
+    Known(Arc<Spec<'static>>),
+}
+
+/// Reads the config.json of the container's sandbox, beside the container's own in the engine's layout, if it is none of
+/// those that are known.
 ///
 /// `None` where there is none: a container of no pod, a sandbox itself, or a file away from its node.
 pub fn read_sandbox(
     identity: &Identity<'_>,
     config: &Path,
     host: &Host,
-) -> Result<Option<(PathBuf, Vec<u8>)>, FileError> {
+    known: Option<&Sandboxes>,
+) -> Result<Option<(PathBuf, SandboxFile)>, FileError> {
     if identity.subject == Subject::Sandbox || identity.namespace.is_none() {
         return Ok(None);
     }
@@ -164,8 +184,14 @@ pub fn read_sandbox(
     });
     for place in of_case.into_iter().chain(of_engine) {
         let path = bundle.join(place);
-        match files::read(&path, files::LIMIT) {
-            Ok(bytes) => return Ok(Some((path, bytes))),
+        match files::open(&path, files::LIMIT) {
+            Ok((mut file, metadata)) => {
+                if let Some(spec) = known.and_then(|known| known.get(&metadata)) {
+                    return Ok(Some((path, SandboxFile::Known(spec))));
+                }
+                let bytes = files::read_opened(&mut file, &metadata, &path, files::LIMIT)?;
+                return Ok(Some((path, SandboxFile::Read(metadata, bytes))));
+            }
             Err(err) if err.is_missing() => {}
             Err(err) => return Err(err),
         }
@@ -561,10 +587,10 @@ fn host_ports(sources: &Sources<'_>, kubelet: Option<&KubeletAnnotations<'_>>) -
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use super::host::Host;
-    use super::identity::identify;
+    use super::identity::{identify, identify_sandbox};
     use super::{Node, Sources, gather, parse};
     use crate::pss::facts::{Engine, Facts, Known, Seccomp, UserNamespace};
 
@@ -594,18 +620,59 @@ mod tests {
         let path = Path::new("/b/config.json");
         let spec = parse(path, text.as_bytes()).unwrap_or_else(|err| panic!("{text}: {err:?}"));
         let identity = identify(&spec, Some(engine), None, None).unwrap();
-        let node = Node {
-            kubelet_root: "/var/lib/kubelet",
-            seccomp_default: false,
-            default_capabilities: &[],
-            default_sysctls: &[],
-            not_host_paths: &[],
-            apparmor: true,
-        };
-        let host = &Host::Unknown;
+        let (host, node) = (&Host::Unknown, NODE);
         let sources =
             Sources { spec: &spec, sandbox: None, identity: &identity, host, node, bundle: None, pid: None };
         then(&gather(&sources, path).unwrap())
+    }
+
+    const NODE: Node<'_> = Node {
+        kubelet_root: "/var/lib/kubelet",
+        seccomp_default: false,
+        default_capabilities: &[],
+        default_sysctls: &[],
+        not_host_paths: &[],
+        apparmor: true,
+    };
+
+    #[test]
+    fn what_is_kept_of_a_sandbox_says_the_same_as_the_whole() {
+        let entries = |folder: &Path| -> Vec<PathBuf> {
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+        };
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration-tests/corpus");
+        let (mut compared, mut with_sysctls) = (0, 0);
+        for case in entries(&corpus).iter().flat_map(|engine| entries(engine)) {
+            let path = case.join("sandbox/config.json");
+            let text = std::fs::read_to_string(&path).unwrap();
+            // As containerd before 1.6.11 wrote it; and with what no engine of today has.
+            let older = text.replace("io.kubernetes.cri.sandbox-uid", "x").replacen("CAP_CHOWN", "CAP_X", 1);
+            for (text, container) in [&text, &older]
+                .into_iter()
+                .flat_map(|text| entries(&case.join("containers")).into_iter().map(move |own| (text, own)))
+            {
+                let whole = parse(&path, text.as_bytes()).unwrap();
+                let kept = whole.of_pod();
+                let config = std::fs::read(container.join("config.json")).unwrap();
+                let spec = parse(&path, &config).unwrap();
+                let identity = identify(&spec, None, None, None).unwrap();
+                let host = &Host::observed(&container.join("observed.json")).unwrap();
+                let [whole, kept] = [&whole, &kept].map(|sandbox| {
+                    let identity_of_sandbox = format!("{:?}", identify_sandbox(sandbox, identity.engine));
+                    let identity = &super::identity::Identity { pod_uid: None, ..identity };
+                    let sandbox = Some(sandbox);
+                    let sources =
+                        Sources { spec: &spec, sandbox, identity, host, node: NODE, bundle: None, pid: None };
+                    let facts = gather(&sources, &path).unwrap();
+                    with_sysctls +=
+                        usize::from(matches!(&facts.sysctls, Known::Seen(all) if !all.is_empty()));
+                    (identity_of_sandbox, format!("{facts:?}"))
+                });
+                assert_eq!(kept, whole, "{}", container.display());
+                compared += 1;
+            }
+        }
+        assert!(compared > 400 && with_sysctls > 10, "{compared}, {with_sysctls}");
     }
 
     #[test]

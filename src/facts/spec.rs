@@ -48,6 +48,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
+impl Text<'_> {
+    /// The same, on its own.
+    fn own(&self) -> Text<'static> {
+        Text(Cow::Owned(self.as_str().to_owned()))
+    }
+}
+
 /// Refuses a key that another JSON reader could take for one of ours.
 fn unambiguous<E: Error>(key: &str, known: &[&str]) -> Result<(), E> {
     // Go also folds a few letters outside ASCII (U+017F to s, U+212A to k); no engine writes such keys here.
@@ -128,6 +135,38 @@ view! {
         "mounts" => mounts: Mounts<'a>,
         /// Everything that only Linux has.
         "linux" => linux: Linux<'a>,
+    }
+}
+
+impl Spec<'_> {
+    /// What counts for the containers of the pod whose sandbox this is, on its own. Whatever is asked of a container's
+    /// sandbox must be here: a test compares the two.
+    #[must_use]
+    pub fn of_pod(&self) -> Spec<'static> {
+        let own = |list: &Vec<Text<'_>>| list.iter().map(Text::own).collect();
+        let entry = |entry: &Namespace<'_>| Namespace {
+            kind: entry.kind.as_ref().map(Text::own),
+            path: entry.path.as_ref().map(Text::own),
+            borrows: PhantomData,
+        };
+        let pair = |(key, value): &(Text<'_>, Text<'_>)| (key.own(), value.own());
+        Spec {
+            annotations: self.annotations.as_ref().map(|all| Annotations(all.0.iter().map(pair).collect())),
+            process: self.process.as_ref().map(|process| Process {
+                capabilities: process.capabilities.as_ref().map(|sets| CapabilitySets {
+                    bounding: sets.bounding.as_ref().map(own),
+                    ..CapabilitySets::default()
+                }),
+                ..Process::default()
+            }),
+            linux: self.linux.as_ref().map(|linux| Linux {
+                namespaces: linux.namespaces.as_ref().map(|list| list.iter().map(entry).collect()),
+                sysctl: linux.sysctl.as_ref().map(|keys| Keys(keys.0.iter().map(Text::own).collect())),
+                cgroups_path: linux.cgroups_path.as_ref().map(Text::own),
+                ..Linux::default()
+            }),
+            ..Spec::default()
+        }
     }
 }
 

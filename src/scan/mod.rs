@@ -20,6 +20,7 @@ pub mod table;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs::Metadata;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -29,8 +30,9 @@ use serde::Serialize;
 use crate::containers::{self, Container, Keeper};
 use crate::decision::{Judged, Verdict};
 use crate::facts::host::{Beside, Host, Shared};
+use crate::facts::sandboxes::Sandboxes;
 use crate::facts::spec::Spec;
-use crate::facts::{self, read_config};
+use crate::facts::{self, find_config};
 use crate::files::FileError;
 use crate::history::workload::is_static;
 use crate::install::node::Live;
@@ -211,14 +213,18 @@ fn look_at_all(
     policy: &Policy,
     containers: &[Container],
 ) -> Vec<Look> {
+    // A sandbox is older than the containers of its pod: what they need of it is known when they come.
+    let mut oldest: Vec<&Container> = containers.iter().collect();
+    oldest.sort_by_key(|container| container.process.map(|first| (first.birth.ticks, first.pid)));
+    let sandboxes = &Sandboxes::default();
     let filter = (options.namespaces, options.controls, options.level);
-    let work = |mut share: Share<'_, '_, Container>, progress: Option<&dyn Fn(usize, usize)>| {
+    let work = |mut share: Share<'_, '_, &Container>, progress: Option<&dyn Fn(usize, usize)>| {
         let (namespaces, controls, level) = filter;
         let options = &Options { level, namespaces, controls, progress };
         let (node, parents, patience) = (Rc::default(), RefCell::default(), Patience::default());
-        let looker = Looker { setting, options, policy, node, parents, patience };
+        let looker = Looker { setting, options, policy, sandboxes, node, parents, patience };
         let mut looks = Vec::new();
-        while let Some(container) = share.next() {
+        while let Some(&container) = share.next() {
             looks.push(looker.look(container));
             if let Some(progress) = progress {
                 progress(share.taken(), containers.len());
@@ -226,7 +232,7 @@ fn look_at_all(
         }
         looks
     };
-    side_by_side::share(containers, |share| work(share, None), |share| work(share, options.progress))
+    side_by_side::share(&oldest, |share| work(share, None), |share| work(share, options.progress))
 }
 
 /// By namespace and pod, its sandbox first.
@@ -259,6 +265,7 @@ struct Looker<'a> {
     setting: &'a Setting,
     options: &'a Options<'a>,
     policy: &'a Policy,
+    sandboxes: &'a Sandboxes,
     node: Rc<Shared>,
     parents: RefCell<HashMap<i32, Rc<Host>>>,
     patience: Patience,
@@ -274,14 +281,17 @@ impl Looker<'_> {
     }
 
     fn look(&self, container: &Container) -> Look {
-        let config = read_config(&container.bundle);
+        let (config, file) = match find_config(&container.bundle) {
+            Ok((path, metadata, bytes)) => (Ok((path, bytes)), Some(metadata)),
+            Err(error) => (Err(error), None),
+        };
         let host = match (&config, container.process) {
             (_, Some(first)) => Ok(self.beside(first.birth.parent)),
             (Ok((path, _)), None) => captured(path).map(Rc::new),
             (Err(_), None) => Ok(Rc::new(Host::Unknown)),
         };
         let mut scanned = match &host {
-            Ok(host) => self.judge(container, &config, host),
+            Ok(host) => self.judge(container, &config, file.as_ref(), host),
             Err(error) => Scanned::unjudged(container, line(error)),
         };
         // A container that ends while it is looked at leaves half of itself behind.
@@ -313,6 +323,7 @@ impl Looker<'_> {
         &self,
         container: &Container,
         config: &Result<(std::path::PathBuf, Vec<u8>), FileError>,
+        file: Option<&Metadata>,
         host: &Host,
     ) -> Scanned {
         let shown = escape(&container.bundle.to_string_lossy());
@@ -329,6 +340,7 @@ impl Looker<'_> {
             runtime_handler: container.entry().map(|(_, handler)| handler),
             namespaces: Some(&namespaces),
             demand: self.options.level.map(|(level, version)| Demand::argument(level, version)),
+            sandboxes: Some(self.sandboxes),
         };
         let spec =
             config.as_ref().ok().and_then(|(path, bytes)| Some((path, facts::parse(path, bytes).ok()?)));
@@ -338,6 +350,9 @@ impl Looker<'_> {
         let mut scanned = judge_spec(&request, path, &spec, |identity, outcome| {
             self.scanned(&shown, container, identity, outcome)
         });
+        if let Some(file) = file.filter(|_| scanned.sandbox) {
+            self.sandboxes.keep(file, &spec);
+        }
         let seen = self.process(container, &spec, host).unwrap_or_default();
         (scanned.drift, scanned.in_part) = (seen.drift, seen.in_part);
         scanned
