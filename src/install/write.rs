@@ -121,15 +121,18 @@ pub fn remove(path: &Path) -> Result<(), WriteError> {
 pub fn make_folder(path: &Path) -> Result<Vec<PathBuf>, WriteError> {
     let mut missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
     missing.reverse();
-    for folder in &missing {
+    let mut made = Vec::new();
+    for folder in missing {
         // Engines, rootless ones as well, must get through, whatever the umask of the one who installs.
-        DirBuilder::new()
-            .mode(0o755)
-            .create(folder)
-            .and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o755)))
-            .map_err(fault("create", folder))?;
+        let new = DirBuilder::new().mode(0o755).create(folder);
+        match new.and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o755))) {
+            Ok(()) => made.push(folder.to_owned()),
+            // Somebody else wanted the same, and was first.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+            Err(error) => return Err(fault("create", folder)(error)),
+        }
     }
-    Ok(missing.into_iter().map(Path::to_owned).collect())
+    Ok(made)
 }
 
 /// A name for the time of writing. CRI-O loads every file in `crio.conf.d`, whatever its name, so half a file must not
@@ -246,5 +249,18 @@ mod tests {
     fn what_cannot_be_written_is_named() {
         let err = replace("/proc/pss-guard/x".as_ref(), b"", 0o644).unwrap_err().to_string();
         assert_eq!(err, "write /proc/pss-guard/x");
+    }
+
+    #[test]
+    fn whoever_makes_the_same_folders_at_once_finds_them() {
+        let root = tempfile::tempdir().unwrap();
+        for round in 0..200 {
+            let folder = root.path().join(format!("{round}/a/b/c"));
+            let made = std::thread::scope(|scope| {
+                let make = || scope.spawn(|| make_folder(&folder).unwrap().len());
+                [make(), make()].map(|thread| thread.join().unwrap())
+            });
+            assert_eq!(made.iter().sum::<usize>(), 4, "each by one of them");
+        }
     }
 }
