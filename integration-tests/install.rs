@@ -34,6 +34,7 @@ const CRIO: Files = &[
     ("etc/crio/crio.conf.d/10-runc.conf", "[crio.runtime.runtimes.runc]\nruntime_path = \"/usr/bin/runc\"\n"),
 ];
 const PODMAN: Files = &[("etc/containers/containers.conf", "[engine]\n# nothing yet\n")];
+const CONTAINERD_AND_PODMAN: Files = &[CONTAINERD[0], PODMAN[0]];
 const DOCKER: Files = &[("etc/docker/daemon.json", "{\n    \"debug\": true\n}\n")];
 
 /// Engine, method and files: everything that can be installed below another root directory, where no program is asked.
@@ -325,6 +326,89 @@ fn two_runs_do_not_meet() {
         let done = root.call(arguments);
         assert!(done.code == Some(2) && done.stderr.contains("is locked"), "{done}");
         assert_same(&root.tree(), &before, "locked");
+    }
+}
+
+/// Runs a command that is held up for seconds at its nth call of a system call, and another one meanwhile, once `is_held`.
+fn meanwhile(
+    root: &Root,
+    slow: &[&str],
+    (call, number): (&str, usize),
+    is_held: impl Fn() -> bool,
+    quick: &[&str],
+) -> (Done, Done) {
+    let inject = format!("inject={call}:delay_enter=6000000:when={number}");
+    let options = ["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject].map(str::to_owned);
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| traced(&node::binary(), root.dir.path(), slow, &options));
+        assert!(util::eventually(is_held), "it was never held up");
+        // From what is seen to the call itself.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let quick = root.call(quick);
+        assert!(!slow.is_finished(), "the other one was not held up long enough");
+        (slow.join().expect("a thread of ours"), quick)
+    })
+}
+
+/// Whether some process has a file open.
+fn is_open(path: &Path) -> bool {
+    let list = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let files = list(Path::new("/proc")).flat_map(|process| list(&process.join("fd")).collect::<Vec<_>>());
+    files.into_iter().any(|file| fs::read_link(file).is_ok_and(|target| target == path))
+}
+
+#[test]
+fn what_another_run_installs_meanwhile_loses_nothing_to_an_uninstall() {
+    if !util::can_run("what_another_run_installs_meanwhile_loses_nothing_to_an_uninstall", &["strace"]) {
+        return;
+    }
+    // Before it looks what is left, and when it removes the first program.
+    for held in [("flock", 2), ("unlink", 3)] {
+        let root = Root::new(CONTAINERD_AND_PODMAN);
+        root.call(&["install", "--engine", "podman"]).expect_success();
+        let manifest = root.at("var/lib/pss-guard/install/podman/manifest.json");
+        let install = ["install", "--engine", "containerd"];
+        let (removed, installed) =
+            meanwhile(&root, &["uninstall", "--engine", "podman"], held, || !manifest.exists(), &install);
+        let config = util::read(&root.at("etc/containerd/config.toml"));
+        if config.contains("/pss-guard-runtime") {
+            for needed in [
+                "var/lib/pss-guard/bin/pss-guard",
+                "var/lib/pss-guard/runtimes/containerd/runc/runtime",
+                "var/lib/pss-guard/install/containerd/0.before",
+            ] {
+                assert!(root.at(needed).exists(), "{held:?}: {needed} is gone\n{removed}\n{installed}");
+            }
+        } else {
+            assert!(installed.stderr.contains("is locked"), "{held:?}: {installed}");
+        }
+        root.call(&["uninstall"]).expect_success();
+        assert!(!root.at("var/lib/pss-guard").exists() && config.contains("# ours"));
+        assert_eq!(util::read(&root.at("etc/containerd/config.toml")), V2);
+    }
+}
+
+#[test]
+fn a_plan_for_a_node_that_another_run_has_changed_is_not_carried_out() {
+    if !util::can_run("a_plan_for_a_node_that_another_run_has_changed_is_not_carried_out", &["strace"]) {
+        return;
+    }
+    let hook = ["install", "--engine", "crio", "--method", "hook"];
+    let runtime = ["install", "--engine", "crio", "--method", "runtime"];
+    // What is there before, who is held up with his plan, and who comes meanwhile.
+    let rows = [(None, hook, &runtime[..]), (None, runtime, &hook), (Some(runtime), runtime, &["uninstall"])];
+    for (before, slow, quick) in rows {
+        let root = Root::new(CRIO);
+        if let Some(before) = before {
+            root.call(&before).expect_success();
+        }
+        let lock = root.at("var/lib/pss-guard/install/lock");
+        let (planned, done) = meanwhile(&root, &slow, ("flock", 1), || is_open(&lock), quick);
+        assert_eq!(done.code, Some(0), "{done}");
+        assert!(planned.code == Some(2) && planned.stderr.contains("try again"), "{quick:?}\n{planned}");
+        root.call(&slow).expect_success();
+        root.call(&["uninstall"]).expect_success();
+        assert!(!root.at("var/lib/pss-guard").exists());
     }
 }
 

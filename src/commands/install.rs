@@ -161,6 +161,8 @@ impl Job<'_> {
         // Planned before anything is touched: what is refused leaves the node as it is.
         let mut plan = (installer.plan)(node, &request)?;
         let store = Store::open(node)?;
+        // Another run can have come and gone meanwhile: then the plan is for a node that there is no more.
+        store.is_unchanged(self.name(), installed.as_ref())?;
         if let Some(other) = other {
             self.undo(&store, installed.as_ref(), out)?;
             writeln!(out, "  the {other} method was taken away")?;
@@ -278,6 +280,7 @@ impl Job<'_> {
         }
         writeln!(out, "{}", self.name())?;
         let store = Store::open(self.node)?;
+        store.is_unchanged(self.name(), installed.as_ref())?;
         if self.options.dry_run {
             let held = installed.as_ref().is_some_and(|installed| self.is_held(installed));
             for preview in store.preview(self.name(), self.installer.strip, held)? {
@@ -403,15 +406,17 @@ fn tell(done: &[(PathBuf, Undone)], out: &mut dyn Write) -> io::Result<()> {
 
 /// Removes what all engines share once there is none.
 fn sweep(node: &Live, processes: &Processes, out: &mut dyn Write) -> Result<(), Failure> {
-    let left = installations(node).iter().any(|name| name != system::NAME);
-    let entries = engines::ALL.iter().any(|installer| place::has_entries(node, installer.engine));
-    if left || !place::is_there(node) {
+    let is_left = || installations(node).iter().any(|name| name != system::NAME);
+    if is_left() || !place::is_there(node) {
         return Ok(());
     }
-    if place::gate_is_called(node, processes) {
-        return Ok(());
-    }
+    // Asked again under the lock, which is held to the end: an installation that another run makes for another engine
+    // meanwhile must not lose the gate, nor what undoing it needs.
     let store = Store::open(node)?;
+    if is_left() || place::gate_is_called(node, processes) {
+        return Ok(());
+    }
+    let entries = engines::ALL.iter().any(|installer| place::has_entries(node, installer.engine));
     if manifest(node, system::NAME)?.is_some() {
         let complaints = system::disable(node);
         let (done, errors) = store.undo(system::NAME, strip_all, false);
@@ -423,11 +428,11 @@ fn sweep(node: &Live, processes: &Processes, out: &mut dyn Write) -> Result<(), 
             writeln!(out, "  not done: {}", escape(complaint))?;
         }
     }
-    drop(store);
     place::remove_gate(node)?;
     if !entries {
         place::remove_rest(node)?;
     }
+    drop(store);
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -141,10 +142,21 @@ impl<'a> Store<'a> {
         let lock = File::options().write(true).create(true).truncate(false).open(&path);
         let lock = lock.map_err(fault("create", &path))?;
         match lock.try_lock() {
+            // Whoever removes the last of the installer removes this file, too, and holds it until then. A lock on a file that
+            // is gone keeps nobody out.
+            Ok(()) if !is_still(&lock, &path) => Err(TransactionError::Raced(path)),
             Ok(()) => Ok(Self { node, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(TransactionError::Busy(path)),
             Err(TryLockError::Error(error)) => Err(fault("lock", &path)(error).into()),
         }
+    }
+
+    /// Makes sure that an installation is as it was when this program made up its mind, before it had the lock.
+    pub fn is_unchanged(&self, name: &str, installed: Option<&Manifest>) -> Result<(), TransactionError> {
+        if manifest(self.node, name)?.as_ref() == installed {
+            return Ok(());
+        }
+        Err(TransactionError::Raced(Path::new(FOLDER).join(name).join(MANIFEST)))
     }
 
     /// Does what a plan says, for the installation of this name. What was installed before must have been by the
@@ -388,6 +400,12 @@ impl<'a> Store<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether an open file is what lies at a path.
+fn is_still(file: &File, path: &Path) -> bool {
+    let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    file.metadata().is_ok_and(|ours| fs::metadata(path).is_ok_and(|there| id(there) == id(ours)))
 }
 
 /// Keeps a copy under a name that is free.
