@@ -197,6 +197,15 @@ impl Job<'_> {
         for open in &plan.open {
             writeln!(out, "  open: {}", escape(open))?;
         }
+        if is_new && installer.engine == Engine::Containerd && method == Method::Runtime && node.is_running()
+        {
+            // See `status::containers`.
+            writeln!(
+                out,
+                "  open: containerd takes a container's runtime from its pod, so what starts later in pods that run by \
+                 now (a restart, kubectl debug) does not pass the gate until they are made anew"
+            )?;
+        }
         drop(store);
         self.prove(&request, out)
     }

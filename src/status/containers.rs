@@ -1,5 +1,6 @@
 //! Which running containers passed the gate? One that did has the gate as its runtime, or as a hook in its config.json.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -19,7 +20,7 @@ pub(super) enum Passed {
     Yes,
     /// It is not the gate's by the method that is installed: a sandbox where there are only hooks.
     NotAsked,
-    /// It is older than the gate.
+    /// It, or its pod, is older than the gate.
     Before,
     /// Its runtime is of another kind, which the gate does not stand in front of.
     OtherKind,
@@ -34,7 +35,7 @@ pub(super) enum Passed {
 pub struct Tally {
     /// The gate judged them.
     pub through_the_gate: Vec<String>,
-    /// They are older than the gate.
+    /// They, or their pods, are older than the gate.
     pub before_the_gate: Vec<String>,
     /// Their runtime is of a kind that the gate does not stand in front of.
     pub of_another_kind: Vec<String>,
@@ -48,6 +49,8 @@ struct Running {
     engine: Engine,
     subject: Subject,
     name: String,
+    /// The id of its pod's sandbox.
+    sandbox: Option<String>,
     /// What is known of it without its config.json. Its runtime is `None` where its shim is not one of runc's kind.
     found: Container,
     hooks: Vec<Hook>,
@@ -91,15 +94,24 @@ pub(super) fn ask(
     let came =
         since.filter(|_| recorded.restart).map_or(recorded.written, |since| since.max(recorded.written));
     let mut tally = Tally::default();
-    let (mut others, mut elsewhere, mut unreadable) = (0, 0, Vec::new());
+    let (mut others, mut elsewhere) = (0, 0);
+    let (mut all, mut unreadable) = (Vec::new(), Vec::new());
     for found in running(setting) {
-        let running = match found {
-            Ok(running) => running,
-            Err(path) => {
-                unreadable.push(path);
-                continue;
-            }
-        };
+        match found {
+            Ok(running) => all.push(running),
+            Err(path) => unreadable.push(path),
+        }
+    }
+    // containerd gives a container the runtime, with its options, that the sandbox of its pod was made with
+    // (`internal/cri/server/container_create.go`, `WithRuntime`): what starts later in an older pod is like the pod.
+    let by_pod = engine == Engine::Containerd && recorded.method == Method::Runtime;
+    let is_old = |sandbox: &&Running| {
+        let old = sandbox.passed(recorded.method, came) == Passed::Before;
+        by_pod && old && sandbox.engine == engine && sandbox.subject == Subject::Sandbox
+    };
+    let old: BTreeSet<&str> =
+        all.iter().filter(is_old).filter_map(|sandbox| sandbox.found.id.as_deref()).collect();
+    for running in &all {
         let of_containerd = running.found.keeper == Keeper::Containerd;
         if engine == Engine::Containerd && of_containerd && running.engine == Engine::None {
             others += 1;
@@ -107,16 +119,19 @@ pub(super) fn ask(
         if running.engine != engine {
             continue;
         }
+        let name = running.name.clone();
+        let of_old_pod = running.sandbox.as_deref().is_some_and(|sandbox| old.contains(sandbox));
         match running.passed(recorded.method, came) {
-            Passed::Yes => tally.through_the_gate.push(running.name),
+            Passed::Yes => tally.through_the_gate.push(name),
             Passed::NotAsked => {}
-            Passed::Before => tally.before_the_gate.push(running.name),
-            Passed::OtherKind => tally.of_another_kind.push(running.name),
+            Passed::Before => tally.before_the_gate.push(name),
+            Passed::Past if of_old_pod => tally.before_the_gate.push(name),
+            Passed::OtherKind => tally.of_another_kind.push(name),
             Passed::OtherEngine => {
                 elsewhere += 1;
-                tally.past_the_gate.push(running.name);
+                tally.past_the_gate.push(name);
             }
-            Passed::Past => tally.past_the_gate.push(running.name),
+            Passed::Past => tally.past_the_gate.push(name),
         }
     }
     let count = |list: &[String]| format!("{} running container{}", list.len(), s(list.len()));
@@ -128,7 +143,12 @@ pub(super) fn ask(
     };
     open(
         &tally.before_the_gate,
-        "started before the engine had the gate and never passed it; they will when they start again",
+        if by_pod {
+            "did not pass the gate, because their pods are older than it; what starts in those, a restart as well, is like \
+             them until they are made anew"
+        } else {
+            "started before the engine had the gate and never passed it; they will when they start again"
+        },
     );
     open(&tally.of_another_kind, "have a runtime of another kind, which the gate does not stand in front of");
     if others > 0 {
@@ -226,8 +246,9 @@ fn look(found: Container) -> Result<Running, PathBuf> {
     let words = [identity.namespace, identity.pod, identity.container];
     let words: Vec<&str> = words.into_iter().flatten().collect();
     let name = if words.is_empty() { found.id.clone().unwrap_or_default() } else { words.join("/") };
+    let sandbox = identity.sandbox.map(str::to_owned);
     let hooks = hooked.hooks.unwrap_or_default();
     let hooks = [hooks.create_runtime, hooks.prestart].into_iter().flatten().flatten().collect();
     let started = found.process.map_or(SystemTime::UNIX_EPOCH, |first| first.started);
-    Ok(Running { engine: identity.engine, subject: identity.subject, name, found, hooks, started })
+    Ok(Running { engine: identity.engine, subject: identity.subject, name, sandbox, found, hooks, started })
 }

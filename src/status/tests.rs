@@ -217,6 +217,17 @@ fn annotated(engine: &str, container: &str, more: &str) -> String {
     format!(r#"{{"annotations": {{{annotations}}}, "linux": {{"cgroupsPath": "/crio/crio-1"}}{more}}}"#)
 }
 
+/// config.json of the sandbox of that pod, whose id is this number.
+fn sandbox(engine: &str, id: i32) -> String {
+    in_sandbox(engine, "", id).replace(r#""container","#, r#""sandbox","#)
+}
+
+fn in_sandbox(engine: &str, container: &str, id: i32) -> String {
+    let key = r#""annotations": {"#;
+    let sandbox = format!(r#"{key}"io.kubernetes.cri.sandbox-id": "{id:064}", "#);
+    pod(engine, container).replacen(key, &sandbox, 1)
+}
+
 fn hooked(engine: &str, container: &str, told: &str) -> String {
     let hook = format!(
         r#", "hooks": {{"createRuntime": [{{"path": "{GATE}", "args": ["pss-guard", "hook", "--engine", "{told}"]}}]}}"#
@@ -276,6 +287,16 @@ fn every_break_is_said_and_changes_the_exit_code() {
         ("others can write the manifest", |m| m.mode("var/lib/pss-guard/install/containerd/manifest.json", 0o666), 2, "must be writable by root alone"),
         ("the engine was not restarted", |m| m.process(1, INSTALLED + 10, &["/usr/bin/containerd"]), 1, "before the gate came, and has not read its configuration"),
         ("a container went past the gate", |m| m.task("k8s.io", 20, STARTED, Some("runc"), &pod("containerd", "side")), 1, "1 running container newer than the gate did not pass it"),
+        ("a container went past the gate in a pod that passed it", |m| {
+            let runtime = entry_path(Engine::Containerd, "runc");
+            m.task("k8s.io", 20, STARTED + 5, Some(runtime.to_str().unwrap()), &sandbox("containerd", 20));
+            m.task("k8s.io", 21, STARTED, Some("runc"), &in_sandbox("containerd", "side", 20));
+        }, 1, "1 running container newer than the gate did not pass it"),
+        ("no hook in a pod older than the gate, where hooks do not depend on it", |m| {
+            m.install(Engine::Containerd, Method::Hook);
+            m.task("k8s.io", 20, INSTALLED + 5, Some("runc"), &sandbox("containerd", 20));
+            m.task("k8s.io", 21, STARTED, Some("runc"), &in_sandbox("containerd", "side", 20));
+        }, 1, "1 running container newer than the gate did not pass it"),
         ("the gate of another engine", |m| m.task("k8s.io", 20, STARTED, Some("/var/lib/pss-guard/runtimes/docker/runc/pss-guard-runtime"), &pod("containerd", "side")), 1, "passed the gate of another engine"),
         ("the hook of another engine", |m| m.task("k8s.io", 20, STARTED, Some(""), &hooked("containerd", "side", "cri-o")), 1, "passed the gate of another engine"),
         ("a bundle that cannot be parsed", |m| m.task("k8s.io", 20, STARTED, Some(""), "{"), 2, "1 running containers cannot be looked at"),
@@ -309,6 +330,11 @@ fn what_nobody_can_close_is_said_and_does_not_count() {
         }, "open     handlers       handler kata runs virtual machines"),
         ("a container older than the gate", |m| m.task("k8s.io", 20, INSTALLED + 5, Some("runc"), &pod("containerd", "old")), "before         shop/web/old"),
         ("a container older than the restart", |m| m.task("k8s.io", 20, RESTARTED + 5, Some("runc"), &pod("containerd", "old")), "before         shop/web/old"),
+        ("a container that started later in a pod older than the gate", |m| {
+            m.task("k8s.io", 20, INSTALLED + 5, Some("runc"), &sandbox("containerd", 20));
+            m.task("k8s.io", 21, STARTED, Some("runc"), &in_sandbox("containerd", "again", 20));
+        }, "before         shop/web/again"),
+        ("a pod older than the gate", |m| m.task("k8s.io", 20, INSTALLED + 5, Some("runc"), &sandbox("containerd", 20)), "until they are made anew"),
         ("a container of a virtual machine", |m| m.task("k8s.io", 20, STARTED, None, &pod("containerd", "vm")), "other kind     shop/web/vm"),
         ("a container of ctr", |m| m.task("default", 20, STARTED, Some("runc"), "{}"), "1 running container of other clients of containerd"),
         ("ctr among the pods", |m| m.task("k8s.io", 20, STARTED, Some("runc"), "{}"), "1 running container of other clients of containerd"),
