@@ -138,6 +138,11 @@ impl Job<'_> {
         self.installer.engine.name()
     }
 
+    /// The engine's configuration file.
+    fn config_file<'c>(&self, named: Option<&'c Path>) -> &'c Path {
+        named.unwrap_or(Path::new(detect::daemon(self.installer.engine).config))
+    }
+
     fn install(&self, out: &mut dyn Write) -> Result<u8, Failure> {
         let Self { node, installer, options, .. } = *self;
         let usual = installer.methods.first().copied().unwrap_or(Method::Runtime);
@@ -158,6 +163,13 @@ impl Job<'_> {
             return show(&(installer.plan)(node, &request)?, out).map(|()| OK);
         }
 
+        // Not where the file was named: it may be the one of the next start.
+        if options.config.is_none()
+            && let Some(elsewhere) =
+                detect::elsewhere(node, self.processes, installer.engine, self.config_file(config))
+        {
+            return Err(elsewhere.into());
+        }
         // Planned before anything is touched: what is refused leaves the node as it is.
         let mut plan = (installer.plan)(node, &request)?;
         let store = Store::open(node)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Refusal;
 use super::engines::containerd::refuse_node;
-use super::node::Node;
+use super::node::{Live, Node};
 use crate::processes::{Process, Processes};
 use crate::pss::facts::Engine;
 
@@ -70,6 +70,36 @@ impl Daemon {
     }
 }
 
+/// What root's engine of this node goes by, if that is not what is written into: another configuration file, and no
+/// process goes by this one. Engines in containers, and the containerd that docker has of its own, are somebody else's.
+#[must_use]
+pub fn elsewhere(live: &Live, processes: &Processes, engine: Engine, config: &Path) -> Option<String> {
+    let daemon = daemon(engine);
+    let here = live.place(config);
+    let is_this_nodes = |process: &&Process| {
+        let theirs = daemon.config_of(process);
+        let is_dockers = ["/run/docker", "/var/run/docker"].iter().any(|folder| theirs.starts_with(folder));
+        processes.is_roots(process.pid) && processes.is_rooted(process.pid, live.root()) && !is_dockers
+    };
+    let running = processes.running(daemon.programs);
+    let running: Vec<&Process> = running.iter().filter(is_this_nodes).collect();
+    let says = |process: &Process, with: &str, not: &str| {
+        format!(
+            "{} (process {}) runs with {with} and not with {not}, so the gate is not before its containers",
+            process.program.file_name().unwrap_or_default().display(),
+            process.pid
+        )
+    };
+    if running.iter().all(|process| !process.shares(&daemon.config_of(process), &here))
+        && let Some(other) = running.first()
+    {
+        let theirs = daemon.config_of(other).display().to_string();
+        let says = says(other, &theirs, &config.display().to_string());
+        return Some(format!("{says}; `pss-guard install --engine {} --config {theirs}`", engine.name()));
+    }
+    None
+}
+
 /// The engines of a node, as far as the gate can be installed for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Detected {
@@ -121,7 +151,8 @@ fn has_no_cri(node: &dyn Node, config: &str) -> Result<bool, Refusal> {
 mod tests {
     use std::path::Path;
 
-    use super::{Detected, detect};
+    use super::{Detected, detect, elsewhere};
+    use crate::install::node::Live;
     use crate::install::node::fake::Fake;
     use crate::processes::{Processes, fake};
     use crate::pss::facts::Engine;
@@ -149,6 +180,44 @@ mod tests {
         for (node, engines, left) in rows {
             let Detected { engines: found, left: reasons } = detect(&node, &dead).unwrap();
             assert_eq!((found, reasons.len()), (engines, left), "{node:?}");
+        }
+    }
+
+    #[test]
+    fn an_engine_that_goes_by_another_file_is_told_from_those_of_others() {
+        const OURS: &str = "/etc/containerd/config.toml";
+        let other = ["/usr/bin/containerd", "--config", "/usr/share/containerd/config.toml"];
+        let dockers = ["/usr/bin/containerd", "--config", "/var/run/docker/containerd/containerd.toml"];
+        let usual = ["/usr/bin/containerd"];
+        // The processes of the node, whether the last one is in a container, and what is said.
+        #[rustfmt::skip]
+        let rows: [(&[&[&str]], bool, bool); 7] = [
+            (&[], false, false),
+            (&[&usual], false, false),
+            (&[&other], false, true),
+            (&[&other], true, false),
+            (&[&dockers], false, false),
+            (&[&dockers, &other], false, true),
+            (&[&other, &usual], false, false),
+        ];
+        for (commands, contained, expected) in rows {
+            let directory = tempfile::tempdir().unwrap();
+            let (root, proc) = (directory.path().join("root"), directory.path().join("proc"));
+            for file in [OURS, other[2], dockers[2]] {
+                let file = root.join(file.strip_prefix('/').unwrap());
+                std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+                std::fs::write(file, "").unwrap();
+            }
+            for (pid, command) in (1..).zip(commands) {
+                let inside = if contained { directory.path() } else { &root };
+                fake::add(&proc, inside, pid, 5, command);
+            }
+            let (live, processes) = (Live::under(&root), Processes::in_folder(&proc));
+            let said = elsewhere(&live, &processes, Engine::Containerd, Path::new(OURS));
+            assert_eq!(said.is_some(), expected, "{commands:?}, {contained}: {said:?}");
+            assert!(said.is_none_or(|said| said.ends_with(&format!("--config {}`", other[2]))));
+            let users = Processes::of_a_user(&proc);
+            assert_eq!(elsewhere(&live, &users, Engine::Containerd, Path::new(OURS)), None);
         }
     }
 

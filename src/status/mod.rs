@@ -291,6 +291,10 @@ impl<'a> Setting<'a> {
             checks.add(State::Open, "process", other);
         }
         let name = daemon.programs.first().copied().unwrap_or_default();
+        if let Some(says) = detect::elsewhere(&self.live, &self.processes, installer.engine, config) {
+            checks.add(State::Wrong, "process", says);
+            return None;
+        }
         let Some(process) = ours.first() else {
             checks.add(
                 State::Open,

@@ -297,6 +297,10 @@ fn every_break_is_said_and_changes_the_exit_code() {
             m.task("k8s.io", 20, INSTALLED + 5, Some("runc"), &sandbox("containerd", 20));
             m.task("k8s.io", 21, STARTED, Some("runc"), &in_sandbox("containerd", "side", 20));
         }, 1, "1 running container newer than the gate did not pass it"),
+        ("the engine runs with another file", |m| {
+            m.file("etc/other/config.toml", "");
+            m.process(1, RESTARTED, &["/usr/bin/containerd", "--config", "/etc/other/config.toml"]);
+        }, 1, "containerd (process 1) runs with /etc/other/config.toml and not with /etc/containerd/config.toml"),
         ("the gate of another engine", |m| m.task("k8s.io", 20, STARTED, Some("/var/lib/pss-guard/runtimes/docker/runc/pss-guard-runtime"), &pod("containerd", "side")), 1, "passed the gate of another engine"),
         ("the hook of another engine", |m| m.task("k8s.io", 20, STARTED, Some(""), &hooked("containerd", "side", "cri-o")), 1, "passed the gate of another engine"),
         ("a bundle that cannot be parsed", |m| m.task("k8s.io", 20, STARTED, Some(""), "{"), 2, "1 running containers cannot be looked at"),
