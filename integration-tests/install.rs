@@ -599,3 +599,42 @@ fn a_file_system_that_cannot_be_written_is_said_and_leaves_a_node_that_starts() 
         assert_eq!(root.tree(), before, "{name}\n{}", difference(&root.tree(), &before));
     }
 }
+
+/// A running node, made of this machine's programs and of folders of its own, whose `/var/lib` nobody may execute from.
+#[test]
+fn a_gate_that_cannot_be_executed_is_not_put_before_an_engine() {
+    if !util::can_run(
+        "install::a_gate_that_cannot_be_executed_is_not_put_before_an_engine",
+        &["unshare", "mount", "chroot"],
+    ) {
+        return;
+    }
+    for (options, code) in [("noexec", 2), ("exec", 0)] {
+        let config = "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc.options]\n\
+                      BinaryName = '/usr/bin/true'\n";
+        let root = Root::new(CONTAINERD);
+        node::write(&root.at("etc/containerd/config.toml"), config);
+        fs::copy(node::binary(), root.at("gate")).expect("a copy of the program");
+        let script = format!(
+            "for folder in usr lib lib64 bin sbin proc dev; do
+                 if [ -L /$folder ]; then cp -P /$folder \"$R/$folder\";
+                 elif [ -d /$folder ]; then mkdir -p \"$R/$folder\" && mount --rbind /$folder \"$R/$folder\"; fi || exit 9
+             done
+             mount --bind -o ro \"$R/usr\" \"$R/usr\" && mount -t tmpfs -o {options} none \"$R/var/lib\" || exit 9
+             chroot \"$R\" /gate install --engine containerd --config /etc/containerd/config.toml; code=$?
+             ls \"$R/var/lib\"; exit $code"
+        );
+        let mut install = Command::new("unshare");
+        install.args(["--mount", "sh", "-c", &script]).env("R", root.dir.path());
+        let done = util::run(&mut install);
+        assert_eq!(done.code, Some(code), "{options}\n{done}");
+        let now = util::read(&root.at("etc/containerd/config.toml"));
+        if code == 0 {
+            assert!(now.contains("/pss-guard-runtime") && done.stdout.contains("\npss-guard\n"), "{done}");
+        } else {
+            assert!(done.stderr.contains("does not run") && done.stderr.contains("noexec"), "{done}");
+            assert_eq!(now, config, "the engine's file is as it was");
+            assert!(done.stdout.ends_with("runtime method\n"), "something is left in /var/lib\n{done}");
+        }
+    }
+}

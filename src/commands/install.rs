@@ -11,7 +11,7 @@ use crate::install::detect::{self, detect};
 use crate::install::node::Live;
 use crate::install::transaction::{Manifest, Store, Strip, Undone, installations, manifest, strip_all};
 use crate::install::verify::{Outcome, Patience, Restart, Verification, restart};
-use crate::install::{Installer, Method, Plan, Request, engines, place, system};
+use crate::install::{GATE, Installer, Method, Plan, Request, engines, place, system};
 use crate::paths::Paths;
 use crate::processes::{Process, Processes};
 use crate::pss::facts::Engine;
@@ -175,13 +175,22 @@ impl Job<'_> {
         let store = Store::open(node)?;
         // Another run can have come and gone meanwhile: then the plan is for a node that there is no more.
         store.is_unchanged(self.name(), installed.as_ref())?;
+        // Programs first: a configuration may only ever name what is there.
+        let mut changed = place::gate(node)?;
+        if !place::gate_runs(node) {
+            drop(store);
+            sweep(node, self.processes, out)?;
+            return Err(format!(
+                "{GATE} was put there and does not run, so no container would start; is its file system mounted \
+                 noexec? The engine was left alone"
+            )
+            .into());
+        }
         if let Some(other) = other {
             self.undo(&store, installed.as_ref(), out)?;
             writeln!(out, "  the {other} method was taken away")?;
             plan = (installer.plan)(node, &request)?;
         }
-        // Programs first: a configuration may only ever name what is there.
-        let mut changed = place::gate(node)?;
         if let Err(error) = place::command(node) {
             writeln!(out, "  not there for people to call: {}", line(&error))?;
         }

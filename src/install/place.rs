@@ -32,6 +32,14 @@ pub fn gate(node: &Live) -> Result<bool, WriteError> {
     copy_self(&node.place(Path::new(GATE)))
 }
 
+/// Whether the gate can be called where it lies: a file system may be mounted without leave to execute (`noexec`), and a
+/// policy of the system may ask who a program is. Of another root directory nobody can say.
+#[must_use]
+pub fn gate_runs(node: &Live) -> bool {
+    let said = || node.output(Path::new(GATE), &["--version"]);
+    !node.is_running() || said().is_some_and(|said| said.starts_with("pss-guard "))
+}
+
 /// Puts this very program where people call it, if it was not called from a place that stays.
 pub fn command(node: &Live) -> Result<bool, WriteError> {
     let stays = |path: &PathBuf| {
