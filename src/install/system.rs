@@ -42,11 +42,6 @@ const FILES: [(&str, &str, &str); 9] = [
         "/usr/lib/tmpfiles.d/pss-guard.conf",
         include_str!("../../systemd/pss-guard.tmpfiles"),
     ),
-    (
-        "/usr/local/lib/systemd/catalog/pss-guard.catalog",
-        "/usr/lib/systemd/catalog/pss-guard.catalog",
-        include_str!("../../systemd/pss-guard.catalog"),
-    ),
     unit!("pss-guard-status.service"),
     unit!("pss-guard-metrics.socket"),
     unit!("pss-guard-metrics.service"),
@@ -54,6 +49,12 @@ const FILES: [(&str, &str, &str); 9] = [
     unit!("pss-guard-namespaces.service"),
     unit!("pss-guard-scan.timer"),
     unit!("pss-guard-scan.service"),
+    // The last, because `/usr` may be read-only; journald reads no folder of the admin's in `/etc`.
+    (
+        "/usr/local/lib/systemd/catalog/pss-guard.catalog",
+        "/usr/lib/systemd/catalog/pss-guard.catalog",
+        include_str!("../../systemd/pss-guard.catalog"),
+    ),
 ];
 
 /// Where the manual goes, and where a package has it instead.
