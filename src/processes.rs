@@ -83,14 +83,15 @@ impl Processes {
         self.proc.is_some()
     }
 
-    /// The processes that run one of these programs, by the program's file name, in the order of their ids.
+    /// Root's processes that run one of these programs, by the program's file name, in the order of their ids: any user
+    /// may have a program that is called like an engine.
     #[must_use]
     pub fn running(&self, names: &[&str]) -> Vec<Process> {
-        let all = self.programs(names).into_iter();
+        let all = self.programs(names).into_iter().filter(|(pid, _, _)| self.is_roots(*pid));
         all.filter_map(|(pid, program, replaced)| self.process(pid, program, replaced)).collect()
     }
 
-    /// The same, without what has to be read of each: its id, its program, and whether that was replaced.
+    /// The same of all users, without what has to be read of each: its id, its program, and whether that was replaced.
     pub(crate) fn programs(&self, names: &[&str]) -> Vec<(i32, PathBuf, bool)> {
         let wanted = |name: &str| names.contains(&name);
         let read = |pid| {
@@ -310,7 +311,8 @@ mod tests {
         // execve(2) has changed the program before it lays out the arguments.
         let found = (0..200).find_map(|_| {
             std::thread::sleep(Duration::from_millis(5));
-            let all = Processes::of(Path::new("/")).running(&["sleep", "busybox", "coreutils"]);
+            // Of whoever runs this.
+            let all = Processes::in_folder(Path::new("/proc")).running(&["sleep", "busybox", "coreutils"]);
             all.into_iter().find(|process| process.pid == pid && !process.arguments.is_empty())
         });
         child.kill().unwrap();
@@ -321,6 +323,14 @@ mod tests {
         let tick = Duration::from_millis(50);
         assert!(process.started + tick >= before && process.started <= SystemTime::now() + tick);
         assert_eq!(Processes::of(Path::new("/")).started(i32::MAX), None);
+    }
+
+    #[test]
+    fn a_users_program_of_that_name_is_no_engine() {
+        let directory = tempfile::tempdir().unwrap();
+        fake::add(directory.path(), Path::new("/"), 7, 5, &["/tmp/kubelet", "--root-dir=/tmp"]);
+        assert_eq!(Processes::in_folder(directory.path()).running(&["kubelet"]).len(), 1);
+        assert!(Processes::of_a_user(directory.path()).running(&["kubelet"]).is_empty());
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub fn elsewhere(live: &Live, processes: &Processes, engine: Engine, config: &Pa
     let is_this_nodes = |process: &&Process| {
         let theirs = daemon.config_of(process);
         let is_dockers = ["/run/docker", "/var/run/docker"].iter().any(|folder| theirs.starts_with(folder));
-        processes.is_roots(process.pid) && processes.is_rooted(process.pid, live.root()) && !is_dockers
+        processes.is_rooted(process.pid, live.root()) && !is_dockers
     };
     let running = processes.running(daemon.programs);
     let running: Vec<&Process> = running.iter().filter(is_this_nodes).collect();
@@ -243,5 +243,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fake::add(directory.path(), Path::new("/"), 7, 5, &["/usr/local/bin/k3s", "server"]);
         assert!(detect(&node, &Processes::in_folder(directory.path())).is_err());
+        // Anybody can have a program of that name, and a container has its own root.
+        detect(&node, &Processes::of_a_user(directory.path())).unwrap();
+        fake::add(directory.path(), directory.path(), 7, 5, &["/usr/local/bin/k3s", "server"]);
+        detect(&node, &Processes::in_folder(directory.path())).unwrap();
     }
 }
