@@ -1,9 +1,9 @@
 //! What is written down of a decision? One event, to journald; to a file of JSON lines if journald cannot take it;
 //! to the kernel's log if that fails too. No event is lost silently.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Metadata, TryLockError};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -206,7 +206,13 @@ fn append(path: &Path, fields: &[(&'static str, &str)]) -> std::io::Result<()> {
         return Err(std::io::Error::other("not a regular file"));
     }
     if meta.len() > ROTATE_AT {
-        std::fs::rename(path, set_aside(path))?;
+        // One of all who see it does: the next would set the new file aside, and with that lose the old one. Who comes too
+        // late for the lock may write into either.
+        let is_mine = !matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        let id = |meta: &Metadata| (meta.dev(), meta.ino());
+        if is_mine && std::fs::metadata(path).is_ok_and(|now| id(&now) == id(&meta)) {
+            std::fs::rename(path, set_aside(path))?;
+        }
         file = open()?;
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -234,6 +240,7 @@ fn append(path: &Path, fields: &[(&'static str, &str)]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::io::{Read as _, Seek as _};
 
     use super::{Event, Kind, ROTATE_AT, append};
     use crate::paths::Paths;
@@ -293,6 +300,36 @@ mod tests {
             append(&path, &[("MESSAGE", "y")]).unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
             assert_eq!(size(&old), ROTATE_AT + 1);
+        }
+    }
+
+    #[test]
+    fn of_all_who_find_it_too_large_one_sets_it_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, old) =
+            (directory.path().join("decisions.jsonl"), directory.path().join("decisions.jsonl.1"));
+        // Behind so many bytes.
+        let lines = |path: &std::path::Path, behind: u64| {
+            let mut text = String::new();
+            let mut file = std::fs::File::open(path).unwrap();
+            file.seek(std::io::SeekFrom::Start(behind)).unwrap();
+            file.read_to_string(&mut text).unwrap();
+            text.lines().filter(|line| line.starts_with('{')).count()
+        };
+        for _ in 0..20 {
+            std::fs::File::create(&path).unwrap().set_len(ROTATE_AT + 1).unwrap();
+            let start = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        start.wait();
+                        append(&path, &[("MESSAGE", "x")]).unwrap();
+                    });
+                }
+            });
+            let size = std::fs::metadata(&old).unwrap().len();
+            assert!(size > ROTATE_AT, "the file that was set aside was lost to one of {size} bytes");
+            assert_eq!(lines(&path, 0) + lines(&old, ROTATE_AT + 1), 8);
         }
     }
 
