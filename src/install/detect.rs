@@ -97,8 +97,32 @@ pub fn elsewhere(live: &Live, processes: &Processes, engine: Engine, config: &Pa
         let says = says(other, &theirs, &config.display().to_string());
         return Some(format!("{says}; `pss-guard install --engine {} --config {theirs}`", engine.name()));
     }
-    None
+    let flags = FLAGS.iter().filter(|_| engine == Engine::CriO);
+    flags.flat_map(|flag| running.iter().map(move |process| (flag, process))).find_map(|(flag, process)| {
+        let told = process.option(flag.names).filter(|told| told.trim_end_matches('/') != flag.usual)?;
+        Some(format!(
+            "{} (process {}) was started with {} {told}, which goes before what its files say; write it into {} instead",
+            daemon.programs.first().copied().unwrap_or_default(),
+            process.pid,
+            flag.names.first().copied().unwrap_or_default(),
+            config.display()
+        ))
+    })
 }
+
+/// A flag that takes what the gate needs away from an engine's files.
+struct Flag {
+    names: &'static [&'static str],
+    /// What it changes nothing with.
+    usual: &'static str,
+}
+
+/// Those of CRI-O (`internal/criocli/criocli.go`). `crio config`, which the plan is held against, is not told of them.
+const FLAGS: [Flag; 3] = [
+    Flag { names: &["--config-dir", "-config-dir", "-d"], usual: "/etc/crio/crio.conf.d" },
+    Flag { names: &["--hooks-dir", "-hooks-dir"], usual: "/usr/share/containers/oci/hooks.d" },
+    Flag { names: &["--runtimes", "-runtimes"], usual: "" },
+];
 
 /// The engines of a node, as far as the gate can be installed for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -218,6 +242,27 @@ mod tests {
             assert!(said.is_none_or(|said| said.ends_with(&format!("--config {}`", other[2]))));
             let users = Processes::of_a_user(&proc);
             assert_eq!(elsewhere(&live, &users, Engine::Containerd, Path::new(OURS)), None);
+        }
+    }
+
+    #[test]
+    fn what_crio_is_told_on_its_command_line_goes_before_its_files() {
+        let rows = [
+            (vec![], None),
+            (vec!["--log-level", "debug", "--config-dir", "/etc/crio/crio.conf.d/"], None),
+            (vec!["--hooks-dir=/usr/share/containers/oci/hooks.d"], None),
+            (vec!["-d", "/etc/other"], Some("with --config-dir /etc/other, which")),
+            (vec!["--hooks-dir", "/opt/hooks"], Some("with --hooks-dir /opt/hooks, which")),
+            (vec!["--runtimes=runc:/usr/bin/runc"], Some("with --runtimes runc:/usr/bin/runc, which")),
+        ];
+        for (flags, expected) in rows {
+            let directory = tempfile::tempdir().unwrap();
+            let command = [&["/usr/bin/crio"], &flags[..]].concat();
+            fake::add(directory.path(), Path::new("/"), 7, 5, &command);
+            let (live, processes) = (Live::under(Path::new("/")), Processes::in_folder(directory.path()));
+            let said = elsewhere(&live, &processes, Engine::CriO, Path::new("/etc/crio/crio.conf"));
+            let is_it = said.as_deref().map(|said| expected.is_some_and(|part| said.contains(part)));
+            assert_eq!(is_it, expected.map(|_| true), "{flags:?}: {said:?}");
         }
     }
 
