@@ -25,7 +25,7 @@ use crate::pss::facts::{
 use host::{AppArmorState, Host};
 use identity::{Identity, NoNamespace};
 use sandboxes::Sandboxes;
-use spec::{Annotations, Linux, Namespace, Process, Spec, Text};
+use spec::{Annotations, Linux, Namespace, Process, SECCOMP_OF_CRUN, Spec, Text};
 
 /// Why the facts of a container could not be gathered. Never a verdict.
 #[derive(Debug, thiserror::Error)]
@@ -259,7 +259,7 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
         host_namespaces,
         proc_masks: proc_masks(linux, mounts),
         sysctls: sysctls(sources, linux),
-        seccomp: seccomp(linux),
+        seccomp: seccomp(linux, annotations),
         seccomp_default: seccomp_default(sources),
         apparmor: apparmor(process, sources),
         selinux: selinux(process),
@@ -445,9 +445,16 @@ fn sysctls<'a>(sources: &Sources<'a>, linux: &'a Linux<'a>) -> Known<Vec<Cow<'a,
     Known::Seen(names.filter(|name| !of_engine(name)).map(Cow::Borrowed).collect())
 }
 
-fn seccomp(linux: &Linux<'_>) -> Seccomp {
+fn seccomp(linux: &Linux<'_>, annotations: Option<&Annotations<'_>>) -> Seccomp {
     let Some(seccomp) = linux.seccomp.as_ref() else { return Seccomp::Absent };
-    if seccomp.allows_all() { Seccomp::AllowsAll } else { Seccomp::Filter }
+    // CRI-O lets no pod set it since 1.27.6, 1.28.6 and 1.29.4, unless `allowed_annotations` has it; containerd only
+    // with `pod_annotations`.
+    let replaces = annotations.is_some_and(|annotations| annotations.get(SECCOMP_OF_CRUN).is_some());
+    match () {
+        () if replaces => Seccomp::Replaced,
+        () if seccomp.allows_all() => Seccomp::AllowsAll,
+        () => Seccomp::Filter,
+    }
 }
 
 fn seccomp_default(sources: &Sources<'_>) -> SeccompDefault {
@@ -767,6 +774,17 @@ mod tests {
                 assert_eq!(facts.proc_unmasked(), open, "{kind} on {destination}");
             });
         }
+    }
+
+    #[test]
+    fn a_filter_that_crun_puts_in_its_place_is_not_the_one_of_the_spec() {
+        let sections = r#""process":{},"linux":{"cgroupsPath":"/crio/crio-1","seccomp":{"defaultAction":"SCMP_ACT_ERRNO"}}"#;
+        let annotation = r#""run.oci.seccomp_bpf_data":"BgAAAAAA/38=""#;
+        for engine in [Engine::Containerd, Engine::CriO] {
+            gathered(engine, annotation, sections, |facts| assert_eq!(facts.seccomp, Seccomp::Replaced));
+            gathered(engine, "", sections, |facts| assert_eq!(facts.seccomp, Seccomp::Filter));
+        }
+        gathered(Engine::CriO, annotation, "", |facts| assert_eq!(facts.seccomp, Seccomp::Absent));
     }
 
     #[test]

@@ -431,6 +431,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Keys<'a> {
     }
 }
 
+/// With it crun passes over `linux.seccomp`, and gives the kernel the program in it (crun(1)).
+pub(crate) const SECCOMP_OF_CRUN: &str = "run.oci.seccomp_bpf_data";
+
 /// The annotations that somebody here reads; engines write many more, some of them large.
 #[derive(Debug, Default)]
 pub struct Annotations<'a>(Vec<(Text<'a>, Text<'a>)>);
@@ -447,7 +450,8 @@ impl Annotations<'_> {
         let Some(rest) = key.strip_prefix("io.kubernetes.") else {
             return key.starts_with("pod-security.kubernetes.io/")
                 || key == "io.container.manager"
-                || key == "userns-mode.crio.io";
+                || key == "userns-mode.crio.io"
+                || key == SECCOMP_OF_CRUN;
         };
         // Of CRI-O's many keys only these; its copies of labels and volumes are long.
         let cri_o = ["Annotations", "ContainerID", "ContainerType", "ImageName", "SandboxID", "userns-mode"];

@@ -114,6 +114,8 @@ pub enum Seccomp {
     Filter,
     /// A filter that lets everything through: it allows by default, and by every rule.
     AllowsAll,
+    /// A filter in whose place crun puts the one of an annotation.
+    Replaced,
 }
 
 /// What the absence of a seccomp profile in a pod turns into on this node.

@@ -41,6 +41,7 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
     match (facts.seccomp, facts.seccomp_default) {
         (Seccomp::Filter, _) => {}
         (Seccomp::AllowsAll, _) => out.push(allows_all(facts)),
+        (Seccomp::Replaced, _) => out.push(replaced(facts)),
         (Seccomp::Absent, SeccompDefault::RuntimeDefault) => out.push(unconfined(facts)),
         (Seccomp::Absent, SeccompDefault::Unconfined) => out.push(Finding::unseen(REASON, UNSET)),
     }
@@ -56,6 +57,15 @@ pub(super) fn unconfined(facts: &Facts<'_>) -> Finding {
 /// A filter in name only. Admission accepts any Localhost profile, so it is no violation.
 pub(super) fn allows_all(facts: &Facts<'_>) -> Finding {
     let detail = format!("{} has a seccomp profile that allows every system call", container(facts));
+    Finding::suspect(REASON, detail, fix(facts))
+}
+
+/// Under runc the annotation does nothing, and admission knows nothing of it.
+pub(super) fn replaced(facts: &Facts<'_>) -> Finding {
+    let detail = format!(
+        "{} has the annotation run.oci.seccomp_bpf_data, with which crun applies another filter than its seccomp profile",
+        container(facts)
+    );
     Finding::suspect(REASON, detail, fix(facts))
 }
 
@@ -84,6 +94,8 @@ mod tests {
     fn an_absent_filter_is_proof_only_with_the_kubelets_seccomp_default() {
         use SeccompDefault::{RuntimeDefault, Unconfined};
         let detail = "container \"app\" must not set securityContext.seccompProfile.type to \"Unconfined\"";
+        let another = "container \"app\" has the annotation run.oci.seccomp_bpf_data, with which crun applies another \
+                       filter than its seccomp profile";
         let open = "container \"app\" has a seccomp profile that allows every system call";
         for minor in [0, 18] {
             table(
@@ -109,6 +121,7 @@ mod tests {
                         Some((Violates, detail)),
                     ),
                     ("open", seccomp(Seccomp::AllowsAll, Unconfined), Some((Suspect, open))),
+                    ("another", seccomp(Seccomp::Replaced, Unconfined), Some((Suspect, another))),
                     (
                         "open, seccompDefault",
                         seccomp(Seccomp::AllowsAll, RuntimeDefault),

@@ -3,7 +3,7 @@
 //! Upstream: `policy/check_seccompProfile_restricted.go`. Evidence: `linux.seccomp`, with the kubelet's seccompDefault.
 
 use super::container;
-use super::seccomp_profile_baseline::{PRIVILEGED, REASON, allows_all, fix, unconfined};
+use super::seccomp_profile_baseline::{PRIVILEGED, REASON, allows_all, fix, replaced, unconfined};
 use crate::pss::facts::{Facts, Seccomp, SeccompDefault};
 use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
@@ -41,6 +41,7 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
         (Seccomp::Filter, SeccompDefault::Unconfined) => {}
         (Seccomp::Filter, SeccompDefault::RuntimeDefault) => out.push(Finding::unseen(REASON, UNSET)),
         (Seccomp::AllowsAll, _) => out.push(allows_all(facts)),
+        (Seccomp::Replaced, _) => out.push(replaced(facts)),
         (Seccomp::Absent, SeccompDefault::RuntimeDefault) => out.push(unconfined(facts)),
         (Seccomp::Absent, SeccompDefault::Unconfined) => {
             let detail = format!(
@@ -72,6 +73,8 @@ mod tests {
         let must_set = "pod or container \"app\" must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \
                         \"Localhost\"";
         let must_not = "container \"app\" must not set securityContext.seccompProfile.type to \"Unconfined\"";
+        let another = "container \"app\" has the annotation run.oci.seccomp_bpf_data, with which crun applies another \
+                       filter than its seccomp profile";
         let open = "container \"app\" has a seccomp profile that allows every system call";
         table(&CONTROL, 18, &[("not a control yet", seccomp(Seccomp::Absent, Unconfined), None)]);
         for minor in [19, 25, 37] {
@@ -92,6 +95,7 @@ mod tests {
                         Some((Violates, must_not)),
                     ),
                     ("open", seccomp(Seccomp::AllowsAll, Unconfined), Some((Suspect, open))),
+                    ("another", seccomp(Seccomp::Replaced, Unconfined), Some((Suspect, another))),
                     (
                         "open, seccompDefault",
                         seccomp(Seccomp::AllowsAll, RuntimeDefault),
