@@ -604,41 +604,68 @@ fn a_file_system_that_cannot_be_written_is_said_and_leaves_a_node_that_starts() 
     }
 }
 
-/// A running node, made of this machine's programs and of folders of its own, whose `/var/lib` nobody may execute from.
+/// Runs a script with a node's root directory as its own, so that this is a running node: with this machine's programs
+/// and processes, and folders of its own. `options` are those of the mount of its `/var/lib`.
+fn on_running_node(root: &Root, options: &str, script: &str) -> Done {
+    fs::copy(node::binary(), root.at("gate")).expect("a copy of the program");
+    let mounts = format!(
+        "for folder in usr lib lib64 bin sbin proc dev; do
+             if [ -L /$folder ]; then cp -P /$folder \"$R/$folder\";
+             elif [ -d /$folder ]; then mkdir -p \"$R/$folder\" && mount --rbind /$folder \"$R/$folder\"; fi || exit 9
+         done
+         mount --bind -o ro \"$R/usr\" \"$R/usr\" && mount -t tmpfs -o {options} none \"$R/var/lib\" || exit 9
+         exec chroot \"$R\" /bin/sh -c \"$0\""
+    );
+    let mut command = Command::new("unshare");
+    util::run(command.args(["--mount", "sh", "-c", &mounts, script]).env("R", root.dir.path()))
+}
+
+/// containerd with a runtime that is on this machine.
+const RUNNING: Files = &[(
+    "etc/containerd/config.toml",
+    "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc.options]\nBinaryName = '/usr/bin/env'\n",
+)];
+
 #[test]
 fn a_gate_that_cannot_be_executed_is_not_put_before_an_engine() {
-    if !util::can_run(
-        "install::a_gate_that_cannot_be_executed_is_not_put_before_an_engine",
-        &["unshare", "mount", "chroot"],
-    ) {
+    let name = "install::a_gate_that_cannot_be_executed_is_not_put_before_an_engine";
+    if !util::can_run(name, &["unshare", "mount", "chroot"]) {
         return;
     }
     for (options, code) in [("noexec", 2), ("exec", 0)] {
-        let config = "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc.options]\n\
-                      BinaryName = '/usr/bin/true'\n";
-        let root = Root::new(CONTAINERD);
-        node::write(&root.at("etc/containerd/config.toml"), config);
-        fs::copy(node::binary(), root.at("gate")).expect("a copy of the program");
-        let script = format!(
-            "for folder in usr lib lib64 bin sbin proc dev; do
-                 if [ -L /$folder ]; then cp -P /$folder \"$R/$folder\";
-                 elif [ -d /$folder ]; then mkdir -p \"$R/$folder\" && mount --rbind /$folder \"$R/$folder\"; fi || exit 9
-             done
-             mount --bind -o ro \"$R/usr\" \"$R/usr\" && mount -t tmpfs -o {options} none \"$R/var/lib\" || exit 9
-             chroot \"$R\" /gate install --engine containerd --config /etc/containerd/config.toml; code=$?
-             ls \"$R/var/lib\"; exit $code"
-        );
-        let mut install = Command::new("unshare");
-        install.args(["--mount", "sh", "-c", &script]).env("R", root.dir.path());
-        let done = util::run(&mut install);
+        let root = Root::new(RUNNING);
+        let script = "/gate install --engine containerd --config /etc/containerd/config.toml; code=$?
+                      ls /var/lib; exit $code";
+        let done = on_running_node(&root, options, script);
         assert_eq!(done.code, Some(code), "{options}\n{done}");
-        let now = util::read(&root.at("etc/containerd/config.toml"));
+        let now = util::read(&root.at(RUNNING[0].0));
         if code == 0 {
             assert!(now.contains("/pss-guard-runtime") && done.stdout.contains("\npss-guard\n"), "{done}");
         } else {
             assert!(done.stderr.contains("does not run") && done.stderr.contains("noexec"), "{done}");
-            assert_eq!(now, config, "the engine's file is as it was");
+            assert_eq!(now, RUNNING[0].1, "the engine's file is as it was");
             assert!(done.stdout.ends_with("runtime method\n"), "something is left in /var/lib\n{done}");
         }
+    }
+}
+
+#[test]
+fn only_what_a_run_has_installed_is_taken_back() {
+    let name = "install::only_what_a_run_has_installed_is_taken_back";
+    if !util::can_run(name, &["unshare", "mount", "chroot"]) {
+        return;
+    }
+    let plain = "/gate install --engine containerd --config /etc/containerd/config.toml";
+    // An engine that does not come up with the gate.
+    let failing = format!(
+        "{plain} --restart --restart-command '! grep -q pss-guard-runtime /etc/containerd/config.toml'"
+    );
+    for (before, stays) in [("true", false), (plain, true)] {
+        let root = Root::new(RUNNING);
+        let done = on_running_node(&root, "exec", &format!("{before} >/dev/null && {failing}"));
+        assert!(done.code == Some(2) && done.stdout.contains("failed: ! grep"), "{done}");
+        let gated = util::read(&root.at(RUNNING[0].0)).contains("/pss-guard-runtime");
+        assert_eq!(gated, stays, "{before}\n{done}");
+        assert!(done.stderr.contains(if stays { "and stays" } else { "was taken back" }), "{done}");
     }
 }

@@ -214,7 +214,8 @@ impl Job<'_> {
         for change in &plan.changes {
             writeln!(out, "  wrote {}", change.path.display())?;
         }
-        if !changed && !is_new && plan.changes.is_empty() {
+        let is_as_before = !changed && !is_new && plan.changes.is_empty();
+        if is_as_before {
             writeln!(out, "  was installed already; nothing changed")?;
         }
         for open in &plan.open {
@@ -230,11 +231,11 @@ impl Job<'_> {
             )?;
         }
         drop(store);
-        self.prove(&request, out)
+        self.prove(&request, is_as_before, out)
     }
 
     /// Restarts the engine if that is asked for, and sees whether the gate stands.
-    fn prove(&self, request: &Request<'_>, out: &mut dyn Write) -> Result<u8, Failure> {
+    fn prove(&self, request: &Request<'_>, is_as_before: bool, out: &mut dyn Write) -> Result<u8, Failure> {
         let needed = self.installer.needs_restart(request.method) && !self.running().is_empty();
         if !self.node.is_running() {
             return Ok(OK);
@@ -276,6 +277,10 @@ impl Job<'_> {
             }
             Outcome::Failed(reason) => {
                 writeln!(out, "  failed: {}", escape(&reason))?;
+                if is_as_before {
+                    // This run has done nothing that could be to blame, and a node without its gate is no way back.
+                    return Err(format!("{reason}; the gate was there before, and stays").into());
+                }
                 let back = manifest(self.node, self.name())
                     .map_err(Failure::from)
                     .and_then(|installed| self.take_away(&Store::open(self.node)?, installed.as_ref(), out))
