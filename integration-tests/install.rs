@@ -271,6 +271,33 @@ fn auto_means_all_engines_that_are_there() {
 }
 
 #[test]
+fn a_runtime_that_a_package_has_moved_is_found_again() {
+    for (engine, method, files) in ROWS.into_iter().filter(|(_, method, _)| *method == "runtime") {
+        let root = Root::new(files);
+        root.program("crio");
+        let install = ["install", "--engine", engine, "--method", method];
+        root.call(&install).expect_success();
+        fs::rename(root.at("usr/bin/runc"), root.at("usr/sbin/runc")).expect("a program of ours");
+        // What CRI-O's own files name is the admin's.
+        if engine == "crio" {
+            let file = root.at("etc/crio/crio.conf.d/10-runc.conf");
+            fs::write(&file, util::read(&file).replace("/usr/bin/runc", "/usr/sbin/runc"))
+                .expect("a file of ours");
+        }
+        root.call(&install).expect_success();
+        let engines =
+            fs::read_dir(root.at("var/lib/pss-guard/runtimes")).expect("an engine's entries").flatten();
+        let entries = engines.flat_map(|engine| fs::read_dir(engine.path()).expect("entries")).flatten();
+        let found: Vec<_> =
+            entries.map(|entry| fs::read_link(entry.path().join("runtime")).expect("a link")).collect();
+        assert!(
+            !found.is_empty() && found.iter().all(|path| path == Path::new("/usr/sbin/runc")),
+            "{engine}: {found:?}"
+        );
+    }
+}
+
+#[test]
 fn a_link_in_place_of_a_file_stays_one() {
     for (engine, files, path) in [
         ("containerd", CONTAINERD, "etc/containerd/config.toml"),

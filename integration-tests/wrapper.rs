@@ -319,6 +319,15 @@ fn a_limit_on_file_sizes_stops_neither_the_gate_nor_the_runtime() {
 }
 
 #[test]
+fn a_runtime_that_a_package_has_moved_is_called_where_it_is() {
+    let node = Node::new(AUDIT);
+    // A program that is on every machine, by a place where it is on none.
+    let entry = node::entry(node.node.root(), "cri-o", "moved", Path::new("/usr/libexec/crio/echo"));
+    let done = output(Command::new(&entry).args(["state", "id"]).stdin(Stdio::null()));
+    assert_eq!((done.status.code(), &*done.stdout), (Some(0), b"state id\n".as_slice()), "{done:?}");
+}
+
+#[test]
 fn without_a_real_runtime_nothing_starts_and_it_says_why() {
     let node = Node::new(AUDIT);
     let root = node.node.root();

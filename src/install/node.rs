@@ -15,7 +15,7 @@ pub const LIMIT: u64 = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where programs lie, in the order in which they are looked for.
-const FOLDERS: [&str; 8] = [
+pub(crate) const FOLDERS: [&str; 8] = [
     "/usr/local/sbin",
     "/usr/local/bin",
     "/usr/sbin",
@@ -43,6 +43,18 @@ pub trait Node {
     /// Whether this is a folder, at least one with something in it.
     fn is_folder(&self, path: &Path) -> bool {
         !self.list(path).is_empty()
+    }
+
+    /// Where a program lies that was brought to one of these folders, and may be in another by now: the packages of runc
+    /// do not agree on one. `path` itself as long as it is a program, or if there is none in its place.
+    fn find_again(&self, path: PathBuf) -> PathBuf {
+        let was_found =
+            path.parent().is_some_and(|folder| FOLDERS.iter().any(|known| folder == Path::new(known)));
+        if !was_found || self.is_program(&path) {
+            return path;
+        }
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.and_then(|name| self.find(name)).unwrap_or(path)
     }
 
     /// Where a program lies, by its name.

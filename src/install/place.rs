@@ -107,7 +107,8 @@ pub fn open(node: &Live, engine: Engine) -> Result<(), WriteError> {
     for folder in folders(node, engine) {
         let folder = node.place(&folder);
         if let Ok(runtime) = fs::read_link(folder.join("runtime")) {
-            write::link(&folder.join("pss-guard-runtime"), &runtime)?;
+            // Nobody stands in for a runtime from now on.
+            write::link(&folder.join("pss-guard-runtime"), &node.find_again(runtime))?;
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::install::node::FOLDERS;
 use crate::level::Policy;
 use crate::level::cache::{Loaded, load};
 use crate::paths::Paths;
@@ -85,7 +86,7 @@ impl Entry {
         if is_this_program(&runtime) {
             return Err(RuntimeError::Itself { called: link.with_file_name(super::NAME), runtime });
         }
-        Ok(runtime)
+        Ok(stand_in(&runtime).unwrap_or(runtime))
     }
 
     /// What the policy names, or what there is.
@@ -104,6 +105,20 @@ impl Entry {
         let mut places = names.flat_map(|name| USUAL.map(|directory| Path::new(directory).join(name)));
         places.find(|path| is_executable(path) && !is_this_program(path)).ok_or(RuntimeError::None)
     }
+}
+
+/// What to call in place of a runtime that a package brought and that is gone: the one of its name in another folder of
+/// programs. Without the gate an engine finds it there, because it looks for runc by name; with the gate no container of the
+/// node would start, the system's neither.
+fn stand_in(runtime: &Path) -> Option<PathBuf> {
+    let is_gone =
+        |path: &Path| fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let folder = runtime.parent()?;
+    if !is_gone(runtime) || !FOLDERS.iter().any(|known| folder == Path::new(known)) {
+        return None;
+    }
+    let places = FOLDERS.iter().map(|folder| Path::new(folder).join(runtime.file_name().unwrap_or_default()));
+    places.into_iter().find(|path| is_executable(path) && !is_this_program(path))
 }
 
 /// Where execvp(3) found the program.

@@ -109,7 +109,13 @@ fn links(setting: &Setting<'_>, path: &Path) -> Result<(), String> {
     let Some(to) = live.link(&runtime) else { return Err(format!("{} is missing", runtime.display())) };
     let shown = format!("{} leads to {}", runtime.display(), to.display());
     if !to.is_absolute() || !live.is_program(&to) {
-        return Err(format!("{shown}, which is no program: no container starts with it"));
+        let other = live.find_again(to.clone());
+        let then = if other == to {
+            "no container starts with it".to_owned()
+        } else {
+            format!("{} is called in its place", other.display())
+        };
+        return Err(format!("{shown}, which is no program: {then}"));
     }
     if file(&to) == gate {
         return Err(format!("{shown}, which is the gate itself: no container starts with it"));

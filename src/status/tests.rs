@@ -269,6 +269,7 @@ fn every_break_is_said_and_changes_the_exit_code() {
         ("others can replace an entry", |m| m.mode("var/lib/pss-guard/runtimes/containerd", 0o777), 1, "must be writable by root alone"),
         ("an entry is gone", |m| m.remove("var/lib/pss-guard/runtimes/containerd/runc/pss-guard-runtime"), 1, "pss-guard-runtime is missing; `pss-guard install"),
         ("the entry's runtime is gone", |m| m.remove("var/lib/pss-guard/runtimes/containerd/runc/runtime"), 1, "runtime is missing"),
+        ("the real runtime is in another folder now", |m| { m.remove("usr/sbin/runc"); m.program("usr/bin/runc", "runc"); }, 1, "which is no program: /usr/bin/runc is called in its place; `pss-guard install"),
         ("the real runtime is deleted", |m| m.remove("usr/sbin/runc"), 1, "which is no program"),
         ("the entry leads to itself", |m| m.entry(Engine::Containerd, "runc", GATE), 1, "which is the gate itself"),
         ("the entry leads past the gate", |m| {

@@ -178,7 +178,8 @@ fn real_runtime(node: &dyn Node, config: &Config, handler: &Handler) -> Result<P
     let binary = below.as_deref().unwrap_or(&handler.binary);
     if binary.starts_with(ENTRIES) {
         let link = Path::new(binary).with_file_name("runtime");
-        return node.link(&link).filter(|runtime| runtime.is_absolute()).ok_or_else(|| {
+        let runtime = node.link(&link).filter(|runtime| runtime.is_absolute());
+        return runtime.map(|runtime| node.find_again(runtime)).ok_or_else(|| {
             unsupported(
                 format!(
                     "the handler {:?} names the gate, but {} is no link to the real runtime",

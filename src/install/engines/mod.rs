@@ -37,7 +37,7 @@ fn behind(node: &dyn Node, path: &Path) -> Result<Option<PathBuf>, Refusal> {
         return Ok(None);
     }
     let link = path.with_file_name("runtime");
-    node.link(&link).map(Some).ok_or_else(|| Refusal::Unsupported {
+    node.link(&link).map(|real| Some(node.find_again(real))).ok_or_else(|| Refusal::Unsupported {
         what: format!("{} is configured as a runtime, but {} is missing", path.display(), link.display()),
         instead: "put the path of the real runtime back into the configuration, then install again"
             .to_owned(),
