@@ -631,6 +631,24 @@ fn a_file_system_that_cannot_be_written_is_said_and_leaves_a_node_that_starts() 
     }
 }
 
+#[test]
+fn a_folder_of_drop_ins_can_be_a_mount_of_its_own() {
+    let name = "install::a_folder_of_drop_ins_can_be_a_mount_of_its_own";
+    if !util::can_run(name, &["unshare", "mount"]) {
+        return;
+    }
+    let root = Root::new(CRIO);
+    let before = root.tree();
+    // Of the same device, as a folder of another place that is bound there.
+    let script = "mount --bind \"$R/etc/crio/crio.conf.d\" \"$R/etc/crio/crio.conf.d\" && exec \"$0\" --root \"$R\" \"$@\"";
+    let mut install = Command::new("unshare");
+    install.args(["--mount", "sh", "-c", script]).arg(node::binary()).env("R", root.dir.path());
+    util::run(install.args(["install", "--engine", "crio", "--method", "runtime"])).expect_success();
+    assert!(root.at("etc/crio/crio.conf.d/99-pss-guard.conf").is_file());
+    root.call(&["uninstall"]).expect_success();
+    assert_same(&root.tree(), &before, "uninstalled");
+}
+
 /// Runs a script with a node's root directory as its own, so that this is a running node: with this machine's programs
 /// and processes, and folders of its own. `options` are those of the mount of its `/var/lib`.
 fn on_running_node(root: &Root, options: &str, script: &str) -> Done {

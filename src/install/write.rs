@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
 };
@@ -140,13 +141,19 @@ pub fn make_folder(path: &Path) -> Result<Vec<PathBuf>, WriteError> {
 fn temporary(path: &Path) -> PathBuf {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let is_drop_in = folder.file_name().is_some_and(|name| name.to_string_lossy().ends_with(".d"));
-    let same_device = |above: &&Path| {
-        let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
-        device(above).is_some_and(|dev| Some(dev) == device(folder))
-    };
-    let folder = folder.parent().filter(|_| is_drop_in).filter(same_device).unwrap_or(folder);
+    let same_mount = |above: &&Path| mount(above).is_some_and(|above| Some(above) == mount(folder));
+    let folder = folder.parent().filter(|_| is_drop_in).filter(same_mount).unwrap_or(folder);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     folder.join(format!(".{name}.pss-guard-new"))
+}
+
+/// Between what a folder is mounted as no file can be renamed, not even on one device (rename(2), EXDEV). Without a process
+/// file system the device has to do.
+fn mount(folder: &Path) -> Option<(u64, Option<String>)> {
+    let folder = File::open(folder).ok()?;
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", folder.as_raw_fd())).unwrap_or_default();
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+    Some((folder.metadata().ok()?.dev(), id.map(|id| id.trim().to_owned())))
 }
 
 fn sync_folder_of(path: &Path) -> Result<(), WriteError> {
