@@ -209,6 +209,10 @@ impl Job<'_> {
             || !plan.changes.is_empty()
             || installed.as_ref().is_some_and(|old| old.entries != plan.entries)
         {
+            if node.is_running() && (is_new || !plan.changes.is_empty()) {
+                // Without it status goes by the clock.
+                let _ = place::keep_unread(node, installer.engine, &self.running());
+            }
             store.apply(self.name(), Some(&request), &plan, installer.strip)?;
         }
         for change in &plan.changes {

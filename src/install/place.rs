@@ -157,15 +157,37 @@ pub fn entries_are_called(node: &Live, engine: Engine, processes: &Processes) ->
     runs(&node.place(Path::new(CALLERS)).join(engine.name()), processes)
 }
 
+/// A file for each engine of its processes that ran when its configuration was last installed, and have not read that.
+const UNREAD: &str = "/run/pss-guard/unread";
+
+/// Writes down which processes have yet to be restarted before an engine goes by what is about to be installed.
+pub fn keep_unread(node: &Live, engine: Engine, running: &[Process]) -> Result<(), WriteError> {
+    let place = node.place(Path::new(UNREAD)).join(engine.name());
+    place.parent().map_or(Ok(Vec::new()), write::make_folder)?;
+    // Also where none runs: that is known then.
+    write::replace(&place, lines(running).as_bytes(), 0o644)
+}
+
+/// Whether a process is one of those; `None` where nobody wrote them down, or a boot has ended them all.
+#[must_use]
+pub fn is_unread(node: &Live, engine: Engine, process: &Process) -> Option<bool> {
+    let text = files::read(&node.place(Path::new(UNREAD)).join(engine.name()), LIMIT).ok()?;
+    let line = format!("{} {}", process.pid, process.birth.ticks);
+    Some(String::from_utf8_lossy(&text).lines().any(|unread| unread == line))
+}
+
 /// By id and start, because the clock can be set and ids come again.
 fn write_down(place: &Path, called_by: &[Process]) -> Result<(), WriteError> {
     if called_by.is_empty() {
         return write::remove_if_there(place);
     }
     place.parent().map_or(Ok(Vec::new()), write::make_folder)?;
-    let lines: Vec<String> =
-        called_by.iter().map(|process| format!("{} {}\n", process.pid, process.birth.ticks)).collect();
-    write::replace(place, lines.concat().as_bytes(), 0o644)
+    write::replace(place, lines(called_by).as_bytes(), 0o644)
+}
+
+fn lines(processes: &[Process]) -> String {
+    let line = |process: &Process| format!("{} {}\n", process.pid, process.birth.ticks);
+    processes.iter().map(line).collect()
 }
 
 fn runs(place: &Path, processes: &Processes) -> bool {
@@ -206,7 +228,7 @@ pub fn remove_gate(node: &Live) -> Result<(), WriteError> {
 /// Removes the folders of the installer, once there is no installation and no entry any more. What else lies in them
 /// was left by runs that were killed.
 pub fn remove_rest(node: &Live) -> Result<(), WriteError> {
-    for folder in [RUNTIMES, CALLERS, "/var/lib/pss-guard/install"] {
+    for folder in [RUNTIMES, CALLERS, UNREAD, "/var/lib/pss-guard/install"] {
         remove_tree(&node.place(Path::new(folder)))?;
     }
     // What is in there is somebody's: the levels of the namespaces for the next boot.

@@ -304,10 +304,11 @@ impl<'a> Setting<'a> {
             return None;
         };
         let (pid, since) = (process.pid, ago(process.started));
-        // A tick of the clock that both are read from, and a little.
-        let pending = recorded.restart
-            && process.started + Duration::from_millis(50) < recorded.written
-            && !self.was_reloaded(installer.engine);
+        // Who ran then was written down, because the clock may have been set since. Otherwise: a tick of the clock that
+        // both are read from, and a little.
+        let is_older = place::is_unread(&self.live, installer.engine, process)
+            .unwrap_or_else(|| process.started + Duration::from_millis(50) < recorded.written);
+        let pending = recorded.restart && is_older && !self.was_reloaded(installer.engine);
         if pending {
             let says = format!(
                 "{name} (process {pid}) started {since} ago, before the gate came, and has not read its configuration \

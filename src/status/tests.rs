@@ -287,6 +287,9 @@ fn every_break_is_said_and_changes_the_exit_code() {
         ("the manifest is broken", |m| { m.file("var/lib/pss-guard/install/containerd/manifest.json", "{"); }, 2, "manifest.json"),
         ("others can write the manifest", |m| m.mode("var/lib/pss-guard/install/containerd/manifest.json", 0o666), 2, "must be writable by root alone"),
         ("the engine was not restarted", |m| m.process(1, INSTALLED + 10, &["/usr/bin/containerd"]), 1, "before the gate came, and has not read its configuration"),
+        ("the engine was not restarted, and the clock was set since", |m| {
+            m.file("run/pss-guard/unread/containerd", &format!("1 {}\n", (fake::UPTIME - RESTARTED) * 100));
+        }, 1, "before the gate came, and has not read its configuration"),
         ("a container went past the gate", |m| m.task("k8s.io", 20, STARTED, Some("runc"), &pod("containerd", "side")), 1, "1 running container newer than the gate did not pass it"),
         ("a container went past the gate in a pod that passed it", |m| {
             let runtime = entry_path(Engine::Containerd, "runc");
@@ -353,6 +356,10 @@ fn what_nobody_can_close_is_said_and_does_not_count() {
         }, "1 running container passed the gate"),
         ("a bundle that is being removed", |m| { m.file(&format!("{TASKS}/k8s.io/.x/init.pid"), "10"); }, "1 running container passed the gate"),
         ("the engine is not running", |m| m.remove("proc/1"), "containerd is not running"),
+        ("the engine was restarted, and the clock was set since", |m| {
+            m.process(1, INSTALLED + 10, &["/usr/bin/containerd"]);
+            m.file("run/pss-guard/unread/containerd", "1 7\n");
+        }, "containerd (process 1) started"),
         ("the engine was upgraded", |m| {
             m.remove("proc/1/exe");
             symlink("/usr/bin/containerd (deleted)", m.root.join("proc/1/exe")).unwrap();
