@@ -203,6 +203,40 @@ fn a_probe_that_a_kubelet_removed_is_made_again() {
     assert_eq!(node.left(), 0);
 }
 
+/// The gate and the engine say what they like of a pod that is gone: it is the kubelet's doing.
+#[test]
+fn a_pod_that_somebody_ends_shows_nothing() {
+    let ended = |times: usize| {
+        format!(
+            "on_start() {{
+                echo >>$state/starts
+                if [ $(wc -l <$state/starts) -le {times} ]; then
+                    rm -f $state/pods/*
+                    event fault 'cannot judge'
+                    refuse 'pss-guard: cannot judge: the network namespace cannot be compared'
+                fi
+                if forbidden; then event denied 'violates PodSecurity'; refuse 'hook failed'; fi
+            }}"
+        )
+    };
+    for (times, expected) in [
+        (5, "verified: the engine answers; a harmless probe started"),
+        // Eight of the one, and five of the other.
+        (
+            13,
+            "unproven: the engine answers; the sandbox of a harmless probe started; a forbidden probe was refused: violates PodSecurity BUT that a container starts: each pod of a probe was ended",
+        ),
+        (99, "BUT that a container starts: each pod"),
+        (99, "; what comes of a forbidden container: each pod"),
+    ] {
+        let node = Node::new("mode = 'enforce'\n");
+        node.crictl(&ended(times));
+        let said = lines(&node.verify(Engine::Containerd));
+        assert!(said.contains(expected), "{times}\n{said}\ninstead of {expected}");
+        assert_eq!(node.left(), 0);
+    }
+}
+
 #[test]
 fn without_a_pod_network_the_harmless_probe_is_exempt() {
     let node = Node::new("mode = 'enforce'\n[defaults]\nenforce = 'baseline'\n");
