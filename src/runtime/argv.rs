@@ -350,9 +350,6 @@ impl<'a> Reader<'a> {
             Some(at) => (text.get(..at)?, text.get(at + 1..).map(OsStr::from_bytes)),
             None => (text, None),
         };
-        if name.is_empty() || name.starts_with(b"-") {
-            return None;
-        }
         let Found::Option(means) = self.find(name)? else {
             self.met_unknown = true;
             if glued.is_none() && self.unknown_takes_value {
@@ -479,6 +476,8 @@ mod tests {
             ("create id", start("", "id")),
             ("create --bundle= id", start("", "id")),
             ("create -- id", start("", "id")),
+            ("create -- --bundle", start("", "--bundle")),
+            ("create -", start("", "-")),
             ("create -b /a -b /b id", start("/b", "id")),
             ("create id --bundle /b", start("/b", "id")),
             ("create id -b /b --no-pivot", start("/b", "id")),
@@ -500,6 +499,7 @@ mod tests {
             ("create --no-n --bundle /b id", ambiguous()),
             ("run --detach --keep -b /b id", start("/b", "id")),
             ("run -db /b id", start("/b", "id")),
+            ("run -db=/b id", ambiguous()),
             ("restore --image-path /i --detach -no-subreaper --bundle /b id", start("/b", "id")),
             ("restore --bundle /b id more", start("/b", "id")),
             ("-- create --bundle /b id", start("/b", "id")),
@@ -522,6 +522,7 @@ mod tests {
             "--version",
             "-v",
             "--help",
+            "--version create --bundle",
             "create --help",
             "create --bundle /b --help id",
             "exec -h",
@@ -538,7 +539,14 @@ mod tests {
         for line in others {
             assert_eq!(of(line).act, Ok(Act::Other), "{line}");
         }
-        for line in ["delete id", "delete --force id", "delete id --force", "--root /r delete -f id"] {
+        let deletes = [
+            "delete id",
+            "delete --force id",
+            "delete id --force",
+            "--root /r delete -f id",
+            "delete --new value id",
+        ];
+        for line in deletes {
             assert_eq!(of(line).act, Ok(Act::Delete(Some(OsStr::new("id")))), "{line}");
         }
         // What nobody accepts is still a start if it could be one.
@@ -574,6 +582,9 @@ mod tests {
             ),
             ("exec --no-new-privs id sh", Ok(Exec { no_new_privileges: Some(true), ..plain() })),
             ("exec --no-new-privs=false id sh", Ok(Exec { no_new_privileges: Some(false), ..plain() })),
+            ("exec --no-new-privs=f id sh", Ok(Exec { no_new_privileges: Some(false), ..plain() })),
+            ("exec --no-new-privs=T id sh", Ok(Exec { no_new_privileges: Some(true), ..plain() })),
+            ("exec --no-new-privs=no id sh", Err(ArgvError::Unknown)),
             ("exec --apparmor unconfined id sh", Ok(Exec { apparmor: Some(os("unconfined")), ..plain() })),
             ("exec --a unconfined id sh", Err(ArgvError::Ambiguous)),
             ("exec --process-label a:b:c id sh", Ok(Exec { label: Some(os("a:b:c")), ..plain() })),
@@ -591,6 +602,7 @@ mod tests {
             ("--log /l --log-format json create --bundle", Some("/l"), true),
             ("--log-format text --log /l create -b=x id", Some("/l"), false),
             ("--log /l create --config /x id", Some("/l"), false),
+            ("--new --log /l create --bundle /b id", Some("/l"), false),
             ("create id", None, false),
         ];
         for (line, log, json) in rows {
