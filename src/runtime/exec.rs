@@ -5,7 +5,7 @@
 //! written down once.
 
 use std::borrow::Cow;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, remove_file};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -128,12 +128,13 @@ fn is_first(marker: &Path) -> bool {
 
 /// An id that can stand for one component of a path.
 fn one_component(id: &OsStr) -> Option<&str> {
-    id.to_str().filter(|id| !matches!(*id, "" | "." | "..") && !id.contains('/') && id.len() <= 255)
+    id.to_str().filter(|id| !matches!(*id, "" | "." | "..") && !id.contains('/'))
 }
 
 /// Who made the container, and its bundle.
 fn find(root: Option<&Path>, id: &str) -> Result<(Maker, PathBuf), ExecError> {
-    let roots = root.map_or_else(default_roots, |root| vec![root.to_owned()]);
+    let default = || default_roots(std::env::var_os("XDG_RUNTIME_DIR"));
+    let roots = root.map_or_else(default, |root| vec![root.to_owned()]);
     let mut found: Option<(Maker, PathBuf)> = None;
     for root in &roots {
         for name in ["state.json", "status"] {
@@ -155,8 +156,8 @@ fn find(root: Option<&Path>, id: &str) -> Result<(Maker, PathBuf), ExecError> {
 }
 
 /// Where runtimes keep their state if nobody says where. All of them, because which one is called is not known.
-fn default_roots() -> Vec<PathBuf> {
-    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty());
+fn default_roots(own: Option<OsString>) -> Vec<PathBuf> {
+    let own = own.filter(|directory| !directory.is_empty());
     let directories = own.map(PathBuf::from).into_iter().chain(["/run".into()]);
     directories.flat_map(|directory| ["runc", "crun", "youki"].map(|name| directory.join(name))).collect()
 }
@@ -193,10 +194,9 @@ fn by_options<'a>(own: &Process<'a>, asked: &argv::Exec<'a>, maker: Maker) -> Re
         process.user = Some(User { uid: Some(uid), ..User::default() });
     }
     match (asked.no_new_privileges, maker) {
-        (Some(true), _) => process.no_new_privileges = Some(true),
-        (Some(on), Maker::Runc | Maker::Crun) => process.no_new_privileges = Some(on),
+        (Some(on), _) => process.no_new_privileges = Some(on),
         (None, Maker::Crun) => process.no_new_privileges = Some(false),
-        (None, Maker::Runc) | (_, Maker::Youki) => {}
+        (None, Maker::Runc | Maker::Youki) => {}
     }
     let text = |value: &OsStr| Text(Cow::Owned(value.to_string_lossy().into_owned()));
     let mut sets = process.capabilities.take().unwrap_or_default();
@@ -260,4 +260,113 @@ fn beyond<'a>(own: &Process<'a>, process: &Process<'a>) -> judge::Exec<'a> {
         exec.controls.push("seLinuxOptions");
     }
     exec
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::{Maker, argv, beyond, by_options, default_roots, find, is_first, one_component, parse};
+    use crate::facts::spec::Process;
+
+    const OWN: &str = r#"{"user": {"uid": 1000}, "noNewPrivileges": true, "apparmorProfile": "own",
+        "selinuxLabel": "u:r:own_t:s0", "capabilities": {"bounding": ["CAP_CHOWN", "CAP_KILL"]}}"#;
+    const ROOT: &[&str] = &["runAsNonRoot", "runAsUser"];
+    const ESCALATES: &[&str] = &["allowPrivilegeEscalation"];
+    const CAPABILITIES: &[&str] = &["capabilities_baseline", "capabilities_restricted", "privileged"];
+
+    fn process(text: &str) -> Process<'_> {
+        parse(Path::new("process.json"), text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn only_what_the_container_has_not_is_beyond_it() {
+        let other = OWN.replace("own", "other");
+        let rows: [(&str, &str, &[&str]); 6] = [
+            (OWN, OWN, &[]),
+            ("{}", "{}", &[]),
+            (OWN, "{}", &[ROOT, ESCALATES].concat()),
+            (OWN, &other, &["appArmorProfile", "seLinuxOptions"]),
+            (OWN, &OWN.replace("\"own\"", "\"\"").replace("u:r:own_t:s0", ""), &[]),
+            (OWN, &OWN.replace("KILL", "SYS_TIME"), CAPABILITIES),
+        ];
+        for (own, asked, expected) in rows {
+            assert_eq!(beyond(&process(own), &process(asked)).controls, expected, "{asked}");
+        }
+    }
+
+    #[test]
+    fn what_options_leave_out_is_the_containers_own() {
+        let rows: [(Maker, &str, &[&str]); 10] = [
+            (Maker::Runc, "exec id", &[]),
+            (Maker::Runc, "exec --apparmor own --process-label u:r:own_t:s0 id", &[]),
+            (Maker::Runc, "exec --apparmor unconfined id", &["appArmorProfile"]),
+            (Maker::Runc, "exec --process-label u:r:spc_t:s0 id", &["seLinuxOptions"]),
+            (Maker::Runc, "exec --cap CAP_CHOWN,CAP_KILL id", &[]),
+            (Maker::Runc, "exec --cap CAP_CHOWN,CAP_SYS_TIME id", CAPABILITIES),
+            (Maker::Crun, "exec id", ESCALATES),
+            (Maker::Crun, "exec --no-new-privs id", &[]),
+            (Maker::Youki, "exec id", ROOT),
+            (Maker::Youki, "exec --user 1000 id", &[]),
+        ];
+        for (maker, line, expected) in rows {
+            let words: Vec<&OsStr> = line.split(' ').map(OsStr::new).collect();
+            let Ok(argv::Act::Exec(asked)) = argv::read(&words).act else { panic!("{line}") };
+            let own = process(OWN);
+            let process = by_options(&own, &asked, maker).unwrap();
+            assert_eq!(beyond(&own, &process).controls, expected, "{maker:?}: {line}");
+        }
+    }
+
+    #[test]
+    fn the_bundle_is_the_one_that_every_state_names() {
+        const RUNC: &str = r#"{"config": {"labels": ["a=b", "bundle=/b", "bundle=/b"]}}"#;
+        let forged = RUNC.replacen("=/b", "=/x", 1);
+        let at = |maker| Ok((maker, PathBuf::from("/b")));
+        let rows = [
+            (&[("state.json", RUNC)][..], at(Maker::Runc)),
+            (&[("state.json", r#"{"bundle": "/b"}"#)], at(Maker::Youki)),
+            (&[("status", r#"{"bundle": "/b"}"#)], at(Maker::Crun)),
+            (&[("state.json", &forged)], Err("does not say in one way")),
+            (&[("state.json", "{}")], Err("does not say in one way")),
+            (&[("state.json", RUNC), ("status", r#"{"bundle": "/x"}"#)], Err("does not say in one way")),
+            (&[("state.json", RUNC), ("status", "{")], Err("as the state of a runtime")),
+            (&[("state.json/x", ""), ("status", r#"{"bundle": "/b"}"#)], Err("is a directory")),
+            (&[], Err("no runtime's state of container \"id\"")),
+        ];
+        for (files, expected) in rows {
+            let root = tempfile::tempdir().unwrap();
+            for (name, text) in files {
+                let path = root.path().join("id").join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            let found = find(Some(root.path()), "id").map_err(|err| err.to_string());
+            match expected {
+                Ok(expected) => assert_eq!(found, Ok(expected), "{files:?}"),
+                Err(says) => {
+                    assert!(found.as_ref().is_err_and(|err| err.contains(says)), "{files:?}: {found:?}");
+                }
+            }
+        }
+        // What is empty would be the working directory, which the caller chooses.
+        for (own, expected) in [(Some("/x"), "/x/runc /x/crun /x/youki "), (Some(""), ""), (None, "")] {
+            let roots = default_roots(own.map(Into::into));
+            let roots: Vec<&str> = roots.iter().filter_map(|root| root.to_str()).collect();
+            assert_eq!(roots.join(" "), format!("{expected}/run/runc /run/crun /run/youki"));
+        }
+        for id in ["", ".", "..", "a/b"] {
+            assert_eq!(one_component(OsStr::new(id)), None, "{id}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_remembered_is_said_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let marker = folder.path().join("a/b");
+        assert_eq!([is_first(&marker), is_first(&marker)], [true, false]);
+        assert!(is_first(Path::new("/proc/nothing/b")));
+    }
 }
