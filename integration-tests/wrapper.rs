@@ -176,6 +176,8 @@ fn a_fault_is_an_answer_by_the_policy_alone() {
             assert_eq!(done.status.code(), if starts { RAN } else { Some(2) }, "{line}");
             let event = node.last_event();
             let message = event["MESSAGE"].as_str().unwrap();
+            let known = line.starts_with("create --bundle /nowhere") || line == "create id";
+            assert_eq!(event["PSS_CONTAINER_ID"] == "id", known, "{event}");
             assert!(message.contains(says) && event["PSS_DECISION"] == "fault", "{line}: {message}");
             let logged = util::read(&log);
             if starts {
@@ -215,6 +217,11 @@ fn a_log_that_cannot_be_written_changes_no_verdict() {
         assert_eq!((done.status.code(), node.ran()), (Some(27), false), "{log}: {done:?}");
         assert!(stderr(&done).starts_with("pss-guard: violates"), "{log}");
     }
+    // Nor is it everybody's to write, whatever the engine's umask.
+    let log = node.path("log");
+    let arguments = ["--log", log.to_str().unwrap(), "create", "-b", bundle.to_str().unwrap(), "id"];
+    through_shell(&node, "umask 0; exec \"$@\"", &arguments.map(OsStr::new));
+    assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o644);
 }
 
 /// A shell that does something to itself and then becomes the wrapper: `$@` is the command line.
@@ -234,7 +241,9 @@ fn the_runtime_gets_what_the_wrapper_got() {
     exec.extend((0..1000).map(|nth| OsString::from(format!("argument {nth}\n"))));
     for arguments in [many, exec] {
         let mut command = Command::new(&node.entry);
-        command.args(&arguments).current_dir("/tmp").env("MARK", OsStr::from_bytes(b"\xff=x"));
+        // As the last wrapper of a stack that is as high as may be.
+        command.args(&arguments).current_dir("/tmp").env("PSS_GUARD_PASSED", "7");
+        command.env("MARK", OsStr::from_bytes(b"\xff=x"));
         assert_eq!(output(command.stdin(Stdio::null())).status.code(), RAN);
         let argv = fs::read(node.path("argv")).unwrap();
         let argv: Vec<&[u8]> = argv.split(|byte| *byte == 0).filter(|part| !part.is_empty()).collect();
@@ -247,6 +256,16 @@ fn the_runtime_gets_what_the_wrapper_got() {
         assert!(environment.split(|byte| *byte == 0).any(|entry| entry == b"MARK=\xff=x"));
         assert_eq!(util::read(&node.path("cwd")), "/tmp\n");
     }
+    // By the path in the link, because some look at their own name. The kernel gives a script another one, so this
+    // is a program.
+    let cat = node.path("bin/cat");
+    std::os::unix::fs::symlink("/bin/cat", &cat).unwrap();
+    let entry = node::entry(node.node.root(), "containerd", "cat", &cat);
+    let seen = output(Command::new(entry).arg("/proc/self/cmdline")).stdout;
+    assert_eq!(String::from_utf8_lossy(&seen), format!("{}\0/proc/self/cmdline\0", cat.display()));
+    // A link may be relative, to where it lies.
+    let entry = node::entry(node.node.root(), "containerd", "near", Path::new("../../../../../../bin/fake"));
+    assert_eq!(output(Command::new(entry).arg("state").current_dir("/")).status.code(), RAN);
 }
 
 #[test]
@@ -358,6 +377,11 @@ fn without_a_real_runtime_nothing_starts_and_it_says_why() {
             assert!(util::read(&log).contains(says), "{says}");
         }
     }
+    // Where nobody reads what is said, it ends all the same, and not by a signal.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let gone = root.join("var/lib/pss-guard/runtimes/cri-o/gone/pss-guard-runtime");
+    assert_eq!(Command::new(gone).arg("state").stderr(writer).status().unwrap().code(), Some(1));
     let broken = node::entry(root, "docker", "link", Path::new("/bin/true"));
     fs::remove_file(broken.with_file_name("runtime")).unwrap();
     let done = output(&mut Command::new(&broken));
@@ -376,6 +400,20 @@ fn exempt_handlers_and_namespaces_start() {
     let bundle = node.node.bundle();
     let done = output(&mut node.runtime(&["create", "--bundle", bundle.to_str().unwrap(), "id"]));
     assert_eq!((done.status.code(), node.last_event()["PSS_DECISION"].as_str()), (RAN, Some("exempt")));
+}
+
+#[test]
+fn the_entry_tells_whose_a_container_without_a_pod_is() {
+    let node = Node::new(&format!("{ENFORCE}[unmanaged]\nenforce = \"restricted\"\n"));
+    node.spec(|spec| {
+        root_user(spec);
+        spec["annotations"] = json!({});
+    });
+    let bundle = node.node.file("bundle/config.json", &util::read(&node.node.bundle().join("config.json")));
+    let entry = node::entry(node.node.root(), "docker", "runc", &node.path("bin/fake"));
+    let done = output(Command::new(entry).args(["create", "id", "-b"]).arg(bundle.parent().unwrap()));
+    let event = node.last_event();
+    assert_eq!((done.status.code(), &event["PSS_ENGINE"]), (Some(27), &json!("docker")), "{done:?} {event}");
 }
 
 /// A process as engines write it: the container's own.
@@ -502,12 +540,10 @@ fn a_process_that_cannot_be_read_is_a_fault() {
         assert_eq!(code, Some(2), "{file}: {said}");
         assert!(said.contains(says), "{file}: {said}");
     }
-    // An annotation `bundle` makes two of runc's own label.
-    let bundle = format!("bundle={}", node.node.bundle().display());
-    node.node.file("forged/id/state.json", &json!({"config": {"labels": ["bundle=/x", bundle]}}).to_string());
-    let root = node.path("forged");
-    let done = output(&mut node.runtime(&["--root", root.to_str().unwrap(), "exec", "id", "true"]));
-    assert_eq!(done.status.code(), Some(2), "{done:?}");
+    // Without the container's own config.json nobody knows what is beyond it.
+    fs::remove_file(node.node.bundle().join("config.json")).unwrap();
+    let (code, said) = exec_line(&node, &["exec", "id", "true"]);
+    assert!(code == Some(2) && said.contains("config.json: No such file"), "{said}");
 }
 
 #[test]
@@ -587,11 +623,13 @@ fn a_panic_before_the_policy_was_read_asks_it_for_the_mode() {
     }
     // Where there is no runtime to hand over to nobody must take it for one that ran.
     let node = Node::new(AUDIT);
-    fs::remove_file(node.path("bin/fake")).unwrap();
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.arg0(&node.entry).args(["--exact", "wrapper::early_panicking_process", "--nocapture"]);
-    let done = output(command.env("PSS_GUARD_TEST_EARLY_PANIC", "1").stdin(Stdio::null()));
-    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    for gone in [node.path("bin/fake"), node.entry.with_file_name("runtime")] {
+        fs::remove_file(gone).unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg0(&node.entry).args(["--exact", "wrapper::early_panicking_process", "--nocapture"]);
+        let done = output(command.env("PSS_GUARD_TEST_EARLY_PANIC", "1").stdin(Stdio::null()));
+        assert_eq!(done.status.code(), Some(1), "{done:?}");
+    }
 }
 
 /// A wrapper of nobody's entry, which an engine was made to call by hand: the policy says what it hands over to.
@@ -630,6 +668,30 @@ fn a_wrapper_without_an_entry_hands_over_to_what_the_policy_names() {
         let done = output(&mut command);
         assert_eq!((done.status.code(), machine.ran()), (code, code == RAN), "{policy}: {done:?}");
         assert!(stderr(&done).contains(says), "{policy}: {done:?}");
+    }
+}
+
+#[test]
+fn a_wrapper_without_an_entry_and_a_policy_finds_a_runtime_but_not_itself() {
+    let test = "a_wrapper_without_an_entry_and_a_policy_finds_a_runtime_but_not_itself";
+    if !util::can_run(test, &["unshare", "mount", "runc", "crun"]) {
+        return;
+    }
+    let machine = Node::new("");
+    let (fake, plain) = (machine.path("bin/fake"), machine.node.file("bin/plain", ""));
+    // What is in the place of each runc, and of each crun.
+    for [runc, crun] in [[&node::binary(), &fake], [&plain, &fake], [&fake, &PathBuf::from("/bin/false")]] {
+        let script = "for dir in /etc /run; do mount -t tmpfs -o mode=755 tmpfs $dir; done\n\
+                      for dir in /usr/sbin /usr/bin /sbin /bin /usr/local/sbin /usr/local/bin; do\n\
+                      [ ! -e $dir/runc ] || mount --bind \"$1\" $dir/runc\n\
+                      [ ! -e $dir/crun ] || mount --bind \"$2\" $dir/crun\ndone\n\
+                      exec \"$3\" state id";
+        let called = machine.path("pss-guard-runtime");
+        let _ = std::os::unix::fs::symlink(node::binary(), &called);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh"]).args([runc, crun, &called]).stdin(Stdio::null());
+        let done = output(&mut command);
+        assert_eq!((done.status.code(), machine.ran()), (RAN, true), "{}: {done:?}", runc.display());
     }
 }
 

@@ -43,6 +43,9 @@ fn file(log: &OsStr) -> Option<&Path> {
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
+    use std::fs::OpenOptions;
+    use std::io::Read as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
     use std::path::Path;
 
     use super::{append, file};
@@ -67,16 +70,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        for place in [fifo.as_path(), dir.path(), Path::new("/proc/nothing/x"), Path::new("/dev/full")] {
+        let nobody_reads = [fifo.as_path(), dir.path(), Path::new("/proc/nothing/x"), Path::new("/dev/full")];
+        for place in nobody_reads {
             append(place.as_os_str(), true, "x");
         }
+        let mut reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&fifo).unwrap();
+        append(fifo.as_os_str(), true, "x");
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "nor is it written where somebody reads");
         let log = dir.path().join("log");
         append(log.as_os_str(), true, "a \"b\"");
         append(log.as_os_str(), false, "a \"b\"");
         let text = std::fs::read_to_string(&log).unwrap();
-        let (json, plain) = text.trim_end().split_once('\n').unwrap();
+        let (json, plain) = text.strip_suffix('\n').unwrap().split_once('\n').unwrap();
         let json: serde_json::Value = serde_json::from_str(json).unwrap();
         assert_eq!((&json["level"], &json["msg"]), (&"error".into(), &"a \"b\"".into()));
+        let time = json["time"].as_str().unwrap();
+        assert!(time.starts_with("20") && time.ends_with('Z'), "{json}");
         assert!(
             plain.starts_with("time=\"20") && plain.ends_with("Z\" level=error msg=\"a \\\"b\\\"\""),
             "{plain}"
