@@ -587,6 +587,35 @@ fn kill_everywhere(program: &Path, start: &Root, arguments: &[&str], install: &[
     }
 }
 
+#[test]
+fn modes_are_not_left_to_the_umask() {
+    let usual = Root::new(CRIO);
+    for program in ["crio", "systemctl"] {
+        usual.program(program);
+    }
+    let (shut, before) = (usual.copy(), usual.tree());
+    let install = ["install", "--engine", "crio", "--method", "runtime"];
+    usual.call(&install).expect_success();
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 077 && exec \"$0\" --root \"$@\""]).arg(node::binary());
+    util::run(command.arg(shut.dir.path()).args(install)).expect_success();
+    assert_same(&shut.tree(), &usual.tree(), "umask 077");
+    let mut tree = usual.tree();
+    tree.retain(|path, (mode, _)| *mode & 0o170_000 == 0o100_000 && !before.contains_key(path));
+    assert!(tree.len() > 10, "{:?}", tree.keys());
+    for (path, (mode, _)) in tree {
+        let expected = match path.to_string_lossy() {
+            // Copies of files that can hold secrets; and who can open a lock can hold it.
+            name if name.starts_with("var/lib/pss-guard/install/") => 0o600,
+            name if name.ends_with("bin/pss-guard") => 0o755,
+            _ => 0o644,
+        };
+        assert_eq!(mode & 0o7777, expected, "{}", path.display());
+    }
+    usual.call(&["uninstall"]).expect_success();
+    assert_same(&usual.tree(), &before, "with systemd's files");
+}
+
 /// A file system that takes nothing more: what is said names the file and the cause, no engine's file is half
 /// written, and what was done can be taken back once there is room.
 #[test]

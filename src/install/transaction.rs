@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -139,7 +139,8 @@ impl<'a> Store<'a> {
         let folder = node.place(Path::new(FOLDER));
         write::make_folder(&folder)?;
         let path = folder.join("lock");
-        let lock = File::options().write(true).create(true).truncate(false).open(&path);
+        // Whoever can open it can hold it, and nobody but root is to keep root from an uninstall.
+        let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let lock = lock.map_err(fault("create", &path))?;
         match lock.try_lock() {
             // Whoever removes the last of the installer removes this file, too, and holds it until then. A lock on a file that
