@@ -484,3 +484,163 @@ fn missing_folders(node: &Live, path: &Path) -> Vec<PathBuf> {
     missing.reverse();
     missing
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::{FOLDER, Live, Manifest, Store, TransactionError, Undone, manifest};
+    use crate::install::node::Node as _;
+    use crate::install::{Change, Plan, Refusal, Stripped};
+
+    const NAME: &str = "engine";
+    const FILE: &str = "/etc/a/x.conf";
+
+    /// A node, and the folder that goes away with it.
+    fn node() -> (tempfile::TempDir, Live) {
+        let folder = tempfile::tempdir().unwrap();
+        let node = Live::under(folder.path());
+        fs::create_dir(folder.path().join("etc")).unwrap();
+        (folder, node)
+    }
+
+    fn put(node: &Live, path: &str, text: Option<&str>) {
+        let place = node.place(Path::new(path));
+        match text {
+            Some(text) => {
+                fs::create_dir_all(place.parent().unwrap()).unwrap();
+                fs::write(place, text).unwrap();
+            }
+            None => fs::remove_file(place).unwrap(),
+        }
+    }
+
+    fn text(node: &Live, path: &str) -> Option<String> {
+        node.read(Path::new(path)).unwrap().map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    /// These files as they should be.
+    fn plan(node: &Live, files: &[(&str, &str)]) -> Plan {
+        let change = |(path, after): &(&str, &str)| Change {
+            path: path.into(),
+            before: node.read(Path::new(path)).unwrap(),
+            after: (*after).into(),
+        };
+        Plan { changes: files.iter().map(change).collect(), ..Plan::default() }
+    }
+
+    /// Ours are the lines that say so; in a file that says no, nobody can tell.
+    fn strip(stripped: &Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+        let now = str::from_utf8(stripped.now).unwrap();
+        if now.contains("no\n") {
+            return Err(Refusal::Unsupported {
+                what: stripped.path.display().to_string(),
+                instead: String::new(),
+            });
+        }
+        let left = now.replace("ours\n", "");
+        Ok((stripped.original.is_some() || !left.is_empty()).then(|| left.into()))
+    }
+
+    #[test]
+    fn undoing_leaves_what_would_be_there_without_us() {
+        // The file before; what somebody made of the installed one, where nothing is no file; as it was installed again;
+        // what somebody made of that; and what is left in the end.
+        let rows = [
+            (Some("a\n"), None, "a\nours\nours\n", None, Some("a\n")),
+            (None, None, "ours\nours\n", None, None),
+            (Some("a\n"), Some("a\nours\nb\n"), "a\nours\nb\nours\n", None, Some("a\nb\n")),
+            (Some("a\n"), Some("a\n"), "a\nours\n", None, Some("a\n")),
+            (Some("a\n"), Some(""), "ours\n", None, None),
+            (None, Some("ours\nb\n"), "ours\nb\nours\n", None, Some("b\n")),
+            (Some("a\n"), None, "a\nours\nours\n", Some(""), None),
+            (Some("a\n"), None, "a\nours\nours\n", Some("c\nours\n"), Some("c\n")),
+            (None, None, "ours\nours\n", Some("c\n"), Some("c\n")),
+        ];
+        for row @ (before, between, again, then, expected) in rows {
+            let (folder, node) = node();
+            let store = Store::open(&node).unwrap();
+            let somebody = |text: Option<&str>| {
+                if let Some(text) = text {
+                    put(&node, FILE, Some(text).filter(|text| !text.is_empty()));
+                }
+            };
+            somebody(before);
+            let first = format!("{}ours\n", before.unwrap_or_default());
+            store.apply(NAME, None, &plan(&node, &[(FILE, &first)]), strip).unwrap();
+            somebody(between);
+            store.apply(NAME, None, &plan(&node, &[(FILE, again)]), strip).unwrap();
+            assert_eq!(text(&node, FILE).as_deref(), Some(again), "{row:?}");
+            // The manifest, the file as it is and, if there is one, as it would be; nothing of the first time.
+            let original = between.or(before).is_some_and(|text| !text.is_empty());
+            let kept = node.list(&Path::new(FOLDER).join(NAME));
+            assert_eq!(kept.len(), 2 + usize::from(original), "{row:?}: {kept:?}");
+            somebody(then);
+            // What a run left that was killed while it wrote.
+            put(&node, "/etc/a/.x.conf.pss-guard-new", Some("ha"));
+            let (_, errors) = store.undo(NAME, strip, false);
+            assert!(errors.is_empty(), "{row:?}: {errors:?}");
+            assert_eq!(text(&node, FILE).as_deref(), expected, "{row:?}");
+            let is_left = folder.path().join("etc/a").exists();
+            assert_eq!(is_left, before.is_some() || expected.is_some(), "{row:?}: the folder");
+            assert_eq!(node.list(Path::new("/etc/a")).len(), usize::from(expected.is_some()), "{row:?}");
+            assert_eq!(node.list(Path::new(FOLDER)), ["lock"], "{row:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_undone_stops_nothing_else_and_is_undone_later() {
+        let (_folder, node) = node();
+        let store = Store::open(&node).unwrap();
+        let [one, two, three, four] = ["/etc/1", "/etc/2", "/etc/3", "/etc/4"];
+        let own = |path: &str| format!("{path} ours\n");
+        let texts = [one, two, three, four].map(|path| (path, own(path)));
+        let files: Vec<(&str, &str)> = texts.iter().map(|(path, text)| (*path, text.as_str())).collect();
+        store.apply(NAME, None, &plan(&node, &files), strip).unwrap();
+        for path in [two, three] {
+            put(&node, path, Some("no\n"));
+        }
+        let undo = || {
+            let (done, errors) = store.undo(NAME, strip, false);
+            let left = manifest(&node, NAME).unwrap().map(|Manifest { files, .. }| files);
+            let left: Vec<PathBuf> = left.into_iter().flatten().map(|record| record.path).collect();
+            (done, errors.len(), left)
+        };
+        let removed = |path: &str| (PathBuf::from(path), Undone::Removed);
+        // The last that was written is the first to go, because the others were there before it.
+        assert_eq!(undo(), (vec![removed(four), removed(one)], 2, vec![two.into(), three.into()]));
+        for path in [two, three] {
+            put(&node, path, Some(&own(path)));
+        }
+        assert_eq!(undo(), (vec![removed(three), removed(two)], 0, Vec::new()));
+        assert!(node.list(Path::new("/etc")).is_empty());
+    }
+
+    #[test]
+    fn what_somebody_else_did_meanwhile_changes_nothing() {
+        let (_folder, node) = node();
+        let store = Store::open(&node).unwrap();
+        let plan = plan(&node, &[("/etc/1", "ours\n"), (FILE, "ours\n")]);
+        put(&node, FILE, Some("a\n"));
+        let error = store.apply(NAME, None, &plan, strip).unwrap_err();
+        assert!(matches!(&error, TransactionError::Raced(path) if path == Path::new(FILE)), "{error}");
+        assert_eq!((text(&node, FILE).as_deref(), text(&node, "/etc/1")), (Some("a\n"), None));
+        assert!(manifest(&node, NAME).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_a_newer_program_installed_is_left_to_it() {
+        let (_folder, node) = node();
+        let store = Store::open(&node).unwrap();
+        store.apply(NAME, None, &plan(&node, &[(FILE, "ours\n")]), strip).unwrap();
+        let path = format!("{FOLDER}/{NAME}/manifest.json");
+        let newer = text(&node, &path).unwrap().replace("\"version\": 1", "\"version\": 2");
+        put(&node, &path, Some(&newer));
+        let (done, errors) = store.undo(NAME, strip, false);
+        assert!(matches!(&errors[..], [TransactionError::Newer { found: 2, .. }]), "{errors:?}");
+        assert!(done.is_empty());
+        store.apply(NAME, None, &plan(&node, &[(FILE, "more\n")]), strip).unwrap_err();
+        assert_eq!((text(&node, FILE).as_deref(), text(&node, &path)), (Some("ours\n"), Some(newer)));
+    }
+}
