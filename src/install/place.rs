@@ -90,10 +90,7 @@ pub fn entries(node: &Live, engine: Engine, entries: &[Entry]) -> Result<bool, W
             write::make_folder(folder)?;
         }
         for (path, target) in [(&runtime, entry.runtime.as_path()), (&place, Path::new(TO_GATE))] {
-            if !fs::read_link(path).is_ok_and(|now| now == target) {
-                write::link(path, target)?;
-                changed = true;
-            }
+            changed |= write::link(path, target)?;
         }
     }
     Ok(changed)
@@ -280,8 +277,8 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    use super::{Engine, Live, entries_are_called, gate_is_called, keep_entries, keep_gate};
-    use super::{remove_gate, remove_rest};
+    use super::{Engine, Live, callers, entries_are_called, gate_is_called, keep_entries, keep_gate};
+    use super::{remove_gate, remove_rest, same_bytes};
     use crate::processes::{Processes, fake};
 
     #[test]
@@ -312,7 +309,38 @@ mod tests {
         keep_entries(&node, engine, &running).unwrap();
         remove_gate(&node).unwrap();
         assert!(root.join("run/pss-guard/callers/containerd").exists(), "entries outlive the gate");
+        let somebodys = root.join("var/lib/pss-guard/namespaces");
+        fs::create_dir_all(&somebodys).unwrap();
         remove_rest(&node).unwrap();
         assert_eq!(fs::read_dir(root.join("run/pss-guard")).unwrap().count(), 0);
+        assert!(somebodys.exists(), "it was no installer's");
+    }
+
+    #[test]
+    fn shims_and_command_lines_call_an_entry() {
+        let directory = tempfile::tempdir().unwrap();
+        let (root, proc) = (directory.path().join("root"), directory.path().join("proc"));
+        let (node, processes) = (Live::under(&root), Processes::in_folder(&proc));
+        let called = |engine| callers(&node, engine, &processes);
+        let conmon = "/var/lib/pss-guard/runtimes/podman/crun/pss-guard-runtime";
+        fake::add(&proc, Path::new("/"), 7, 50, &["/usr/bin/conmon", "-r", conmon]);
+        let task = root.join("run/containerd/io.containerd.runtime.v2.task/k8s.io/id");
+        fs::create_dir_all(&task).unwrap();
+        fs::write(task.join("runtime"), "/var/lib/pss-guard/runtimes/containerd/runc/pss-guard-runtime")
+            .unwrap();
+        let engines = [Engine::Podman, Engine::Containerd, Engine::CriO];
+        assert_eq!(engines.map(called), [1, 1, 0]);
+    }
+
+    #[test]
+    fn as_long_is_not_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text| {
+            let path = directory.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let (one, other, third) = (file("a", "gate 1"), file("b", "gate 2"), file("c", "gate 1"));
+        assert!(!same_bytes(&one, &other).unwrap() && same_bytes(&one, &third).unwrap());
     }
 }

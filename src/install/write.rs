@@ -59,9 +59,7 @@ fn put(
     remove_if_there(&temporary)?;
     let done = (|| {
         // O_EXCL: what is there, if only a link that leads nowhere, is an error.
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let mut file = options.open(&temporary)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         write(&mut file)?;
         // Not asked for nothing: a unit of systemd may be forbidden to.
         let is_another = |like: &&fs::Metadata| {
@@ -82,17 +80,18 @@ fn put(
     sync_folder_of(path)
 }
 
-/// Makes a symbolic link, or turns one over to another target, in one step.
-pub fn link(path: &Path, target: &Path) -> Result<(), WriteError> {
+/// Makes a symbolic link, or turns one over to another target, in one step. Whether anything changed.
+pub fn link(path: &Path, target: &Path) -> Result<bool, WriteError> {
     if fs::read_link(path).is_ok_and(|now| now == target) {
-        return Ok(());
+        return Ok(false);
     }
     let temporary = temporary(path);
     remove_if_there(&temporary)?;
     std::os::unix::fs::symlink(target, &temporary)
         .and_then(|()| fs::rename(&temporary, path))
         .map_err(fault("link", path))?;
-    sync_folder_of(path)
+    sync_folder_of(path)?;
+    Ok(true)
 }
 
 /// Removes what a run that was killed left of a file that it was about to write.
@@ -170,8 +169,15 @@ mod tests {
 
     use super::{link, make_folder, publish, remove, replace, replace_from, temporary};
 
+    /// To nobody; only root can.
+    fn give_away(path: &Path) {
+        if nix::unistd::geteuid().is_root() {
+            chown(path, Some(65534), Some(65534)).unwrap();
+        }
+    }
+
     #[test]
-    fn a_file_is_replaced_whole_and_keeps_its_mode() {
+    fn a_file_is_replaced_whole_and_keeps_its_mode_and_owner() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a/b.d");
         assert_eq!(make_folder(&folder).unwrap(), [dir.path().join("a"), folder.clone()]);
@@ -180,15 +186,24 @@ mod tests {
         let file = folder.join("x.conf");
         replace(&file, b"one", 0o644).unwrap();
         let inode = fs::metadata(&file).unwrap().ino();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
-        replace(&file, b"two", 0o644).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o1640)).unwrap();
+        give_away(&file);
+        let owner = fs::metadata(&file).unwrap().uid();
+        replace_from(&file, 0o644, |file| {
+            assert_eq!(file.metadata()?.mode() & 0o7777, 0o600, "nobody reads what may be secret");
+            file.write_all(b"two")
+        })
+        .unwrap();
         let metadata = fs::metadata(&file).unwrap();
-        assert_eq!((fs::read(&file).unwrap(), metadata.mode() & 0o7777), (b"two".to_vec(), 0o640));
+        assert_eq!((fs::read(&file).unwrap(), metadata.mode() & 0o7777), (b"two".to_vec(), 0o1640));
+        assert_eq!(metadata.uid(), owner);
         assert_ne!(metadata.ino(), inode, "by rename");
 
         // An earlier run was killed; what it left is above the drop-in folder, and in nobody's way.
         fs::write(dir.path().join("a/.x.conf.pss-guard-new"), "ha").unwrap();
         replace(&file, b"three", 0o644).unwrap();
+        replace_from(&file, 0o644, |_| Err(std::io::ErrorKind::StorageFull.into())).unwrap_err();
+        assert_eq!(fs::read(&file).unwrap(), b"three");
         assert_eq!(fs::read_dir(dir.path().join("a")).unwrap().count(), 1, "no temporary file stays");
         remove(&file).unwrap();
         remove(&file).unwrap();
@@ -199,8 +214,10 @@ mod tests {
     fn a_link_is_turned_over_in_one_step() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("runtime");
-        for target in ["/usr/sbin/runc", "/usr/bin/crun", "/usr/bin/crun"] {
-            link(&path, target.as_ref()).unwrap();
+        symlink("/what/a/killed/run/left", temporary(&path)).unwrap();
+        for (target, changes) in [("/usr/sbin/runc", true), ("/usr/bin/crun", true), ("/usr/bin/crun", false)]
+        {
+            assert_eq!(link(&path, target.as_ref()).unwrap(), changes);
             assert_eq!(fs::read_link(&path).unwrap(), std::path::Path::new(target));
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -208,7 +225,6 @@ mod tests {
 
     #[test]
     fn in_the_folder_of_somebody_else_no_link_leads_to_another_file() {
-        const NOBODY: u32 = 65534;
         let dir = tempfile::tempdir().unwrap();
         let (victim, path) = (dir.path().join("victim"), dir.path().join("node.prom"));
         let looks = |path: &Path| {
@@ -217,10 +233,7 @@ mod tests {
         };
         let give = |path: &Path, mode: u32| {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-            // Only root can give a file away.
-            if nix::unistd::geteuid().is_root() {
-                chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
-            }
+            give_away(path);
         };
         fs::write(&victim, "secret").unwrap();
         fs::set_permissions(&victim, fs::Permissions::from_mode(0o600)).unwrap();
