@@ -229,6 +229,49 @@ fn a_method_gives_way_to_the_other() {
         root.call(&["uninstall"]).expect_success();
         assert_same(&root.tree(), &before, engine);
     }
+    let root = Root::new(DOCKER);
+    root.program("dockerd");
+    let before = root.tree();
+    let done = root.call(&["install", "--engine", "docker", "--method", "hook"]);
+    assert!(done.code == Some(2) && done.stderr.contains("the hook method is not to be had"), "{done}");
+    assert_same(&root.tree(), &before, "a method that docker has not");
+}
+
+#[test]
+fn what_is_wrong_with_one_engine_keeps_the_gate_for_it_alone() {
+    let root = Root::new(CONTAINERD);
+    for program in ["containerd", "podman"] {
+        root.program(program);
+    }
+    let before = root.tree();
+    let config = root.at("etc/containerd/config.toml");
+    let hook = || root.tree().keys().any(|path| path.starts_with("usr/share/containers/oci/hooks.d"));
+    let called = || fs::read_link(root.at(ENTRY).join("pss-guard-runtime")).ok();
+    let good = fs::read(&config).expect("a file of ours");
+    let write = |bytes: &[u8]| fs::write(&config, bytes).expect("a file of ours");
+
+    write(b"[");
+    let done = root.call(&["install", "--engine", "auto"]);
+    assert!(done.code == Some(2) && done.stderr.contains("config.toml") && hook(), "{done}");
+    write(&good);
+    root.call(&["install", "--engine", "auto"]).expect_success();
+    let installed = fs::read(&config).expect("a file of ours");
+    write(b"[");
+    let done = root.call(&["uninstall"]);
+    assert!(done.code == Some(2) && done.stderr.contains("config.toml") && !hook(), "{done}");
+    // What containerd last read names the gate.
+    assert_eq!(called().as_deref(), Some(Path::new("../../../bin/pss-guard")), "{done}");
+    assert!(root.at(GATE).exists(), "{done}");
+    write(&installed);
+    root.call(&["uninstall"]).expect_success();
+    assert_same(&root.tree(), &before, "once it was mended");
+
+    // What a run left that was killed before it installed anything: showing what would be done is not doing it.
+    node::write(&root.at(GATE), "");
+    root.call(&["uninstall", "--dry-run"]).expect_success();
+    assert!(root.at(GATE).exists());
+    root.call(&["uninstall"]).expect_success();
+    assert_same(&root.tree(), &before, "once it was swept");
 }
 
 #[test]
@@ -295,6 +338,42 @@ fn a_runtime_that_a_package_has_moved_is_found_again() {
             "{engine}: {found:?}"
         );
     }
+}
+
+#[test]
+fn the_file_that_was_named_once_is_remembered() {
+    let root = Root::new(CONTAINERD);
+    root.program("containerd");
+    fs::copy(root.at("etc/containerd/config.toml"), root.at("etc/other.toml")).expect("a file of ours");
+    let before = root.tree();
+    root.call(&["install", "--engine", "containerd", "--config", "/etc/other.toml"]).expect_success();
+    let again = root.call(&["install", "--engine", "containerd"]).expect_success();
+    assert!(again.stdout.contains("was installed already; nothing changed"), "{again}");
+    let usual = Path::new("etc/containerd/config.toml");
+    assert_eq!(root.tree()[usual], before[usual]);
+    root.call(&["uninstall"]).expect_success();
+    assert_same(&root.tree(), &before, "another file");
+}
+
+#[test]
+fn what_containers_call_stays_until_they_are_gone() {
+    let root = Root::new(CONTAINERD);
+    root.program("containerd");
+    let before = root.tree();
+    root.call(&["install", "--engine", "containerd"]).expect_success();
+    // What a shim keeps of the runtime by which its container was started.
+    let task = "run/containerd/io.containerd.runtime.v2.task/k8s.io/id/runtime";
+    node::write(&root.at(task), &format!("/{ENTRY}/pss-guard-runtime"));
+    for _ in 0..2 {
+        let done = root.call(&["uninstall"]).expect_success();
+        assert!(done.stdout.contains("1 running containers were started through the gate"), "{done}");
+        let called = fs::read_link(root.at(ENTRY).join("pss-guard-runtime")).expect("a link");
+        assert_eq!(called, Path::new("/usr/bin/runc"), "{done}");
+        assert!(!root.at(GATE).exists(), "{done}");
+    }
+    fs::remove_dir_all(root.at("run/containerd")).expect("a folder of ours");
+    root.call(&["uninstall"]).expect_success();
+    assert_same(&root.tree(), &before, "once nobody calls it");
 }
 
 #[test]
@@ -587,6 +666,55 @@ fn kill_everywhere(program: &Path, start: &Root, arguments: &[&str], install: &[
     }
 }
 
+/// A power cut can only be told from a kill by what was on the disk: a file's bytes before it gets its name, and the
+/// name before anything that rests on it. And what has its owner already is not given to him, which a unit may be
+/// forbidden.
+#[test]
+fn a_file_is_on_the_disk_before_its_name_is_and_that_before_the_next() {
+    if !util::can_run(
+        "install::a_file_is_on_the_disk_before_its_name_is_and_that_before_the_next",
+        &["strace"],
+    ) {
+        return;
+    }
+    let root = Root::new(CRIO);
+    root.program("crio");
+    let log = root.dir.path().join("..").join(format!("{}.log", util::random_id()));
+    let calls = "trace=fsync,symlink,symlinkat,rename,renameat,renameat2,fchown".to_owned();
+    let options = ["-y".to_owned(), "-o".to_owned(), log.display().to_string(), "-e".to_owned(), calls];
+    let place = fs::canonicalize(root.dir.path()).expect("a folder of ours");
+    for arguments in [&["install", "--engine", "crio", "--method", "runtime"][..], &["uninstall"]] {
+        traced(&node::binary(), &place, arguments, &options).expect_success();
+        let text = fs::read_to_string(&log).expect("the log of strace");
+        fs::remove_file(&log).expect("a file of ours");
+        // Links have no bytes, so making one is all there is to wait for.
+        let (mut whole, mut folder, mut renames) = (Vec::new(), None, 0);
+        for line in text.lines() {
+            let Some((name, rest)) = line.split_once(' ').and_then(|(_, call)| call.trim().split_once('('))
+            else {
+                continue;
+            };
+            let mut paths = rest.split('"').skip(1).step_by(2);
+            match (name, paths.next(), paths.next()) {
+                ("fsync", ..) => {
+                    let path = rest.split(['<', '>']).nth(1).expect("a path");
+                    folder = folder.filter(|folder| *folder != Path::new(path));
+                    whole.push(path);
+                }
+                (_, Some(from), Some(to)) if name.starts_with("rename") => {
+                    assert!(whole.contains(&from), "not on the disk: {line}\n{text}");
+                    assert_eq!(folder, None, "not on the disk before the next: {line}\n{text}");
+                    folder = Path::new(to).parent();
+                    renames += 1;
+                }
+                (_, _, Some(link)) if name.starts_with("symlink") => whole.push(link),
+                _ => panic!("{line}"),
+            }
+        }
+        assert!(folder.is_none() && renames > 0, "{arguments:?}: {text}");
+    }
+}
+
 #[test]
 fn modes_are_not_left_to_the_umask() {
     let usual = Root::new(CRIO);
@@ -614,6 +742,26 @@ fn modes_are_not_left_to_the_umask() {
     }
     usual.call(&["uninstall"]).expect_success();
     assert_same(&usual.tree(), &before, "with systemd's files");
+}
+
+/// A name can only be given within one file system, and a folder of drop-ins may be one of its own.
+#[test]
+fn a_folder_may_be_a_file_system_of_its_own() {
+    if !util::can_run("install::a_folder_may_be_a_file_system_of_its_own", &["unshare", "mount"]) {
+        return;
+    }
+    let root = Root::new(CRIO);
+    root.program("crio");
+    let before = root.tree();
+    let script = "F=\"$1/etc/crio/crio.conf.d\" && exec 5<\"$F/10-runc.conf\" && mount -t tmpfs none \"$F\" && \
+                  cat <&5 >\"$F/10-runc.conf\" && \
+                  \"$0\" --root \"$1\" install --engine crio --method runtime && ls -A \"$F\" && \
+                  \"$0\" --root \"$1\" uninstall && ls -A \"$F\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(node::binary()).arg(root.dir.path());
+    let done = util::run(&mut command).expect_success();
+    assert_eq!(done.stdout.lines().filter(|line| *line == "99-pss-guard.conf").count(), 1, "{done}");
+    assert_same(&root.tree(), &before, "a folder of its own");
 }
 
 /// A file system that takes nothing more: what is said names the file and the cause, no engine's file is half
