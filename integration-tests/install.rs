@@ -744,24 +744,28 @@ fn modes_are_not_left_to_the_umask() {
     assert_same(&usual.tree(), &before, "with systemd's files");
 }
 
-/// A name can only be given within one file system, and a folder of drop-ins may be one of its own.
+/// A name can only be given within one mount, and a folder of drop-ins may be one of its own.
 #[test]
-fn a_folder_may_be_a_file_system_of_its_own() {
-    if !util::can_run("install::a_folder_may_be_a_file_system_of_its_own", &["unshare", "mount"]) {
+fn a_folder_may_be_a_mount_of_its_own() {
+    if !util::can_run("install::a_folder_may_be_a_mount_of_its_own", &["unshare", "mount"]) {
         return;
     }
-    let root = Root::new(CRIO);
-    root.program("crio");
-    let before = root.tree();
-    let script = "F=\"$1/etc/crio/crio.conf.d\" && exec 5<\"$F/10-runc.conf\" && mount -t tmpfs none \"$F\" && \
-                  cat <&5 >\"$F/10-runc.conf\" && \
-                  \"$0\" --root \"$1\" install --engine crio --method runtime && ls -A \"$F\" && \
-                  \"$0\" --root \"$1\" uninstall && ls -A \"$F\"";
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", script]).arg(node::binary()).arg(root.dir.path());
-    let done = util::run(&mut command).expect_success();
-    assert_eq!(done.stdout.lines().filter(|line| *line == "99-pss-guard.conf").count(), 1, "{done}");
-    assert_same(&root.tree(), &before, "a folder of its own");
+    for mount in ["-t tmpfs none", "--bind \"$F\""] {
+        let root = Root::new(CRIO);
+        root.program("crio");
+        let before = root.tree();
+        let script = format!(
+            "F=\"$1/etc/crio/crio.conf.d\" && exec 5<\"$F/10-runc.conf\" && mount {mount} \"$F\" && \
+             {{ [ -e \"$F/10-runc.conf\" ] || cat <&5 >\"$F/10-runc.conf\"; }} && \
+             \"$0\" --root \"$1\" install --engine crio --method runtime && ls -A \"$F\" && \
+             \"$0\" --root \"$1\" uninstall && ls -A \"$F\""
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script]).arg(node::binary()).arg(root.dir.path());
+        let done = util::run(&mut command).expect_success();
+        assert_eq!(done.stdout.lines().filter(|line| *line == "99-pss-guard.conf").count(), 1, "{done}");
+        assert_same(&root.tree(), &before, mount);
+    }
 }
 
 /// A file system that takes nothing more: what is said names the file and the cause, no engine's file is half
