@@ -356,6 +356,18 @@ fn the_file_that_was_named_once_is_remembered() {
 }
 
 #[test]
+fn a_runtime_that_moved_is_the_one_that_undoing_knows() {
+    let root = Root::new(PODMAN);
+    root.program("podman");
+    let install = ["install", "--engine", "podman", "--method", "runtime"];
+    root.call(&install).expect_success();
+    fs::rename(root.at("usr/bin/runc"), root.at("usr/local/sbin/runc")).expect("a file of ours");
+    root.call(&install).expect_success();
+    let manifest = util::read(&root.at("var/lib/pss-guard/install/podman/manifest.json"));
+    assert!(manifest.contains("\"/usr/local/sbin/runc\""), "{manifest}");
+}
+
+#[test]
 fn what_containers_call_stays_until_they_are_gone() {
     let root = Root::new(CONTAINERD);
     root.program("containerd");
@@ -667,8 +679,8 @@ fn kill_everywhere(program: &Path, start: &Root, arguments: &[&str], install: &[
 }
 
 /// A power cut can only be told from a kill by what was on the disk: a file's bytes before it gets its name, and the
-/// name before anything that rests on it. And what has its owner already is not given to him, which a unit may be
-/// forbidden.
+/// name before anything that rests on it. A name in use is never without a file. And what has its owner already is
+/// not given to him, which a unit may be forbidden.
 #[test]
 fn a_file_is_on_the_disk_before_its_name_is_and_that_before_the_next() {
     if !util::can_run(
@@ -677,18 +689,18 @@ fn a_file_is_on_the_disk_before_its_name_is_and_that_before_the_next() {
     ) {
         return;
     }
-    let root = Root::new(CRIO);
-    root.program("crio");
+    let root = Root::new(CONTAINERD);
+    root.program("containerd");
     let log = root.dir.path().join("..").join(format!("{}.log", util::random_id()));
-    let calls = "trace=fsync,symlink,symlinkat,rename,renameat,renameat2,fchown".to_owned();
+    let calls = "trace=fsync,symlink,symlinkat,rename,renameat,renameat2,unlink,unlinkat,fchown".to_owned();
     let options = ["-y".to_owned(), "-o".to_owned(), log.display().to_string(), "-e".to_owned(), calls];
     let place = fs::canonicalize(root.dir.path()).expect("a folder of ours");
-    for arguments in [&["install", "--engine", "crio", "--method", "runtime"][..], &["uninstall"]] {
+    for arguments in [&["install", "--engine", "containerd"][..], &["uninstall"]] {
         traced(&node::binary(), &place, arguments, &options).expect_success();
         let text = fs::read_to_string(&log).expect("the log of strace");
         fs::remove_file(&log).expect("a file of ours");
         // Links have no bytes, so making one is all there is to wait for.
-        let (mut whole, mut folder, mut renames) = (Vec::new(), None, 0);
+        let (mut whole, mut gone, mut folder, mut renames) = (Vec::new(), Vec::new(), None, 0);
         for line in text.lines() {
             let Some((name, rest)) = line.split_once(' ').and_then(|(_, call)| call.trim().split_once('('))
             else {
@@ -703,14 +715,19 @@ fn a_file_is_on_the_disk_before_its_name_is_and_that_before_the_next() {
                 }
                 (_, Some(from), Some(to)) if name.starts_with("rename") => {
                     assert!(whole.contains(&from), "not on the disk: {line}\n{text}");
+                    assert!(!gone.contains(&to), "for a moment there was none: {line}\n{text}");
                     assert_eq!(folder, None, "not on the disk before the next: {line}\n{text}");
                     folder = Path::new(to).parent();
                     renames += 1;
                 }
                 (_, _, Some(link)) if name.starts_with("symlink") => whole.push(link),
+                (_, Some(path), _) if name.starts_with("unlink") => gone.push(path),
                 _ => panic!("{line}"),
             }
         }
+        // First of all that is removed of an installation: without it the copies are nobody's.
+        let undone = gone.iter().any(|path| path.ends_with("/containerd/manifest.json"));
+        assert_eq!(undone, arguments[0] == "uninstall", "{text}");
         assert!(folder.is_none() && renames > 0, "{arguments:?}: {text}");
     }
 }
