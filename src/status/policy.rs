@@ -154,9 +154,10 @@ fn imported(folder: &Path, policy: &Policy, checks: &mut Checks) -> Option<usize
     };
     let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
     let count = names.filter(|name| Path::new(name).extension().is_some_and(|end| end == "json")).count();
-    let changed =
-        metadata.modified().map(|when| format!(", last changed {} ago", ago(when))).unwrap_or_default();
-    checks.add(State::Ok, "namespaces", format!("{count} namespace{} in {shown}{changed}", s(count)));
+    // The folder's own time: see `namespaces::import`.
+    let imported = metadata.modified().map(|when| format!(", imported {} ago", ago(when)));
+    let imported = imported.unwrap_or_default();
+    checks.add(State::Ok, "namespaces", format!("{count} namespace{} in {shown}{imported}", s(count)));
     Some(count)
 }
 
