@@ -176,7 +176,7 @@ impl Verification<'_> {
                 Err(reason) => Outcome::Failed(reason),
             };
         };
-        let client = cri::Client::new(self.live.place(&program), &socket, self.patience);
+        let client = cri::Client::new(self.live, &program, &socket, self.patience);
         match self.wait(|| client.state()) {
             Ok(state) => cri::probe(&client, &state, expect, journal),
             Err(reason) => Outcome::Failed(format!("the engine does not answer: {reason}")),

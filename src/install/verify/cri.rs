@@ -5,6 +5,7 @@
 //! gate then say of what is missing. On a slow node that can be all of them.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -15,7 +16,9 @@ use super::evidence::{Journal, POD};
 use super::expect::{Expect, Expected, NAMESPACE};
 use super::probe::{Folder, Report, Seen, name};
 use super::{Outcome, Patience, said};
+use crate::install::node::Live;
 use crate::install::run::{Done, run};
+use crate::install::write;
 use crate::pss::Level;
 use crate::report::text::{cut, escape, line};
 
@@ -28,9 +31,13 @@ const ENDED: usize = 8;
 /// For how long the engine may not know yet that a pod has ended.
 const SETTLED: Duration = Duration::from_secs(2);
 
+/// Where pods have their logs (`pkg/kubelet/kuberuntime/kuberuntime_manager.go`, `podLogsRootDirectory`).
+const LOGS: &str = "/var/log/pods";
+
 /// The engine's client.
 pub(super) struct Client {
     program: PathBuf,
+    logs: PathBuf,
     endpoint: String,
     patience: Patience,
 }
@@ -47,8 +54,9 @@ pub(super) struct State {
 }
 
 impl Client {
-    pub(super) fn new(program: PathBuf, socket: &Path, patience: Patience) -> Self {
-        Self { program, endpoint: format!("unix://{}", socket.display()), patience }
+    pub(super) fn new(live: &Live, program: &Path, socket: &Path, patience: Patience) -> Self {
+        let (program, logs) = (live.place(program), live.place(Path::new(LOGS)));
+        Self { program, logs, endpoint: format!("unix://{}", socket.display()), patience }
     }
 
     fn call(&self, arguments: &[&str]) -> Result<Done, String> {
@@ -89,8 +97,9 @@ impl Client {
     /// Asks for a pod with one container, and takes it away again.
     fn attempt(&self, probe: &Probe<'_>, state: &State, journal: &Journal) -> Result<Attempt, String> {
         let folder = Folder::new()?;
+        let logs = Logs::make(&self.logs, probe)?;
         let (pod, container) = (
-            folder.write("pod.json", &probe.pod(state))?,
+            folder.write("pod.json", &probe.pod(state, &logs.0))?,
             folder.write("container.json", &probe.container(state))?,
         );
         let _removal = Removal { client: self, name: &probe.name };
@@ -247,13 +256,14 @@ impl<'a> Probe<'a> {
     }
 
     /// CRI's PodSandboxConfig.
-    fn pod(&self, state: &State) -> Value {
+    fn pod(&self, state: &State, logs: &Path) -> Value {
         let source = BTreeMap::from([("kubernetes.io/config.source", "api")]);
         let asked = self.asks.map(|level| ("pod-security.kubernetes.io/enforce", level.name()));
         let annotations: BTreeMap<&str, &str> = source.into_iter().chain(asked).collect();
         json!({
             "metadata": {"name": self.name, "namespace": self.namespace, "uid": self.uid(), "attempt": 0},
             "hostname": if self.host_network { "" } else { &self.name },
+            "log_directory": logs,
             "labels": self.labels(None),
             "annotations": annotations,
             "linux": {
@@ -273,6 +283,7 @@ impl<'a> Probe<'a> {
         json!({
             "metadata": {"name": "probe", "attempt": 0},
             "image": {"image": state.image},
+            "log_path": "0.log",
             "labels": self.labels(Some("probe")),
             "annotations": {
                 "io.kubernetes.container.hash": "0",
@@ -311,6 +322,29 @@ impl<'a> Probe<'a> {
     fn uid(&self) -> String {
         let random = self.name.rsplit('-').next().unwrap_or_default();
         format!("00000000-0000-4000-8000-{random:0>12.12}")
+    }
+}
+
+/// The folder of a pod's logs, gone when the value is.
+///
+/// No probe may be without: when a kubelet removes a container that it does not know, it removes every file whose name begins
+/// with the path of the container's log (`Clean` in `pkg/kubelet/logs/container_log_manager.go`). With an empty path that is
+/// everything in its working directory, which is `/`: it takes `/bin` away, and then no node starts again.
+struct Logs(PathBuf);
+
+impl Logs {
+    /// As a kubelet makes it, with a name that it takes for a pod's.
+    fn make(logs: &Path, probe: &Probe<'_>) -> Result<Self, String> {
+        let path = logs.join(format!("{}_{}_{}", probe.namespace, probe.name, probe.uid()));
+        write::make_folder(&path).map(|_| Self(path)).map_err(|error| line(&error))
+    }
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+        // Where there is no kubelet nobody else has one.
+        let _ = self.0.parent().map(fs::remove_dir);
     }
 }
 

@@ -423,6 +423,12 @@ fn the_probes_ask_as_a_kubelet_does() {
     let uid = pod["metadata"]["uid"].as_str().unwrap();
     assert!(uid.len() == 36 && pod["metadata"]["name"].as_str().unwrap().ends_with(&uid[24..]), "{uid}");
     assert_eq!(pod["labels"]["io.kubernetes.pod.uid"], uid);
+    // An empty path of a log has the kubelet remove what lies in its working directory.
+    let name = pod["metadata"]["name"].as_str().unwrap();
+    let logs = node.path(&format!("var/log/pods/pss-guard-probe_{name}_{uid}"));
+    assert_eq!(pod["log_directory"].as_str(), logs.to_str());
+    assert_eq!(container["log_path"], "0.log");
+    assert!(!node.path("var/log/pods").exists(), "the folders of the probes' logs are left");
     assert_eq!(container["labels"]["io.kubernetes.pod.uid"], uid);
     assert_eq!(container["image"]["image"], "registry.k8s.io/pause:3.9");
     assert_eq!(container["linux"]["security_context"]["capabilities"]["add_capabilities"][0], "SYS_ADMIN");
