@@ -241,7 +241,10 @@ const API_SERVER: [&str; 14] = [
     "--allow-privileged=true",
 ];
 
-const KUBELET: [&str; 5] = [
+/// Not in `/`, which is the machine's below: a kubelet removes the logs of containers that have none from where it works.
+const KUBELET: [&str; 7] = [
+    "env",
+    "--chdir=/run/machine",
     "kubelet",
     "--config=/etc/kubernetes/kubelet.yaml",
     "--kubeconfig=/root/.kube/config",
