@@ -100,7 +100,8 @@ impl Default for Patience {
         Self {
             restart: seconds(120),
             answer: seconds(60),
-            call: seconds(30),
+            // As long as a kubelet waits (`runtimeRequestTimeout`): a node that is slow is not broken.
+            call: seconds(120),
             event: seconds(5),
             reload: seconds(10),
         }
