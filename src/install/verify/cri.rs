@@ -124,6 +124,16 @@ impl Client {
         }
     }
 
+    /// Removes the pods whose names match.
+    fn remove(&self, name: &str) {
+        let ids = self.ask(&["pods", "--quiet", "--name", name]).unwrap_or_default();
+        for id in ids.split_ascii_whitespace() {
+            // A kubelet may be faster; what is left is looked for at the end.
+            let _ = self.call(&["stopp", id]);
+            let _ = self.call(&["rmp", "--force", id]);
+        }
+    }
+
     /// What the engine said no with, if it did.
     fn start(&self, sandbox: &Done, pod: &str, container: &str) -> Result<Option<String>, String> {
         let made = self.call(&["create", "--no-pull", sandbox.stdout.trim(), container, pod])?;
@@ -165,6 +175,9 @@ pub(super) fn probe(client: &Client, state: &State, expect: &Expect<'_>, journal
         );
         return report.outcome();
     }
+    // What a run has left that was killed, or lost its power.
+    let ours = format!("^{NAMESPACE}-");
+    client.remove(&ours);
     // First that containers start at all: that must not be lost by an installation.
     match Probe::harmless(state, expect) {
         None => report.misses(
@@ -186,7 +199,7 @@ pub(super) fn probe(client: &Client, state: &State, expect: &Expect<'_>, journal
         Attempt::Judged(Ok(said)) => report.forbidden(probe.expected, said),
         Attempt::Ended => report.misses(format!("what comes of a forbidden container: {OTHERS}")),
     }
-    if let Ok(left) = client.ask(&["pods", "--quiet", "--name", NAMESPACE])
+    if let Ok(left) = client.ask(&["pods", "--quiet", "--name", &ours])
         && !left.trim().is_empty()
     {
         let ids: Vec<&str> = left.split_ascii_whitespace().collect();
@@ -376,11 +389,6 @@ struct Removal<'a> {
 
 impl Drop for Removal<'_> {
     fn drop(&mut self) {
-        let ids = self.client.ask(&["pods", "--quiet", "--name", self.name]).unwrap_or_default();
-        for id in ids.split_ascii_whitespace() {
-            // A kubelet may be faster; what is left is looked for at the end.
-            let _ = self.client.call(&["stopp", id]);
-            let _ = self.client.call(&["rmp", "--force", id]);
-        }
+        self.client.remove(self.name);
     }
 }

@@ -195,6 +195,16 @@ fn an_engine_that_needs_a_moment_gets_it() {
 }
 
 #[test]
+fn what_a_killed_run_has_left_goes_and_nothing_else() {
+    let node = Node::new("mode = 'enforce'\n");
+    node.crictl(REFUSES);
+    fs::write(node.path("state/pods/42"), "pss-guard-probe-000000000000\n").unwrap();
+    fs::write(node.path("state/pods/43"), "not-pss-guard-probe-at-all\n").unwrap();
+    let said = lines(&node.verify(Engine::Containerd));
+    assert!(!node.path("state/pods/42").exists() && node.path("state/pods/43").exists(), "{said}");
+}
+
+#[test]
 fn a_probe_that_a_kubelet_removed_is_made_again() {
     let node = Node::new("mode = 'enforce'\n");
     let taken = "on_runp() { [ -e $state/once ] || { touch $state/once; refuse 'sandbox not found'; }; }";
