@@ -34,7 +34,7 @@ impl Cluster {
         for program in ["etcd", "kube-apiserver", "kubelet", "kubectl"] {
             machine.link(program, &format!("/usr/bin/{program}"));
         }
-        machine.run(&["mkdir", "-p", STATIC_PODS, "/root/.kube"]).expect_success();
+        machine.run(&["mkdir", "-p", STATIC_PODS, "/run/machine/.kube"]).expect_success();
         machine.run(&["openssl", "genrsa", "-out", "/etc/kubernetes/accounts.key", "2048"]).expect_success();
         machine.write(
             "/etc/kubernetes/tokens.csv",
@@ -42,7 +42,7 @@ impl Cluster {
         );
         machine.write(KUBELETS_CONFIG, &KUBECONFIG.replace("c0ffee", "0ddba11"));
         machine.write("/etc/kubernetes/kubelet.yaml", &kubelet_config(kind));
-        machine.write("/root/.kube/config", KUBECONFIG);
+        machine.write("/run/machine/.kube/config", KUBECONFIG);
         machine.start("etcd", &ETCD);
         machine.start("kube-apiserver", &API_SERVER);
         cluster.wait_for("the API server", "kube-apiserver", || {
@@ -247,7 +247,7 @@ const KUBELET: [&str; 7] = [
     "--chdir=/run/machine",
     "kubelet",
     "--config=/etc/kubernetes/kubelet.yaml",
-    "--kubeconfig=/root/.kube/config",
+    "--kubeconfig=/run/machine/.kube/config",
     "--hostname-override=node",
     // Else it asks the DNS, which nobody answers here.
     "--node-ip=192.0.2.1",

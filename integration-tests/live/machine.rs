@@ -97,8 +97,8 @@ impl Machine {
         command.args(["--wdns=/", "sh", "-c"]);
         command.arg("for group in /sys/fs/cgroup/*/cgroup.procs; do echo 0 >$group; done; exec \"$@\"");
         command.args(["sh", program]);
-        // The machine below has the same `/tmp`.
-        command.env_clear().env("HOME", "/root").env("TMPDIR", "/run/machine");
+        // The machine below has the same `/tmp`, and the same `/root`, whose files are somebody's.
+        command.env_clear().env("HOME", "/run/machine").env("TMPDIR", "/run/machine");
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command
     }

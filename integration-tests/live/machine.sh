@@ -48,8 +48,8 @@ init)
     cp -a /etc "$dir/etc"
     mount --bind "$dir/etc" /etc
     for top in opt usr var; do
-        mkdir -p "$dir/upper/$top" "$dir/work/$top"
-        mount -t overlay -o "lowerdir=/$top,upperdir=$dir/upper/$top,workdir=$dir/work/$top" overlay "/$top"
+        mkdir -p "$dir/upper/$top" "$dir/scratch/$top"
+        mount -t overlay -o "lowerdir=/$top,upperdir=$dir/upper/$top,workdir=$dir/scratch/$top" overlay "/$top"
     done
     mount -t tmpfs -o mode=755 tmpfs /run
     # Engines lay overlays of their own, which an overlay cannot hold.
