@@ -15,7 +15,7 @@ pub const LIMIT: u64 = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where programs lie, in the order in which they are looked for.
-pub(crate) const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 8] = [
     "/usr/local/sbin",
     "/usr/local/bin",
     "/usr/sbin",
@@ -25,6 +25,13 @@ pub(crate) const FOLDERS: [&str; 8] = [
     "/usr/libexec/crio",
     "/opt/containerd/bin",
 ];
+
+/// Where else a program may be that was brought to one of these folders; nowhere for any other.
+pub(crate) fn namesakes(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let was_brought = path.parent().is_some_and(|folder| FOLDERS.iter().any(|own| folder == Path::new(own)));
+    let name = path.file_name().filter(|_| was_brought);
+    name.into_iter().flat_map(|name| FOLDERS.iter().map(move |folder| Path::new(folder).join(name)))
+}
 
 /// A node, or the root file system of one. All paths are as the node itself sees them.
 pub trait Node {
@@ -48,13 +55,11 @@ pub trait Node {
     /// Where a program lies that was brought to one of these folders, and may be in another by now: the packages of runc
     /// do not agree on one. `path` itself as long as it is a program, or if there is none in its place.
     fn find_again(&self, path: PathBuf) -> PathBuf {
-        let was_found =
-            path.parent().is_some_and(|folder| FOLDERS.iter().any(|known| folder == Path::new(known)));
-        if !was_found || self.is_program(&path) {
+        if self.is_program(&path) {
             return path;
         }
-        let name = path.file_name().and_then(|name| name.to_str());
-        name.and_then(|name| self.find(name)).unwrap_or(path)
+        let found = namesakes(&path).find(|path| self.is_program(path));
+        found.unwrap_or(path)
     }
 
     /// Where a program lies, by its name.

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::install::node::FOLDERS;
+use crate::install::node::namesakes;
 use crate::level::Policy;
 use crate::level::cache::{Loaded, load};
 use crate::paths::Paths;
@@ -113,12 +113,10 @@ impl Entry {
 fn stand_in(runtime: &Path) -> Option<PathBuf> {
     let is_gone =
         |path: &Path| fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-    let folder = runtime.parent()?;
-    if !is_gone(runtime) || !FOLDERS.iter().any(|known| folder == Path::new(known)) {
+    if !is_gone(runtime) {
         return None;
     }
-    let places = FOLDERS.iter().map(|folder| Path::new(folder).join(runtime.file_name().unwrap_or_default()));
-    places.into_iter().find(|path| is_executable(path) && !is_this_program(path))
+    namesakes(runtime).find(|path| is_executable(path) && !is_this_program(path))
 }
 
 /// Where execvp(3) found the program.
