@@ -156,11 +156,7 @@ fn run(cli: &Cli) -> u8 {
             clap_complete::generate(*shell, &mut Cli::command(), "pss-guard", &mut script);
             print(&mut out, &mut err, &script)
         }
-        Command::Man => {
-            // Memory takes everything.
-            let page = manual::manual(Cli::command()).unwrap_or_default();
-            print(&mut out, &mut err, &page)
-        }
+        Command::Man => print(&mut out, &mut err, &manual::manual()),
     };
     // What has failed has said so.
     if code == commands::FAILED { code } else { code.max(written(out.flush(), &mut err)) }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use similar::TextDiff;
 
+use super::manual::manual;
 use super::{FAILED, OK, line};
 use crate::install::detect::{self, detect};
 use crate::install::node::Live;
@@ -195,7 +196,7 @@ impl Job<'_> {
             writeln!(out, "  not there for people to call: {}", line(&error))?;
         }
         changed |= place::entries(node, installer.engine, &plan.entries)?;
-        let shared = system::plan(node)?;
+        let shared = system::plan(node, &manual())?;
         if !shared.changes.is_empty() {
             // No container needs any of it: where `/usr` is sealed, the gate comes without.
             let written = store.apply(system::NAME, None, &shared, strip_all);

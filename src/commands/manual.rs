@@ -2,11 +2,19 @@
 
 use std::io;
 
-use clap::Command;
+use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 
+use crate::cli::Cli;
+
 /// The page, in roff.
-pub fn manual(mut command: Command) -> io::Result<Vec<u8>> {
+#[must_use]
+pub fn manual() -> Vec<u8> {
+    // Memory takes everything.
+    render(Cli::command()).unwrap_or_default()
+}
+
+fn render(mut command: Command) -> io::Result<Vec<u8>> {
     // Gives every command its whole name, and the options that hold for all.
     command.build();
     let mut page = Vec::new();
@@ -85,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_manual_has_every_option_of_every_command() {
-        let page = String::from_utf8(manual(Cli::command()).unwrap()).unwrap().replace("\\-", "-");
+        let page = String::from_utf8(manual()).unwrap().replace("\\-", "-");
         let mut command = Cli::command();
         command.build();
         let mut commands: Vec<_> = command.get_subcommands().collect();

@@ -6,13 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use clap::CommandFactory as _;
-
 use super::node::{Live, Node};
 use super::run::run;
 use super::{Change, Plan, Refusal};
-use crate::cli::Cli;
-use crate::commands::manual;
 
 /// The installation that all engines share.
 pub const NAME: &str = "systemd";
@@ -60,26 +56,19 @@ const FILES: [(&str, &str, &str); 9] = [
 /// Where the manual goes, and where a package has it instead.
 const MANUAL: (&str, &str) = ("/usr/local/share/man/man1/pss-guard.1", "/usr/share/man/man1/pss-guard.1.gz");
 
-fn manual_page() -> String {
-    // Writing into memory does not fail.
-    let page = manual::manual(Cli::command()).unwrap_or_default();
-    String::from_utf8_lossy(&page).into_owned()
-}
-
-/// The files for systemd, on a node that has it and as far as no package brought them.
-pub fn plan(node: &dyn Node) -> Result<Plan, Refusal> {
+/// The files for systemd, and the manual that they name, on a node that has it and as far as no package brought them.
+pub fn plan(node: &dyn Node, manual: &[u8]) -> Result<Plan, Refusal> {
     let mut plan = Plan::default();
     if node.find("systemctl").is_none() {
         return Ok(plan);
     }
-    let manual = manual_page();
-    let (path, packaged) = MANUAL;
-    for (path, packaged, text) in FILES.into_iter().chain([(path, packaged, manual.as_str())]) {
+    let files = FILES.into_iter().map(|(path, packaged, text)| (path, packaged, text.as_bytes()));
+    for (path, packaged, text) in files.chain([(MANUAL.0, MANUAL.1, manual)]) {
         if node.read(Path::new(packaged))?.is_some() {
             continue;
         }
         let before = node.read(Path::new(path))?;
-        if before.as_deref() != Some(text.as_bytes()) {
+        if before.as_deref() != Some(text) {
             plan.changes.push(Change { path: path.into(), before, after: text.into() });
         }
     }
@@ -154,19 +143,23 @@ fn complaint(command: &[&str]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FILES, MANUAL, plan};
+    use super::{FILES, MANUAL};
+    use crate::commands::manual::manual;
     use crate::install::node::fake::Fake;
     use crate::pss::facts::Engine;
 
     #[test]
     fn a_node_with_systemd_gets_what_no_package_brought() {
+        let page = manual();
+        let plan = |node: &Fake| super::plan(node, &page);
         assert_eq!(plan(&Fake::default()).unwrap().changes.len(), 0, "another init");
         let node = || Fake::default().program("/usr/bin/systemctl");
         let all = plan(&node()).unwrap();
         assert_eq!(all.changes.len(), FILES.len() + 1);
         assert_eq!(plan(&node().after(Engine::Containerd, &all)).unwrap().changes.len(), 0, "twice");
         let manual = all.changes.iter().find(|change| change.path.ends_with("pss-guard.1")).unwrap();
-        assert!(String::from_utf8_lossy(&manual.after).contains(".TH pss-guard 1"));
+        assert_eq!(manual.after, page);
+        assert!(String::from_utf8_lossy(&page).contains(".TH pss-guard 1"));
         let packaged = FILES.iter().map(|(_, packaged, _)| *packaged).chain([MANUAL.1]);
         for path in packaged {
             let rest = plan(&node().file(path, "theirs")).unwrap();
