@@ -1,0 +1,1 @@
+//! Annotations, devices, hooks and file systems that no pod of the kubelet's has.

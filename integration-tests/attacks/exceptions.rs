@@ -1,0 +1,1 @@
+//! What an exception opens, and what a policy believes.

@@ -1,0 +1,1 @@
+//! Who a container says it is.

@@ -1,0 +1,1 @@
+//! Processes in containers that pass for the node's own.

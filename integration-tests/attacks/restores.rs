@@ -1,0 +1,1 @@
+//! Checkpoints whose image restores something else than their config.json says.
