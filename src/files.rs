@@ -233,6 +233,34 @@ pub(crate) fn judge_folder(path: &Path, metadata: &Metadata) -> Result<(), FileE
     root_alone(path, metadata)
 }
 
+/// Who may own a directory that a mount source is believed to lie in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owners {
+    /// Root, as whoever asks sees it.
+    pub(crate) root: u32,
+    /// Somebody else who counts as root there.
+    pub(crate) also: Option<u32>,
+}
+
+/// Whether what lies at a path is a directory in which only its owners can put, exchange and remove things. In a sticky
+/// directory others can make things, but exchange none that are not theirs: it counts as closed for who looks at the
+/// owner of the next part of a path as well.
+pub(crate) fn judge_closed(path: &Path, links: Links, owners: Owners) -> Result<(), FileError> {
+    let metadata = if links == Links::Follow { path.metadata() } else { path.symlink_metadata() };
+    let metadata = metadata.map_err(|source| FileError::Open { path: path.to_owned(), source })?;
+    if !metadata.is_dir() {
+        return Err(FileError::Kind { path: path.to_owned(), wanted: "a directory", kind: kind(&metadata) });
+    }
+    let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if uid != owners.root && owners.also != Some(uid) {
+        return Err(FileError::Owner { path: path.to_owned(), uid });
+    }
+    if mode & 0o022 != 0 && mode & libc::S_ISVTX == 0 {
+        return Err(FileError::Writable { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
 fn root_alone(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
     let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);
     if uid != 0 && !(uid == OVERFLOW_UID && in_user_namespace()) {

@@ -14,7 +14,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2, readlink}
 use nix::sys::stat::Mode;
 use serde::Deserialize;
 
-use super::mount_table::Table;
+use super::mounts::Table;
 use crate::files::{self, FileError};
 use crate::pss::facts::SeLinuxDefault;
 
@@ -46,6 +46,7 @@ pub struct Beside {
     process: PathBuf,
     /// Its namespaces, of which each container asks several times.
     own: RefCell<Vec<(String, Option<NamespaceId>)>>,
+    root_user: OnceCell<u32>,
     node: Rc<Shared>,
 }
 
@@ -62,7 +63,7 @@ impl Beside {
     /// The node as a process sees it whose folder in the process file system this is.
     #[must_use]
     pub fn new(process: PathBuf, node: Rc<Shared>) -> Self {
-        Self { process, own: RefCell::default(), node }
+        Self { process, own: RefCell::default(), root_user: OnceCell::new(), node }
     }
 
     fn own_namespace(&self, kind: &str) -> Option<NamespaceId> {
@@ -82,6 +83,19 @@ impl Beside {
         let table = Rc::new(read_table(&self.process.join("mountinfo"))?);
         self.node.tables.borrow_mut().insert(name, Rc::clone(&table));
         Ok(table)
+    }
+
+    /// Whom root in this process's users is here (`user_namespaces(7)`).
+    fn root_user(&self) -> u32 {
+        *self.root_user.get_or_init(|| {
+            let map = files::read_proc(&self.process.join("uid_map")).unwrap_or_default();
+            let map = String::from_utf8_lossy(&map);
+            let outside = |line: &str| {
+                let mut numbers = line.split_ascii_whitespace();
+                (numbers.next() == Some("0")).then(|| numbers.next()?.parse().ok())?
+            };
+            map.lines().find_map(outside).unwrap_or(0)
+        })
     }
 
     /// What root has in a program that this process starts (`capabilities(7)`: P'(permitted) of root is the bounding
@@ -255,6 +269,15 @@ impl Host {
         }
     }
 
+    /// Which user counts as root for what the runtime sees: the host's, but where a user calls a runtime of his own.
+    #[must_use]
+    pub(super) fn root_user(&self) -> u32 {
+        match self {
+            Self::Beside(beside) => beside.root_user(),
+            Self::Live | Self::Observed(_) | Self::Unknown => 0,
+        }
+    }
+
     /// Where a path leads after every symbolic link; `None` where it cannot be found out.
     #[must_use]
     pub fn resolve(&self, path: &str) -> Option<String> {
@@ -279,17 +302,22 @@ impl Host {
         readlink(link.as_str()).ok()?.into_string().ok()
     }
 
-    /// Whether a path is the root of the host, by whatever name.
+    /// Whether a path below a directory is what it says: no link on the way, nothing that leads out of the directory or
+    /// into another file system.
     #[must_use]
-    pub fn is_root(&self, path: &str) -> bool {
-        let id = |path: &str| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
-        path == "/" || (self.is_here() && id(path).is_some_and(|this| id("/") == Some(this)))
-    }
-
-    /// Whether something, if only a link that leads nowhere, is on this node at a path.
-    #[must_use]
-    pub fn is_there(&self, path: &str) -> bool {
-        self.is_here() && Path::new(path).symlink_metadata().is_ok()
+    pub(super) fn is_below(&self, directory: &str, inside: &str) -> bool {
+        if !self.is_here() {
+            return true;
+        }
+        let Ok(directory) =
+            open(directory, OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_DIRECTORY, Mode::empty())
+        else {
+            return false;
+        };
+        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(
+            ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV,
+        );
+        openat2(directory, inside, how).is_ok()
     }
 
     /// Whether a container without a profile is unconfined because somebody asked for it.

@@ -3,7 +3,6 @@
 
 pub mod host;
 pub mod identity;
-mod mount_table;
 mod mounts;
 mod path;
 pub mod sandboxes;
@@ -234,8 +233,10 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
         id: identity.id,
         not_host_paths: node.not_host_paths,
         bundle: sources.bundle,
+        root: spec.root.as_ref().and_then(|root| root.path.as_ref()).map(Text::as_str),
         joins,
         user_namespace: user_namespace != UserNamespace::Host,
+        mapped_root: mapped_root(linux),
     };
     let mounts = spec.mounts.as_deref().unwrap_or_default();
     let annotations = spec.annotations.as_ref();
@@ -269,8 +270,7 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
         volumes: if identity.subject == Subject::Sandbox {
             Vec::new()
         } else {
-            let root = mounts::root_of_the_host(spec, host);
-            root.into_iter().chain(mounts::volumes(mounts, &pod, host)?).collect()
+            mounts::volumes(spec, &pod, host)?
         },
     })
 }
@@ -344,6 +344,12 @@ pub(crate) fn entries<'s>(linux: &'s Linux<'_>, kind: &'s str) -> impl Iterator<
 pub(crate) fn maps_root(linux: &Linux<'_>) -> bool {
     let mappings = linux.uid_mappings.as_deref().unwrap_or_default();
     mappings.iter().any(|map| map.host.unwrap_or(0) == 0 && map.size.unwrap_or(0) > 0)
+}
+
+/// Whom the root of the container's users is on the host.
+fn mapped_root(linux: &Linux<'_>) -> Option<u32> {
+    let mappings = linux.uid_mappings.as_deref().unwrap_or_default();
+    mappings.iter().find(|map| map.container.unwrap_or(0) == 0).map(|map| map.host.unwrap_or(0))
 }
 
 /// Whose users the container has.

@@ -16,6 +16,14 @@ pub(super) fn absolute<'p>(path: &'p str, bundle: Option<&str>) -> Option<Cow<'p
     Some(Cow::Owned(normalize(&format!("{}/{path}", bundle?)).into_owned()))
 }
 
+/// Whether a path is absolute and spelled in the shortest way: no `.`, no `..`, no double or last slash.
+pub(super) fn is_plain(path: &str) -> bool {
+    path.len() > 1
+        && path
+            .strip_prefix('/')
+            .is_some_and(|rest| !rest.split('/').any(|part| matches!(part, "" | "." | "..")))
+}
+
 /// Resolves `.`, `..` and double slashes by text alone.
 pub(super) fn normalize(path: &str) -> Cow<'_, str> {
     let odd = |part: &str| part.is_empty() || part == "." || part == "..";

@@ -369,6 +369,8 @@ view! {
 view! {
     /// One of `linux.uidMappings`.
     Mapping {
+        /// The first user in the container.
+        "containerID" => container: u32,
         /// The first user on the host.
         "hostID" => host: u32,
         /// How many.
