@@ -281,6 +281,11 @@ impl Drop for Sandbox<'_> {
 impl Sandbox<'_> {
     /// Starts the pod's container as the engine does: `create`, and if that went well `start`.
     pub(crate) fn start(&self, gate: Gate) -> Attempt {
+        self.start_changed(gate, |_, _| {})
+    }
+
+    /// The same with a spec that somebody has changed.
+    pub(crate) fn start_changed(&self, gate: Gate, change: impl FnOnce(&mut Value, &Place)) -> Attempt {
         let node = self.node;
         let place = Place { container_id: util::random_id(), ..self.place.clone() };
         let id = &place.container_id;
@@ -290,6 +295,7 @@ impl Sandbox<'_> {
         // The kubelet does the same: any user may leave its last words.
         set_mode(&witness, 0o666);
         let mut spec = pod::container_spec(&self.pod, &place);
+        change(&mut spec, &place);
         if gate == Gate::Hook {
             spec["hooks"] = json!({"createRuntime": [hook(node.engine.name(), &node.root())]});
         }
@@ -308,14 +314,15 @@ impl Sandbox<'_> {
             started = Some(util::run(node.runtime(&["start"]).arg(id)));
             util::eventually(|| !util::read(&witness).is_empty());
         }
-        let ran = !util::read(&witness).is_empty();
+        let said = util::read(&witness);
+        let ran = !said.is_empty();
         // Asked only after a refusal: it must have left nothing.
         let kept = started.is_some() || util::run(node.runtime(&["state"]).arg(id)).code == Some(0);
         node.delete(id);
         let message = last_error(&util::read(&log));
         let events = node.events(id);
         let policy = util::read(&node.policy_path());
-        Attempt { id: id.clone(), policy, spec, created, started, ran, kept, message, events }
+        Attempt { id: id.clone(), policy, spec, created, started, ran, said, kept, message, events }
     }
 
     /// Starts the pod's container through the wrapper and leaves it running, for processes that join it; its id.
@@ -343,6 +350,8 @@ pub(crate) struct Attempt {
     started: Option<Done>,
     /// The container's process has done something.
     pub(crate) ran: bool,
+    /// What it wrote into its termination log.
+    pub(crate) said: String,
     /// The runtime knows the container afterwards.
     pub(crate) kept: bool,
     /// What the runtime wrote last into its log as an error, which is what containerd shows.

@@ -298,9 +298,13 @@ fn container_mounts(pod: &Pod, place: &Place) -> Value {
     let list = mounts.as_array_mut().expect("a list");
     list.push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
         "options": ["nosuid", "noexec", "nodev", "relatime", sys]}));
-    let mut bind = |destination: &str, source: &Path, mode: &str| {
-        list.push(json!({"destination": destination, "type": "bind", "source": source,
-            "options": ["rbind", "rprivate", mode]}));
+    let mut add = |destination: &str, source: &Path, options: &[&str]| {
+        list.push(json!({"destination": destination, "type": "bind", "source": source, "options": options}));
+    };
+    // What the kubelet asks for; CRI-O adds `bind` to all of it.
+    let mut bind = |destination: &str, source: &Path, mode: &str| match place.engine {
+        Engine::Containerd => add(destination, source, &["rbind", "rprivate", mode]),
+        Engine::CriO => add(destination, source, &["rbind", "rprivate", mode, "bind"]),
     };
     for volume in &pod.volumes {
         let (Volume::EmptyDir { at, .. } | Volume::HostPath { at, .. } | Volume::HostPathSubPath { at, .. }) =
@@ -311,10 +315,15 @@ fn container_mounts(pod: &Pod, place: &Place) -> Value {
     bind("/etc/hosts", &place.pod_dir.join("etc-hosts"), "rw");
     bind("/dev/termination-log", &place.termination_log(pod), "rw");
     let own = if pod.read_only_root { "ro" } else { "rw" };
-    bind("/etc/hostname", &place.sandbox_files.join("hostname"), own);
-    bind("/etc/resolv.conf", &place.sandbox_files.join("resolv.conf"), own);
+    // What CRI-O makes itself it does not bind with what is mounted below.
+    let mut bind_own = |destination: &str, source: &Path, mode: &str| match place.engine {
+        Engine::Containerd => add(destination, source, &["rbind", "rprivate", mode]),
+        Engine::CriO => add(destination, source, &[mode, "bind"]),
+    };
+    bind_own("/etc/hostname", &place.sandbox_files.join("hostname"), own);
+    bind_own("/etc/resolv.conf", &place.sandbox_files.join("resolv.conf"), own);
     let shm = if pod.host_ipc { PathBuf::from("/dev/shm") } else { place.sandbox_files.join("shm") };
-    bind("/dev/shm", &shm, "rw");
+    bind_own("/dev/shm", &shm, "rw");
     mounts
 }
 

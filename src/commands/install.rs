@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use similar::TextDiff;
 
 use super::manual::manual;
-use super::{FAILED, OK, line};
+use super::{FAILED, OK, faults_of_anchors, line};
 use crate::install::detect::{self, detect};
 use crate::install::node::Live;
 use crate::install::transaction::{Manifest, Store, Strip, Undone, installations, manifest, strip_all};
@@ -126,6 +126,13 @@ fn has_something(node: &Live, engine: Engine) -> bool {
     installations(node).iter().any(|name| name == engine.name()) || place::has_entries(node, engine)
 }
 
+/// Where others can write to a directory that pods' mounts rest on, no pod with a mount from there could be judged.
+fn anchors_hold(node: &Live) -> Result<(), Failure> {
+    let faults = if node.is_running() { faults_of_anchors(&Paths::default()) } else { Vec::new() };
+    let said: Vec<String> = faults.iter().map(|fault| line(fault)).collect();
+    if said.is_empty() { Ok(()) } else { Err(said.join("; ").into()) }
+}
+
 /// One engine.
 struct Job<'a> {
     node: &'a Live,
@@ -157,6 +164,7 @@ impl Job<'_> {
         let other =
             installed.as_ref().and_then(|installed| installed.method).filter(|other| *other != method);
         writeln!(out, "{}, {method} method", self.name())?;
+        anchors_hold(node)?;
         if options.dry_run {
             if let Some(other) = other {
                 writeln!(out, "  the {other} method is installed and would be taken away first")?;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::{FAILED, OK, line};
+use super::{FAILED, OK, faults_of_anchors, line};
 use crate::level::Mode;
 use crate::level::cache::{self, LoadError, Loaded};
 use crate::level::date::rfc3339;
@@ -92,6 +92,15 @@ fn set(
     };
     if let Err(error) = possible {
         return Ok(failed(err, &error));
+    }
+    if mode == Mode::Enforce {
+        let faults = faults_of_anchors(paths);
+        for fault in &faults {
+            writeln!(err, "pss-guard: {}", line(fault))?;
+        }
+        if !faults.is_empty() {
+            return Ok(FAILED);
+        }
     }
     let now = now(paths).1;
     if mode == Mode::Enforce && !(now.mode == mode && (time.is_some() || now.policy == mode)) {

@@ -1,6 +1,7 @@
 //! What is this container really going to be? The world turned into plain [`Facts`]: config.json, the sandbox's
 //! config.json, and what the node looks like.
 
+pub mod anchors;
 pub mod host;
 pub mod identity;
 mod mounts;

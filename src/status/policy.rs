@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{Checks, Setting, State, ago, s};
+use crate::facts::anchors;
 use crate::level::cache;
 use crate::level::namespaces;
 use crate::level::policy::{Mode, OnUnknownNamespace, Policy, SYSTEM_NAMESPACE};
@@ -97,6 +98,10 @@ pub(super) fn ask(setting: &Setting<'_>) -> PolicyStatus {
             exemptions(&policy, checks);
             status.imported_namespaces = imported(&paths.namespaces(), &policy, checks);
             kubelet(setting, &policy, checks);
+            if setting.processes.are_seen() && paths.other_root().is_none() {
+                let faults = anchors::faults(Path::new(&policy.node.kubelet_root));
+                faults.iter().for_each(|fault| checks.add(State::Wrong, "anchors", line(fault)));
+            }
             status.exempt_namespaces = policy.exemptions.namespaces;
         }
     }
