@@ -99,8 +99,9 @@ pub(super) fn ask(setting: &Setting<'_>) -> PolicyStatus {
             status.imported_namespaces = imported(&paths.namespaces(), &policy, checks);
             kubelet(setting, &policy, checks);
             if setting.processes.are_seen() && paths.other_root().is_none() {
-                let faults = anchors::faults(Path::new(&policy.node.kubelet_root));
-                faults.iter().for_each(|fault| checks.add(State::Wrong, "anchors", line(fault)));
+                for fault in anchors::faults(Path::new(&policy.node.kubelet_root)) {
+                    checks.add(State::Wrong, "anchors", line(&fault));
+                }
             }
             status.exempt_namespaces = policy.exemptions.namespaces;
         }

@@ -79,7 +79,7 @@ pub(super) fn volumes<'a>(
 ) -> Result<Vec<Volume<'a>>, FileError> {
     let node = Node::of(pod, host);
     let mut found = Vec::new();
-    found.extend(root(spec, pod, &node)?);
+    found.extend(root(spec, pod, &node));
     for mount in spec.mounts.as_deref().unwrap_or_default() {
         found.extend(if mount.is_bind() {
             bind(mount, pod, &node)?
@@ -126,14 +126,14 @@ impl<'p> Node<'p> {
 /// A directory that the policy names, by that name and, where there is a link in it, by what it leads to: engines follow
 /// a link only where it is the last part of a source.
 struct Named<'h> {
-    named: String,
+    name: String,
     real: OnceCell<Option<String>>,
     host: &'h Host,
 }
 
 impl<'h> Named<'h> {
     fn of(configured: &str, host: &'h Host) -> Self {
-        Self { named: normalize(configured).into_owned(), real: OnceCell::new(), host }
+        Self { name: normalize(configured).into_owned(), real: OnceCell::new(), host }
     }
 
     /// The directory as a path begins with it, and what follows.
@@ -143,32 +143,26 @@ impl<'h> Named<'h> {
             Some((path.get(..name.trim_end_matches('/').len())?, below))
         };
         // Where it leads is looked up only for a path that does not begin with its name.
-        with(&self.named).or_else(|| with(self.real()?))
+        with(&self.name).or_else(|| with(self.real()?))
     }
 
     fn real(&self) -> Option<&str> {
-        self.real.get_or_init(|| self.host.resolve(&self.named)).as_deref()
+        self.real.get_or_init(|| self.host.resolve(&self.name)).as_deref()
     }
 }
 
 /// A container's root file system that is no engine's, but a directory of the host: `podman run --rootfs /`, `ctr run
 /// --rootfs`.
-fn root<'a>(spec: &'a Spec<'_>, pod: &Pod<'_>, node: &Node<'_>) -> Result<Option<Volume<'a>>, FileError> {
-    let Some(path) = spec.root.as_ref().and_then(|root| root.path.as_ref()).map(Text::as_str) else {
-        return Ok(None);
-    };
-    let host_path = |source: Cow<'a, str>| Some(Volume::HostPath { destination: "/", source, name: None });
+fn root<'a>(spec: &'a Spec<'_>, pod: &Pod<'_>, node: &Node<'_>) -> Option<Volume<'a>> {
+    let path = spec.root.as_ref()?.path.as_ref().map(Text::as_str)?;
+    let host_path = |source: Cow<'a, str>| Volume::HostPath { destination: "/", source, name: None };
     let Some(whole) = absolute(path, pod.bundle) else {
         // Relative to a bundle that is not known: what leads out of any is a path of the host.
-        return Ok(path
-            .split('/')
-            .any(|part| part == "..")
-            .then(|| host_path(Cow::Borrowed(path)))
-            .flatten());
+        return path.split('/').any(|part| part == "..").then(|| host_path(Cow::Borrowed(path)));
     };
     // containerd makes the bundle and mounts the root file system there itself; the CRI names no other.
     if pod.engine == Engine::Containerd && path == "rootfs" {
-        return Ok(None);
+        return None;
     }
     let bundle = pod.bundle.map(normalize);
     let is_inside = |path: &str, bundle: &str| strip_dir(path, bundle).is_some_and(|below| !below.is_empty());
@@ -176,11 +170,11 @@ fn root<'a>(spec: &'a Spec<'_>, pod: &Pod<'_>, node: &Node<'_>) -> Result<Option
         // What counts is where it leads: whoever made the bundle may have made a link.
         let real = |path: &str| node.host.resolve(path).unwrap_or_else(|| path.to_owned());
         let (root, bundle) = (real(&whole), real(bundle.as_deref().unwrap_or_default()));
-        return Ok(if is_inside(&root, &bundle) { None } else { host_path(Cow::Owned(root)) });
+        return (!is_inside(&root, &bundle)).then(|| host_path(Cow::Owned(root)));
     }
     // Away from its node nothing can be compared.
     let is_engines = node.anchors.is_root(&whole, pod.bundle) || (!node.host.is_here() && whole != "/");
-    Ok(if is_engines { None } else { host_path(Cow::Owned(whole.into_owned())) })
+    (!is_engines).then(|| host_path(Cow::Owned(whole.into_owned())))
 }
 
 fn bind<'a>(mount: &'a Mount<'_>, pod: &Pod<'_>, node: &Node<'_>) -> Result<Option<Volume<'a>>, FileError> {
@@ -208,8 +202,10 @@ fn bind<'a>(mount: &'a Mount<'_>, pod: &Pod<'_>, node: &Node<'_>) -> Result<Opti
             None => of_kubelet(shape, (anchor, below), destination, pod, node),
         };
     }
-    if let Some(found) = of_engine(source, mount, pod, node)? {
-        return Ok(found);
+    match of_engine(source, mount, pod, node)? {
+        Is::Own => return Ok(None),
+        Is::Volume(volume) => return Ok(Some(volume)),
+        Is::Unknown => {}
     }
     if is_listed(source, node)? || is_of_another_container(source, destination, pod, node)? {
         return Ok(None);
@@ -269,67 +265,71 @@ fn beside(link: &str, target: &str) -> String {
     normalize(&format!("{parent}/{target}")).into_owned()
 }
 
-/// A source that this engine made for this container, its sandbox or its pod; `None` if it is not the engine's.
+/// What a source is to an engine.
+enum Is<'a> {
+    /// Its own, or the pod's.
+    Own,
+    /// Of a shape that it makes, and yet something of the host.
+    Volume(Volume<'a>),
+    /// Nothing of its.
+    Unknown,
+}
+
+/// What a source is to this engine, which made it for this container, its sandbox or its pod, or did not.
 fn of_engine<'a>(
     source: &str,
     mount: &'a Mount<'_>,
     pod: &Pod<'_>,
     node: &Node<'_>,
-) -> Result<Option<Option<Volume<'a>>>, FileError> {
+) -> Result<Is<'a>, FileError> {
     // Everything that the kubelet asks CRI-O for carries `rbind`, and nothing that CRI-O adds itself
     // (`server/container_create_linux.go`: addOCIBindMounts).
     if pod.engine == Engine::CriO && mount.has("rbind") {
-        return Ok(None);
+        return Ok(Is::Unknown);
     }
-    let aliased;
-    let (source, found) = match node.anchors.find(source) {
-        Some(found) => (source, Some(found)),
-        None => match ground::without_aliases(source, &node.ground) {
-            Some(path) => {
-                aliased = path;
-                (aliased.as_str(), node.anchors.find(&aliased))
-            }
-            None => (source, None),
-        },
-    };
+    let mut source = Cow::Borrowed(source);
+    if node.anchors.find(&source).is_none()
+        && let Some(path) = ground::without_aliases(&source, &node.ground)
+    {
+        source = Cow::Owned(path);
+    }
     let destination = mount.destination();
-    let Some((anchor, found)) = found else {
-        return Ok(is_in_own_root(source, pod, node).then_some(None));
+    let Some((anchor, found)) = node.anchors.find(&source) else {
+        return Ok(if is_in_own_root(&source, pod, node) { Is::Own } else { Is::Unknown });
     };
-    let own = |path: &str| -> Result<Option<Volume<'a>>, FileError> {
+    let own = |path: &str| -> Result<Is<'a>, FileError> {
         node.ground.is_firm(path, anchor, pod.mapped_root)?;
-        Ok(node.ground.link(path).map(|target| linked(path, &target, destination)))
+        let target = node.ground.link(path);
+        Ok(target.map_or(Is::Own, |target| Is::Volume(linked(path, &target, destination))))
     };
-    Ok(Some(match found {
-        Found::Engines(Engines::Own) => own(source)?,
-        Found::Engines(Engines::Blob) if mount.has("ro") => own(source)?,
-        Found::Engines(Engines::Blob) => return Ok(None),
+    match found {
+        Found::Engines(Engines::Blob) if !mount.has("ro") => Ok(Is::Unknown),
+        Found::Engines(Engines::Own | Engines::Blob) => own(&source),
         Found::Engines(Engines::InImage(inside)) => {
             let image = source.get(..source.len() - inside.len() - 1).unwrap_or_default();
             match own(image)? {
-                None if node.host.is_below(image, inside) => None,
-                None => return Ok(None),
-                linked => linked,
+                Is::Own if !node.host.is_below(image, inside) => Ok(Is::Unknown),
+                is => Ok(is),
             }
         }
         Found::Volume { directory, inside } => {
             let path = format!("{anchor}/{directory}");
             match own(&path)? {
                 // A driver can make a path of the host a volume (`-o type=none -o o=bind -o device=PATH`).
-                None => match elsewhere(node.table()?, &path, node) {
+                Is::Own => Ok(match elsewhere(node.table()?, &path, node) {
                     Some(path) => {
-                        Some(Volume::HostPath { destination, source: Cow::Owned(path), name: None })
+                        Is::Volume(Volume::HostPath { destination, source: Cow::Owned(path), name: None })
                     }
-                    None if inside.is_empty() => None,
-                    None => Some(Volume::Unclear {
+                    None if inside.is_empty() => Is::Own,
+                    None => Is::Volume(Volume::Unclear {
                         destination,
                         why: "its source is inside a volume, where a container can exchange what leads to it",
                     }),
-                },
-                linked => linked,
+                }),
+                is => Ok(is),
             }
         }
-    }))
+    }
 }
 
 /// Whether a source is in the container's own root file system, in which nothing has run yet: CRI-O and podman mount

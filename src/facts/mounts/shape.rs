@@ -129,11 +129,12 @@ pub(super) fn is_layer(below: &str) -> bool {
     let parts: Vec<&str> = below.split('/').collect();
     let id = |id: &str| is_random(id.strip_suffix("-init").unwrap_or(id));
     match *parts.as_slice() {
-        // overlay2 and fuse-overlayfs are Docker's names for it.
-        ["overlay" | "overlay2" | "fuse-overlayfs", layer, "merged"] => id(layer),
-        ["vfs", "dir", layer] | ["btrfs", "subvolumes", layer] | ["zfs", "graph", layer] => id(layer),
-        // Docker's image store of containerd.
-        ["rootfs", _, layer] => id(layer),
+        // overlay2 and fuse-overlayfs are Docker's names for it; `rootfs` is that of its image store of containerd.
+        ["overlay" | "overlay2" | "fuse-overlayfs", layer, "merged"]
+        | ["vfs", "dir", layer]
+        | ["btrfs", "subvolumes", layer]
+        | ["zfs", "graph", layer]
+        | ["rootfs", _, layer] => id(layer),
         _ => false,
     }
 }

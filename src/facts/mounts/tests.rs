@@ -255,7 +255,7 @@ fn what_looks_like_it_is_a_path_of_the_host() {
         format!("io.containerd.grpc.v1.cri/image-volumes/{SANDBOX}"),
         format!("io.containerd.grpc.v1.cri/sandboxes/{SANDBOX}"),
         format!("x-containers/{SANDBOX}/userdata"),
-        format!("artifacts/blobs/sha256"),
+        "artifacts/blobs/sha256".to_owned(),
     ];
     for directory in &forged {
         fs::create_dir_all(volume.join(directory)).unwrap();
