@@ -105,7 +105,9 @@ impl<'p> Rules<'p> {
         for demand in demands {
             let minor = demand.version.minor(self.policy.latest_minor());
             let mut no = false;
-            for found in pss::evaluate(demand.level, minor, facts) {
+            // An exception from one control must not open the one that it overrides.
+            let lifted = |control: &Control| self.effect(control, facts) != Some(Effect::Counts);
+            for found in pss::evaluate(demand.level, minor, facts, lifted) {
                 let Some(effect) = self.effect(found.control, facts) else { continue };
                 let judged = Judged { control: found.control, finding: found.finding, effect };
                 no |= self.counts(&judged);

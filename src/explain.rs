@@ -235,7 +235,7 @@ fn versions(control: &Control) -> String {
         all = format!("{all}; changed in {}", changes.join(", "));
     }
     for id in control.overrides {
-        all = format!("{all}; takes the place of {id}");
+        all = format!("{all}; takes the place of {id} unless an exception lifts it");
     }
     for other in CONTROLS.iter().filter(|other| other.overrides.contains(&control.id)) {
         all = format!("{all}; at {} replaced by {} from {}", other.level, other.id, since(other));

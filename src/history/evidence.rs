@@ -296,7 +296,7 @@ mod tests {
         ];
         let mut decided = 0;
         for (what, facts) in &cases {
-            let found = pss::evaluate(Level::Restricted, NEWEST, facts);
+            let found = pss::evaluate(Level::Restricted, NEWEST, facts, |_| false);
             let violated: Vec<_> = found
                 .iter()
                 .filter(|found| found.finding.certainty == Certainty::Violates)
@@ -313,7 +313,7 @@ mod tests {
             }
             let findings = serde_json::Value::from(violated).to_string();
             let evidence = of(&record(Kind::Audit, "restricted", "", &findings), OnSuspect::Audit);
-            let refused = pss::evaluate(Level::Baseline, NEWEST, facts)
+            let refused = pss::evaluate(Level::Baseline, NEWEST, facts, |_| false)
                 .iter()
                 .any(|found| found.finding.certainty == Certainty::Violates);
             assert_eq!(evidence.baseline, if refused { Refused } else { Complies }, "{what}: {findings}");

@@ -302,27 +302,40 @@ pub struct Found {
     pub finding: Finding,
 }
 
-/// The controls in force at a level and version, in upstream's order: baseline's ids sorted, then
-/// restricted's, without those that another active control overrides.
-pub fn active(level: Level, minor: Minor) -> impl Iterator<Item = (&'static Control, Check)> {
+/// The controls in force at a level and version, in upstream's order: baseline's ids sorted, then restricted's.
+///
+/// A control stands in for those that it overrides, unless it is `lifted`: excepted, only reported, switched off or not
+/// asked about. Then they hold beside it, because nobody lifted them. Where nothing is lifted these are upstream's.
+pub fn active<'l>(
+    level: Level,
+    minor: Minor,
+    lifted: impl Fn(&Control) -> bool + 'l,
+) -> impl Iterator<Item = (&'static Control, Check)> + 'l {
     let known = move || {
         let of_level = controls::CONTROLS.iter().copied().filter(move |control| control.level <= level);
         of_level.filter_map(move |control| Some((control, control.at(minor)?)))
     };
-    known().filter(move |(control, _)| !known().any(|(other, _)| other.overrides.contains(&control.id)))
+    let overridden =
+        move |id: &&'static str| known().any(|(other, _)| other.overrides.contains(id) && !lifted(other));
+    known().filter(move |(control, _)| !overridden(&control.id))
 }
 
-/// Everything the standard says of one container at a level and version.
+/// Everything the standard says of one container at a level and version, with these controls [lifted](active).
 ///
 /// An empty result means that the node can prove compliance with every control; a privileged level finds nothing.
 #[must_use]
-pub fn evaluate(level: Level, minor: Minor, facts: &Facts<'_>) -> Vec<Found> {
+pub fn evaluate(
+    level: Level,
+    minor: Minor,
+    facts: &Facts<'_>,
+    lifted: impl Fn(&Control) -> bool,
+) -> Vec<Found> {
     let mut all = Vec::new();
     if level == Level::Privileged {
         return all;
     }
     let mut findings = Vec::new();
-    for (control, check) in active(level, minor) {
+    for (control, check) in active(level, minor, lifted) {
         // The pause container's own user and capabilities are not the pod's.
         if facts.subject == Subject::Sandbox && control.scope == Scope::Container {
             continue;
@@ -346,9 +359,14 @@ mod tests {
     };
     use super::testing::{compliant, findings, make_privileged};
     use super::{
-        Certainty, Level, Minor, NEWEST, Origin, Scope, Sees, UnknownLevel, UnknownVersion, Version, active,
-        evaluate,
+        Certainty, Control, Level, Minor, NEWEST, Origin, Scope, Sees, UnknownLevel, UnknownVersion, Version,
+        active, evaluate,
     };
+
+    /// Nothing is lifted: upstream's own semantics.
+    fn none(_: &Control) -> bool {
+        false
+    }
 
     /// Every known version, and two that are newer than known.
     fn versions() -> impl Iterator<Item = Minor> {
@@ -488,7 +506,7 @@ mod tests {
         ];
         for minor in versions() {
             let (_, baseline, restricted) = rows.iter().rfind(|(from, ..)| *from <= minor).unwrap();
-            let ids = |level| active(level, minor).map(|(c, _)| c.id).collect::<Vec<_>>().join(" ");
+            let ids = |level| active(level, minor, none).map(|(c, _)| c.id).collect::<Vec<_>>().join(" ");
             assert_eq!(ids(Level::Privileged), "", "privileged:v1.{minor}");
             assert_eq!(ids(Level::Baseline), *baseline, "baseline:v1.{minor}");
             let restricted = format!("{restricted} readOnlyRootFilesystem");
@@ -599,9 +617,12 @@ mod tests {
 
     #[test]
     fn privileged_finds_nothing_even_in_the_worst_container() {
-        assert!(evaluate(Level::Restricted, NEWEST, &worst()).len() > 10, "the worst is not bad enough");
+        assert!(
+            evaluate(Level::Restricted, NEWEST, &worst(), none).len() > 10,
+            "the worst is not bad enough"
+        );
         for minor in versions() {
-            assert!(evaluate(Level::Privileged, minor, &worst()).is_empty(), "v1.{minor}");
+            assert!(evaluate(Level::Privileged, minor, &worst(), none).is_empty(), "v1.{minor}");
         }
     }
 
@@ -609,8 +630,8 @@ mod tests {
     fn whatever_violates_baseline_violates_restricted() {
         let pairs: Vec<_> = pairs().collect();
         for minor in versions() {
-            let baseline: Vec<_> = active(Level::Baseline, minor).collect();
-            let restricted: Vec<_> = active(Level::Restricted, minor).collect();
+            let baseline: Vec<_> = active(Level::Baseline, minor, none).collect();
+            let restricted: Vec<_> = active(Level::Restricted, minor, none).collect();
             for (name, facts) in &pairs {
                 let proves = |check: super::Check| {
                     let mut found = Vec::new();
@@ -629,10 +650,52 @@ mod tests {
     }
 
     #[test]
+    fn what_is_lifted_stands_in_for_nothing() {
+        for minor in versions() {
+            let ids = |level, lifted: &'static str| -> BTreeSet<&str> {
+                active(level, minor, move |control| control.id == lifted)
+                    .map(|(control, _)| control.id)
+                    .collect()
+            };
+            let restricted = ids(Level::Restricted, "");
+            for control in CONTROLS {
+                let mut expected = restricted.clone();
+                if control.at(minor).is_some() {
+                    let of_baseline = ids(Level::Baseline, "");
+                    expected.extend(control.overrides.iter().filter(|id| of_baseline.contains(*id)));
+                }
+                // It is still evaluated itself: that an exception is used must be seen.
+                assert_eq!(ids(Level::Restricted, control.id), expected, "{} at v1.{minor}", control.id);
+            }
+        }
+    }
+
+    /// Whatever one control is excused from at restricted, everything else of baseline still holds.
+    #[test]
+    fn lifting_one_control_opens_no_other() {
+        for (name, facts) in pairs() {
+            let baseline = evaluate(Level::Baseline, NEWEST, &facts, none);
+            let proven = |found: &super::Found| found.finding.certainty == Certainty::Violates;
+            for lifted in CONTROLS {
+                let found = evaluate(Level::Restricted, NEWEST, &facts, |control| control.id == lifted.id);
+                for violated in baseline.iter().filter(|found| proven(found) && found.control.id != lifted.id)
+                {
+                    let id = violated.control.id;
+                    let by = |found: &&super::Found| {
+                        let same = found.control.id == id || found.control.overrides.contains(&id);
+                        same && found.control.id != lifted.id
+                    };
+                    assert!(found.iter().filter(by).any(proven), "{name}: {} opened {id}", lifted.id);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_version_newer_than_known_is_the_newest() {
         for (name, facts) in pairs() {
             let shown = |minor| {
-                let found = evaluate(Level::Restricted, minor, &facts).into_iter();
+                let found = evaluate(Level::Restricted, minor, &facts, none).into_iter();
                 found.map(|f| (f.control.id, f.finding)).collect::<Vec<_>>()
             };
             assert_eq!(shown(Minor::MAX), shown(NEWEST), "{name}");
@@ -685,14 +748,15 @@ mod tests {
         let pod: Vec<_> = CONTROLS.iter().filter(|c| c.scope == Scope::Pod).map(|c| c.id).collect();
         assert_eq!(pod, ["hostNamespaces", "seLinuxOptions", "sysctls"]);
         for level in [Level::Baseline, Level::Restricted] {
-            let found: Vec<_> = evaluate(level, NEWEST, &sandbox).iter().map(|f| f.control.id).collect();
+            let found: Vec<_> =
+                evaluate(level, NEWEST, &sandbox, none).iter().map(|f| f.control.id).collect();
             assert_eq!(found, pod, "{level}");
         }
     }
 
     #[test]
     fn the_compliant_container_leaves_only_what_no_node_can_see() {
-        let found = evaluate(Level::Restricted, NEWEST, &compliant());
+        let found = evaluate(Level::Restricted, NEWEST, &compliant(), none);
         assert!(found.iter().all(|f| f.finding.certainty == Certainty::Unseen), "{found:?}");
         assert_eq!(
             found.iter().map(|f| f.control.id).collect::<Vec<_>>(),
@@ -715,7 +779,7 @@ mod tests {
         bare.no_new_privileges = false;
         bare.capabilities = CapabilitySet::of(&["CHOWN", "KILL", "NET_RAW"]);
         bare.seccomp = Seccomp::Absent;
-        let found = evaluate(Level::Restricted, NEWEST, &bare);
+        let found = evaluate(Level::Restricted, NEWEST, &bare, none);
         let proven = found.iter().map(|f| &f.finding).filter(|f| f.certainty == Certainty::Violates);
         let line: Vec<String> = proven.map(|f| format!("{} ({})", f.reason, f.detail)).collect();
         assert_eq!(

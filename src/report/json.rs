@@ -122,6 +122,12 @@ impl<'a> Finding<'a> {
         }
     }
 
+    /// Whether the policy lets its control fail here: such a control stands in for no other.
+    #[must_use]
+    pub fn is_lifted(&self) -> bool {
+        self.exception.is_some() || self.reported
+    }
+
     /// The same, on its own.
     #[must_use]
     pub fn into_owned(self) -> Finding<'static> {

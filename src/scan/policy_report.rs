@@ -241,7 +241,10 @@ fn outcomes(scan: &Scan, one: &Scanned, policy: &Policy) -> Vec<Outcome> {
     }
     let version: Version = result.version.parse().unwrap_or(Version::Latest);
     let mut all = Vec::new();
-    for (control, _) in pss::active(level, version.minor(policy.latest_minor())) {
+    let lifted = |control: &Control| {
+        result.findings.iter().any(|finding| finding.control == control.id && finding.is_lifted())
+    };
+    for (control, _) in pss::active(level, version.minor(policy.latest_minor()), lifted) {
         let found = result.findings.iter().find(|finding| finding.control == control.id);
         if found.is_none() && !was_looked_at(control, one, policy) {
             continue;
