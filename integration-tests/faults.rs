@@ -46,6 +46,11 @@ impl Node {
         self.root().join("io.containerd.runtime.v2.task/k8s.io").join(ID)
     }
 
+    /// The bundle of the pod's sandbox.
+    pub(crate) fn sandbox(&self) -> PathBuf {
+        self.root().join("io.containerd.runtime.v2.task/k8s.io").join(SANDBOX)
+    }
+
     /// A container that restricted allows, of a pod in a namespace, and its sandbox.
     pub(crate) fn config(&self, namespace: &str) -> PathBuf {
         let kinds = ["pid", "ipc", "uts", "mount", "network"];

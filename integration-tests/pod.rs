@@ -15,6 +15,7 @@ pub(crate) struct Pod {
     pub(crate) name: &'static str,
     pub(crate) namespace: &'static str,
     pub(crate) container: &'static str,
+    pub(crate) image: &'static str,
     /// `runAsUser`, or the user of the image.
     pub(crate) uid: u32,
     pub(crate) capabilities: Capabilities,
@@ -84,6 +85,7 @@ impl Pod {
             name: "web-0",
             namespace: "shop",
             container: "app",
+            image: "localhost/app:1",
             uid: 0,
             capabilities: Capabilities::Default,
             privileged: false,
@@ -349,7 +351,7 @@ fn container_annotations(pod: &Pod, place: &Place) -> Value {
         Engine::Containerd => json!({
             "io.kubernetes.cri.container-type": "container",
             "io.kubernetes.cri.container-name": pod.container,
-            "io.kubernetes.cri.image-name": IMAGE,
+            "io.kubernetes.cri.image-name": pod.image,
             "io.kubernetes.cri.sandbox-id": place.sandbox_id,
             "io.kubernetes.cri.sandbox-name": pod.name,
             "io.kubernetes.cri.sandbox-namespace": pod.namespace,
@@ -362,7 +364,7 @@ fn container_annotations(pod: &Pod, place: &Place) -> Value {
             "io.kubernetes.cri-o.SandboxID": place.sandbox_id,
             "io.kubernetes.cri-o.SandboxName": long_name("POD", pod, place),
             "io.kubernetes.cri-o.Name": long_name(pod.container, pod, place),
-            "io.kubernetes.cri-o.ImageName": IMAGE,
+            "io.kubernetes.cri-o.ImageName": pod.image,
             "io.kubernetes.cri-o.SeccompProfilePath": match pod.seccomp {
                 Seccomp::RuntimeDefault => "RuntimeDefault",
                 Seccomp::Unconfined => "Unconfined",
@@ -420,8 +422,6 @@ fn sandbox_annotations(pod: &Pod, place: &Place) -> Value {
 fn long_name(container: &str, pod: &Pod, place: &Place) -> String {
     format!("k8s_{container}_{}_{}_{}_0", pod.name, pod.namespace, place.uid)
 }
-
-const IMAGE: &str = "localhost/app:1";
 
 fn capabilities(pod: &Pod, place: &Place) -> Value {
     let defaults: &[&str] = match place.engine {

@@ -1,11 +1,11 @@
 //! What follows from the facts? Findings of one container against the levels that hold for it. Pure.
 
 use crate::level::date::Date;
-use crate::level::policy::{Exception, OnSuspect, Setting};
+use crate::level::policy::{Exception, Named, OnSuspect, Setting};
 use crate::level::{Demand, Policy};
 use crate::pss::controls::CONTROLS;
-use crate::pss::facts::{Facts, Subject};
-use crate::pss::{self, Certainty, Control, Finding, Origin, Scope};
+use crate::pss::facts::Facts;
+use crate::pss::{self, Certainty, Control, Finding, Origin};
 
 /// The answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,16 +79,20 @@ pub struct Assessment<'p> {
 #[derive(Clone, Copy, Debug)]
 pub struct Rules<'p> {
     policy: &'p Policy,
-    namespace: Option<&'p str>,
+    named: Option<Named<'p>>,
     today: Option<Date>,
     only: Option<&'p [&'static str]>,
 }
 
 impl<'p> Rules<'p> {
-    /// Rules for a container of a namespace. `today` is only asked for where the policy has exceptions at all.
-    pub fn new(policy: &'p Policy, namespace: Option<&'p str>, today: impl FnOnce() -> Date) -> Self {
-        let today = (!policy.exceptions.is_empty()).then(today);
-        Self { policy, namespace, today, only: None }
+    /// Rules for a container. Its names and the day are only asked for where the policy has exceptions at all.
+    pub fn new(
+        policy: &'p Policy,
+        named: impl FnOnce() -> Option<Named<'p>>,
+        today: impl FnOnce() -> Date,
+    ) -> Self {
+        let any = !policy.exceptions.is_empty();
+        Self { policy, named: any.then(named).flatten(), today: any.then(today), only: None }
     }
 
     /// The same rules for these controls alone.
@@ -106,9 +110,9 @@ impl<'p> Rules<'p> {
             let minor = demand.version.minor(self.policy.latest_minor());
             let mut no = false;
             // An exception from one control must not open the one that it overrides.
-            let lifted = |control: &Control| self.effect(control, facts) != Some(Effect::Counts);
+            let lifted = |control: &Control| self.effect(control) != Some(Effect::Counts);
             for found in pss::evaluate(demand.level, minor, facts, lifted) {
-                let Some(effect) = self.effect(found.control, facts) else { continue };
+                let Some(effect) = self.effect(found.control) else { continue };
                 let judged = Judged { control: found.control, finding: found.finding, effect };
                 no |= self.counts(&judged);
                 unite(&mut findings, judged);
@@ -122,7 +126,7 @@ impl<'p> Rules<'p> {
     }
 
     /// What the settings make of a control; `None` where it is switched off, or not asked about.
-    fn effect(&self, control: &Control, facts: &Facts<'_>) -> Option<Effect<'p>> {
+    fn effect(&self, control: &Control) -> Option<Effect<'p>> {
         if self.only.is_some_and(|only| !only.contains(&control.id)) {
             return None;
         }
@@ -137,14 +141,9 @@ impl<'p> Rules<'p> {
             Setting::Audit => return Some(Effect::Reported),
             Setting::Enforce => {}
         }
-        let exception = self.namespace.zip(self.today).and_then(|(namespace, today)| {
-            // The sandbox has no container name: what one container of the pod may do, its sandbox must.
-            let sandbox = facts.subject == Subject::Sandbox && control.scope == Scope::Pod;
-            let covers = |exception: &&Exception| {
-                let container =
-                    if sandbox { exception.container.as_deref().unwrap_or_default() } else { facts.name };
-                exception.covers(namespace, container, control.id) && !exception.expired(today)
-            };
+        let exception = self.named.zip(self.today).and_then(|(named, today)| {
+            let covers =
+                |exception: &&Exception| exception.covers(&named, control.id) && !exception.expired(today);
             self.policy.exceptions.iter().find(covers)
         });
         Some(exception.map_or(Effect::Counts, Effect::Excepted))

@@ -18,14 +18,15 @@ use crate::facts::identity::{Identity, identify, identify_sandbox};
 use crate::facts::sandboxes::Sandboxes;
 use crate::facts::spec::{Annotations, Process, Spec};
 use crate::facts::{self, Node, SandboxFile, Sources};
-use crate::files::FileError;
+use crate::files::{self, FileError};
 use crate::level::date::Date;
-use crate::level::policy::AppArmor;
+use crate::level::policy::{AppArmor, Named};
 use crate::level::{
     Demand, Exempt, Found, Labels, Levels, Policy, Resolution, Whose, ask_alike, exempt, namespaces, resolve,
+    workload,
 };
 use crate::pss::Level;
-use crate::pss::facts::Engine;
+use crate::pss::facts::{Engine, Subject};
 
 /// What is to be judged, and by what.
 pub struct Request<'a> {
@@ -149,7 +150,7 @@ pub fn judge_spec<R>(
     };
     tracing::debug!(?levels, "resolved");
 
-    let rules = Rules::new(policy, identity.namespace, || Date::of(SystemTime::now()));
+    let rules = Rules::new(policy, || named(&identity), || Date::of(SystemTime::now()));
     let rules = request.exec.map_or(rules, |exec| rules.only(&exec.controls));
     if all_privileged(&levels) {
         let enforce = Assessment::of_nothing(levels.enforce);
@@ -216,6 +217,25 @@ pub fn judge_spec<R>(
     let differs = !ask_alike(&levels.warn, &levels.audit);
     let warn = differs.then(|| rules.assess(&levels.warn, &facts));
     then(Some(&identity), Outcome::Judged { rules, enforce, audit, warn })
+}
+
+/// What exceptions know a container by.
+fn named<'a>(identity: &Identity<'a>) -> Option<Named<'a>> {
+    let (pod, uid) = (identity.pod.unwrap_or_default(), identity.pod_uid.unwrap_or_default());
+    let node = if workload::is_static(uid) { node_name() } else { String::new() };
+    Some(Named {
+        namespace: identity.namespace?,
+        pod,
+        owner: workload::of(pod, uid, &node),
+        container: (identity.subject == Subject::Container).then_some(identity.container.unwrap_or_default()),
+        image: identity.image.unwrap_or_default(),
+    })
+}
+
+/// The name of this node, as the kubelet takes it where nobody gives it another (`--hostname-override`).
+fn node_name() -> String {
+    let name = files::read_proc(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
+    String::from_utf8_lossy(&name).trim().to_owned()
 }
 
 /// What is known of the container's namespace, where anything depends on it.

@@ -1,5 +1,9 @@
 //! What an exception opens, and what a policy believes.
 
+use std::fs;
+
+use serde_json::Value;
+
 use crate::node::{self, Gate, Node, Runtime};
 use crate::pod::{Capabilities, Engine, Pod, ProcMount, Seccomp, Volume};
 use crate::util;
@@ -90,5 +94,82 @@ fn an_exception_does_not_open_the_control_that_its_own_overrides() {
         let attempt = sandbox.start(Gate::Wrapper);
         let denied = attempt.events.iter().find(|event| event["PSS_DECISION"] == "denied");
         assert!(!attempt.ran && denied.is_some_and(|event| event["PSS_CONTROLS"] == excused), "{attempt}");
+    }
+}
+
+/// Row 20: an exception that names its namespace and container alone is anybody's who may create pods there.
+#[test]
+fn an_exception_is_only_for_the_pod_owner_and_image_that_it_names() {
+    if !util::can_run("an_exception_is_only_for_the_pod_owner_and_image_that_it_names", &["runc", "busybox"])
+    {
+        return;
+    }
+    let named = |name: &'static str, image: &'static str| Pod { name, image, ..Pod::bare() };
+    let bare =
+        ["allowPrivilegeEscalation", "capabilities_restricted", "readOnlyRootFilesystem", "runAsNonRoot"];
+    let controls = [&bare[..], &["seccompProfile_restricted", "seccompProfile_baseline"]].concat();
+    let (own, other) = ("quay.io/team/app:v1", "quay.io/evil/app:v1");
+    let rows = [
+        // What the exception names, the pod it is for, one that must not pass for it.
+        ("container = 'app'", named("web-0", own), None),
+        ("pod = 'web-0'", named("web-0", own), Some(named("web-00", own))),
+        ("pod = 'web-0'", named("web-0", own), Some(named("web-0.evil", own))),
+        ("owner = 'web'", named("web-5d4f8c7b9d-x7k2p", own), Some(named("web-evil", own))),
+        ("owner = 'web'", named("web-x7k2p", own), Some(named("web-front-x7k2p", own))),
+        ("image = 'quay.io/team/app'", named("web-0", own), Some(named("web-0", other))),
+        ("image = 'quay.io/team/app:v1'", named("web-0", own), Some(named("web-0", "quay.io/team/app:v2"))),
+        ("image = 'quay.io/team/app'", named("web-0", own), Some(named("web-0", "quay.io/team/app:80/x"))),
+        // All that is named must be true.
+        ("pod = 'web-0'\nimage = 'quay.io/team/app'", named("web-0", own), Some(named("web-0", other))),
+    ];
+    for engine in [Engine::Containerd, Engine::CriO] {
+        let node = Node::new(engine, Runtime::Runc);
+        for (matcher, meant, attack) in &rows {
+            let start = |pod: &Pod, exceptions: &str| {
+                write_policy(&node, &restricted(exceptions));
+                node.sandbox(pod).start(Gate::Wrapper)
+            };
+            let exact = excuse(&controls, matcher);
+            let attempt = start(meant, &exact);
+            assert!(attempt.ran, "{matcher}: the exception is for this pod\n{attempt}");
+            let Some(attack) = attack else { continue };
+            let attempt = start(attack, &excuse(&controls, ""));
+            assert!(attempt.ran, "without {matcher} the attack must work\n{attempt}");
+            let attempt = start(attack, &exact);
+            assert!(!attempt.ran && attempt.created.code == Some(23), "{matcher}\n{attempt}");
+        }
+    }
+}
+
+/// The sandbox has neither a container's name nor its image; its pod and owner must be right all the same.
+#[test]
+fn a_sandbox_may_do_what_one_container_of_its_pod_may_and_no_other_pods() {
+    let denied = |matcher: &str| {
+        let exception = excuse(&["hostNamespaces"], matcher);
+        let node = crate::faults::Node::new(&format!(
+            "mode = 'enforce'\n{exception}\n[defaults]\nenforce = 'baseline'\n"
+        ));
+        let sandbox = node.sandbox();
+        let mut spec: Value =
+            serde_json::from_str(&fs::read_to_string(sandbox.join("config.json")).unwrap()).unwrap();
+        spec["linux"]["namespaces"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|namespace| namespace["type"] != "network");
+        fs::write(sandbox.join("config.json"), spec.to_string()).unwrap();
+        let state =
+            node.state().replace(&node.bundle().display().to_string(), &sandbox.display().to_string());
+        crate::faults::feed(&mut node.command(), state.as_bytes()).status.code()
+    };
+    for (matcher, code) in [
+        ("", 0),
+        ("container = 'app'", 0),
+        ("image = 'quay.io/team/app'", 0),
+        ("pod = 'web'\nowner = 'web'\ncontainer = 'app'\nimage = 'quay.io/team/app'", 0),
+        ("pod = 'api'", 13),
+        ("owner = 'api'", 13),
+        ("pod = 'api'\ncontainer = 'app'", 13),
+    ] {
+        assert_eq!(denied(matcher), Some(code), "{matcher}");
     }
 }

@@ -107,8 +107,7 @@ fn listed<'a>(names: impl Iterator<Item = &'a str>, none: &str) -> String {
 
 /// An exception that ends soon is a denial that comes soon.
 fn end_of(exception: &Exception, today: Date) -> String {
-    let Exception { namespace, container, controls, reason, expires } = exception;
-    let container = container.as_deref().unwrap_or("*");
+    let Exception { controls, reason, expires, .. } = exception;
     let left = expires.days() - today.days();
     let end = match left {
         ..0 => format!("expired on {expires}"),
@@ -116,7 +115,7 @@ fn end_of(exception: &Exception, today: Date) -> String {
         1..=30 => format!("expires in {left} day{} ({expires})", if left == 1 { "" } else { "s" }),
         _ => format!("until {expires}"),
     };
-    format!("{namespace}/{container}: {} ({reason:?}), {end}", controls.join(", "))
+    format!("{}: {} ({reason:?}), {end}", exception.whom(), controls.join(", "))
 }
 
 /// Whose level `policy show` asks for.

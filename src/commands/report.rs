@@ -11,7 +11,6 @@ use crate::history::readiness::{Asked, LEVELS, Running};
 use crate::history::tally::{Caps, History};
 use crate::history::{self, Known, html, text};
 use crate::level::cache::load_fresh;
-use crate::level::policy::OnSuspect;
 use crate::level::{self, Found, Levels, Policy, Resolution, Whose, namespaces};
 use crate::mode::{InForce, in_force};
 use crate::paths::Paths;
@@ -58,9 +57,9 @@ pub fn report(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err
             None
         }
     };
-    let on_suspect = policy.as_ref().map_or(OnSuspect::Audit, |policy| policy.on_suspect);
+    let rules = policy.clone().unwrap_or_default();
     let node = node_name(&setting.live);
-    let mut history = History::new(period, &node, on_suspect, options.namespaces, Caps::default());
+    let mut history = History::new(period, &node, &rules, options.namespaces, Caps::default());
     let from = From::Since(std::time::UNIX_EPOCH + std::time::Duration::from_micros(period.before()));
     let read = events::read(paths, &from, &mut |record| history.add(&record));
     if history.events == 0 && !read.unseen.is_empty() {

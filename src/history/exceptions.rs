@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
-use super::tally::{Covered, Use};
+use crate::events::Record;
 use crate::level::date::Date;
-use crate::level::policy::{Exception, Policy};
+use crate::level::policy::{Exception, Named};
+use crate::level::workload;
 use crate::pss::controls::CONTROLS;
-use crate::pss::{Control, Level, Scope};
+use crate::pss::{Control, Level};
 
 /// How many days before its end an exception is said to end soon.
 pub const SOON: i64 = 30;
@@ -42,10 +43,19 @@ impl State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Row {
+    /// Whom it is made for, in one line.
+    #[serde(skip)]
+    pub whom: String,
     /// The namespace.
     pub namespace: String,
+    /// The pod; `null` for all.
+    pub pod: Option<String>,
+    /// The workload; `null` for all.
+    pub owner: Option<String>,
     /// The container; `null` for all.
     pub container: Option<String>,
+    /// The image; `null` for all.
+    pub image: Option<String>,
     /// What it allows.
     pub controls: Vec<String>,
     /// Why.
@@ -64,72 +74,97 @@ pub struct Row {
     pub last: Option<String>,
 }
 
-/// All exceptions of a policy, and how many starts were let in by others, which the policy does not have any more.
-pub fn rows<'a>(
-    policy: &Policy,
-    uses: impl Iterator<Item = (&'a Covered, &'a Use)>,
-    enforced: impl Fn(&str) -> Option<Level>,
-    today: Date,
-) -> (Vec<Row>, u64) {
-    let mut rows: Vec<Row> = policy
-        .exceptions
-        .iter()
-        .map(|exception| row(exception, enforced(&exception.namespace), today))
-        .collect();
-    let mut gone = 0;
-    for (covered, used) in uses {
-        let (namespace, container, control, reason) = covered;
-        let made_it = |exception: &Exception| {
-            exception.reason == **reason && covers(exception, namespace, container, control)
-        };
-        let position = policy.exceptions.iter().position(made_it);
-        let Some(row) = position.and_then(|position| rows.get_mut(position)) else {
-            gone += used.starts;
-            continue;
-        };
-        row.starts += used.starts;
-        let last = super::period::rfc3339(used.last);
-        row.last = row.last.take().max(Some(last));
-        if row.state != State::Expired {
-            row.state = State::Used;
-        }
-    }
-    (rows, gone)
+/// The policy's exceptions, and what they let in.
+#[derive(Clone, Debug, Default)]
+pub struct Uses {
+    uses: Vec<(Exception, Use)>,
+    /// Starts let in by exceptions that the policy does not have any more.
+    pub gone: u64,
 }
 
-fn row(exception: &Exception, enforced: Option<Level>, today: Date) -> Row {
-    let Exception { namespace, container, controls, reason, expires } = exception;
+/// What one exception let in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Use {
+    /// Container starts.
+    starts: u64,
+    /// The last of them.
+    last: u64,
+}
+
+impl Uses {
+    /// None of them used yet.
+    #[must_use]
+    pub fn of(exceptions: &[Exception]) -> Self {
+        let unused = |exception: &Exception| (exception.clone(), Use::default());
+        Self { uses: exceptions.iter().map(unused).collect(), gone: 0 }
+    }
+
+    /// Counts a start that was let in by exceptions from these controls, each with its reason.
+    pub fn add(&mut self, record: &Record, node: &str, excepted: &[(&str, String)]) {
+        let named = Named {
+            namespace: &record.namespace,
+            pod: &record.pod,
+            owner: workload::of(&record.pod, &record.pod_uid, node),
+            // As before a start: the sandbox has no container name.
+            container: (!record.container.is_empty()).then_some(&record.container),
+            image: &record.image,
+        };
+        let made = |(control, reason): &(&str, String)| {
+            // As before a start: the first one counts.
+            let is = |(own, _): &(Exception, Use)| own.reason == *reason && own.covers(&named, control);
+            self.uses.iter().position(is)
+        };
+        let mut used: Vec<usize> = excepted.iter().filter_map(made).collect();
+        self.gone += u64::from(used.len() < excepted.len());
+        used.sort_unstable();
+        used.dedup();
+        for index in used {
+            if let Some((_, used)) = self.uses.get_mut(index) {
+                used.starts += 1;
+                used.last = used.last.max(record.at);
+            }
+        }
+    }
+
+    /// A row for each.
+    #[must_use]
+    pub fn rows(&self, enforced: impl Fn(&str) -> Option<Level>, today: Date) -> Vec<Row> {
+        let row = |(exception, used): &(Exception, Use)| {
+            row(exception, *used, enforced(&exception.namespace), today)
+        };
+        self.uses.iter().map(row).collect()
+    }
+}
+
+fn row(exception: &Exception, used: Use, enforced: Option<Level>, today: Date) -> Row {
+    let Exception { namespace, pod, owner, container, image, controls, reason, expires } = exception;
     let days_left = expires.days() - today.days();
     let asks = |control: &&&Control| {
         controls.iter().any(|id| id == control.id) && enforced.is_none_or(|level| level >= control.level)
     };
     let state = if exception.expired(today) {
         State::Expired
+    } else if used.starts > 0 {
+        State::Used
     } else if CONTROLS.iter().find(asks).is_none() {
         State::Untold
     } else {
         State::Unused
     };
     Row {
+        whom: exception.whom(),
         namespace: namespace.clone(),
+        pod: pod.clone(),
+        owner: owner.clone(),
         container: container.clone(),
+        image: image.clone(),
         controls: controls.clone(),
         reason: reason.clone(),
         expires: expires.to_string(),
         days_left,
         ends_soon: (0..=SOON).contains(&days_left),
         state,
-        starts: 0,
-        last: None,
+        starts: used.starts,
+        last: (used.starts > 0).then(|| super::period::rfc3339(used.last)),
     }
-}
-
-/// As before a start: the sandbox has no container name, and may do what one container of its pod may.
-fn covers(exception: &Exception, namespace: &str, container: &str, control: &str) -> bool {
-    let of_pod = || CONTROLS.iter().any(|row| row.id == control && row.scope == Scope::Pod);
-    let container = match exception.container.as_deref() {
-        Some(own) if container.is_empty() && of_pod() => own,
-        _ => container,
-    };
-    exception.covers(namespace, container, control)
 }

@@ -322,8 +322,7 @@ fn exceptions(page: &mut Page, report: &Report) {
     page.section("Exceptions", "The policy's, held against the events of this period on this node.");
     page.raw("<div class=\"scroll\"><table>").columns(&["for", "controls", "use", "end", "~reason"]);
     for row in report.exceptions.iter().take(ROWS) {
-        let whose = format!("{}/{}", row.namespace, row.container.as_deref().unwrap_or("*"));
-        page.element("<tr><th scope=\"row\">", &whose, "</th><td class=\"small\">")
+        page.element("<tr><th scope=\"row\">", &row.whom, "</th><td class=\"small\">")
             .text(&row.controls.join(", "))
             .raw("</td><td>");
         match row.state {

@@ -15,7 +15,6 @@ pub mod period;
 pub mod readiness;
 pub mod tally;
 pub mod text;
-pub mod workload;
 
 use std::collections::BTreeMap;
 
@@ -307,10 +306,8 @@ pub fn report(history: &History, known: &Known<'_>) -> Report {
     );
     let stops = |name: &str| known.asked.get(name).and_then(|asked| asked.enforced());
     let today = day(history.period.until);
-    let (exceptions, exceptions_gone) = known.policy.map_or_else(
-        || (Vec::new(), 0),
-        |policy| exceptions::rows(policy, history.exceptions.iter(), stops, today),
-    );
+    // Without a policy that can be used, nobody knows which there are.
+    let uses = known.policy.map(|_| &history.exceptions);
     let mut faults: Vec<FaultRow> = history
         .faults
         .iter()
@@ -342,8 +339,8 @@ pub fn report(history: &History, known: &Known<'_>) -> Report {
         controls: controls(history),
         namespaces: namespaces(history),
         workloads: workloads(history),
-        exceptions,
-        exceptions_gone,
+        exceptions: uses.map(|uses| uses.rows(stops, today)).unwrap_or_default(),
+        exceptions_gone: uses.map_or(0, |uses| uses.gone),
         faults,
         modes,
         folded: history.folded,

@@ -19,9 +19,10 @@ use serde::Serialize;
 
 use super::evidence::Controls;
 use super::tally::{BEYOND, Namespace, Proofs, Workload};
-use super::workload;
+
 use crate::decision::Verdict;
 use crate::level::policy::OnFault;
+use crate::level::workload;
 use crate::pss::Level;
 use crate::pss::controls::CONTROLS;
 use crate::scan::Scanned;

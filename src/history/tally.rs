@@ -7,10 +7,12 @@ use std::hash::{BuildHasher as _, RandomState};
 use serde::Serialize;
 
 use super::evidence::{self, Controls, Evidence, Proof};
+use super::exceptions::Uses;
 use super::period::Period;
-use super::workload;
+
 use crate::events::Record;
 use crate::level::policy::OnSuspect;
+use crate::level::{Policy, workload};
 use crate::pss::controls::CONTROLS;
 use crate::report::event::Kind;
 
@@ -97,7 +99,7 @@ pub struct Caps {
     pub workloads: usize,
     /// Workloads of all.
     pub all_workloads: usize,
-    /// Faults by their text, exceptions that the policy does not have, changes of mode.
+    /// Faults by their text, changes of mode.
     pub texts: usize,
     /// Parts of the period.
     pub parts: usize,
@@ -214,18 +216,6 @@ pub struct Control {
     pub before: u64,
 }
 
-/// An exception's use, by what the event says of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Use {
-    /// Container starts.
-    pub starts: u64,
-    /// The last of them.
-    pub last: u64,
-}
-
-/// What an exception covers: namespace, container, control, and its reason.
-pub type Covered = (Box<str>, Box<str>, &'static str, Box<str>);
-
 /// The node's mode was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModeChange {
@@ -253,7 +243,7 @@ pub struct History {
     /// By day or hour: the beginning, in microseconds.
     pub parts: BTreeMap<u64, Counts>,
     /// Which exceptions were used.
-    pub exceptions: HashMap<Covered, Use>,
+    pub exceptions: Uses,
     /// Faults by what they say.
     pub faults: BTreeMap<Box<str>, u64>,
     /// Changes of mode, in the order in which they were read.
@@ -279,7 +269,7 @@ pub struct Folded {
     pub namespaces: u64,
     /// Of workloads.
     pub workloads: u64,
-    /// Of faults' texts, exceptions and changes of mode.
+    /// Of faults' texts and changes of mode.
     pub texts: u64,
     /// Of parts of the period.
     pub parts: u64,
@@ -288,7 +278,7 @@ pub struct Folded {
 impl History {
     /// Nothing counted yet. With `only`, events of other namespaces are left out.
     #[must_use]
-    pub fn new(period: Period, node: &str, on_suspect: OnSuspect, only: &[String], caps: Caps) -> Self {
+    pub fn new(period: Period, node: &str, policy: &Policy, only: &[String], caps: Caps) -> Self {
         Self {
             period,
             now: Tally::default(),
@@ -297,7 +287,7 @@ impl History {
             namespaces: BTreeMap::new(),
             controls: vec![Control::default(); CONTROLS.len()],
             parts: BTreeMap::new(),
-            exceptions: HashMap::new(),
+            exceptions: Uses::of(&policy.exceptions),
             faults: BTreeMap::new(),
             modes: VecDeque::new(),
             folded: Folded::default(),
@@ -305,7 +295,7 @@ impl History {
             first: None,
             only: only.to_vec(),
             node: node.to_owned(),
-            on_suspect,
+            on_suspect: policy.on_suspect,
             caps,
             workloads: 0,
             open: Open::new(caps.at_a_time),
@@ -340,7 +330,7 @@ impl History {
             count_text(&mut self.faults, text, self.caps.texts, &mut self.folded.texts);
         }
         if now && kind == Kind::Exception && !exec {
-            self.exception(record, &evidence);
+            self.exceptions.add(record, &self.node, &evidence.excepted);
         }
         if exec && now {
             self.execs.add(kind);
@@ -415,25 +405,6 @@ impl History {
             return;
         }
         self.parts.entry(begins).or_default().add(kind);
-    }
-
-    fn exception(&mut self, record: &Record, evidence: &Evidence) {
-        for (control, reason) in &evidence.excepted {
-            let name = |text: &str| cut(text, self.caps.name).into_boxed_str();
-            let covered = (
-                name(&record.namespace),
-                name(&record.container),
-                *control,
-                cut(reason, 400).into_boxed_str(),
-            );
-            if self.exceptions.len() >= self.caps.all_workloads && !self.exceptions.contains_key(&covered) {
-                self.folded.texts += 1;
-                continue;
-            }
-            let used = self.exceptions.entry(covered).or_default();
-            used.starts += 1;
-            used.last = used.last.max(record.at);
-        }
     }
 
     /// The last are kept: how it is now matters most.
@@ -598,7 +569,7 @@ mod tests {
     use super::{Caps, Counts, History};
     use crate::events::Record;
     use crate::history::period::{Period, Since};
-    use crate::level::policy::OnSuspect;
+    use crate::level::Policy;
     use crate::report::event::Kind;
 
     const NOW: u64 = 1_000_000_000;
@@ -606,7 +577,7 @@ mod tests {
     fn history(caps: Caps) -> History {
         let now = UNIX_EPOCH + Duration::from_secs(NOW);
         let period = Period::until(now, Since::Ago(Duration::from_secs(7 * 86_400))).unwrap();
-        History::new(period, "node-1", OnSuspect::Audit, &[], caps)
+        History::new(period, "node-1", &Policy::default(), &[], caps)
     }
 
     /// An event of so many hours ago.

@@ -88,7 +88,7 @@ impl Node {
 
     fn told(&self, events: &[Record]) -> Report {
         let period = Period::until(now(), Since::Ago(Duration::from_secs(7 * 86_400))).unwrap();
-        let mut history = History::new(period, "node-1", self.policy.on_suspect, &[], Caps::default());
+        let mut history = History::new(period, "node-1", &self.policy, &[], Caps::default());
         for event in events {
             history.add(event);
         }
@@ -404,6 +404,43 @@ expires = 2026-11-24
     );
     assert_eq!(told.exceptions_gone, 2);
     assert_eq!(told.exceptions[0].last.as_deref(), Some("2026-11-24T23:08:42Z"));
+}
+
+#[test]
+fn an_exception_is_used_by_the_starts_that_it_names() {
+    let exception = |more: &str| {
+        format!(
+            "[[exceptions]]\nnamespace = 'shop'\n{more}\ncontrols = ['hostPathVolumes', 'hostPorts']\n\
+             reason = 'disk'\nexpires = 2027-01-01\n"
+        )
+    };
+    let mut node = Node::new().asks("shop", Baseline, Restricted);
+    let all = ["pod = 'db-1'", "owner = 'web'", "image = 'quay.io/a/b:v1'", "container = 'nobody'"];
+    let text: String = all.iter().map(|more| exception(more)).collect();
+    node.policy = policy::parse(&text, "/etc/pss-guard/policy.toml").unwrap();
+    let used = |pod: &str, image: &str| Record {
+        image: image.into(),
+        pod_uid: "0b9a2f7e-54f1-4d0c-9f50-0c1a5a1f2c3d".into(),
+        ..event(Kind::Exception, 1, &format!("shop/{pod}"), "baseline", "hostPathVolumes:disk,hostPorts:disk")
+    };
+    let told = node.told(&[
+        used("db-1", "quay.io/a/c"),
+        used("web-5d4f8c7b9d-x7k2p", "quay.io/a/c"),
+        used("web-5d4f8c7b9d-vn5tq", "quay.io/a/c"),
+        used("db-2", "quay.io/a/b:v1"),
+        used("db-2", "quay.io/a/b:v2"),
+    ]);
+    let rows: Vec<_> = told.exceptions.iter().map(|row| (row.whom.as_str(), row.state, row.starts)).collect();
+    assert_eq!(
+        rows,
+        [
+            ("shop/* (pod db-1)", Used, 1),
+            ("shop/* (owner web)", Used, 2),
+            ("shop/* (image quay.io/a/b:v1)", Used, 1),
+            ("shop/nobody", Unused, 0),
+        ]
+    );
+    assert_eq!(told.exceptions_gone, 1);
 }
 
 #[test]

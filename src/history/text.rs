@@ -378,7 +378,6 @@ impl Page<'_> {
         }
         self.title("Exceptions", "")?;
         for row in &report.exceptions {
-            let container = row.container.as_deref().unwrap_or("*");
             let (mark, how) = match row.state {
                 exceptions::State::Used => (" ", format!("used by {}", count(row.starts, "start"))),
                 exceptions::State::Unused => ("?", "never used here in this period".to_owned()),
@@ -396,12 +395,7 @@ impl Page<'_> {
                 _ => format!(", until {}", row.expires),
             };
             let mark = if row.ends_soon { "!" } else { mark };
-            let text = format!(
-                "{}/{container} {}: {how}{end} ({})",
-                row.namespace,
-                row.controls.join(", "),
-                row.reason
-            );
+            let text = format!("{} {}: {how}{end} ({})", row.whom, row.controls.join(", "), row.reason);
             self.item(mark, &text)?;
         }
         if report.exceptions_gone > 0 {

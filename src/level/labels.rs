@@ -83,9 +83,32 @@ pub fn is_dns_label(name: &str) -> bool {
     plain && (1..=63).contains(&name.len()) && !name.starts_with('-') && !name.ends_with('-')
 }
 
+/// Whether a name is a DNS subdomain (RFC 1123), as every pod's and workload's is (apimachinery
+/// `pkg/util/validation/validation.go`).
+#[must_use]
+pub fn is_dns_subdomain(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let part = |part: &str| {
+        !part.is_empty() && part.bytes().all(plain) && !part.starts_with('-') && !part.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(part)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::is_dns_label;
+    use super::{is_dns_label, is_dns_subdomain};
+
+    #[test]
+    fn only_a_dns_subdomain_can_be_a_pods_name() {
+        let longest = "a".repeat(253);
+        for name in ["a", "web-0", "etcd-node.example.org", "1.2", &longest] {
+            assert!(is_dns_subdomain(name), "{name}");
+        }
+        let too_long = "a".repeat(254);
+        for name in ["", ".", "a.", ".a", "a..b", "-a", "a-.b", "A", "web-*", "a/b", "a\n", "ä", &too_long] {
+            assert!(!is_dns_subdomain(name), "{name:?}");
+        }
+    }
 
     #[test]
     fn only_a_dns_label_can_become_part_of_a_path() {

@@ -5,9 +5,11 @@
 pub mod because;
 pub mod cache;
 pub mod date;
+mod image;
 pub mod labels;
 pub mod namespaces;
 pub mod policy;
+pub mod workload;
 
 use std::path::PathBuf;
 

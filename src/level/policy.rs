@@ -227,15 +227,24 @@ impl Default for PodAnnotations {
     }
 }
 
-/// One control of one workload that is allowed to fail, for a reason, until a day.
+/// Controls that are allowed to fail, for a reason, until a day. It holds for what all that it names is true of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exception {
     /// The namespace it is made for.
     pub namespace: String,
-    /// The container; none means every container of the namespace.
+    /// The pod's name; none means every pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// The workload's, as far as the pod's name tells it ([`super::workload`]); none means every workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The container's, be it an init or an ephemeral one; none means every container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+    /// The image's, with its registry and perhaps a tag or a digest; none means every image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Ids of the controls.
     pub controls: Vec<String>,
     /// Why.
@@ -245,13 +254,44 @@ pub struct Exception {
     pub expires: Date,
 }
 
+/// A container of a pod, as exceptions name it.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its pod.
+    pub pod: &'a str,
+    /// The pod's workload.
+    pub owner: &'a str,
+    /// Its own name; `None` for the sandbox, which has none, and must be allowed what one container of its pod may do.
+    pub container: Option<&'a str>,
+    /// Its image.
+    pub image: &'a str,
+}
+
 impl Exception {
     /// Whether it speaks of this control of this container, expired or not.
     #[must_use]
-    pub fn covers(&self, namespace: &str, container: &str, control: &str) -> bool {
-        self.namespace == namespace
-            && self.container.as_deref().is_none_or(|own| own == container)
+    pub fn covers(&self, named: &Named<'_>, control: &str) -> bool {
+        let is = |wanted: &Option<String>, own: &str| wanted.as_deref().is_none_or(|wanted| wanted == own);
+        self.namespace == named.namespace
             && self.controls.iter().any(|own| own == control)
+            && is(&self.pod, named.pod)
+            && is(&self.owner, named.owner)
+            && named.container.is_none_or(|container| {
+                let image = |wanted: &str| super::image::is(wanted, named.image);
+                is(&self.container, container) && self.image.as_deref().is_none_or(image)
+            })
+    }
+
+    /// Whom it is made for, in one line: `shop/app (owner web)`.
+    #[must_use]
+    pub fn whom(&self) -> String {
+        let more = [("pod", &self.pod), ("owner", &self.owner), ("image", &self.image)];
+        let more = more.into_iter().filter_map(|(what, name)| Some(format!("{what} {}", name.as_ref()?)));
+        let more = more.collect::<Vec<_>>().join(", ");
+        let more = if more.is_empty() { more } else { format!(" ({more})") };
+        format!("{}/{}{more}", self.namespace, self.container.as_deref().unwrap_or("*"))
     }
 
     /// Whether its last day is over.

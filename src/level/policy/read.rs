@@ -12,7 +12,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Exception, LevelSet, LevelVersion, Mode, NamespaceLevels, Policy};
-use crate::level::{date::Date, is_dns_label};
+use crate::level::labels::is_dns_subdomain;
+use crate::level::{date::Date, image, is_dns_label};
 use crate::pss::{Level, Version, capabilities, controls};
 
 /// What is wrong with the text of a policy, and where.
@@ -125,11 +126,19 @@ fn levels(section: &mut Section<'_>, set: &mut LevelSet) {
 }
 
 fn exception(section: &mut Section<'_>) -> Option<Exception> {
-    let (mut namespace, mut container, mut reason) = (String::new(), String::new(), String::new());
+    let (mut namespace, mut reason) = (String::new(), String::new());
     let mut ids = Vec::new();
     section.required("namespace");
     section.string("namespace", dns_label, &mut namespace);
-    section.string("container", dns_label, &mut container);
+    let mut named = |key, shape| {
+        let mut name = String::new();
+        section.string(key, shape, &mut name);
+        (!name.is_empty()).then_some(name)
+    };
+    let pod = named("pod", whole_name as Shape);
+    let owner = named("owner", whole_name);
+    let container = named("container", dns_label);
+    let image = named("image", whole_image);
     section.required("controls");
     section.strings("controls", control, &mut ids);
     section.not_empty("controls", "name at least one control");
@@ -137,8 +146,7 @@ fn exception(section: &mut Section<'_>) -> Option<Exception> {
     section.string("reason", some_text, &mut reason);
     section.required("expires");
     let expires = section.date("expires")?;
-    let container = (!container.is_empty()).then_some(container);
-    Some(Exception { namespace, container, controls: ids, reason, expires })
+    Some(Exception { namespace, pod, owner, container, image, controls: ids, reason, expires })
 }
 
 /// What a string must look like: the string as it is kept, or what is expected.
@@ -161,6 +169,22 @@ fn dns_label(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err(format!("must be one name of lower-case letters, digits and dashes, not {text:?}"))
+}
+
+fn whole_name(text: &str) -> Result<String, String> {
+    if is_dns_subdomain(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("must be a whole name of lower-case letters, digits, dashes and dots, not {text:?}"))
+}
+
+fn whole_image(text: &str) -> Result<String, String> {
+    if image::is_whole(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "must be an image with its registry, perhaps with a tag or a digest, like docker.io/library/nginx, not {text:?}"
+    ))
 }
 
 fn control(text: &str) -> Result<String, String> {
@@ -511,7 +535,10 @@ warn = "baseline"
 readOnlyRootFilesystem = "off"
 [[exceptions]]
 namespace = "monitoring"
-container = "node-exporter"
+pod = "node-exporter-x7k2p"
+owner = "node-exporter"
+container = "exporter"
+image = "quay.io/prometheus/node-exporter:v1"
 controls = ["sysctls"]
 reason = "tunes the network"
 expires = 2027-06-30
@@ -562,14 +589,20 @@ path = "/usr/bin/crun"
             [
                 Exception {
                     namespace: "monitoring".to_owned(),
-                    container: Some("node-exporter".to_owned()),
+                    pod: Some("node-exporter-x7k2p".to_owned()),
+                    owner: Some("node-exporter".to_owned()),
+                    container: Some("exporter".to_owned()),
+                    image: Some("quay.io/prometheus/node-exporter:v1".to_owned()),
                     controls: vec!["sysctls".to_owned()],
                     reason: "tunes the network".to_owned(),
                     expires: "2027-06-30".parse().unwrap(),
                 },
                 Exception {
                     namespace: "shop".to_owned(),
+                    pod: None,
+                    owner: None,
                     container: None,
+                    image: None,
                     controls: vec!["sysctls".to_owned()],
                     reason: "until the next release".to_owned(),
                     expires: "2027-01-31".parse().unwrap(),
@@ -788,6 +821,22 @@ path = "/usr/bin/crun"
             (
                 "[[exceptions]]\nnamespace = 'a'\ncontrols = ['sysctls']\nreason = 'x'\nexpires = 2027-01-01T00:00:00Z",
                 "5:11: \"expires\" in [[exceptions]] must be a date like 2027-06-30",
+            ),
+            (
+                "[[exceptions]]\nnamespace = 'a'\npods = 'web'\ncontrols = ['sysctls']\nreason = 'x'\nexpires = 2027-01-01",
+                "3:1: unknown key \"pods\" in [[exceptions]]; did you mean \"pod\"?",
+            ),
+            (
+                "[[exceptions]]\nnamespace = 'a'\npod = 'web-*'\ncontrols = ['sysctls']\nreason = 'x'\nexpires = 2027-01-01",
+                "3:7: \"pod\" in [[exceptions]] must be a whole name of lower-case letters, digits, dashes and dots, not \"web-*\"",
+            ),
+            (
+                "[[exceptions]]\nnamespace = 'a'\nowner = ''\ncontrols = ['sysctls']\nreason = 'x'\nexpires = 2027-01-01",
+                "3:9: \"owner\" in [[exceptions]] must be a whole name of lower-case letters, digits, dashes and dots, not \"\"",
+            ),
+            (
+                "[[exceptions]]\nnamespace = 'a'\nimage = 'nginx'\ncontrols = ['sysctls']\nreason = 'x'\nexpires = 2027-01-01",
+                "3:9: \"image\" in [[exceptions]] must be an image with its registry, perhaps with a tag or a digest, like docker.io/library/nginx, not \"nginx\"",
             ),
             // The first of several, in the order of the file.
             (

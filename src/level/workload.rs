@@ -1,6 +1,6 @@
-//! Which workload made a pod? Guessed from the pod's name, which is all that an event has.
+//! Which workload made a pod? Guessed from the pod's name, which is all that a config.json or an event has.
 //!
-//! The node is never told who owns a pod. What controllers append to their own name has a form that people hardly ever
+//! The node is never told who owns a pod, and who may create pods in a namespace may choose their names. What controllers append to their own name has a form that people hardly ever
 //! choose, so it is taken off:
 //!
 //! | made by             | appends                                             | source (kubernetes 1.34)                        |
