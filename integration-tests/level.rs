@@ -488,7 +488,7 @@ fn an_import_makes_the_folder_say_what_the_list_says() {
     let inode = shop.metadata().unwrap().ino();
     let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
     fs::File::open(&dir).unwrap().set_modified(long_ago).unwrap();
-    assert_eq!(node.import(TWO).unwrap(), Imported { namespaces: 2, changed: 0, removed: 0 });
+    assert_eq!(node.import(TWO).unwrap(), Imported { namespaces: 2, changed: 0, removed: 0, one: false });
     assert_eq!(shop.metadata().unwrap().ino(), inode);
     assert!(dir.metadata().unwrap().modified().unwrap() > long_ago);
 
@@ -585,6 +585,10 @@ fn what_is_no_list_of_namespaces_changes_nothing() {
             "the list is one page of several; use kubectl get namespaces -o json, which fetches all; nothing was changed",
         ),
         (
+            r#"{"kind":"NamespaceList","metadata":{"remainingItemCount":3},"items":[{"metadata":{"name":"a"}}]}"#,
+            "the list is one page of several; use kubectl get namespaces -o json, which fetches all; nothing was changed",
+        ),
+        (
             &named("../x"),
             "\"../x\" cannot be the name of a namespace: it is no DNS label; nothing was changed",
         ),
@@ -622,6 +626,65 @@ fn what_is_no_list_of_namespaces_changes_nothing() {
     let fresh = Node::new();
     assert!(fresh.import("{}").is_err());
     assert!(!fresh.paths.namespaces().exists());
+}
+
+/// Row 21 of the attacks: `kubectl get namespace shop -o json | pss-guard namespaces import` used to drop all others.
+#[test]
+fn one_object_updates_one_namespace_and_a_part_of_a_list_none() {
+    if !root() {
+        return;
+    }
+    let node = Node::new();
+    let (live, kept) = (node.paths.namespaces(), node.paths.kept_namespaces());
+    let one = |name: &str, enforce: &str| {
+        let list: serde_json::Value = serde_json::from_str(&list(&[name], enforce)).unwrap();
+        list["items"][0].to_string()
+    };
+    let level = |name: &str| match node.read(name) {
+        Ok(Found::Labels { labels, .. }) => {
+            labels.enforce.map(|level| level.into_owned()).unwrap_or_default()
+        }
+        other => format!("{other:?}"),
+    };
+    let said = |text: &str| node.import(text).map(|done| done.to_string());
+    assert_eq!(said(&one("shop", "baseline")).unwrap(), "updated 1 namespace; this node knows no other");
+    let all = ["default", "kube-public", "kube-system", "pay", "shop"];
+    let done = said(&list(&all, "restricted")).unwrap();
+    assert_eq!(done, "imported 5 namespaces (5 changed, 0 removed)");
+    // Its time tells of the last list.
+    let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    fs::File::open(&live).unwrap().set_modified(long_ago).unwrap();
+    let more = "; this node knows 4 more, which stay as they are";
+    assert_eq!(said(&one("shop", "baseline")).unwrap(), format!("updated 1 namespace{more}"));
+    assert_eq!(said(&one("shop", "baseline")).unwrap(), format!("1 namespace is known so already{more}"));
+    assert_eq!((level("shop"), level("pay")), ("baseline".to_owned(), "restricted".to_owned()));
+    assert_eq!(live.metadata().unwrap().modified().unwrap(), long_ago);
+    // And the next boot knows the same, whatever the copy was like.
+    fs::remove_dir_all(&kept).unwrap();
+    node.import(&one("shop", "privileged")).unwrap();
+    for name in all {
+        let [live, kept] = [&live, &kept].map(|dir| fs::read(dir.join(format!("{name}.json"))).unwrap());
+        assert_eq!(live, kept, "{name}");
+    }
+    // What several names or a selector print is a list, too; nobody can delete what it lacks.
+    for part in [&["pay", "shop"][..], &["pay"], &["default", "kube-public", "pay"]] {
+        let lacks = if part.len() == 3 { "kube-system" } else { "default" };
+        let expected = format!(
+            "the list lacks namespace \"{lacks}\", which nobody can delete: it is a part of the list; import all \
+             namespaces, or one at a time; nothing was changed"
+        );
+        assert_eq!(said(&list(part, "privileged")), Err(expected), "{part:?}");
+        assert_eq!(node.names().len(), 5, "{part:?}");
+    }
+    assert_eq!(said(&list(&all[..4], "restricted")).unwrap(), "imported 4 namespaces (0 changed, 1 removed)");
+    // What cannot be read cannot be kept: only a list says what it should be.
+    fs::write(live.join("pay.json"), "[").unwrap();
+    let error = said(&one("shop", "baseline")).unwrap_err();
+    assert!(
+        error.starts_with("keep what is known of the other namespaces; import all of them; nothing was"),
+        "{error}"
+    );
+    assert!(said(&list(&all, "restricted")).is_ok());
 }
 
 #[test]
@@ -731,7 +794,7 @@ fn the_first_import_appears_as_a_whole() {
     let half = Node::new();
     fs::create_dir(half.paths.namespaces().with_extension("new")).unwrap();
     fs::write(half.paths.namespaces().with_extension("new").join("stale.json"), "{}").unwrap();
-    assert_eq!(half.import(TWO).unwrap(), Imported { namespaces: 2, changed: 2, removed: 0 });
+    assert_eq!(half.import(TWO).unwrap(), Imported { namespaces: 2, changed: 2, removed: 0, one: false });
     assert_eq!(half.names(), ["bare.json", "shop.json"]);
     fs::create_dir(half.paths.namespaces().join(".new")).unwrap();
     fs::write(half.paths.namespaces().join(".new/bare.json"), "x").unwrap();
@@ -1035,6 +1098,9 @@ fn namespaces_import_prints_what_it_did_or_why_it_did_nothing() {
         run(|out, err| commands::namespaces::import(&node.paths, &mut text.as_bytes(), out, err))
     };
     assert_eq!(import(TWO), (0, "imported 2 namespaces (2 changed, 0 removed)\n".to_owned(), String::new()));
+    let one = r#"{"kind":"Namespace","metadata":{"name":"bare","labels":{}}}"#;
+    let said = "1 namespace is known so already; this node knows 1 more, which stay as they are\n";
+    assert_eq!(import(one), (0, said.to_owned(), String::new()));
     let nothing = "pss-guard: the list has no namespaces (is the cluster reachable, and may this user list them?); nothing was changed\n";
     assert_eq!(import(r#"{"kind":"List","items":[]}"#), (2, String::new(), nothing.to_owned()));
 }

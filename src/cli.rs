@@ -230,7 +230,12 @@ pub struct Show {
 /// Commands of `namespaces`.
 #[derive(Debug, Subcommand)]
 pub enum Namespaces {
-    /// Take over the Pod Security labels of all namespaces from `kubectl get namespaces -o json` on standard input
+    /// Take over the Pod Security labels of namespaces from `kubectl get namespaces -o json` on standard input
+    ///
+    /// A list is all there is: a namespace that it lacks is dropped. One object (`kubectl get namespace shop -o json`)
+    /// updates that namespace alone. Several names, or a selector, print a list as well: import them one at a time. An
+    /// empty list and a page of a list change nothing, and neither does a list without `default`, `kube-public` or
+    /// `kube-system` where the node knows them, because nobody can delete those.
     Import,
 }
 

@@ -3,7 +3,7 @@
 //! [`import`] writes the files from the API server's list; [`read`] reads one.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -165,9 +165,18 @@ pub enum ImportError {
         "the list is one page of several; use kubectl get namespaces -o json, which fetches all; nothing was changed"
     )]
     Page,
+    /// Some namespaces by name or by a selector: the rest would be dropped.
+    #[error(
+        "the list lacks namespace {0:?}, which nobody can delete: it is a part of the list; import all namespaces, or one \
+         at a time; nothing was changed"
+    )]
+    Part(&'static str),
     /// A name that must not become part of a path.
     #[error("{0:?} cannot be the name of a namespace: it is no DNS label; nothing was changed")]
     Name(String),
+    /// What is known of the others cannot be read.
+    #[error("keep what is known of the other namespaces; import all of them; nothing was changed")]
+    Others(#[source] NamespaceError),
     /// Two objects with one name.
     #[error("namespace {0:?} is in the list twice; nothing was changed")]
     Twice(String),
@@ -195,12 +204,21 @@ pub struct Imported {
     pub changed: usize,
     /// How many were dropped, because they are gone.
     pub removed: usize,
+    /// Whether one namespace was imported, and the others stay as they are.
+    pub one: bool,
 }
 
 impl fmt::Display for Imported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.namespaces == 1 { "" } else { "s" };
-        let Self { namespaces, changed, removed } = self;
+        let Self { namespaces, changed, removed, one } = self;
+        if *one {
+            let done = if *changed == 0 { "1 namespace is known so already" } else { "updated 1 namespace" };
+            return match namespaces.saturating_sub(1) {
+                0 => write!(f, "{done}; this node knows no other"),
+                others => write!(f, "{done}; this node knows {others} more, which stay as they are"),
+            };
+        }
         write!(f, "imported {namespaces} namespace{plural} ({changed} changed, {removed} removed)")
     }
 }
@@ -208,21 +226,47 @@ impl fmt::Display for Imported {
 /// 10,000 namespaces with all their managed fields are about 30 MB.
 const INPUT_LIMIT: u64 = 256 << 20;
 
-/// Makes the folder `live` say what the API server's list says, and `kept` the same for the next boot. The input is
-/// judged as a whole before anything changes. The folder's own time is that of the last import, even of one that found
-/// nothing new: who watches the node learns from it how old that knowledge is.
+/// The API server lets nobody delete these (apiserver `pkg/admission/plugin/namespace/lifecycle/admission.go`).
+const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
+
+/// Makes the folder `live` say what the API server's list says, and `kept` the same for the next boot. A list is all
+/// there is: what it lacks is dropped. One object changes one namespace. The input is judged as a whole before anything
+/// changes.
+///
+/// The folder's own time is that of the last list, even of one that brought nothing new: who watches the node learns from
+/// it how old that knowledge is.
 pub fn import(input: &mut dyn Read, live: &Path, kept: &Path) -> Result<Imported, ImportError> {
     let mut bytes = Vec::new();
     input.take(INPUT_LIMIT + 1).read_to_end(&mut bytes).map_err(ImportError::Input)?;
     if bytes.len() as u64 > INPUT_LIMIT {
         return Err(ImportError::TooLarge);
     }
-    let wanted = namespaces(&bytes)?;
+    let Input { mut wanted, one } = namespaces(&bytes)?;
 
     let parent = live.parent().unwrap_or(Path::new("/"));
     make_folder(parent)?;
     let _lock = lock(parent)?;
-    let done = fill(live, &wanted)?;
+    let known = known(live)?;
+    let time = if one { fs::metadata(live).and_then(|folder| folder.modified()).ok() } else { None };
+    if one {
+        for name in known {
+            if !wanted.contains_key(&name)
+                && let Found::Labels { labels, .. } = read(live, &name).map_err(ImportError::Others)?
+            {
+                wanted.insert(name, labels);
+            }
+        }
+    } else if let Some(name) =
+        IMMORTAL.into_iter().find(|name| known.contains(*name) && !wanted.contains_key(*name))
+    {
+        return Err(ImportError::Part(name));
+    }
+    let done = Imported { one, ..fill(live, &wanted)? };
+    if let Some(time) = time {
+        File::open(live)
+            .and_then(|folder| folder.set_modified(time))
+            .map_err(fault("set the time of", live))?;
+    }
     // Afterwards: a full disk must not keep the node from what the cluster asks for now.
     fill(kept, &wanted).map_err(|error| ImportError::Keep(Box::new(error)))?;
     Ok(done)
@@ -253,8 +297,13 @@ fn fill(dir: &Path, wanted: &BTreeMap<String, Labels<'static>>) -> Result<Import
         let synced = File::open(folder).and_then(|folder| Ok(nix::unistd::syncfs(folder)?));
         synced.map_err(fault("sync", folder))
     };
-    let stale = if exists { stale(dir, wanted)? } else { Vec::new() };
-    let done = Imported { namespaces: wanted.len(), changed: changed.len(), removed: stale.len() };
+    let stale: Vec<PathBuf> = known(dir)?
+        .into_iter()
+        .filter(|name| !wanted.contains_key(name))
+        .map(|name| dir.join(format!("{name}.json")))
+        .collect();
+    let done =
+        Imported { namespaces: wanted.len(), changed: changed.len(), removed: stale.len(), one: false };
     if !changed.is_empty() {
         sync(&new)?;
     }
@@ -294,9 +343,19 @@ struct Metadata {
     /// Set on a list that goes on elsewhere.
     #[serde(default, rename = "continue")]
     more: String,
+    /// How many items of it are elsewhere.
+    #[serde(rename = "remainingItemCount")]
+    remaining: Option<i64>,
 }
 
-fn namespaces(bytes: &[u8]) -> Result<BTreeMap<String, Labels<'static>>, ImportError> {
+/// What an import is given.
+struct Input {
+    wanted: BTreeMap<String, Labels<'static>>,
+    /// Whether it is one object rather than a list.
+    one: bool,
+}
+
+fn namespaces(bytes: &[u8]) -> Result<Input, ImportError> {
     let object: Object = serde_json::from_slice(bytes).map_err(ImportError::Parse)?;
     let shape = |kind: &str| {
         let kind: String = kind.chars().take(64).collect();
@@ -307,9 +366,11 @@ fn namespaces(bytes: &[u8]) -> Result<BTreeMap<String, Labels<'static>>, ImportE
         })
     };
     let named = object.kind == "NamespaceList";
+    let one = object.kind == "Namespace";
+    let whole = object.metadata.more.is_empty() && object.metadata.remaining.is_none_or(|count| count <= 0);
     let items = match (object.kind.as_str(), object.items) {
         ("Namespace", None) => vec![Object { kind: object.kind, metadata: object.metadata, items: None }],
-        ("List" | "NamespaceList", Some(items)) if object.metadata.more.is_empty() => items,
+        ("List" | "NamespaceList", Some(items)) if whole => items,
         ("List" | "NamespaceList", Some(_)) => return Err(ImportError::Page),
         (kind, _) => return Err(shape(kind)),
     };
@@ -331,7 +392,7 @@ fn namespaces(bytes: &[u8]) -> Result<BTreeMap<String, Labels<'static>>, ImportE
             return Err(ImportError::Twice(name));
         }
     }
-    Ok(wanted)
+    Ok(Input { wanted, one })
 }
 
 /// One import at a time: two would each remove what the other just wrote.
@@ -371,18 +432,22 @@ fn content(labels: &Labels<'_>) -> String {
     text
 }
 
-/// The files of namespaces that are gone. What this program did not write stays where it is.
-fn stale(dir: &Path, wanted: &BTreeMap<String, Labels<'static>>) -> Result<Vec<PathBuf>, ImportError> {
-    let mut stale = Vec::new();
-    for entry in fs::read_dir(dir).map_err(fault("list", dir))? {
-        let entry = entry.map_err(fault("list", dir))?;
-        let name = entry.file_name();
-        let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(".json")) else { continue };
-        if is_dns_label(stem) && !wanted.contains_key(stem) {
-            stale.push(entry.path());
+/// The namespaces that a folder has files of; none if it is not there. What this program did not write is not among
+/// them.
+fn known(dir: &Path) -> Result<BTreeSet<String>, ImportError> {
+    let mut known = BTreeSet::new();
+    let entries = match fs::read_dir(dir) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(known);
         }
+        entries => entries.map_err(fault("list", dir))?,
+    };
+    for entry in entries {
+        let name = entry.map_err(fault("list", dir))?.file_name();
+        let stem = name.to_str().and_then(|name| name.strip_suffix(".json"));
+        known.extend(stem.filter(|stem| is_dns_label(stem)).map(str::to_owned));
     }
-    Ok(stale)
+    Ok(known)
 }
 
 fn fault(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ImportError {
