@@ -261,13 +261,50 @@ pub(crate) fn judge_closed(path: &Path, links: Links, owners: Owners) -> Result<
     Ok(())
 }
 
-fn root_alone(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
-    let (uid, mode) = (metadata.uid(), metadata.mode() & 0o7777);
-    if uid != 0 && !(uid == OVERFLOW_UID && in_user_namespace()) {
-        return Err(FileError::Owner { path: path.to_owned(), uid });
+/// Whether root alone decides what lies at a path, of which lstat(2) says `own`. Whoever can write to its folder can put
+/// another file of root's there, or a link to one; the same holds of every folder that a link leads to.
+pub(crate) fn judge_place(path: &Path, own: &Metadata) -> Result<(), FileError> {
+    let folder = judge_folder_of(path)?;
+    if !own.is_symlink() {
+        return Ok(());
     }
+    // In a sticky folder everybody can make links, where the kernel does not forbid to follow them.
+    root_owns(path, own)?;
+    let open = |source| FileError::Open { path: path.to_owned(), source };
+    let target = folder.join(std::fs::read_link(path).map_err(open)?);
+    let own = std::fs::symlink_metadata(&target)
+        .map_err(|source| FileError::Open { path: target.clone(), source })?;
+    // The kernel has followed this path to its end: it has one.
+    judge_place(&target, &own)
+}
+
+/// Whether root alone can put files in place of those that lie beside this one, or take them away. A sticky folder is
+/// closed: nobody renames or removes there what is root's.
+pub(crate) fn judge_folder_of(path: &Path) -> Result<&Path, FileError> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let open = |source| FileError::Open { path: folder.to_owned(), source };
+    let metadata = std::fs::metadata(folder).map_err(open)?;
+    if metadata.mode() & libc::S_ISVTX == 0 {
+        judge_folder(folder, &metadata)?;
+    } else {
+        root_owns(folder, &metadata)?;
+    }
+    Ok(folder)
+}
+
+fn root_alone(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
+    root_owns(path, metadata)?;
+    let mode = metadata.mode() & 0o7777;
     if mode & 0o022 != 0 {
         return Err(FileError::Writable { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+fn root_owns(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
+    let uid = metadata.uid();
+    if uid != 0 && !(uid == OVERFLOW_UID && in_user_namespace()) {
+        return Err(FileError::Owner { path: path.to_owned(), uid });
     }
     Ok(())
 }

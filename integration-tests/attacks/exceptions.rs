@@ -1,6 +1,9 @@
 //! What an exception opens, and what a policy believes.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -172,4 +175,101 @@ fn a_sandbox_may_do_what_one_container_of_its_pod_may_and_no_other_pods() {
     ] {
         assert_eq!(denied(matcher), Some(code), "{matcher}");
     }
+}
+
+/// The file is root's own in each of these, and root wrote every byte of it; which file it is, somebody else decides.
+#[test]
+fn who_can_write_to_the_policys_folder_does_not_choose_the_policy() {
+    if !util::can_run("who_can_write_to_the_policys_folder_does_not_choose_the_policy", &["sh"]) {
+        return;
+    }
+    // (what a user does there, and in which folder that must be possible)
+    let rows = [
+        ("rm policy.toml; ln -s $ROOT/elsewhere/empty policy.toml", "etc/pss-guard", 0o777),
+        ("mv policy.toml.old policy.toml", "etc/pss-guard", 0o777),
+        ("rm policy.toml; mv $ROOT/mine/empty policy.toml", "etc/pss-guard", 0o777),
+        ("mv policy.toml.old policy.toml", "etc/pss-guard", 0o775),
+        // The link is in a folder of root's; what it leads to is not.
+        ("mv policy.toml.old policy.toml", "linked", 0o777),
+        ("rm policy.toml; ln -s $ROOT/elsewhere/empty policy.toml", "linked", 0o777),
+        // Two links on.
+        ("rm policy.toml; ln -s $ROOT/elsewhere/empty policy.toml", "linked twice", 0o777),
+    ];
+    for (deed, place, mode) in rows {
+        for seen_before in [false, true] {
+            let node = crate::faults::Node::new("");
+            let root = node.root().to_owned();
+            let chmod = |path: &str, mode| {
+                fs::set_permissions(root.join(path), Permissions::from_mode(mode)).unwrap();
+            };
+            chmod("", 0o755);
+            let enforce = "mode = 'enforce'\n[defaults]\nenforce = 'restricted'\n";
+            let folder = if place == "etc/pss-guard" { place } else { "srv/policy" };
+            node.file(&format!("{folder}/policy.toml"), enforce);
+            node.file(&format!("{folder}/policy.toml.old"), "mode = 'audit'\n");
+            node.file("elsewhere/empty", "");
+            node.file("mine/empty", "");
+            chmod("mine", 0o777);
+            if place != "etc/pss-guard" {
+                let policy = root.join("etc/pss-guard/policy.toml");
+                fs::remove_file(&policy).unwrap();
+                let target = root.join(folder).join("policy.toml");
+                let target = if place == "linked" {
+                    target
+                } else {
+                    fs::create_dir(root.join("between")).unwrap();
+                    std::os::unix::fs::symlink(target, root.join("between/policy.toml")).unwrap();
+                    root.join("between/policy.toml")
+                };
+                std::os::unix::fs::symlink(target, policy).unwrap();
+            }
+            let path = node.config("shop");
+            let bad = fs::read_to_string(&path).unwrap().replace("\"uid\":1000", "\"uid\":0");
+            fs::write(path, bad).unwrap();
+            let hook = || {
+                let output = crate::faults::feed(&mut node.command(), node.state().as_bytes());
+                (output.status.code(), String::from_utf8(output.stderr).unwrap())
+            };
+            let row = format!("{deed} in {place}, {mode:o}, seen before: {seen_before}");
+            if seen_before {
+                assert_eq!(hook().0, Some(27), "{row}");
+            }
+            chmod(folder, mode);
+            let mut user = Command::new("sh");
+            // Group 0 is what a folder of mode 0775 trusts.
+            user.args(["-ec", deed]).env("ROOT", &root).current_dir(root.join(folder)).uid(1000).gid(0);
+            util::run(&mut user).expect_success();
+            let (code, said) = hook();
+            assert!(
+                code == Some(2) && said.contains("must be writable by root alone"),
+                "{row}: {code:?} {said}"
+            );
+            // The folder is closed and the link root's when it is too late: this is what the deed was worth.
+            chmod(folder, 0o755);
+            std::os::unix::fs::lchown(root.join(folder).join("policy.toml"), Some(0), Some(0)).unwrap();
+            assert_eq!(hook().0, Some(0), "{row}: the attack must work where the folder is not looked at");
+        }
+    }
+}
+
+/// Nobody renames or removes what is root's in a sticky folder, as NixOS' store is one.
+#[test]
+fn a_sticky_folder_is_a_closed_one() {
+    if !util::can_run("a_sticky_folder_is_a_closed_one", &[]) {
+        return;
+    }
+    let node = crate::faults::Node::new("mode = 'enforce'\n");
+    let hook = || crate::faults::feed(&mut node.command(), node.state().as_bytes()).status.code();
+    let folder = node.root().join("etc/pss-guard");
+    for (mode, expected) in [(0o1777, 0), (0o1775, 0), (0o777, 2), (0o757, 2), (0o775, 2), (0o755, 0)] {
+        fs::set_permissions(&folder, Permissions::from_mode(mode)).unwrap();
+        assert_eq!(hook(), Some(expected), "{mode:o}");
+    }
+    std::os::unix::fs::chown(&folder, Some(1000), None).unwrap();
+    assert_eq!(hook(), Some(2), "a folder of somebody else's");
+    std::os::unix::fs::chown(&folder, Some(0), None).unwrap();
+    // What others can take away or bring back is not believed either.
+    fs::create_dir_all(node.root().join("run/pss-guard/namespaces")).unwrap();
+    fs::set_permissions(node.root().join("run/pss-guard"), Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(hook(), Some(2), "levels in a folder that others can rename");
 }

@@ -82,14 +82,10 @@ const CACHE_LIMIT: u64 = 4 << 20;
 #[must_use]
 pub fn load(paths: &Paths) -> Loaded {
     let (path, cache) = (paths.policy(), paths.policy_cache());
-    let bad = |error: LoadError, text: Option<&str>| Loaded::Bad {
-        error,
-        salvage: salvage(read_cache(&cache).as_ref(), text),
-    };
-    let metadata = match fs::metadata(&path) {
-        Ok(metadata) => metadata,
-        // A link that leads nowhere is a policy that somebody meant to have.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_err() => {
+    let bad = |error: LoadError, text: Option<&str>| Loaded::Bad { error, salvage: salvage(&cache, text) };
+    let own = match fs::symlink_metadata(&path) {
+        Ok(own) => own,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if fs::symlink_metadata(&cache).is_err() {
                 return Loaded::Good(Policy::default());
             }
@@ -97,7 +93,13 @@ pub fn load(paths: &Paths) -> Loaded {
         }
         Err(source) => return bad(FileError::Open { path, source }.into(), None),
     };
-    if let Err(error) = files::judge(&path, &metadata, Owner::Root, LIMIT) {
+    let metadata = match if own.is_symlink() { fs::metadata(&path) } else { Ok(own.clone()) } {
+        Ok(metadata) => metadata,
+        // A link that leads nowhere is a policy that somebody meant to have.
+        Err(source) => return bad(FileError::Open { path, source }.into(), None),
+    };
+    let judged = files::judge(&path, &metadata, Owner::Root, LIMIT);
+    if let Err(error) = judged.and_then(|()| files::judge_place(&path, &own)) {
         return bad(error.into(), None);
     }
     let compiled = read_cache(&cache).and_then(|compiled| compiled.policy_of(&Identity::of(&metadata)));
@@ -155,6 +157,11 @@ fn load_text(path: &Path, owner: Owner) -> Result<Policy, LoadError> {
 }
 
 fn text(path: &Path, owner: Owner) -> Result<(File, Metadata, String), FileError> {
+    if owner == Owner::Root {
+        let own = fs::symlink_metadata(path);
+        let own = own.map_err(|source| FileError::Open { path: path.to_owned(), source })?;
+        files::judge_place(path, &own)?;
+    }
     let (file, metadata, bytes) = files::read_as(path, Links::Follow, owner, LIMIT)?;
     let text = String::from_utf8(bytes).map_err(|error| FileError::Read {
         path: path.to_owned(),
@@ -167,11 +174,12 @@ fn text(path: &Path, owner: Owner) -> Result<(File, Metadata, String), FileError
 #[must_use]
 pub fn salvaged(paths: &Paths) -> Salvage {
     let text = text(&paths.policy(), Owner::Root).map(|(_, _, text)| text);
-    salvage(read_cache(&paths.policy_cache()).as_ref(), text.ok().as_deref())
+    salvage(&paths.policy_cache(), text.ok().as_deref())
 }
 
-fn salvage(last: Option<&Compiled>, text: Option<&str>) -> Salvage {
-    let last = last.and_then(Compiled::salvage);
+fn salvage(cache: &Path, text: Option<&str>) -> Salvage {
+    // Whoever can write to the folder can have kept an older one of root's.
+    let last = files::judge_folder_of(cache).ok().and_then(|_| read_cache(cache)?.salvage());
     let Remains { mode, exemptions } = last.unwrap_or_else(|| Remains {
         mode: text.and_then(policy::read::mode_of).unwrap_or(Mode::Enforce),
         exemptions: RemainingExemptions::default(),

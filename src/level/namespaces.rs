@@ -44,7 +44,12 @@ pub fn read(dir: &Path, name: &str) -> Result<Found<'static>, NamespaceError> {
     if !is_dns_label(name) {
         return Err(NamespaceError::Name(name.chars().take(64).collect()));
     }
-    // Whoever can rename files in the folder can give a namespace another one's labels.
+    // Whoever can rename files in the folder can give a namespace another one's labels; whoever can rename the folder
+    // can take all of them away.
+    match files::judge_folder_of(dir) {
+        Err(error) if error.is_missing() => return Ok(Found::NoFolder),
+        judged => judged?,
+    };
     match fs::metadata(dir) {
         Ok(metadata) => files::judge_folder(dir, &metadata)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::NoFolder),

@@ -126,7 +126,9 @@ pub enum Ignored {
 /// What holds now by this file.
 #[must_use]
 pub fn read(path: &Path) -> State {
-    let bytes = match files::read_as(path, Links::Refuse, Owner::Root, LIMIT) {
+    // Whoever can write to the folder can bring back one that was ended.
+    let read = files::read_as(path, Links::Refuse, Owner::Root, LIMIT);
+    let bytes = match read.and_then(|read| files::judge_folder_of(path).map(|_| read)) {
         Ok((_, _, bytes)) => bytes,
         Err(error) if error.is_missing() => return State::None,
         Err(error) => return State::Ignored(error.into()),
