@@ -414,6 +414,25 @@ fn a_policy_that_cannot_be_read_stops_everything_but_the_system() {
             "enforce",
         ),
         (
+            "anybody can put another in its place",
+            |node| {
+                let path = node.policy(AUDIT);
+                fs::set_permissions(path.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
+            },
+            "chmod go-w",
+            "enforce",
+        ),
+        (
+            "anybody can, since it was in audit mode",
+            |node| {
+                let path = node.policy(AUDIT);
+                assert_eq!(node.hook(node.state().as_bytes()).status.code(), Some(0));
+                fs::set_permissions(path.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
+            },
+            "chmod go-w",
+            "audit",
+        ),
+        (
             "it is a directory",
             |node| {
                 let path = node.policy("");

@@ -912,3 +912,75 @@ fn only_what_a_run_has_installed_is_taken_back() {
         assert!(done.stderr.contains(if stays { "and stays" } else { "was taken back" }), "{done}");
     }
 }
+
+/// `on-unknown-namespace = "deny"` needs a method that sees sandboxes, and everybody who could notice says so.
+#[test]
+fn what_the_method_cannot_keep_is_refused_by_all_who_look_at_the_policy() {
+    if !util::can_run("what_the_method_cannot_keep_is_refused_by_all_who_look_at_the_policy", &[]) {
+        return;
+    }
+    let policy = |root: &Root, text: &str| {
+        node::write(&root.at("etc/pss-guard/policy.toml"), text);
+        fs::set_permissions(root.at("etc/pss-guard/policy.toml"), fs::Permissions::from_mode(0o644))
+            .expect("a mode");
+    };
+    let deny = "on-unknown-namespace = \"deny\"\n";
+    for method in ["hook", "runtime"] {
+        let root = Root::new(CRIO);
+        root.program("crio");
+        let reason =
+            format!("on-unknown-namespace = \"deny\" cannot be kept on cri-o by the {method} method");
+        let install = ["install", "--engine", "crio", "--method", method];
+        policy(&root, deny);
+        let before = root.tree();
+        for arguments in [&install[..], &[&install[..], &["--dry-run"]].concat()] {
+            let done = root.call(arguments);
+            assert!(done.code == Some(2) && done.stderr.contains(&reason), "{done}");
+            assert_eq!(root.tree(), before, "{done}");
+        }
+        root.call(&["policy", "check"]).expect_success();
+        policy(&root, "");
+        root.call(&install).expect_success();
+        policy(&root, deny);
+        for arguments in
+            [&["policy", "check"][..], &["mode", "enforce", "--yes"], &["mode", "enforce", "--for", "1h"]]
+        {
+            let done = root.call(arguments);
+            assert!(done.code == Some(2) && done.stderr.contains(&reason), "{done}");
+        }
+        let done = root.call(&["status"]);
+        // Wrapped as a terminal has it.
+        let said = done.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(done.code == Some(1) && said.contains(&reason), "{done}");
+    }
+    let root = Root::new(CONTAINERD);
+    policy(&root, deny);
+    root.call(&["install", "--engine", "containerd", "--method", "runtime"]).expect_success();
+    root.call(&["policy", "check"]).expect_success();
+}
+
+/// With a policy that cannot be used, enforce mode refuses nearly everything; the gate does not come before that is
+/// mended.
+#[test]
+fn a_policy_that_cannot_be_used_is_mended_before_the_gate_comes() {
+    if !util::can_run("a_policy_that_cannot_be_used_is_mended_before_the_gate_comes", &[]) {
+        return;
+    }
+    let root = Root::new(CRIO);
+    node::write(&root.at("etc/pss-guard/policy.toml"), "mode = \"enforce\"\n");
+    let install = ["install", "--engine", "crio"];
+    let folder = root.at("etc/pss-guard");
+    for (text, mode, expected) in [
+        ("modee = 1\n", 0o755, "unknown key \"modee\""),
+        ("mode = \"enforce\"\n", 0o777, "etc/pss-guard must be writable by root alone"),
+    ] {
+        node::write(&root.at("etc/pss-guard/policy.toml"), text);
+        fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).expect("a mode");
+        let before = root.tree();
+        let done = root.call(&install);
+        assert!(done.code == Some(2) && done.stderr.contains(expected), "{done}");
+        assert_eq!(root.tree(), before, "{done}");
+    }
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("a mode");
+    root.call(&install).expect_success();
+}

@@ -101,6 +101,59 @@ const STARTS: &[&str] = &[
     "--log @L --log-format json create id -b@B",
 ];
 
+/// Issue: what is refused for missing knowledge must be tried again, and only sandboxes always are.
+#[test]
+fn a_namespace_that_nobody_knows_is_refused_at_its_sandbox_and_nowhere_else() {
+    let policy = "mode = 'enforce'\non-fault = 'allow'\non-unknown-namespace = 'deny'\n[defaults]\nenforce = 'baseline'\n";
+    let node = Node::new(policy);
+    node.node.file("run/pss-guard/namespaces/other.json", "{}");
+    let (sandbox, container) = (node.node.sandbox(), node.node.bundle());
+    let start = |bundle: &Path| {
+        let done = output(&mut node.runtime(&["create", "--bundle", bundle.to_str().unwrap(), "id"]));
+        (node.ran(), done.status.code(), stderr(&done))
+    };
+    let (ran, code, said) = start(&sandbox);
+    let expected = "pss-guard: namespace \"shop\" is not known on this node yet; level from on-unknown-namespace = \"deny\" \
+                    (`pss-guard namespaces import` makes it known)\n";
+    assert_eq!((ran, code, said.as_str()), (false, Some(2), expected));
+    // Its sandbox runs: it was let in before the import, or before the policy. What holds is [defaults].
+    assert_eq!(start(&container), (true, RAN, String::new()));
+    node.spec(|spec| {
+        spec["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "ipc");
+    });
+    let (ran, code, said) = start(&container);
+    assert!(!ran && code == Some(13) && said.contains("[defaults]"), "{code:?} {said}");
+    // In audit mode nothing is stopped, and it is said.
+    node.node.policy(&policy.replace("'enforce'\non-fault", "'audit'\non-fault"));
+    assert_eq!(start(&sandbox), (true, RAN, String::new()));
+    assert_eq!(node.last_event()["PSS_DECISION"], "fault");
+    // As soon as it is known the sandbox starts.
+    node.node.policy(policy);
+    node.node.file("run/pss-guard/namespaces/shop.json", "{}");
+    assert_eq!(start(&sandbox), (true, RAN, String::new()));
+}
+
+/// CRI-O: whether and how it tries a refused sandbox again was not measured, and usually it has none.
+#[test]
+fn where_no_sandbox_is_seen_the_refusal_says_that_the_setting_is_wrong() {
+    let policy = "mode = 'enforce'\non-unknown-namespace = 'deny'\n";
+    let node = faults::Node::new(policy);
+    node.file("run/pss-guard/namespaces/other.json", "{}");
+    let done = faults::feed(&mut node.command(), node.state().as_bytes());
+    let said = stderr(&done);
+    assert_eq!(done.status.code(), Some(2), "{said}");
+    let reason = "on-unknown-namespace = \"deny\" cannot be kept on containerd by the hook method: the gate does not see \
+                  sandboxes there, and a refused container of a pod with restartPolicy Never is not tried again";
+    assert!(
+        said.contains("namespace \"shop\" is not known on this node yet") && said.contains(reason),
+        "{said}"
+    );
+    // Nobody else is touched by it.
+    node.config("other");
+    let done = faults::feed(&mut node.command(), node.state().as_bytes());
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+}
+
 #[test]
 fn a_verdict_is_the_same_on_every_command_line() {
     for (policy, user, starts) in

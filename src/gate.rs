@@ -12,6 +12,7 @@ use crate::files::FileError;
 use crate::judge::{Exec, Outcome, Request, judge};
 use crate::level::cache::{Loaded, load, salvaged};
 use crate::level::policy::OnFault;
+use crate::level::sandboxes::{Unseen, are_seen};
 use crate::level::{Mode, Policy, ask_alike};
 use crate::mode;
 use crate::paths::Paths;
@@ -58,6 +59,8 @@ pub struct Caller<'a> {
     pub id: Option<&'a str>,
     /// Its first process; 0 where there is none yet.
     pub pid: i32,
+    /// Whether the gate stands as the engine's runtime, or else as a hook.
+    pub as_runtime: bool,
 }
 
 /// The policy, and everybody who has to be told.
@@ -112,7 +115,7 @@ impl Gate {
             // What cannot be judged has an id all the same, and that is how people find it.
             let nobody =
                 Identity { engine: caller.engine.unwrap_or(Engine::None), ..Identity::of_nobody(caller.id) };
-            self.answer(identity.unwrap_or(&nobody), outcome, exec.is_some())
+            self.answer(caller, identity.unwrap_or(&nobody), outcome, exec.is_some())
         })
     }
 
@@ -155,6 +158,7 @@ impl Gate {
             // A runtime always knows; where it does not say, the answer must be as sure as if it had.
             pid: Some(caller.pid),
             runtime_handler: caller.runtime_handler,
+            sees_sandboxes: caller.engine.is_some_and(|engine| are_seen(engine, caller.as_runtime)),
             namespaces: Some(namespaces),
             demand: None,
             sandboxes: None,
@@ -162,7 +166,13 @@ impl Gate {
         judge(&request, then)
     }
 
-    fn answer(&self, identity: &Identity<'_>, outcome: Outcome<'_>, is_exec: bool) -> Verdict {
+    fn answer(
+        &self,
+        caller: &Caller<'_>,
+        identity: &Identity<'_>,
+        outcome: Outcome<'_>,
+        is_exec: bool,
+    ) -> Verdict {
         match outcome {
             // Probes run every few seconds: that their container is exempt was said when it started.
             Outcome::Exempt(_) if is_exec => Verdict::Allow,
@@ -173,9 +183,15 @@ impl Gate {
                 Verdict::Allow
             }
             Outcome::UnknownNamespace(name) => {
+                // Where no sandbox is seen the setting is wrong. What it asks is done all the same: to start what nobody
+                // knows would be looser than told, and to refuse everything would stop the node.
+                let because = match Unseen::of(identity.engine, caller.as_runtime) {
+                    Some(unseen) => line(&unseen),
+                    None => "level from on-unknown-namespace = \"deny\"".to_owned(),
+                };
                 let said = format!(
-                    "namespace {name:?} is not known on this node yet; level from on-unknown-namespace = \"deny\" \
-                     (`pss-guard namespaces import` makes it known)"
+                    "namespace {name:?} is not known on this node yet; {because} (`pss-guard namespaces import` makes it \
+                     known)"
                 );
                 self.refuse_unjudged(Some(identity), escape(&said), true)
             }

@@ -94,6 +94,7 @@ fn verdict(
         runtime_handler: arguments.runtime_handler.as_deref(),
         id: state.id.as_ref().map(Text::as_str),
         pid: state.pid.unwrap_or(0),
+        as_runtime: false,
     };
     gate.hold(&caller, &facts::read_config(bundle), None)
 }

@@ -46,6 +46,9 @@ pub struct Request<'a> {
     pub pid: Option<i32>,
     /// The engine's name for the pod's runtime class, as the installer told.
     pub runtime_handler: Option<&'a str>,
+    /// Whether the sandbox of this container has been held against the same policy: denials for missing knowledge are
+    /// made there.
+    pub sees_sandboxes: bool,
     /// Where the namespaces' levels are; nowhere for a container that is not of this node.
     pub namespaces: Option<&'a Path>,
     /// A level that holds instead of every other.
@@ -135,6 +138,10 @@ pub fn judge_spec<R>(
         return then(Some(&identity), Outcome::Exempt(exempt));
     }
     let found = match found(request, &identity) {
+        // Its sandbox started while this was known, or not asked; what is missing since is no reason to refuse it.
+        Ok(Found::Missing) if request.sees_sandboxes && identity.subject == Subject::Container => {
+            Found::NoFolder
+        }
         Ok(found) => found,
         Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
     };

@@ -24,6 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
             id: None,
             pid: None,
             runtime_handler: None,
+            sees_sandboxes: false,
             namespaces: None::<&Path>,
             demand: Some(Demand::argument(Level::Restricted, Version::Latest)),
             sandboxes: None,

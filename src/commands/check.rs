@@ -204,6 +204,7 @@ impl Case {
             id: None,
             pid: None,
             runtime_handler: None,
+            sees_sandboxes: false,
             namespaces: Some(namespaces),
             demand: options.level.map(|(level, version)| Demand::argument(level, version)),
             sandboxes: None,

@@ -10,9 +10,11 @@ use super::manual::manual;
 use super::{FAILED, OK, faults_of_anchors, line};
 use crate::install::detect::{self, detect};
 use crate::install::node::Live;
+use crate::install::sandboxes::unseen_by;
 use crate::install::transaction::{Manifest, Store, Strip, Undone, installations, manifest, strip_all};
 use crate::install::verify::{Outcome, Patience, Restart, Verification, restart};
 use crate::install::{GATE, Installer, Method, Plan, Request, engines, place, system};
+use crate::level::cache::{self, LoadError};
 use crate::paths::Paths;
 use crate::processes::{Process, Processes};
 use crate::pss::facts::Engine;
@@ -160,6 +162,7 @@ impl Job<'_> {
             return Err(format!("the {method} method is not to be had for {}", self.name()).into());
         }
         let config = options.config.or(installed.as_ref().and_then(|installed| installed.config.as_deref()));
+        self.policy_can_be_kept(method)?;
         let request = Request { method, config };
         let other =
             installed.as_ref().and_then(|installed| installed.method).filter(|other| *other != method);
@@ -245,6 +248,17 @@ impl Job<'_> {
         }
         drop(store);
         self.prove(&request, is_as_before, out)
+    }
+
+    /// A policy that no container could be held against is found now, and not by the first container.
+    fn policy_can_be_kept(&self, method: Method) -> Result<(), Failure> {
+        let policy = match cache::load_fresh(&Paths::under(self.node.root())) {
+            Ok(policy) => policy.unwrap_or_default(),
+            // Who tries it out without being root may not read it.
+            Err(LoadError::File(error)) if error.is_denied() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        unseen_by(&policy, self.installer.engine, method).map_or(Ok(()), |unseen| Err(unseen.into()))
     }
 
     /// Restarts the engine if that is asked for, and sees whether the gate stands.

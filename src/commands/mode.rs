@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::{FAILED, OK, faults_of_anchors, line};
+use crate::install::sandboxes::unseen_on;
 use crate::level::Mode;
 use crate::level::cache::{self, LoadError, Loaded};
 use crate::level::date::rfc3339;
@@ -94,6 +95,12 @@ fn set(
         return Ok(failed(err, &error));
     }
     if mode == Mode::Enforce {
+        if let Loaded::Good(policy) = cache::load(paths)
+            && let Some(unseen) = unseen_on(&policy, &setting.live)
+        {
+            writeln!(err, "pss-guard: {}: {unseen}", paths.policy().display())?;
+            return Ok(FAILED);
+        }
         let faults = faults_of_anchors(paths);
         for fault in &faults {
             writeln!(err, "pss-guard: {}", line(fault))?;

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::{FAILED, OK, line};
+use crate::install::node::Live;
+use crate::install::sandboxes::unseen_on;
 use crate::level::date::Date;
 use crate::level::policy::{Exception, LevelSet, Policy};
 use crate::level::{self, Demand, Found, Labels, Levels, Mode, Resolution, Whose, cache, namespaces};
@@ -25,6 +27,11 @@ pub fn check(
     };
     match policy {
         Ok(policy) => {
+            let node = Live::under(paths.other_root().unwrap_or(Path::new("/")));
+            let unseen = policy.as_ref().and_then(|policy| Some((policy, unseen_on(policy, &node)?)));
+            if let Some((policy, unseen)) = unseen {
+                return failed(err, &format!("{}: {unseen}", policy.file.as_deref().unwrap_or_default()));
+            }
             // A reader that went away does not make a valid policy invalid.
             let _ = match policy {
                 Some(policy) => writeln!(out, "valid").and_then(|()| describe(&policy, today, out)),

@@ -16,6 +16,7 @@ pub mod engines;
 pub mod node;
 pub mod place;
 pub mod run;
+pub mod sandboxes;
 pub mod system;
 pub mod transaction;
 pub mod verify;

@@ -9,6 +9,7 @@ mod image;
 pub mod labels;
 pub mod namespaces;
 pub mod policy;
+pub mod sandboxes;
 pub mod workload;
 
 use std::path::PathBuf;

@@ -116,6 +116,7 @@ fn judge(entry: &Entry, act: Result<Act<'_>, argv::ArgvError>) -> Verdict {
             id: Some(&id),
             // Nothing runs yet.
             pid: 0,
+            as_runtime: true,
         })
     };
     match act {

@@ -338,6 +338,7 @@ impl Looker<'_> {
             // Not the process as a witness of its namespaces: it may have left those that it would get again.
             pid: None,
             runtime_handler: container.entry().map(|(_, handler)| handler),
+            sees_sandboxes: false,
             namespaces: Some(&namespaces),
             demand: self.options.level.map(|(level, version)| Demand::argument(level, version)),
             sandboxes: Some(self.sandboxes),

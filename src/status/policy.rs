@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Checks, Setting, State, ago, s};
 use crate::facts::anchors;
+use crate::install::sandboxes::unseen_on;
 use crate::level::cache;
 use crate::level::namespaces;
 use crate::level::policy::{Mode, OnUnknownNamespace, Policy, SYSTEM_NAMESPACE};
@@ -96,6 +97,9 @@ pub(super) fn ask(setting: &Setting<'_>) -> PolicyStatus {
                 warn: set.warn.to_string(),
             });
             exemptions(&policy, checks);
+            if let Some(unseen) = unseen_on(&policy, &setting.live) {
+                checks.add(State::Wrong, "policy", line(&unseen));
+            }
             status.imported_namespaces = imported(&paths.namespaces(), &policy, checks);
             kubelet(setting, &policy, checks);
             if setting.processes.are_seen() && paths.other_root().is_none() {
