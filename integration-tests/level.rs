@@ -642,7 +642,7 @@ fn one_object_updates_one_namespace_and_a_part_of_a_list_none() {
     };
     let level = |name: &str| match node.read(name) {
         Ok(Found::Labels { labels, .. }) => {
-            labels.enforce.map(|level| level.into_owned()).unwrap_or_default()
+            labels.enforce.map(std::borrow::Cow::into_owned).unwrap_or_default()
         }
         other => format!("{other:?}"),
     };
@@ -932,6 +932,34 @@ fn run(command: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>) -> u8) -> (u8, String, S
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let code = command(&mut out, &mut err);
     (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+#[test]
+fn policy_check_says_whom_an_exception_names_and_what_it_leaves_in_force() {
+    if !root() {
+        return;
+    }
+    let exception = |names: &str, controls: &str| {
+        format!(
+            "[[exceptions]]\nnamespace = 'shop'\n{names}\ncontrols = [{controls}]\nreason = 'why'\nexpires = 2099-01-01\n"
+        )
+    };
+    let text = [
+        exception("owner = 'web'\nimage = 'quay.io/a/b'", "'restrictedVolumes'"),
+        exception("pod = 'db-0'\ncontainer = 'db'", "'restrictedVolumes', 'hostPathVolumes'"),
+    ]
+    .concat();
+    let node = Node::with_policy(&text);
+    let today: Date = "2027-06-01".parse().unwrap();
+    let (code, out, err) = run(|out, err| commands::policy::check(&node.paths, None, today, out, err));
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let shown = out.split_once("exceptions ").unwrap().1;
+    let expected = "       2
+                    shop/* (owner web, image quay.io/a/b): restrictedVolumes (\"why\"), until 2099-01-01
+                      leaves hostPathVolumes in force
+                    shop/db (pod db-0): restrictedVolumes, hostPathVolumes (\"why\"), until 2099-01-01
+";
+    assert_eq!(shown, expected);
 }
 
 #[test]

@@ -67,6 +67,8 @@ pub struct Exec<'a> {
 }
 
 /// What came of it.
+// It is handed on once, and kept nowhere.
+#[allow(clippy::large_enum_variant)]
 pub enum Outcome<'a> {
     /// It is not judged.
     Exempt(Exempt<'a>),

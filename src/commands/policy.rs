@@ -11,6 +11,7 @@ use crate::level::date::Date;
 use crate::level::policy::{Exception, LevelSet, Policy};
 use crate::level::{self, Demand, Found, Labels, Levels, Mode, Resolution, Whose, cache, namespaces};
 use crate::paths::Paths;
+use crate::pss::controls::CONTROLS;
 
 /// Says whether a policy is valid, and what it means. Without `file` (or with the path of it) it is the node's own,
 /// which must also be owned by root; any other file is only read.
@@ -99,6 +100,10 @@ fn describe(policy: &Policy, today: Date, out: &mut dyn Write) -> io::Result<()>
     row(out, "exceptions", &policy.exceptions.len().to_string())?;
     for exception in &policy.exceptions {
         row(out, "", &end_of(exception, today))?;
+        let still = still_in_force(exception);
+        if !still.is_empty() {
+            row(out, "", &format!("  leaves {} in force", still.join(", ")))?;
+        }
     }
     Ok(())
 }
@@ -123,6 +128,14 @@ fn end_of(exception: &Exception, today: Date) -> String {
         _ => format!("until {expires}"),
     };
     format!("{}: {} ({reason:?}), {end}", exception.whom(), controls.join(", "))
+}
+
+/// The controls that those of an exception stand in for, and that it does not name. Somebody may expect them to be lifted.
+fn still_in_force(exception: &Exception) -> Vec<&'static str> {
+    let named = |id: &str| exception.controls.iter().any(|own| own == id);
+    let overridden =
+        CONTROLS.iter().filter(|control| named(control.id)).flat_map(|control| control.overrides);
+    overridden.copied().filter(|id| !named(id)).collect()
 }
 
 /// Whose level `policy show` asks for.
