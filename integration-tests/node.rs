@@ -258,7 +258,7 @@ impl Drop for Node {
         for entry in fs::read_dir(state).into_iter().flatten().flatten() {
             self.delete(&entry.file_name().to_string_lossy());
         }
-        remove_cgroups(&self.ids().map(|id| pod::cgroups_path(&id)).collect::<Vec<_>>());
+        remove_cgroups(&self.ids().map(|id| pod::cgroups_path(self.engine, &id)).collect::<Vec<_>>());
     }
 }
 
@@ -281,10 +281,15 @@ impl Drop for Sandbox<'_> {
 impl Sandbox<'_> {
     /// Starts the pod's container as the engine does: `create`, and if that went well `start`.
     pub(crate) fn start(&self, gate: Gate) -> Attempt {
-        self.start_changed(gate, |_, _| {})
+        self.start_with(gate, |_| {})
     }
 
-    /// The same with a spec that somebody has changed.
+    /// The same with a change to the container's spec.
+    pub(crate) fn start_with(&self, gate: Gate, change: impl FnOnce(&mut Value)) -> Attempt {
+        self.start_changed(gate, |spec, _| change(spec))
+    }
+
+    /// The same with a change that depends on where the container lies.
     pub(crate) fn start_changed(&self, gate: Gate, change: impl FnOnce(&mut Value, &Place)) -> Attempt {
         let node = self.node;
         let place = Place { container_id: util::random_id(), ..self.place.clone() };

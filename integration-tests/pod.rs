@@ -191,7 +191,7 @@ pub(crate) fn container_spec(pod: &Pod, place: &Place) -> Value {
         "mounts": container_mounts(pod, place),
         "annotations": container_annotations(pod, place),
         "linux": {
-            "cgroupsPath": cgroups_path(&place.container_id),
+            "cgroupsPath": cgroups_path(place.engine, &place.container_id),
             "namespaces": container_namespaces(pod, place),
             "resources": {
                 "devices": [{"allow": pod.privileged, "access": "rwm"}],
@@ -243,7 +243,7 @@ pub(crate) fn sandbox_spec(pod: &Pod, place: &Place) -> Value {
         "mounts": default_mounts("ro"),
         "annotations": sandbox_annotations(pod, place),
         "linux": {
-            "cgroupsPath": cgroups_path(&place.sandbox_id),
+            "cgroupsPath": cgroups_path(place.engine, &place.sandbox_id),
             "namespaces": namespaces,
             "resources": {"devices": [{"allow": false, "access": "rwm"}], "cpu": {"shares": 2}},
             "maskedPaths": MASKED,
@@ -276,9 +276,12 @@ fn map_users(spec: &mut Value) {
     }
 }
 
-/// One level deep and with a name of ours, so that nothing is left of it when the container is gone.
-pub(crate) fn cgroups_path(id: &str) -> String {
-    format!("/pss-guard-test-{}", &id[..16])
+/// One level deep, so that nothing is left of it when the container is gone. CRI-O puts its name before the id.
+pub(crate) fn cgroups_path(engine: Engine, id: &str) -> String {
+    match engine {
+        Engine::Containerd => format!("/pss-guard-test-{}", &id[..16]),
+        Engine::CriO => format!("/crio-{id}"),
+    }
 }
 
 fn container_namespaces(pod: &Pod, place: &Place) -> Value {

@@ -171,6 +171,12 @@ pub fn judge_spec<R>(
         Ok(sandbox) => sandbox,
         Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
     };
+    if sandbox.is_none()
+        && request.pid.is_some()
+        && let Err(err) = facts::require_sandbox(&identity)
+    {
+        return then(Some(&identity), Outcome::Fault(&err));
+    }
     let read = match &sandbox {
         Some((path, SandboxFile::Read(metadata, bytes))) => match facts::parse(path, bytes) {
             Ok(spec) => {

@@ -1,10 +1,22 @@
 //! Whose container is this? The engine first, then only that engine's own keys.
 //!
 //! A pod author can put nearly any annotation into a config.json; what cannot be forged are the keys that an engine
-//! writes last, and the directory that it put the bundle into. containerd writes `io.kubernetes.cri.*` after the
-//! pod's annotations (`internal/cri/server/container_create.go`), CRI-O writes the kubelet's labels
-//! (`io.kubernetes.pod.*`, `io.kubernetes.container.name`) last of all (`internal/factory/container/container.go`).
-//! One engine's keys are never read on another engine.
+//! writes last, the name that it gives to the container's cgroup, and the directory that it puts the bundle into. One
+//! engine's keys are never read on another engine.
+//!
+//! - **containerd** writes `io.kubernetes.cri.*` after the pod's annotations (`internal/cri/server/container_create.go`).
+//!   `ctr` and nerdctl can write the same keys, and the same cgroup, into the CRI plugin's own namespace; who may call
+//!   them may call the CRI, which takes any pod for granted, so nothing is gained by it.
+//! - **CRI-O** writes the pod's annotations before its own keys into a container (`internal/factory/container/container.go`)
+//!   and after them into a sandbox (`server/sandbox_run_linux.go`); a checkpoint image's annotations come after them
+//!   in a container, too (`server/container_restore.go`). Last come the kubelet's labels, in both, a restored container's
+//!   included: `io.kubernetes.pod.*` and `io.kubernetes.container.name`, which CRI-O sets to `POD` in a sandbox and
+//!   no container can have for a name. And no annotation moves the cgroup, which ends in `crio-ID` or `:crio:ID`
+//!   (`internal/config/cgmgr`).
+//! - **podman** lets its user choose every annotation and the parent of the cgroup. It appends `libpod-ID` or
+//!   `:libpod:ID` itself (`libpod/container_internal_linux.go`).
+//! - **buildah**, which runs the same hooks, lets its user choose the whole cgroup (`--cgroup-parent`), but not the id
+//!   that the runtime gets. So CRI-O's name counts only with the container's own id in it.
 
 use std::path::Path;
 
@@ -64,7 +76,6 @@ pub struct NoNamespace {
 
 /// The keys of one engine.
 struct Keys {
-    kind: &'static str,
     namespace: &'static str,
     pod: &'static str,
     pod_uid: &'static str,
@@ -73,8 +84,10 @@ struct Keys {
     sandbox: &'static str,
 }
 
+/// What containerd says a container is: `sandbox` or `container`.
+const CONTAINERD_KIND: &str = "io.kubernetes.cri.container-type";
+
 const CONTAINERD: Keys = Keys {
-    kind: "io.kubernetes.cri.container-type",
     namespace: "io.kubernetes.cri.sandbox-namespace",
     pod: "io.kubernetes.cri.sandbox-name",
     pod_uid: "io.kubernetes.cri.sandbox-uid",
@@ -83,8 +96,10 @@ const CONTAINERD: Keys = Keys {
     sandbox: "io.kubernetes.cri.sandbox-id",
 };
 
+/// CRI-O's container name of every sandbox (`internal/oci/oci_linux.go`). It is no DNS label, so no container has it.
+const CRI_O_SANDBOX: &str = "POD";
+
 const CRI_O: Keys = Keys {
-    kind: "io.kubernetes.cri-o.ContainerType",
     namespace: "io.kubernetes.pod.namespace",
     pod: "io.kubernetes.pod.name",
     pod_uid: "io.kubernetes.pod.uid",
@@ -104,19 +119,20 @@ pub fn identify<'a>(
     bundle: Option<&Path>,
     id: Option<&'a str>,
 ) -> Result<Identity<'a>, NoNamespace> {
-    let id = id.or_else(|| id_in_cgroup(spec));
-    let engine = engine(spec, told, bundle);
+    let engine = engine(spec, told, bundle, id);
+    let id = id.or_else(|| Cgroup::of(spec)?.id());
     let keys = match engine {
         Engine::Containerd => &CONTAINERD,
         Engine::CriO => &CRI_O,
         Engine::Podman | Engine::Docker | Engine::None => return Ok(unmanaged(engine, id)),
     };
     let get = |key| annotation(spec, key);
-    let subject = match get(keys.kind) {
-        Some("sandbox") => Subject::Sandbox,
-        Some(_) => Subject::Container,
+    let subject = match (engine, get(CONTAINERD_KIND)) {
+        (Engine::CriO, _) => subject_of_cri_o(spec),
+        (_, Some("sandbox")) => Subject::Sandbox,
+        (_, Some(_)) => Subject::Container,
         // `ctr run` next to the CRI plugin.
-        None => return Ok(unmanaged(engine, id)),
+        (_, None) => return Ok(unmanaged(engine, id)),
     };
     let Some(namespace) = get(keys.namespace) else {
         return Err(NoNamespace { engine: engine.name(), key: keys.namespace });
@@ -136,8 +152,8 @@ pub fn identify<'a>(
 
 /// Whose sandbox a spec describes that was found where `engine` keeps the sandbox of a container.
 ///
-/// CRI-O writes a pod's annotations over most of its own keys there (`server/sandbox_run_linux.go`), so neither the
-/// engine nor the kind can be asked of it: a pod could make its containers impossible to judge.
+/// CRI-O writes a pod's annotations over most of its own keys there, so the engine cannot be asked of it: a pod could make
+/// its containers impossible to judge. What kind it is can: who chose the place may have named a container.
 pub fn identify_sandbox<'a>(spec: &'a Spec<'_>, engine: Engine) -> Result<Identity<'a>, NoNamespace> {
     if engine != Engine::CriO {
         return identify(spec, Some(engine), None, None);
@@ -148,7 +164,16 @@ pub fn identify_sandbox<'a>(spec: &'a Spec<'_>, engine: Engine) -> Result<Identi
         return Err(NoNamespace { engine: engine.name(), key: CRI_O.namespace });
     }
     let (pod, pod_uid) = (get(CRI_O.pod), get(CRI_O.pod_uid).filter(|uid| is_one_component(uid)));
-    Ok(Identity { engine, subject: Subject::Sandbox, namespace, pod, pod_uid, ..unmanaged(engine, None) })
+    let subject = subject_of_cri_o(spec);
+    Ok(Identity { engine, subject, namespace, pod, pod_uid, ..unmanaged(engine, None) })
+}
+
+/// What CRI-O made: a sandbox, or else a container.
+fn subject_of_cri_o(spec: &Spec<'_>) -> Subject {
+    match annotation(spec, CRI_O.container) {
+        Some(CRI_O_SANDBOX) => Subject::Sandbox,
+        _ => Subject::Container,
+    }
 }
 
 /// An annotation that says something.
@@ -156,24 +181,50 @@ fn annotation<'a>(spec: &'a Spec<'_>, key: &str) -> Option<&'a str> {
     spec.annotations.as_ref()?.get(key).filter(|value| !value.is_empty())
 }
 
-fn cgroup<'a>(spec: &'a Spec<'_>) -> Option<&'a str> {
-    Some(spec.linux.as_ref()?.cgroups_path.as_ref()?.as_str())
+/// The last part of a cgroup's path, which the engine names and no user: `crio-ID` and `libpod-ID` for a directory,
+/// `SLICE:crio:ID` and `SLICE:libpod:ID` for systemd's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cgroup<'a> {
+    prefix: Option<&'a str>,
+    id: &'a str,
 }
 
-/// Whether podman named the container's cgroup: `PARENT/libpod-ID`, `SLICE:libpod:ID`, `…/libpod-payload-ID`. CRI-O has
-/// `crio` in that place, containerd the id or `cri-containerd`. Who starts a container with podman can choose every
-/// annotation and the parent, but not this part.
-fn is_podmans_cgroup(path: &str) -> bool {
-    let last = path.rsplit('/').next().unwrap_or(path);
-    last.starts_with("libpod-") || last.split(':').nth(1) == Some("libpod")
-}
+impl<'a> Cgroup<'a> {
+    /// The cgroup that a spec names.
+    ///
+    /// systemd's form has three fields. A parent with a colon in it makes more: runc refuses them
+    /// (`libcontainer/specconv/spec_linux.go`), crun takes the first for the slice (`src/libcrun/cgroup-systemd.c`). The last
+    /// two are the engine's all the same, which puts the parent before them.
+    fn of(spec: &'a Spec<'_>) -> Option<Self> {
+        let path = spec.linux.as_ref()?.cgroups_path.as_ref()?.as_str();
+        let last = path.rsplit('/').next()?;
+        let mut fields = last.rsplitn(3, ':');
+        let (name, prefix) = (fields.next()?, fields.next());
+        if prefix.is_some() {
+            return Some(Self { prefix, id: name });
+        }
+        let name = name.strip_suffix(".scope").unwrap_or(name);
+        Some(match name.rsplit_once('-') {
+            Some((prefix, id)) => Self { prefix: Some(prefix), id },
+            None => Self { prefix: None, id: name },
+        })
+    }
 
-/// The id in the last part of the cgroup's name: `/k8s.io/ID`, `/crio/crio-ID`, `SLICE:cri-containerd:ID`.
-fn id_in_cgroup<'a>(spec: &'a Spec<'_>) -> Option<&'a str> {
-    let path = cgroup(spec)?;
-    let last = path.rsplit(['/', ':']).next()?;
-    let id = last.strip_suffix(".scope").unwrap_or(last).rsplit('-').next()?;
-    (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+    /// Whether podman named it. A container of `--cgroups=split` is in `libpod-payload-ID`.
+    fn is_podmans(&self) -> bool {
+        self.prefix.is_some_and(|prefix| prefix == "libpod" || prefix.starts_with("libpod-"))
+    }
+
+    /// Whether CRI-O named it, for the container of this id.
+    fn is_cri_os(&self, id: Option<&str>) -> bool {
+        self.prefix == Some("crio") && id.is_none_or(|id| id == self.id)
+    }
+
+    /// The container's id, if it is one of an engine's.
+    fn id(&self) -> Option<&'a str> {
+        let is_id = self.id.len() == 64 && self.id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_id.then_some(self.id)
+    }
 }
 
 /// A container of no pod. The CRI engines make none: it is somebody else's under the same runtime.
@@ -182,11 +233,11 @@ fn unmanaged(engine: Engine, id: Option<&str>) -> Identity<'_> {
     Identity { engine, ..Identity::of_nobody(id) }
 }
 
-/// The engine: from the place of the bundle where that is telling, from the command line, or from annotations that
-/// the engine itself writes.
-fn engine(spec: &Spec<'_>, told: Option<Engine>, bundle: Option<&Path>) -> Engine {
-    let cgroup = cgroup(spec);
-    let is_podmans = cgroup.is_some_and(is_podmans_cgroup);
+/// The engine: from the place of the bundle where that is telling, from the cgroup, from the command line, or from
+/// annotations that the engine itself writes.
+fn engine(spec: &Spec<'_>, told: Option<Engine>, bundle: Option<&Path>, id: Option<&str>) -> Engine {
+    let cgroup = Cgroup::of(spec);
+    let is_podmans = cgroup.is_some_and(|cgroup| cgroup.is_podmans());
     // Found in the hands of a user, who chose its place as well.
     if told == Some(Engine::None) {
         return if is_podmans { Engine::Podman } else { Engine::None };
@@ -203,18 +254,25 @@ fn engine(spec: &Spec<'_>, told: Option<Engine>, bundle: Option<&Path>) -> Engin
     if is_podmans {
         return Engine::Podman;
     }
+    // The same for CRI-O's: a checkpoint image may say that it is podman's.
+    if matches!(told, Some(Engine::CriO) | None) && cgroup.is_some_and(|cgroup| cgroup.is_cri_os(id)) {
+        return Engine::CriO;
+    }
     let get = |key| spec.annotations.as_ref()?.get(key);
     let manager = get("io.container.manager");
     match (told, manager) {
-        // hooks.d is one directory for CRI-O and podman, so podman's containers come here by CRI-O's command line.
-        (Some(Engine::CriO) | None, Some("libpod")) => Engine::Podman,
-        // `podman --annotation io.container.manager=cri-o --cgroups=disabled`: CRI-O always names a cgroup
+        // hooks.d is one directory for CRI-O and podman, so podman's containers come here by CRI-O's command line, and
+        // buildah's, which name no manager.
+        (Some(Engine::CriO), None) => Engine::None,
+        // `podman --cgroups=disabled`, whatever else it was told to write. CRI-O always names a cgroup
         // (`server/container_create.go`) but where it is rootless (`rootless_linux.go`) and the gate can only advise.
-        (Some(Engine::CriO) | None, Some("cri-o")) if cgroup.is_none() => Engine::Podman,
-        (Some(Engine::CriO), manager) if manager != Some("cri-o") => Engine::None,
+        (Some(Engine::CriO) | None, Some("libpod" | "cri-o")) if cgroup.is_none() => Engine::Podman,
+        (Some(Engine::CriO), Some(_)) if cgroup.is_none() => Engine::None,
+        // A cgroup that an NRI plugin chose, and annotations that may be an image's.
         (Some(engine), _) => engine,
+        (None, Some("libpod")) => Engine::Podman,
         (None, Some("cri-o")) => Engine::CriO,
-        (None, _) if get(CONTAINERD.kind).is_some() => Engine::Containerd,
+        (None, _) if get(CONTAINERD_KIND).is_some() => Engine::Containerd,
         (None, _) => Engine::None,
     }
 }
@@ -295,20 +353,25 @@ mod tests {
         }
     }
 
-    /// What `podman create --annotation …` makes of it, and what CRI-O does.
+    /// What `podman create --annotation …` and `--cgroup-parent …` make of it, and what CRI-O does.
     #[test]
     fn podman_cannot_pass_for_cri_o() {
         let forged = r#""io.container.manager": "cri-o", "io.kubernetes.cri-o.ContainerType": "container",
             "io.kubernetes.pod.namespace": "kube-system""#;
         let id = "a".repeat(64);
         let kube_system = (Engine::CriO, Some("kube-system"));
+        let podman = (Engine::Podman, None);
         let rows = [
-            (format!("/libpod_parent/libpod-{id}"), (Engine::Podman, None)),
-            (format!("/crio/libpod-{id}"), (Engine::Podman, None)),
-            (format!("machine.slice:libpod:{id}"), (Engine::Podman, None)),
-            (format!("/user.slice/x.service/libpod-payload-{id}"), (Engine::Podman, None)),
-            (String::new(), (Engine::Podman, None)),
+            (format!("/libpod_parent/libpod-{id}"), podman),
+            (format!("/crio/libpod-{id}"), podman),
+            (format!("/crio/crio-{id}/libpod-{id}"), podman),
+            (format!("machine.slice:libpod:{id}"), podman),
+            (format!("a.slice:b.slice:libpod:{id}"), podman),
+            (format!("a.slice:crio:{id}.slice:libpod:{id}"), podman),
+            (format!("/user.slice/x.service/libpod-payload-{id}"), podman),
+            (String::new(), podman),
             (format!("/crio/crio-{id}"), kube_system),
+            (format!("crio-{id}"), kube_system),
             (format!("kubepods-besteffort-pod1.slice:crio:{id}"), kube_system),
             (format!("/libpod/crio-{id}"), kube_system),
         ];
@@ -320,8 +383,55 @@ mod tests {
             let text = format!(r#"{{"annotations":{{{forged}}},"linux":{linux}}}"#);
             let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
             for told in [Some(Engine::CriO), None] {
-                let who = who(&spec, told, None);
-                assert_eq!((who.engine, who.namespace), expected, "{cgroup:?}");
+                for told_id in [None, Some(id.as_str())] {
+                    let who = identify(&spec, told, None, told_id).unwrap();
+                    assert_eq!((who.engine, who.namespace), expected, "{cgroup:?}");
+                }
+            }
+        }
+        // `buildah --cgroup-parent`: the whole path is its user's, but neither annotations nor the id.
+        let text = format!(r#"{{"linux":{{"cgroupsPath":"/crio/crio-{id}"}}}}"#);
+        let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
+        let who = identify(&spec, Some(Engine::CriO), None, Some("buildah-buildah1")).unwrap();
+        assert_eq!((who.engine, who.namespace), (Engine::None, None));
+    }
+
+    /// A checkpoint image's annotations are written after CRI-O's own, a pod's after those of its sandbox.
+    #[test]
+    fn on_cri_o_no_annotation_makes_another_engine_or_kind() {
+        let id = "a".repeat(64);
+        let whose = |name: &str| {
+            format!(
+                r#""io.kubernetes.pod.namespace": "shop", "io.kubernetes.pod.name": "web", "io.kubernetes.container.name": "{name}""#
+            )
+        };
+        let forgeries = [
+            "",
+            r#""io.container.manager": "libpod","#,
+            r#""io.container.manager": "x", "io.kubernetes.cri-o.ContainerType": "sandbox","#,
+            r#""io.container.manager": "", "io.kubernetes.cri-o.ContainerType": "","#,
+            r#""io.container.manager": "cri-o", "io.kubernetes.cri-o.ContainerType": "container","#,
+        ];
+        let cgroups = [
+            format!("/crio/crio-{id}"),
+            format!("kubepods-pod1.slice:crio:{id}"),
+            // An NRI plugin's.
+            "/plugin/chosen".to_owned(),
+        ];
+        for (name, subject) in [("app", Subject::Container), ("POD", Subject::Sandbox)] {
+            for (cgroup, forged) in cgroups.iter().flat_map(|cgroup| forgeries.map(|forged| (cgroup, forged)))
+            {
+                if cgroup.starts_with("/plugin") && forged.is_empty() {
+                    continue;
+                }
+                let text = format!(
+                    r#"{{"annotations":{{{forged}{}}},"linux":{{"cgroupsPath":"{cgroup}"}}}}"#,
+                    whose(name)
+                );
+                let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
+                let who = identify(&spec, Some(Engine::CriO), None, Some(&id)).unwrap();
+                let said = (who.engine, who.subject, who.namespace, who.pod);
+                assert_eq!(said, (Engine::CriO, subject, Some("shop"), Some("web")), "{text}");
             }
         }
     }
@@ -369,11 +479,17 @@ mod tests {
         // What a pod's annotations can write over in CRI-O's file of the sandbox.
         let text = spec(
             r#""io.kubernetes.cri-o.ContainerType": "container", "io.container.manager": "libpod",
-            "io.kubernetes.pod.namespace": "shop", "io.kubernetes.pod.name": "web""#,
+            "io.kubernetes.pod.namespace": "shop", "io.kubernetes.pod.name": "web", "io.kubernetes.container.name": "POD""#,
         );
         let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
         let who = super::identify_sandbox(&spec, Engine::CriO).unwrap();
         assert_eq!((who.subject, who.namespace, who.pod), (Subject::Sandbox, Some("shop"), Some("web")));
+        // Nor pass off another container of its own as its sandbox.
+        let text = text
+            .replace("POD", "other")
+            .replace("ContainerType\": \"container", "ContainerType\": \"sandbox");
+        let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
+        assert_eq!(super::identify_sandbox(&spec, Engine::CriO).unwrap().subject, Subject::Container);
         let spec: Spec<'_> = serde_json::from_str(r#"{"annotations":{}}"#).unwrap();
         super::identify_sandbox(&spec, Engine::CriO).unwrap_err();
     }

@@ -61,14 +61,25 @@ pub enum FactsError {
         /// `network`, `pid` or `ipc`.
         kind: &'static str,
     },
-    /// The sandbox that the container names is another pod's.
+    /// The engine always keeps the sandbox's file, and it is not there.
     #[error(
-        "{} is the sandbox of {theirs}, but the container says it is of {ours}: its annotations are not the engine's",
-        path.display()
+        "there is no sandbox {sandbox:?} beside the container: CRI-O keeps the config.json of each, so this name is not the \
+         engine's"
+    )]
+    NoSandbox {
+        /// The id that the container gives.
+        sandbox: String,
+    },
+    /// The sandbox that the container names is another pod's, or no sandbox.
+    #[error(
+        "{} is {} of {theirs}, but the container says it is of {ours}: its annotations are not the engine's",
+        path.display(), if *is_sandbox { "the sandbox" } else { "a container" }
     )]
     OtherSandbox {
         /// The sandbox's file.
         path: PathBuf,
+        /// Whether it is a sandbox.
+        is_sandbox: bool,
         /// Whose it is.
         theirs: String,
         /// Whose the container says it is.
@@ -199,6 +210,19 @@ pub fn read_sandbox(
     Ok(None)
 }
 
+/// Makes sure that the sandbox was found of a container that is about to start. containerd's may have none (a sandbox
+/// that a VM keeps). CRI-O writes each one's file before any container of the pod, and keeps it where it drops the
+/// sandbox itself (`server/sandbox_run_linux.go`); without it sysctls and host ports would go unseen.
+pub fn require_sandbox(identity: &Identity<'_>) -> Result<(), FactsError> {
+    if identity.engine == Engine::CriO
+        && identity.subject == Subject::Container
+        && identity.namespace.is_some()
+    {
+        return Err(FactsError::NoSandbox { sandbox: identity.sandbox.unwrap_or_default().to_owned() });
+    }
+    Ok(())
+}
+
 /// Makes sure that a sandbox is the container's: who writes a container's annotations cannot borrow another pod's.
 pub fn same_pod(identity: &Identity<'_>, sandbox: &Identity<'_>, path: &Path) -> Result<(), FactsError> {
     let differ =
@@ -212,7 +236,8 @@ pub fn same_pod(identity: &Identity<'_>, sandbox: &Identity<'_>, path: &Path) ->
     }
     let whose =
         |who: &Identity<'_>| format!("pod \"{}/{}\"", who.namespace.unwrap_or("?"), who.pod.unwrap_or("?"));
-    Err(FactsError::OtherSandbox { path: path.to_owned(), theirs: whose(sandbox), ours: whose(identity) })
+    let (is_sandbox, path) = (sandbox.subject == Subject::Sandbox, path.to_owned());
+    Err(FactsError::OtherSandbox { path, is_sandbox, theirs: whose(sandbox), ours: whose(identity) })
 }
 
 /// Gathers the facts.
