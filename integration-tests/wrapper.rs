@@ -213,8 +213,6 @@ fn a_fault_is_an_answer_by_the_policy_alone() {
         ("create --bundle @B", "neither runc nor crun nor youki is known to accept them"),
         ("create --bundle /nowhere id", "open /nowhere: No such file"),
         ("create id", "config.json: No such file"),
-        ("exec --process /p ../id", "the container's id \"../id\" is no name of a directory"),
-        ("--root /nowhere exec --process /p id", "no runtime's state of container \"id\" below /nowhere"),
     ];
     for (policy, starts) in [(ENFORCE, false), (AUDIT, true), (OPEN, true), ("broken", false)] {
         let node = Node::new(policy);
@@ -294,8 +292,8 @@ fn the_runtime_gets_what_the_wrapper_got() {
     exec.extend((0..1000).map(|nth| OsString::from(format!("argument {nth}\n"))));
     for arguments in [many, exec] {
         let mut command = Command::new(&node.entry);
-        // As the last wrapper of a stack that is as high as may be.
-        command.args(&arguments).current_dir("/tmp").env("PSS_GUARD_PASSED", "7");
+        // What looks like a mark of the gate's own, and was left by no process that is there.
+        command.args(&arguments).current_dir("/tmp").env("PSS_GUARD_PASSED", "9");
         command.env("MARK", OsStr::from_bytes(b"\xff=x"));
         assert_eq!(output(command.stdin(Stdio::null())).status.code(), RAN);
         let argv = fs::read(node.path("argv")).unwrap();
@@ -575,15 +573,13 @@ fn an_exec_by_options_is_read_as_the_runtime_reads_it() {
 #[test]
 fn a_process_that_cannot_be_read_is_a_fault() {
     let node = Node::new(ENFORCE);
-    let fifo = node.path("fifo");
-    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let huge = node.node.file("huge", "");
     fs::File::options().write(true).open(&huge).unwrap().set_len((16 << 20) + 1).unwrap();
     let garbage = node.node.file("garbage", "{");
     let rows = [
         ("-", "open -"),
         ("/nowhere", "open /nowhere"),
-        (fifo.to_str().unwrap(), "is a FIFO"),
+        ("/dev/null", "is a device"),
         (huge.to_str().unwrap(), "is larger than"),
         (garbage.to_str().unwrap(), "as an OCI process"),
         ("/", "is a directory"),

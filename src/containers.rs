@@ -37,6 +37,7 @@ use crate::files::{self, LIMIT};
 use crate::install::node::Live;
 use crate::processes::{Birth, Process, Processes};
 use crate::side_by_side;
+use crate::state;
 
 /// Who keeps a container's bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -333,15 +334,14 @@ impl Search<'_> {
         // Of two that name one bundle the same one has it each time.
         others.sort_unstable();
         for (id, state) in others {
-            match read_state(&state).map(State::bundle) {
-                Ok(Some(bundle)) => {
-                    let bundle = self.live.place(&bundle);
+            match state::read(&state) {
+                Ok(Some(known)) => {
+                    let bundle = self.live.place(&known.bundle);
                     let place = Place { keeper: Keeper::Runtime, bundle: &bundle, id: &id, vouched: true };
                     self.add(&place, None, None);
                 }
                 Ok(None) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => self.closed.push(Closed { path: state, error }),
+                Err(error) => self.closed.push(Closed { path: state, error: error.into() }),
             }
         }
     }
@@ -438,28 +438,6 @@ fn path(bytes: Vec<u8>) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
 }
 
-/// What a runtime keeps of a container: runc's `state.json` or crun's `status`.
-#[derive(Debug, serde::Deserialize)]
-struct State {
-    /// crun's word for it.
-    bundle: Option<PathBuf>,
-    /// runc's, which has it in a label.
-    config: Option<StateConfig>,
-}
-
-#[derive(Debug, serde::Deserialize)]
-struct StateConfig {
-    labels: Option<Vec<String>>,
-}
-
-impl State {
-    fn bundle(self) -> Option<PathBuf> {
-        let labels = || self.config.and_then(|config| config.labels).unwrap_or_default();
-        let label = || labels().iter().find_map(|label| label.strip_prefix("bundle=").map(PathBuf::from));
-        self.bundle.or_else(label)
-    }
-}
-
 /// The id and the start of a container's first process. They are among the first of a runtime's words, and the rest, which
 /// is many times as long, is not read for them.
 fn read_birth(folder: &Path) -> Option<(i32, u64)> {
@@ -499,18 +477,6 @@ impl<'de> Visitor<'de> for &mut Birthmark {
         }
         Ok(())
     }
-}
-
-fn read_state(folder: &Path) -> io::Result<State> {
-    let mut last = io::Error::from(ErrorKind::NotFound);
-    for name in ["state.json", "status"] {
-        match files::read(&folder.join(name), LIMIT) {
-            Ok(bytes) => return serde_json::from_slice(&bytes).map_err(io::Error::from),
-            Err(error) if error.is_missing() => {}
-            Err(error) => last = io::Error::other(error),
-        }
-    }
-    Err(last)
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use std::sync::OnceLock;
 use crate::decision::{Assessment, Judged, Rules};
 use crate::facts::host::Host;
 use crate::facts::identity::Identity;
+use crate::facts::spec::Spec;
 use crate::files::FileError;
-use crate::judge::{Exec, Outcome, Request, judge};
+use crate::judge::{self, Exec, Outcome, Request, judge};
 use crate::level::cache::{Loaded, load, salvaged};
 use crate::level::policy::OnFault;
 use crate::level::sandboxes::{Unseen, are_seen};
@@ -147,8 +148,25 @@ impl Gate {
         exec: Option<&Exec<'_>>,
         then: impl FnOnce(Option<&Identity<'_>>, Outcome<'_>) -> R,
     ) -> R {
-        let namespaces: &Path = &self.paths.namespaces();
-        let request = Request {
+        let namespaces = self.paths.namespaces();
+        judge(&self.request(caller, config, exec, &namespaces), then)
+    }
+
+    /// Whether nothing is asked of a container: then nothing that a command does to it is looked at.
+    #[must_use]
+    pub fn asks_nothing(&self, caller: &Caller<'_>, path: &Path, spec: &Spec<'_>) -> bool {
+        let (nothing, namespaces) = (Ok((PathBuf::new(), Vec::new())), self.paths.namespaces());
+        judge::asks_nothing(&self.request(caller, &nothing, None, &namespaces), path, spec)
+    }
+
+    fn request<'a>(
+        &'a self,
+        caller: &Caller<'a>,
+        config: &'a Result<(PathBuf, Vec<u8>), FileError>,
+        exec: Option<&'a Exec<'a>>,
+        namespaces: &'a Path,
+    ) -> Request<'a> {
+        Request {
             policy: self.policy(),
             host: &Host::Live,
             config,
@@ -162,8 +180,7 @@ impl Gate {
             namespaces: Some(namespaces),
             demand: None,
             sandboxes: None,
-        };
-        judge(&request, then)
+        }
     }
 
     fn answer(

@@ -128,11 +128,7 @@ pub fn judge_spec<R>(
         Err(err) => return then(Some(&identity), Outcome::Fault(err)),
     };
 
-    let whose = Whose {
-        namespace: identity.namespace,
-        runtime_handler: request.runtime_handler,
-        annotations: spec.annotations.as_ref().map(labels).unwrap_or_default(),
-    };
+    let whose = whose(request, &identity, spec);
     // Before anything else is read: what is exempt must start whatever state the node is in.
     if request.demand.is_none()
         && let Some(exempt) = exempt(policy, &whose)
@@ -251,6 +247,28 @@ fn named<'a>(identity: &Identity<'a>) -> Option<Named<'a>> {
 fn node_name() -> String {
     let name = files::read_proc(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
     String::from_utf8_lossy(&name).trim().to_owned()
+}
+
+/// Whether nothing is asked of a container, whatever it is: it is exempt, or its levels are all privileged.
+#[must_use]
+pub fn asks_nothing(request: &Request<'_>, path: &Path, spec: &Spec<'_>) -> bool {
+    let Ok(policy) = request.policy else { return false };
+    let Ok(identity) = identify(spec, request.engine, path.parent(), request.id) else { return false };
+    let whose = whose(request, &identity, spec);
+    let Ok(found) = found(request, &identity) else { return exempt(policy, &whose).is_some() };
+    match resolve(policy, &whose, &found) {
+        Resolution::Exempt(_) => true,
+        Resolution::Levels(levels) => all_privileged(&levels),
+        Resolution::UnknownNamespace(_) => false,
+    }
+}
+
+fn whose<'a>(request: &Request<'a>, identity: &Identity<'a>, spec: &'a Spec<'_>) -> Whose<'a> {
+    Whose {
+        namespace: identity.namespace,
+        runtime_handler: request.runtime_handler,
+        annotations: spec.annotations.as_ref().map(labels).unwrap_or_default(),
+    }
 }
 
 /// What is known of the container's namespace, where anything depends on it.

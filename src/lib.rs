@@ -65,5 +65,6 @@ pub mod report;
 pub mod runtime;
 pub mod scan;
 mod side_by_side;
+mod state;
 pub mod status;
 pub mod verbose;

@@ -40,6 +40,20 @@ pub(super) enum Act<'a> {
     },
     /// `exec`.
     Exec(Exec<'a>),
+    /// crun's `mounts add` and `mounts remove`.
+    Mounts {
+        /// Where the runtime keeps its state.
+        root: Option<&'a OsStr>,
+        /// The container's id.
+        id: &'a OsStr,
+    },
+}
+
+impl Act<'_> {
+    /// Whether it gives a process or a mount to a container, new or not.
+    fn is_judged(&self) -> bool {
+        matches!(self, Self::Start { .. } | Self::Exec(_) | Self::Mounts { .. })
+    }
 }
 
 /// A process for a container that runs.
@@ -79,8 +93,8 @@ pub(super) enum ArgvError {
     Config,
 }
 
-/// The four commands that start a process.
-const STARTING: [&[u8]; 4] = [b"create", b"run", b"restore", b"exec"];
+/// The commands that start a process, and the one that mounts something for it.
+const JUDGED: [&[u8]; 5] = [b"create", b"run", b"restore", b"exec", b"mounts"];
 
 /// Reads a command line, without the program's name.
 pub(super) fn read<'a>(arguments: &[&'a OsStr]) -> Argv<'a> {
@@ -100,8 +114,8 @@ pub(super) fn read<'a>(arguments: &[&'a OsStr]) -> Argv<'a> {
                 json = reader.given.log_format.is_some_and(|format| format == "json");
             }
             if let Some(act) = act {
-                let judged = matches!(act, Act::Start { .. } | Act::Exec(_));
-                config |= judged && reader.given.config.is_some_and(|config| config != "config.json");
+                config |=
+                    act.is_judged() && reader.given.config.is_some_and(|config| config != "config.json");
                 if !acts.contains(&act) {
                     acts.push(act);
                 }
@@ -111,7 +125,7 @@ pub(super) fn read<'a>(arguments: &[&'a OsStr]) -> Argv<'a> {
             }
         }
     }
-    let may_start = || arguments.iter().any(|argument| STARTING.contains(&argument.as_bytes()));
+    let may_start = || arguments.iter().any(|argument| JUDGED.contains(&argument.as_bytes()));
     let act = match () {
         () if config => Err(ArgvError::Config),
         () if abbreviated && may_start() => Err(ArgvError::Ambiguous),
@@ -124,8 +138,7 @@ pub(super) fn read<'a>(arguments: &[&'a OsStr]) -> Argv<'a> {
 /// The one thing that is asked for.
 fn agree(acts: Vec<Act<'_>>) -> Result<Act<'_>, ArgvError> {
     // Who starts nothing is no witness against who does: then that is judged, and nothing else can start.
-    let (starting, other): (Vec<_>, Vec<_>) =
-        acts.into_iter().partition(|act| matches!(act, Act::Start { .. } | Act::Exec(_)));
+    let (starting, other): (Vec<_>, Vec<_>) = acts.into_iter().partition(Act::is_judged);
     let mut starting = starting.into_iter();
     match (starting.next(), starting.next()) {
         (Some(_), Some(_)) => Err(ArgvError::Ambiguous),
@@ -281,10 +294,10 @@ impl<'a> Reader<'a> {
             let id = rest.iter().rfind(|argument| !argument.as_bytes().starts_with(b"-"));
             return Some(Act::Delete(id.copied()));
         }
-        if !STARTING.contains(&command) {
+        if !JUDGED.contains(&command) {
             return Some(Act::Other);
         }
-        let is_exec = command == b"exec";
+        let (is_exec, is_mounts) = (command == b"exec", command == b"mounts");
         let until = match self.dialect {
             Dialect::Argp => Until::First,
             Dialect::Go if is_exec => Until::First,
@@ -294,6 +307,11 @@ impl<'a> Reader<'a> {
         let others = self.options(rest, until)?;
         if self.given.help {
             return Some(Act::Other);
+        }
+        if is_mounts {
+            let [verb, id, _file] = others.as_slice() else { return Some(Act::Other) };
+            let changes = matches!(verb.as_bytes(), b"add" | b"remove");
+            return Some(if changes { Act::Mounts { root: self.given.exec.root, id } } else { Act::Other });
         }
         let (&id, more) = others.split_first()?;
         if is_exec {
@@ -591,6 +609,25 @@ mod tests {
         ];
         for (line, expected) in rows {
             assert_eq!(of(line).act, expected.map(Act::Exec), "{line}");
+        }
+    }
+
+    #[test]
+    fn mounts_of_a_container_are_known() {
+        let mounts =
+            |root: Option<&'static str>| Ok(Act::Mounts { root: root.map(OsStr::new), id: OsStr::new("id") });
+        let rows = [
+            ("mounts add id file", mounts(None)),
+            ("mounts remove id file", mounts(None)),
+            ("--root /r --log /l mounts add id file", mounts(Some("/r"))),
+            ("--roo /r mounts add id file", Err(ArgvError::Ambiguous)),
+            ("mounts -- add id file", mounts(None)),
+            ("mounts list id file", Ok(Act::Other)),
+            ("mounts add id", Ok(Act::Other)),
+            ("mounts --help", Ok(Act::Other)),
+        ];
+        for (line, expected) in rows {
+            assert_eq!(of(line).act, expected, "{line}");
         }
     }
 

@@ -58,10 +58,18 @@ impl Entry {
         } else {
             in_path(called, std::env::var_os("PATH").as_deref()).unwrap_or_else(|| called.into())
         };
-        Self::at(&path).unwrap_or_else(|| Self { root: "/".into(), engine: None, handler: None, link: None })
+        Self::at(&path).or_else(|| Self::at(&absolute(&path)?)).unwrap_or_else(|| Self {
+            root: "/".into(),
+            engine: None,
+            handler: None,
+            link: None,
+        })
     }
 
     fn at(path: &Path) -> Option<Self> {
+        if !path.is_absolute() {
+            return None;
+        }
         let directory = path.parent()?;
         let handler = directory.file_name()?.to_str()?;
         let of_engine = directory.parent()?;
@@ -105,6 +113,13 @@ impl Entry {
         let mut places = names.flat_map(|name| USUAL.map(|directory| Path::new(directory).join(name)));
         places.find(|path| is_executable(path) && !is_this_program(path)).ok_or(RuntimeError::None)
     }
+}
+
+/// The path without `.`, `..` and links on the way to the program. The program's own link is left: what it leads to is the
+/// same for every entry.
+fn absolute(path: &Path) -> Option<PathBuf> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    Some(fs::canonicalize(directory.unwrap_or(Path::new("."))).ok()?.join(path.file_name()?))
 }
 
 /// What to call in place of a runtime that a package brought and that is gone: the one of its name in another folder of
@@ -155,7 +170,7 @@ mod tests {
                 Some(("/mnt/x", Engine::CriO, "crun")),
             ),
             ("/var/lib/pss-guard/runtimes/podman/a.b/pss-guard-runtime", Some(("/", Engine::Podman, "a.b"))),
-            ("var/lib/pss-guard/runtimes/docker/runc/pss-guard-runtime", Some(("", Engine::Docker, "runc"))),
+            ("var/lib/pss-guard/runtimes/docker/runc/pss-guard-runtime", None),
             ("/var/lib/pss-guard/runtimes/crio/runc/pss-guard-runtime", None),
             ("/var/lib/pss-guard/runtimes/runc/pss-guard-runtime", None),
             ("/usr/local/sbin/pss-guard-runtime", None),

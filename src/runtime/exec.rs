@@ -1,4 +1,14 @@
-//! May this process join that container? Only for what it has beyond the container's own process.
+//! May this process, or this mount, join that container? A process only for what it has beyond the container's own.
+//!
+//! | changes a container that runs | since           | here                                                         |
+//! |-------------------------------|-----------------|--------------------------------------------------------------|
+//! | `exec`                        |                 | held against the container's level                           |
+//! | crun `mounts add`, `remove`   | 1.22            | refused above privileged: it can bind a path of the host, and take a mask away |
+//! | `update`                      |                 | passed: limits, of which no level speaks. runc leaves devices as they are (`update.go`) |
+//! | `start`, `kill`, `pause`, `resume`, `checkpoint`, `delete`, `events`, `ps`, `state` | | passed: they give a process nothing |
+//!
+//! A container that the runtime does not know is the runtime's to speak of. The gate looks where the runtime is told to, or
+//! else would by itself; a script behind the gate that gives its runtime another `--root` hides its containers from it.
 //!
 //! A probe is an exec, too: a container that is older than the gate, or than the level, must not lose its probes. So a
 //! process that asks for nothing which the container does not have is never refused; that its container would not start today is
@@ -7,14 +17,12 @@
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, remove_file};
-use std::io;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
-use super::argv;
+use super::{argv, process_file};
 use crate::facts::spec::{CapabilitySets, Process, Text, User};
 use crate::facts::{self, FactsError};
 use crate::files::{self, FileError, LIMIT};
@@ -22,18 +30,20 @@ use crate::gate::{Caller, Gate, Verdict};
 use crate::judge;
 use crate::paths::Paths;
 use crate::pss::capabilities::CapabilitySet;
+use crate::state::{self, Maker, State, StateError};
 
 /// Why a process cannot be judged.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExecError {
-    #[error("exec: the container's id {0:?} is no name of a directory")]
-    Id(String),
-    #[error("exec: no runtime's state of container {id:?} below {places}; give the runtime's own --root")]
-    NoState { id: String, places: String },
-    #[error("exec: {} does not say in one way where the container's bundle is", .0.display())]
-    NoBundle(PathBuf),
-    #[error("exec: parse {} as the state of a runtime", .path.display())]
-    State { path: PathBuf, source: serde_json::Error },
+    #[error("exec: {} is not the only state of container {id:?}", .folder.display())]
+    Two { folder: PathBuf, id: String },
+    #[error("exec")]
+    State(#[from] StateError),
+    #[error(
+        "mounts: what is mounted into a running container is not judged; put the mount into the pod, or the pod into a \
+         privileged namespace"
+    )]
+    Mounts,
     #[error("exec: parse {} as an OCI process", .path.display())]
     Process { path: PathBuf, source: serde_json::Error },
     #[error("exec: the user {0:?} is no number")]
@@ -44,32 +54,31 @@ pub(super) enum ExecError {
     Facts(#[from] FactsError),
 }
 
-/// Who made a container: runtimes disagree on what an exec without `--process` has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Maker {
-    Runc,
-    Crun,
-    Youki,
+/// Judges a process that is to join a container. `hand_on` gets the path of the process's description where the runtime
+/// must not read the one that was given.
+pub(super) fn hold(
+    gate: &Gate,
+    paths: &Paths,
+    caller: &Caller<'_>,
+    asked: &argv::Exec<'_>,
+    hand_on: impl FnOnce(OsString),
+) -> Verdict {
+    judge(gate, paths, caller, asked, hand_on).unwrap_or_else(|err| gate.fault(None, &err))
 }
 
-/// `state.json` of runc and youki, `status` of crun.
-#[derive(Deserialize)]
-struct State<'a> {
-    #[serde(borrow)]
-    bundle: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    config: Option<StateConfig<'a>>,
-}
-
-#[derive(Deserialize)]
-struct StateConfig<'a> {
-    #[serde(borrow, default)]
-    labels: Vec<Cow<'a, str>>,
-}
-
-/// Judges a process that is to join a container.
-pub(super) fn hold(gate: &Gate, paths: &Paths, caller: &Caller<'_>, asked: &argv::Exec<'_>) -> Verdict {
-    judge(gate, paths, caller, asked).unwrap_or_else(|err| gate.fault(None, &err))
+/// Judges a change to the mounts of a container.
+pub(super) fn hold_mounts(gate: &Gate, caller: &Caller<'_>, root: Option<&OsStr>, id: &OsStr) -> Verdict {
+    let asks_nothing = || {
+        let Some(State { bundle, .. }) = find(root, id)? else { return Ok(true) };
+        let path = bundle.join("config.json");
+        let bytes = files::read(&path, LIMIT)?;
+        Ok::<bool, ExecError>(gate.asks_nothing(caller, &path, &facts::parse(&path, &bytes)?))
+    };
+    match asks_nothing() {
+        Ok(true) => Verdict::Allow,
+        Ok(false) => gate.fault(None, &ExecError::Mounts),
+        Err(err) => gate.fault(None, &err),
+    }
 }
 
 fn judge(
@@ -77,9 +86,9 @@ fn judge(
     paths: &Paths,
     caller: &Caller<'_>,
     asked: &argv::Exec<'_>,
+    hand_on: impl FnOnce(OsString),
 ) -> Result<Verdict, ExecError> {
-    let id = one_component(asked.id).ok_or_else(|| ExecError::Id(asked.id.to_string_lossy().into_owned()))?;
-    let (maker, bundle) = find(asked.root.map(Path::new), id)?;
+    let Some(State { maker, bundle }) = find(asked.root, asked.id)? else { return Ok(Verdict::Allow) };
     let path = bundle.join("config.json");
     let config = files::read(&path, LIMIT).map(|bytes| (path.clone(), bytes));
     let Ok((_, bytes)) = &config else {
@@ -87,8 +96,16 @@ fn judge(
         return Ok(gate.hold(caller, &config, None));
     };
     let spec = facts::parse(&path, bytes)?;
+    if gate.asks_nothing(caller, &path, &spec) {
+        return Ok(Verdict::Allow);
+    }
     let (_, own) = facts::of_linux(&spec, &path)?;
-    let file = asked.process.map(Path::new).map(|file| Ok((file, files::read(file, LIMIT)?)));
+    let file = asked.process.map(|file| match maker {
+        // crun's `read_all_file` (`src/libcrun/utils.c`).
+        Maker::Crun if file == "-" => Path::new("/dev/stdin"),
+        _ => Path::new(file),
+    });
+    let file = file.map(|file| Ok((file, process_file::read(file, hand_on)?)));
     let file = file.transpose().map_err(ExecError::File)?;
     let process = match &file {
         Some((path, bytes)) => parse(path, bytes)?,
@@ -100,9 +117,10 @@ fn judge(
     {
         return Ok(refused);
     }
-    let said = paths.said_of(id);
-    if !said.exists() {
-        gate.hold_against_its_container(caller, &config, || is_first(&said));
+    let said = one_component(asked.id).map(|id| paths.said_of(id));
+    if !said.as_ref().is_some_and(|said| said.exists()) {
+        let is_first = || said.is_none_or(|said| is_first(&said));
+        gate.hold_against_its_container(caller, &config, is_first);
     }
     Ok(Verdict::Allow)
 }
@@ -118,12 +136,12 @@ pub(super) fn forget(paths: &Paths, id: &OsStr) {
 fn is_first(marker: &Path) -> bool {
     let create = || File::create_new(marker);
     let created = create().or_else(|err| match (err.kind(), marker.parent()) {
-        (io::ErrorKind::NotFound, Some(folder)) => {
+        (ErrorKind::NotFound, Some(folder)) => {
             DirBuilder::new().recursive(true).mode(0o755).create(folder).and_then(|()| create())
         }
         _ => Err(err),
     });
-    !matches!(created, Err(err) if err.kind() == io::ErrorKind::AlreadyExists)
+    !matches!(created, Err(err) if err.kind() == ErrorKind::AlreadyExists)
 }
 
 /// An id that can stand for one component of a path.
@@ -131,28 +149,31 @@ fn one_component(id: &OsStr) -> Option<&str> {
     id.to_str().filter(|id| !matches!(*id, "" | "." | "..") && !id.contains('/'))
 }
 
-/// Who made the container, and its bundle.
-fn find(root: Option<&Path>, id: &str) -> Result<(Maker, PathBuf), ExecError> {
+/// What a runtime keeps of the container; `None` where there is no such container.
+fn find(root: Option<&OsStr>, id: &OsStr) -> Result<Option<State>, ExecError> {
     let default = || default_roots(std::env::var_os("XDG_RUNTIME_DIR"));
-    let roots = root.map_or_else(default, |root| vec![root.to_owned()]);
-    let mut found: Option<(Maker, PathBuf)> = None;
-    for root in &roots {
-        for name in ["state.json", "status"] {
-            let path = root.join(id).join(name);
-            let bytes = match files::read(&path, LIMIT) {
-                Ok(bytes) => bytes,
-                Err(err) if err.is_missing() => continue,
-                Err(err) => return Err(err.into()),
-            };
-            let this = maker(name, &path, &bytes)?;
-            if found.as_ref().is_some_and(|found| *found != this) {
-                return Err(ExecError::NoBundle(path));
+    let roots = root.map_or_else(default, |root| vec![root.into()]);
+    let mut found: Option<State> = None;
+    for root in roots {
+        // Joined as runtimes do it, whatever is in the id.
+        let folder = PathBuf::from([root.as_os_str(), id].join(OsStr::new("/")));
+        let state = match state::read(&folder) {
+            Ok(state) => state,
+            // Of a name that is too long for a folder there is none.
+            Err(StateError::File(FileError::Open { source, .. }))
+                if matches!(source.kind(), ErrorKind::InvalidFilename | ErrorKind::NotADirectory) =>
+            {
+                None
             }
-            found = Some(this);
+            Err(err) => return Err(err.into()),
+        };
+        let Some(state) = state else { continue };
+        if found.as_ref().is_some_and(|found| *found != state) {
+            return Err(ExecError::Two { folder, id: id.to_string_lossy().into_owned() });
         }
+        found = Some(state);
     }
-    let places: Vec<_> = roots.iter().map(|root| root.to_string_lossy()).collect();
-    found.ok_or_else(|| ExecError::NoState { id: id.to_owned(), places: places.join(", ") })
+    Ok(found)
 }
 
 /// Where runtimes keep their state if nobody says where. All of them, because which one is called is not known.
@@ -160,24 +181,6 @@ fn default_roots(own: Option<OsString>) -> Vec<PathBuf> {
     let own = own.filter(|directory| !directory.is_empty());
     let directories = own.map(PathBuf::from).into_iter().chain(["/run".into()]);
     directories.flat_map(|directory| ["runc", "crun", "youki"].map(|name| directory.join(name))).collect()
-}
-
-fn maker(name: &str, path: &Path, bytes: &[u8]) -> Result<(Maker, PathBuf), ExecError> {
-    let state: State<'_> =
-        serde_json::from_slice(bytes).map_err(|source| ExecError::State { path: path.to_owned(), source })?;
-    let nowhere = || ExecError::NoBundle(path.to_owned());
-    if let Some(bundle) = state.bundle {
-        let maker = if name == "status" { Maker::Crun } else { Maker::Youki };
-        return Ok((maker, PathBuf::from(bundle.into_owned())));
-    }
-    // runc keeps annotations as labels and its own beside them: an annotation `bundle` makes two of it.
-    let labels = state.config.map(|config| config.labels).unwrap_or_default();
-    let mut bundles = labels.iter().filter_map(|label| label.strip_prefix("bundle="));
-    let bundle = bundles.next().ok_or_else(nowhere)?;
-    if bundles.any(|other| other != bundle) {
-        return Err(nowhere());
-    }
-    Ok((Maker::Runc, PathBuf::from(bundle)))
 }
 
 fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<Process<'a>, ExecError> {
@@ -266,7 +269,7 @@ fn beyond<'a>(own: &Process<'a>, process: &Process<'a>) -> judge::Exec<'a> {
 mod tests {
     use std::ffi::OsStr;
     use std::fs;
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
     use super::{Maker, argv, beyond, by_options, default_roots, find, is_first, one_component, parse};
     use crate::facts::spec::Process;
@@ -321,35 +324,19 @@ mod tests {
     }
 
     #[test]
-    fn the_bundle_is_the_one_that_every_state_names() {
-        const RUNC: &str = r#"{"config": {"labels": ["a=b", "bundle=/b", "bundle=/b"]}}"#;
-        let forged = RUNC.replacen("=/b", "=/x", 1);
-        let at = |maker| Ok((maker, PathBuf::from("/b")));
-        let rows = [
-            (&[("state.json", RUNC)][..], at(Maker::Runc)),
-            (&[("state.json", r#"{"bundle": "/b"}"#)], at(Maker::Youki)),
-            (&[("status", r#"{"bundle": "/b"}"#)], at(Maker::Crun)),
-            (&[("state.json", &forged)], Err("does not say in one way")),
-            (&[("state.json", "{}")], Err("does not say in one way")),
-            (&[("state.json", RUNC), ("status", r#"{"bundle": "/x"}"#)], Err("does not say in one way")),
-            (&[("state.json", RUNC), ("status", "{")], Err("as the state of a runtime")),
-            (&[("state.json/x", ""), ("status", r#"{"bundle": "/b"}"#)], Err("is a directory")),
-            (&[], Err("no runtime's state of container \"id\"")),
-        ];
-        for (files, expected) in rows {
-            let root = tempfile::tempdir().unwrap();
-            for (name, text) in files {
-                let path = root.path().join("id").join(name);
-                fs::create_dir_all(path.parent().unwrap()).unwrap();
-                fs::write(path, text).unwrap();
-            }
-            let found = find(Some(root.path()), "id").map_err(|err| err.to_string());
-            match expected {
-                Ok(expected) => assert_eq!(found, Ok(expected), "{files:?}"),
-                Err(says) => {
-                    assert!(found.as_ref().is_err_and(|err| err.contains(says)), "{files:?}: {found:?}");
-                }
-            }
+    fn a_container_is_looked_for_where_the_runtime_would() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("runc");
+        fs::create_dir_all(root.join("id")).unwrap();
+        fs::write(root.join("id/status"), r#"{"bundle": "/b"}"#).unwrap();
+        fs::write(root.join("file"), "").unwrap();
+        let find = |id: &str| find(Some(root.as_os_str()), OsStr::new(id));
+        // Some cruns take the last ones for names of it, too.
+        for id in ["id", "../runc/id", "./id", "id/", "/id"] {
+            assert!(find(id).unwrap().is_some_and(|state| state.maker == Maker::Crun), "{id}");
+        }
+        for id in ["", ".", "..", "x", "/id/x", "file", "../x", &"x".repeat(300)] {
+            assert_eq!(find(id).unwrap(), None, "{id}");
         }
         // What is empty would be the working directory, which the caller chooses.
         for (own, expected) in [(Some("/x"), "/x/runc /x/crun /x/youki "), (Some(""), ""), (None, "")] {

@@ -8,6 +8,7 @@ mod argv;
 mod entry;
 mod exec;
 mod log;
+mod process_file;
 
 use std::error::Error;
 use std::ffi::{CString, OsStr, OsString};
@@ -32,8 +33,8 @@ pub const NAME: &str = "pss-guard-runtime";
 /// Exit code where there is no runtime to hand over to: the runtimes' own for every error.
 const FAILED: u8 = 1;
 
-/// Tells a later call how often the wrapper has already handed over. Runtimes give it to hooks at most: a container's
-/// environment is that of its config.json.
+/// Tells a later call how often the wrapper has already handed over, as `PID:COUNT`. Runtimes give it to hooks at most: a
+/// container's environment is that of its config.json.
 const PASSED: &str = "PSS_GUARD_PASSED";
 
 /// Nobody stacks that many wrappers; a chain that comes back to this one does.
@@ -59,6 +60,10 @@ struct End {
     arguments: Vec<OsString>,
     log: Option<OsString>,
     json: bool,
+    /// The argument that names an exec's process, and where in it that name begins.
+    process: Option<(usize, usize)>,
+    /// What it is to name instead.
+    handed_on: OnceLock<OsString>,
 }
 
 /// Set before anything is judged.
@@ -78,11 +83,17 @@ pub fn run(arguments: &[OsString]) -> u8 {
             return FAILED;
         }
     };
+    let process = match &act {
+        Ok(Act::Exec(asked)) => asked.process.and_then(|process| place(&rest, process)),
+        _ => None,
+    };
     let end = || End {
         runtime,
         arguments: arguments.iter().skip(1).cloned().collect(),
         log: log.map(OsStr::to_owned),
         json,
+        process,
+        handed_on: OnceLock::new(),
     };
     match act {
         Ok(Act::Other) => return end().hand_over(),
@@ -95,7 +106,10 @@ pub fn run(arguments: &[OsString]) -> u8 {
         _ => {}
     }
     let end = END.get_or_init(end);
-    match judge(&entry, act) {
+    let hand_on = |path| {
+        let _ = end.handed_on.set(path);
+    };
+    match judge(&entry, act, &hand_on) {
         Verdict::Allow => end.hand_over(),
         Verdict::Refuse { line, code } => {
             end.tell(&line);
@@ -104,10 +118,20 @@ pub fn run(arguments: &[OsString]) -> u8 {
     }
 }
 
-fn judge(entry: &Entry, act: Result<Act<'_>, argv::ArgvError>) -> Verdict {
+/// Where among the arguments the end of one lies that was read from them.
+fn place(arguments: &[&OsStr], end: &OsStr) -> Option<(usize, usize)> {
+    let of = |text: &OsStr| text.as_bytes().as_ptr_range();
+    arguments.iter().enumerate().find_map(|(nth, argument)| {
+        let is_its_end = of(argument).end == of(end).end && of(argument).start <= of(end).start;
+        (is_its_end && !end.is_empty()).then(|| (nth, argument.len() - end.len()))
+    })
+}
+
+fn judge(entry: &Entry, act: Result<Act<'_>, argv::ArgvError>, hand_on: &dyn Fn(OsString)) -> Verdict {
     let paths = Paths::under(&entry.root);
     let gate = Gate::open(&paths);
-    let gate = if matches!(act, Ok(Act::Exec(_))) { gate.for_exec() } else { gate };
+    let joins = matches!(act, Ok(Act::Exec(_) | Act::Mounts { .. }));
+    let gate = if joins { gate.for_exec() } else { gate };
     let caller = |id: &OsStr, then: &dyn Fn(&Caller<'_>) -> Verdict| {
         let id = id.to_string_lossy();
         then(&Caller {
@@ -125,7 +149,10 @@ fn judge(entry: &Entry, act: Result<Act<'_>, argv::ArgvError>) -> Verdict {
             let config = read_config(bundle.map_or(Path::new("."), Path::new));
             caller(id, &|caller| gate.hold(caller, &config, None))
         }
-        Ok(Act::Exec(asked)) => caller(asked.id, &|caller| exec::hold(&gate, &paths, caller, &asked)),
+        Ok(Act::Exec(asked)) => {
+            caller(asked.id, &|caller| exec::hold(&gate, &paths, caller, &asked, hand_on))
+        }
+        Ok(Act::Mounts { root, id }) => caller(id, &|caller| exec::hold_mounts(&gate, caller, root, id)),
         Ok(Act::Other | Act::Delete(_)) => Verdict::Allow,
     }
 }
@@ -148,15 +175,23 @@ impl End {
 
     fn execute(&self) -> Result<std::convert::Infallible, HandOverError> {
         let runtime = || self.runtime.clone();
-        let passed = std::env::var(PASSED).ok().and_then(|passed| passed.parse().ok()).unwrap_or(0);
+        let passed = passed(std::env::var_os(PASSED).as_deref());
         if passed >= MOST_PASSED {
             return Err(HandOverError::Loop { runtime: runtime() });
         }
-        process::set_variable(PASSED, OsStr::new(&(passed + 1).to_string()));
+        let mark = format!("{}:{}", std::process::id(), passed + 1);
+        process::set_variable(PASSED, OsStr::new(&mark));
         let program = CString::new(self.runtime.as_os_str().as_bytes())?;
         let mut arguments = vec![program.clone()];
-        for argument in &self.arguments {
-            arguments.push(CString::new(argument.clone().into_vec())?);
+        for (nth, argument) in self.arguments.iter().enumerate() {
+            let mut argument = argument.clone().into_vec();
+            if let (Some((process, at)), Some(path)) = (self.process, self.handed_on.get())
+                && process == nth
+            {
+                argument.truncate(at);
+                argument.extend(path.as_bytes());
+            }
+            arguments.push(CString::new(argument)?);
         }
         let errno = process::become_program(&program, &arguments);
         Err(HandOverError::Execute { runtime: runtime(), source: errno.into() })
@@ -165,6 +200,23 @@ impl End {
     fn tell(&self, said: &str) {
         tell(self.log.as_deref(), self.json, said);
     }
+}
+
+/// How often the wrapper has handed over on the way to here. A mark counts only if the process that it names was given it
+/// by the gate: this one, where a script became the gate again, or one above it, where a script calls it. Whatever else is
+/// in the environment, an engine's or a user's own, is no chain.
+fn passed(mark: Option<&OsStr>) -> u32 {
+    let read = |mark: &OsStr| {
+        let (pid, count) = mark.to_str()?.split_once(':')?;
+        let (pid, count) = (pid.parse::<u32>().ok()?, count.parse().ok()?);
+        let has_it = || {
+            let environment = files::read_proc(Path::new(&format!("/proc/{pid}/environ"))).ok()?;
+            let own = [PASSED.as_bytes(), mark.as_bytes()].join(&b'=');
+            environment.split(|byte| *byte == 0).any(|entry| entry == own).then_some(())
+        };
+        (pid == std::process::id()).then_some(()).or_else(has_it).map(|()| count)
+    };
+    mark.and_then(read).unwrap_or(0)
 }
 
 /// Says why the runtime does not start, where engines look for it.
@@ -189,7 +241,9 @@ pub fn install_panic_hook() {
                     && let Ok(runtime) = entry(&own_arguments()).runtime()
                 {
                     let arguments = own_arguments().into_iter().skip(1).collect();
-                    return End { runtime, arguments, log: None, json: false }.hand_over();
+                    let handed_on = OnceLock::new();
+                    let end = End { runtime, arguments, log: None, json: false, process: None, handed_on };
+                    return end.hand_over();
                 }
                 tell(None, false, line);
             }
