@@ -210,7 +210,7 @@ fn a_fault_is_an_answer_by_the_policy_alone() {
     let faults: &[(&str, &str)] = &[
         ("create -b=@B id", "runc, crun and youki read these arguments differently"),
         ("create --config /x.json --bundle @B id", "--config names another file"),
-        ("create --bundle @B", "neither runc nor crun nor youki is known to accept them"),
+        ("create --new=x --bundle @B", "neither runc nor crun nor youki is known to accept them"),
         ("create --bundle /nowhere id", "open /nowhere: No such file"),
         ("create id", "config.json: No such file"),
     ];

@@ -55,6 +55,7 @@ pub mod hook;
 pub mod install;
 pub mod judge;
 pub mod level;
+mod live;
 pub mod metrics;
 pub mod mode;
 pub mod paths;

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use crate::decision::Verdict;
 use crate::facts::host::Host;
-use crate::facts::read_config;
+use crate::facts::identity::identify;
+use crate::facts::{self, read_config};
 use crate::files::{FileError, LIMIT, read};
 use crate::judge::{Request, judge};
 use crate::level::cache::{LoadError, load_file, load_fresh};
 use crate::level::{Demand, Policy};
+use crate::live;
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 use crate::pss::{Certainty, Level, Version};
@@ -184,7 +186,7 @@ impl Case {
             show(&Object::other(&self.shown, none, verdict, line(err)));
             verdict
         };
-        let host = match self.config.as_ref().map(|(config, _)| host(config)) {
+        let host = match self.config.as_ref().map(|(config, bytes)| host(config, bytes)) {
             Ok(Ok(host)) => host,
             Ok(Err(err)) => return cannot(&err, Box::new(show)),
             Err(err) => return cannot(err, Box::new(show)),
@@ -218,9 +220,10 @@ impl Case {
 }
 
 /// The node that a config.json is of: as it was observed beside the file; this one, now, if the file lies where
-/// engines keep the bundles of running containers; else none. A config.json that was copied from elsewhere names
-/// processes and mounts that mean nothing here.
-fn host(config: &Path) -> Result<Host, crate::facts::host::ObservedError> {
+/// engines keep the bundles of running containers, or is that of a container that runs here, wherever it lies; else
+/// none. A config.json that was copied from elsewhere names processes and mounts that mean nothing here, and has not its
+/// sandbox beside it.
+fn host(config: &Path, bytes: &[u8]) -> Result<Host, crate::facts::host::ObservedError> {
     let observed = config.with_file_name("observed.json");
     if observed.exists() {
         return Host::observed(&observed);
@@ -228,7 +231,25 @@ fn host(config: &Path) -> Result<Host, crate::facts::host::ObservedError> {
     let real = config.canonicalize().unwrap_or_else(|_| config.to_owned());
     let of_engine =
         ["/run", "/var/lib/containers", "/var/lib/docker"].iter().any(|dir| real.starts_with(dir));
-    Ok(if of_engine { Host::Live } else { Host::Unknown })
+    Ok(if of_engine || is_running(&real, bytes) { Host::Live } else { Host::Unknown })
+}
+
+/// Whether a process lives in the root file system of this bundle. What a relative path leads to is the bundle's own. An
+/// absolute one may be in a copy as well: then the bundle must be named after the container, as engines name it
+/// (`<id>`, `<id>/userdata`), or have the pod's sandbox beside it.
+fn is_running(config: &Path, bytes: &[u8]) -> bool {
+    let (Some(bundle), Ok(spec)) = (config.parent(), facts::parse(config, bytes)) else { return false };
+    let Some(root) = spec.root.as_ref().and_then(|root| root.path.as_ref()) else { return false };
+    let root = Path::new(root.as_str());
+    let is_its_own = || {
+        let Ok(identity) = identify(&spec, None, Some(bundle), None) else { return false };
+        let mut names = bundle.iter().rev();
+        let name = names.next().filter(|name| *name != "userdata").or_else(|| names.next());
+        let is_named = identity.id.is_some_and(|id| name == Some(id.as_ref()));
+        is_named
+            || facts::read_sandbox(&identity, config, &Host::Live, None).is_ok_and(|found| found.is_some())
+    };
+    (root.is_relative() || is_its_own()) && live::is_a_root(&bundle.join(root))
 }
 
 fn json(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {

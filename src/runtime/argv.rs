@@ -313,7 +313,10 @@ impl<'a> Reader<'a> {
             let changes = matches!(verb.as_bytes(), b"add" | b"remove");
             return Some(if changes { Act::Mounts { root: self.given.exec.root, id } } else { Act::Other });
         }
-        let (&id, more) = others.split_first()?;
+        let Some((&id, more)) = others.split_first() else {
+            // Without a name nothing starts; but what is new may have taken it.
+            return (!self.met_unknown).then_some(Act::Other);
+        };
         if is_exec {
             return Some(Act::Exec(Exec { id, ..std::mem::take(&mut self.given.exec) }));
         }
@@ -502,7 +505,8 @@ mod tests {
             ("create --no-pivot --bundle /b id", start("/b", "id")),
             ("create --pid-file --bundle /b id", Err(ArgvError::Unknown)),
             ("create --pid-file --bundle id", start("", "id")),
-            ("create --bundle /b", Err(ArgvError::Unknown)),
+            ("create --bundle /b", Ok(Act::Other)),
+            ("create --new=x --bundle /b", Err(ArgvError::Unknown)),
             ("create --bundle", Err(ArgvError::Unknown)),
             ("create /b id", Err(ArgvError::Unknown)),
             ("create -x --bundle /b id", Err(ArgvError::Unknown)),
