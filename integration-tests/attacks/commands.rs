@@ -257,9 +257,8 @@ fn without_a_demand_every_command_is_the_runtimes_own() {
                     let said = |command: &Command| {
                         let _ = fs::remove_file(path("log"));
                         let done = through_shell("/bin/sh", &format!("exec \"$@\" {line}"), command);
-                        let text =
-                            [&done.stdout, &done.stderr, &util::read(&path("log"))].map(|text| steady(text));
-                        (done.code, text)
+                        let log = util::read(&path("log"));
+                        (done.code, [&done.stdout, &done.stderr, &log].map(|text| steady(text)))
                     };
                     let (bare, wrapped) = (said(&node.runtime(&[])), said(&node.wrapped(&[])));
                     assert_eq!(wrapped, bare, "{level}, {mode}, {}: {line}", runtime.name());
