@@ -89,7 +89,10 @@ fn a_process_in_a_pipe_is_judged_and_handed_on() {
             ("audit", "restricted", 0, 0, 1),
             ("enforce", "privileged", 0, 0, 0),
         ];
-        for (script, arguments) in scripts {
+        // To crun alone this is standard input.
+        let dash: (&str, &[&str]) = ("cat @F | \"$@\" --process - @I", &["exec"]);
+        let dash = (runtime == Runtime::Crun).then_some(dash);
+        for (script, arguments) in scripts.into_iter().chain(dash) {
             let script = script.replace("@F", file.to_str().expect("UTF-8")).replace("@I", &id);
             for (mode, level, uid, code, said) in rows {
                 node.write_policy(&policy(mode, level));
