@@ -94,7 +94,10 @@ fn a_process_in_a_pipe_is_judged_and_handed_on() {
         let dash = (runtime == Runtime::Crun).then_some(dash);
         for (script, arguments) in scripts.into_iter().chain(dash) {
             let script = script.replace("@F", file.to_str().expect("UTF-8")).replace("@I", &id);
-            for (mode, level, uid, code, said) in rows {
+            // Each mode and level once, each way to give it judged and refused once.
+            let rows =
+                if script.contains("--process <(") && arguments == ["exec"] { &rows[..] } else { &rows[..2] };
+            for &(mode, level, uid, code, said) in rows {
                 node.write_policy(&policy(mode, level));
                 node::write(&file, &process(uid).to_string());
                 let alone = through_shell("bash", &script, &node.runtime(arguments));

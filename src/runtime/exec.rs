@@ -1,11 +1,11 @@
 //! May this process, or this mount, join that container? A process only for what it has beyond the container's own.
 //!
-//! | changes a container that runs | since           | here                                                         |
-//! |-------------------------------|-----------------|--------------------------------------------------------------|
-//! | `exec`                        |                 | held against the container's level                           |
-//! | crun `mounts add`, `remove`   | 1.22            | refused above privileged: it can bind a path of the host, and take a mask away |
-//! | `update`                      |                 | passed: limits, of which no level speaks. runc leaves devices as they are (`update.go`) |
-//! | `start`, `kill`, `pause`, `resume`, `checkpoint`, `delete`, `events`, `ps`, `state` | | passed: they give a process nothing |
+//! | what changes a container    | what becomes of it                                                             |
+//! |-----------------------------|--------------------------------------------------------------------------------|
+//! | `exec`                      | held against the container's level                                             |
+//! | `mounts add`, `remove`      | crun 1.22 (`src/mounts.c`): refused above privileged. It binds any path of the host, and takes masks away |
+//! | `update`                    | passed: limits, of which no level speaks. crun and youki also take rules for devices, which no CRI can ask for |
+//! | `start`, `kill`, `pause`, `resume`, `checkpoint`, `delete` | passed: nothing comes into the container        |
 //!
 //! A container that the runtime does not know is the runtime's to speak of. The gate looks where the runtime is told to, or
 //! else would by itself; a script behind the gate that gives its runtime another `--root` hides its containers from it.
