@@ -5,9 +5,11 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read as _;
-use std::os::fd::AsFd as _;
+use std::io::{IsTerminal, Read as _};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{SFlag, fstat, makedev};
 
 use crate::facts;
 use crate::facts::spec::{State, Text};
@@ -62,12 +64,33 @@ pub fn run(arguments: &[OsString]) -> u8 {
     let state = read_state();
     match verdict(&gate, &arguments, wrong, &state) {
         Verdict::Allow => gate::ALLOW,
-        Verdict::Refuse { line, code } => {
-            stderr_line(&format!("pss-guard: {line}"));
-            code
-        }
+        Verdict::Refuse { line, code } => say(&line, code),
     }
 }
+
+/// Shows a line to whoever reads the runtime's output, unless that is a file: crun opens, as root, the one that the
+/// container's own annotations name (`run.oci.hooks.stderr`). Without them a hook has a pipe or nothing (runc
+/// `libcontainer/configs/config.go` Command.Run, crun `src/libcrun/utils.c` run_process_with_stdin_timeout_envp). The
+/// event is written in any case.
+fn say(line: &str, code: u8) -> u8 {
+    if !is_file(&std::io::stdout()) && !is_file(&std::io::stderr()) {
+        stderr_line(&format!("pss-guard: {line}"));
+    }
+    code
+}
+
+/// Whether what is written here stays: in a file, or on a device that is no terminal.
+fn is_file(stream: &(impl AsFd + IsTerminal)) -> bool {
+    let Ok(stat) = fstat(stream) else { return false };
+    match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFREG | SFlag::S_IFBLK => true,
+        SFlag::S_IFCHR => !stream.is_terminal() && stat.st_rdev != NULL,
+        _ => false,
+    }
+}
+
+/// /dev/null (Documentation/admin-guide/devices.txt).
+const NULL: u64 = makedev(1, 3);
 
 fn verdict(
     gate: &Gate,
@@ -101,10 +124,7 @@ fn verdict(
 
 /// Makes a panic end as a container that cannot be judged does. Call it before anything else.
 pub fn install_panic_hook() {
-    gate::install_panic_hook(Paths::default, |line, code| {
-        stderr_line(&format!("pss-guard: {line}"));
-        code
-    });
+    gate::install_panic_hook(Paths::default, say);
 }
 
 /// Reads the arguments; what is understood is kept even if something else is not, because where the policy lies and

@@ -135,6 +135,12 @@ pub fn judge_spec<R>(
     {
         return then(Some(&identity), Outcome::Exempt(exempt));
     }
+    // At every level: it is about the gate itself. A process that joins the container comes by no hook.
+    if request.exec.is_none()
+        && let Err(err) = facts::keeps_our_output(spec)
+    {
+        return then(Some(&identity), Outcome::Fault(&err));
+    }
     let found = match found(request, &identity) {
         // Its sandbox started while this was known, or not asked; what is missing since is no reason to refuse it.
         Ok(Found::Missing) if request.sees_sandboxes && identity.subject == Subject::Container => {

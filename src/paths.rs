@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+/// The gate binary that engines call, which is not the one that people call: a package that is upgraded or removed
+/// must not take it away from under running engines.
+pub const GATE: &str = "/var/lib/pss-guard/bin/pss-guard";
+
 /// The product's files under a root directory (`/` on a node).
 #[derive(Clone, Debug)]
 pub struct Paths {

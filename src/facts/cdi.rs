@@ -11,8 +11,7 @@
 //! What another folder says (`cdi_spec_dirs` of containerd and CRI-O) is not known here: link its files into /etc/cdi.
 
 use std::cell::OnceCell;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 
@@ -24,7 +23,7 @@ use super::yaml;
 /// The specifications of the node; read when something is first asked of them.
 #[derive(Debug)]
 pub(super) struct Cdi {
-    folders: Vec<PathBuf>,
+    folders: &'static [&'static str],
     read: OnceCell<Read>,
 }
 
@@ -58,6 +57,8 @@ struct Edits {
     mounts: Option<Vec<Mount>>,
     #[serde(default)]
     hooks: Option<Vec<HookEdit>>,
+    #[serde(default, rename = "netDevices")]
+    net_devices: Option<Vec<NetDevice>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -96,6 +97,12 @@ struct HookEdit {
     env: Option<Vec<String>>,
 }
 
+#[derive(Debug, Deserialize)]
+struct NetDevice {
+    #[serde(rename = "hostInterfaceName")]
+    name: String,
+}
+
 /// Type and numbers of a device node. `u` of the runtime spec is `c`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Numbers {
@@ -117,20 +124,6 @@ impl Numbers {
             _ => None,
         }
     }
-
-    /// Those of a node of this host; no link is followed, as in fillMissingInfo.
-    fn of_node(path: &str) -> Option<Self> {
-        let metadata = Path::new(path).symlink_metadata().ok()?;
-        let device = metadata.rdev();
-        let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
-        let kind = match metadata.file_type() {
-            kind if kind.is_block_device() => "b",
-            kind if kind.is_char_device() => "c",
-            kind if kind.is_fifo() => "p",
-            _ => return None,
-        };
-        Self::of(kind, i64::try_from(major).ok()?, i64::try_from(minor).ok()?)
-    }
 }
 
 /// The folders, in the engines' order.
@@ -139,12 +132,11 @@ const FOLDERS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 impl Cdi {
     /// The specifications of a node, if it can be asked.
     pub(super) fn of(host: &Host) -> Self {
-        let folders = if host.is_here() { FOLDERS.iter().map(PathBuf::from).collect() } else { Vec::new() };
+        let folders: &[&str] = if host.is_here() { &FOLDERS } else { &[] };
         Self { folders, read: OnceCell::new() }
     }
 
     /// Whether a specification makes this mount.
-    #[allow(dead_code, reason = "`mounts` asks as soon as both are on one branch")]
     pub(super) fn has_mount(&self, source: &str, destination: &str, options: &[&str]) -> bool {
         let plain = match options {
             [plain @ .., "idmap" | "ridmap"] => plain,
@@ -194,6 +186,12 @@ impl Cdi {
         self.edits().iter().flat_map(|edits| edits.hooks.iter().flatten()).any(is_this)
     }
 
+    /// Whether a specification moves this network device of the host into a container.
+    pub(super) fn has_net_device(&self, name: &str) -> bool {
+        let all = self.edits().iter().flat_map(|edits| edits.net_devices.iter().flatten());
+        all.into_iter().any(|device| device.name == name)
+    }
+
     /// What of the specifications does not count, and why; nothing as long as nobody has asked for any.
     pub(super) fn skipped(&self) -> &[SkipError] {
         self.read.get().map(|read| read.skipped.as_slice()).unwrap_or_default()
@@ -204,7 +202,7 @@ impl Cdi {
     }
 
     fn edits(&self) -> &[Edits] {
-        &self.read.get_or_init(|| read(&self.folders)).edits
+        &self.read.get_or_init(|| read(self.folders)).edits
     }
 }
 
@@ -225,10 +223,10 @@ impl Node {
     }
 }
 
-fn read(folders: &[PathBuf]) -> Read {
+fn read(folders: &[&str]) -> Read {
     let mut read = Read::default();
     for folder in folders {
-        let skipped = root_files::each(folder, &["json", "yaml"], |path, bytes| {
+        let skipped = root_files::each(Path::new(folder), &["json", "yaml"], |path, bytes| {
             let specification = parse(path, bytes)?;
             let of_devices = specification.devices.into_iter().flatten().filter_map(|device| device.edits);
             read.edits.extend(specification.edits.into_iter().chain(of_devices));
@@ -243,16 +241,18 @@ fn read(folders: &[PathBuf]) -> Read {
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Specification, Box<dyn std::error::Error + Send + Sync>> {
-    if path.extension().is_some_and(|extension| extension == "json") {
-        return Ok(serde_json::from_slice(bytes)?);
-    }
-    Ok(serde_json::from_value(yaml::value(std::str::from_utf8(bytes)?)?)?)
+    // One way for both, which keeps the program small.
+    let value = if path.extension().is_some_and(|extension| extension == "json") {
+        serde_json::from_slice(bytes)?
+    } else {
+        yaml::value(std::str::from_utf8(bytes)?)?
+    };
+    Ok(serde_json::from_value(value)?)
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::OnceCell;
-    use std::path::Path;
 
     use super::{Cdi, Numbers};
     use crate::facts::host::Host;
@@ -310,7 +310,8 @@ containerEdits:
         for (name, text) in files {
             std::fs::write(room.path().join(name), text).unwrap();
         }
-        then(&Cdi { folders: vec![room.path().to_owned(), "/nowhere".into()], read: OnceCell::new() })
+        let folder: &'static str = room.path().display().to_string().leak();
+        then(&Cdi { folders: vec![folder, "/nowhere"].leak(), read: OnceCell::new() })
     }
 
     fn is_root() -> bool {
@@ -407,6 +408,6 @@ containerEdits:
         });
         let cdi = Cdi::of(&Host::Unknown);
         assert!(!cdi.has_mount("/a", "/b", &[]) && cdi.skipped().is_empty());
-        assert_eq!(Cdi::of(&Host::Live).folders, [Path::new("/etc/cdi"), Path::new("/var/run/cdi")]);
+        assert_eq!(Cdi::of(&Host::Live).folders, ["/etc/cdi", "/var/run/cdi"]);
     }
 }

@@ -1,9 +1,11 @@
 //! What is this container really going to be? The world turned into plain [`Facts`]: config.json, the sandbox's
 //! config.json, and what the node looks like.
 
+mod additions;
 pub mod anchors;
-#[allow(dead_code, reason = "devices and hooks ask from the next commit on")]
 mod cdi;
+mod devices;
+mod hooks;
 pub mod host;
 pub mod identity;
 mod mounts;
@@ -26,6 +28,8 @@ use crate::pss::facts::{
     AppArmor, Engine, Facts, HostNamespaces, Known, ProcMasks, SeLinux, SeLinuxDefault, Seccomp,
     SeccompDefault, Subject, UserNamespace,
 };
+use crate::report::text::line;
+use cdi::Cdi;
 use host::{AppArmorState, Host};
 use identity::{Identity, NoNamespace};
 use sandboxes::Sandboxes;
@@ -64,6 +68,15 @@ pub enum FactsError {
     Namespace {
         /// `network`, `pid` or `ipc`.
         kind: &'static str,
+    },
+    /// Hooks would write into a file that the container names: the gate's own lines, for a start.
+    #[error(
+        "annotation {key:?} moves the output of hooks, and so the gate's, into a file of the host: take it out of the pod \
+         or the image (and out of the engine's allowed annotations)"
+    )]
+    MovesOutput {
+        /// The annotation.
+        key: String,
     },
     /// The engine always keeps the sandbox's file, and it is not there.
     #[error(
@@ -167,6 +180,15 @@ pub fn of_linux<'s, 'a>(
     Ok((linux, spec.process.as_ref().ok_or_else(|| missing("process"))?))
 }
 
+/// Refuses a spec that tells the runtime where the gate's own output goes. crun opens that file as root, and appends
+/// (crun(1) `run.oci.hooks.stderr`).
+pub fn keeps_our_output(spec: &Spec<'_>) -> Result<(), FactsError> {
+    match spec.annotations.as_ref().and_then(Annotations::output_of_hooks) {
+        Some(key) => Err(FactsError::MovesOutput { key: key.to_owned() }),
+        None => Ok(()),
+    }
+}
+
 /// A sandbox's config.json.
 #[derive(Debug)]
 pub enum SandboxFile {
@@ -268,7 +290,26 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
         user_namespace: user_namespace != UserNamespace::Host,
         mapped_root: mapped_root(linux),
     };
+    let cdi = Cdi::of(host);
     let mounts = spec.mounts.as_deref().unwrap_or_default();
+    let sys_writable = sys_writable(mounts);
+    let proc_masks = proc_masks(linux, mounts);
+    let volumes = if identity.subject == Subject::Sandbox {
+        Vec::new()
+    } else {
+        let mut volumes = mounts::volumes(spec, &pod, host, &cdi)?;
+        // A privileged container has all of the host's devices; that it is one says it all.
+        if !(has_all_capabilities && sys_writable && proc_masks.is_open()) {
+            let of_pod = identity.engine.speaks_cri();
+            let node = devices::Node { host, cdi: &cdi, not_host_paths: node.not_host_paths, of_pod };
+            volumes.extend(devices::volumes(linux, &node));
+        }
+        volumes
+    };
+    let additions = match identity.subject {
+        Subject::Sandbox => Vec::new(),
+        Subject::Container => additions::of(sources, linux, &cdi),
+    };
     let annotations = spec.annotations.as_ref();
     let kubelet = annotations.map(|annotations| KubeletAnnotations::of(annotations, identity.engine));
     Ok(Facts {
@@ -286,9 +327,9 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
         capabilities,
         default_capabilities: default_capabilities(sources),
         has_all_capabilities,
-        sys_writable: sys_writable(mounts),
+        sys_writable,
         host_namespaces,
-        proc_masks: proc_masks(linux, mounts),
+        proc_masks,
         sysctls: sysctls(sources, linux),
         seccomp: seccomp(linux, annotations),
         seccomp_default: seccomp_default(sources),
@@ -297,11 +338,9 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
         selinux_default: selinux_default(process, host),
         host_ports: host_ports(sources, kubelet.as_ref()),
         lifecycle_hosts: kubelet.as_ref().map(KubeletAnnotations::lifecycle_hosts).unwrap_or_default(),
-        volumes: if identity.subject == Subject::Sandbox {
-            Vec::new()
-        } else {
-            mounts::volumes(spec, &pod, host)?
-        },
+        volumes,
+        additions,
+        skipped_cdi: cdi.skipped().iter().map(|skipped| line(skipped)).collect(),
     })
 }
 

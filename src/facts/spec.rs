@@ -135,6 +135,18 @@ view! {
         "mounts" => mounts: Mounts<'a>,
         /// Everything that only Linux has.
         "linux" => linux: Linux<'a>,
+        /// The programs that the runtime calls on the way.
+        "hooks" => hooks: Hooks<'a>,
+        /// What only a virtual machine has.
+        "vm" => vm: IgnoredAny,
+        /// What only Windows has.
+        "windows" => windows: IgnoredAny,
+        /// What only Solaris has.
+        "solaris" => solaris: IgnoredAny,
+        /// What only z/OS has.
+        "zos" => zos: IgnoredAny,
+        /// What only FreeBSD has.
+        "freebsd" => freebsd: IgnoredAny,
     }
 }
 
@@ -304,6 +316,13 @@ view! {
 }
 
 impl Mount<'_> {
+    /// Whether it cannot be written: of `ro` and `rw` the last one counts.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        let mut options = self.options.iter().flatten().map(Text::as_str);
+        options.rfind(|option| matches!(*option, "ro" | "rw")) == Some("ro")
+    }
+
     /// Whether an option is set.
     #[must_use]
     pub fn has(&self, option: &str) -> bool {
@@ -353,6 +372,14 @@ view! {
         "uidMappings" => uid_mappings: Vec<Mapping<'a>>,
         /// The cgroup; engines put the container's id into its last part.
         "cgroupsPath" => cgroups_path: Text<'a>,
+        /// Device nodes to make.
+        "devices" => devices: Vec<Device<'a>>,
+        /// Limits.
+        "resources" => resources: Resources<'a>,
+        /// Where mounts appear that are made inside.
+        "rootfsPropagation" => rootfs_propagation: Text<'a>,
+        /// The host's network devices that move into the container, by name.
+        "netDevices" => net_devices: Keys<'a>,
     }
 }
 
@@ -375,6 +402,107 @@ view! {
         "hostID" => host: u32,
         /// How many.
         "size" => size: u32,
+    }
+}
+
+view! {
+    /// One of `linux.devices`.
+    Device {
+        /// Where the container sees it.
+        "path" => path: Text<'a>,
+        /// `b`, `c`, `u` or `p`.
+        "type" => kind: Text<'a>,
+        /// The driver.
+        "major" => major: i64,
+        /// The device.
+        "minor" => minor: i64,
+    }
+}
+
+view! {
+    /// `linux.resources`.
+    Resources {
+        /// Which devices may be used, whoever makes the node; of two rules for one device the last counts.
+        "devices" => devices: Vec<DeviceRule<'a>>,
+    }
+}
+
+view! {
+    /// One of `linux.resources.devices`. What is absent, or -1, means all.
+    DeviceRule {
+        /// Allow or deny.
+        "allow" => allow: bool,
+        /// `a`, `b` or `c`.
+        "type" => kind: Text<'a>,
+        /// The driver.
+        "major" => major: i64,
+        /// The device.
+        "minor" => minor: i64,
+        /// Letters of `rwm`.
+        "access" => access: Text<'a>,
+    }
+}
+
+view! {
+    /// `hooks`, by the moment at which the runtime calls them.
+    Hooks {
+        /// Before `createRuntime`, deprecated.
+        "prestart" => prestart: Vec<Hook<'a>>,
+        /// In the runtime's namespaces.
+        "createRuntime" => create_runtime: Vec<Hook<'a>>,
+        /// In the container's, with the host's files.
+        "createContainer" => create_container: Vec<Hook<'a>>,
+        /// In the container.
+        "startContainer" => start_container: Vec<Hook<'a>>,
+        /// When it runs.
+        "poststart" => poststart: Vec<Hook<'a>>,
+        /// When it is gone.
+        "poststop" => poststop: Vec<Hook<'a>>,
+    }
+}
+
+impl<'a> Hooks<'a> {
+    /// Every hook with its moment.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &Hook<'a>)> {
+        let stages = [
+            ("prestart", &self.prestart),
+            ("createRuntime", &self.create_runtime),
+            ("createContainer", &self.create_container),
+            ("startContainer", &self.start_container),
+            ("poststart", &self.poststart),
+            ("poststop", &self.poststop),
+        ];
+        stages.into_iter().flat_map(|(stage, hooks)| hooks.iter().flatten().map(move |hook| (stage, hook)))
+    }
+}
+
+view! {
+    /// One of `hooks`.
+    Hook {
+        /// The program, on the host.
+        "path" => path: Text<'a>,
+        /// Its arguments, the first of which is its name.
+        "args" => args: Vec<Text<'a>>,
+        /// Its environment.
+        "env" => env: Vec<Text<'a>>,
+    }
+}
+
+impl Hook<'_> {
+    /// The program; empty where there is none.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.path.as_ref().map_or("", Text::as_str)
+    }
+
+    /// The arguments.
+    pub fn args(&self) -> impl Iterator<Item = &str> + Clone {
+        self.args.iter().flatten().map(Text::as_str)
+    }
+
+    /// The environment.
+    pub fn env(&self) -> impl Iterator<Item = &str> + Clone {
+        self.env.iter().flatten().map(Text::as_str)
     }
 }
 
@@ -436,6 +564,40 @@ impl<'de: 'a, 'a> Deserialize<'de> for Keys<'a> {
 /// With it crun passes over `linux.seccomp`, and gives the kernel the program in it (crun(1)).
 pub(crate) const SECCOMP_OF_CRUN: &str = "run.oci.seccomp_bpf_data";
 
+/// Where crun lets hooks write (crun(1)): a file of the host, opened by the runtime before it calls the gate.
+const OUTPUT_OF_HOOKS: &str = "run.oci.hooks.";
+
+/// What begins the annotations on which runtimes act, as root. Each runtime names its own
+/// (`potentiallyUnsafeConfigAnnotations` of `runc features` since 1.2 and `crun features` since 1.15: runc `features.go`,
+/// crun `src/libcrun/container.c`); crun reads `org.systemd.property.` without naming it (`cgroup-systemd.c`).
+/// `io.kubernetes.cri.container-type`, which crun names, is containerd's own.
+const ORDERS: [&str; 4] = ["org.systemd.property.", "run.oci.", "org.criu.", "module.wasm."];
+
+/// runc notes the bundle among the annotations, under this key.
+const BUNDLE: &str = "bundle";
+
+/// Whether a runtime acts on an annotation.
+fn is_order(key: &str) -> bool {
+    key == BUNDLE || ORDERS.iter().any(|order| key.starts_with(order))
+}
+
+/// What engines write themselves, and what does no harm whoever wrote it: how systemd stops a container's scope and when
+/// it forgets it (CRI-O `internal/factory/container/container.go` SpecAddAnnotations and, before 1.3x, CollectMode;
+/// podman `libpod/container_internal_common.go` generateSpec), and the SELinux context of tmpfs (podman
+/// `pkg/specgenutil/specgen.go`).
+fn is_engines_order(key: &str, value: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match key {
+        "org.systemd.property.CollectMode" => value == "'inactive-or-failed'",
+        "org.systemd.property.DefaultDependencies" => value == "true",
+        "org.systemd.property.After" => value == "['crio.service']",
+        "org.systemd.property.TimeoutStopUSec" => value.strip_prefix("uint64 ").is_some_and(is_number),
+        "org.systemd.property.KillSignal" => is_number(value),
+        "run.oci.mount_context_type" => value == "rootcontext",
+        _ => false,
+    }
+}
+
 /// The annotations that somebody here reads; engines write many more, some of them large.
 #[derive(Debug, Default)]
 pub struct Annotations<'a>(Vec<(Text<'a>, Text<'a>)>);
@@ -447,13 +609,28 @@ impl Annotations<'_> {
         self.0.iter().rev().find(|(k, _)| k.as_str() == key).map(|(_, value)| value.as_str())
     }
 
+    /// The one by which a container would tell crun where the gate's own output goes.
+    #[must_use]
+    pub fn output_of_hooks(&self) -> Option<&str> {
+        self.0.iter().map(|(key, _)| key.as_str()).find(|key| key.starts_with(OUTPUT_OF_HOOKS))
+    }
+
+    /// Those on which a runtime acts, and which no engine writes of its own. Without the one that replaces the system
+    /// call filter: that is a finding of its own.
+    pub fn orders(&self) -> impl Iterator<Item = &str> {
+        let pairs = self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let asked = pairs
+            .filter(|(key, value)| is_order(key) && *key != SECCOMP_OF_CRUN && !is_engines_order(key, value));
+        asked.map(|(key, _)| key)
+    }
+
     /// Whether somebody here reads the key.
     fn keeps(key: &str) -> bool {
         let Some(rest) = key.strip_prefix("io.kubernetes.") else {
             return key.starts_with("pod-security.kubernetes.io/")
                 || key == "io.container.manager"
                 || key == "userns-mode.crio.io"
-                || key == SECCOMP_OF_CRUN;
+                || is_order(key);
         };
         // Of CRI-O's many keys only these; its copies of labels and volumes are long.
         let cri_o = ["Annotations", "ContainerID", "ContainerType", "ImageName", "SandboxID", "userns-mode"];

@@ -193,6 +193,4 @@ pub fn entry_path(engine: Engine, handler: &str) -> PathBuf {
     folder.join("pss-guard-runtime")
 }
 
-/// The gate binary that engines call, which is not the one that people call: a package that is upgraded or removed
-/// must not take it away from under running engines.
-pub const GATE: &str = "/var/lib/pss-guard/bin/pss-guard";
+pub use crate::paths::GATE;

@@ -105,6 +105,14 @@ pub struct ProcMasks {
     pub sys_read_only: bool,
 }
 
+impl ProcMasks {
+    /// Part of /proc that engines protect by default is open.
+    #[must_use]
+    pub const fn is_open(self) -> bool {
+        !self.kcore_masked || !self.sys_read_only
+    }
+}
+
 /// The seccomp filter of the spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seccomp {
@@ -194,6 +202,13 @@ pub enum Volume<'a> {
         /// The plugin segment after `kubernetes.io~`, or `vendor~driver`.
         plugin: &'a str,
     },
+    /// A device of the host that a claim, a device plugin or another plugin of the node may have brought.
+    Device {
+        /// Where the container sees it; nowhere where it is only let in, and the container must make the node.
+        destination: Option<&'a str>,
+        /// The device on the host, by its numbers: `/dev/block/8:0`.
+        source: Cow<'a, str>,
+    },
     /// A mount whose origin could not be found.
     Unclear {
         /// Where the container sees it.
@@ -201,6 +216,34 @@ pub enum Volume<'a> {
         /// Why.
         why: &'static str,
     },
+}
+
+/// Something in the spec for which a pod has no field: the engine's configuration, a plugin or root put it there, or an
+/// annotation asks the runtime for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Addition<'a> {
+    /// An annotation on which the runtime acts.
+    Order(&'a str),
+    /// A hook that nothing on the node explains.
+    Hook {
+        /// When it runs.
+        stage: &'static str,
+        /// What runs, as root of the host.
+        path: &'a str,
+    },
+    /// `linux.rootfsPropagation`: what is mounted inside appears on the host.
+    Propagation(&'a str),
+    /// A file system of the kernel's own that can be written.
+    Writable {
+        /// `cgroup` or `sysfs`.
+        kind: &'a str,
+        /// Where the container sees it.
+        destination: &'a str,
+    },
+    /// A network device of the host that moves into the container.
+    NetworkDevice(&'a str),
+    /// A section for another kind of system.
+    Section(&'static str),
 }
 
 /// Everything the controls may know about one container.
@@ -254,6 +297,11 @@ pub struct Facts<'a> {
     pub lifecycle_hosts: Vec<Cow<'a, str>>,
     /// Mounts that are, or may be, something else than the volumes restricted allows.
     pub volumes: Vec<Volume<'a>>,
+    /// What no field of a pod asks for.
+    pub additions: Vec<Addition<'a>>,
+    /// CDI specifications of the node that explain nothing, because they cannot be read or believed; each with why.
+    /// Empty where nobody had to look.
+    pub skipped_cdi: Vec<String>,
 }
 
 impl Facts<'_> {
@@ -269,6 +317,6 @@ impl Facts<'_> {
     /// Part of /proc that engines protect by default is open.
     #[must_use]
     pub fn proc_unmasked(&self) -> bool {
-        !self.proc_masks.kcore_masked || !self.proc_masks.sys_read_only
+        self.proc_masks.is_open()
     }
 }

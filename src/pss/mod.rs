@@ -354,8 +354,8 @@ mod tests {
     use super::capabilities::{CapabilitySet, NAMES};
     use super::controls::CONTROLS;
     use super::facts::{
-        AppArmor, Engine, Facts, HostNamespaces, Known, ProcMasks, SeLinux, Seccomp, SeccompDefault, Subject,
-        UserNamespace, Volume,
+        Addition, AppArmor, Engine, Facts, HostNamespaces, Known, ProcMasks, SeLinux, Seccomp,
+        SeccompDefault, Subject, UserNamespace, Volume,
     };
     use super::testing::{compliant, findings, make_privileged};
     use super::{
@@ -571,6 +571,12 @@ mod tests {
         ("git-repo", |f| f.volumes.push(Volume::Plugin { name: "g", plugin: "git-repo" })),
         ("nfs", |f| f.volumes.push(Volume::Plugin { name: "n", plugin: "nfs" })),
         ("unclear mount", |f| f.volumes.push(Volume::Unclear { destination: "/x", why: "gone" })),
+        ("a device", |f| {
+            f.volumes.push(Volume::Device { destination: Some("/dev/x"), source: "/dev/block/8:0".into() });
+        }),
+        ("an annotation", |f| f.additions.push(Addition::Order("run.oci.handler"))),
+        ("a hook", |f| f.additions.push(Addition::Hook { stage: "prestart", path: "/x" })),
+        ("a skipped specification", |f| f.skipped_cdi.push("/etc/cdi/x.json is not root's".into())),
         ("cri-o", |f| f.engine = Engine::CriO),
         ("docker", |f| f.engine = Engine::Docker),
         ("sandbox", |f| f.subject = Subject::Sandbox),
@@ -734,7 +740,9 @@ mod tests {
                 for finding in found {
                     assert_eq!(finding.reason, reasons[control.id], "{row}");
                     assert!(!finding.detail.is_empty() && !finding.detail.contains('\n'), "{row}");
-                    let fixed = finding.fix.starts_with("spec:\n  ") && !finding.fix.ends_with('\n');
+                    let whole = ["spec:\n  ", "metadata:\n  annotations:\n"];
+                    let fixed = whole.iter().any(|head| finding.fix.starts_with(head))
+                        && !finding.fix.ends_with('\n');
                     assert_eq!(fixed, is_against(finding.certainty), "{row}: {:?}", finding.fix);
                 }
             }

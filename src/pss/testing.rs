@@ -32,6 +32,8 @@ pub(crate) fn compliant() -> Facts<'static> {
         host_ports: Known::Seen(Vec::new()),
         lifecycle_hosts: Vec::new(),
         volumes: Vec::new(),
+        additions: Vec::new(),
+        skipped_cdi: Vec::new(),
     }
 }
 

@@ -37,6 +37,7 @@ use std::rc::Rc;
 use self::ground::{Anchors, Found, Ground};
 use self::shape::{Engines, Ids, Kubelet};
 use self::table::Behind;
+use super::cdi::Cdi;
 use super::host::Host;
 use super::path::{absolute, is_plain, normalize, strip_dir};
 use super::spec::{Mount, Spec, Text};
@@ -76,8 +77,9 @@ pub(super) fn volumes<'a>(
     spec: &'a Spec<'_>,
     pod: &Pod<'_>,
     host: &Host,
+    cdi: &Cdi,
 ) -> Result<Vec<Volume<'a>>, FileError> {
-    let node = Node::of(pod, host);
+    let node = Node::of(pod, host, cdi);
     let mut found = Vec::new();
     found.extend(root(spec, pod, &node));
     for mount in spec.mounts.as_deref().unwrap_or_default() {
@@ -93,6 +95,7 @@ pub(super) fn volumes<'a>(
 /// The node, and what was looked up on it once for all mounts.
 struct Node<'p> {
     host: &'p Host,
+    cdi: &'p Cdi,
     ground: Ground<'p>,
     anchors: Anchors<'p>,
     kubelet: Named<'p>,
@@ -101,11 +104,12 @@ struct Node<'p> {
 }
 
 impl<'p> Node<'p> {
-    fn of(pod: &Pod<'p>, host: &'p Host) -> Self {
+    fn of(pod: &Pod<'p>, host: &'p Host, cdi: &'p Cdi) -> Self {
         let ground = Ground::of(host);
         let ids = Ids { sandbox: pod.sandbox, container: pod.id };
         Self {
             host,
+            cdi,
             anchors: Anchors::of(pod.engine, ids, pod.bundle, pod.root, &ground),
             ground,
             kubelet: Named::of(pod.kubelet_root, host),
@@ -208,6 +212,11 @@ fn bind<'a>(mount: &'a Mount<'_>, pod: &Pod<'_>, node: &Node<'_>) -> Result<Opti
         Is::Unknown => {}
     }
     if is_listed(source, node)? || is_of_another_container(source, destination, pod, node)? {
+        return Ok(None);
+    }
+    // Asked last: the node's specifications are read only for what nothing else explains.
+    let options: Vec<&str> = mount.options.iter().flatten().map(Text::as_str).collect();
+    if node.cdi.has_mount(source, destination, &options) {
         return Ok(None);
     }
     Ok(Some(Volume::HostPath { destination, source: Cow::Borrowed(source), name: None }))

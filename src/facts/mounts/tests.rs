@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use super::{Node, Pod, Spec, Table, elsewhere, volumes};
+use crate::facts::cdi::Cdi;
 use crate::facts::host::Host;
 use crate::pss::facts::{Engine, HostNamespaces, Volume};
 
@@ -36,7 +37,7 @@ fn shown(pod: &Pod<'_>, host: &Host, mount: &str) -> String {
 
 fn of_spec(pod: &Pod<'_>, host: &Host, text: &str) -> String {
     let spec: Spec<'_> = serde_json::from_str(text).unwrap();
-    match volumes(&spec, pod, host).as_deref() {
+    match volumes(&spec, pod, host, &Cdi::of(host)).as_deref() {
         Ok([]) => "own".to_owned(),
         Ok([Volume::HostPath { source, name, .. }]) => match name {
             Some(name) => format!("host {source} ({name})"),
@@ -494,7 +495,8 @@ fn a_managed_volume_that_is_a_path_of_the_host_is_one() {
     ));
     let bundle = format!("{storage}/overlay-containers/{ID}/userdata");
     let pod = Pod { bundle: Some(&bundle), ..pod(Engine::Podman, &[]) };
-    let node = Node::of(&pod, &Host::Unknown);
+    let cdi = Cdi::of(&Host::Unknown);
+    let node = Node::of(&pod, &Host::Unknown, &cdi);
     for (name, expected) in
         [("bound", Some("/etc")), ("memory", None), ("nfs", None), ("nfs2", None), ("plain", None)]
     {

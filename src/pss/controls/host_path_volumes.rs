@@ -23,10 +23,13 @@ pub(super) const CONTROL: Control = Control {
         fields: "spec.volumes[*].hostPath",
         allowed: "unset",
         evidence: "Bind mounts in config.json whose source, after every subPath and `..`, is neither in this pod's \
-                   own kubelet directory nor one of the engine's.",
+                   own kubelet directory nor one of the engine's, and no CDI specification of the node makes. Devices \
+                   of the host in `linux.devices` and `linux.resources.devices`, by their numbers: of a container of no \
+                   pod they are proof.",
         blind: "A hostPath volume that this container does not mount. A claim bound to a hostPath persistent volume \
                 and the mounts of device plugins look like a hostPath volume: name their directories in \
-                `[node] not-host-paths`.",
+                `[node] not-host-paths`. A pod's device may have come by a claim of volumeMode Block, or by a plugin \
+                of the node: it is a suspicion unless a CDI specification or `[node] not-host-paths` has it.",
         fix: "spec:\n  volumes:\n  - name: data\n    emptyDir: {}   # or a claim, a ConfigMap, ...; no hostPath",
     },
 };
@@ -37,21 +40,42 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
     let mut found = Sources::default();
     facts.volumes.iter().for_each(|volume| found.add_host_path(volume));
     if !found.is_empty() {
-        return out.push(Finding::violates(REASON, found.subject(), found.fix(facts)));
+        let detail = format!("{}{}", found.subject(), skipped_cdi(facts));
+        return out.push(Finding::violates(REASON, detail, found.fix(facts)));
     }
     let unclear: Vec<String> = facts.volumes.iter().filter_map(unclear).collect();
     if unclear.is_empty() {
         out.push(Finding::unseen(REASON, UNMOUNTED));
     } else {
-        out.push(Finding::suspect(REASON, unclear.join("; "), CONTROL.doc.fix));
+        let detail = format!("{}{}", unclear.join("; "), skipped_cdi(facts));
+        out.push(Finding::suspect(REASON, detail, CONTROL.doc.fix));
     }
 }
 
 const UNMOUNTED: &str = "a hostPath volume that is declared but not mounted in this container is not visible";
 
-/// What to say of a mount whose origin could not be found.
+/// What to say behind a finding that a CDI specification might have explained.
+pub(super) fn skipped_cdi(facts: &Facts<'_>) -> String {
+    match facts.skipped_cdi.as_slice() {
+        [] => String::new(),
+        [one] => format!("; a CDI specification of this node does not count: {one}"),
+        [one, rest @ ..] => {
+            format!("; {} CDI specifications of this node do not count, one of them: {one}", rest.len() + 1)
+        }
+    }
+}
+
+/// What to say of a mount or a device whose origin could not be found.
 pub(super) fn unclear(volume: &Volume<'_>) -> Option<String> {
+    let of_whom = "a claim of volumeMode Block or a plugin of the node may have brought it (what this node gives out is \
+                   listed in [node] not-host-paths)";
     match volume {
+        Volume::Device { destination: Some(at), source } => {
+            Some(format!("the device at \"{at}\" is the host's \"{source}\": {of_whom}"))
+        }
+        Volume::Device { destination: None, source } => {
+            Some(format!("linux.resources.devices opens the host's \"{source}\": {of_whom}"))
+        }
         Volume::Unclear { destination, why } => {
             Some(format!("the mount at \"{destination}\" may be a hostPath volume: {why}"))
         }
@@ -85,7 +109,7 @@ impl<'a> Sources<'a> {
                     self.mounts.push(mount);
                 }
             }
-            Volume::Plugin { .. } | Volume::Unclear { .. } => {}
+            Volume::Plugin { .. } | Volume::Device { .. } | Volume::Unclear { .. } => {}
         }
     }
 

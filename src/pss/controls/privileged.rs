@@ -1,9 +1,11 @@
 //! Privileged containers (baseline): no container may switch its isolation off.
 //!
 //! Upstream: `policy/check_privileged.go`. Evidence: every capability, nothing masked in /proc and a writable /sys.
+//! What else a spec has that only a privileged pod, or no pod at all, could ask for, is suspect.
 
-use super::{container, security_context_fix};
-use crate::pss::facts::Facts;
+use super::host_path_volumes::skipped_cdi;
+use super::{container, container_fix, security_context_fix, yaml};
+use crate::pss::facts::{Addition, Facts};
 use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
 /// The control.
@@ -21,8 +23,13 @@ pub(super) const CONTROL: Control = Control {
         fields: "spec.containers[*].securityContext.privileged, and of initContainers and ephemeralContainers",
         allowed: "unset or false",
         evidence: "config.json has no such flag, but what it does: every capability that the runtime itself has, nothing \
-                   masked in /proc, and /sys writable. All three together.",
-        blind: "Nothing. A container that asks for all three one by one is reported as privileged.",
+                   masked in /proc, and /sys writable. All three together. Suspect is what no field of a pod that is not \
+                   privileged asks for: annotations on which the runtime acts (`org.systemd.property.*`, `run.oci.*`, \
+                   `org.criu.*`, `module.wasm.*`), hooks that neither hooks.d nor a CDI specification of the node has, \
+                   a shared `rootfsPropagation`, a writable cgroup or sysfs, network devices of the host, sections for \
+                   other systems.",
+        blind: "Nothing. A container that asks for all three one by one is reported as privileged. Who put the rest into \
+                the spec, the node's admin or somebody else, is not visible: it is a suspicion.",
         fix: "spec:\n  containers:\n  - name: app\n    securityContext:\n      privileged: false",
     },
 };
@@ -31,16 +38,62 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
     if facts.privileged() {
         let detail = format!("{} must not set securityContext.privileged=true", container(facts));
         let fix = security_context_fix(facts, &["privileged: false"]);
-        out.push(Finding::violates("privileged", detail, fix));
+        return out.push(Finding::violates("privileged", detail, fix));
     }
+    if !facts.additions.is_empty() {
+        out.push(Finding::suspect("privileged", detail(facts), fix(facts)));
+    }
+}
+
+/// More are counted and not named.
+const MOST: usize = 8;
+
+fn detail(facts: &Facts<'_>) -> String {
+    let mut parts: Vec<String> = facts.additions.iter().take(MOST).map(name).collect();
+    if let more @ 1.. = facts.additions.len().saturating_sub(MOST) {
+        parts.push(format!("and {more} more"));
+    }
+    let parts = parts.join("; ");
+    format!("{} has what no field of a pod gives it: {parts}{}", container(facts), skipped_cdi(facts))
+}
+
+fn name(addition: &Addition<'_>) -> String {
+    match addition {
+        Addition::Order(key) => format!("annotation \"{key}\", on which the runtime acts"),
+        Addition::Hook { stage, path } => {
+            format!("{stage} hook \"{path}\", which neither hooks.d nor a CDI specification of this node has")
+        }
+        Addition::Propagation(way) => {
+            format!("linux.rootfsPropagation \"{way}\", by which its mounts appear on the host")
+        }
+        Addition::Writable { kind, destination } => format!("a writable {kind} at \"{destination}\""),
+        Addition::NetworkDevice(name) => format!("the host's network device \"{name}\""),
+        Addition::Section(name) => format!("section \"{name}\", which is for other systems"),
+    }
+}
+
+/// Annotations can be taken out of the pod; for the rest there is nothing to change in it.
+fn fix(facts: &Facts<'_>) -> String {
+    let orders = facts.additions.iter().filter_map(|addition| match addition {
+        Addition::Order(key) => Some(format!("\n    {}: null   # take it out", yaml(key))),
+        _ => None,
+    });
+    let orders: Vec<String> = orders.take(MOST).collect();
+    if orders.is_empty() {
+        return container_fix(
+            facts,
+            &["# nothing to change here: look at the node's plugins (NRI, CDI) and hooks.d"],
+        );
+    }
+    format!("metadata:\n  annotations:{}", orders.concat())
 }
 
 #[cfg(test)]
 mod tests {
     use super::CONTROL;
-    use crate::pss::Certainty::Violates;
-    use crate::pss::facts::{Facts, ProcMasks};
-    use crate::pss::testing::{compliant, table, with};
+    use crate::pss::Certainty::{Suspect, Violates};
+    use crate::pss::facts::{Addition, Facts, ProcMasks};
+    use crate::pss::testing::{compliant, findings, make_privileged, table, with};
 
     fn signs(all_capabilities: bool, unmasked: bool, sys_writable: bool) -> Facts<'static> {
         with(|facts| {
@@ -65,5 +118,58 @@ mod tests {
         ];
         table(&CONTROL, 0, rows);
         table(&CONTROL, 37, rows);
+    }
+
+    #[test]
+    fn what_no_pod_can_ask_for_is_suspect_and_a_privileged_container_is_no_more_than_privileged() {
+        let added = |additions: &[Addition<'static>]| with(|facts| facts.additions = additions.to_vec());
+        let order = Addition::Order("run.oci.handler");
+        let rows = &[
+            (
+                "an annotation",
+                added(std::slice::from_ref(&order)),
+                Some((
+                    Suspect,
+                    "container \"app\" has what no field of a pod gives it: annotation \"run.oci.handler\", on which \
+                     the runtime acts",
+                )),
+            ),
+            (
+                "a hook and the rest",
+                added(&[
+                    Addition::Hook { stage: "prestart", path: "/x" },
+                    Addition::Propagation("rshared"),
+                    Addition::Writable { kind: "cgroup", destination: "/c" },
+                    Addition::NetworkDevice("eth1"),
+                    Addition::Section("vm"),
+                ]),
+                Some((
+                    Suspect,
+                    "container \"app\" has what no field of a pod gives it: prestart hook \"/x\", which neither hooks.d \
+                     nor a CDI specification of this node has; linux.rootfsPropagation \"rshared\", by which its mounts \
+                     appear on the host; a writable cgroup at \"/c\"; the host's network device \"eth1\"; section \
+                     \"vm\", which is for other systems",
+                )),
+            ),
+            (
+                "privileged as well",
+                with(|facts| {
+                    make_privileged(facts);
+                    facts.additions.push(order.clone());
+                }),
+                Some((Violates, "container \"app\" must not set securityContext.privileged=true")),
+            ),
+        ];
+        table(&CONTROL, 0, rows);
+        table(&CONTROL, 37, rows);
+
+        let fix = |facts: &Facts<'_>| findings(&CONTROL, 0, facts).remove(0).fix.into_owned();
+        assert_eq!(
+            fix(&added(&[order.clone(), Addition::Section("vm")])),
+            "metadata:\n  annotations:\n    \"run.oci.handler\": null   # take it out"
+        );
+        assert!(fix(&added(&[Addition::Section("vm")])).contains("NRI, CDI"));
+        let many = findings(&CONTROL, 0, &added(&vec![order; 100])).remove(0);
+        assert!(many.detail.ends_with("; and 92 more") && many.fix.lines().count() == 10, "{}", many.detail);
     }
 }

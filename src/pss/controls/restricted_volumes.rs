@@ -2,7 +2,7 @@
 //!
 //! Upstream: `policy/check_restrictedVolumes.go`. Evidence: mount sources, and the plugin in the kubelet's path.
 
-use super::host_path_volumes::{Sources, unclear};
+use super::host_path_volumes::{Sources, skipped_cdi, unclear};
 use super::{plural, quoted};
 use crate::pss::facts::{Facts, Volume};
 use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
@@ -45,12 +45,13 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
                 Kind::InlineOnly(kind) => forbidden.add(name, kind),
                 Kind::InlineOrClaimed(kind) => doubtful.add(name, kind),
             },
-            Volume::Unclear { .. } => {}
+            Volume::Device { .. } | Volume::Unclear { .. } => {}
         }
     }
     if !forbidden.sources.is_empty() {
         let verb = plural("uses", "use", forbidden.sources.len());
-        return out.push(Finding::violates(REASON, forbidden.detail(verb), forbidden.sources.fix(facts)));
+        let detail = format!("{}{}", forbidden.detail(verb), skipped_cdi(facts));
+        return out.push(Finding::violates(REASON, detail, forbidden.sources.fix(facts)));
     }
     let mut details = Vec::new();
     if !doubtful.sources.is_empty() {
@@ -61,7 +62,8 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
     if details.is_empty() {
         out.push(Finding::unseen(REASON, UNMOUNTED));
     } else {
-        out.push(Finding::suspect(REASON, details.join("; "), CONTROL.doc.fix));
+        let detail = format!("{}{}", details.join("; "), skipped_cdi(facts));
+        out.push(Finding::suspect(REASON, detail, CONTROL.doc.fix));
     }
 }
 
