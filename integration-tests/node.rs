@@ -304,6 +304,7 @@ impl Sandbox<'_> {
         if gate == Gate::Hook {
             spec["hooks"] = json!({"createRuntime": [hook(node.engine.name(), &node.root())]});
         }
+        change(&mut spec);
         let bundle = node.bundle(id);
         write_bundle(&bundle, &place.rootfs, &spec);
         let log = bundle.join("log.json");
