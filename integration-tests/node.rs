@@ -300,11 +300,10 @@ impl Sandbox<'_> {
         // The kubelet does the same: any user may leave its last words.
         set_mode(&witness, 0o666);
         let mut spec = pod::container_spec(&self.pod, &place);
-        change(&mut spec, &place);
         if gate == Gate::Hook {
             spec["hooks"] = json!({"createRuntime": [hook(node.engine.name(), &node.root())]});
         }
-        change(&mut spec);
+        change(&mut spec, &place);
         let bundle = node.bundle(id);
         write_bundle(&bundle, &place.rootfs, &spec);
         let log = bundle.join("log.json");

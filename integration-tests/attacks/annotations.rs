@@ -195,7 +195,7 @@ impl Spec {
         let id = util::random_id();
         let config = self.bundle().join("config.json");
         let mut spec: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
-        spec["linux"]["cgroupsPath"] = json!(crate::pod::cgroups_path(&id));
+        spec["linux"]["cgroupsPath"] = json!(crate::pod::cgroups_path(Engine::Containerd, &id));
         let hooks: Vec<Value> = spec["hooks"]["createRuntime"].as_array().cloned().unwrap_or_default();
         let own = json!({"path": binary(), "args": ["pss-guard", "hook", "--engine", "none", "--root", self.dir.path()]});
         let hooks: Vec<Value> = hooks
@@ -213,7 +213,7 @@ impl Spec {
         command.args(["--mount", "sh", "-c"]).arg(format!("{before}\nexec \"$@\"")).arg("sh");
         command.arg(Runtime::Runc.program()).arg("--root").arg(self.dir.path().join("runc"));
         let done = util::run(command.args(["run", "--bundle"]).arg(self.bundle()).arg(&id));
-        remove_cgroups(&[crate::pod::cgroups_path(&id)]);
+        remove_cgroups(&[crate::pod::cgroups_path(Engine::Containerd, &id)]);
         (done.code == Some(0), done.to_string())
     }
 }
