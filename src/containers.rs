@@ -118,7 +118,13 @@ const RUNTIMES_OF_CLIENTS: [&str; 2] = ["/run/containerd/runc", "/run/docker/run
 
 /// The programs that stay beside containers.
 const CONMON: &str = "conmon";
-const SHIMS: [&str; 2] = ["containerd-shim-runc-v2", "containerd-shim"];
+const MONITORS: [&str; 3] = [CONMON, "containerd-shim-runc-v2", "containerd-shim"];
+
+/// Whether a program is one of those, of any kind of runtime: `containerd-shim-runsc-v1`, `containerd-shim-kata-v2`.
+pub(crate) fn is_monitor(program: &Path) -> bool {
+    let name = program.file_name().unwrap_or_default().as_encoded_bytes();
+    name == CONMON.as_bytes() || name.starts_with(b"containerd-shim")
+}
 
 impl Container {
     /// Where the gate was called when the container was started, if it was: `<engine>/<handler>`.
@@ -157,17 +163,16 @@ pub fn find(live: &Live, processes: &Processes) -> Found {
         closed: Vec::new(),
     };
     search.states();
-    let monitors = processes.programs(&[CONMON, SHIMS[0], SHIMS[1]]);
+    let monitors = processes.programs(&MONITORS);
     let is_conmon = |program: &Path| program.file_name().is_some_and(|name| name == CONMON);
     let (mut conmons, shims): (Vec<_>, Vec<_>) =
         monitors.into_iter().partition(|(_, program, _)| is_conmon(program));
-    let root = live.place(Path::new("/"));
-    conmons.retain(|(pid, _, _)| processes.is_rooted(*pid, &root));
+    conmons.retain(|(pid, _, _)| processes.is_the_nodes(*pid));
     let (of_root, of_users): (Vec<_>, Vec<_>) =
         conmons.into_iter().partition(|(pid, _, _)| processes.is_roots(*pid));
     // One at a time: a command line is as long as its user likes.
     let read = |(pid, program, replaced)| processes.process(pid, program, replaced);
-    search.tasks(shims.into_iter().map(|(pid, _, _)| pid), &root);
+    search.tasks(shims.into_iter().map(|(pid, _, _)| pid));
     for conmon in of_root.into_iter().filter_map(read) {
         search.monitored(conmon, true);
     }
@@ -246,7 +251,7 @@ impl Search<'_> {
     }
 
     /// The bundles of containerd: `<state>/io.containerd.runtime.v2.task/<client>/<id>`.
-    fn tasks(&mut self, shims: impl Iterator<Item = i32>, root: &Path) {
+    fn tasks(&mut self, shims: impl Iterator<Item = i32>) {
         let mut folders: BTreeSet<PathBuf> = CONTAINERD.map(|state| self.place(state).join(TASKS)).into();
         for shim in shims {
             let folder =
@@ -254,7 +259,7 @@ impl Search<'_> {
             let tasks = folder.and_then(|bundle| Some(bundle.parent()?.parent()?.to_owned()));
             let new = tasks.filter(|tasks| tasks.ends_with(TASKS) && !folders.contains(tasks));
             let is_believed =
-                |_: &PathBuf| self.processes.is_roots(shim) && self.processes.is_rooted(shim, root);
+                |_: &PathBuf| self.processes.is_roots(shim) && self.processes.is_the_nodes(shim);
             folders.extend(new.filter(is_believed));
         }
         let clients: Vec<PathBuf> = folders.iter().flat_map(|folder| self.list(folder)).collect();
@@ -532,8 +537,8 @@ mod tests {
             self.find_among(Processes::in_folder)
         }
 
-        fn find_among(&self, processes: fn(&Path) -> Processes) -> Found {
-            find(&Live::under(self.dir.path()), &processes(&self.path("proc")))
+        fn find_among(&self, processes: fn(&Path, &Path) -> Processes) -> Found {
+            find(&Live::under(self.dir.path()), &processes(&self.path("proc"), self.dir.path()))
         }
 
         /// The bundles that were found, below the root.
@@ -656,7 +661,7 @@ mod tests {
     fn nobody_but_root_speaks_for_roots_containers_or_hides_them() {
         const BY_HAND: &str = "srv/d";
         const FORGED: &str = "tmp/x/d/userdata";
-        type Whose = fn(&Path) -> Processes;
+        type Whose = fn(&Path, &Path) -> Processes;
         // (whose programs they are, their root directory, the bundle in conmon's arguments; what comes of that bundle: its
         // process, and whether that is vouched for; whether a shim is believed)
         type Row = (&'static str, Whose, &'static str, &'static str, Option<(i32, bool)>, bool);

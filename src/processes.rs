@@ -1,16 +1,24 @@
 //! Which programs run on this node? The process file system, read once and as far as somebody asks.
 //!
-//! A name is not proof: any container may run a program that is called `containerd`. So it is asked as well whether a
-//! process sees the same file where the engine's configuration should be.
+//! A name is not proof: any container may run a program that is called `containerd`. So only processes of the node itself
+//! count (`node`), and of these it is asked whether they see the same file where the engine's configuration should be.
+
+mod node;
 
 use std::ffi::OsString;
+use std::fs::{File, Metadata};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::Mode;
+
 use crate::{files, side_by_side};
+use node::Root;
 
 /// Clock ticks in a second, as `/proc/PID/stat` counts them (`USER_HZ`): 100 on every architecture that runs containers.
 const TICKS: u64 = 100;
@@ -27,6 +35,10 @@ pub struct Processes {
     /// Whose root's processes are: in tests, whoever made the folder.
     root: u32,
     booted: OnceLock<Option<SystemTime>>,
+    /// The node's root directory; none where nobody can say.
+    node: OnceLock<Option<Root>>,
+    /// The control groups of the first process.
+    group: OnceLock<String>,
 }
 
 /// Where a process came from, and when.
@@ -61,20 +73,22 @@ impl Processes {
     #[must_use]
     pub fn of(root: &Path) -> Self {
         let proc = (root == Path::new("/")).then(|| PathBuf::from("/proc"));
-        Self { proc, root: 0, booted: OnceLock::new() }
+        Self { proc, root: 0, booted: OnceLock::new(), node: OnceLock::new(), group: OnceLock::new() }
     }
 
-    /// The processes in a process file system of any place.
+    /// The processes in a process file system of any place, on a node with this root directory.
     #[cfg(test)]
-    pub(crate) fn in_folder(proc: &Path) -> Self {
-        let root = nix::unistd::geteuid().as_raw();
-        Self { proc: Some(proc.to_owned()), root, booted: OnceLock::new() }
+    pub(crate) fn in_folder(proc: &Path, root: &Path) -> Self {
+        let mut all = Self::of(Path::new("/"));
+        (all.proc, all.root) = (Some(proc.to_owned()), nix::unistd::geteuid().as_raw());
+        all.node = OnceLock::from(Some(Root::fake(root)));
+        all
     }
 
     /// The same, none of which is root's.
     #[cfg(test)]
-    pub(crate) fn of_a_user(proc: &Path) -> Self {
-        Self { root: u32::MAX, ..Self::in_folder(proc) }
+    pub(crate) fn of_a_user(proc: &Path, root: &Path) -> Self {
+        Self { root: u32::MAX, ..Self::in_folder(proc, root) }
     }
 
     /// Whether this is a running machine at all.
@@ -83,15 +97,29 @@ impl Processes {
         self.proc.is_some()
     }
 
-    /// Root's processes that run one of these programs, by the program's file name, in the order of their ids: any user
-    /// may have a program that is called like an engine.
+    /// Root's processes on the node itself that run one of these programs, by the program's file name, in the order of
+    /// their ids: any user, and any container, may have a program that is called like an engine.
     #[must_use]
     pub fn running(&self, names: &[&str]) -> Vec<Process> {
-        let all = self.programs(names).into_iter().filter(|(pid, _, _)| self.is_roots(*pid));
+        let all = self.of_root(names).into_iter().filter(|(pid, _, _)| self.is_the_nodes(*pid));
         all.filter_map(|(pid, program, replaced)| self.process(pid, program, replaced)).collect()
     }
 
-    /// The same of all users, without what has to be read of each: its id, its program, and whether that was replaced.
+    /// Root's processes in containers that run one of these programs: their ids, and what they call their programs.
+    /// Nothing else of them is looked at.
+    #[must_use]
+    pub fn in_containers(&self, names: &[&str]) -> Vec<(i32, PathBuf)> {
+        let all = self.of_root(names).into_iter().filter(|(pid, _, _)| !self.is_the_nodes(*pid));
+        all.map(|(pid, program, _)| (pid, program)).collect()
+    }
+
+    fn of_root(&self, names: &[&str]) -> Vec<(i32, PathBuf, bool)> {
+        let mut all = self.programs(names);
+        all.retain(|(pid, _, _)| self.is_roots(*pid));
+        all
+    }
+
+    /// The same of all users and everywhere: a process's id, its program, and whether that was replaced.
     pub(crate) fn programs(&self, names: &[&str]) -> Vec<(i32, PathBuf, bool)> {
         let wanted = |name: &str| names.contains(&name);
         let read = |pid| {
@@ -103,11 +131,14 @@ impl Processes {
         found
     }
 
-    /// How many other processes have this text in their command lines.
+    /// How many other processes of the node have this text in their command lines.
     #[must_use]
     pub fn naming(&self, text: &[u8]) -> usize {
         let own = i32::try_from(std::process::id()).ok();
         let names = |pid: &i32| {
+            if !self.is_the_nodes(*pid) {
+                return false;
+            }
             let line = self.folder(*pid).and_then(|proc| files::head(&proc.join("cmdline"), LINE).ok());
             line.is_some_and(|line| line.windows(text.len()).any(|part| part == text))
         };
@@ -134,13 +165,6 @@ impl Processes {
     pub fn is_roots(&self, pid: i32) -> bool {
         let process = self.folder(pid).and_then(|process| std::fs::metadata(process).ok());
         process.is_some_and(|process| process.uid() == self.root)
-    }
-
-    /// Whether a process has this folder as its root directory: any path of its own names what it names from there.
-    #[must_use]
-    pub fn is_rooted(&self, pid: i32, root: &Path) -> bool {
-        let theirs = self.folder(pid).and_then(|proc| seen_by(&proc, Path::new("/")));
-        theirs.is_some() && theirs == identity(root)
     }
 
     /// A process's folder in the process file system.
@@ -232,12 +256,6 @@ impl Process {
         self.arguments.iter().any(|own| own == argument)
     }
 
-    /// The directory it works in, as it was called when it went there.
-    #[must_use]
-    pub fn folder(&self) -> Option<PathBuf> {
-        std::fs::read_link(self.proc.join("cwd")).ok()
-    }
-
     /// Whether this process sees the same file or folder at a path as this program sees at `here`. Where neither sees
     /// one, whether the same folder would hold it.
     #[must_use]
@@ -252,13 +270,26 @@ impl Process {
     }
 }
 
-/// The file at a path as a process sees it whose folder in the process file system this is.
+/// The file at a path as a process of the node sees it whose folder in the process file system this is: in its mount
+/// namespace, and never outside its root, wherever links lead.
 fn seen_by(proc: &Path, path: &Path) -> Option<(u64, u64)> {
-    identity(&proc.join("root").join(path.strip_prefix("/").unwrap_or(path)))
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let root = open(&proc.join("root"), flags | OFlag::O_DIRECTORY, Mode::empty()).ok()?;
+    let inside = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    match openat2(&root, path, OpenHow::new().flags(flags).resolve(inside)) {
+        Ok(file) => File::from(file).metadata().ok().map(|metadata| of_file(&metadata)),
+        // Before Linux 5.6 nobody can ask so. Its root is this program's own.
+        Err(Errno::ENOSYS) => identity(path),
+        Err(_) => None,
+    }
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
-    std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+    std::fs::metadata(path).ok().map(|metadata| of_file(&metadata))
+}
+
+fn of_file(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
 }
 
 /// A process's program, and whether the kernel says that its file is gone.
@@ -292,6 +323,8 @@ pub(crate) mod fake {
         symlink(arguments[0], own.join("exe")).unwrap();
         let _ = fs::remove_file(own.join("root"));
         symlink(root, own.join("root")).unwrap();
+        let root = root.components().as_path().display();
+        fs::write(own.join("mountinfo"), format!("1 0 0:1 {root} / rw - x x rw\n")).unwrap();
     }
 }
 
@@ -312,7 +345,9 @@ mod tests {
         let found = (0..200).find_map(|_| {
             std::thread::sleep(Duration::from_millis(5));
             // Of whoever runs this.
-            let all = Processes::in_folder(Path::new("/proc")).running(&["sleep", "busybox", "coreutils"]);
+            let root = nix::unistd::geteuid().as_raw();
+            let all = Processes { root, ..Processes::of(Path::new("/")) };
+            let all = all.running(&["sleep", "busybox", "coreutils"]);
             all.into_iter().find(|process| process.pid == pid && !process.arguments.is_empty())
         });
         child.kill().unwrap();
@@ -329,8 +364,8 @@ mod tests {
     fn a_users_program_of_that_name_is_no_engine() {
         let directory = tempfile::tempdir().unwrap();
         fake::add(directory.path(), Path::new("/"), 7, 5, &["/tmp/kubelet", "--root-dir=/tmp"]);
-        assert_eq!(Processes::in_folder(directory.path()).running(&["kubelet"]).len(), 1);
-        assert!(Processes::of_a_user(directory.path()).running(&["kubelet"]).is_empty());
+        assert_eq!(Processes::in_folder(directory.path(), Path::new("/")).running(&["kubelet"]).len(), 1);
+        assert!(Processes::of_a_user(directory.path(), Path::new("/")).running(&["kubelet"]).is_empty());
     }
 
     #[test]
@@ -341,7 +376,7 @@ mod tests {
             fake::add(directory.path(), Path::new("/"), 7, 5, &["/bin/x"]);
             let fields = format!("7 (Z) Z 1) {state} 1 {}{threads} 0 5 0", "0 ".repeat(15));
             std::fs::write(directory.path().join("7/stat"), fields).unwrap();
-            let found = Processes::in_folder(directory.path()).birth(7);
+            let found = Processes::in_folder(directory.path(), Path::new("/")).birth(7);
             assert_eq!(
                 found.map(|birth| (birth.parent, birth.ticks)),
                 runs.then_some((1, 5)),
@@ -365,7 +400,7 @@ mod tests {
         for (line, count) in rows {
             fake::add(directory.path(), Path::new("/"), 7, 5, &["/bin/x"]);
             std::fs::write(directory.path().join("7/cmdline"), line).unwrap();
-            let found = Processes::in_folder(directory.path()).running(&["x"]);
+            let found = Processes::in_folder(directory.path(), Path::new("/")).running(&["x"]);
             assert_eq!(found[0].arguments.len(), *count, "{} bytes", line.len());
             let length: usize = found[0].arguments.iter().map(|argument| argument.len()).sum();
             assert!(length <= super::LINE);
@@ -376,7 +411,7 @@ mod tests {
     fn a_process_is_known_by_its_id_and_its_start() {
         let directory = tempfile::tempdir().unwrap();
         let proc = directory.path();
-        let all = Processes::in_folder(proc);
+        let all = Processes::in_folder(proc, Path::new("/"));
         fake::add(proc, Path::new("/"), 7, 50, &["/bin/x", "--path", "/var/lib/y/z"]);
         let first = all.running(&["x"]).remove(0);
         assert!(all.is_alive(7, first.birth.ticks) && !all.is_alive(8, first.birth.ticks));
@@ -415,26 +450,48 @@ mod tests {
         ];
         for (arguments, expected) in rows {
             fake::add(directory.path(), Path::new("/"), 7, 5, arguments);
-            let found = Processes::in_folder(directory.path()).running(&["crio"]);
+            let found = Processes::in_folder(directory.path(), Path::new("/")).running(&["crio"]);
             assert_eq!(found[0].option(&["-c", "--config"]).as_deref(), *expected, "{arguments:?}");
         }
     }
 
     #[test]
-    fn a_program_of_another_root_does_not_share_the_configuration() {
+    fn a_program_shares_a_configuration_in_its_own_root_and_through_no_link_out_of_it() {
         let directory = tempfile::tempdir().unwrap();
-        let (proc, ours, theirs) =
-            (directory.path().join("proc"), directory.path().join("ours"), directory.path().join("theirs"));
-        for root in [&ours, &theirs] {
-            std::fs::create_dir_all(root.join("etc/x")).unwrap();
+        let (proc, root) = (directory.path().join("proc"), directory.path().join("root"));
+        std::fs::create_dir_all(root.join("etc/x")).unwrap();
+        std::fs::create_dir_all(directory.path().join("etc")).unwrap();
+        std::fs::write(root.join("etc/x/config.toml"), "").unwrap();
+        std::os::unix::fs::symlink("/etc/x", root.join("etc/link")).unwrap();
+        std::os::unix::fs::symlink("../../../etc", root.join("etc/up")).unwrap();
+        fake::add(&proc, &root, 1, 5, &["/bin/x"]);
+        let found = Processes::in_folder(&proc, &root).running(&["x"]);
+        let here = root.join("etc/x/config.toml");
+        for (file, expected) in [
+            ("/etc/x/config.toml", true),
+            ("/etc/../../etc/link/config.toml", true),
+            ("/etc/up/x/config.toml", true),
+            ("/etc/up/y/config.toml", false),
+            ("/proc/self/root/etc/x/config.toml", false),
+        ] {
+            assert_eq!(found[0].shares(Path::new(file), &here), expected, "{file}");
         }
-        fake::add(&proc, &ours, 1, 5, &["/bin/x"]);
-        fake::add(&proc, &theirs, 2, 5, &["/bin/x"]);
-        let found = Processes::in_folder(&proc).running(&["x"]);
-        for file in ["/etc/x/config.toml", "/etc/y/z/config.toml"] {
-            let here = ours.join(&file[1..]);
-            assert!(found[0].shares(Path::new(file), &here), "{file}");
-            assert!(!found[1].shares(Path::new(file), &here), "{file}");
-        }
+        let missing = root.join("etc/y/z/config.toml");
+        assert!(
+            found[0].shares(Path::new("/etc/y/z/config.toml"), &missing),
+            "the same folder would hold it"
+        );
+    }
+
+    #[test]
+    fn what_has_another_root_is_no_engine_of_the_node_and_is_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let proc = directory.path();
+        fake::add(proc, Path::new("/"), 1, 5, &["/bin/x"]);
+        fake::add(proc, Path::new("/image"), 2, 5, &["/bin/x"]);
+        let all = Processes::in_folder(proc, Path::new("/"));
+        assert_eq!(all.running(&["x"]).iter().map(|one| one.pid).collect::<Vec<_>>(), [1]);
+        assert_eq!(all.in_containers(&["x"]), [(2, "/bin/x".into())]);
+        assert!(Processes::of_a_user(proc, Path::new("/")).in_containers(&["x"]).is_empty());
     }
 }

@@ -79,7 +79,7 @@ pub fn elsewhere(live: &Live, processes: &Processes, engine: Engine, config: &Pa
     let is_this_nodes = |process: &&Process| {
         let theirs = daemon.config_of(process);
         let is_dockers = ["/run/docker", "/var/run/docker"].iter().any(|folder| theirs.starts_with(folder));
-        processes.is_rooted(process.pid, live.root()) && !is_dockers
+        !is_dockers
     };
     let running = processes.running(daemon.programs);
     let running: Vec<&Process> = running.iter().filter(is_this_nodes).collect();
@@ -236,11 +236,11 @@ mod tests {
                 let inside = if contained { directory.path() } else { &root };
                 fake::add(&proc, inside, pid, 5, command);
             }
-            let (live, processes) = (Live::under(&root), Processes::in_folder(&proc));
+            let (live, processes) = (Live::under(&root), Processes::in_folder(&proc, &root));
             let said = elsewhere(&live, &processes, Engine::Containerd, Path::new(OURS));
             assert_eq!(said.is_some(), expected, "{commands:?}, {contained}: {said:?}");
             assert!(said.is_none_or(|said| said.ends_with(&format!("--config {}`", other[2]))));
-            let users = Processes::of_a_user(&proc);
+            let users = Processes::of_a_user(&proc, &root);
             assert_eq!(elsewhere(&live, &users, Engine::Containerd, Path::new(OURS)), None);
         }
     }
@@ -259,7 +259,8 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let command = [&["/usr/bin/crio"], &flags[..]].concat();
             fake::add(directory.path(), Path::new("/"), 7, 5, &command);
-            let (live, processes) = (Live::under(Path::new("/")), Processes::in_folder(directory.path()));
+            let (live, processes) =
+                (Live::under(Path::new("/")), Processes::in_folder(directory.path(), Path::new("/")));
             let said = elsewhere(&live, &processes, Engine::CriO, Path::new("/etc/crio/crio.conf"));
             let is_it = said.as_deref().map(|said| expected.is_some_and(|part| said.contains(part)));
             assert_eq!(is_it, expected.map(|_| true), "{flags:?}: {said:?}");
@@ -287,10 +288,10 @@ mod tests {
         }
         let directory = tempfile::tempdir().unwrap();
         fake::add(directory.path(), Path::new("/"), 7, 5, &["/usr/local/bin/k3s", "server"]);
-        assert!(detect(&node, &Processes::in_folder(directory.path())).is_err());
+        assert!(detect(&node, &Processes::in_folder(directory.path(), Path::new("/"))).is_err());
         // Anybody can have a program of that name, and a container has its own root.
-        detect(&node, &Processes::of_a_user(directory.path())).unwrap();
+        detect(&node, &Processes::of_a_user(directory.path(), Path::new("/"))).unwrap();
         fake::add(directory.path(), directory.path(), 7, 5, &["/usr/local/bin/k3s", "server"]);
-        detect(&node, &Processes::in_folder(directory.path())).unwrap();
+        detect(&node, &Processes::in_folder(directory.path(), Path::new("/"))).unwrap();
     }
 }

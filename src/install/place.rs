@@ -285,7 +285,7 @@ mod tests {
     fn an_engine_calls_its_entries_until_that_very_process_has_ended() {
         let directory = tempfile::tempdir().unwrap();
         let (root, proc) = (directory.path().join("root"), directory.path().join("proc"));
-        let (node, processes) = (Live::under(&root), Processes::in_folder(&proc));
+        let (node, processes) = (Live::under(&root), Processes::in_folder(&proc, Path::new("/")));
         let engine = Engine::Containerd;
         assert!(!entries_are_called(&node, engine, &processes), "nobody was written down");
         fake::add(&proc, Path::new("/"), 7, 50, &["/usr/bin/containerd"]);
@@ -320,7 +320,7 @@ mod tests {
     fn shims_and_command_lines_call_an_entry() {
         let directory = tempfile::tempdir().unwrap();
         let (root, proc) = (directory.path().join("root"), directory.path().join("proc"));
-        let (node, processes) = (Live::under(&root), Processes::in_folder(&proc));
+        let (node, processes) = (Live::under(&root), Processes::in_folder(&proc, Path::new("/")));
         let called = |engine| callers(&node, engine, &processes);
         let conmon = "/var/lib/pss-guard/runtimes/podman/crun/pss-guard-runtime";
         fake::add(&proc, Path::new("/"), 7, 50, &["/usr/bin/conmon", "-r", conmon]);

@@ -283,12 +283,25 @@ impl<'a> Setting<'a> {
         for other in others {
             let theirs = daemon.config_of(other);
             let other = format!(
-                "process {} ({}) runs with {}, or in another root: the gate is not before its containers",
+                "process {} ({}) runs with {}: the gate is not before its containers",
                 other.pid,
                 other.program.display(),
                 theirs.display()
             );
             checks.add(State::Open, "process", other);
+        }
+        let contained = self.processes.in_containers(daemon.programs);
+        if let Some((pid, program)) = contained.first() {
+            // Nothing that it says of itself counts.
+            let others = match contained.len() - 1 {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let says = format!(
+                "process {pid} ({}){others}: engines in containers; the gate is not before what they start",
+                program.display()
+            );
+            checks.add(State::Open, "process", says);
         }
         let name = daemon.programs.first().copied().unwrap_or_default();
         if let Some(says) = detect::elsewhere(&self.live, &self.processes, installer.engine, config) {

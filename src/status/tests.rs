@@ -172,7 +172,7 @@ impl Machine {
     fn setting(&self) -> Setting<'static> {
         Setting {
             live: Live::under(&self.root),
-            processes: Processes::in_folder(&self.root.join("proc")),
+            processes: Processes::in_folder(&self.root.join("proc"), &self.root),
             paths: Paths::under(&self.root),
             installers: ALL,
         }

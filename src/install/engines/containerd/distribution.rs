@@ -94,10 +94,7 @@ pub(super) fn refuse(node: &dyn Node, main: &Path) -> Result<(), Refusal> {
 /// Refuses a node that such a distribution runs on, whatever other engines there are: which one is meant has to be said.
 pub(in crate::install) fn refuse_node(node: &dyn Node, processes: &Processes) -> Result<(), Refusal> {
     // Not what runs in a container: vcluster has a k3s in each of its pods.
-    let runs = |one: &&Distribution| {
-        let running = processes.running(&[one.program]);
-        running.iter().any(|process| processes.is_rooted(process.pid, Path::new("/")))
-    };
+    let runs = |one: &&Distribution| !processes.running(&[one.program]).is_empty();
     let is_here = |one: &&Distribution| runs(one) || !node.list(Path::new(one.folder)).is_empty();
     match DISTRIBUTIONS.iter().find(is_here) {
         Some(distribution) => Err(distribution.refusal(Path::new(distribution.file))),
