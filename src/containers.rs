@@ -16,10 +16,10 @@
 //! runtimes write it down (runc `libcontainer/container_linux.go`, crun `src/libcrun/status.c`); where they do not, a
 //! process that is younger than the file with its id is another one.
 //!
-//! A name is no proof: any user and any container can call a program conmon. Only those of root in the node's root
-//! directory are believed. Another user's in that directory is a rootless podman's, or says that it is: its container is
-//! shown as nobody's and takes the place of no other. What has another root directory speaks of paths in there, and is
-//! not asked.
+//! A name is no proof: any user and any container can call a program conmon. Only root's on the node itself are believed.
+//! Another user's there is a rootless podman's, or says that it is: its container is shown as nobody's, takes the place of
+//! no other, and costs no more than [`OF_A_USER`], [`OF_ALL_USERS`] and [`strangers`](crate::strangers) say. What is in a
+//! container speaks of paths in there, and is not asked.
 //!
 //! Under another root directory nothing runs: it is a node that was captured, and every bundle on it counts.
 
@@ -38,6 +38,7 @@ use crate::install::node::Live;
 use crate::processes::{Birth, Process, Processes};
 use crate::side_by_side;
 use crate::state;
+use crate::strangers::Mounts;
 
 /// Who keeps a container's bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +121,23 @@ const RUNTIMES_OF_CLIENTS: [&str; 2] = ["/run/containerd/runc", "/run/docker/run
 const CONMON: &str = "conmon";
 const MONITORS: [&str; 3] = [CONMON, "containerd-shim-runc-v2", "containerd-shim"];
 
+/// How many monitors of one user are asked, and of all users but root. Each costs a command line and a config.json.
+pub const OF_A_USER: usize = 100;
+/// See [`OF_A_USER`].
+pub const OF_ALL_USERS: usize = 500;
+
+/// The longest path there is (`PATH_MAX`).
+const LONGEST_PATH: usize = 4096;
+
+/// Who must vouch for a container that is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voucher {
+    /// Root.
+    Root,
+    /// Root, or whoever says that it is his.
+    Anybody,
+}
+
 /// Whether a program is one of those, of any kind of runtime: `containerd-shim-runsc-v1`, `containerd-shim-kata-v2`.
 pub(crate) fn is_monitor(program: &Path) -> bool {
     let name = program.file_name().unwrap_or_default().as_encoded_bytes();
@@ -152,7 +170,7 @@ impl Container {
 
 /// Looks for the containers of a node.
 #[must_use]
-pub fn find(live: &Live, processes: &Processes) -> Found {
+pub fn find(live: &Live, processes: &Processes, by: Voucher) -> Found {
     let mut search = Search {
         live,
         processes,
@@ -174,13 +192,13 @@ pub fn find(live: &Live, processes: &Processes) -> Found {
     let read = |(pid, program, replaced)| processes.process(pid, program, replaced);
     search.tasks(shims.into_iter().map(|(pid, _, _)| pid));
     for conmon in of_root.into_iter().filter_map(read) {
-        search.monitored(conmon, true);
+        search.monitored(conmon, None);
     }
     search.stored();
     search.only_in_states();
     // Last, when root's places are all taken.
-    for conmon in of_users.into_iter().filter_map(read) {
-        search.monitored(conmon, false);
+    if by == Voucher::Anybody && !of_users.is_empty() {
+        search.of_users(of_users);
     }
     // Those of each place are in order already, and there are not many places.
     search.containers.sort_by(|one, other| one.bundle.as_os_str().cmp(other.bundle.as_os_str()));
@@ -205,7 +223,8 @@ struct Place<'a> {
     keeper: Keeper,
     bundle: &'a Path,
     id: &'a OsStr,
-    vouched: bool,
+    /// The mounts in which a user's paths may lie; none where root says so.
+    stranger: Option<&'a Mounts>,
 }
 
 impl Search<'_> {
@@ -267,7 +286,7 @@ impl Search<'_> {
         let known = &*self;
         let numbered: Vec<(usize, &PathBuf)> = bundles.iter().enumerate().collect();
         let mut looks = side_by_side::each(&numbered, |(number, bundle)| {
-            let place = Place { keeper: Keeper::Containerd, bundle, id: bundle.file_name()?, vouched: true };
+            let place = Place { keeper: Keeper::Containerd, bundle, id: bundle.file_name()?, stranger: None };
             let look = known.look(&place, Some(&bundle.join("init.pid")), || {
                 // The shim of runc writes it always, if only as an empty file.
                 let runtime = files::read(&bundle.join("runtime"), LIMIT).ok().map(path);
@@ -281,8 +300,44 @@ impl Search<'_> {
         }
     }
 
-    /// A container under conmon.
-    fn monitored(&mut self, mut conmon: Process, vouched: bool) {
+    /// The containers of users, as far as there is room for them.
+    fn of_users(&mut self, conmons: Vec<(i32, PathBuf, bool)>) {
+        let mut counts: HashMap<u32, usize> = HashMap::new();
+        let mut ranked: Vec<_> = conmons
+            .into_iter()
+            .filter_map(|conmon| {
+                let rank = counts.entry(self.processes.user(conmon.0)?).or_default();
+                *rank += 1;
+                Some((*rank, conmon))
+            })
+            .collect();
+        let all = ranked.len();
+        // Whoever has few comes before whoever has many.
+        ranked.sort_by_key(|(rank, (pid, _, _))| (*rank, *pid));
+        ranked.retain(|(rank, _)| *rank <= OF_A_USER);
+        ranked.truncate(OF_ALL_USERS);
+        let passed_over = all - ranked.len();
+        let (read, silent) = self.processes.patiently(ranked.into_iter().map(|(_, conmon)| conmon).collect());
+        let most = counts.into_iter().max_by_key(|(user, count)| (*count, *user));
+        let mut unseen = |count: usize, why: &str| {
+            if let Some((user, _)) = most.filter(|_| count > 0) {
+                let of = format!("{count} programs called conmon, most of them or all of uid {user}, {why}");
+                self.closed.push(Closed { path: "/proc".into(), error: io::Error::other(of) });
+            }
+        };
+        unseen(
+            passed_over,
+            &format!("are passed over: {OF_A_USER} of a user are asked, and {OF_ALL_USERS} in all"),
+        );
+        unseen(silent, "do not let their command lines be read");
+        let mounts = Mounts::of_this_program();
+        for conmon in read {
+            self.monitored(conmon, Some(&mounts));
+        }
+    }
+
+    /// A container under conmon: root's, or a user's, whose paths lead where these mounts are.
+    fn monitored(&mut self, mut conmon: Process, stranger: Option<&Mounts>) {
         // What follows is a command of podman's, which has options of the same names.
         let own = conmon.arguments.iter().take_while(|argument| *argument != "--exit-command").count();
         conmon.arguments.truncate(own);
@@ -294,10 +349,16 @@ impl Search<'_> {
         let Some((bundle, pid)) = option("-b", "--bundle").zip(option("-p", "--container-pidfile")) else {
             return;
         };
-        let (bundle, pid) = (self.place(&bundle), self.place(&pid));
-        let Some(id) = stored_id(&bundle) else { return };
         let runtime = option("-r", "--runtime").map(PathBuf::from);
-        let place = Place { keeper: Keeper::Storage, bundle: &bundle, id: &id, vouched };
+        let place = |path: &str| match stranger {
+            None => Some(self.place(path)),
+            // No link is looked at on the way: that is the walk's own.
+            Some(_) if path.len() > LONGEST_PATH => None,
+            Some(_) => Some(self.live.root().join(path.trim_start_matches('/'))),
+        };
+        let Some((bundle, pid)) = place(&bundle).zip(place(&pid)) else { return };
+        let Some(id) = stored_id(&bundle) else { return };
+        let place = Place { keeper: Keeper::Storage, bundle: &bundle, id: &id, stranger };
         self.add(&place, Some(&pid), runtime);
     }
 
@@ -325,7 +386,7 @@ impl Search<'_> {
             let is_bundle = bundle.join("config.json").try_exists();
             if !self.ids.contains(&id) && !matches!(is_bundle, Ok(false)) {
                 let pid = pids.get(&id).cloned();
-                let place = Place { keeper: Keeper::Storage, bundle: &bundle, id: &id, vouched: true };
+                let place = Place { keeper: Keeper::Storage, bundle: &bundle, id: &id, stranger: None };
                 self.add(&place, pid.as_deref(), None);
             }
         }
@@ -342,7 +403,7 @@ impl Search<'_> {
             match state::read(&state) {
                 Ok(Some(known)) => {
                     let bundle = self.live.place(&known.bundle);
-                    let place = Place { keeper: Keeper::Runtime, bundle: &bundle, id: &id, vouched: true };
+                    let place = Place { keeper: Keeper::Runtime, bundle: &bundle, id: &id, stranger: None };
                     self.add(&place, None, None);
                 }
                 Ok(None) => {}
@@ -366,12 +427,13 @@ impl Search<'_> {
         pid: Option<&Path>,
         runtime: impl FnOnce() -> Option<PathBuf>,
     ) -> io::Result<Option<Container>> {
-        let Place { keeper, bundle, id, vouched } = *place;
+        let Place { keeper, bundle, id, stranger } = *place;
+        let vouched = stranger.is_none();
         // Ids are root's: who only says that he has one has no part in what is known of it.
         let state = self.states.get(id).filter(|_| vouched).cloned();
         let mut process = None;
         if self.processes.are_seen() {
-            process = self.alive(pid, state.as_deref())?;
+            process = self.alive(pid, state.as_deref(), stranger)?;
             if process.is_none() {
                 return Ok(None);
             }
@@ -393,11 +455,16 @@ impl Search<'_> {
             }
             Err(error) => self.closed.push(Closed { path: bundle.to_owned(), error }),
         }
-        self.ids.extend(place.vouched.then(|| place.id.to_owned()));
+        self.ids.extend(place.stranger.is_none().then(|| place.id.to_owned()));
     }
 
     /// The first process of a container, if it is alive and the one that the runtime or the engine wrote down.
-    fn alive(&self, file: Option<&Path>, state: Option<&Path>) -> io::Result<Option<First>> {
+    fn alive(
+        &self,
+        file: Option<&Path>,
+        state: Option<&Path>,
+        stranger: Option<&Mounts>,
+    ) -> io::Result<Option<First>> {
         let first = |pid, birth| {
             let started = self.processes.at(birth);
             started.map(|started| First { pid, birth, started })
@@ -407,13 +474,16 @@ impl Search<'_> {
             return Ok(birth.and_then(|birth| first(pid, birth)));
         }
         let Some(file) = file else { return Ok(None) };
-        let text = match files::read(file, 64) {
-            Ok(text) => String::from_utf8(text).unwrap_or_default(),
+        let read = match stranger {
+            Some(mounts) => mounts.read(file, 64),
+            None => files::read_with(file, 64),
+        };
+        let (written, text) = match read {
+            Ok((metadata, text)) => (metadata.modified()?, String::from_utf8(text).unwrap_or_default()),
             Err(error) if error.is_missing() => return Ok(None),
             Err(error) => return Err(io::Error::other(error)),
         };
         let Ok(pid) = text.trim().parse() else { return Ok(None) };
-        let written = std::fs::metadata(file)?.modified()?;
         let found = self.processes.birth(pid).and_then(|birth| first(pid, birth));
         Ok(found.filter(|first| first.started <= written + Duration::from_secs(1)))
     }
@@ -490,7 +560,7 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::time::{Duration, SystemTime};
 
-    use super::{Found, Keeper, find};
+    use super::{Found, Keeper, Voucher, find};
     use crate::install::node::Live;
     use crate::processes::{Processes, fake};
 
@@ -538,7 +608,8 @@ mod tests {
         }
 
         fn find_among(&self, processes: fn(&Path, &Path) -> Processes) -> Found {
-            find(&Live::under(self.dir.path()), &processes(&self.path("proc"), self.dir.path()))
+            let processes = processes(&self.path("proc"), self.dir.path());
+            find(&Live::under(self.dir.path()), &processes, Voucher::Anybody)
         }
 
         /// The bundles that were found, below the root.
@@ -661,11 +732,11 @@ mod tests {
     fn nobody_but_root_speaks_for_roots_containers_or_hides_them() {
         const BY_HAND: &str = "srv/d";
         const FORGED: &str = "tmp/x/d/userdata";
-        type Whose = fn(&Path, &Path) -> Processes;
+        type Of = fn(&Path, &Path) -> Processes;
         // (whose programs they are, their root directory, the bundle in conmon's arguments; what comes of that bundle: its
         // process, and whether that is vouched for; whether a shim is believed)
-        type Row = (&'static str, Whose, &'static str, &'static str, Option<(i32, bool)>, bool);
-        let (root, user): (Whose, Whose) = (Processes::in_folder, Processes::of_a_user);
+        type Row = (&'static str, Of, &'static str, &'static str, Option<(i32, bool)>, bool);
+        let (root, user): (Of, Of) = (Processes::in_folder, Processes::of_a_user);
         let rows: &[Row] = &[
             ("root's", root, "", FORGED, Some((7, true)), true),
             ("a container's, whose root is root", root, "image", FORGED, None, false),
@@ -716,7 +787,7 @@ mod tests {
         node.file(&format!("{STORED}/config.json"), "{}");
         node.file(&format!("{}/config.json", STORED.replace("run/", "var/lib/")), "{}");
         node.file("run/containers/storage/overlay-containers/without/userdata/pidfile", "7");
-        let found = find(&Live::under(node.dir.path()), &Processes::of(node.dir.path()));
+        let found = find(&Live::under(node.dir.path()), &Processes::of(node.dir.path()), Voucher::Anybody);
         let bundles: Vec<_> = found.containers.iter().map(|one| one.bundle.clone()).collect();
         let expected = [TASK, STORED, &of_others[0], &of_others[1]].map(|bundle| node.path(bundle));
         assert_eq!(bundles, expected);

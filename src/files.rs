@@ -102,6 +102,11 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     read_as(path, Links::Follow, Owner::Anybody, limit).map(|(_, _, bytes)| bytes)
 }
 
+/// The same, with what the file was like.
+pub(crate) fn read_with(path: &Path, limit: u64) -> Result<(Metadata, Vec<u8>), FileError> {
+    read_as(path, Links::Follow, Owner::Anybody, limit).map(|(_, metadata, bytes)| (metadata, bytes))
+}
+
 /// Reads the beginning of a regular file.
 pub fn head(path: &Path, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];

@@ -10,7 +10,7 @@ use std::fs::{File, Metadata};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
@@ -27,6 +27,10 @@ const TICKS: u64 = 100;
 /// like.
 const LINE: usize = 64 << 10;
 const ARGUMENTS: usize = 1024;
+
+/// So long one of many command lines may take, and so many may take that long: eight tenths of a second in all.
+const STALL: Duration = Duration::from_millis(100);
+const MOST_STALLS: usize = 8;
 
 /// The process file system, or none for a root file system of another machine.
 #[derive(Clone, Debug)]
@@ -163,8 +167,7 @@ impl Processes {
     /// another user.
     #[must_use]
     pub fn is_roots(&self, pid: i32) -> bool {
-        let process = self.folder(pid).and_then(|process| std::fs::metadata(process).ok());
-        process.is_some_and(|process| process.uid() == self.root)
+        self.user(pid) == Some(self.root)
     }
 
     /// A process's folder in the process file system.
@@ -187,6 +190,49 @@ impl Processes {
         let arguments: Vec<OsString> = words.skip(1).take(ARGUMENTS).collect();
         let birth = self.birth(pid)?;
         Some(Process { pid, program, replaced, arguments, started: self.at(birth)?, birth, proc })
+    }
+
+    /// Whose a process is: its effective user, as seen from here.
+    #[must_use]
+    pub fn user(&self, pid: i32) -> Option<u32> {
+        Some(std::fs::metadata(self.folder(pid)?).ok()?.uid())
+    }
+
+    /// The processes of users, and how many of them did not let their command lines be read. Whoever owns a process can
+    /// hold the lock that this takes (`mmap_lock`, `mm/memory.c`, `access_remote_vm`) for as long as he likes, by way of a FUSE of
+    /// his own. So it is read elsewhere, and what does not come is left.
+    pub(crate) fn patiently(&self, processes: Vec<(i32, PathBuf, bool)>) -> (Vec<Process>, usize) {
+        let mut left = processes.len();
+        let queue = Arc::new(Mutex::new(processes.into_iter()));
+        let (sender, receiver) = mpsc::channel();
+        let start = || {
+            let (own, queue, sender) = (self.clone(), Arc::clone(&queue), sender.clone());
+            let next = move || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let work = move || {
+                while let Some((pid, program, replaced)) = next() {
+                    if sender.send(own.process(pid, program, replaced)).is_err() {
+                        break;
+                    }
+                }
+            };
+            // A thread that waits for that lock dies with this program (`mmap_read_lock_killable`).
+            std::thread::Builder::new().spawn(work).is_ok()
+        };
+        let (mut found, mut stalls) = (Vec::new(), 0);
+        let mut goes_on = start();
+        while goes_on && left > stalls {
+            match receiver.recv_timeout(STALL) {
+                Ok(process) => {
+                    left -= 1;
+                    found.extend(process);
+                }
+                Err(_) => {
+                    stalls += 1;
+                    goes_on = stalls < MOST_STALLS && start();
+                }
+            }
+        }
+        (found, left)
     }
 
     /// When a process started; `None` if there is no such process.

@@ -48,6 +48,8 @@ pub struct Beside {
     own: RefCell<Vec<(String, Option<NamespaceId>)>>,
     root_user: OnceCell<u32>,
     node: Rc<Shared>,
+    /// Whether the paths of a config.json are looked up: not where some user has written it.
+    follows: bool,
 }
 
 /// What is the same for all containers of a node, looked up once.
@@ -63,7 +65,14 @@ impl Beside {
     /// The node as a process sees it whose folder in the process file system this is.
     #[must_use]
     pub fn new(process: PathBuf, node: Rc<Shared>) -> Self {
-        Self { process, own: RefCell::default(), root_user: OnceCell::new(), node }
+        Self { process, own: RefCell::default(), root_user: OnceCell::new(), node, follows: true }
+    }
+
+    /// The same for what a user has written: none of its paths is looked up, because each could lead into a file system
+    /// that never answers.
+    #[must_use]
+    pub fn of_a_stranger(self) -> Self {
+        Self { follows: false, ..self }
     }
 
     fn own_namespace(&self, kind: &str) -> Option<NamespaceId> {
@@ -76,6 +85,10 @@ impl Beside {
     }
 
     fn mount_table(&self) -> Result<Rc<Table>, FileError> {
+        if !self.follows {
+            // His own namespace may have a hundred thousand mounts.
+            return Ok(Rc::new(Table::of("")));
+        }
         let name = std::fs::read_link(self.process.join("ns/mnt")).unwrap_or_else(|_| self.process.clone());
         if let Some(table) = self.node.tables.borrow().get(&name) {
             return Ok(Rc::clone(table));
@@ -184,13 +197,14 @@ impl Host {
     /// Whether this node can be asked.
     #[must_use]
     pub fn is_here(&self) -> bool {
-        matches!(self, Self::Live | Self::Beside(_))
+        matches!(self, Self::Live | Self::Beside(Beside { follows: true, .. }))
     }
 
     /// The namespace behind a path; `None` where it cannot be found out.
     #[must_use]
     pub fn namespace(&self, path: &str) -> Option<NamespaceId> {
         match self {
+            Self::Beside(Beside { follows: false, .. }) if !is_of_a_process(path) => None,
             Self::Live | Self::Beside(_) => live_namespace(Path::new(path)),
             Self::Observed(observed) => parse_namespace(observed.namespace_paths.get(path)?),
             Self::Unknown => None,
@@ -354,6 +368,13 @@ impl Host {
 fn live_namespace(path: &Path) -> Option<NamespaceId> {
     let meta = std::fs::metadata(path).ok()?;
     Some(NamespaceId { device: meta.dev(), inode: meta.ino() })
+}
+
+/// Whether a path is `/proc/PID/ns/KIND`, behind which is nothing but a namespace.
+fn is_of_a_process(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').collect();
+    matches!(&parts[..], ["", "proc", pid, "ns", kind]
+        if pid.parse::<u32>().is_ok() && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
 }
 
 /// The inode in the name of a namespace's link: `net:[4026531840]`.

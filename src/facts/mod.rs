@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::files::{self, FileError, Links, Owner};
+use crate::files::{self, FileError};
 use crate::pss::capabilities::CapabilitySet;
 use crate::pss::facts::{
     AppArmor, Engine, Facts, HostNamespaces, Known, ProcMasks, SeLinux, SeLinuxDefault, Seccomp,
@@ -148,11 +148,19 @@ pub fn read_config(bundle: &Path) -> Result<(PathBuf, Vec<u8>), FileError> {
 
 /// The same, with what the file was like when it was opened.
 pub(crate) fn find_config(bundle: &Path) -> Result<(PathBuf, Metadata, Vec<u8>), FileError> {
+    find_config_by(bundle, |path| files::read_with(path, files::LIMIT))
+}
+
+/// The same by another way to read a file.
+pub(crate) fn find_config_by(
+    bundle: &Path,
+    read: impl Fn(&Path) -> Result<(Metadata, Vec<u8>), FileError>,
+) -> Result<(PathBuf, Metadata, Vec<u8>), FileError> {
     let mut first = None;
     for place in ["config.json", "../config.json", "userdata/config.json", "../userdata/config.json"] {
         let path = bundle.join(place);
-        match files::read_as(&path, Links::Follow, Owner::Anybody, files::LIMIT) {
-            Ok((_, metadata, bytes)) => return Ok((path, metadata, bytes)),
+        match read(&path) {
+            Ok((metadata, bytes)) => return Ok((path, metadata, bytes)),
             Err(err) if err.is_missing() => first = first.or(Some(err)),
             Err(err) => return Err(err),
         }

@@ -18,21 +18,21 @@ pub mod policy_report;
 pub mod summary;
 pub mod table;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::fs::Metadata;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
-use crate::containers::{self, Container, Keeper};
+use crate::containers::{self, Container, Keeper, Voucher};
 use crate::decision::{Judged, Verdict};
 use crate::facts::host::{Beside, Host, Shared};
 use crate::facts::sandboxes::Sandboxes;
 use crate::facts::spec::Spec;
-use crate::facts::{self, find_config};
+use crate::facts::{self, find_config, find_config_by};
 use crate::files::FileError;
 use crate::install::node::Live;
 use crate::judge::{Outcome, Request, judge, judge_spec};
@@ -46,6 +46,7 @@ use crate::pss::{Level, Version};
 use crate::report::json;
 use crate::report::text::{escape, line};
 use crate::side_by_side::{self, Share};
+use crate::strangers::{self, Mounts};
 
 pub use live::Drift;
 use live::Patience;
@@ -180,7 +181,7 @@ impl Scanned {
 pub fn scan(setting: &Setting, options: &Options<'_>) -> Result<Scan, LoadError> {
     let (at, began) = (SystemTime::now(), Instant::now());
     let policy = load_fresh(&setting.paths)?.unwrap_or_default();
-    let found = containers::find(&setting.live, &setting.processes);
+    let found = containers::find(&setting.live, &setting.processes, Voucher::Anybody);
     let unseen = |closed: containers::Closed| Unseen {
         path: escape(&closed.path.to_string_lossy()),
         why: line(&closed.error),
@@ -222,7 +223,8 @@ fn look_at_all(
         let (namespaces, controls, level) = filter;
         let options = &Options { level, namespaces, controls, progress };
         let (node, parents, patience) = (Rc::default(), RefCell::default(), Patience::default());
-        let looker = Looker { setting, options, policy, sandboxes, node, parents, patience };
+        let mounts = OnceCell::new();
+        let looker = Looker { setting, options, policy, sandboxes, node, parents, mounts, patience };
         let mut looks = Vec::new();
         while let Some(&container) = share.next() {
             looks.push(looker.look(container));
@@ -268,6 +270,7 @@ struct Looker<'a> {
     sandboxes: &'a Sandboxes,
     node: Rc<Shared>,
     parents: RefCell<HashMap<i32, Rc<Host>>>,
+    mounts: OnceCell<Mounts>,
     patience: Patience,
 }
 
@@ -281,12 +284,22 @@ impl Looker<'_> {
     }
 
     fn look(&self, container: &Container) -> Look {
-        let (config, file) = match find_config(&container.bundle) {
+        let found = if container.vouched {
+            find_config(&container.bundle)
+        } else {
+            let mounts = self.mounts.get_or_init(Mounts::of_this_program);
+            find_config_by(&container.bundle, |path| mounts.read(path, strangers::LARGEST))
+        };
+        let (config, file) = match found {
             Ok((path, metadata, bytes)) => (Ok((path, bytes)), Some(metadata)),
             Err(error) => (Err(error), None),
         };
         let host = match (&config, container.process) {
-            (_, Some(first)) => Ok(self.beside(first.birth.parent)),
+            (_, Some(first)) if container.vouched => Ok(self.beside(first.birth.parent)),
+            (_, Some(first)) => {
+                let beside = Beside::new(self.or_own(first.birth.parent), Rc::clone(&self.node));
+                Ok(Rc::new(Host::Beside(beside.of_a_stranger())))
+            }
             (Ok((path, _)), None) => captured(path).map(Rc::new),
             (Err(_), None) => Ok(Rc::new(Host::Unknown)),
         };
@@ -307,16 +320,20 @@ impl Looker<'_> {
     }
 
     fn runs(&self, container: &Container) -> bool {
-        container.is_alive(&self.setting.processes) && container.bundle.exists()
+        container.is_alive(&self.setting.processes) && (!container.vouched || container.bundle.exists())
     }
 
     /// The node as the process sees it that started a container. The containers of a pod have one in common.
     fn beside(&self, parent: i32) -> Rc<Host> {
-        let own = || "/proc/self".into();
-        // One that lives outside of what can be seen from here sees what this process sees, as far as anybody knows.
-        let process = || (parent > 0).then(|| self.setting.processes.folder(parent)).flatten();
-        let host = || Host::Beside(Beside::new(process().unwrap_or_else(own), Rc::clone(&self.node)));
+        let host = || Host::Beside(Beside::new(self.or_own(parent), Rc::clone(&self.node)));
         Rc::clone(self.parents.borrow_mut().entry(parent).or_insert_with(|| Rc::new(host())))
+    }
+
+    /// A process's folder. One that lives outside of what can be seen from here sees what this process sees, as far as
+    /// anybody knows.
+    fn or_own(&self, parent: i32) -> PathBuf {
+        let process = (parent > 0).then(|| self.setting.processes.folder(parent)).flatten();
+        process.unwrap_or_else(|| "/proc/self".into())
     }
 
     fn judge(

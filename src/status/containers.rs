@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::{Checks, Recorded, Setting, State, s};
-use crate::containers::{self, Container, Keeper};
+use crate::containers::{self, Container, Keeper, Voucher};
 use crate::facts;
 use crate::facts::identity::identify;
 use crate::install::Method;
@@ -232,9 +232,9 @@ impl Hook {
 /// All running containers but those of users, which no gate of root's engines stands in front of; the path of those that
 /// cannot be looked at.
 fn running(setting: &Setting<'_>) -> Vec<Result<Running, PathBuf>> {
-    let found = containers::find(&setting.live, &setting.processes);
+    let found = containers::find(&setting.live, &setting.processes, Voucher::Root);
     let closed = found.closed.into_iter().map(|closed| Err(closed.path));
-    found.containers.into_iter().filter(|found| found.vouched).map(look).chain(closed).collect()
+    found.containers.into_iter().map(look).chain(closed).collect()
 }
 
 fn look(found: Container) -> Result<Running, PathBuf> {
