@@ -2,10 +2,11 @@
 //! that is written, and the one before it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use super::journal::LONGEST;
 use super::{FilePosition, Record, field};
 use crate::level::cache::checksum;
 use crate::report::event::set_aside;
@@ -61,9 +62,10 @@ fn open(path: &Path) -> io::Result<Option<(BufReader<File>, FilePosition)>> {
     }
     let mut file = BufReader::new(file);
     let mut first = Vec::new();
-    file.read_until(b'\n', &mut first)?;
+    (&mut file).take(LONGEST).read_until(b'\n', &mut first)?;
     let position = FilePosition { inode: metadata.ino(), begins: checksum(&first), offset: 0 };
-    Ok((first.last() == Some(&b'\n')).then_some((file, position)))
+    let is_line = first.last() == Some(&b'\n') || first.len() as u64 == LONGEST;
+    Ok(is_line.then_some((file, position)))
 }
 
 /// Hands over the events of whole lines; gives the end of the last one. A file that has become shorter is another one.
@@ -72,14 +74,24 @@ fn lines(mut reader: BufReader<File>, offset: u64, each: &mut dyn FnMut(Record))
     reader.seek(SeekFrom::Start(offset))?;
     let mut line = Vec::new();
     loop {
-        line.clear();
-        let read = reader.read_until(b'\n', &mut line)? as u64;
+        let (mut read, mut parts) = (0, 0);
+        // A line that is too long is passed over, a part at a time.
+        loop {
+            line.clear();
+            let part = (&mut reader).take(LONGEST).read_until(b'\n', &mut line)? as u64;
+            (read, parts) = (read + part, parts + 1);
+            if part < LONGEST || line.last() == Some(&b'\n') {
+                break;
+            }
+        }
         // Half a line is being written at this moment, or the disk was full; then its writer or the next one ends it.
         if line.last() != Some(&b'\n') {
             return Ok(offset);
         }
         offset += read;
-        if let Some(event) = field::line(&line) {
+        if parts == 1
+            && let Some(event) = field::line(&line)
+        {
             each(event.record);
         }
     }
@@ -167,6 +179,19 @@ mod tests {
         fs::remove_file(path).unwrap();
         fs::remove_file(&old).unwrap();
         next("", "removed");
+    }
+
+    #[test]
+    fn a_line_without_end_is_passed_over_and_takes_no_other_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("decisions.jsonl");
+        let long = "x".repeat(2 * usize::try_from(super::LONGEST).unwrap() + 5);
+        let half = &long[5..];
+        fs::write(&path, format!("{long}\n{}{long}\n{}{half}", event("a"), event("b"))).unwrap();
+        let (read, after) = pods(&path, &[]);
+        assert_eq!(read, "ab");
+        assert_eq!(after[0].offset, fs::metadata(&path).unwrap().len() - half.len() as u64);
+        assert_eq!(pods(&path, &after), (String::new(), after));
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::install::run;
 use crate::paths::Paths;
 use crate::report::text::escape;
 
-/// No event is that long; a line that is was not written by the gate.
-const LONGEST: u64 = 4 << 20;
+/// No event is that long, in bytes; a line that is was not written by the gate.
+pub(super) const LONGEST: u64 = 4 << 20;
 
 /// How long journalctl may say nothing. There is no limit to the whole: a journal has millions of events.
 const PATIENCE: Duration = Duration::from_secs(60);

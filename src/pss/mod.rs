@@ -376,6 +376,39 @@ mod tests {
     // The table.
 
     #[test]
+    fn no_container_makes_a_finding_long() {
+        // What `docs/limits.md` promises, in bytes.
+        const DETAIL: usize = 16 << 10;
+        const FIX: usize = 64 << 10;
+        let long: &str = &"\u{fc}".repeat(100_000);
+        let names: Vec<String> = (0..100_000).map(|number| format!("{number}{}", &long[..200])).collect();
+        let mut facts = compliant();
+        facts.name = long;
+        facts.selinux = SeLinux::Label { user: long, role: long, kind: long };
+        facts.sysctls = Known::Seen(names.iter().map(|name| name.as_str().into()).collect());
+        facts.lifecycle_hosts = names.iter().map(|name| name.as_str().into()).collect();
+        facts.host_ports = Known::Seen((0..=u16::MAX).collect());
+        for name in names.iter().map(String::as_str).chain([long]) {
+            facts.capabilities.insert(name);
+            let host = |name| Volume::HostPath { destination: long, source: long.into(), name };
+            facts.volumes.extend([host(None), host(Some(name))]);
+            facts.volumes.push(Volume::HostPath { destination: name, source: name.into(), name: None });
+            facts.volumes.push(Volume::Plugin { name, plugin: "nfs" });
+            facts.volumes.push(Volume::Unclear { destination: name, why: "it is gone" });
+        }
+        let mut without_host_paths = facts.clone();
+        without_host_paths.volumes.retain(|volume| !matches!(volume, Volume::HostPath { .. }));
+        for facts in [facts, without_host_paths] {
+            for found in [0, NEWEST].into_iter().flat_map(|minor| evaluate(Level::Restricted, minor, &facts))
+            {
+                let (id, finding) = (found.control.id, found.finding);
+                assert!(finding.detail.len() <= DETAIL, "{id}: {} bytes", finding.detail.len());
+                assert!(finding.fix.len() <= FIX, "{id}: a fix of {} bytes", finding.fix.len());
+            }
+        }
+    }
+
+    #[test]
     fn ids_and_numbers_are_unique_and_the_numbers_are_the_promised_ones() {
         let numbered: BTreeMap<u8, &str> = CONTROLS.iter().map(|c| (c.number, c.id)).collect();
         // Exit codes are 10 + these. A row may be added, none may change.

@@ -11,6 +11,7 @@ use crate::facts::identity::Identity;
 use crate::level::Mode;
 use crate::paths::Paths;
 use crate::report::journald;
+use crate::report::text::head;
 
 /// The kinds of event. Each has its message id and its entry in `systemd/pss-guard.catalog`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,8 +128,14 @@ pub struct Event<'a> {
     pub change: Option<Change<'a>>,
 }
 
+/// The one field that may be longer than [`FIELD`].
+const FINDINGS: &str = "PSS_FINDINGS";
+
+/// The longest field, in bytes. Annotations of images and of containers of no pod are as long as somebody likes.
+pub const FIELD: usize = 4096;
+
 /// The size from which the fallback file is set aside for a new one, in bytes. Two of them are kept.
-const ROTATE_AT: u64 = 64 << 20;
+pub const ROTATE_AT: u64 = 64 << 20;
 
 impl Event<'_> {
     /// The fields in journald's words. Empty ones are left out.
@@ -144,7 +151,7 @@ impl Event<'_> {
             ("PSS_LEVEL", self.level),
             ("PSS_VERSION", self.version),
             ("PSS_CONTROLS", self.controls),
-            ("PSS_FINDINGS", self.findings),
+            (FINDINGS, self.findings),
             ("PSS_BECAUSE", self.because),
             ("PSS_EXEC", if self.is_exec { "1" } else { "" }),
             ("PSS_WHO", self.change.map_or("", |change| change.who)),
@@ -158,7 +165,9 @@ impl Event<'_> {
             ("PSS_CONTAINER_ID", who.and_then(|who| who.id).unwrap_or_default()),
             ("PSS_IMAGE", who.and_then(|who| who.image).unwrap_or_default()),
         ];
-        all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+        let all = all.into_iter().filter(|(_, value)| !value.is_empty());
+        // The findings are JSON, and have an end of their own (`pss::controls`).
+        all.map(|(name, value)| (name, if name == FINDINGS { value } else { head(value, FIELD) })).collect()
     }
 
     /// Writes the event where it can be written.

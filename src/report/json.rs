@@ -9,7 +9,8 @@ use serde::Serialize;
 use crate::decision::{Assessment, Effect, Judged, Verdict};
 use crate::facts::identity::Identity;
 use crate::judge::Outcome;
-use crate::report::text::line;
+use crate::report::event::FIELD;
+use crate::report::text::{head, line};
 
 /// One container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -74,13 +75,14 @@ impl<'a> Container<'a> {
     /// Takes what is known of a container.
     #[must_use]
     pub fn of(identity: &Identity<'a>) -> Self {
+        let own = |text: Option<&'a str>| text.map(|text| Cow::Borrowed(head(text, FIELD)));
         Self {
             engine: Some(identity.engine.name()),
-            namespace: identity.namespace.map(Cow::Borrowed),
-            pod: identity.pod.map(Cow::Borrowed),
-            name: identity.container.map(Cow::Borrowed),
-            id: identity.id.map(Cow::Borrowed),
-            image: identity.image.map(Cow::Borrowed),
+            namespace: own(identity.namespace),
+            pod: own(identity.pod),
+            name: own(identity.container),
+            id: own(identity.id),
+            image: own(identity.image),
         }
     }
 
@@ -160,7 +162,7 @@ impl<'a> Result<'a> {
             level: demand.map_or("", |demand| demand.level.name()),
             version: demand.map(|demand| demand.version.to_string()).unwrap_or_default(),
             verdict: verdict.name(),
-            because: because.join(", "),
+            because: head(&because.join(", "), FIELD).to_owned(),
             findings: assessment.findings.iter().map(Finding::of).collect(),
             path: Cow::Borrowed(path),
         }

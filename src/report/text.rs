@@ -81,6 +81,16 @@ pub fn cut(text: &str, limit: usize) -> String {
     format!("{}{GOES_ON}", text.get(..end).unwrap_or_default())
 }
 
+/// The beginning of a text, at most so many bytes of it.
+#[must_use]
+pub fn head(text: &str, limit: usize) -> &str {
+    if text.len() <= limit {
+        return text;
+    }
+    let end = (0..=limit).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.get(..end).unwrap_or_default()
+}
+
 /// An error and its causes on one line.
 #[must_use]
 pub fn line(err: &(dyn std::error::Error + 'static)) -> String {

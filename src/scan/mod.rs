@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
@@ -218,13 +219,14 @@ fn look_at_all(
     let mut oldest: Vec<&Container> = containers.iter().collect();
     oldest.sort_by_key(|container| container.process.map(|first| (first.birth.ticks, first.pid)));
     let sandboxes = &Sandboxes::default();
+    let large = &Mutex::new(());
     let filter = (options.namespaces, options.controls, options.level);
     let work = |mut share: Share<'_, '_, &Container>, progress: Option<&dyn Fn(usize, usize)>| {
         let (namespaces, controls, level) = filter;
         let options = &Options { level, namespaces, controls, progress };
         let (node, parents, patience) = (Rc::default(), RefCell::default(), Patience::default());
         let mounts = OnceCell::new();
-        let looker = Looker { setting, options, policy, sandboxes, node, parents, mounts, patience };
+        let looker = Looker { setting, options, policy, sandboxes, node, parents, mounts, large, patience };
         let mut looks = Vec::new();
         while let Some(&container) = share.next() {
             looks.push(looker.look(container));
@@ -271,8 +273,12 @@ struct Looker<'a> {
     node: Rc<Shared>,
     parents: RefCell<HashMap<i32, Rc<Host>>>,
     mounts: OnceCell<Mounts>,
+    large: &'a Mutex<()>,
     patience: Patience,
 }
+
+/// A config.json from which on only one is judged at a time, in bytes.
+const LARGE: u64 = 1 << 20;
 
 impl Looker<'_> {
     fn is_asked_for(&self, scanned: &Scanned) -> bool {
@@ -303,6 +309,9 @@ impl Looker<'_> {
             (Ok((path, _)), None) => captured(path).map(Rc::new),
             (Err(_), None) => Ok(Rc::new(Host::Unknown)),
         };
+        // What a large one becomes in memory is many times as large: one at a time.
+        let is_large = file.as_ref().is_some_and(|file| file.len() > LARGE);
+        let _one = is_large.then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
         let mut scanned = match &host {
             Ok(host) => self.judge(container, &config, file.as_ref(), host),
             Err(error) => Scanned::unjudged(container, line(error)),

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{plural, quoted, yaml};
+use super::{as_many_as_fit, listed, plural, quoted, short, yaml};
 use crate::pss::facts::{Facts, Volume};
 use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
@@ -47,7 +47,7 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
     if unclear.is_empty() {
         out.push(Finding::unseen(REASON, UNMOUNTED));
     } else {
-        let detail = format!("{}{}", unclear.join("; "), skipped_cdi(facts));
+        let detail = format!("{}{}", listed(&unclear, "; ", Clone::clone), skipped_cdi(facts));
         out.push(Finding::suspect(REASON, detail, CONTROL.doc.fix));
     }
 }
@@ -71,12 +71,15 @@ pub(super) fn unclear(volume: &Volume<'_>) -> Option<String> {
                    listed in [node] not-host-paths)";
     match volume {
         Volume::Device { destination: Some(at), source } => {
+            let (at, source) = (short(at), short(source));
             Some(format!("the device at \"{at}\" is the host's \"{source}\": {of_whom}"))
         }
         Volume::Device { destination: None, source } => {
+            let source = short(source);
             Some(format!("linux.resources.devices opens the host's \"{source}\": {of_whom}"))
         }
         Volume::Unclear { destination, why } => {
+            let destination = short(destination);
             Some(format!("the mount at \"{destination}\" may be a hostPath volume: {why}"))
         }
         Volume::HostPath { .. } | Volume::Plugin { .. } => None,
@@ -131,8 +134,10 @@ impl<'a> Sources<'a> {
         }
         if !self.mounts.is_empty() {
             let noun = plural("volume", "volumes", self.mounts.len());
-            let ends = self.mounts.iter().map(|(at, from)| format!("at \"{at}\" from the host's \"{from}\""));
-            parts.push(format!("{noun} mounted {}", ends.collect::<Vec<_>>().join(", ")));
+            let ends = |(at, from): &(&str, &str)| {
+                format!("at \"{}\" from the host's \"{}\"", short(at), short(from))
+            };
+            parts.push(format!("{noun} mounted {}", listed(&self.mounts, ", ", ends)));
         }
         parts.join(" and ")
     }
@@ -141,18 +146,23 @@ impl<'a> Sources<'a> {
     pub(super) fn fix(&self, facts: &Facts<'_>) -> String {
         let new_name = |index: usize| format!("data-{}", index + 1);
         let mut lines = vec!["spec:".to_owned()];
+        let mounts = as_many_as_fit(self.mounts.iter().map(|(at, _)| at.len()));
+        let names = as_many_as_fit(self.names.iter().map(|name| name.len()));
         if !self.mounts.is_empty() {
             lines.push(format!("  containers:\n  - name: {}\n    volumeMounts:", yaml(facts.name)));
         }
-        for (index, (at, _)) in self.mounts.iter().enumerate() {
+        for (index, (at, _)) in self.mounts.iter().enumerate().take(mounts) {
             lines.push(format!("    - name: {}\n      mountPath: {}", new_name(index), yaml(at)));
         }
         lines.push("  volumes:".to_owned());
         let named = self.names.iter().map(|name| yaml(name));
-        for name in named.chain((0..self.mounts.len()).map(new_name)) {
+        for name in named.take(names).chain((0..mounts).map(new_name)) {
             lines.push(format!(
                 "  - name: {name}\n    emptyDir: {{}}   # or a claim, a ConfigMap, ...; no hostPath"
             ));
+        }
+        if mounts + names < self.len() {
+            lines.push(format!("  # and {} more", self.len() - mounts - names));
         }
         lines.join("\n")
     }

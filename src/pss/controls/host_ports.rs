@@ -2,7 +2,7 @@
 //!
 //! Upstream: `policy/check_hostPorts.go`. Evidence: the kubelet's annotation `io.kubernetes.container.ports`.
 
-use super::{container, container_fix, plural};
+use super::{container, container_fix, listed, plural};
 use crate::pss::facts::{Facts, Known};
 use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
@@ -44,7 +44,7 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
         return;
     }
     let noun = plural("hostPort", "hostPorts", ports.len());
-    let ports = ports.join(", ");
+    let ports = listed(&ports, ", ", Clone::clone);
     let fix = container_fix(facts, &[&format!("ports: []   # or without hostPort {ports}")]);
     out.push(Finding::violates(REASON, format!("{} uses {noun} {ports}", container(facts)), fix));
 }

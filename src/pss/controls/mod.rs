@@ -23,6 +23,7 @@ mod seccomp_profile_restricted;
 mod sysctls;
 mod windows_host_process;
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::Control;
@@ -54,15 +55,58 @@ pub const CONTROLS: &[&Control] = &[
     &read_only_root_filesystem::CONTROL,
 ];
 
+/// So many items of a list are shown, and no more once these have so many bytes. What is beyond is counted.
+const MOST: usize = 64;
+const ROOM: usize = 4096;
+
+/// As much is shown of a name, in bytes. Kubernetes' own have 253.
+const LONGEST: usize = 512;
+
+/// How many items of these lengths are shown.
+fn as_many_as_fit(lengths: impl Iterator<Item = usize>) -> usize {
+    let mut room = ROOM;
+    let fits = |length: &usize| {
+        let fits = room > 0;
+        room = room.saturating_sub(*length);
+        fits
+    };
+    lengths.take(MOST).take_while(fits).count()
+}
+
+/// A list as far as somebody reads it: a config.json can name a million sysctls.
+fn listed<T>(items: &[T], separator: &str, show: impl Fn(&T) -> String) -> String {
+    let mut list = String::new();
+    for (count, item) in items.iter().enumerate() {
+        if count == MOST || list.len() >= ROOM {
+            // Writing to a String cannot fail.
+            let _ = write!(list, " and {} more", items.len() - count);
+            break;
+        }
+        if count > 0 {
+            list.push_str(separator);
+        }
+        list.push_str(&show(item));
+    }
+    list
+}
+
+/// A name as far as somebody reads it.
+fn short(name: &str) -> Cow<'_, str> {
+    if name.len() <= LONGEST {
+        return Cow::Borrowed(name);
+    }
+    let end = (0..=LONGEST).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+    Cow::Owned(format!("{}\u{2026}", name.get(..end).unwrap_or_default()))
+}
+
 /// `container "app"`: how upstream names the one container that is judged here.
 fn container(facts: &Facts<'_>) -> String {
-    format!("container \"{}\"", facts.name)
+    format!("container \"{}\"", short(facts.name))
 }
 
 /// `"a", "b"`, unescaped as upstream's `joinQuote` (`policy/helpers.go`); the message escapes the whole line.
 fn quoted(names: &[&str]) -> String {
-    let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
-    names.join(", ")
+    listed(names, ", ", |name| format!("\"{}\"", short(name)))
 }
 
 /// Upstream's `pluralize` (`policy/helpers.go`): singular for exactly one.
@@ -93,6 +137,7 @@ fn container_fix(facts: &Facts<'_>, lines: &[&str]) -> String {
 /// A string as a YAML scalar. Plain only where no reader could take it for anything but a string; else in double
 /// quotes and pure ASCII, so that a hostile name can neither end the line nor the scalar.
 fn yaml(text: &str) -> String {
+    let text = &*short(text);
     let plain = text.starts_with(|first: char| first.is_ascii_lowercase())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !NOT_STRINGS.contains(&text);
@@ -104,7 +149,6 @@ fn yaml(text: &str) -> String {
         match c {
             '"' | '\\' => scalar.extend(['\\', c]),
             ' '..='~' => scalar.push(c),
-            // Writing to a String cannot fail.
             _ => drop(write!(scalar, "\\U{:08x}", u32::from(c))),
         }
     }
@@ -114,8 +158,7 @@ fn yaml(text: &str) -> String {
 
 /// Several strings as YAML scalars, for a flow sequence or a comment.
 fn yaml_list(texts: &[&str]) -> String {
-    let scalars: Vec<String> = texts.iter().map(|text| yaml(text)).collect();
-    scalars.join(", ")
+    listed(texts, ", ", |text| yaml(text))
 }
 
 /// Words that YAML 1.1 reads as a boolean or as nothing.
@@ -123,7 +166,7 @@ const NOT_STRINGS: [&str; 9] = ["false", "n", "no", "null", "off", "on", "true",
 
 #[cfg(test)]
 mod tests {
-    use super::{container_fix, security_context_fix, yaml};
+    use super::{LONGEST, ROOM, container_fix, listed, security_context_fix, short, yaml};
     use crate::pss::testing::{compliant, with};
 
     #[test]
@@ -147,6 +190,18 @@ mod tests {
         ] {
             assert_eq!(yaml(text), scalar, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_list_is_cut_and_says_by_how_much() {
+        let names: Vec<String> = (0..1_200_000).map(|number| number.to_string()).collect();
+        let shown = listed(&names, ", ", Clone::clone);
+        assert!(shown.starts_with("0, 1, 2, ") && shown.ends_with(", 63 and 1199936 more"), "{shown}");
+        let long = vec!["\u{fc}".repeat(1000); 100];
+        let shown = listed(&long, ", ", |name| short(name).into_owned());
+        assert!(shown.len() < ROOM + 2 * LONGEST && shown.ends_with("\u{2026} and 92 more"), "{shown}");
+        assert_eq!(listed(&names[..64], "", |_| "x".to_owned()).len(), 64);
+        assert_eq!((short("app").as_ref(), listed(&names[..0], ", ", Clone::clone)), ("app", String::new()));
     }
 
     #[test]

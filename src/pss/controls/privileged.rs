@@ -4,7 +4,7 @@
 //! What else a spec has that only a privileged pod, or no pod at all, could ask for, is suspect.
 
 use super::host_path_volumes::skipped_cdi;
-use super::{container, container_fix, security_context_fix, yaml};
+use super::{container, container_fix, listed, security_context_fix, short, yaml};
 use crate::pss::facts::{Addition, Facts};
 use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
@@ -45,29 +45,29 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
     }
 }
 
-/// More are counted and not named.
+/// The fix names no more.
 const MOST: usize = 8;
 
 fn detail(facts: &Facts<'_>) -> String {
-    let mut parts: Vec<String> = facts.additions.iter().take(MOST).map(name).collect();
-    if let more @ 1.. = facts.additions.len().saturating_sub(MOST) {
-        parts.push(format!("and {more} more"));
-    }
-    let parts = parts.join("; ");
+    let parts = listed(&facts.additions, "; ", name);
     format!("{} has what no field of a pod gives it: {parts}{}", container(facts), skipped_cdi(facts))
 }
 
 fn name(addition: &Addition<'_>) -> String {
     match addition {
-        Addition::Order(key) => format!("annotation \"{key}\", on which the runtime acts"),
+        Addition::Order(key) => format!("annotation \"{}\", on which the runtime acts", short(key)),
         Addition::Hook { stage, path } => {
+            let path = short(path);
             format!("{stage} hook \"{path}\", which neither hooks.d nor a CDI specification of this node has")
         }
         Addition::Propagation(way) => {
+            let way = short(way);
             format!("linux.rootfsPropagation \"{way}\", by which its mounts appear on the host")
         }
-        Addition::Writable { kind, destination } => format!("a writable {kind} at \"{destination}\""),
-        Addition::NetworkDevice(name) => format!("the host's network device \"{name}\""),
+        Addition::Writable { kind, destination } => {
+            format!("a writable {kind} at \"{}\"", short(destination))
+        }
+        Addition::NetworkDevice(name) => format!("the host's network device \"{}\"", short(name)),
         Addition::Section(name) => format!("section \"{name}\", which is for other systems"),
     }
 }

@@ -3,7 +3,7 @@
 //! Upstream: `policy/check_restrictedVolumes.go`. Evidence: mount sources, and the plugin in the kubelet's path.
 
 use super::host_path_volumes::{Sources, skipped_cdi, unclear};
-use super::{plural, quoted};
+use super::{listed, plural, quoted};
 use crate::pss::facts::{Facts, Volume};
 use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
@@ -62,7 +62,7 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
     if details.is_empty() {
         out.push(Finding::unseen(REASON, UNMOUNTED));
     } else {
-        let detail = format!("{}{}", details.join("; "), skipped_cdi(facts));
+        let detail = format!("{}{}", listed(&details, "; ", Clone::clone), skipped_cdi(facts));
         out.push(Finding::suspect(REASON, detail, CONTROL.doc.fix));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Upstream: `policy/check_seLinuxOptions.go`. Evidence: `process.selinuxLabel` against the node's own default.
 
-use super::{container, security_context_fix};
+use super::{container, security_context_fix, short};
 use crate::pss::facts::{Facts, SeLinux, Subject};
 use crate::pss::{Control, Doc, Finding, Level, Minor, Origin, Scope, Sees};
 
@@ -38,8 +38,11 @@ fn check(facts: &Facts<'_>, minor: Minor, out: &mut Vec<Finding>) {
     let (user, role, kind) = match facts.selinux {
         SeLinux::Off(why) => return out.push(Finding::unseen(REASON, why)),
         SeLinux::Malformed(label) => {
-            let detail =
-                format!("the SELinux label \"{label}\" of {} is no user:role:type[:level]", setter(facts));
+            let detail = format!(
+                "the SELinux label \"{}\" of {} is no user:role:type[:level]",
+                short(label),
+                setter(facts)
+            );
             return out.push(Finding::suspect(REASON, detail, fix(facts)));
         }
         SeLinux::Label { user, role, kind } => (user, role, kind),
@@ -49,7 +52,7 @@ fn check(facts: &Facts<'_>, minor: Minor, out: &mut Vec<Finding>) {
 
     let mut wrong = Vec::new();
     if !allowed && kind != default.kind {
-        wrong.push(format!("type \"{kind}\""));
+        wrong.push(format!("type \"{}\"", short(kind)));
     }
     if user != default.user {
         wrong.push("user may not be set".to_owned());

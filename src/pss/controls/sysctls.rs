@@ -2,7 +2,7 @@
 //!
 //! Upstream: `policy/check_sysctls.go`. Evidence: the keys of `linux.sysctl` in the sandbox's spec.
 
-use super::yaml_list;
+use super::{listed, short, yaml_list};
 use crate::pss::facts::{Facts, Known};
 use crate::pss::{Control, Doc, Finding, Level, Minor, Origin, Scope, Sees};
 
@@ -47,7 +47,7 @@ fn check(facts: &Facts<'_>, minor: Minor, out: &mut Vec<Finding>) {
     let forbidden: Vec<&str> = sysctls.iter().map(AsRef::as_ref).filter(|name| !safe(name)).collect();
     if !forbidden.is_empty() {
         let fix = format!("spec:\n  securityContext:\n    sysctls: []   # without {}", yaml_list(&forbidden));
-        out.push(Finding::violates(REASON, forbidden.join(", "), fix));
+        out.push(Finding::violates(REASON, listed(&forbidden, ", ", |name| short(name).into_owned()), fix));
     }
 }
 
