@@ -3,7 +3,7 @@
 // What the kubelet asks of an engine, asked by crictl.
 mod cri;
 // Which engines are brought up, and how.
-mod engine;
+pub(crate) mod engine;
 // How the gate is put before an engine, and taken away.
 mod gate;
 // Whether every event is told once, whatever becomes of the journal.
