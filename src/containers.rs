@@ -124,7 +124,7 @@ const MONITORS: [&str; 3] = [CONMON, "containerd-shim-runc-v2", "containerd-shim
 /// How many monitors of one user are asked, and of all users but root. Each costs a command line and a config.json.
 pub const OF_A_USER: usize = 100;
 /// See [`OF_A_USER`].
-pub const OF_ALL_USERS: usize = 500;
+pub const OF_ALL_USERS: usize = 250;
 
 /// The longest path there is (`PATH_MAX`).
 const LONGEST_PATH: usize = 4096;

@@ -68,5 +68,5 @@ pub mod scan;
 mod side_by_side;
 mod state;
 pub mod status;
-mod strangers;
+pub mod strangers;
 pub mod verbose;

@@ -20,7 +20,7 @@ use nix::sys::stat::Mode;
 use crate::files::{self, FileError, Owner};
 
 /// The largest config.json that is read on a user's word, in bytes. podman's have 30,000.
-pub(crate) const LARGEST: u64 = 256 << 10;
+pub const LARGEST: u64 = 256 << 10;
 
 /// As many symbolic links as the kernel follows.
 const LINKS: usize = 40;

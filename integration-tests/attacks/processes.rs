@@ -22,12 +22,12 @@ const CONFIG: &str = "/etc/containerd/config.toml";
 fn lay_out(machine: &Machine) {
     node::unpack_image(&machine.path(IMAGE));
     machine.run(&["ln", "-s", "/etc/containerd", &format!("{IMAGE}/etc/containerd")]).expect_success();
-    machine.run(&["mkdir", "-p", &format!("{IMAGE}/host"), "/srv/bin"]).expect_success();
+    machine.run(&["mkdir", "-p", &format!("{IMAGE}/host"), "/run/srv/bin"]).expect_success();
     compile(machine, &format!("{IMAGE}/bin/containerd"), "int main(void) { sleep(1000); }");
     // What stays beside containers takes in what loses its parent.
     let shim = "int main(int count, char **words) {
             prctl(PR_SET_CHILD_SUBREAPER, 1); if (fork() == 0) execvp(words[1], words + 1); sleep(1000); }";
-    compile(machine, "/srv/bin/containerd-shim-runc-v2", shim);
+    compile(machine, "/run/srv/bin/containerd-shim-runc-v2", shim);
 }
 
 fn compile(machine: &Machine, program: &str, source: &str) {
@@ -39,7 +39,7 @@ fn compile(machine: &Machine, program: &str, source: &str) {
 
 /// Runs a container beside the caller, by the words of another program if there are any; its first process.
 fn contain(machine: &Machine, id: &str, by: &str, change: impl FnOnce(&mut Value)) -> String {
-    let bundle = format!("/srv/{id}");
+    let bundle = format!("/run/srv/{id}");
     machine.run(&["mkdir", "-p", &bundle]).expect_success();
     machine.run(&["runc", "spec", "--bundle", &bundle]).expect_success();
     let mut config: Value =
@@ -83,10 +83,12 @@ fn in_the_hosts_root(config: &mut Value) {
 /// With the host's processes, too.
 fn among_the_hosts_processes(config: &mut Value) {
     in_the_hosts_root(config);
+    without(config, "pid");
+}
+
+fn without(config: &mut Value, kind: &str) {
     let namespaces = config["linux"]["namespaces"].as_array_mut().expect("namespaces");
-    namespaces.retain(|namespace| namespace["type"] != "pid");
-    config["linux"]["maskedPaths"] = Value::Null;
-    config["linux"]["readonlyPaths"] = Value::Null;
+    namespaces.retain(|namespace| namespace["type"] != kind);
 }
 
 fn said(machine: &Machine, script: &str) -> String {
@@ -107,13 +109,14 @@ fn no_process_in_a_container_passes_for_the_engine_of_the_node() {
     let mut engine = Engine::up(Kind::Containerd2);
     lay_out(&engine.machine);
     let machine = &engine.machine;
-    let linked = contain(machine, "linked", "", |_| ());
+    let linked = contain(machine, "linked", "", |config| without(config, "pid"));
     let chrooted = contain(machine, "chrooted", "", in_the_hosts_root);
     let of_a_pod = contain(machine, "of-a-pod", "", |config| {
         among_the_hosts_processes(config);
         config["linux"]["cgroupsPath"] = json!("/kubepods/besteffort/pod1/of-a-pod");
     });
-    let shimmed = contain(machine, "shimmed", "/srv/bin/containerd-shim-runc-v2", among_the_hosts_processes);
+    let shimmed =
+        contain(machine, "shimmed", "/run/srv/bin/containerd-shim-runc-v2", among_the_hosts_processes);
     let all = [&linked, &chrooted, &of_a_pod, &shimmed];
 
     // The control: whoever goes by the paths of these processes takes each of them for the node's engine.
@@ -149,8 +152,8 @@ fn no_process_in_a_container_passes_for_the_engine_of_the_node() {
     assert!(without.contains("containerd is not running"), "{without}");
     // The other side: an engine with mounts of its own, as systemd makes them, that a script has started.
     let private = format!(
-        "mkdir -p /srv/engine; cp {IMAGE}/bin/containerd /srv/engine; cd /
-         unshare --mount --propagation private sh -c 'mount -t tmpfs tmpfs /tmp; /srv/engine/containerd & echo $! >/run/private; wait' </dev/null >/dev/null 2>&1 &"
+        "mkdir -p /run/srv/engine; cp {IMAGE}/bin/containerd /run/srv/engine; cd /
+         unshare --mount --propagation private sh -c 'mount -t tmpfs tmpfs /tmp; /run/srv/engine/containerd & echo $! >/run/private; wait' </dev/null >/dev/null 2>&1 &"
     );
     engine.machine.run(&["sh", "-c", &private]).expect_success();
     let pid = || engine.machine.read("/run/private").trim().to_owned();
@@ -228,22 +231,24 @@ fn nothing_waits_for_a_file_system_that_a_container_or_a_user_brings() {
     assert!(util::eventually(mounted), "{}", said(&machine, &format!("cat /proc/{pid}/mountinfo")));
 
     // A user's, where root would look, and a monitor of his that says that his container is there.
-    machine.run(&["mkdir", "-p", "/srv/user/silent"]).expect_success();
-    compile(&machine, "/srv/bin/silent", SILENT);
+    machine.run(&["mkdir", "-p", "/run/srv/user/silent"]).expect_success();
+    compile(&machine, "/run/srv/bin/silent", SILENT);
     machine
-        .run(&["sh", "-c", "/srv/bin/silent /srv/user/silent </dev/null >/dev/null 2>&1 &"])
+        .run(&["sh", "-c", "/run/srv/bin/silent /run/srv/user/silent </dev/null >/dev/null 2>&1 &"])
         .expect_success();
-    compile(&machine, "/srv/bin/conmon", "int main(void) { sleep(1000); }");
-    let monitor = "setpriv --reuid=65534 --regid=65534 --clear-groups /srv/bin/conmon \
-        -b /srv/user/silent/x/userdata -p /srv/user/silent/pid </dev/null >/dev/null 2>&1 &
-        echo $$ >/srv/user/pid
-        setpriv --reuid=65534 --regid=65534 --clear-groups /srv/bin/conmon \
-        -b /srv/user/silent/y/userdata -p /srv/user/pid </dev/null >/dev/null 2>&1 & sleep 1";
+    compile(&machine, "/run/srv/bin/conmon", "int main(void) { sleep(1000); }");
+    let monitor = "setpriv --reuid=65534 --regid=65534 --clear-groups /run/srv/bin/conmon \
+        -b /run/srv/user/silent/x/userdata -p /run/srv/user/silent/pid </dev/null >/dev/null 2>&1 &
+        echo $$ >/run/srv/user/pid
+        setpriv --reuid=65534 --regid=65534 --clear-groups /run/srv/bin/conmon \
+        -b /run/srv/user/silent/y/userdata -p /run/srv/user/pid </dev/null >/dev/null 2>&1 & sleep 1";
     machine.run(&["sh", "-c", monitor]).expect_success();
-    assert!(util::eventually(|| said(&machine, "cat /proc/self/mountinfo").contains("/srv/user/silent ")));
+    assert!(
+        util::eventually(|| said(&machine, "cat /proc/self/mountinfo").contains("/run/srv/user/silent "))
+    );
 
     // The control: who follows either path waits, and does not end when he is killed.
-    for path in [format!("/proc/{pid}/root{CONFIG}"), "/srv/user/silent/pid".to_owned()] {
+    for path in [format!("/proc/{pid}/root{CONFIG}"), "/run/srv/user/silent/pid".to_owned()] {
         let wait = format!("stat {path} & sleep 1; grep ^State /proc/$!/status");
         let state = said(&machine, &wait);
         assert!(state.contains("State:\tD") || state.contains("State:\tS"), "{path}: {state}");
@@ -268,8 +273,9 @@ fn nothing_waits_for_a_file_system_that_a_container_or_a_user_brings() {
         if line == ["scan"] {
             let why = "it is on a file system that may not answer";
             assert!(
-                done.stdout
-                    .contains(&format!("/srv/user/silent/x/userdata: open /srv/user/silent/pid: {why}")),
+                done.stdout.contains(&format!(
+                    "/run/srv/user/silent/x/userdata: open /run/srv/user/silent/pid: {why}"
+                )),
                 "{done}"
             );
         }

@@ -44,8 +44,9 @@ use crate::paths::Paths;
 use crate::processes::Processes;
 use crate::pss::facts::{Engine, Subject};
 use crate::pss::{Level, Version};
+use crate::report::event::FIELD;
 use crate::report::json;
-use crate::report::text::{escape, line};
+use crate::report::text::{escape, head, line};
 use crate::side_by_side::{self, Share};
 use crate::strangers::{self, Mounts};
 
@@ -164,6 +165,19 @@ impl Scanned {
         self.exempt || self.of_a_file || self.result.container.namespace.as_deref() == Some("kube-system")
     }
 
+    /// What nobody vouches for has no more than a page of its own.
+    fn be_brief(&mut self) {
+        for finding in &mut self.result.findings {
+            if finding.detail.len() > BRIEF {
+                finding.detail = format!("{}\u{2026}", head(&finding.detail, BRIEF)).into();
+            }
+            // YAML that ends somewhere is none.
+            if finding.fix.len() > BRIEF {
+                finding.fix = "".into();
+            }
+        }
+    }
+
     fn keep_only(&mut self, controls: &[&'static str]) {
         if controls.is_empty() {
             return;
@@ -183,10 +197,7 @@ pub fn scan(setting: &Setting, options: &Options<'_>) -> Result<Scan, LoadError>
     let (at, began) = (SystemTime::now(), Instant::now());
     let policy = load_fresh(&setting.paths)?.unwrap_or_default();
     let found = containers::find(&setting.live, &setting.processes, Voucher::Anybody);
-    let unseen = |closed: containers::Closed| Unseen {
-        path: escape(&closed.path.to_string_lossy()),
-        why: line(&closed.error),
-    };
+    let unseen = |closed: containers::Closed| Unseen { path: shown(&closed.path), why: line(&closed.error) };
     let mut scan = Scan {
         node: node_name(&setting.live),
         at,
@@ -250,6 +261,12 @@ fn order(scanned: &Scanned) -> impl Ord {
     )
 }
 
+/// A path for any terminal, as far as somebody reads it.
+fn shown(path: &Path) -> String {
+    let text = escape(&path.to_string_lossy());
+    if text.len() > FIELD { format!("{}\u{2026}", head(&text, FIELD)) } else { text }
+}
+
 /// What the node calls itself.
 pub(crate) fn node_name(live: &Live) -> String {
     let file = if live.is_running() { "/proc/sys/kernel/hostname" } else { "/etc/hostname" };
@@ -276,6 +293,9 @@ struct Looker<'a> {
     large: &'a Mutex<()>,
     patience: Patience,
 }
+
+/// So much of a text is shown of a container that nobody vouches for, in bytes.
+pub const BRIEF: usize = 1024;
 
 /// A config.json from which on only one is judged at a time, in bytes.
 const LARGE: u64 = 1 << 20;
@@ -325,6 +345,9 @@ impl Looker<'_> {
             return Look::NotAsked;
         }
         scanned.keep_only(self.options.controls);
+        if !container.vouched {
+            scanned.be_brief();
+        }
         Look::Seen(Box::new(scanned))
     }
 
@@ -352,7 +375,7 @@ impl Looker<'_> {
         file: Option<&Metadata>,
         host: &Host,
     ) -> Scanned {
-        let shown = escape(&container.bundle.to_string_lossy());
+        let shown = shown(&container.bundle);
         let namespaces = self.setting.paths.namespaces();
         let request = Request {
             policy: Ok(self.policy),
@@ -445,7 +468,7 @@ impl Looker<'_> {
 
 impl Scanned {
     fn unjudged(container: &Container, because: String) -> Self {
-        let path = escape(&container.bundle.to_string_lossy());
+        let path = shown(&container.bundle);
         let (none, verdict) = (json::Container::default(), Verdict::CannotJudge);
         Self {
             result: json::Result::other(&path, none, verdict, because).into_owned(),

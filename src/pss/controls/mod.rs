@@ -56,28 +56,29 @@ pub const CONTROLS: &[&Control] = &[
 ];
 
 /// So many items of a list are shown, and no more once these have so many bytes. What is beyond is counted.
-const MOST: usize = 64;
-const ROOM: usize = 4096;
+pub const LIST_ITEMS: usize = 64;
+/// See [`LIST_ITEMS`].
+pub const LIST_BYTES: usize = 4096;
 
 /// As much is shown of a name, in bytes. Kubernetes' own have 253.
-const LONGEST: usize = 512;
+pub const NAME_BYTES: usize = 512;
 
 /// How many items of these lengths are shown.
 fn as_many_as_fit(lengths: impl Iterator<Item = usize>) -> usize {
-    let mut room = ROOM;
+    let mut room = LIST_BYTES;
     let fits = |length: &usize| {
         let fits = room > 0;
         room = room.saturating_sub(*length);
         fits
     };
-    lengths.take(MOST).take_while(fits).count()
+    lengths.take(LIST_ITEMS).take_while(fits).count()
 }
 
 /// A list as far as somebody reads it: a config.json can name a million sysctls.
 fn listed<T>(items: &[T], separator: &str, show: impl Fn(&T) -> String) -> String {
     let mut list = String::new();
     for (count, item) in items.iter().enumerate() {
-        if count == MOST || list.len() >= ROOM {
+        if count == LIST_ITEMS || list.len() >= LIST_BYTES {
             // Writing to a String cannot fail.
             let _ = write!(list, " and {} more", items.len() - count);
             break;
@@ -92,10 +93,10 @@ fn listed<T>(items: &[T], separator: &str, show: impl Fn(&T) -> String) -> Strin
 
 /// A name as far as somebody reads it.
 fn short(name: &str) -> Cow<'_, str> {
-    if name.len() <= LONGEST {
+    if name.len() <= NAME_BYTES {
         return Cow::Borrowed(name);
     }
-    let end = (0..=LONGEST).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=NAME_BYTES).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
     Cow::Owned(format!("{}\u{2026}", name.get(..end).unwrap_or_default()))
 }
 
@@ -166,7 +167,7 @@ const NOT_STRINGS: [&str; 9] = ["false", "n", "no", "null", "off", "on", "true",
 
 #[cfg(test)]
 mod tests {
-    use super::{LONGEST, ROOM, container_fix, listed, security_context_fix, short, yaml};
+    use super::{LIST_BYTES, NAME_BYTES, container_fix, listed, security_context_fix, short, yaml};
     use crate::pss::testing::{compliant, with};
 
     #[test]
@@ -199,7 +200,10 @@ mod tests {
         assert!(shown.starts_with("0, 1, 2, ") && shown.ends_with(", 63 and 1199936 more"), "{shown}");
         let long = vec!["\u{fc}".repeat(1000); 100];
         let shown = listed(&long, ", ", |name| short(name).into_owned());
-        assert!(shown.len() < ROOM + 2 * LONGEST && shown.ends_with("\u{2026} and 92 more"), "{shown}");
+        assert!(
+            shown.len() < LIST_BYTES + 2 * NAME_BYTES && shown.ends_with("\u{2026} and 92 more"),
+            "{shown}"
+        );
         assert_eq!(listed(&names[..64], "", |_| "x".to_owned()).len(), 64);
         assert_eq!((short("app").as_ref(), listed(&names[..0], ", ", Clone::clone)), ("app", String::new()));
     }
