@@ -118,7 +118,7 @@ const RUNTIMES: [&str; 2] = ["/run/runc", "/run/crun"];
 const RUNTIMES_OF_CLIENTS: [&str; 2] = ["/run/containerd/runc", "/run/docker/runtime-runc"];
 
 /// The programs that stay beside containers.
-const CONMON: &str = "conmon";
+pub(crate) const CONMON: &str = "conmon";
 const MONITORS: [&str; 3] = [CONMON, "containerd-shim-runc-v2", "containerd-shim"];
 
 /// How many monitors of one user are asked, and of all users but root. Each costs a command line and a config.json.
@@ -138,10 +138,11 @@ pub enum Voucher {
     Anybody,
 }
 
-/// Whether a program is one of those, of any kind of runtime: `containerd-shim-runsc-v1`, `containerd-shim-kata-v2`.
+/// Whether a program is one of those, of any kind of runtime: `containerd-shim-runsc-v1`, `containerd-shim-kata-v2`,
+/// CRI-O's `conmonrs`.
 pub(crate) fn is_monitor(program: &Path) -> bool {
     let name = program.file_name().unwrap_or_default().as_encoded_bytes();
-    name == CONMON.as_bytes() || name.starts_with(b"containerd-shim")
+    matches!(name, b"conmon" | b"conmonrs") || name.starts_with(b"containerd-shim")
 }
 
 impl Container {
@@ -183,9 +184,11 @@ pub fn find(live: &Live, processes: &Processes, by: Voucher) -> Found {
     search.states();
     let monitors = processes.programs(&MONITORS);
     let is_conmon = |program: &Path| program.file_name().is_some_and(|name| name == CONMON);
-    let (mut conmons, shims): (Vec<_>, Vec<_>) =
+    let (conmons, shims): (Vec<_>, Vec<_>) =
         monitors.into_iter().partition(|(_, program, _)| is_conmon(program));
-    conmons.retain(|(pid, _, _)| processes.is_the_nodes(*pid));
+    let mut conmons =
+        side_by_side::each(&conmons, |conmon| processes.is_the_nodes(conmon.0).then(|| conmon.clone()));
+    conmons.sort_unstable_by_key(|(pid, _, _)| *pid);
     let (of_root, of_users): (Vec<_>, Vec<_>) =
         conmons.into_iter().partition(|(pid, _, _)| processes.is_roots(*pid));
     // One at a time: a command line is as long as its user likes.

@@ -7,16 +7,17 @@ mod node;
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 
+use crate::containers::CONMON;
 use crate::{files, side_by_side};
 use node::Root;
 
@@ -105,8 +106,13 @@ impl Processes {
     /// their ids: any user, and any container, may have a program that is called like an engine.
     #[must_use]
     pub fn running(&self, names: &[&str]) -> Vec<Process> {
-        let all = self.of_root(names).into_iter().filter(|(pid, _, _)| self.is_the_nodes(*pid));
-        all.filter_map(|(pid, program, replaced)| self.process(pid, program, replaced)).collect()
+        let read = |(pid, program, replaced)| {
+            // Its id may be another's in between.
+            let birth = self.birth(pid)?;
+            let process = self.is_the_nodes(pid).then(|| self.process(pid, program, replaced))?;
+            process.filter(|process| process.birth == birth)
+        };
+        self.of_root(names).into_iter().filter_map(read).collect()
     }
 
     /// Root's processes in containers that run one of these programs: their ids, and what they call their programs.
@@ -135,18 +141,28 @@ impl Processes {
         found
     }
 
-    /// How many other processes of the node have this text in their command lines.
+    /// How many other processes of the node have this text among their arguments: root's, and the monitors of users.
     #[must_use]
     pub fn naming(&self, text: &[u8]) -> usize {
         let own = i32::try_from(std::process::id()).ok();
+        let has = |argument: &[u8]| argument.windows(text.len()).any(|part| part == text);
         let names = |pid: &i32| {
-            if !self.is_the_nodes(*pid) {
-                return false;
-            }
             let line = self.folder(*pid).and_then(|proc| files::head(&proc.join("cmdline"), LINE).ok());
-            line.is_some_and(|line| line.windows(text.len()).any(|part| part == text))
+            line.is_some_and(|line| has(&line))
         };
-        self.pids().iter().filter(|pid| Some(**pid) != own && names(pid)).count()
+        let of_root = |pid: &&i32| self.is_roots(**pid) && self.is_the_nodes(**pid);
+        let roots = self
+            .pids()
+            .iter()
+            .filter(|pid| Some(**pid) != own)
+            .filter(of_root)
+            .filter(|pid| names(pid))
+            .count();
+        let mut monitors = self.programs(&[CONMON]);
+        monitors.retain(|(pid, _, _)| !self.is_roots(*pid) && self.is_the_nodes(*pid));
+        let (monitors, _) = self.patiently(monitors);
+        let names = |monitor: &&Process| monitor.arguments.iter().any(|argument| has(argument.as_bytes()));
+        roots + monitors.iter().filter(names).count()
     }
 
     /// Whether the process that had this id and this start is still there: ids come again.
@@ -199,40 +215,13 @@ impl Processes {
     }
 
     /// The processes of users, and how many of them did not let their command lines be read. Whoever owns a process can
-    /// hold the lock that this takes (`mmap_lock`, `mm/memory.c`, `access_remote_vm`) for as long as he likes, by way of a FUSE of
-    /// his own. So it is read elsewhere, and what does not come is left.
+    /// hold the lock that this takes for as long as he likes, by way of a FUSE of his own: `mmap_lock`, in
+    /// `access_remote_vm` (`mm/memory.c`), which `fs/proc/base.c` calls.
     pub(crate) fn patiently(&self, processes: Vec<(i32, PathBuf, bool)>) -> (Vec<Process>, usize) {
-        let mut left = processes.len();
-        let queue = Arc::new(Mutex::new(processes.into_iter()));
-        let (sender, receiver) = mpsc::channel();
-        let start = || {
-            let (own, queue, sender) = (self.clone(), Arc::clone(&queue), sender.clone());
-            let next = move || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let work = move || {
-                while let Some((pid, program, replaced)) = next() {
-                    if sender.send(own.process(pid, program, replaced)).is_err() {
-                        break;
-                    }
-                }
-            };
-            // A thread that waits for that lock dies with this program (`mmap_read_lock_killable`).
-            std::thread::Builder::new().spawn(work).is_ok()
-        };
-        let (mut found, mut stalls) = (Vec::new(), 0);
-        let mut goes_on = start();
-        while goes_on && left > stalls {
-            match receiver.recv_timeout(STALL) {
-                Ok(process) => {
-                    left -= 1;
-                    found.extend(process);
-                }
-                Err(_) => {
-                    stalls += 1;
-                    goes_on = stalls < MOST_STALLS && start();
-                }
-            }
-        }
-        (found, left)
+        let all = self.clone();
+        side_by_side::in_time(processes, STALL, MOST_STALLS, move |(pid, program, replaced)| {
+            all.process(pid, program, replaced)
+        })
     }
 
     /// When a process started; `None` if there is no such process.

@@ -457,6 +457,27 @@ mod tests {
     }
 
     #[test]
+    fn of_a_stranger_nothing_is_looked_up_but_namespaces() {
+        let own = format!("/proc/{}/ns/net", std::process::id());
+        let beside = Beside::new("/proc/self".into(), Rc::default());
+        let (host, strangers) = (
+            Host::Beside(Beside::new("/proc/self".into(), Rc::default())),
+            Host::Beside(beside.of_a_stranger()),
+        );
+        for path in
+            ["/etc", "/proc/self/root/etc", "/proc/self/ns/net", "/proc/1/ns/../root/etc", "/proc/1/ns/net/x"]
+        {
+            assert_eq!(strangers.namespace(path), None, "{path}");
+        }
+        assert!(
+            host.namespace("/etc").is_some() && strangers.namespace(&own) == strangers.own_namespace("net")
+        );
+        assert!(host.resolve("/etc").is_some() && strangers.resolve("/etc").is_none());
+        assert!(host.is_there("/etc") && !strangers.is_there("/etc"));
+        assert!(host.is_root("/etc/..") && !strangers.is_root("/etc/..") && strangers.is_root("/"));
+    }
+
+    #[test]
     fn a_path_is_resolved_without_opening_what_it_leads_to() {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
