@@ -87,15 +87,12 @@ pub(crate) fn in_time<T: Send + 'static, R: Send + 'static>(
     let (mut done, mut waits) = (Vec::new(), 0);
     let mut goes_on = left > 0 && start();
     while goes_on && left > waits {
-        match receiver.recv_timeout(patience) {
-            Ok(result) => {
-                left -= 1;
-                done.extend(result);
-            }
-            Err(_) => {
-                waits += 1;
-                goes_on = waits < most && start();
-            }
+        if let Ok(result) = receiver.recv_timeout(patience) {
+            left -= 1;
+            done.extend(result);
+        } else {
+            waits += 1;
+            goes_on = waits < most && start();
         }
     }
     (done, left)

@@ -239,14 +239,14 @@ fn events_without_end_cost_a_report_no_memory() {
         .to_string()
     };
     // A line of 46 MiB, and then as many namespaces as fit.
-    let mut text = "x".repeat(46 << 20) + "\n";
+    let mut lines = "x".repeat(46 << 20) + "\n";
     for number in 0..60_000 {
-        text += &event(&format!("n{number}"));
-        text.push('\n');
+        lines += &event(&format!("n{number}"));
+        lines.push('\n');
     }
-    assert!(text.len() as u64 > ROTATE_AT - (8 << 20), "{}", text.len());
+    assert!(lines.len() as u64 > ROTATE_AT - (8 << 20), "{}", lines.len());
     let log = dir.path().join("var/log/pss-guard/decisions.jsonl");
-    node::write(&log, &text);
+    node::write(&log, &lines);
     std::fs::copy(&log, log.with_extension("jsonl.1")).expect("a copy");
     for line in [&["report", "--format", "json"][..], &["metrics"]] {
         let mut command = Command::new(dir.path().join("measure"));

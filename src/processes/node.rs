@@ -3,20 +3,21 @@
 //!
 //! A process is the node's own if all of this holds:
 //!
-//! | witness                                                          | read from             | who fails it |
-//! |------------------------------------------------------------------|-----------------------|--------------|
-//! | its root is this program's: one device, one directory on it      | `mountinfo`, line `/` | a container with an image |
-//! | its id is the only one it has: it is in the pid namespace of `/proc` | `status`, `NSpid` | a pod that changed its root to a hostPath `/` |
-//! | no shim and no monitor is above it                               | `stat`, `exe`         | the same with the host's processes |
-//! | its control group is no pod's                                    | `cgroup`              | the same after its shim was killed, `nsenter` from a pod |
+//! | witness                                                     | read from             | who fails it                |
+//! |-------------------------------------------------------------|-----------------------|-----------------------------|
+//! | its root is this program's: one device, one directory on it | `mountinfo`, line `/` | a container with an image   |
+//! | it has one id: its pid namespace is that of `/proc`         | `status`, `NSpid`     | a pod in a hostPath `/`     |
+//! | no shim and no monitor is above it                          | `stat`, `exe`         | the same with `hostPID`     |
+//! | its control group is no pod's                               | `cgroup`              | the same without its shim   |
 //!
-//! Its mount namespace may be another one: systemd gives engines a private `/tmp`. The last two rows are for pods that
-//! have the host's processes and its root, which can do to the node what they like; so nothing rests on the
-//! spelling of a control group but that such a pod is not taken for an engine by mistake.
+//! Its mount namespace may be another one: systemd gives engines a private `/tmp`. A snap under strict confinement has a
+//! root of its own, and is a container here. The last two rows are for pods that have the host's root and its processes.
+//! These can do to the node what they like anyway; the spelling of a control group only keeps them from being taken for an
+//! engine by mistake.
 //!
-//! All of it comes from the process file system, which waits for nobody. Neither `/proc/PID/root` nor any path of the process is
-//! followed: below it may be a file system that never answers (FUSE, NFS), and an absolute link there that is followed by path
-//! leads out of it, to the host's own file.
+//! All of it comes from the process file system, which waits for nobody. Neither `/proc/PID/root` nor any path of the
+//! process is followed: below it may be a file system that never answers (FUSE, NFS), and an absolute link that is met
+//! there leads to the host's own file.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};

@@ -146,23 +146,24 @@ impl<'a> Sources<'a> {
     pub(super) fn fix(&self, facts: &Facts<'_>) -> String {
         let new_name = |index: usize| format!("data-{}", index + 1);
         let mut lines = vec!["spec:".to_owned()];
-        let mounts = as_many_as_fit(self.mounts.iter().map(|(at, _)| at.len()));
-        let names = as_many_as_fit(self.names.iter().map(|name| name.len()));
+        let mounts_shown = as_many_as_fit(self.mounts.iter().map(|(at, _)| at.len()));
+        let names_shown = as_many_as_fit(self.names.iter().map(|name| name.len()));
         if !self.mounts.is_empty() {
             lines.push(format!("  containers:\n  - name: {}\n    volumeMounts:", yaml(facts.name)));
         }
-        for (index, (at, _)) in self.mounts.iter().enumerate().take(mounts) {
+        for (index, (at, _)) in self.mounts.iter().enumerate().take(mounts_shown) {
             lines.push(format!("    - name: {}\n      mountPath: {}", new_name(index), yaml(at)));
         }
         lines.push("  volumes:".to_owned());
         let named = self.names.iter().map(|name| yaml(name));
-        for name in named.take(names).chain((0..mounts).map(new_name)) {
+        for name in named.take(names_shown).chain((0..mounts_shown).map(new_name)) {
             lines.push(format!(
                 "  - name: {name}\n    emptyDir: {{}}   # or a claim, a ConfigMap, ...; no hostPath"
             ));
         }
-        if mounts + names < self.len() {
-            lines.push(format!("  # and {} more", self.len() - mounts - names));
+        let shown = mounts_shown + names_shown;
+        if shown < self.len() {
+            lines.push(format!("  # and {} more", self.len() - shown));
         }
         lines.join("\n")
     }
