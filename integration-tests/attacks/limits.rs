@@ -184,6 +184,7 @@ fn what_the_gate_says_and_writes_down_is_not_as_long_as_what_it_judges() {
     let (done, event) = hold(&config.to_string());
     assert!(done.code.is_some_and(|code| code > 10), "{:?}", done.code);
     assert!(done.stderr.len() <= 4096, "{} bytes", done.stderr.len());
+    assert!(done.stderr.contains("(cut; the whole is in the journal)"), "{}", done.stderr);
     let fields = event.as_object().expect("an event");
     for (name, value) in fields {
         let length = value.as_str().expect("text").len();
