@@ -395,11 +395,15 @@ mod tests {
             facts.volumes.push(Volume::HostPath { destination: name, source: name.into(), name: None });
             facts.volumes.push(Volume::Plugin { name, plugin: "nfs" });
             facts.volumes.push(Volume::Unclear { destination: name, why: "it is gone" });
+            facts.volumes.push(Volume::Device { destination: Some(name), source: name.into() });
+            facts.additions.push(Addition::Order(name));
         }
         let mut without_host_paths = facts.clone();
         without_host_paths.volumes.retain(|volume| !matches!(volume, Volume::HostPath { .. }));
         for facts in [facts, without_host_paths] {
-            for found in [0, NEWEST].into_iter().flat_map(|minor| evaluate(Level::Restricted, minor, &facts))
+            for found in [0, NEWEST]
+                .into_iter()
+                .flat_map(|minor| evaluate(Level::Restricted, minor, &facts, |_| false))
             {
                 let (id, finding) = (found.control.id, found.finding);
                 assert!(finding.detail.len() <= DETAIL, "{id}: {} bytes", finding.detail.len());
