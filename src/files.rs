@@ -289,12 +289,19 @@ pub(crate) fn judge_folder_of(path: &Path) -> Result<&Path, FileError> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let open = |source| FileError::Open { path: folder.to_owned(), source };
     let metadata = std::fs::metadata(folder).map_err(open)?;
-    if metadata.mode() & libc::S_ISVTX == 0 {
-        judge_folder(folder, &metadata)?;
-    } else {
-        root_owns(folder, &metadata)?;
-    }
+    judge_way(folder, &metadata)?;
     Ok(folder)
+}
+
+/// Whether only root can exchange what is root's own in a folder: others may put files of theirs into a sticky one.
+pub(crate) fn judge_way(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
+    let is_sticky = metadata.is_dir() && metadata.mode() & libc::S_ISVTX != 0;
+    if is_sticky { root_owns(path, metadata) } else { judge_folder(path, metadata) }
+}
+
+/// Whether root made a symbolic link.
+pub(crate) fn judge_link(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
+    root_owns(path, metadata)
 }
 
 fn root_alone(path: &Path, metadata: &Metadata) -> Result<(), FileError> {

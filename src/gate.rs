@@ -5,6 +5,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use crate::checkpoint::Restore;
 use crate::decision::{Assessment, Judged, Rules};
 use crate::facts::host::Host;
 use crate::facts::identity::Identity;
@@ -62,6 +63,28 @@ pub struct Caller<'a> {
     pub pid: i32,
     /// Whether the gate stands as the engine's runtime, or else as a hook.
     pub as_runtime: bool,
+    /// The checkpoint that it is to be restored from.
+    pub restore: Option<&'a Restore<'a>>,
+}
+
+/// What is to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    Container,
+    /// A process that joins one.
+    Exec,
+    /// A container from its checkpoint.
+    Restore,
+}
+
+impl Start {
+    fn of(caller: &Caller<'_>, exec: Option<&Exec<'_>>) -> Self {
+        match (exec, caller.restore) {
+            (Some(_), _) => Self::Exec,
+            (None, Some(_)) => Self::Restore,
+            (None, None) => Self::Container,
+        }
+    }
 }
 
 /// The policy, and everybody who has to be told.
@@ -116,7 +139,7 @@ impl Gate {
             // What cannot be judged has an id all the same, and that is how people find it.
             let nobody =
                 Identity { engine: caller.engine.unwrap_or(Engine::None), ..Identity::of_nobody(caller.id) };
-            self.answer(caller, identity.unwrap_or(&nobody), outcome, exec.is_some())
+            self.answer(caller, identity.unwrap_or(&nobody), outcome, Start::of(caller, exec))
         })
     }
 
@@ -171,6 +194,7 @@ impl Gate {
             host: &Host::Live,
             config,
             exec,
+            restore: caller.restore,
             engine: caller.engine,
             id: caller.id,
             // A runtime always knows; where it does not say, the answer must be as sure as if it had.
@@ -188,11 +212,11 @@ impl Gate {
         caller: &Caller<'_>,
         identity: &Identity<'_>,
         outcome: Outcome<'_>,
-        is_exec: bool,
+        start: Start,
     ) -> Verdict {
         match outcome {
             // Probes run every few seconds: that their container is exempt was said when it started.
-            Outcome::Exempt(_) if is_exec => Verdict::Allow,
+            Outcome::Exempt(_) if start == Start::Exec => Verdict::Allow,
             Outcome::Exempt(exempt) => {
                 let because = escape(&exempt.to_string());
                 let said = format!("not judged: {because}");
@@ -213,8 +237,13 @@ impl Gate {
                 self.refuse_unjudged(Some(identity), escape(&said), true)
             }
             Outcome::Fault(err) => self.fault(Some(identity), err),
+            Outcome::Unread(err) => {
+                let said = cut(&format!("cannot judge: {}", line(err)), LIMIT);
+                self.emit(Kind::Fault, &said, Some(identity), &Summary::of(&said));
+                Verdict::Allow
+            }
             Outcome::Judged { rules, enforce, audit, warn } => {
-                self.rule(identity, &rules, &enforce, &audit, warn.as_ref(), is_exec)
+                self.rule(identity, &rules, &enforce, &audit, warn.as_ref(), start)
             }
         }
     }
@@ -226,12 +255,12 @@ impl Gate {
         enforce: &Assessment<'_>,
         audit: &Assessment<'_>,
         warn: Option<&Assessment<'_>>,
-        is_exec: bool,
+        start: Start,
     ) -> Verdict {
-        let [violates, would_violate, may_violate] = if is_exec {
-            ["exec violates", "exec would violate", "exec may violate"]
-        } else {
-            ["violates", "would violate", "may violate"]
+        let [violates, would_violate, may_violate] = match start {
+            Start::Container => ["violates", "would violate", "may violate"],
+            Start::Exec => ["exec violates", "exec would violate", "exec may violate"],
+            Start::Restore => ["restore violates", "restore would violate", "restore may violate"],
         };
         let identity = Some(identity);
         let mut against = rules.against(enforce).peekable();
@@ -259,7 +288,7 @@ impl Gate {
             let summary = Summary::assessed(enforce, rules.excepted(enforce));
             self.emit(Kind::Exception, &message, identity, &summary);
         }
-        let mut silent = told.is_empty() && !is_exec;
+        let mut silent = told.is_empty() && start != Start::Exec;
         for (kind, assessment) in [(Kind::Audit, Some(audit)), (Kind::Warn, warn)] {
             let Some(assessment) = assessment else { continue };
             let again = ask_alike(assessment.all_demands(), enforce.all_demands());

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{SFlag, fstat, makedev};
 
+use crate::checkpoint::Restore;
 use crate::facts;
 use crate::facts::spec::{State, Text};
 use crate::files::LIMIT;
@@ -19,6 +20,7 @@ use crate::paths::Paths;
 use crate::process;
 use crate::pss::facts::Engine;
 use crate::report::stderr_line;
+use crate::runtime;
 
 /// The arguments.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -112,14 +114,24 @@ fn verdict(
     let Some(bundle) = state.bundle.as_ref().map(|bundle| Path::new(bundle.as_str())) else {
         return gate.fault(None, &StateError::NoBundle);
     };
-    let caller = Caller {
-        engine: arguments.engine,
-        runtime_handler: arguments.runtime_handler.as_deref(),
-        id: state.id.as_ref().map(Text::as_str),
-        pid: state.pid.unwrap_or(0),
-        as_runtime: false,
+    let id = state.id.as_ref().map(Text::as_str);
+    let hold = |restore: Option<&Restore<'_>>| {
+        let caller = Caller {
+            engine: arguments.engine,
+            runtime_handler: arguments.runtime_handler.as_deref(),
+            id,
+            pid: state.pid.unwrap_or(0),
+            as_runtime: false,
+            restore,
+        };
+        gate.hold(&caller, &facts::read_config(bundle), None)
     };
-    gate.hold(&caller, &facts::read_config(bundle), None)
+    // A container that is to be created is `creating` to runc and youki and `created` to crun. To runc one that is to be
+    // restored is still `stopped` (`libcontainer/criu_linux.go` criuNotifications); crun restores without hooks.
+    match state.status.as_ref().map_or("", Text::as_str) {
+        "" | "creating" | "created" | "running" => hold(None),
+        _ => runtime::restore_by_parent(id.unwrap_or(""), bundle, |restore| hold(Some(restore))),
+    }
 }
 
 /// Makes a panic end as a container that cannot be judged does. Call it before anything else.

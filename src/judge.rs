@@ -12,6 +12,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::checkpoint::Restore;
 use crate::decision::{Assessment, Rules};
 use crate::facts::host::Host;
 use crate::facts::identity::{Identity, identify, identify_sandbox};
@@ -38,6 +39,8 @@ pub struct Request<'a> {
     pub config: &'a Result<(PathBuf, Vec<u8>), FileError>,
     /// A process that is to join the container, judged in place of the container's own.
     pub exec: Option<&'a Exec<'a>>,
+    /// A checkpoint that the container is to be restored from, judged with its config.json.
+    pub restore: Option<&'a Restore<'a>>,
     /// The engine, as the installer told.
     pub engine: Option<Engine>,
     /// The container's id, as the runtime told.
@@ -87,6 +90,8 @@ pub enum Outcome<'a> {
     },
     /// Something that is needed could not be had.
     Fault(&'a (dyn Error + 'static)),
+    /// The same, but the level that is enforced asks for nothing: it is said, and stops nothing.
+    Unread(&'a (dyn Error + 'static)),
 }
 
 /// Judges one container. `then` gets whose it is, as far as that could be found out, and the outcome.
@@ -168,6 +173,15 @@ pub fn judge_spec<R>(
         let audit = Assessment::of_nothing(levels.audit);
         return then(Some(&identity), Outcome::Judged { rules, enforce, audit, warn: None });
     }
+
+    let restored = match restored(request, identity.engine) {
+        Ok(restored) => restored,
+        Err(err) if levels.enforce.iter().all(|demand| demand.level == Level::Privileged) => {
+            return then(Some(&identity), Outcome::Unread(&*err));
+        }
+        Err(err) => return then(Some(&identity), Outcome::Fault(&*err)),
+    };
+    let spec = restored.as_ref().unwrap_or(spec);
 
     let sandbox = match facts::read_sandbox(&identity, path, request.host, request.sandboxes) {
         Ok(sandbox) => sandbox,
@@ -275,6 +289,15 @@ fn whose<'a>(request: &Request<'a>, identity: &Identity<'a>, spec: &'a Spec<'_>)
         runtime_handler: request.runtime_handler,
         annotations: spec.annotations.as_ref().map(labels).unwrap_or_default(),
     }
+}
+
+/// The spec as it would be once it is restored, if it is to be restored. Not before: a checkpoint that no level asks for
+/// is the runtime's alone.
+fn restored<'a>(request: &Request<'a>, engine: Engine) -> Result<Option<Spec<'a>>, Box<dyn Error>> {
+    let (Some(restore), Ok((path, bytes))) = (request.restore, request.config) else { return Ok(None) };
+    let mut spec = facts::parse(path, bytes)?;
+    restore.apply(&mut spec, engine)?;
+    Ok(Some(spec))
 }
 
 /// What is known of the container's namespace, where anything depends on it.

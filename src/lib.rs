@@ -41,6 +41,7 @@
 //! - The hook and the wrapper pay for nothing that they may not need: no command line parser, no logger, no thread.
 
 pub mod alloc;
+pub mod checkpoint;
 pub mod cli;
 pub mod commands;
 pub mod containers;

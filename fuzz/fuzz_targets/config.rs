@@ -20,6 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
             host: &Host::Unknown,
             config: &config,
             exec: None,
+            restore: None,
             engine,
             id: None,
             pid: None,

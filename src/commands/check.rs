@@ -202,6 +202,7 @@ impl Case {
             host: &host,
             config: &self.config,
             exec: None,
+            restore: None,
             engine,
             id: None,
             pid: None,

@@ -117,6 +117,8 @@ view! {
         "id" => id: Text<'a>,
         /// The container's first process, as the runtime sees it; 0 where there is none.
         "pid" => pid: i32,
+        /// How far the container is.
+        "status" => status: Text<'a>,
         /// The directory that holds config.json.
         "bundle" => bundle: Text<'a>,
     }
@@ -597,6 +599,10 @@ fn is_engines_order(key: &str, value: &str) -> bool {
         _ => false,
     }
 }
+
+/// With it a runtime lets CRIU take its options from a file, which overrules the runtime's own (runc
+/// `libcontainer/criu_linux.go` handleCriuConfigurationFile, crun `libcrun/criu.c` handle_criu_config_file).
+pub(crate) const OPTIONS_OF_CRIU: &str = "org.criu.config";
 
 /// The annotations that somebody here reads; engines write many more, some of them large.
 #[derive(Debug, Default)]

@@ -197,7 +197,7 @@ impl<'a> Result<'a> {
                 Verdict::CannotJudge,
                 format!("namespace {name:?} is not known here, and on-unknown-namespace = \"deny\""),
             ),
-            (Outcome::Fault(err), _) => other(Verdict::CannotJudge, line(*err)),
+            (Outcome::Fault(err) | Outcome::Unread(err), _) => other(Verdict::CannotJudge, line(*err)),
             (Outcome::Judged { .. }, None) => {
                 other(Verdict::CannotJudge, "nobody knows whose it is".to_owned())
             }

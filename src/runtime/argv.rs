@@ -37,6 +37,8 @@ pub(super) enum Act<'a> {
         bundle: Option<&'a OsStr>,
         /// The container's id.
         id: &'a OsStr,
+        /// What a `restore` says of its checkpoint.
+        checkpoint: Option<Checkpoint<'a>>,
     },
     /// `exec`.
     Exec(Exec<'a>),
@@ -54,6 +56,15 @@ impl Act<'_> {
     fn is_judged(&self) -> bool {
         matches!(self, Self::Start { .. } | Self::Exec(_) | Self::Mounts { .. })
     }
+}
+
+/// What a `restore` takes the container from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Checkpoint<'a> {
+    /// The directory of CRIU's images.
+    pub(super) images: Option<&'a OsStr>,
+    /// The LSM profile in place of the checkpoint's.
+    pub(super) lsm_profile: Option<&'a OsStr>,
 }
 
 /// A process for a container that runs.
@@ -171,6 +182,8 @@ enum Means {
     LogFormat,
     Root,
     Bundle,
+    Images,
+    LsmProfile,
     Config,
     Process,
     User,
@@ -210,14 +223,14 @@ const OPTIONS: &[(&[u8], Option<u8>, Means)] = &[
     (b"file-locks", None, Means::Flag),
     (b"help", Some(b'h'), Means::Help),
     (b"ignore-paused", None, Means::Flag),
-    (b"image-path", None, Means::Value),
+    (b"image-path", None, Means::Images),
     (b"keep", None, Means::Flag),
     (b"lazy-pages", None, Means::Flag),
     (b"log", Some(b'l'), Means::Log),
     (b"log-format", None, Means::LogFormat),
     (b"log-level", None, Means::Value),
     (b"lsm-mount-context", None, Means::Value),
-    (b"lsm-profile", None, Means::Value),
+    (b"lsm-profile", None, Means::LsmProfile),
     (b"manage-cgroups-mode", None, Means::Value),
     (b"network-lock", None, Means::Value),
     (b"no-new-keyring", None, Means::Flag),
@@ -252,6 +265,7 @@ struct Given<'a> {
     log_format: Option<&'a OsStr>,
     bundle: Option<&'a OsStr>,
     config: Option<&'a OsStr>,
+    checkpoint: Checkpoint<'a>,
     exec: Exec<'a>,
 }
 
@@ -323,7 +337,8 @@ impl<'a> Reader<'a> {
         // crun's restore lets a second one pass, and does not look at it.
         let most = usize::from(command == b"restore");
         let bundle = self.given.bundle.filter(|bundle| !bundle.is_empty());
-        (more.len() <= most).then_some(Act::Start { bundle, id })
+        let checkpoint = (command == b"restore").then_some(self.given.checkpoint);
+        (more.len() <= most).then_some(Act::Start { bundle, id, checkpoint })
     }
 
     /// Reads options; the other arguments are left over.
@@ -438,11 +453,13 @@ impl<'a> Reader<'a> {
     }
 
     fn give(&mut self, means: Means, value: &'a OsStr) {
-        let Given { log, log_format, bundle, config, exec, .. } = &mut self.given;
+        let Given { log, log_format, bundle, config, checkpoint, exec, .. } = &mut self.given;
         let place = match means {
             Means::Log => log,
             Means::LogFormat => log_format,
             Means::Bundle => bundle,
+            Means::Images => &mut checkpoint.images,
+            Means::LsmProfile => &mut checkpoint.lsm_profile,
             Means::Config => config,
             Means::Root => &mut exec.root,
             Means::Process => &mut exec.process,
@@ -469,7 +486,7 @@ fn truth(value: &OsStr) -> Option<bool> {
 mod tests {
     use std::ffi::OsStr;
 
-    use super::{Act, Argv, ArgvError, Exec, read};
+    use super::{Act, Argv, ArgvError, Checkpoint, Exec, read};
 
     fn of(line: &str) -> Argv<'_> {
         read(&line.split_whitespace().map(OsStr::new).collect::<Vec<_>>())
@@ -478,7 +495,7 @@ mod tests {
     #[allow(clippy::unnecessary_wraps, reason = "rows of a table")]
     fn start<'a>(bundle: &'a str, id: &'a str) -> Result<Act<'a>, ArgvError> {
         let bundle = Some(OsStr::new(bundle)).filter(|bundle| !bundle.is_empty());
-        Ok(Act::Start { bundle, id: OsStr::new(id) })
+        Ok(Act::Start { bundle, id: OsStr::new(id), checkpoint: None })
     }
 
     #[test]
@@ -522,13 +539,45 @@ mod tests {
             ("run --detach --keep -b /b id", start("/b", "id")),
             ("run -db /b id", start("/b", "id")),
             ("run -db=/b id", ambiguous()),
-            ("restore --image-path /i --detach -no-subreaper --bundle /b id", start("/b", "id")),
-            ("restore --bundle /b id more", start("/b", "id")),
             ("-- create --bundle /b id", start("/b", "id")),
             ("--root /r --systemd-cgroup --log-level=debug create --bundle /b id", start("/b", "id")),
             ("--root create create --bundle /b id", start("/b", "id")),
             ("--new create --bundle /b id", start("/b", "id")),
             ("--new /x create --bundle /b id", start("/b", "id")),
+        ];
+        for (line, expected) in rows {
+            assert_eq!(of(line).act, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_restore_has_one_checkpoint_in_every_reading() {
+        let restore = |images: &'static str, lsm_profile: &'static str| {
+            let some = |text: &'static str| Some(OsStr::new(text)).filter(|text| !text.is_empty());
+            let checkpoint = Some(Checkpoint { images: some(images), lsm_profile: some(lsm_profile) });
+            Ok(Act::Start { bundle: some("/b"), id: OsStr::new("id"), checkpoint })
+        };
+        let ambiguous = || Err(ArgvError::Ambiguous);
+        let rows = [
+            // containerd's shim (go-runc) and conmon.
+            (
+                "restore --image-path /i --work-path /w --detach --pid-file /p -no-subreaper --bundle /b id",
+                restore("/i", ""),
+            ),
+            (
+                "restore --bundle /b --pid-file /p --detach --image-path /i --work-path /b --lsm-profile=selinux:a:b:c id",
+                restore("/i", "selinux:a:b:c"),
+            ),
+            ("restore --image-path=/i --bundle /b id", restore("/i", "")),
+            ("restore -image-path /i --bundle /b id", restore("/i", "")),
+            ("restore --image-path /x --image-path /i --bundle /b id", restore("/i", "")),
+            ("restore --image /i --bundle /b id", restore("/i", "")),
+            ("restore --bundle /b id --image-path /i", restore("/i", "")),
+            ("restore --bundle /b id more", restore("", "")),
+            ("restore --parent-path p --image-path /i --bundle /b id", restore("/i", "")),
+            ("restore --l apparmor:x --bundle /b id", ambiguous()),
+            ("restore -image-path=/i --bundle /b id", restore("/i", "")),
+            ("restore --image-path --bundle /b id", Err(ArgvError::Unknown)),
         ];
         for (line, expected) in rows {
             assert_eq!(of(line).act, expected, "{line}");

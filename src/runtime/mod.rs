@@ -17,9 +17,10 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use argv::{Act, Argv};
+use argv::{Act, Argv, Checkpoint};
 use entry::Entry;
 
+use crate::checkpoint::{CheckpointError, Restore};
 use crate::files::{self, FileError, LIMIT};
 use crate::gate::{self, Caller, Gate, Verdict};
 use crate::paths::Paths;
@@ -132,7 +133,7 @@ fn judge(entry: &Entry, act: Result<Act<'_>, argv::ArgvError>, hand_on: &dyn Fn(
     let gate = Gate::open(&paths);
     let joins = matches!(act, Ok(Act::Exec(_) | Act::Mounts { .. }));
     let gate = if joins { gate.for_exec() } else { gate };
-    let caller = |id: &OsStr, then: &dyn Fn(&Caller<'_>) -> Verdict| {
+    let caller = |id: &OsStr, restore: Option<&Restore<'_>>, then: &dyn Fn(&Caller<'_>) -> Verdict| {
         let id = id.to_string_lossy();
         then(&Caller {
             engine: entry.engine,
@@ -141,20 +142,58 @@ fn judge(entry: &Entry, act: Result<Act<'_>, argv::ArgvError>, hand_on: &dyn Fn(
             // Nothing runs yet.
             pid: 0,
             as_runtime: true,
+            restore,
         })
     };
     match act {
         Err(err) => gate.fault(None, &err),
-        Ok(Act::Start { bundle, id }) => {
+        Ok(Act::Start { bundle, id, checkpoint }) => {
             let config = read_config(bundle.map_or(Path::new("."), Path::new));
-            caller(id, &|caller| gate.hold(caller, &config, None))
+            let bundle = config.as_ref().ok().and_then(|(path, _)| path.parent());
+            let restore = checkpoint.zip(bundle).map(|(checkpoint, bundle)| checkpoint.restore(bundle));
+            caller(id, restore.as_ref(), &|caller| gate.hold(caller, &config, None))
         }
         Ok(Act::Exec(asked)) => {
-            caller(asked.id, &|caller| exec::hold(&gate, &paths, caller, &asked, hand_on))
+            caller(asked.id, None, &|caller| exec::hold(&gate, &paths, caller, &asked, hand_on))
         }
-        Ok(Act::Mounts { root, id }) => caller(id, &|caller| exec::hold_mounts(&gate, caller, root, id)),
+        Ok(Act::Mounts { root, id }) => {
+            caller(id, None, &|caller| exec::hold_mounts(&gate, caller, root, id))
+        }
         Ok(Act::Other | Act::Delete(_)) => Verdict::Allow,
     }
+}
+
+impl<'a> Checkpoint<'a> {
+    /// Where the runtime will look for the images. Both runc (`utils.go` setupSpec) and crun (`src/restore.c`) go to the
+    /// bundle first; without the option runc takes `checkpoint` where it was called (`utils_linux.go` getDefaultImagePath),
+    /// crun in the bundle. youki restores nothing.
+    fn restore(self, bundle: &Path) -> Restore<'a> {
+        let images = match self.images.filter(|images| !images.is_empty()) {
+            Some(images) => Ok(bundle.join(images)),
+            None if fs::canonicalize(".").is_ok_and(|here| here == bundle) => Ok(bundle.join("checkpoint")),
+            None => Err(CheckpointError::NoPlace),
+        };
+        Restore { images, lsm_profile: self.lsm_profile }
+    }
+}
+
+/// What a runtime that called this process as a hook was asked to restore the container from, by its arguments. runc calls
+/// its hooks itself (`libcontainer/criu_linux.go` criuNotifications, on `setup-namespaces`), when it is in the bundle.
+pub(crate) fn restore_by_parent<R>(id: &str, bundle: &Path, then: impl FnOnce(&Restore<'_>) -> R) -> R {
+    let arguments =
+        files::read_proc(Path::new(&format!("/proc/{}/cmdline", std::os::unix::process::parent_id())));
+    let arguments = arguments.unwrap_or_default();
+    let arguments = arguments.strip_suffix(b"\0").unwrap_or(&arguments);
+    let arguments: Vec<&OsStr> = arguments.split(|byte| *byte == 0).skip(1).map(OsStr::from_bytes).collect();
+    let restore = match argv::read(&arguments).act {
+        Ok(Act::Start { id: theirs, checkpoint: Some(checkpoint), .. })
+            if theirs == id && checkpoint.images.is_some_and(|images| !images.is_empty()) =>
+        {
+            checkpoint.restore(bundle)
+        }
+        _ => Restore { images: Err(CheckpointError::NoRuntime), lsm_profile: None },
+    };
+    then(&restore)
 }
 
 /// Reads config.json as runtimes do: in the bundle and nowhere else. The bundle's real path says whose it is.

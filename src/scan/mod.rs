@@ -382,6 +382,7 @@ impl Looker<'_> {
             host,
             config,
             exec: None,
+            restore: None,
             engine: told(container, host),
             id: container.id.as_deref(),
             // Not the process as a witness of its namespaces: it may have left those that it would get again.
