@@ -574,7 +574,8 @@ mod tests {
             ("restore --image /i --bundle /b id", restore("/i", "")),
             ("restore --bundle /b id --image-path /i", restore("/i", "")),
             ("restore --bundle /b id more", restore("", "")),
-            ("restore --parent-path p --image-path /i --bundle /b id", restore("/i", "")),
+            // Of no runtime: whether it takes a value decides which one is the id.
+            ("restore --parent-path p --image-path /i --bundle /b id", ambiguous()),
             ("restore --l apparmor:x --bundle /b id", ambiguous()),
             ("restore -image-path=/i --bundle /b id", restore("/i", "")),
             ("restore --image-path --bundle /b id", Err(ArgvError::Unknown)),
