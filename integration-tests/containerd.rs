@@ -225,7 +225,7 @@ fn try_out(tried: &Tried, name: &str, method: Method) {
 }
 
 /// Where the parts of a node are, which scripts/node-parts brings.
-fn parts() -> PathBuf {
+pub(crate) fn parts() -> PathBuf {
     let home = |name, rest: &str| std::env::var_os(name).map(|folder| Path::new(&folder).join(rest));
     let cache = home("PSS_GUARD_CACHE", "").or_else(|| home("XDG_CACHE_HOME", "pss-guard"));
     cache.or_else(|| home("HOME", ".cache/pss-guard")).unwrap_or_default().join("bin")

@@ -26,7 +26,7 @@ pub(super) trait Image: Message + Default {
 
 /// `task_kobj_ids_entry` (`images/core.proto`), of `ids-<pid>.img` and of the inventory: CRIU's own names for the kernel's
 /// objects. Two tasks with the same number share a namespace.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(super) struct Ids {
     #[prost(uint32, required, tag = "5")]
     pub(super) pid: u32,

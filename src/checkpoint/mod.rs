@@ -33,6 +33,9 @@ mod place;
 mod tasks;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsStr;
 use std::path::PathBuf;
 

@@ -578,7 +578,6 @@ mod tests {
             ("restore --parent-path p --image-path /i --bundle /b id", ambiguous()),
             ("restore --l apparmor:x --bundle /b id", ambiguous()),
             ("restore -image-path=/i --bundle /b id", restore("/i", "")),
-            ("restore --image-path --bundle /b id", Err(ArgvError::Unknown)),
         ];
         for (line, expected) in rows {
             assert_eq!(of(line).act, expected, "{line}");
