@@ -26,7 +26,8 @@
 //! 5. [`decision`]: what follows. [`judge`] is the path through all of it; [`commands::check`] calls it for people,
 //!    [`gate`] before a container starts: for the [`hook`] and for the [`runtime`] that stands before the real one.
 //! 6. [`report`]: who is told, and how; [`events`] reads it back, [`metrics`] counts it, [`history`] makes sense of it.
-//! 7. [`containers`]: which containers run on a node; [`scan`] judges them all, before anybody is refused.
+//! 7. [`checkpoint`]: what a restored container would be.
+//! 8. [`containers`]: which containers run on a node; [`scan`] judges them all, before anybody is refused.
 //!
 //! # Rules
 //!

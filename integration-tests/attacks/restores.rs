@@ -214,6 +214,13 @@ impl Place {
         fs::write(path, edited).expect("an image");
     }
 
+    fn edit_mounts(&self, change: impl FnOnce(&mut Vec<Message>)) {
+        let names = fs::read_dir(self.images()).expect("the images").flatten().map(|entry| entry.file_name());
+        let mut names = names.filter_map(|name| name.into_string().ok());
+        let name = names.find(|name| name.starts_with("mountpoints-")).expect("one mount namespace");
+        self.edit_all(&name, change);
+    }
+
     /// Edits the `thread_core_entry` of the one thread.
     fn edit_thread(&self, change: impl FnOnce(&mut Message)) {
         self.edit("core-1.img", |core| change(core.message(5)));
@@ -466,7 +473,7 @@ const ATTACKS: &[Attack] = &[
     Attack {
         name: "a file system of the host's",
         edit: &|place| {
-            place.edit_all("mountpoints-13.img", |mounts| {
+            place.edit_mounts(|mounts| {
                 let root = mounts.iter().find(|mount| mount.is(7, "/")).expect("the root").get(2);
                 let mut mount = Message(Vec::new());
                 // TRACEFS
@@ -488,7 +495,7 @@ const ATTACKS: &[Attack] = &[
     Attack {
         name: "/proc/sys not read-only",
         edit: &|place| {
-            place.edit_all("mountpoints-13.img", |mounts| mounts.retain(|mount| !mount.is(7, "/proc/sys")));
+            place.edit_mounts(|mounts| mounts.retain(|mount| !mount.is(7, "/proc/sys")));
         },
         says: "procMount",
         works: &|attempt| !attempt.mountinfo.contains(" /proc/sys ro"),
@@ -496,7 +503,7 @@ const ATTACKS: &[Attack] = &[
     Attack {
         name: "a root that is not read-only",
         edit: &|place| {
-            place.edit_all("mountpoints-13.img", |mounts| {
+            place.edit_mounts(|mounts| {
                 let root = mounts.iter_mut().find(|mount| mount.is(7, "/")).expect("the root");
                 root.set(5, 0);
             });
@@ -620,7 +627,8 @@ fn what_cannot_be_relied_on_is_not_restored_above_privileged() {
         (
             "one descriptor more",
             &|place| {
-                fs::write(place.images().join("descriptors.json"), r#"["a","b","c","pipe:[1]"]"#).unwrap()
+                let four = r#"["a","b","c","pipe:[1]"]"#;
+                fs::write(place.images().join("descriptors.json"), four).unwrap();
             },
             "descriptors.json must be an array of at most three strings",
         ),
@@ -678,14 +686,14 @@ fn the_images_are_looked_for_where_the_runtime_looks() {
     // Whoever puts a script before the hook takes its runtime away from it.
     place.write_config(Gate::Hook, &|spec| {
         let hook = &mut spec["hooks"]["createRuntime"][0];
-        let words: Vec<String> = hook["args"]
+        let line: Vec<String> = hook["args"]
             .as_array()
             .unwrap()
             .iter()
             .skip(1)
             .map(|word| word.as_str().unwrap().to_owned())
             .collect();
-        let script = format!("{} {}; exit $?", node::binary().display(), words.join(" "));
+        let script = format!("{} {}; exit $?", node::binary().display(), line.join(" "));
         *hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script]});
     });
     let attempt = place.restore(Gate::Hook);

@@ -46,8 +46,8 @@ pub struct Restored {
     pub(super) filtered: Filtered,
     /// The LSM profiles of all threads, each once, in order; nothing for a thread that has none.
     pub(super) profiles: Vec<Option<String>>,
-    /// Namespaces in which the tasks would be with the runtime.
-    pub(super) shared: Shared,
+    /// Which namespaces, as config.json calls them, the tasks would share with the runtime: the host's.
+    pub(super) shared: Vec<&'static str>,
     /// The mounts of their mount namespace.
     pub(super) mounts: Vec<Mount>,
 }
@@ -61,16 +61,6 @@ pub(super) enum Filtered {
     ByNothing,
     /// A filter, or strict mode.
     Yes,
-}
-
-/// Which namespaces the restored tasks would share with the runtime: the host's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Shared {
-    pub(super) network: bool,
-    pub(super) pid: bool,
-    pub(super) ipc: bool,
-    /// The host's users, or a mapping that reaches the host's root.
-    pub(super) user: bool,
 }
 
 impl Restored {
@@ -226,18 +216,24 @@ fn descriptors(read: &mut Read<'_>) -> Result<(), CheckpointError> {
 
 /// Which namespaces are CRIU's own (`criu/pstree.c` get_clone_mask): a new one is made only where the first task's
 /// number is another than the inventory's.
-fn shared(read: &mut Read<'_>, own: &Ids, ids: &Ids) -> Result<Shared, CheckpointError> {
+fn shared(read: &mut Read<'_>, own: &Ids, ids: &Ids) -> Result<Vec<&'static str>, CheckpointError> {
     if own.mnt == ids.mnt {
         return Err(CheckpointError::NoMountNamespace);
     }
     let mut user = own.user == ids.user;
     if !user {
-        // As `facts::maps_root` reads config.json.
+        // One that maps the host's root protects nobody, as in config.json (`facts::maps_root`).
         let name = format!("userns-{}.img", ids.user);
         let map: UserNamespace = one(read, &name, SMALL)?;
         user = map.uids.iter().any(|extent| extent.lower == 0 && extent.count > 0);
     }
-    Ok(Shared { network: own.net == ids.net, pid: own.pid == ids.pid, ipc: own.ipc == ids.ipc, user })
+    let kinds = [
+        ("network", own.net == ids.net),
+        ("pid", own.pid == ids.pid),
+        ("ipc", own.ipc == ids.ipc),
+        ("user", user),
+    ];
+    Ok(kinds.into_iter().filter(|(_, is_shared)| *is_shared).map(|(kind, _)| kind).collect())
 }
 
 /// Takes the task's seccomp mode for that of its first thread, as CRIU does (`criu/cr-restore.c` check_core). Whether
@@ -289,11 +285,11 @@ fn lets_all_through(program: &[u8]) -> bool {
     const CLASS: u16 = 0x07;
     const ALLOW: u32 = 0x7fff_0000;
     const LOG: u32 = 0x7ffc_0000;
-    program.chunks_exact(8).all(|instruction| match instruction {
-        [a, b, _, _, c, d, e, f] => {
-            let (code, value) = (u16::from_ne_bytes([*a, *b]), u32::from_ne_bytes([*c, *d, *e, *f]));
-            code & CLASS != RETURN || (code == RETURN && matches!(value & 0xffff_0000, ALLOW | LOG))
-        }
-        _ => false,
+    program.chunks_exact(8).all(|instruction| {
+        let (Some(code), Some(value)) = (instruction.first_chunk(), instruction.last_chunk()) else {
+            return false;
+        };
+        let (code, value) = (u16::from_ne_bytes(*code), u32::from_ne_bytes(*value));
+        code & CLASS != RETURN || (code == RETURN && matches!(value & 0xffff_0000, ALLOW | LOG))
     })
 }

@@ -43,14 +43,8 @@ impl Restored {
             }
         }
         if let Some(namespaces) = &mut linux.namespaces {
-            let shared = self.shared;
-            namespaces.retain(|namespace| match namespace.kind.as_ref().map_or("", Text::as_str) {
-                "network" => !shared.network,
-                "pid" => !shared.pid,
-                "ipc" => !shared.ipc,
-                "user" => !shared.user,
-                _ => true,
-            });
+            let is_shared = |kind: &Text<'_>| self.shared.iter().any(|shared| *shared == kind.as_str());
+            namespaces.retain(|namespace| !namespace.kind.as_ref().is_some_and(is_shared));
         }
         // What the kernel does not have needs no mount, and gets none.
         let is_missing = |path: &str| !Path::new(path).exists();
