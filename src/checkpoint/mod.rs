@@ -18,7 +18,7 @@
 //!
 //! # What is not restored above privileged
 //!
-//! An image that cannot be read to the end; one that somebody but root could change before CRIU reads it ([`place`]);
+//! An image that cannot be read to the end; one that somebody but root could change before CRIU reads it;
 //! one of another layout than CRIU has written since 2.0; mounts that neither config.json explains nor CRIU takes from
 //! the runtime; tasks in namespaces of their own; an annotation that gives CRIU options of its own.
 //!
