@@ -166,7 +166,10 @@ pub fn judge_spec<R>(
     };
     tracing::debug!(?levels, "resolved");
 
-    let rules = Rules::new(policy, || named(&identity), || Date::of(SystemTime::now()));
+    // On CRI-O a checkpoint brings annotations of its own, the image's name among them (`container_restore.go`).
+    let image = identity.image.filter(|_| request.restore.is_none());
+    let named = || named(&Identity { image, ..identity });
+    let rules = Rules::new(policy, named, || Date::of(SystemTime::now()));
     let rules = request.exec.map_or(rules, |exec| rules.only(&exec.controls));
     if all_privileged(&levels) {
         let enforce = Assessment::of_nothing(levels.enforce);
