@@ -170,6 +170,6 @@ mod tests {
         );
         assert!(fix(&added(&[Addition::Section("vm")])).contains("NRI, CDI"));
         let many = findings(&CONTROL, 0, &added(&vec![order; 100])).remove(0);
-        assert!(many.detail.ends_with("; and 36 more") && many.fix.lines().count() == 10, "{}", many.detail);
+        assert!(many.detail.ends_with(" and 36 more") && many.fix.lines().count() == 10, "{}", many.detail);
     }
 }
