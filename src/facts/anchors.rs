@@ -1,6 +1,6 @@
 //! Do the directories hold in which the kubelet and engines make what pods mount?
 //!
-//! A mount source is believed only below directories that root alone can write to (see [`super::mounts`]). Where one of
+//! A mount source is believed only below directories that root alone can write to (see `facts::mounts`). Where one of
 //! them is open to others, every pod that mounts something from there cannot be judged: the node's fault, and better
 //! found before a pod meets it.
 

@@ -245,6 +245,8 @@ fn of_kubelet<'a>(
         Behind::OfPod => Ok(None),
         Behind::Nothing => unclear("it is a subPath mount that the mount table does not show"),
         Behind::Unclear(why) => unclear(why),
+        // The kernel's own path has no links in it, so how far below makes no difference.
+        Behind::HostPath(path) if node.listed.iter().any(|listed| listed.strip(&path).is_some()) => Ok(None),
         Behind::HostPath(path) => {
             Ok(Some(Volume::HostPath { destination, source: Cow::Owned(path), name: Some(name) }))
         }
@@ -359,12 +361,15 @@ fn elsewhere(table: &Table, volume: &str, node: &Node<'_>) -> Option<String> {
     table.others(volume).into_iter().map(|origin| origin.path).find(|path| !managed(path))
 }
 
-/// Whether a source lies in a directory that the policy lists, and nobody but root can make it lead elsewhere. A link is
-/// followed where root made it, and has to stay in what is listed.
+/// Whether the policy lists a source: an entry stands for itself, and for what lies directly in it. Further down are the
+/// insides of claims, where a container whose root is the host's root can exchange whatever it likes, and nothing about
+/// an owner would show it. A link is followed where root made it, and has to stay in what is listed.
 fn is_listed(source: &str, node: &Node<'_>) -> Result<bool, FileError> {
     let mut path = source.to_owned();
     for _ in 0..8 {
-        let Some((anchor, below)) = node.listed.iter().find_map(|listed| listed.strip(&path)) else {
+        let close = |(_, below): &(&str, &str)| !below.contains('/');
+        let Some((anchor, below)) = node.listed.iter().filter_map(|listed| listed.strip(&path)).find(close)
+        else {
             return Ok(false);
         };
         // What is listed itself is there to be mounted, whoever it belongs to.
