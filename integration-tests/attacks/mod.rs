@@ -19,3 +19,27 @@ mod mounts;
 mod processes;
 // Checkpoints whose image restores something else than their config.json says.
 mod restores;
+
+#[test]
+fn every_attack_is_in_the_threat_model_and_every_test_it_names_is_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let model = std::fs::read_to_string(root.join("docs/threat-model.md")).unwrap();
+    let mut tests = std::collections::BTreeSet::new();
+    for file in std::fs::read_dir(root.join("integration-tests/attacks")).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let after = text.split("#[test]\n").skip(1);
+        tests.extend(
+            after.filter_map(|rest| {
+                Some(rest.trim_start().strip_prefix("fn ")?.split_once('(')?.0.to_owned())
+            }),
+        );
+    }
+    tests.remove("every_attack_is_in_the_threat_model_and_every_test_it_names_is_there");
+    let missing: Vec<&String> = tests.iter().filter(|test| !model.contains(&format!("`{test}`"))).collect();
+    assert!(missing.is_empty() && tests.len() > 40, "not in docs/threat-model.md: {missing:?}");
+    // A test's name is a sentence; no other word of the document has as many underscores.
+    let named =
+        model.split('`').filter(|word| word.matches('_').count() > 3 && !word.contains([' ', '.', '/']));
+    let gone: Vec<&str> = named.filter(|name| !tests.contains(*name)).collect();
+    assert!(gone.is_empty(), "named in docs/threat-model.md and not there: {gone:?}");
+}

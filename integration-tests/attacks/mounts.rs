@@ -392,6 +392,39 @@ fn a_volume_whose_server_is_gone_holds_nothing_up() {
     assert!(matches!(done.code, Some(0 | 26)), "{done}");
 }
 
+#[test]
+fn an_anchor_that_others_can_write_to_is_found_before_a_pod_meets_it() {
+    if !util::can_run(
+        "attacks::mounts::an_anchor_that_others_can_write_to_is_found_before_a_pod_meets_it",
+        &["unshare", "mount"],
+    ) {
+        return;
+    }
+    // The machine's own directories, but empty, and nobody else's.
+    let node = "set -e; for directory in /etc /run /var/lib; do mount -t tmpfs -o mode=755 tmpfs $directory; done
+        mkdir -p /etc/pss-guard /run/containerd/io.containerd.grpc.v1.cri/sandboxes
+        mkdir -p /var/lib/kubelet/pods; echo 'mode = \"audit\"' >/etc/pss-guard/policy.toml
+        set +e; eval \"$1\"; for command in 'mode enforce --yes' 'install --engine containerd --dry-run' status; do
+        \"$0\" $command 2>&1; echo \"exit $?\"; done";
+    let said = |open: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", node]);
+        util::run(command.arg(crate::node::binary()).arg(open)).stdout
+    };
+    for (open, fault) in [
+        ("chmod 777 /var/lib/kubelet", "/var/lib/kubelet must be writable by root alone"),
+        ("chown 1000 /var/lib/kubelet/pods", "/var/lib/kubelet/pods must be owned by root"),
+        ("chmod 777 /run/containerd", "/run/containerd must be writable by root alone"),
+    ] {
+        let said = said(open);
+        assert_eq!(said.matches(fault).count(), 3, "{open}: {said}");
+        let wrong = said.lines().any(|line| line.contains("WRONG") && line.contains(fault));
+        assert!(wrong && said.matches("exit 2").count() == 2 && said.ends_with("exit 1\n"), "{open}: {said}");
+    }
+    let said = said("true");
+    assert!(!said.contains("must be") && said.contains("exit 0"), "{said}");
+}
+
 /// A FUSE file system that answers nothing.
 struct DeadServer(PathBuf, #[allow(dead_code, reason = "keeps the file system alive")] fs::File);
 
