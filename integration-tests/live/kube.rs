@@ -29,7 +29,13 @@ impl Cluster {
     }
 
     pub(crate) fn up(kind: Kind) -> Self {
-        let cluster = Self { engine: Engine::up(kind) };
+        Self::up_on(Engine::up(kind))
+    }
+
+    /// The same around an engine that is up already, on a machine that was changed since.
+    pub(crate) fn up_on(engine: Engine) -> Self {
+        let kind = engine.kind;
+        let cluster = Self { engine };
         let machine = &cluster.engine.machine;
         for program in ["etcd", "kube-apiserver", "kubelet", "kubectl"] {
             machine.link(program, &format!("/usr/bin/{program}"));
@@ -283,6 +289,7 @@ registerNode: true
 fileCheckFrequency: 1s
 syncFrequency: 5s
 nodeStatusUpdateFrequency: 2s
+maxPods: 200
 evictionHard: {{memory.available: 10Mi, nodefs.available: 1%, imagefs.available: 1%}}
 allowedUnsafeSysctls: ['kernel.shm*', 'kernel.msg*', 'kernel.sem', 'fs.mqueue.*', 'net.*']
 ",

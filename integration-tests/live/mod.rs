@@ -24,6 +24,8 @@ mod story;
 mod systemd;
 // And on those that know of no pods.
 mod unmanaged;
+// Whether volumes of every kind are started or refused as admission would.
+mod volumes;
 // What watches a node: Prometheus, node_exporter, and a journald that forgets.
 mod watch;
 
@@ -75,6 +77,21 @@ fn kubelet_on_containerd() {
 #[test]
 fn kubelet_on_cri_o() {
     story::tell_of_a_cluster("live::kubelet_on_cri_o", Kind::CriO);
+}
+
+#[test]
+fn volumes_on_containerd() {
+    volumes::tell("live::volumes_on_containerd", Kind::Containerd2, volumes::Root::InPlace);
+}
+
+#[test]
+fn volumes_on_cri_o() {
+    volumes::tell("live::volumes_on_cri_o", Kind::CriO, volumes::Root::InPlace);
+}
+
+#[test]
+fn volumes_behind_a_link() {
+    volumes::tell("live::volumes_behind_a_link", Kind::Containerd2, volumes::Root::BehindALink);
 }
 
 #[test]

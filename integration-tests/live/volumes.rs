@@ -1,0 +1,539 @@
+//! Is every kind of volume started or refused as admission would? The API server says what it would do, the gate does it.
+//!
+//! Every pod is as `restricted` wants it but for its volume. Each is asked for twice: as a dry run in a namespace in which
+//! the API server holds it against a level, and in one that the API server lets alone and the gate holds against that level.
+//! `PSS_GUARD_FACTS=DIR` keeps what the engine made of each container: its mounts, the mount table, the owners of every
+//! directory on the way.
+
+// What each pod of the table asks for.
+mod pods;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::live::engine::{Engine, Kind};
+use crate::live::gate::{self, Restart};
+use crate::live::kube::Cluster;
+use crate::live::machine::Machine;
+use crate::live::story::methods;
+use crate::node;
+use crate::util;
+
+use pods::{ARTIFACT, Asked, Expected};
+
+/// Where the kubelet's directory lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Root {
+    InPlace,
+    /// `/var/lib/kubelet` is a symbolic link to a disk of its own.
+    BehindALink,
+}
+
+pub(crate) fn tell(test: &str, kind: Kind, root: Root) {
+    let programs = ["losetup", "mkfs.ext4", "blkid", "namei"];
+    if !Cluster::can_run(test, kind) || !Machine::can_run(test, &programs, &["runc-1/runc", "node-plugins"]) {
+        return;
+    }
+    let mut engine = Engine::up(kind);
+    let block_devices = lay_out(&engine.machine, root);
+    if kind == Kind::CriO {
+        lay_out_artifact(&engine.machine);
+    }
+    // It asks the runtime what it can do when it starts.
+    engine.restart();
+    let cluster = Cluster::up_on(engine);
+    let machine = &cluster.engine.machine;
+    machine.start("node-plugins", &["node-plugins", "/var/lib/kubelet", pods::CSI_DATA]);
+    let command = cluster.engine.restart_command();
+    machine.write("/etc/pss-guard/policy.toml", POLICY);
+    gate::install(machine, kind.name(), methods(kind).0, Restart::Command(&command));
+
+    let asked = pods::all(kind, &block_devices);
+    let volumes = Volumes { cluster: &cluster, asked };
+    volumes.prepare();
+    let admitted = volumes.admitted();
+    volumes.ask();
+    let seen = volumes.settled(&admitted);
+    volumes.keep_facts(&format!("{}{}", kind.name(), if root == Root::BehindALink { "-link" } else { "" }));
+    let (table, wrong) = volumes.judge(&admitted, &seen);
+    println!("{test}\n{table}");
+    let said = || ["node-plugins", "kubelet", "engine"].map(|name| machine.said(name)).join("\n");
+    assert!(wrong.is_empty(), "{} went wrong on {kind:?}\n\n{}\n{}", wrong.len(), wrong.join("\n\n"), said());
+}
+
+const POLICY: &str = r#"mode = "enforce"
+log-allowed = true
+
+[defaults]
+enforce = "privileged"
+audit = "privileged"
+warn = "privileged"
+
+[namespaces.baseline]
+enforce = "baseline"
+
+[namespaces.restricted]
+enforce = "restricted"
+
+# What engines bind for pods that join the host is no hostPath volume.
+[[exceptions]]
+namespace = "restricted"
+controls = ["hostNamespaces"]
+reason = "joins the host"
+expires = 2099-12-31
+
+[node]
+not-host-paths = ["/opt/disks/parts/listed"]
+"#;
+
+/// A runtime that gives pods users of their own, disks, and what vendors leave on a node. Gives the loop devices.
+fn lay_out(machine: &Machine, root: Root) -> BlockDevices {
+    machine.link("runc-1/runc", "/usr/sbin/runc");
+    machine.link("node-plugins", "/usr/bin/node-plugins");
+    machine.write("/etc/cdi/acme.json", CDI);
+    machine.write("/opt/acme/lib/libacme.so.1", "a library");
+    machine.write("/opt/acme/bin/acme-smi", "a program");
+    let flex = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec/acme~flex/flex";
+    machine.write(flex, FLEX);
+    machine.run(&["chmod", "0755", flex]).expect_success();
+    machine.run(&["sh", "-e", "-c", DISKS]).expect_success();
+    if root == Root::BehindALink {
+        machine.run(&["sh", "-e", "-c", LINK]).expect_success();
+    }
+    BlockDevices::new(machine)
+}
+
+/// File systems of their own, and directories in one.
+const DISKS: &str = r#"
+umask 022
+for disk in whole parts; do
+    truncate -s 64M /run/machine/$disk.img
+    mkfs.ext4 -q /run/machine/$disk.img
+    mkdir -p /opt/disks/$disk
+    mount -o loop /run/machine/$disk.img /opt/disks/$disk
+    chmod 0777 /opt/disks/$disk
+done
+cd /opt/disks/parts
+mkdir -p csi/share csi/directory csi/raw host/dir host-claim/dir listed/claim/dir local
+mount -t tmpfs tmpfs csi/share
+chmod 0777 host host-claim listed/claim local
+for dir in host host-claim listed/claim; do echo text >$dir/dir/file; done
+"#;
+
+const LINK: &str = r"
+mkdir -p /opt/disks/kubelet
+mount --bind /var/lib/kubelet /opt/disks/kubelet
+umount /var/lib/kubelet
+rmdir /var/lib/kubelet
+mkdir /opt/disks/kubelet/root
+ln -s /opt/disks/kubelet/root /var/lib/kubelet
+";
+
+/// As vendors of accelerators write it: device nodes, libraries, programs, and a hook.
+const CDI: &str = r#"{
+  "cdiVersion": "0.6.0",
+  "kind": "acme.example/gpu",
+  "devices": [
+    {"name": "0", "containerEdits": {"deviceNodes": [{"path": "/dev/acme0", "hostPath": "/dev/full"}]}}
+  ],
+  "containerEdits": {
+    "env": ["ACME_VISIBLE_DEVICES=void"],
+    "hooks": [{"hookName": "createContainer", "path": "/usr/bin/true", "args": ["true"]}],
+    "mounts": [
+      {"hostPath": "/opt/acme/lib/libacme.so.1", "containerPath": "/usr/lib/libacme.so.1", "options": ["ro", "nosuid", "nodev", "bind"]},
+      {"hostPath": "/opt/acme/bin/acme-smi", "containerPath": "/usr/bin/acme-smi", "options": ["ro", "nosuid", "nodev", "rbind", "rprivate"]}
+    ]
+  }
+}
+"#;
+
+/// The oldest kind of plugin: a program that mounts.
+const FLEX: &str = r#"#!/bin/sh
+case $1 in
+init) echo '{"status": "Success", "capabilities": {"attach": false}}' ;;
+mount)
+    mkdir -p "$2"
+    mountpoint -q "$2" || mount -t tmpfs -o mode=0777 tmpfs "$2"
+    echo '{"status": "Success"}'
+    ;;
+unmount)
+    umount "$2"
+    echo '{"status": "Success"}'
+    ;;
+*) echo '{"status": "Not supported"}' ;;
+esac
+"#;
+
+/// Disks without a mount, one with a file system and one without.
+pub(crate) struct BlockDevices {
+    pub(crate) formatted: String,
+    pub(crate) raw: String,
+}
+
+impl BlockDevices {
+    fn new(machine: &Machine) -> Self {
+        let attach = |name: &str, script: &str| {
+            let file = format!("/run/machine/{name}.img");
+            let script = format!("truncate -s 64M \"$1\" && {script} losetup --find --show \"$1\"");
+            let done = machine.run(&["sh", "-c", &script, "sh", &file]).expect_success();
+            done.stdout.trim().to_owned()
+        };
+        Self { formatted: attach("formatted", "mkfs.ext4 -q \"$1\" &&"), raw: attach("raw", "") }
+    }
+}
+
+impl Drop for BlockDevices {
+    fn drop(&mut self) {
+        // One that is in use goes when it is not any more.
+        for device in [&self.formatted, &self.raw] {
+            util::run(std::process::Command::new("losetup").args(["--detach", device]));
+        }
+    }
+}
+
+/// Into the store that CRI-O keeps beside its images (`internal/ociartifact/store.go`), an OCI layout.
+fn lay_out_artifact(machine: &Machine) {
+    let store = "/var/lib/containers/storage/artifacts";
+    let blob = |text: &str| {
+        machine.write("/run/machine/blob", text);
+        let done = machine.run(&["sha256sum", "/run/machine/blob"]).expect_success();
+        let digest = done.stdout.split_whitespace().next().unwrap_or_default().to_owned();
+        machine.write(&format!("{store}/blobs/sha256/{digest}"), text);
+        (format!("sha256:{digest}"), text.len())
+    };
+    let layers: Vec<Value> = ["file", "dir/file"]
+        .map(|title| {
+            let (digest, size) = blob(&format!("the text of {title}"));
+            let title = json!({"org.opencontainers.image.title": title});
+            json!({"mediaType": "text/plain", "digest": digest, "size": size, "annotations": title})
+        })
+        .to_vec();
+    let (empty, size) = blob("{}");
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.acme.data",
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": empty, "size": size},
+        "layers": layers,
+    });
+    let (digest, size) = blob(&manifest.to_string());
+    let index = json!({
+        "schemaVersion": 2,
+        "manifests": [{
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": digest,
+            "size": size,
+            "annotations": {"org.opencontainers.image.ref.name": ARTIFACT},
+        }],
+    });
+    machine.write(&format!("{store}/index.json"), &index.to_string());
+    machine.write(&format!("{store}/oci-layout"), "{\"imageLayoutVersion\": \"1.0.0\"}");
+}
+
+/// What became of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Outcome {
+    Started,
+    /// By the gate, with its words.
+    Refused(String),
+    /// By somebody else.
+    Failed(String),
+}
+
+/// What the API server would do with a pod: `None` lets it in, else its words.
+type Admitted = BTreeMap<(String, String), Option<String>>;
+
+/// Containers by namespace, pod and name.
+type Outcomes = BTreeMap<(String, String, String), Outcome>;
+
+/// The pods, and the cluster that is asked for them.
+struct Volumes<'a> {
+    cluster: &'a Cluster,
+    asked: Vec<Asked>,
+}
+
+impl Volumes<'_> {
+    /// What the pods refer to. The controllers that would bind claims do not run here, so they are bound by hand.
+    fn prepare(&self) {
+        for level in pods::LEVELS {
+            self.cluster.kubectl(&["create", "namespace", level]).expect_success();
+            let judged = format!("judged-{level}");
+            self.cluster.kubectl(&["create", "namespace", &judged]).expect_success();
+            let label = format!("pod-security.kubernetes.io/enforce={level}");
+            self.cluster.kubectl(&["label", "namespace", &judged, &label]).expect_success();
+        }
+        let objects: Vec<Value> = pods::LEVELS.iter().flat_map(|level| pods::objects(level)).collect();
+        self.cluster.apply(&[&objects[..], &[pods::csi_driver()]].concat());
+        let claims: BTreeMap<(String, String), pods::Bound> =
+            self.asked.iter().filter_map(Asked::claim).map(|bound| (bound.key(), bound)).collect();
+        self.bind(&claims.into_values().collect::<Vec<_>>());
+    }
+
+    /// Claims come first: a volume names its claim by the UID.
+    fn bind(&self, claims: &[pods::Bound]) {
+        self.cluster.apply(&claims.iter().map(|bound| bound.claim.clone()).collect::<Vec<_>>());
+        let made = self.list("persistentvolumeclaims");
+        let volumes: Vec<Value> = claims.iter().map(|bound| bound.volume(&made)).collect();
+        self.cluster.apply(&volumes);
+        let list: Vec<&Value> = claims.iter().map(|bound| &bound.claim).collect();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": list});
+        self.cluster.engine.machine.write("/run/machine/claims.json", &list.to_string());
+        let file = "--filename=/run/machine/claims.json";
+        self.cluster.kubectl(&["replace", "--subresource=status", file]).expect_success();
+    }
+
+    /// What the API server says of every pod, without creating one.
+    fn admitted(&self) -> Admitted {
+        let mut admitted = Admitted::new();
+        for level in pods::LEVELS {
+            let of_level = || self.asked.iter().filter(|asked| asked.namespace() == level);
+            let manifests: Vec<Value> = of_level()
+                .map(|asked| {
+                    let mut manifest = asked.manifest.clone();
+                    manifest["metadata"]["namespace"] = json!(format!("judged-{level}"));
+                    manifest
+                })
+                .collect();
+            let list = json!({"apiVersion": "v1", "kind": "List", "items": manifests});
+            self.cluster.engine.machine.write("/run/machine/judged.json", &list.to_string());
+            let done = self.cluster.kubectl(&[
+                "create",
+                "--dry-run=server",
+                "--output=name",
+                "--filename=/run/machine/judged.json",
+            ]);
+            let accepted: Vec<&str> = done.stdout.lines().collect();
+            for asked in of_level() {
+                let name = asked.name();
+                let refused = done.stderr.lines().find_map(|line| {
+                    let (_, words) = line.split_once(&format!("pods \"{name}\" is forbidden: "))?;
+                    words.contains("violates PodSecurity").then(|| words.to_owned())
+                });
+                let let_in = accepted.contains(&format!("pod/{name}").as_str());
+                assert!(let_in != refused.is_some(), "what does the API server say of {name}?\n{done}");
+                admitted.insert((level.to_owned(), name.to_owned()), refused);
+            }
+        }
+        admitted
+    }
+
+    /// Asks for them, all at once.
+    fn ask(&self) {
+        let manifests: Vec<Value> = self.asked.iter().map(|asked| asked.manifest.clone()).collect();
+        self.cluster.apply(&manifests);
+        // The claims of generic ephemeral volumes, which are their pods'.
+        let pods = self.list("pods");
+        let claims: Vec<pods::Bound> =
+            self.asked.iter().filter_map(|asked| asked.ephemeral_claim(&pods)).collect();
+        self.bind(&claims);
+    }
+
+    fn list(&self, kind: &str) -> Vec<Value> {
+        let done = self.cluster.kubectl(&["get", kind, "--all-namespaces", "--output=json"]).expect_success();
+        let list: Value = serde_json::from_str(&done.stdout).expect("JSON of kubectl's");
+        list["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    fn outcomes(&self) -> Outcomes {
+        let mut outcomes = Outcomes::new();
+        for pod in self.list("pods") {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (namespace, name) = (text(&pod["metadata"]["namespace"]), text(&pod["metadata"]["name"]));
+            let status = &pod["status"];
+            let lists =
+                ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"].map(|list| {
+                    let init = list == "initContainerStatuses";
+                    status[list].as_array().into_iter().flatten().map(move |status| (init, status))
+                });
+            for (init, status) in lists.into_iter().flatten() {
+                if let Some(outcome) = outcome(init, &status["state"]) {
+                    outcomes.insert((namespace.clone(), name.clone(), text(&status["name"])), outcome);
+                }
+            }
+        }
+        outcomes
+    }
+
+    /// What became of every container, once it is as it should be or has had the time for it.
+    fn settled(&self, admitted: &Admitted) -> Outcomes {
+        let mut seen = Outcomes::new();
+        let mut asked_later = false;
+        util::within(Duration::from_secs(300), || {
+            seen = self.outcomes();
+            let done = self.asked.iter().all(|asked| {
+                asked.containers().iter().all(|container| {
+                    self.expected(asked, container, admitted).is_met_by(seen.get(&asked.key(container)))
+                })
+            });
+            if done && !asked_later {
+                asked_later = true;
+                return !self.ask_later();
+            }
+            // kubectl is no light program, and the node has other work.
+            done || {
+                std::thread::sleep(Duration::from_secs(2));
+                false
+            }
+        });
+        seen
+    }
+
+    /// Containers that come to pods which run: whether there are any.
+    fn ask_later(&self) -> bool {
+        let with: Vec<&Asked> = self.asked.iter().filter(|asked| !asked.later.is_null()).collect();
+        for asked in &with {
+            let (namespace, name) = (asked.namespace(), asked.name());
+            let url = format!("/api/v1/namespaces/{namespace}/pods/{name}/ephemeralcontainers");
+            let done = self.cluster.kubectl(&["get", "--raw", &url]).expect_success();
+            let mut pod: Value = serde_json::from_str(&done.stdout).expect("JSON of the API server's");
+            pod["spec"]["ephemeralContainers"] = asked.later.clone();
+            self.cluster.engine.machine.write("/run/machine/later.json", &pod.to_string());
+            let file = "--filename=/run/machine/later.json";
+            self.cluster.kubectl(&["replace", "--raw", &url, file]).expect_success();
+        }
+        !with.is_empty()
+    }
+
+    fn expected(&self, asked: &Asked, container: &str, admitted: &Admitted) -> Wanted {
+        let admitted = &admitted[&(asked.namespace().to_owned(), asked.name().to_owned())];
+        let refused = match asked.expected {
+            Expected::AsAdmission => admitted.is_some(),
+            Expected::RefusedAllTheSame => true,
+            Expected::StartedAllTheSame => false,
+        };
+        if refused && asked.mounts(container) { Wanted::Refused } else { Wanted::Started }
+    }
+
+    /// The table of results, and what is wrong in it.
+    fn judge(&self, admitted: &Admitted, seen: &Outcomes) -> (String, Vec<String>) {
+        let (mut table, mut wrong) = (String::new(), Vec::new());
+        let (mut started, mut refused) = (0, 0);
+        for asked in &self.asked {
+            let admission = &admitted[&(asked.namespace().to_owned(), asked.name().to_owned())];
+            let says = if admission.is_some() { "refuses" } else { "admits" };
+            let _ = write!(table, "{:<10} {:<32} {says:<8}", asked.namespace(), asked.name());
+            for container in asked.containers() {
+                let key = asked.key(&container);
+                let outcome = seen.get(&key);
+                let wanted = self.expected(asked, &container, admitted);
+                let word = match outcome {
+                    Some(Outcome::Started) => "started",
+                    Some(Outcome::Refused(_)) => "refused",
+                    Some(Outcome::Failed(_)) => "FAILED",
+                    None => "PENDING",
+                };
+                started += usize::from(outcome == Some(&Outcome::Started));
+                refused += usize::from(matches!(outcome, Some(Outcome::Refused(_))));
+                let met = wanted.is_met_by(outcome);
+                let _ = write!(table, " {container}:{}{word}", if met { "" } else { "!" });
+                if !met {
+                    wrong.push(format!(
+                        "{}/{}, container {container} should have been {wanted:?}, and is {outcome:?}\nadmission: {}\nits mounts: {}\nthe gate: {}",
+                        asked.namespace(),
+                        asked.name(),
+                        admission.as_deref().unwrap_or("admits it"),
+                        asked.mounts_of(&container),
+                        self.events(&key).join("\n"),
+                    ));
+                }
+            }
+            table.push('\n');
+        }
+        let _ = write!(table, "{} pods: {started} containers started, {refused} refused", self.asked.len());
+        (table, wrong)
+    }
+
+    /// What the gate wrote down about a container.
+    fn events(&self, (namespace, pod, container): &(String, String, String)) -> Vec<String> {
+        let of = |event: &&Value| event["PSS_CONTAINER"] == *container && event["PSS_NAMESPACE"] == *namespace;
+        let events = self.cluster.engine.machine.events("PSS_POD", pod);
+        events.iter().filter(of).filter_map(|event| event["MESSAGE"].as_str()).map(str::to_owned).collect()
+    }
+
+    /// What the engine made of each container that is there, into a folder.
+    fn keep_facts(&self, name: &str) {
+        let Some(dir) = std::env::var_os("PSS_GUARD_FACTS").filter(|dir| !dir.is_empty()) else { return };
+        let dir = PathBuf::from(dir).join(name);
+        let machine = &self.cluster.engine.machine;
+        let list = machine.run(&["sh", "-c", "ls /run/containerd/io.containerd.runtime.v2.task/k8s.io/*/config.json /run/containers/storage/*-containers/*/userdata/config.json 2>/dev/null"]);
+        for path in list.stdout.lines() {
+            let Ok(config) = serde_json::from_str::<Value>(&machine.read(path)) else { continue };
+            let annotation = |keys: [&str; 2]| {
+                let found = keys.iter().find_map(|key| config["annotations"][*key].as_str());
+                found.unwrap_or_default().to_owned()
+            };
+            let namespace =
+                annotation(["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"]);
+            let pod = annotation(["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"]);
+            let container = annotation(["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]);
+            let file = dir.join(&namespace).join(format!("{pod}.{container}.txt"));
+            node::write(&file, &self.facts(path, &config));
+        }
+        let table = machine.run(&["cat", "/proc/self/mountinfo"]).stdout;
+        node::write(&dir.join("mountinfo"), &table);
+    }
+
+    fn facts(&self, path: &str, config: &Value) -> String {
+        let machine = &self.cluster.engine.machine;
+        let mounts = config["mounts"].as_array().cloned().unwrap_or_default();
+        let mut text = format!("{path}\n\nmounts\n");
+        for mount in &mounts {
+            let _ = writeln!(text, "  {mount}");
+        }
+        for key in ["uidMappings", "devices", "rootfsPropagation"] {
+            let _ = writeln!(text, "linux.{key} {}", config["linux"][key]);
+        }
+        let _ = writeln!(text, "hooks {}\nannotations {:#}", config["hooks"], config["annotations"]);
+        for mount in mounts {
+            let options = mount["options"].as_array().cloned().unwrap_or_default();
+            let bind = options.iter().any(|option| option == "bind" || option == "rbind");
+            if let Some(source) = mount["source"].as_str().filter(|source| bind && source.starts_with('/')) {
+                let script = "namei -l \"$1\"; stat -Lc 'device %d inode %i mode %a owner %u:%g' \"$1\"; \
+                              findmnt --noheadings --output ID,PARENT,MAJ:MIN,FSROOT,TARGET,FSTYPE,SOURCE,OPTIONS --target \"$1\"";
+                let done = machine.run(&["sh", "-c", script, "sh", source]);
+                let _ = writeln!(text, "\n{source}\n{}{}", done.stdout, done.stderr);
+            }
+        }
+        text
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Started,
+    Refused,
+}
+
+impl Wanted {
+    fn is_met_by(self, outcome: Option<&Outcome>) -> bool {
+        match self {
+            Self::Started => outcome == Some(&Outcome::Started),
+            Self::Refused => matches!(outcome, Some(Outcome::Refused(_))),
+        }
+    }
+}
+
+/// `None` while it waits for something.
+fn outcome(init: bool, state: &Value) -> Option<Outcome> {
+    let told = |state: &Value| {
+        let words = ["reason", "message"].map(|key| state[key].as_str().unwrap_or_default().replace('\\', ""));
+        let words = words.join(": ");
+        if words.contains("violates PodSecurity") { Outcome::Refused(words) } else { Outcome::Failed(words) }
+    };
+    let ended = &state["terminated"];
+    if !state["running"].is_null() || (init && ended["exitCode"] == 0) {
+        return Some(Outcome::Started);
+    }
+    if ended.is_object() {
+        return Some(told(ended));
+    }
+    let waiting = &state["waiting"];
+    match waiting["reason"].as_str().unwrap_or_default() {
+        "" | "ContainerCreating" | "PodInitializing" => None,
+        _ => Some(told(waiting)),
+    }
+}
