@@ -95,6 +95,11 @@ fn volumes_behind_a_link() {
 }
 
 #[test]
+fn volumes_of_rootless_podman() {
+    volumes::rootless::tell("live::volumes_of_rootless_podman");
+}
+
+#[test]
 fn readme() {
     readme::follow("live::readme");
 }

@@ -7,11 +7,13 @@
 
 // What each pod of the table asks for.
 mod pods;
+// The volumes of a podman without root.
+pub(crate) mod rootless;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -21,7 +23,7 @@ use crate::live::kube::Cluster;
 use crate::live::machine::Machine;
 use crate::live::story::methods;
 use crate::node;
-use crate::util;
+use crate::util::{self, Done};
 
 use pods::{ARTIFACT, Asked, Expected};
 
@@ -43,24 +45,25 @@ pub(crate) fn tell(test: &str, kind: Kind, root: Root) {
     if kind == Kind::CriO {
         lay_out_artifact(&engine.machine);
     }
-    // It asks the runtime what it can do when it starts.
+    engine.machine.write("/etc/pss-guard/policy.toml", POLICY);
+    gate::install(&engine.machine, kind.name(), methods(kind).0, Restart::Later);
+    // It also asks the runtime what that can do.
     engine.restart();
     let cluster = Cluster::up_on(engine);
     let machine = &cluster.engine.machine;
     machine.start("node-plugins", &["node-plugins", "/var/lib/kubelet", pods::CSI_DATA]);
-    let command = cluster.engine.restart_command();
-    machine.write("/etc/pss-guard/policy.toml", POLICY);
-    gate::install(machine, kind.name(), methods(kind).0, Restart::Command(&command));
 
     let asked = pods::all(kind, &block_devices);
     let volumes = Volumes { cluster: &cluster, asked };
     volumes.prepare();
     let admitted = volumes.admitted();
+    let asked_at = Instant::now();
     volumes.ask();
     let seen = volumes.settled(&admitted);
+    let seconds = asked_at.elapsed().as_secs();
     volumes.keep_facts(&format!("{}{}", kind.name(), if root == Root::BehindALink { "-link" } else { "" }));
     let (table, wrong) = volumes.judge(&admitted, &seen);
-    println!("{test}\n{table}");
+    println!("{test}\n{table} after {seconds} s");
     let said = || ["node-plugins", "kubelet", "engine"].map(|name| machine.said(name)).join("\n");
     assert!(wrong.is_empty(), "{} went wrong on {kind:?}\n\n{}\n{}", wrong.len(), wrong.join("\n\n"), said());
 }
@@ -244,6 +247,16 @@ enum Outcome {
     Failed(String),
 }
 
+impl Outcome {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Refused(_) => "refused",
+            Self::Failed(_) => "FAILED",
+        }
+    }
+}
+
 /// What the API server would do with a pod: `None` lets it in, else its words.
 type Admitted = BTreeMap<(String, String), Option<String>>;
 
@@ -358,23 +371,29 @@ impl Volumes<'_> {
         outcomes
     }
 
-    /// What became of every container, once it is as it should be or has had the time for it.
+    /// What became of every container, once it is as it should be, or nothing changes any more.
     fn settled(&self, admitted: &Admitted) -> Outcomes {
-        let mut seen = Outcomes::new();
-        let mut asked_later = false;
-        util::within(Duration::from_secs(300), || {
+        let (mut seen, mut words) = (Outcomes::new(), Vec::new());
+        let (mut asked_later, mut changed_at) = (false, Instant::now());
+        util::within(Duration::from_secs(600), || {
             seen = self.outcomes();
-            let done = self.asked.iter().all(|asked| {
-                asked.containers().iter().all(|container| {
+            let now: Vec<&str> = seen.values().map(Outcome::word).collect();
+            if now != words {
+                (words, changed_at) = (now, Instant::now());
+            }
+            let here = self.asked.iter().all(|asked| {
+                let containers = asked.containers(asked_later);
+                containers.iter().all(|container| {
                     self.expected(asked, container, admitted).is_met_by(seen.get(&asked.key(container)))
                 })
             });
-            if done && !asked_later {
-                asked_later = true;
-                return !self.ask_later();
+            if (here || changed_at.elapsed() > Duration::from_secs(60)) && !asked_later {
+                self.ask_later();
+                (asked_later, changed_at) = (true, Instant::now());
+                return false;
             }
             // kubectl is no light program, and the node has other work.
-            done || {
+            here || changed_at.elapsed() > Duration::from_secs(60) || {
                 std::thread::sleep(Duration::from_secs(2));
                 false
             }
@@ -382,10 +401,9 @@ impl Volumes<'_> {
         seen
     }
 
-    /// Containers that come to pods which run: whether there are any.
-    fn ask_later(&self) -> bool {
-        let with: Vec<&Asked> = self.asked.iter().filter(|asked| !asked.later.is_null()).collect();
-        for asked in &with {
+    /// Asks for containers that come to pods which run.
+    fn ask_later(&self) {
+        for asked in self.asked.iter().filter(|asked| !asked.later.is_null()) {
             let (namespace, name) = (asked.namespace(), asked.name());
             let url = format!("/api/v1/namespaces/{namespace}/pods/{name}/ephemeralcontainers");
             let done = self.cluster.kubectl(&["get", "--raw", &url]).expect_success();
@@ -395,7 +413,6 @@ impl Volumes<'_> {
             let file = "--filename=/run/machine/later.json";
             self.cluster.kubectl(&["replace", "--raw", &url, file]).expect_success();
         }
-        !with.is_empty()
     }
 
     fn expected(&self, asked: &Asked, container: &str, admitted: &Admitted) -> Wanted {
@@ -416,16 +433,11 @@ impl Volumes<'_> {
             let admission = &admitted[&(asked.namespace().to_owned(), asked.name().to_owned())];
             let says = if admission.is_some() { "refuses" } else { "admits" };
             let _ = write!(table, "{:<10} {:<32} {says:<8}", asked.namespace(), asked.name());
-            for container in asked.containers() {
+            for container in asked.containers(true) {
                 let key = asked.key(&container);
                 let outcome = seen.get(&key);
                 let wanted = self.expected(asked, &container, admitted);
-                let word = match outcome {
-                    Some(Outcome::Started) => "started",
-                    Some(Outcome::Refused(_)) => "refused",
-                    Some(Outcome::Failed(_)) => "FAILED",
-                    None => "PENDING",
-                };
+                let word = outcome.map_or("PENDING", Outcome::word);
                 started += usize::from(outcome == Some(&Outcome::Started));
                 refused += usize::from(matches!(outcome, Some(Outcome::Refused(_))));
                 let met = wanted.is_met_by(outcome);
@@ -456,8 +468,7 @@ impl Volumes<'_> {
 
     /// What the engine made of each container that is there, into a folder.
     fn keep_facts(&self, name: &str) {
-        let Some(dir) = std::env::var_os("PSS_GUARD_FACTS").filter(|dir| !dir.is_empty()) else { return };
-        let dir = PathBuf::from(dir).join(name);
+        let Some(dir) = facts_dir(name) else { return };
         let machine = &self.cluster.engine.machine;
         let list = machine.run(&["sh", "-c", "ls /run/containerd/io.containerd.runtime.v2.task/k8s.io/*/config.json /run/containers/storage/*-containers/*/userdata/config.json 2>/dev/null"]);
         for path in list.stdout.lines() {
@@ -471,34 +482,10 @@ impl Volumes<'_> {
             let pod = annotation(["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"]);
             let container = annotation(["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]);
             let file = dir.join(&namespace).join(format!("{pod}.{container}.txt"));
-            node::write(&file, &self.facts(path, &config));
+            node::write(&file, &facts(|line| machine.run(line), path, &config));
         }
         let table = machine.run(&["cat", "/proc/self/mountinfo"]).stdout;
         node::write(&dir.join("mountinfo"), &table);
-    }
-
-    fn facts(&self, path: &str, config: &Value) -> String {
-        let machine = &self.cluster.engine.machine;
-        let mounts = config["mounts"].as_array().cloned().unwrap_or_default();
-        let mut text = format!("{path}\n\nmounts\n");
-        for mount in &mounts {
-            let _ = writeln!(text, "  {mount}");
-        }
-        for key in ["uidMappings", "devices", "rootfsPropagation"] {
-            let _ = writeln!(text, "linux.{key} {}", config["linux"][key]);
-        }
-        let _ = writeln!(text, "hooks {}\nannotations {:#}", config["hooks"], config["annotations"]);
-        for mount in mounts {
-            let options = mount["options"].as_array().cloned().unwrap_or_default();
-            let bind = options.iter().any(|option| option == "bind" || option == "rbind");
-            if let Some(source) = mount["source"].as_str().filter(|source| bind && source.starts_with('/')) {
-                let script = "namei -l \"$1\"; stat -Lc 'device %d inode %i mode %a owner %u:%g' \"$1\"; \
-                              findmnt --noheadings --output ID,PARENT,MAJ:MIN,FSROOT,TARGET,FSTYPE,SOURCE,OPTIONS --target \"$1\"";
-                let done = machine.run(&["sh", "-c", script, "sh", source]);
-                let _ = writeln!(text, "\n{source}\n{}{}", done.stdout, done.stderr);
-            }
-        }
-        text
     }
 }
 
@@ -536,4 +523,33 @@ fn outcome(init: bool, state: &Value) -> Option<Outcome> {
         "" | "ContainerCreating" | "PodInitializing" => None,
         _ => Some(told(waiting)),
     }
+}
+
+/// Where facts are kept, if they are asked for.
+fn facts_dir(name: &str) -> Option<PathBuf> {
+    let dir = std::env::var_os("PSS_GUARD_FACTS").filter(|dir| !dir.is_empty())?;
+    Some(PathBuf::from(dir).join(name))
+}
+
+/// What an engine made of a container: `run` runs a command where its mounts are.
+fn facts(run: impl Fn(&[&str]) -> Done, path: &str, config: &Value) -> String {
+    let mounts = config["mounts"].as_array().cloned().unwrap_or_default();
+    let mut text = format!("{path}\n\nmounts\n");
+    for mount in &mounts {
+        let _ = writeln!(text, "  {mount}");
+    }
+    for key in ["uidMappings", "devices", "rootfsPropagation"] {
+        let _ = writeln!(text, "linux.{key} {}", config["linux"][key]);
+    }
+    let _ = writeln!(text, "hooks {}\nannotations {:#}", config["hooks"], config["annotations"]);
+    let bound = |mount: &&Value| {
+        let options = mount["options"].as_array().into_iter().flatten();
+        options.clone().any(|option| option == "bind" || option == "rbind")
+    };
+    let sources: Vec<&str> =
+        mounts.iter().filter(bound).filter_map(|mount| mount["source"].as_str()).collect();
+    let script = "for source; do namei -l \"$source\"; \
+                  stat -Lc 'device %d inode %i mode %a owner %u:%g' \"$source\"; \
+                  findmnt -no ID,PARENT,MAJ:MIN,FSROOT,TARGET,FSTYPE,SOURCE,OPTIONS --target \"$source\"; echo; done";
+    text + &run(&[&["sh", "-c", script, "sh"], &sources[..]].concat()).stdout
 }

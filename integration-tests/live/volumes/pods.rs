@@ -233,7 +233,11 @@ fn volumes(engine: Kind, devices: &BlockDevices) -> Vec<Volume> {
             baseline: true,
             ..Volume::new("flex", Writable, flex)
         },
-        Volume::new("image", Image(engine), image(image::APP)),
+        // CRI-O asks for an overlay with the ids of the pod's users, which runc has for binds only.
+        Volume {
+            users: engine != Kind::CriO,
+            ..Volume::new("image", Image(engine), image(image::APP))
+        },
         Volume { baseline: true, ..Volume::new("host-path", Host, host_path("/opt/disks/parts/host")) },
         Volume {
             expected: Expected::RefusedAllTheSame,
@@ -429,9 +433,12 @@ impl Asked {
         once.map(alone).collect()
     }
 
-    /// The names of its containers.
-    pub(super) fn containers(&self) -> Vec<String> {
-        self.specs().filter_map(|spec| spec["name"].as_str()).map(str::to_owned).collect()
+    /// The names of its containers, with or without those that come later.
+    pub(super) fn containers(&self, later: bool) -> Vec<String> {
+        let names = self.specs().filter_map(|spec| spec["name"].as_str()).map(str::to_owned);
+        let without = if later { 0 } else { self.later.as_array().map_or(0, Vec::len) };
+        let names: Vec<String> = names.collect();
+        names[..names.len() - without].to_vec()
     }
 
     pub(super) fn key(&self, container: &str) -> (String, String, String) {
