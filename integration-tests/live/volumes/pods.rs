@@ -76,8 +76,7 @@ impl Forms {
             mount[key] = value;
             mount
         };
-        let read_only =
-            with(with(at("/v"), "readOnly", json!(true)), "recursiveReadOnly", json!("Enabled"));
+        let read_only = with(with(at("/v"), "readOnly", json!(true)), "recursiveReadOnly", json!("Enabled"));
         let twice = json!([
             at("/v"),
             with(at("/w"), "mountPropagation", json!("HostToContainer")),
@@ -126,12 +125,12 @@ impl Volume {
     fn asked(&self, namespace: &str, users: bool) -> Asked {
         let name = if users { format!("{}-users", self.name) } else { self.name.to_owned() };
         let containers: Vec<Value> =
-            self.forms.mounts().into_iter().map(|(name, mounts)| container(name, mounts)).collect();
+            self.forms.mounts().into_iter().map(|(name, mounts)| container(name, &mounts)).collect();
         let mut volume = self.source.clone();
         volume["name"] = json!("v");
         let mut manifest = pod(namespace, &name, &[volume], &containers);
         if matches!(self.forms, Forms::Writable) {
-            let mut fill = container("fill", json!([{"name": "v", "mountPath": "/v"}]));
+            let mut fill = container("fill", &json!([{"name": "v", "mountPath": "/v"}]));
             fill["command"] = json!(["/bin/busybox", "sh", "-c", FILL]);
             manifest["spec"]["initContainers"] = json!([fill]);
         }
@@ -216,7 +215,11 @@ fn volumes(engine: Kind, devices: &BlockDevices) -> Vec<Volume> {
         Volume::new("projected", Filled, json!({"projected": {"sources": projected}})),
         Volume {
             fs_group: true,
-            ..Volume::new("secret-fs-group", Filled, json!({"secret": {"secretName": "data", "items": items}}))
+            ..Volume::new(
+                "secret-fs-group",
+                Filled,
+                json!({"secret": {"secretName": "data", "items": items}}),
+            )
         },
         Volume::new("csi-inline", Writable, json!({"csi": {"driver": CSI_DRIVER}})),
         Volume { baseline: true, ..Volume::claim("csi-claim-tmpfs", Writable, csi("tmpfs")) },
@@ -234,10 +237,7 @@ fn volumes(engine: Kind, devices: &BlockDevices) -> Vec<Volume> {
             ..Volume::new("flex", Writable, flex)
         },
         // CRI-O asks for an overlay with the ids of the pod's users, which runc has for binds only.
-        Volume {
-            users: engine != Kind::CriO,
-            ..Volume::new("image", Image(engine), image(image::APP))
-        },
+        Volume { users: engine != Kind::CriO, ..Volume::new("image", Image(engine), image(image::APP)) },
         Volume { baseline: true, ..Volume::new("host-path", Host, host_path("/opt/disks/parts/host")) },
         Volume {
             expected: Expected::RefusedAllTheSame,
@@ -270,9 +270,11 @@ fn others(engine: Kind, devices: &BlockDevices) -> Vec<Asked> {
         claim: Claim::None,
     };
     let as_admission = |manifest: Value| asked(manifest, Expected::AsAdmission);
-    let one = |name: &str| pod("restricted", name, &[empty_dir.clone()], &[container("app", at("/v"))]);
+    let one = |name: &str| {
+        pod("restricted", name, std::slice::from_ref(&empty_dir), &[container("app", &at("/v"))])
+    };
     let with_device = |namespace: &str, name: &str, resource: &str, volumes: &[Value], mounts: Value| {
-        let mut container = container("app", mounts);
+        let mut container = container("app", &mounts);
         container["resources"] = json!({"limits": {resource: "1"}});
         pod(namespace, name, volumes, &[container])
     };
@@ -294,7 +296,7 @@ fn others(engine: Kind, devices: &BlockDevices) -> Vec<Asked> {
     users["spec"]["hostUsers"] = json!(false);
     all.push(as_admission(users));
 
-    let mut block = container("app", json!([]));
+    let mut block = container("app", &json!([]));
     block["volumeDevices"] = json!([{"name": "v", "devicePath": "/dev/xvda"}]);
     let source = json!({"name": "v", "persistentVolumeClaim": {"claimName": "block"}});
     let mut block = as_admission(pod("restricted", "block", &[source], &[block]));
@@ -332,15 +334,16 @@ fn others(engine: Kind, devices: &BlockDevices) -> Vec<Asked> {
 
     // Containers of every sort, one after the other and side by side.
     let mut sorts = one("containers-of-every-sort");
-    let mut init = container("init", json!([{"name": "v", "mountPath": "/v"}]));
+    let mut init = container("init", &json!([{"name": "v", "mountPath": "/v"}]));
     init["command"] = json!(["/bin/busybox", "sh", "-c", FILL]);
-    let mut again = container("init-again", json!([{"name": "v", "mountPath": "/v", "subPath": "dir/file"}]));
+    let mut again =
+        container("init-again", &json!([{"name": "v", "mountPath": "/v", "subPath": "dir/file"}]));
     again["command"] = json!(["/bin/busybox", "true"]);
-    let mut sidecar = container("sidecar", json!([{"name": "v", "mountPath": "/v", "subPath": "dir"}]));
+    let mut sidecar = container("sidecar", &json!([{"name": "v", "mountPath": "/v", "subPath": "dir"}]));
     sidecar["restartPolicy"] = json!("Always");
     sorts["spec"]["initContainers"] = json!([init, again, sidecar]);
     let mut sorts = as_admission(sorts);
-    let mut debug = container("debug", at("/v"));
+    let mut debug = container("debug", &at("/v"));
     debug["targetContainerName"] = json!("app");
     sorts.later = json!([debug]);
     all.push(sorts);
@@ -377,8 +380,9 @@ fn pod(namespace: &str, name: &str, volumes: &[Value], containers: &[Value]) -> 
     })
 }
 
-fn container(name: &str, mounts: Value) -> Value {
-    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+fn container(name: &str, mounts: &Value) -> Value {
+    let field =
+        |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
     json!({
         "name": name,
         "image": image::APP,

@@ -19,7 +19,7 @@ const LINK: &str = "/opt/home/ada";
 const UID: &str = "4711";
 
 /// Before every case: a disk, a user, and what his containers refer to.
-const DISK: &str = r#"
+const DISK: &str = r"
 umask 022
 truncate -s 512M /run/machine/home.img
 mkfs.ext4 -q /run/machine/home.img
@@ -35,7 +35,7 @@ echo ada:x:4711:4711::/opt/disks/home/ada:/bin/sh >>/etc/passwd
 echo ada:x:4711: >>/etc/group
 echo ada:100000:655360 >/etc/subuid
 echo ada:100000:655360 >/etc/subgid
-"#;
+";
 
 const PREPARE: &str = r"
 podman volume create --opt type=tmpfs --opt device=tmpfs memory
@@ -47,13 +47,8 @@ podman create --name=bad-donor --volume=$HOME/host:/v --network=none localhost/a
 ";
 
 /// What makes a container comply with `restricted` but for its volumes.
-const COMPLIANT: [&str; 5] = [
-    "--user=1000",
-    "--cap-drop=ALL",
-    "--security-opt=no-new-privileges",
-    "--read-only",
-    "--network=none",
-];
+const COMPLIANT: [&str; 5] =
+    ["--user=1000", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--read-only", "--network=none"];
 
 /// A container by podman's options, in which `HOME` stands for the user's.
 struct Case {
@@ -149,7 +144,7 @@ pub(crate) fn tell(test: &str) {
         gate::uninstall(&machine, "podman", Restart::Later);
     }
     let rows = table.lines().count();
-    println!("{test}\n{table}{rows} containers after {} s", begun.elapsed().as_secs());
+    eprintln!("{test}\n{table}{rows} containers after {} s", begun.elapsed().as_secs());
     assert!(wrong.is_empty(), "{} went wrong\n\n{}", wrong.len(), wrong.join("\n\n"));
 }
 
@@ -218,8 +213,7 @@ impl Rootless<'_> {
     }
 
     fn start(&self, home: &str, users: &[&str], case: &Case) -> (&'static str, Done) {
-        let options: Vec<String> =
-            case.options.iter().map(|option| option.replace("HOME", home)).collect();
+        let options: Vec<String> = case.options.iter().map(|option| option.replace("HOME", home)).collect();
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         let container = ["--entrypoint=/bin/busybox", image::APP, "echo", "started"];
         let done = self
