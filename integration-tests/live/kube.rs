@@ -29,11 +29,11 @@ impl Cluster {
     }
 
     pub(crate) fn up(kind: Kind) -> Self {
-        Self::up_on(Engine::up(kind))
+        Self::up_on(Engine::up(kind), &[])
     }
 
-    /// The same around an engine that is up already, on a machine that was changed since.
-    pub(crate) fn up_on(engine: Engine) -> Self {
+    /// The same around an engine that is up already, on a machine that was changed since; the options are the kubelet's.
+    pub(crate) fn up_on(engine: Engine, options: &[&str]) -> Self {
         let kind = engine.kind;
         let cluster = Self { engine };
         let machine = &cluster.engine.machine;
@@ -55,7 +55,7 @@ impl Cluster {
             cluster.kubectl(&["get", "--raw", "/readyz"]).stdout == "ok"
                 && cluster.kubectl(&["get", "namespace", "default"]).code == Some(0)
         });
-        machine.start("kubelet", &KUBELET);
+        machine.start("kubelet", &[&KUBELET[..], options].concat());
         cluster.wait_for("the kubelet", "kubelet", || {
             cluster.kubectl(&["wait", "--for=condition=Ready", "node/node", "--timeout=1s"]).code == Some(0)
         });

@@ -95,6 +95,11 @@ fn volumes_behind_a_link() {
 }
 
 #[test]
+fn volumes_where_a_link_leads() {
+    volumes::tell("live::volumes_where_a_link_leads", Kind::CriO, volumes::Root::WhereALinkLeads);
+}
+
+#[test]
 fn volumes_of_rootless_podman() {
     volumes::rootless::tell("live::volumes_of_rootless_podman");
 }

@@ -31,8 +31,16 @@ use pods::{ARTIFACT, Asked, Expected};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Root {
     InPlace,
-    /// `/var/lib/kubelet` is a symbolic link to a disk of its own.
+    /// `/var/lib/kubelet` is a symbolic link to a disk of its own, and the kubelet goes by the link's name.
     BehindALink,
+    /// The same, and the kubelet goes by where the link leads.
+    WhereALinkLeads,
+}
+
+impl Root {
+    fn dir(self) -> &'static str {
+        if self == Self::WhereALinkLeads { "/opt/disks/kubelet/root" } else { "/var/lib/kubelet" }
+    }
 }
 
 pub(crate) fn tell(test: &str, kind: Kind, root: Root) {
@@ -49,9 +57,9 @@ pub(crate) fn tell(test: &str, kind: Kind, root: Root) {
     gate::install(&engine.machine, kind.name(), methods(kind).0, Restart::Later);
     // It also asks the runtime what that can do.
     engine.restart();
-    let cluster = Cluster::up_on(engine);
+    let cluster = Cluster::up_on(engine, &[&format!("--root-dir={}", root.dir())]);
     let machine = &cluster.engine.machine;
-    machine.start("node-plugins", &["node-plugins", "/var/lib/kubelet", pods::CSI_DATA]);
+    machine.start("node-plugins", &["node-plugins", root.dir(), pods::CSI_DATA]);
 
     let asked = pods::all(kind, &block_devices);
     let volumes = Volumes { cluster: &cluster, asked };
@@ -61,7 +69,7 @@ pub(crate) fn tell(test: &str, kind: Kind, root: Root) {
     volumes.ask();
     let seen = volumes.settled(&admitted);
     let seconds = asked_at.elapsed().as_secs();
-    volumes.keep_facts(&format!("{}{}", kind.name(), if root == Root::BehindALink { "-link" } else { "" }));
+    volumes.keep_facts(&format!("{}-{root:?}", kind.name()));
     let (table, wrong) = volumes.judge(&admitted, &seen);
     eprintln!("{test}\n{table} after {seconds} s");
     let said = || ["node-plugins", "kubelet", "engine"].map(|name| machine.said(name)).join("\n");
@@ -104,7 +112,7 @@ fn lay_out(machine: &Machine, root: Root) -> BlockDevices {
     machine.write(flex, FLEX);
     machine.run(&["chmod", "0755", flex]).expect_success();
     machine.run(&["sh", "-e", "-c", DISKS]).expect_success();
-    if root == Root::BehindALink {
+    if root != Root::InPlace {
         machine.run(&["sh", "-e", "-c", LINK]).expect_success();
     }
     BlockDevices::new(machine)

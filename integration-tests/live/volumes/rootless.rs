@@ -121,13 +121,18 @@ pub(crate) fn tell(test: &str) {
     rootless.keep_facts();
     let begun = Instant::now();
     let (mut table, mut wrong) = (String::new(), Vec::new());
+    // crun 1.8 does not reach what podman lays over a volume or an image for such users, gate or no gate.
+    let auto = USERS[2].1;
+    let fails = |case: &Case| case.overlay && rootless.start(HOME, auto, case).0 == "FAILED";
+    let failing: Vec<&str> = cases().iter().filter(|case| fails(case)).map(|case| case.name).collect();
+    let starts_nothing = |case: &Case| failing.contains(&case.name);
     for method in [Method::Hook, Method::Runtime] {
         machine.write("/etc/pss-guard/policy.toml", POLICY);
         gate::install(&machine, "podman", method, Restart::Later);
         for (home, users) in USERS.iter().map(|users| (HOME, users)).chain([(LINK, &USERS[0])]) {
             for case in cases() {
-                // The other method sees the same specs. An overlay of podman's is not to be reached by other users.
-                if (method == Method::Runtime || case.overlay) && users.0 == "auto" {
+                // The other method sees the same specs.
+                if users.0 == "auto" && (method == Method::Runtime || starts_nothing(&case)) {
                     continue;
                 }
                 let (word, done) = rootless.start(home, users.1, &case);
@@ -144,6 +149,7 @@ pub(crate) fn tell(test: &str) {
         gate::uninstall(&machine, "podman", Restart::Later);
     }
     let rows = table.lines().count();
+    let _ = writeln!(table, "without the gate, users: auto, podman does not start: {}", failing.join(", "));
     eprintln!("{test}\n{table}{rows} containers after {} s", begun.elapsed().as_secs());
     assert!(wrong.is_empty(), "{} went wrong\n\n{}", wrong.len(), wrong.join("\n\n"));
 }
