@@ -13,6 +13,7 @@ pub(crate) mod rootless;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -200,9 +201,12 @@ impl BlockDevices {
 
 impl Drop for BlockDevices {
     fn drop(&mut self) {
-        // One that is in use goes when it is not any more.
+        let losetup = |arguments: &[&str]| util::run(Command::new("losetup").args(arguments));
         for device in [&self.formatted, &self.raw] {
-            util::run(std::process::Command::new("losetup").args(["--detach", device]));
+            // The kubelet lays one over a volume without a file system, and the machine's end does not take it away.
+            let over = losetup(&["--noheadings", "--output=NAME", "--list", "--associated", device]);
+            over.stdout.lines().for_each(|over| drop(losetup(&["--detach", over.trim()])));
+            losetup(&["--detach", device]);
         }
     }
 }
@@ -386,7 +390,9 @@ impl Volumes<'_> {
         let (mut asked_later, mut changed_at) = (false, Instant::now());
         let mut ended = BTreeSet::new();
         util::within(Duration::from_secs(600), || {
-            seen.extend(self.outcomes());
+            let settled = |outcome: &Outcome| !matches!(outcome, Outcome::Failed(_));
+            let now = self.outcomes().into_iter();
+            seen.extend(now.filter(|(key, _)| !seen.get(key).is_some_and(settled)).collect::<Outcomes>());
             self.end_refused(&seen, &mut ended);
             let now: Vec<&str> = seen.values().map(Outcome::word).collect();
             if now != words {
