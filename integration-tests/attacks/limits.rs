@@ -156,9 +156,11 @@ fn hold(config: &str) -> (Done, Value) {
     node::write(&dir.path().join("bundle/config.json"), config);
     let state = json!({"ociVersion": "1.0.2", "id": "x", "pid": 0, "bundle": dir.path().join("bundle")});
     node::write(&dir.path().join("state"), &state.to_string());
-    let mut sh = Command::new("sh");
-    sh.args(["-c", "exec \"$0\" hook --engine cri-o --root \"$1\" <\"$1/state\""]);
-    let done = util::run(sh.arg(env!("CARGO_BIN_EXE_pss-guard")).arg(dir.path()));
+    let mut sh = Command::new("bash");
+    // A runtime reads from a pipe; into a file the hook writes nothing.
+    let hook =
+        "set -o pipefail; \"$0\" hook --engine cri-o --root \"$1\" <\"$1/state\" 2>&1 >/dev/null | cat >&2";
+    let done = util::run(sh.args(["-c", hook]).arg(env!("CARGO_BIN_EXE_pss-guard")).arg(dir.path()));
     let events = util::read(&dir.path().join("var/log/pss-guard/decisions.jsonl"));
     let event = events.lines().next().unwrap_or_default();
     (done, serde_json::from_str(event).unwrap_or_default())

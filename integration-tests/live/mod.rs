@@ -9,7 +9,7 @@ mod gate;
 // Whether every event is told once, whatever becomes of the journal.
 mod history;
 // What the containers run.
-mod image;
+pub(crate) mod image;
 // A kubelet and an API server around an engine.
 mod kube;
 // What an engine runs on.
