@@ -341,10 +341,13 @@ impl Running {
     /// Creates a container from what `runc spec` writes, with changes; it waits to be started.
     fn create(&self, id: &str, change: impl FnOnce(&mut Value)) {
         let bundle = format!("{TASKS}/{id}");
-        self.machine.run(&["mkdir", "-p", &bundle]).expect_success();
+        let root = format!("{bundle}/rootfs");
+        self.machine.run(&["mkdir", "-p", &root]).expect_success();
+        // As containerd mounts a snapshot: a root file system of another place would be a path of the host.
+        self.machine.run(&["mount", "--bind", "/run/image", &root]).expect_success();
         self.machine.run(&["runc", "spec", "--bundle", &bundle]).expect_success();
         self.rewrite(id, |config| {
-            config["root"]["path"] = json!("/run/image");
+            config["root"]["path"] = json!("rootfs");
             config["process"]["terminal"] = json!(false);
             config["process"]["args"] = json!(["/bin/sleep", "1000"]);
             config["annotations"] = json!({
@@ -571,13 +574,14 @@ fn containers_that_come_and_go_are_no_error() {
     let node = Running::up();
     node.create("stays", nothing);
     node.start("stays");
-    let script = "n=0; while [ ! -e /run/enough ]; do n=$((n+1)); id=passing-$n; bundle=$0/$id; mkdir $bundle
+    let script = "n=0; while [ ! -e /run/enough ]; do n=$((n+1)); id=passing-$n; bundle=$0/$id; mkdir -p $bundle/rootfs
+        mount --bind /run/image $bundle/rootfs
         cp $0/stays/config.json $bundle/config.json
         runc --root /run/containerd/runc/k8s.io create --bundle $bundle --pid-file $bundle/init.pid $id </dev/null >/dev/null 2>&1
         runc --root /run/containerd/runc/k8s.io start $id
         mv $bundle $0/.$id
         runc --root /run/containerd/runc/k8s.io delete --force $id
-        rm -rf $0/.$id; done; echo $n";
+        umount $0/.$id/rootfs; rm -rf $0/.$id; done; echo $n";
     let mut churn = node
         .machine
         .command("sh")
@@ -666,7 +670,7 @@ fn containers_of_runtimes_that_people_call_are_found() {
     for runtime in ["runc", "crun"] {
         let bundle = format!("/srv/{runtime}");
         let copy = format!(
-            "mkdir -p {bundle}; cp {TASKS}/template/config.json {bundle}; cd {bundle}; exec {runtime} run -d by-{runtime} </dev/null >/dev/null"
+            "mkdir -p {bundle}; cd {bundle}; sed 's:\"rootfs\":\"/run/image\":' {TASKS}/template/config.json >config.json; exec {runtime} run -d by-{runtime} </dev/null >/dev/null"
         );
         node.machine.run(&["sh", "-c", &copy]).expect_success();
     }
@@ -694,7 +698,7 @@ fn nobody_hides_roots_containers_behind_a_name_or_passes_for_the_system() {
     // The other one.
     let by_hand = format!(
         "mkdir -p /srv/by-hand; cd /srv/by-hand
-         jq '.process.args = [\"/bin/sleep\", \"1000\"] | del(.annotations)' {TASKS}/speaks/config.json >config.json
+         jq '.process.args = [\"/bin/sleep\", \"1000\"] | .root.path = \"/run/image\" | del(.annotations)' {TASKS}/speaks/config.json >config.json
          exec runc run -d by-hand </dev/null >/dev/null"
     );
     node.machine.run(&["sh", "-c", &by_hand]).expect_success();

@@ -94,7 +94,6 @@ fn stderr(output: &Output) -> String {
 const STARTS: &[&str] = &[
     "--root /r --log @L --log-format json create --bundle @B --pid-file @B/init.pid id",
     "--root /r --log @L --log-format json --systemd-cgroup create --bundle @B --console-socket /s --no-pivot id",
-    "--root /r --log @L --log-format json restore --image-path /i --work-path /w --detach --pid-file /p -no-subreaper --bundle @B id",
     "--log-format=json --log=@L --root=/r --systemd-cgroup create --bundle @B --pid-file /p id",
     "--log @L --log-format=json run --bundle=@B --keep id",
     "--log @L --log-format json run -b @B -d id",

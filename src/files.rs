@@ -1,10 +1,11 @@
 //! How is a file read that somebody else wrote, and can it be believed? Bounded, regular files only, never blocking;
 //! and over containers decides only what nobody but root can have written.
 
+use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The largest config.json, state or sandbox spec that is read, in bytes.
 pub const LIMIT: u64 = 16 << 20;
@@ -299,9 +300,52 @@ pub(crate) fn judge_way(path: &Path, metadata: &Metadata) -> Result<(), FileErro
     if is_sticky { root_owns(path, metadata) } else { judge_folder(path, metadata) }
 }
 
-/// Whether root made a symbolic link.
-pub(crate) fn judge_link(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
-    root_owns(path, metadata)
+/// As many links as the kernel follows in one path (`MAXSYMLINKS`).
+const MOST_LINKS: usize = 40;
+
+/// Walks to what a path names, and says where that is without links, if nobody but root can make it lead elsewhere:
+/// every directory on the way passes [`judge_way`], also behind links, and every link is root's. What is there in the end
+/// is for the caller to judge.
+pub(crate) fn walk(path: &Path) -> Result<PathBuf, FileError> {
+    let lstat = |path: &Path| {
+        std::fs::symlink_metadata(path).map_err(|source| FileError::Open { path: path.to_owned(), source })
+    };
+    let mut at = PathBuf::from("/");
+    let mut ahead: Vec<OsString> = Vec::new();
+    let push = |ahead: &mut Vec<OsString>, path: &Path| {
+        ahead.extend(path.components().rev().filter_map(|part| match part {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        }));
+    };
+    push(&mut ahead, path);
+    let mut links = 0;
+    while let Some(name) = ahead.pop() {
+        if name == ".." {
+            at.pop();
+            continue;
+        }
+        judge_way(&at, &lstat(&at)?)?;
+        let next = at.join(&name);
+        let metadata = lstat(&next)?;
+        if !metadata.is_symlink() {
+            at = next;
+            continue;
+        }
+        links += 1;
+        if links > MOST_LINKS {
+            let source = io::Error::from_raw_os_error(libc::ELOOP);
+            return Err(FileError::Open { path: path.to_owned(), source });
+        }
+        root_owns(&next, &metadata)?;
+        let target = std::fs::read_link(&next).map_err(|source| FileError::Read { path: next, source })?;
+        if target.is_absolute() {
+            at = PathBuf::from("/");
+        }
+        push(&mut ahead, &target);
+    }
+    Ok(at)
 }
 
 fn root_alone(path: &Path, metadata: &Metadata) -> Result<(), FileError> {

@@ -71,9 +71,6 @@ pub enum CheckpointError {
     /// A link where nobody makes any.
     #[error("restore: {} is a symbolic link; put the images themselves there", .0.display())]
     Link(PathBuf),
-    /// The path has no end.
-    #[error("restore: {} goes through too many symbolic links", .0.display())]
-    Links(PathBuf),
     /// An image is not there.
     #[error("restore: the checkpoint has no {0}")]
     Missing(String),

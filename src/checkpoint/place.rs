@@ -7,15 +7,11 @@
 //! (`plugins/services/tasks/local.go`), CRI-O and podman `<storage>/overlay-containers/<id>/userdata/checkpoint`
 //! (`internal/oci/container.go` CheckpointPath). An archive can bring files of another owner.
 
-use std::ffi::OsString;
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::CheckpointError;
 use crate::files::{self, FileError, Links, Owner};
-
-/// As many links as the kernel follows in one path (`MAXSYMLINKS`).
-const MOST_LINKS: usize = 40;
 
 /// More files than CRIU writes for the largest container: a few for each task.
 const MOST_FILES: usize = 200_000;
@@ -30,7 +26,7 @@ pub(super) struct Place(PathBuf);
 impl Place {
     /// Walks to the directory, and looks at everything in it.
     pub(super) fn open(images: &Path) -> Result<Self, CheckpointError> {
-        let place = walk(images)?;
+        let place = files::walk(images)?;
         let metadata = lstat(&place)?;
         files::judge_folder(&place, &metadata)?;
         let read = |source| FileError::Read { path: place.clone(), source };
@@ -59,48 +55,6 @@ impl Place {
             Err(err) => Err(err.into()),
         }
     }
-}
-
-/// The directory without links, if nobody but root can make another of it.
-fn walk(images: &Path) -> Result<PathBuf, CheckpointError> {
-    let mut place = PathBuf::from("/");
-    let mut ahead: Vec<OsString> = Vec::new();
-    push(&mut ahead, images);
-    let mut links = 0;
-    while let Some(name) = ahead.pop() {
-        if name == ".." {
-            place.pop();
-            continue;
-        }
-        files::judge_way(&place, &lstat(&place)?)?;
-        let next = place.join(&name);
-        let metadata = lstat(&next)?;
-        if !metadata.is_symlink() {
-            place = next;
-            continue;
-        }
-        links += 1;
-        if links > MOST_LINKS {
-            return Err(CheckpointError::Links(images.to_owned()));
-        }
-        files::judge_link(&next, &metadata)?;
-        let target = fs::read_link(&next).map_err(|source| FileError::Read { path: next, source })?;
-        if target.is_absolute() {
-            place = PathBuf::from("/");
-        }
-        push(&mut ahead, &target);
-    }
-    Ok(place)
-}
-
-/// What is to be walked next, the first part last.
-fn push(ahead: &mut Vec<OsString>, path: &Path) {
-    let parts = path.components().rev().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    });
-    ahead.extend(parts);
 }
 
 fn lstat(path: &Path) -> Result<fs::Metadata, FileError> {

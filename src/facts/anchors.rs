@@ -4,8 +4,7 @@
 //! them is open to others, every pod that mounts something from there cannot be judged: the node's fault, and better
 //! found before a pod meets it.
 
-use std::ffi::OsString;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::files::{self, FileError, Links, Owners};
 
@@ -19,9 +18,6 @@ const OF_ENGINES: [&str; 6] = [
     "/var/lib/containers/storage/overlay-containers",
 ];
 
-/// As many links as the kernel follows (`path_resolution(7)`).
-const MOST_LINKS: usize = 40;
-
 /// What is wrong with the directories of this node: each that somebody else than root can write to or exchange, once.
 /// What is not there is no fault.
 #[must_use]
@@ -29,7 +25,7 @@ pub fn faults(kubelet_root: &Path) -> Vec<FileError> {
     let pods = kubelet_root.join("pods");
     let all = OF_ENGINES.iter().map(PathBuf::from).chain([pods]);
     let mut faults: Vec<FileError> = Vec::new();
-    for err in all.filter_map(|anchor| walk(&anchor).err()) {
+    for err in all.filter_map(|anchor| look(&anchor).err()) {
         if !err.is_missing() && !faults.iter().any(|known| known.to_string() == err.to_string()) {
             faults.push(err);
         }
@@ -37,37 +33,10 @@ pub fn faults(kubelet_root: &Path) -> Vec<FileError> {
     faults
 }
 
-/// Looks at every directory on the way to one, and at it: all must be root's and closed to others, also those through
-/// which a link on the way leads.
-fn walk(path: &Path) -> Result<(), FileError> {
+/// Looks at every directory on the way to one, and at it.
+fn look(anchor: &Path) -> Result<(), FileError> {
     let owners = Owners { root: 0, also: None };
-    let parts = |path: &Path| -> Vec<OsString> {
-        path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
-    };
-    let mut at = PathBuf::from("/");
-    let mut rest = parts(path);
-    let mut links = 0;
-    while let Some(part) = rest.pop() {
-        match Path::new(&part).components().next() {
-            Some(Component::RootDir) => at = PathBuf::from("/"),
-            Some(Component::ParentDir) => _ = at.pop(),
-            _ => {
-                let next = at.join(&part);
-                if let Ok(target) = std::fs::read_link(&next) {
-                    links += 1;
-                    if links > MOST_LINKS {
-                        let source = std::io::Error::from_raw_os_error(libc::ELOOP);
-                        return Err(FileError::Open { path: path.to_owned(), source });
-                    }
-                    rest.extend(parts(&target));
-                    continue;
-                }
-                at = next;
-            }
-        }
-        files::judge_closed(&at, Links::Refuse, owners)?;
-    }
-    Ok(())
+    files::judge_closed(&files::walk(anchor)?, Links::Refuse, owners)
 }
 
 #[cfg(test)]
@@ -75,7 +44,7 @@ mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-    use super::{faults, walk};
+    use super::{faults, look};
 
     #[test]
     fn every_directory_on_the_way_counts_also_behind_links() {
@@ -86,8 +55,8 @@ mod tests {
         symlink("../open/data", at("var/lib")).unwrap();
         let kubelet = at("var/lib/kubelet");
         // The temporary directory is sticky, which counts as closed.
-        assert!(walk(&kubelet.join("pods")).is_ok());
-        assert!(walk(&kubelet.join("nothing")).unwrap_err().is_missing());
+        assert!(look(&kubelet.join("pods")).is_ok());
+        assert!(look(&kubelet.join("nothing")).unwrap_err().is_missing());
         for open in ["open", "open/data", "open/data/kubelet/pods", "var"] {
             fs::set_permissions(at(open), Permissions::from_mode(0o777)).unwrap();
             let said: Vec<String> = faults(&kubelet).iter().map(ToString::to_string).collect();
@@ -101,6 +70,6 @@ mod tests {
         std::os::unix::fs::chown(at("open/data/kubelet"), Some(1000), None).unwrap();
         assert!(faults(&kubelet)[0].to_string().contains("must be owned by root"));
         symlink("loop", at("loop")).unwrap();
-        assert!(walk(&at("loop/x")).is_err());
+        assert!(look(&at("loop/x")).is_err());
     }
 }

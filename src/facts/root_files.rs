@@ -97,11 +97,10 @@ fn of_root(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
 
 /// A folder without links in its path, if only root can put anything in it or exchange it, or one above it.
 fn closed(folder: &Path) -> Result<PathBuf, FileError> {
-    let open = |source| FileError::Open { path: folder.to_owned(), source };
-    let real = folder.canonicalize().map_err(open)?;
-    for above in real.ancestors() {
-        files::judge_folder(above, &above.symlink_metadata().map_err(open)?)?;
-    }
+    let real = files::walk(folder)?;
+    let metadata =
+        real.symlink_metadata().map_err(|source| FileError::Open { path: real.clone(), source })?;
+    files::judge_folder(&real, &metadata)?;
     Ok(real)
 }
 
