@@ -759,7 +759,7 @@ fn typed(node: &Node, arguments: &[&str], keys: &[u8]) -> (String, ExitStatus) {
     // Reading fails once nobody has the other end any more.
     while let Ok(size) = master.read(&mut bytes) {
         shown.extend_from_slice(&bytes[..size]);
-        if !asked && shown.ends_with(b"[y/N] ") {
+        if !asked && String::from_utf8_lossy(&shown).contains("[y/N] ") {
             asked = true;
             master.write_all(keys).expect("a terminal that takes keys");
         }
