@@ -2,6 +2,7 @@
 //! them out, made from real config.json files.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -252,9 +253,23 @@ impl Node {
         let place = |id: &str| self.root().join(folder).join(id).join(inner);
         for (id, config) in [(id, &pod.container), (sandbox_id, &pod.sandbox)] {
             fs::create_dir_all(place(id))?;
-            fs::write(place(id).join("config.json"), config.to_string())?;
+            // Engines put the container's id into its cgroup's name.
+            let text = config.to_string();
+            let cgroup = config.pointer("/linux/cgroupsPath").and_then(Value::as_str).unwrap_or_default();
+            let captured = cgroup.rsplit(['/', ':', '-']).next().unwrap_or_default();
+            let text = if captured.is_empty() { text } else { text.replace(captured, id) };
+            fs::write(place(id).join("config.json"), text)?;
         }
         let path = place(id);
+        if pod.engine == "containerd" {
+            // containerd's own directory of the container, by which its root directory is known.
+            let work = self.root().join("var/lib/containerd/io.containerd.runtime.v2.task/k8s.io").join(id);
+            fs::create_dir_all(&work)?;
+            let link = path.join("work");
+            if !link.is_symlink() {
+                symlink(work, link)?;
+            }
+        }
         let state = json!({
             "ociVersion": "1.0.2", "id": id, "status": "creating", "pid": pid,
             "bundle": path, "annotations": annotations,
