@@ -140,19 +140,26 @@ impl<'h> Named<'h> {
         Self { name: normalize(configured).into_owned(), real: OnceCell::new(), host }
     }
 
-    /// The directory as a path begins with it, and what follows.
+    /// The directory as a path begins with it, and what follows. Where it leads is looked up only for a path that does
+    /// not begin with its name.
     fn strip<'s>(&self, path: &'s str) -> Option<(&'s str, &'s str)> {
-        let with = |name: &str| {
-            let below = strip_dir(path, name)?;
-            Some((path.get(..name.trim_end_matches('/').len())?, below))
-        };
-        // Where it leads is looked up only for a path that does not begin with its name.
-        with(&self.name).or_else(|| with(self.real()?))
+        self.strip_name(path).or_else(|| split(path, self.real()?))
+    }
+
+    /// The same by its name alone.
+    fn strip_name<'s>(&self, path: &'s str) -> Option<(&'s str, &'s str)> {
+        split(path, &self.name)
     }
 
     fn real(&self) -> Option<&str> {
         self.real.get_or_init(|| self.host.resolve(&self.name)).as_deref()
     }
+}
+
+/// A directory as a path begins with it, and what follows.
+fn split<'s>(path: &'s str, directory: &str) -> Option<(&'s str, &'s str)> {
+    let below = strip_dir(path, directory)?;
+    Some((path.get(..directory.trim_end_matches('/').len())?, below))
 }
 
 /// A container's root file system that is no engine's, but a directory of the host: `podman run --rootfs /`, `ctr run
@@ -196,20 +203,25 @@ fn bind<'a>(mount: &'a Mount<'_>, pod: &Pod<'_>, node: &Node<'_>) -> Result<Opti
             }
         }));
     }
-    if pod.engine.speaks_cri()
-        && let Some((anchor, below)) = node.kubelet.strip(source)
-        && let Some(shape) = shape::of_kubelet(below, pod.uid)
-    {
+    let made_by_kubelet = |stripped: Option<(&'a str, &'a str)>| {
+        let (anchor, below) = stripped.filter(|_| pod.engine.speaks_cri())?;
+        Some((anchor, below, shape::of_kubelet(below, pod.uid)?))
+    };
+    // By its name first: where that leads need not be known for what the engine made.
+    let mut made = made_by_kubelet(node.kubelet.strip_name(source));
+    if made.is_none() {
+        match of_engine(source, mount, pod, node)? {
+            Is::Own => return Ok(None),
+            Is::Volume(volume) => return Ok(Some(volume)),
+            Is::Unknown => made = made_by_kubelet(node.kubelet.strip(source)),
+        }
+    }
+    if let Some((anchor, below, shape)) = made {
         node.ground.is_firm(source, anchor, None)?;
         return match node.ground.link(source) {
             Some(target) => Ok(Some(linked(source, &target, destination))),
             None => of_kubelet(shape, (anchor, below), destination, pod, node),
         };
-    }
-    match of_engine(source, mount, pod, node)? {
-        Is::Own => return Ok(None),
-        Is::Volume(volume) => return Ok(Some(volume)),
-        Is::Unknown => {}
     }
     if is_listed(source, node)? || is_of_another_container(source, destination, pod, node)? {
         return Ok(None);
