@@ -511,7 +511,52 @@ const ATTACKS: &[Attack] = &[
         says: "readOnlyRootFilesystem",
         works: &|attempt| attempt.mountinfo.contains(" / rw"),
     },
+    Attack {
+        name: "/proc/sys read-only as a file system, not as a mount",
+        edit: &|place| place.edit_mounts(|mounts| read_only_elsewhere(mounts, "/proc/sys")),
+        says: "/proc/sys",
+        works: &|attempt| !attempt.mountinfo.contains(" /proc/sys ro"),
+    },
+    Attack {
+        name: "a root that is read-only as a file system, not as a mount",
+        edit: &|place| place.edit_mounts(|mounts| read_only_elsewhere(mounts, "/")),
+        says: "readOnlyRootFilesystem",
+        works: &|attempt| attempt.mountinfo.contains(" / rw"),
+    },
+    Attack {
+        name: "the root bound once more, as what looks like a tmpfs",
+        edit: &|place| {
+            place.edit_mounts(|mounts| {
+                let root = mounts.iter_mut().find(|mount| mount.is(7, "/")).expect("the root");
+                // TMPFS
+                root.set(1, 5);
+                root.set_text(6, "/");
+                root.set_text(8, "x");
+                root.set_text(9, "");
+                let (id, device) = (root.get(2), root.get(3));
+                let mut mount = Message(Vec::new());
+                for (name, value) in [(1, 5), (2, 4242), (3, device), (4, id), (5, 0), (17, 0)] {
+                    mount.set(name, value);
+                }
+                for (name, text) in [(6, "/"), (7, "/data"), (8, "x"), (9, "")] {
+                    mount.set_text(name, text);
+                }
+                mounts.push(mount);
+            });
+        },
+        says: "/data",
+        works: &|attempt| {
+            attempt.mountinfo.lines().any(|line| line.contains(" /data rw") && !line.contains(" - tmpfs x"))
+        },
+    },
 ];
+
+/// Takes `MS_RDONLY` from a mount's own flags, and gives it to those of its superblock.
+fn read_only_elsewhere(mounts: &mut [Message], place: &str) {
+    let mount = mounts.iter_mut().find(|mount| mount.is(7, place)).expect("the mount");
+    mount.set(5, mount.get(5) & !1);
+    mount.set(17, 1);
+}
 
 #[test]
 fn a_restore_is_held_to_what_its_image_restores() {

@@ -171,7 +171,9 @@ impl Restored {
             _ => Filtered::Yes,
         };
         self.filtered = self.filtered.min(filtered);
-        let profile = creds.lsm_profile.clone().filter(|profile| !profile.is_empty());
+        // To CRIU a text ends at its first NUL.
+        let profile = creds.lsm_profile.as_deref().and_then(|profile| profile.split('\0').next());
+        let profile = profile.filter(|profile| !profile.is_empty()).map(str::to_owned);
         if !self.profiles.contains(&profile) {
             if self.profiles.len() == MOST_PROFILES {
                 return Err(CheckpointError::TooMany { what: "LSM profiles", most: MOST_PROFILES });

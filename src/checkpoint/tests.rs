@@ -58,7 +58,8 @@ fn core(thread: ThreadCore) -> Core {
 
 fn mount(kind: u32, id: u32, parent: u32, root: &str, mountpoint: &str) -> Mount {
     let (root, mountpoint) = (root.to_owned(), mountpoint.to_owned());
-    Mount { kind, id, parent, flags: 1, root, mountpoint, ..Mount::default() }
+    let superblock_flags = Some(0);
+    Mount { kind, id, device: id, parent, flags: 1, superblock_flags, root, mountpoint, ..Mount::default() }
 }
 
 fn external(id: u32, key: &str, mountpoint: &str) -> Mount {
@@ -339,6 +340,11 @@ fn labels_are_those_that_criu_sets() {
     let rows = [
         (Some("x"), SPEC, None, Engine::CriO, Ok("crio-default -")),
         (None, SPEC, None, Engine::CriO, Ok("unconfined -")),
+        (Some("unconfined\0x"), SPEC, None, Engine::CriO, Ok("unconfined -")),
+        (Some(" unconfined\n"), SPEC, None, Engine::CriO, Ok("unconfined -")),
+        (Some("&unconfined"), SPEC, None, Engine::CriO, Ok("unconfined -")),
+        (Some("unconfined//&unconfined"), SPEC, None, Engine::CriO, Ok("unconfined -")),
+        (Some("x//&unconfined"), SPEC, None, Engine::CriO, Ok("crio-default -")),
         (None, SPEC, None, Engine::Containerd, Ok("- -")),
         (Some("x"), SPEC, Some("apparmor:y"), Engine::CriO, Ok("crio-default -")),
         (Some("x"), SPEC, Some("apparmor:unconfined"), Engine::CriO, Ok("unconfined -")),
@@ -385,6 +391,10 @@ fn every_mount_is_one_of_config_json() {
         ("a number twice", mount(5, 25, 20, "/", "/mnt"), at("/")),
         ("not as the kernel writes it", mount(5, 40, 20, "/", "/a/../mnt"), at("/a/../mnt")),
         ("relative", mount(5, 40, 20, "/", "mnt"), at("mnt")),
+        ("the root once more", Mount { device: 20, ..mount(5, 40, 20, "/", "/mnt") }, at("/mnt")),
+        ("another's once more", Mount { device: 28, ..mount(5, 40, 20, "/", "/mnt") }, at("/mnt")),
+        ("a path that ends earlier for C", mount(5, 40, 20, "/", "/mnt\0"), at("/mnt\0")),
+        ("a key that ends earlier for C", external(40, "/data\0", "/mnt"), at("/mnt")),
         ("empty", mount(5, 40, 20, "/", ""), at("")),
     ];
     for (name, one, says) in rows {
@@ -409,16 +419,26 @@ fn every_mount_is_one_of_config_json() {
     }
     // Writable where config.json says otherwise; without a root; writable where only reading is allowed.
     let all = mounts();
-    for (place, says) in [("/data", "writable"), ("/sys", "writable"), ("/proc/sys", "mounts something at")] {
-        let mut files = healthy();
-        let edited: Vec<Mount> = all
-            .iter()
-            .cloned()
-            .map(|mount| if mount.mountpoint == place { Mount { flags: 0, ..mount } } else { mount })
-            .collect();
-        put(&mut files, "mountpoints-14.img", &edited);
-        let shown = applied(&files, SPEC, None, Engine::CriO);
-        assert!(shown.as_ref().is_err_and(|err| err.contains(says)), "{place}: {shown:?}");
+    // Nor does it help that the file system is read-only, or that nobody tells it from the mount.
+    let ways: [fn(Mount) -> Mount; 3] = [
+        |mount| Mount { flags: 0, ..mount },
+        |mount| Mount { flags: 0, superblock_flags: Some(1), ..mount },
+        |mount| Mount { superblock_flags: None, ..mount },
+    ];
+    for way in ways {
+        let with = |place: &str| {
+            let mut files = healthy();
+            let edited = all.iter().cloned().map(|one| if one.mountpoint == place { way(one) } else { one });
+            put(&mut files, "mountpoints-14.img", &edited.collect::<Vec<Mount>>());
+            applied(&files, SPEC, None, Engine::CriO)
+        };
+        for (place, says) in
+            [("/data", "writable"), ("/sys", "writable"), ("/proc/sys", "mounts something at")]
+        {
+            let shown = with(place);
+            assert!(shown.as_ref().is_err_and(|err| err.contains(says)), "{place}: {shown:?}");
+        }
+        assert!(with("/").is_ok_and(|shown| shown.ends_with("root rw")));
     }
     let mut files = healthy();
     put::<Mount>(&mut files, "mountpoints-14.img", &[]);

@@ -95,7 +95,7 @@ impl Restored {
             let image = self.profiles.iter().map(Option::as_deref);
             image.map(|own| own.map(|own| instead.unwrap_or(own)).filter(|profile| !profile.is_empty()))
         };
-        let is_unconfined = |profile: Option<&str>| matches!(profile, None | Some("unconfined"));
+        let is_unconfined = |profile: Option<&str>| profile.is_none_or(is_unconfined);
         if kind == "none" || profiles().any(is_unconfined) {
             // How each engine writes it: `pss::controls`, appArmorProfile.
             let unconfined = || Text(Cow::Borrowed("unconfined"));
@@ -165,9 +165,14 @@ impl<'m> Mounts<'m> {
     fn of(mounts: &'m [Mount], spec: &Spec<'_>) -> Result<Self, CheckpointError> {
         let unexplained = |mount: &Mount| CheckpointError::Mount(mount.mountpoint.clone());
         let mut ids: BTreeMap<&Path, u32> = BTreeMap::new();
+        // A mount that shares its device with one of these is bound from it, whatever its type (mounts_sb_equal).
+        let mut foreign: Vec<u32> = Vec::new();
         for mount in mounts {
-            if !is_clean(&mount.mountpoint) || ids.insert(Path::new(&mount.mountpoint), mount.id).is_some() {
+            if !is_clean(mount) || ids.insert(Path::new(&mount.mountpoint), mount.id).is_some() {
                 return Err(unexplained(mount));
+            }
+            if mount.mountpoint == "/" || key(mount).is_some() {
+                foreign.push(mount.device);
             }
         }
         let mut of = Self { roles: BTreeMap::new(), root_read_only: false };
@@ -179,6 +184,9 @@ impl<'m> Mounts<'m> {
                 return Err(unexplained(mount));
             }
             let role = role(mount, spec)?.ok_or_else(|| unexplained(mount))?;
+            if !matches!(role, Role::Root | Role::External(_)) && foreign.contains(&mount.device) {
+                return Err(unexplained(mount));
+            }
             if role == Role::Root {
                 of.root_read_only = is_read_only(mount);
             }
@@ -217,10 +225,7 @@ fn role<'m>(mount: &'m Mount, spec: &Spec<'_>) -> Result<Option<Role<'m>>, Check
         mounts.find(|own| own.destination().trim_end_matches('/') == place)
     };
     let is_declared = |kind: &str| declared(place).is_some_and(|own| own.kind() == kind && !own.is_bind());
-    let key = match (mount.external, &mount.external_key) {
-        (Some(true), _) => Some(root),
-        (_, key) => key.as_deref(),
-    };
+    let key = key(mount);
     let is_read_only = is_read_only(mount);
     if place != "/" && !is_read_only && declared(key.unwrap_or(place)).is_some_and(|own| own.has("ro")) {
         return Err(CheckpointError::Writable(place.to_owned()));
@@ -254,13 +259,35 @@ fn role<'m>(mount: &'m Mount, spec: &Spec<'_>) -> Result<Option<Role<'m>>, Check
     })
 }
 
-fn is_read_only(mount: &Mount) -> bool {
-    const READ_ONLY: u32 = 1;
-    (mount.flags | mount.superblock_flags.unwrap_or(0)) & READ_ONLY != 0
+/// Whether the kernel makes nothing but "unconfined" of an AppArmor profile's name: it strips spaces, and stacks what begins
+/// with `&` on the label that CRIU has (`security/apparmor/lsm.c` do_setattr, `label.c` aa_label_strn_parse).
+fn is_unconfined(profile: &str) -> bool {
+    let mut stacked = profile.trim().trim_start_matches('&').split("//&");
+    stacked.all(|name| name.trim() == "unconfined")
 }
 
-/// Whether a path is spelled as the kernel spells it.
-fn is_clean(path: &str) -> bool {
+/// What the mount is called where it is mapped to one of the runtime's.
+fn key(mount: &Mount) -> Option<&str> {
+    match (mount.external, &mount.external_key) {
+        (Some(true), _) => Some(&mount.root),
+        (_, key) => key.as_deref(),
+    }
+}
+
+/// Whether CRIU makes the mount itself read-only. To the root and to what is bound it gives the flags of the mount and
+/// not those of the file system (do_mount_root, do_bind_mount), and where an image does not tell the two apart it takes
+/// this flag for the file system's (collect_mnt_from_image).
+fn is_read_only(mount: &Mount) -> bool {
+    const READ_ONLY: u32 = 1;
+    mount.superblock_flags.is_some() && mount.flags & READ_ONLY != 0
+}
+
+/// Whether the path of the mount is spelled as the kernel spells it, and no text goes on where it ends for CRIU.
+fn is_clean(mount: &Mount) -> bool {
+    let Mount { mountpoint: path, root, external_key, .. } = mount;
+    let is_whole = |text: &str| !text.contains('\0');
     let parts = path.strip_prefix('/').map(|parts| parts.split('/'));
-    path == "/" || parts.is_some_and(|mut parts| parts.all(|part| !matches!(part, "" | "." | "..")))
+    let is_plain =
+        path == "/" || parts.is_some_and(|mut parts| parts.all(|part| !matches!(part, "" | "." | "..")));
+    is_plain && is_whole(path) && is_whole(root) && external_key.as_deref().is_none_or(is_whole)
 }
