@@ -33,6 +33,9 @@ struct Attempt {
     /// Its network namespace is the host's.
     host_network: bool,
     mountinfo: String,
+    cgroups: String,
+    /// What is in a file of the host's.
+    victim: String,
 }
 
 /// What stands before runc.
@@ -183,6 +186,8 @@ impl Place {
             process: running.then(|| util::read(&of("status"))),
             host_network: running && network(&of("ns/net")) == network(Path::new("/proc/self/ns/net")),
             mountinfo: if running { util::read(&of("mountinfo")) } else { String::new() },
+            victim: fs::read_to_string(self.path("victim")).unwrap_or_default(),
+            cgroups: if running { util::read(&of("cgroup")) } else { String::new() },
         };
         self.delete();
         attempt
@@ -345,6 +350,18 @@ impl Message {
         self.0.iter().any(|(other, field)| {
             *other == name && matches!(field, Field::Bytes(bytes) if bytes == text.as_bytes())
         })
+    }
+
+    /// Edits every message of a name.
+    fn each(&mut self, name: u32, edit: &dyn Fn(&mut Message)) {
+        for (_, field) in self.0.iter_mut().filter(|(other, _)| *other == name) {
+            if let Field::Bytes(bytes) = field {
+                *field = Field::Message(Message::of(bytes));
+            }
+            if let Field::Message(message) = field {
+                edit(message);
+            }
+        }
     }
 
     fn message(&mut self, name: u32) -> &mut Message {
@@ -547,6 +564,47 @@ const ATTACKS: &[Attack] = &[
         says: "/data",
         works: &|attempt| {
             attempt.mountinfo.lines().any(|line| line.contains(" /data rw") && !line.contains(" - tmpfs x"))
+        },
+    },
+    Attack {
+        name: "a value for a file of the host's, in place of one of a cgroup's",
+        edit: &|place| {
+            let victim = place.path("victim");
+            fs::write(&victim, "untouched").expect("a file");
+            // The way up from where CRIU collects cgroups is long enough from anywhere.
+            let path = format!("{}{}", "../".repeat(40), victim.strip_prefix("/").unwrap().display());
+            place.edit("cgroup.img", |cgroups| {
+                let own = format!("pss-guard-{}", place.id);
+                cgroups.each(2, &|controller| {
+                    controller.each(2, &|directory| {
+                        if directory.is(1, &own) {
+                            let mut value = Message(Vec::new());
+                            value.set_text(1, &path);
+                            value.set_text(2, "changed");
+                            let mut child = Message(Vec::new());
+                            child.set_text(1, "x");
+                            child.0.push((3, Field::Message(value)));
+                            directory.0.push((2, Field::Message(child)));
+                        }
+                    });
+                });
+            });
+        },
+        says: "cgroup.img",
+        works: &|attempt| attempt.victim.starts_with("changed"),
+    },
+    Attack {
+        name: "outside the cgroup that limits devices",
+        edit: &|place| {
+            place.edit("cgroup.img", |cgroups| {
+                cgroups.each(1, &|set| set.each(2, &|member| member.set_text(2, "/")));
+            });
+        },
+        says: "cgroup.img",
+        works: &|attempt| {
+            let limits_devices = |line: &str| line.contains(":devices:") || line.starts_with("0::");
+            let mut lines = attempt.cgroups.lines().filter(|line| limits_devices(line)).peekable();
+            lines.peek().is_some() && lines.all(|line| line.ends_with(":/"))
         },
     },
 ];

@@ -164,6 +164,65 @@ pub(super) struct Filter {
     pub(super) flags: Option<u32>,
 }
 
+/// `cgroup_entry` (`images/cgroup.proto`), `cgroup.img`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Cgroups {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) sets: Vec<CgroupSet>,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) controllers: Vec<Controller>,
+}
+
+impl Image for Cgroups {
+    const MAGIC: u32 = 0x5938_3330;
+}
+
+/// `cg_set_entry`: where a thread is.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CgroupSet {
+    #[prost(message, repeated, tag = "2")]
+    pub(super) members: Vec<Member>,
+}
+
+/// `cg_member_entry`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Member {
+    #[prost(string, required, tag = "1")]
+    pub(super) name: String,
+    #[prost(string, required, tag = "2")]
+    pub(super) path: String,
+    /// How much of the path is the cgroup namespace's root, in bytes.
+    #[prost(uint32, optional, tag = "3")]
+    pub(super) prefix: Option<u32>,
+}
+
+/// `cg_controller_entry`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Controller {
+    #[prost(string, repeated, tag = "1")]
+    pub(super) names: Vec<String>,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) directories: Vec<Directory>,
+}
+
+/// `cgroup_dir_entry`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Directory {
+    #[prost(string, required, tag = "1")]
+    pub(super) name: String,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) children: Vec<Directory>,
+    #[prost(message, repeated, tag = "3")]
+    pub(super) properties: Vec<Property>,
+}
+
+/// `cgroup_prop_entry`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Property {
+    #[prost(string, required, tag = "1")]
+    pub(super) name: String,
+}
+
 /// `mnt_entry` (`images/mnt.proto`), `mountpoints-<namespace>.img`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Mount {

@@ -20,14 +20,16 @@
 //!
 //! An image that cannot be read to the end; one that somebody but root could change before CRIU reads it;
 //! one of another layout than CRIU has written since 2.0; mounts that neither config.json explains nor CRIU takes from
-//! the runtime; tasks in namespaces of their own; an annotation that gives CRIU options of its own.
+//! the runtime; tasks in namespaces of their own, or outside the container's cgroup; an annotation that gives CRIU options
+//! of its own.
 //!
 //! # What is not looked at
 //!
 //! Memory and registers are the container's own, and so are `parent` (memory pages of an earlier dump, `criu/pagemap.c`)
-//! and what a `--lazy-pages` daemon delivers. No control speaks of groups, cgroups, limits or open files; files are
+//! and what a `--lazy-pages` daemon delivers. No control speaks of groups, limits or open files; files are
 //! opened below the restored mounts (`criu/files-reg.c`).
 
+mod cgroups;
 mod images;
 mod place;
 mod tasks;
@@ -131,6 +133,9 @@ pub enum CheckpointError {
         /// What config.json says.
         config: String,
     },
+    /// Tasks would not be where the runtime limits them.
+    #[error("restore: cgroup.img names {0:?}, which is not in the container's own cgroup")]
+    Cgroup(String),
     /// CRIU would take options from a file.
     #[error(
         "restore: the annotation org.criu.config gives CRIU options that cannot be judged; leave it out, or empty"

@@ -1,6 +1,7 @@
 //! What do the images say of the tasks? The union of all threads: what one of them may, the container may.
 
 use super::CheckpointError;
+use super::cgroups;
 use super::images::{
     self, Core, Creds, Filter, Ids, Image, Inventory, Mount, Seccomp, Task, TaskCore, ThreadCore,
     UserNamespace,
@@ -81,6 +82,10 @@ impl Restored {
         // Without them CRIU restores nothing (`criu/pstree.c` prepare_pstree_kobj_ids).
         let own = inventory.own.ok_or_else(|| CheckpointError::Empty("inventory.img".to_owned()))?;
         descriptors(read)?;
+        // Without entries CRIU leaves the tasks where the runtime put it itself (`criu/cgroup.c` prepare_cgroup).
+        if let Some(bytes) = read("cgroup.img", LARGE)? {
+            images::all("cgroup.img", &bytes)?.iter().try_for_each(cgroups::check)?;
+        }
         let tasks: Vec<Task> = images::all("pstree.img", &need(read, "pstree.img", LARGE)?)?;
         let filters = match read("seccomp.img", LARGE)? {
             Some(bytes) => images::one::<Seccomp>("seccomp.img", &bytes)?.filters,

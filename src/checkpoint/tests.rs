@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 
 use super::images::{
-    Core, Creds, Extent, Filter, Ids, Image, Inventory, Mount, Seccomp, Task, TaskCore, ThreadCore,
-    UserNamespace,
+    CgroupSet, Cgroups, Controller, Core, Creds, Directory, Extent, Filter, Ids, Image, Inventory, Member,
+    Mount, Property, Seccomp, Task, TaskCore, ThreadCore, UserNamespace,
 };
 use super::tasks::Filtered;
 use super::{CheckpointError, Restored};
@@ -443,6 +443,77 @@ fn every_mount_is_one_of_config_json() {
     let mut files = healthy();
     put::<Mount>(&mut files, "mountpoints-14.img", &[]);
     assert!(applied(&files, SPEC, None, Engine::CriO).is_err_and(|err| err.contains("\"/\"")));
+}
+
+#[test]
+fn tasks_stay_in_the_cgroup_that_limits_devices() {
+    let property = |name: &str| Property { name: name.to_owned() };
+    let directory = |name: &str, properties: Vec<Property>| Directory {
+        name: name.to_owned(),
+        children: Vec::new(),
+        properties,
+    };
+    let below =
+        |name: &str, child: Directory| Directory { children: vec![child], ..directory(name, Vec::new()) };
+    let controller = |names: &[&str], directories: &[Directory]| Controller {
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        directories: directories.to_vec(),
+    };
+    let member = |name: &str, path: &str, prefix: Option<u32>| Member {
+        name: name.to_owned(),
+        path: path.to_owned(),
+        prefix,
+    };
+    let own = || directory("pod/id", vec![property("devices.list")]);
+    let devices = || controller(&["devices"], &[own()]);
+    let unified = || controller(&[""], &[own()]);
+    let memory = || controller(&["memory"], &[]);
+    let at = |path: &str| vec![member("devices", path, None)];
+    #[rustfmt::skip]
+    let rows = [
+        ("its own", at("/pod/id"), vec![devices()], Ok(())),
+        ("below its own", at("/pod/id/x"), vec![devices()], Ok(())),
+        ("version 2", vec![member("", "/pod/id", Some(7))], vec![unified()], Ok(())),
+        ("below it", vec![member("", "/pod/id/x", Some(7))], vec![unified()], Ok(())),
+        ("another limit", vec![member("memory", "/", None)], vec![memory()], Ok(())),
+        ("none", vec![], vec![devices()], Ok(())),
+        ("the root", at("/"), vec![devices()], Err("\"/\"")),
+        ("the root of version 2", vec![member("", "/", None)], vec![unified()], Err("\"/\"")),
+        ("another with it", vec![member("memory,devices", "/", None)], vec![devices()], Err("\"/\"")),
+        ("above", at("/pod"), vec![devices()], Err("\"/pod\"")),
+        ("beside", at("/pod/id2"), vec![devices()], Err("id2")),
+        ("back", at("/pod/id/../.."), vec![devices()], Err("..")),
+        ("back by another", vec![member("memory", "/../devices", None)], vec![memory()], Err("..")),
+        ("by a name", vec![member("memory/../devices", "/", None)], vec![memory()], Err("\"/\"")),
+        ("a name that ends earlier for C", vec![member("devices\0", "/", None)], vec![devices()], Err("\"/\"")),
+        ("a path that ends earlier for C", at("/pod/id\0"), vec![devices()], Err("id")),
+        ("a prefix beyond it", vec![member("devices", "/pod/id/x", Some(9))], vec![devices()], Err("id/x")),
+        ("a prefix within a name", vec![member("devices", "/pod/id", Some(6))], vec![devices()], Err("id")),
+        ("no controller", at("/pod/id"), vec![], Err("id")),
+        ("two controllers", at("/pod/id"), vec![devices(), devices()], Err("id")),
+        ("no directory", at("/pod/id"), vec![controller(&["devices"], &[])], Err("id")),
+        ("two directories", at("/pod/id"), vec![controller(&["devices"], &[own(), own()])], Err("id")),
+        ("no name", at("/x"), vec![controller(&["devices"], &[directory("", vec![])])], Err("\"/x\"")),
+        ("a directory elsewhere", vec![], vec![controller(&["memory"], &[below("x", directory("..", vec![]))])], Err("..")),
+        ("a value elsewhere", vec![], vec![controller(&["memory"], &[below("x", directory("y", vec![property("../z")]))])], Err("../z")),
+        ("a controller elsewhere", vec![], vec![controller(&["x/y"], &[])], Err("x/y")),
+    ];
+    for (name, members, controllers, expected) in rows {
+        let mut files = healthy();
+        let cgroups = Cgroups { sets: vec![CgroupSet { members }], controllers };
+        put(&mut files, "cgroup.img", &[Cgroups::default(), cgroups]);
+        match (read(&files), expected) {
+            (Ok(_), Ok(())) => {}
+            (Err(err), Err(says)) => {
+                let said = err.to_string();
+                assert!(
+                    said.starts_with("restore: cgroup.img names") && said.contains(says),
+                    "{name}: {said}"
+                );
+            }
+            (read, _) => panic!("{name}: {read:?}"),
+        }
+    }
 }
 
 #[test]
