@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -36,6 +36,8 @@ struct Attempt {
     cgroups: String,
     /// What is in a file of the host's.
     victim: String,
+    /// A directory of the host's is user 1000's.
+    given_away: bool,
 }
 
 /// What stands before runc.
@@ -186,6 +188,7 @@ impl Place {
             process: running.then(|| util::read(&of("status"))),
             host_network: running && network(&of("ns/net")) == network(Path::new("/proc/self/ns/net")),
             mountinfo: if running { util::read(&of("mountinfo")) } else { String::new() },
+            given_away: fs::metadata(self.path("given")).is_ok_and(|meta| meta.uid() == 1000),
             victim: fs::read_to_string(self.path("victim")).unwrap_or_default(),
             cgroups: if running { util::read(&of("cgroup")) } else { String::new() },
         };
@@ -217,6 +220,16 @@ impl Place {
             edited.extend(entry);
         }
         fs::write(path, edited).expect("an image");
+    }
+
+    /// Writes an image of one entry of numbers.
+    fn write_image(&self, name: &str, magic: u32, numbers: &[(u32, u64)]) {
+        let entry =
+            Message(numbers.iter().map(|(name, value)| (*name, Field::Number(*value))).collect()).bytes();
+        let size = u32::try_from(entry.len()).expect("a small entry");
+        let mut image = [0x5456_4319, magic, size].map(u32::to_ne_bytes).concat();
+        image.extend(entry);
+        fs::write(self.images().join(name), image).expect("an image");
     }
 
     fn edit_mounts(&self, change: impl FnOnce(&mut Vec<Message>)) {
@@ -592,6 +605,35 @@ const ATTACKS: &[Attack] = &[
         },
         says: "cgroup.img",
         works: &|attempt| attempt.victim.starts_with("changed"),
+    },
+    Attack {
+        name: "a directory of the host's given away, as one that was deleted",
+        edit: &|place| {
+            let given = place.path("given");
+            fs::create_dir(&given).expect("a directory");
+            // CRIU removes an empty one afterwards.
+            fs::write(given.join("file"), "").expect("a file");
+            place.edit_all("files.img", |files| {
+                let first = files.iter_mut().find(|file| file.0.iter().any(|(name, _)| *name == 3));
+                let mut file = Message::of(&first.expect("a regular file").message(3).bytes());
+                file.set(1, 99);
+                file.set_text(
+                    6,
+                    &format!("/{}{}", "../".repeat(40), given.strip_prefix("/").unwrap().display()),
+                );
+                file.remove(8);
+                files.push(Message(vec![
+                    (1, Field::Number(1)),
+                    (2, Field::Number(99)),
+                    (3, Field::Message(file)),
+                ]));
+            });
+            place.write_image("remap-fpath.img", 0x5913_3954, &[(1, 99), (2, 7), (3, 1)]);
+            let directory = [(1, 1000), (2, 1000), (3, 0o40777), (4, 1), (5, 7)];
+            place.write_image("ghost-file-7.img", 0x5258_3605, &directory);
+        },
+        says: "has an open file at",
+        works: &|attempt| attempt.given_away,
     },
     Attack {
         name: "outside the cgroup that limits devices",

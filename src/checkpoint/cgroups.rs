@@ -67,6 +67,7 @@ fn is_name(name: &str) -> bool {
     !name.contains('/') && is_path(name)
 }
 
-fn is_path(path: &str) -> bool {
+/// Whether a path leads to nothing above where it starts, and does not go on where it ends for CRIU.
+pub(super) fn is_path(path: &str) -> bool {
     !path.contains('\0') && path.split('/').all(|part| part != "..")
 }

@@ -164,6 +164,28 @@ pub(super) struct Filter {
     pub(super) flags: Option<u32>,
 }
 
+/// `file_entry` (`images/fdinfo.proto`), `files.img`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct OpenFile {
+    #[prost(message, optional, tag = "3")]
+    pub(super) regular: Option<RegularFile>,
+}
+
+impl Image for OpenFile {
+    const MAGIC: u32 = 0x5630_3138;
+}
+
+/// `reg_file_entry` (`images/regfile.proto`), also alone in `reg-files.img`, as CRIU before 3.0 wrote it.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct RegularFile {
+    #[prost(string, required, tag = "6")]
+    pub(super) name: String,
+}
+
+impl Image for RegularFile {
+    const MAGIC: u32 = 0x5036_3636;
+}
+
 /// `cgroup_entry` (`images/cgroup.proto`), `cgroup.img`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Cgroups {

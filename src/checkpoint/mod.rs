@@ -136,6 +136,9 @@ pub enum CheckpointError {
     /// Tasks would not be where the runtime limits them.
     #[error("restore: cgroup.img names {0:?}, which is not in the container's own cgroup")]
     Cgroup(String),
+    /// A file would be made outside the container.
+    #[error("restore: the checkpoint has an open file at {0:?}, which no kernel calls one")]
+    FileName(String),
     /// CRIU would take options from a file.
     #[error(
         "restore: the annotation org.criu.config gives CRIU options that cannot be judged; leave it out, or empty"

@@ -3,8 +3,8 @@
 use super::CheckpointError;
 use super::cgroups;
 use super::images::{
-    self, Core, Creds, Filter, Ids, Image, Inventory, Mount, Seccomp, Task, TaskCore, ThreadCore,
-    UserNamespace,
+    self, Core, Creds, Filter, Ids, Image, Inventory, Mount, OpenFile, RegularFile, Seccomp, Task, TaskCore,
+    ThreadCore, UserNamespace,
 };
 
 /// Reads an image by its name, at most so many bytes of it; nothing where it is not there.
@@ -15,6 +15,9 @@ const LARGE: u64 = 4 << 20;
 
 /// The largest of those that are there for every thread.
 const SMALL: u64 = 1 << 20;
+
+/// The largest image of open files.
+const FILES: u64 = 16 << 20;
 
 /// More threads than a node lets one pod have (the kubelet's `podPidsLimit`), and 100 MB to read.
 const MOST_THREADS: usize = 32_768;
@@ -86,6 +89,7 @@ impl Restored {
         if let Some(bytes) = read("cgroup.img", LARGE)? {
             images::all("cgroup.img", &bytes)?.iter().try_for_each(cgroups::check)?;
         }
+        files(read)?;
         let tasks: Vec<Task> = images::all("pstree.img", &need(read, "pstree.img", LARGE)?)?;
         let filters = match read("seccomp.img", LARGE)? {
             Some(bytes) => images::one::<Seccomp>("seccomp.img", &bytes)?.filters,
@@ -219,6 +223,24 @@ fn descriptors(read: &mut Read<'_>) -> Result<(), CheckpointError> {
         return Err(CheckpointError::Descriptors(NAME));
     }
     Ok(())
+}
+
+/// A file that was deleted CRIU makes again, as root and where `..` still leads to the host's files (`criu/files-reg.c`
+/// create_ghost). The kernel writes no such name.
+fn files(read: &mut Read<'_>) -> Result<(), CheckpointError> {
+    let open: Vec<OpenFile> = match read("files.img", FILES)? {
+        Some(bytes) => images::all("files.img", &bytes)?,
+        None => Vec::new(),
+    };
+    let older: Vec<RegularFile> = match read("reg-files.img", FILES)? {
+        Some(bytes) => images::all("reg-files.img", &bytes)?,
+        None => Vec::new(),
+    };
+    let mut names = open.into_iter().filter_map(|file| file.regular).chain(older).map(|file| file.name);
+    match names.find(|name| !cgroups::is_path(name)) {
+        Some(name) => Err(CheckpointError::FileName(name)),
+        None => Ok(()),
+    }
 }
 
 /// Which namespaces are CRIU's own (`criu/pstree.c` get_clone_mask): a new one is made only where the first task's

@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 
 use super::images::{
     CgroupSet, Cgroups, Controller, Core, Creds, Directory, Extent, Filter, Ids, Image, Inventory, Member,
-    Mount, Property, Seccomp, Task, TaskCore, ThreadCore, UserNamespace,
+    Mount, OpenFile, Property, RegularFile, Seccomp, Task, TaskCore, ThreadCore, UserNamespace,
 };
 use super::tasks::Filtered;
 use super::{CheckpointError, Restored};
@@ -512,6 +512,28 @@ fn tasks_stay_in_the_cgroup_that_limits_devices() {
                 );
             }
             (read, _) => panic!("{name}: {read:?}"),
+        }
+    }
+}
+
+#[test]
+fn no_file_leads_out_of_the_container() {
+    for (name, is_fine) in [
+        ("/data/a..b/...", true),
+        ("/data (deleted)", true),
+        ("/../etc/x", false),
+        ("/data/..", false),
+        ("/data\0/x", false),
+    ] {
+        let file = RegularFile { name: name.to_owned() };
+        let mut files = healthy();
+        put(&mut files, "files.img", &[OpenFile { regular: Some(file.clone()) }, OpenFile { regular: None }]);
+        let mut older = healthy();
+        put(&mut older, "reg-files.img", &[file]);
+        for files in [files, older] {
+            let read = read(&files);
+            let is_refused = matches!(&read, Err(CheckpointError::FileName(said)) if said == name);
+            assert!(read.is_ok() == is_fine && is_refused != is_fine, "{name:?}: {read:?}");
         }
     }
 }
