@@ -139,6 +139,9 @@ pub enum CheckpointError {
     /// A file would be made outside the container.
     #[error("restore: the checkpoint has an open file at {0:?}, which no kernel calls one")]
     FileName(String),
+    /// CRIU would load them into the host's kernel.
+    #[error("restore: apparmor.img brings AppArmor policies, which cannot be judged")]
+    Policies,
     /// CRIU would take options from a file.
     #[error(
         "restore: the annotation org.criu.config gives CRIU options that cannot be judged; leave it out, or empty"

@@ -90,6 +90,10 @@ impl Restored {
             images::all("cgroup.img", &bytes)?.iter().try_for_each(cgroups::check)?;
         }
         files(read)?;
+        // Written only for a container with policies of its own (`criu/apparmor.c` dump_aa_namespaces).
+        if read("apparmor.img", LARGE)?.is_some() {
+            return Err(CheckpointError::Policies);
+        }
         let tasks: Vec<Task> = images::all("pstree.img", &need(read, "pstree.img", LARGE)?)?;
         let filters = match read("seccomp.img", LARGE)? {
             Some(bytes) => images::one::<Seccomp>("seccomp.img", &bytes)?.filters,

@@ -558,6 +558,7 @@ fn what_cannot_be_read_is_an_error() {
             |f| drop(f.insert("core-1.img".to_owned(), Vec::new())),
             "core-1.img is no such image",
         ),
+        ("policies", |f| drop(f.insert("apparmor.img".to_owned(), Vec::new())), "apparmor.img brings"),
         ("another image", |f| put(f, "core-1.img", &[THEIRS]), "core-1.img is no such image"),
         ("no entry", |f| put::<Core>(f, "core-1.img", &[]), "core-1.img is empty"),
         ("half a size", |f| f.get_mut("core-1.img").unwrap().truncate(10), "core-1.img ends in the middle"),
