@@ -239,6 +239,46 @@ fn the_sandboxs_own_directory() {
 }
 
 #[test]
+fn an_image_volume_that_is_asked_for_writable() {
+    if !can_run("attacks::mounts::an_image_volume_that_is_asked_for_writable") {
+        return;
+    }
+    let node = Node::new(Engine::Containerd, Runtime::Runc);
+    let scene = Scene::of(&node);
+    let Place { sandbox_files, sandbox_id, .. } = &scene.sandbox.place;
+    let plugin = sandbox_files.ancestors().nth(2).unwrap();
+    let image = plugin.join("image-volumes").join(sandbox_id).join("image");
+    // A view of an image with one layer is a read-only bind mount of the layer itself.
+    fs::set_permissions(scene.host.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let _mounted = Mounted::bind(scene.host.path(), &image);
+    util::run(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(&image)).expect_success();
+    let asked = |options: Value| {
+        let image = image.clone();
+        move |spec: &mut Value, _: &Place| {
+            let mount =
+                json!({"destination": "/stolen", "type": "bind", "source": image, "options": options});
+            add(spec, &mount);
+            let write = "echo wrote > /stolen/written; \
+                cat /stolen/secret /stolen/written > /dev/termination-log 2>/dev/null";
+            spec["process"]["args"] = json!(["/bin/sh", "-c", write]);
+        }
+    };
+    for read_only in ["ro", "rro"] {
+        // runc 1.1 knows no `rro`.
+        if read_only == "rro" && Runtime::Runc.version() < (1, 2) {
+            continue;
+        }
+        let own = scene.sandbox.start_changed(Gate::Hook, asked(json!(["rbind", "rprivate", read_only])));
+        assert!(own.said.contains(SECRET) && !own.said.contains("wrote"), "{own}");
+    }
+    // runc 1.2 gives up what the mount below is, if told `rw`; before, anything else that needs a remount does.
+    let asked_for = asked(json!(["rbind", "rprivate", "rw", "nosuid"]));
+    let open = scene.sandbox.start_changed(Gate::Absent, &asked_for);
+    assert!(open.said.contains("wrote"), "the attack does not work\n{open}");
+    scene.is_refused_when("an image volume, writable", asked_for);
+}
+
+#[test]
 fn beside_the_mount_of_a_csi_volume() {
     if !can_run("attacks::mounts::beside_the_mount_of_a_csi_volume") {
         return;

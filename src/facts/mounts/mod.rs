@@ -326,12 +326,18 @@ fn of_engine<'a>(
         Ok(target.map_or(Is::Own, |target| Is::Volume(linked(path, &target, destination))))
     };
     match found {
-        Found::Engines(Engines::Blob) if !mount.has("ro") => Ok(Is::Unknown),
+        // Engines refuse to mount an image or an artifact writable (containerd `container_image_mount.go`
+        // mutateImageMount). A hostPath may ask for it, and then writes to the layer that every container of it shares.
+        Found::Engines(Engines::Blob | Engines::InImage(_))
+            if !(mount.is_read_only() || mount.has("rro")) =>
+        {
+            Ok(Is::Unknown)
+        }
         Found::Engines(Engines::Own | Engines::Blob) => own(&source),
         Found::Engines(Engines::InImage(inside)) => {
-            let image = source.get(..source.len() - inside.len() - 1).unwrap_or_default();
+            let image = source.strip_suffix(inside).unwrap_or(&source).trim_end_matches('/');
             match own(image)? {
-                Is::Own if !node.host.is_below(image, inside) => Ok(Is::Unknown),
+                Is::Own if !inside.is_empty() && !node.host.is_below(image, inside) => Ok(Is::Unknown),
                 is => Ok(is),
             }
         }

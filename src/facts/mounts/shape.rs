@@ -74,7 +74,7 @@ impl Ids<'_> {
 pub(super) enum Engines<'p> {
     /// A file or directory of this container or its sandbox.
     Own,
-    /// A directory in the content of an image that is mounted as a volume: what follows the image's own directory.
+    /// An image that is mounted as a volume, or a directory in it: what follows the image's own directory.
     InImage(&'p str),
     /// A part of an OCI artifact.
     Blob,
@@ -94,7 +94,7 @@ pub(super) fn of_containerd<'p>(below: &'p str, ids: Ids<'_>) -> Option<Engines<
         ["containers", of, "volumes", name] if ids.is_container(of) && !name.contains('/') => {
             Some(Engines::Own)
         }
-        ["image-volumes", of, _] if ids.is_sandbox(of) => Some(Engines::Own),
+        ["image-volumes", of, _] if ids.is_sandbox(of) => Some(Engines::InImage("")),
         ["image-volumes", of, _, inside] if ids.is_sandbox(of) => Some(Engines::InImage(inside)),
         _ => None,
     }
@@ -216,7 +216,7 @@ mod tests {
             (format!("containers/{B}/volumes/1/x"), None),
             (format!("containers/{B}/volumes"), None),
             (format!("containers/{A}/volumes/1"), None),
-            (format!("image-volumes/{A}/i"), Some(Engines::Own)),
+            (format!("image-volumes/{A}/i"), Some(Engines::InImage(""))),
             (format!("image-volumes/{A}/i/sub/path"), Some(Engines::InImage("sub/path"))),
             (format!("image-volumes/{A}"), None),
             (format!("image-volumes/{B}/i"), None),

@@ -55,6 +55,11 @@ fn bind(source: &str) -> String {
     format!(r#"{{"destination":"/mnt","type":"bind","source":"{source}","options":["rbind"]}}"#)
 }
 
+/// The same, read-only.
+fn bind_ro(source: &str) -> String {
+    bind(source).replace("\"rbind\"", "\"rbind\",\"ro\"")
+}
+
 /// As CRI-O and podman mount what they make themselves.
 fn own_bind(source: &str, destination: &str) -> String {
     format!(r#"{{"destination":"{destination}","type":"bind","source":"{source}","options":["bind","ro"]}}"#)
@@ -93,7 +98,10 @@ fn a_source_is_a_path_of_the_host_unless_it_has_an_exact_shape() {
         ),
         ("/var/lib/kubelet/pods".to_owned(), host("/var/lib/kubelet/pods")),
         (format!("{containerd}/sandboxes/{SANDBOX}/resolv.conf"), "own".to_owned()),
-        (format!("/run/k3s/x/io.containerd.grpc.v1.cri/image-volumes/{SANDBOX}/i"), "own".to_owned()),
+        (
+            format!("/run/k3s/x/io.containerd.grpc.v1.cri/image-volumes/{SANDBOX}/i"),
+            host(&format!("/run/k3s/x/io.containerd.grpc.v1.cri/image-volumes/{SANDBOX}/i")),
+        ),
         (format!("{containerd}/containers/{ID}/volumes/r"), "own".to_owned()),
         (format!("{containerd}/sandboxes/{ID}/shm"), host(&format!("{containerd}/sandboxes/{ID}/shm"))),
         (format!("{containerd}/sandboxes"), host(&format!("{containerd}/sandboxes"))),
@@ -209,8 +217,8 @@ fn what_the_kubelet_and_the_engine_make_is_the_pods_own() {
             bind(text(&laid.at(&format!("root/io.containerd.grpc.v1.cri/sandboxes/{SANDBOX}/hostname")))),
             "own",
         ),
-        (Engine::Containerd, bind(text(&laid.state(&format!("image-volumes/{SANDBOX}/i")))), "own"),
-        (Engine::Containerd, bind(text(&laid.state(&format!("image-volumes/{SANDBOX}/i/in")))), "own"),
+        (Engine::Containerd, bind_ro(text(&laid.state(&format!("image-volumes/{SANDBOX}/i")))), "own"),
+        (Engine::Containerd, bind_ro(text(&laid.state(&format!("image-volumes/{SANDBOX}/i/in")))), "own"),
         (Engine::CriO, bind(text(&laid.volume("empty-dir/m"))), "empty-dir m"),
         (
             Engine::CriO,
@@ -268,7 +276,8 @@ fn what_looks_like_it_is_a_path_of_the_host() {
     let rows = [
         (Engine::Containerd, bind(text(&volume.join(&forged[0]).join("p")))),
         (Engine::Containerd, bind(text(&volume.join(&forged[1]).join("hosts")))),
-        (Engine::Containerd, bind(text(&laid.state(&format!("image-volumes/{SANDBOX}/i/link/x"))))),
+        (Engine::Containerd, bind_ro(text(&laid.state(&format!("image-volumes/{SANDBOX}/i/link/x"))))),
+        (Engine::Containerd, bind(text(&laid.state(&format!("image-volumes/{SANDBOX}/i/in"))))),
         (Engine::Containerd, bind(text(&laid.state(&format!("image-volumes/{SANDBOX}"))))),
         (Engine::CriO, bind(text(&volume.join(&forged[2]).join("shm")))),
         (Engine::CriO, own_bind(text(&volume.join(&forged[2]).join("shm")), "/dev/shm")),
