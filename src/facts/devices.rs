@@ -131,20 +131,19 @@ impl<'a> Rule<'a> {
             .filter(|own| own.kind != 'a')
     }
 
-    fn is_everything(&self) -> bool {
-        self.kind == 'a' || (self.major.is_none() && self.minor.is_none())
-    }
-
     /// All of one major: terminals of the container's own devpts.
     fn is_terminals(&self) -> bool {
         (self.kind, self.major, self.minor) == ('c', Some(136), None)
     }
 
+    /// Whether this rule takes back what another one opened. One for all devices of a type takes back nothing but such a
+    /// one: runc drops the very entry that a rule names, and everything for `a` (opencontainers/cgroups
+    /// `devices/devices_emulator.go` rmRule).
     fn covers(&self, other: &Rule<'_>) -> bool {
         let all_of = |own: Option<i64>, other: Option<i64>| own.is_none() || own == other;
-        (self.kind == 'a' || self.kind == other.kind)
-            && all_of(self.major, other.major)
-            && all_of(self.minor, other.minor)
+        let is_same = (self.kind, self.major, self.minor) == (other.kind, other.major, other.minor);
+        let is_all = self.kind == 'a' && all_of(self.major, other.major) && all_of(self.minor, other.minor);
+        (is_same || is_all)
             && other.access.chars().all(|letter| letter == 'm' || self.access.contains(letter))
     }
 
@@ -164,8 +163,14 @@ fn opened<'a, 'r: 'a>(rules: impl Iterator<Item = &'a DeviceRule<'r>>) -> Vec<Ru
     for rule in rules {
         let one = Rule::of(rule);
         if rule.allow.unwrap_or(false) {
-            if one.access.contains(['r', 'w']) && (one.is_everything() || opened.len() < MOST_RULES) {
-                opened.push(one);
+            if !one.access.contains(['r', 'w']) {
+                continue;
+            }
+            match opened.len() {
+                ..MOST_RULES => opened.push(one),
+                // As good as everything; and what is one too many must not be the one that matters.
+                MOST_RULES => opened.push(Rule { kind: 'a', major: None, minor: None, access: "rwm" }),
+                _ => {}
             }
         } else {
             opened.retain(|open| !one.covers(open));
@@ -211,5 +216,42 @@ impl Numbers {
             _ => return None,
         };
         Self::of(kind, i64::try_from(major).ok()?, i64::try_from(minor).ok()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST_RULES, opened};
+    use crate::facts::spec::DeviceRule;
+
+    fn names(rules: &str) -> Vec<String> {
+        let text = format!("[{rules}]");
+        let rules: Vec<DeviceRule<'_>> = serde_json::from_str(&text).unwrap();
+        opened(rules.iter()).iter().map(super::Rule::name).collect()
+    }
+
+    #[test]
+    fn a_rule_takes_back_its_own_and_one_for_all_everything() {
+        let disk = r#"{"allow":true,"type":"b","major":8,"minor":0,"access":"rw"}"#;
+        for (taken_back, expected) in [
+            (r#"{"allow":false,"access":"rwm"}"#, true),
+            (r#"{"allow":false,"type":"b","major":8,"minor":0}"#, true),
+            (r#"{"allow":false,"type":"a","major":8,"access":"rw"}"#, true),
+            (r#"{"allow":false,"type":"b","access":"rwm"}"#, false),
+            (r#"{"allow":false,"type":"b","major":8,"access":"rwm"}"#, false),
+            (r#"{"allow":false,"type":"b","major":8,"minor":0,"access":"r"}"#, false),
+        ] {
+            let left = names(&format!("{disk},{taken_back}"));
+            assert_eq!(left.is_empty(), expected, "{taken_back}: {left:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_does_not_hide_behind_a_thousand_others() {
+        let null = r#"{"allow":true,"type":"c","major":1,"minor":3,"access":"rwm"},"#;
+        let disk = r#"{"allow":true,"type":"b","major":8,"minor":0,"access":"rw"}"#;
+        assert_eq!(names(disk), ["/dev/block/8:0"]);
+        let found = names(&(null.repeat(MOST_RULES) + disk));
+        assert_eq!((found.len(), found.last().map(String::as_str)), (MOST_RULES + 1, Some("/dev")));
     }
 }
