@@ -465,6 +465,30 @@ fn an_anchor_that_others_can_write_to_is_found_before_a_pod_meets_it() {
     assert!(!said.contains("must be") && said.contains("exit 0"), "{said}");
 }
 
+/// crun reads strings as C does, to the first zero byte; the gate and runc read all of one.
+#[test]
+fn an_option_that_ends_in_a_zero_byte() {
+    if !util::can_run("attacks::mounts::an_option_that_ends_in_a_zero_byte", &["crun", "busybox", "mount"]) {
+        return;
+    }
+    let node = Node::new(Engine::Containerd, Runtime::Crun);
+    let scene = Scene::of(&node);
+    let source = scene.host.path().to_owned();
+    let change = |spec: &mut Value, _: &Place| {
+        add(
+            spec,
+            &json!({"destination": "/stolen", "type": "tmpfs", "source": source, "options": ["rbind\0"]}),
+        );
+    };
+    let open = scene.sandbox.start_changed(Gate::Absent, change);
+    assert!(open.said.contains(SECRET), "the attack does not work\n{open}");
+    for gate in [Gate::Hook, Gate::Wrapper] {
+        let attempt = scene.sandbox.start_changed(gate, change);
+        let said = attempt.events.iter().any(|event| event["MESSAGE"].to_string().contains("zero byte"));
+        assert!(!attempt.ran && said, "by {gate:?}\n{attempt}");
+    }
+}
+
 /// A FUSE file system that answers nothing.
 struct DeadServer(PathBuf, #[allow(dead_code, reason = "keeps the file system alive")] fs::File);
 

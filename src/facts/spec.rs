@@ -7,7 +7,7 @@
 //! Tolerant of what is new: an unknown field, capability or mount option never fails the parse. Strict where two
 //! readers could disagree: Go's `encoding/json` (runc) matches keys without regard to case and lets the last of two
 //! equal keys win, crun's parser does neither. A key that is ambiguous in this sense is an error, because the runtime
-//! might read another container than the one that was judged.
+//! might read another container than the one that was judged. So is a string with a zero byte, where C ends it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -40,7 +40,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
             fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
                 Ok(Text(Cow::Borrowed(text)))
             }
-            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+            // What has an escape, without which JSON has no zero byte.
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
+                if text.contains('\0') {
+                    return Err(E::custom(format_args!(
+                        "zero byte in {text:?}: to crun the string ends there"
+                    )));
+                }
                 Ok(Text(Cow::Owned(text.to_owned())))
             }
         }
@@ -677,6 +683,21 @@ mod tests {
 
     fn parse(text: &str) -> Result<Spec<'_>, String> {
         serde_json::from_str(text).map_err(|err| err.to_string())
+    }
+
+    #[test]
+    fn no_string_and_no_key_ends_before_its_end() {
+        for text in [
+            r#"{"mounts":[{"type":"tmpfs","source":"/etc","options":["rbind\u0000"]}]}"#,
+            r#"{"mounts":[{"type":"bind\u0000x","source":"/etc"}]}"#,
+            r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW\u0000"}}}"#,
+            r#"{"linux\u0000":{},"linux":{}}"#,
+            r#"{"annotations":{"run.oci.keep_original_groups\u0000":"1"}}"#,
+        ] {
+            assert!(parse(text).unwrap_err().contains("zero byte"), "{text}");
+        }
+        // What is not read may be what it likes, a pod's own annotation for one.
+        parse(r#"{"annotations":{"mine":"a\u0000b"},"hostname":"\u0000"}"#).unwrap();
     }
 
     #[test]
