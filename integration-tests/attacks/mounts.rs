@@ -465,6 +465,34 @@ fn an_anchor_that_others_can_write_to_is_found_before_a_pod_meets_it() {
     assert!(!said.contains("must be") && said.contains("exit 0"), "{said}");
 }
 
+/// The author of a static pod chooses its UID (`pkg/kubelet/config/common.go` applyDefaults): one that can be no directory
+/// is still none of another pod's.
+#[test]
+fn another_pods_volume_by_a_uid_that_is_no_name() {
+    if !can_run("attacks::mounts::another_pods_volume_by_a_uid_that_is_no_name") {
+        return;
+    }
+    let node = Node::new(Engine::Containerd, Runtime::Runc);
+    let scene = Scene::of(&node);
+    let pods = scene.sandbox.place.pod_dir.parent().unwrap();
+    let theirs = pods.join("b5e1cb5e-0b5a-4b0e-9d3e-7d1f0c6c9a11/volumes/kubernetes.io~secret/s");
+    fs::create_dir_all(&theirs).unwrap();
+    fs::write(theirs.join("secret"), SECRET).unwrap();
+    let id = &scene.sandbox.place.sandbox_id;
+    let file = node.bundle(id).join("config.json");
+    let mut sandbox: Value = serde_json::from_str(&util::read(&file)).unwrap();
+    for uid in [".", "a/b"] {
+        sandbox["annotations"]["io.kubernetes.cri.sandbox-uid"] = json!(uid);
+        let logs = format!("/var/log/pods/shop_web-0_{uid}");
+        sandbox["annotations"]["io.kubernetes.cri.sandbox-log-directory"] = json!(logs);
+        fs::write(&file, sandbox.to_string()).unwrap();
+        scene.is_refused_when(uid, |spec, place| {
+            spec["annotations"]["io.kubernetes.cri.sandbox-uid"] = json!(uid);
+            mount(spec, place, &theirs);
+        });
+    }
+}
+
 /// crun reads strings as C does, to the first zero byte; the gate and runc read all of one.
 #[test]
 fn an_option_that_ends_in_a_zero_byte() {

@@ -142,7 +142,7 @@ pub fn identify<'a>(
         subject,
         namespace: Some(namespace),
         pod: get(keys.pod),
-        pod_uid: get(keys.pod_uid).filter(|uid| is_one_component(uid)),
+        pod_uid: get(keys.pod_uid).map(plain_uid),
         container: get(keys.container),
         id,
         image: get(keys.image),
@@ -163,7 +163,7 @@ pub fn identify_sandbox<'a>(spec: &'a Spec<'_>, engine: Engine) -> Result<Identi
     if namespace.is_none() {
         return Err(NoNamespace { engine: engine.name(), key: CRI_O.namespace });
     }
-    let (pod, pod_uid) = (get(CRI_O.pod), get(CRI_O.pod_uid).filter(|uid| is_one_component(uid)));
+    let (pod, pod_uid) = (get(CRI_O.pod), get(CRI_O.pod_uid).map(plain_uid));
     let subject = subject_of_cri_o(spec);
     Ok(Identity { engine, subject, namespace, pod, pod_uid, ..unmanaged(engine, None) })
 }
@@ -285,6 +285,12 @@ fn containerd_client(bundle: &Path) -> Option<&str> {
     (tasks == "io.containerd.runtime.v2.task").then(|| client.file_name()?.to_str())?
 }
 
+/// A pod's UID, or what is nobody's: that of a static pod is its author's choice, and one that is no directory's name must
+/// not pass for one that is not known.
+fn plain_uid(uid: &str) -> &str {
+    if is_one_component(uid) { uid } else { "?" }
+}
+
 /// Whether a value from outside can stand for one component of a path.
 fn is_one_component(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -332,7 +338,7 @@ mod tests {
             let who = who(&spec, told, bundle);
             assert_eq!((who.engine, who.subject), (Engine::Containerd, Subject::Container));
             assert_eq!((who.namespace, who.pod, who.container), (Some("shop"), Some("web"), Some("app")));
-            assert_eq!(who.pod_uid, None, "a uid that is no path component is no uid");
+            assert_eq!(who.pod_uid, Some("?"), "a uid that is no path component is nobody's");
             assert_eq!(who.sandbox, Some("abc"));
         }
     }
