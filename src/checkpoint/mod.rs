@@ -26,8 +26,9 @@
 //! # What is not looked at
 //!
 //! Memory and registers are the container's own, and so are `parent` (memory pages of an earlier dump, `criu/pagemap.c`)
-//! and what a `--lazy-pages` daemon delivers. No control speaks of groups, limits or open files; files are
-//! opened below the restored mounts (`criu/files-reg.c`).
+//! and what a `--lazy-pages` daemon delivers. No control speaks of groups and limits. Open files are opened below the
+//! restored mounts, by names that lead nowhere else (`criu/files-reg.c`). What CRIU does as root with the images of sockets,
+//! pipes, networks and IPC is not judged.
 
 mod cgroups;
 mod images;
@@ -53,6 +54,8 @@ pub struct Restore<'a> {
     pub images: Result<PathBuf, CheckpointError>,
     /// `--lsm-profile`.
     pub lsm_profile: Option<&'a OsStr>,
+    /// `--manage-cgroups-mode`; `soft` where runc is told nothing.
+    pub cgroups_mode: Option<&'a OsStr>,
 }
 
 /// Why a checkpoint cannot be judged.
@@ -142,6 +145,11 @@ pub enum CheckpointError {
     /// CRIU would load them into the host's kernel.
     #[error("restore: apparmor.img brings AppArmor policies, which cannot be judged")]
     Policies,
+    /// The image's limits, devices among them, would replace those of the container's cgroup.
+    #[error(
+        "restore: --manage-cgroups-mode {0:?} gives the container the checkpoint's own limits and devices; leave it out"
+    )]
+    CgroupsMode(String),
     /// CRIU would take options from a file.
     #[error(
         "restore: the annotation org.criu.config gives CRIU options that cannot be judged; leave it out, or empty"
@@ -152,6 +160,12 @@ pub enum CheckpointError {
 impl Restore<'_> {
     /// Makes of a spec what the container would be once it is restored.
     pub fn apply(&self, spec: &mut Spec<'_>, engine: Engine) -> Result<(), CheckpointError> {
+        // CRIU's `full` and `strict` write every property of the image (`criu/cgroup.c` restore_devices_list).
+        if let Some(mode) =
+            self.cgroups_mode.filter(|mode| !["", "soft", "ignore"].iter().any(|known| mode == known))
+        {
+            return Err(CheckpointError::CgroupsMode(mode.to_string_lossy().into_owned()));
+        }
         let place = match &self.images {
             Ok(images) => place::Place::open(images)?,
             Err(CheckpointError::NoRuntime) => return Err(CheckpointError::NoRuntime),

@@ -720,3 +720,18 @@ fn damaged_images_are_read_or_refused() {
     }
     assert!(judged > 100, "{judged}: most of a core is registers");
 }
+
+#[test]
+fn limits_of_the_image_do_not_replace_those_of_the_container() {
+    let refused = |mode: &str| {
+        let mode = Some(std::ffi::OsStr::new(mode));
+        let restore =
+            super::Restore { images: Ok("/nothing/here".into()), lsm_profile: None, cgroups_mode: mode };
+        restore.apply(&mut crate::facts::spec::Spec::default(), Engine::None).unwrap_err().to_string()
+    };
+    for (mode, is_refused) in
+        [("full", true), ("strict", true), ("props", true), ("soft", false), ("ignore", false), ("", false)]
+    {
+        assert_eq!(refused(mode).contains("--manage-cgroups-mode"), is_refused, "{mode}");
+    }
+}

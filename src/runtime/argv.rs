@@ -65,6 +65,8 @@ pub(super) struct Checkpoint<'a> {
     pub(super) images: Option<&'a OsStr>,
     /// The LSM profile in place of the checkpoint's.
     pub(super) lsm_profile: Option<&'a OsStr>,
+    /// How CRIU treats control groups.
+    pub(super) cgroups_mode: Option<&'a OsStr>,
 }
 
 /// A process for a container that runs.
@@ -184,6 +186,7 @@ enum Means {
     Bundle,
     Images,
     LsmProfile,
+    CgroupsMode,
     Config,
     Process,
     User,
@@ -231,7 +234,7 @@ const OPTIONS: &[(&[u8], Option<u8>, Means)] = &[
     (b"log-level", None, Means::Value),
     (b"lsm-mount-context", None, Means::Value),
     (b"lsm-profile", None, Means::LsmProfile),
-    (b"manage-cgroups-mode", None, Means::Value),
+    (b"manage-cgroups-mode", None, Means::CgroupsMode),
     (b"network-lock", None, Means::Value),
     (b"no-new-keyring", None, Means::Flag),
     (b"no-new-privs", None, Means::NoNewPrivileges),
@@ -460,6 +463,7 @@ impl<'a> Reader<'a> {
             Means::Bundle => bundle,
             Means::Images => &mut checkpoint.images,
             Means::LsmProfile => &mut checkpoint.lsm_profile,
+            Means::CgroupsMode => &mut checkpoint.cgroups_mode,
             Means::Config => config,
             Means::Root => &mut exec.root,
             Means::Process => &mut exec.process,
@@ -554,10 +558,21 @@ mod tests {
     fn a_restore_has_one_checkpoint_in_every_reading() {
         let restore = |images: &'static str, lsm_profile: &'static str| {
             let some = |text: &'static str| Some(OsStr::new(text)).filter(|text| !text.is_empty());
-            let checkpoint = Some(Checkpoint { images: some(images), lsm_profile: some(lsm_profile) });
+            let checkpoint =
+                Some(Checkpoint { images: some(images), lsm_profile: some(lsm_profile), cgroups_mode: None });
             Ok(Act::Start { bundle: some("/b"), id: OsStr::new("id"), checkpoint })
         };
         let ambiguous = || Err(ArgvError::Ambiguous);
+        let full = || {
+            let mode = Some(OsStr::new("full"));
+            let checkpoint =
+                Checkpoint { images: Some(OsStr::new("/i")), lsm_profile: None, cgroups_mode: mode };
+            Ok(Act::Start {
+                bundle: Some(OsStr::new("/b")),
+                id: OsStr::new("id"),
+                checkpoint: Some(checkpoint),
+            })
+        };
         let rows = [
             // containerd's shim (go-runc) and conmon.
             (
@@ -572,6 +587,7 @@ mod tests {
             ("restore -image-path /i --bundle /b id", restore("/i", "")),
             ("restore --image-path /x --image-path /i --bundle /b id", restore("/i", "")),
             ("restore --image /i --bundle /b id", restore("/i", "")),
+            ("restore --manage-cgroups-mode full --image-path /i --bundle /b id", full()),
             ("restore --bundle /b id --image-path /i", restore("/i", "")),
             ("restore --bundle /b id more", restore("", "")),
             // Of no runtime: whether it takes a value decides which one is the id.

@@ -173,7 +173,7 @@ impl<'a> Checkpoint<'a> {
             None if fs::canonicalize(".").is_ok_and(|here| here == bundle) => Ok(bundle.join("checkpoint")),
             None => Err(CheckpointError::NoPlace),
         };
-        Restore { images, lsm_profile: self.lsm_profile }
+        Restore { images, lsm_profile: self.lsm_profile, cgroups_mode: self.cgroups_mode }
     }
 }
 
@@ -191,7 +191,7 @@ pub(crate) fn restore_by_parent<R>(id: &str, bundle: &Path, then: impl FnOnce(&R
         {
             checkpoint.restore(bundle)
         }
-        _ => Restore { images: Err(CheckpointError::NoRuntime), lsm_profile: None },
+        _ => Restore { images: Err(CheckpointError::NoRuntime), lsm_profile: None, cgroups_mode: None },
     };
     then(&restore)
 }

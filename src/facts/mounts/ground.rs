@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::shape::{self, CRI_PLUGIN, Engines, Ids};
@@ -55,6 +56,11 @@ impl<'h> Ground<'h> {
             self.closed.borrow_mut().insert(directory.to_owned());
         }
         Ok(())
+    }
+
+    /// Whether anybody may put things of his own into a directory.
+    pub(super) fn is_shared(&self, directory: &str) -> bool {
+        self.host.is_here() && std::fs::metadata(directory).is_ok_and(|meta| meta.mode() & 0o022 != 0)
     }
 
     /// Where the last part of a path leads, if that is a link; `None` where it is none, or is not there.

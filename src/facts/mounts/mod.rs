@@ -257,10 +257,12 @@ fn of_kubelet<'a>(
         Behind::OfPod => Ok(None),
         Behind::Nothing => unclear("it is a subPath mount that the mount table does not show"),
         Behind::Unclear(why) => unclear(why),
-        // The kernel's own path has no links in it, so how far below makes no difference.
-        Behind::HostPath(path) if node.listed.iter().any(|listed| listed.strip(&path).is_some()) => Ok(None),
-        Behind::HostPath(path) => {
-            Ok(Some(Volume::HostPath { destination, source: Cow::Owned(path), name: Some(name) }))
+        Behind::HostPath(paths) => {
+            // The kernel's own paths have no links in them, so how far below makes no difference.
+            let is_listed = |path: &String| node.listed.iter().any(|listed| listed.strip(path).is_some());
+            let shown = paths.first().cloned().unwrap_or_default();
+            let volume = Volume::HostPath { destination, source: Cow::Owned(shown), name: Some(name) };
+            Ok((!paths.iter().any(is_listed)).then_some(volume))
         }
     }
 }
@@ -390,8 +392,11 @@ fn is_listed(source: &str, node: &Node<'_>) -> Result<bool, FileError> {
         else {
             return Ok(false);
         };
-        // What is listed itself is there to be mounted, whoever it belongs to.
-        if !below.is_empty() && !is_believed(node.ground.is_firm(&path, anchor, None))? {
+        // What is listed itself is there to be mounted, whoever it belongs to. In a sticky directory anybody may have made
+        // what lies there, and may exchange it.
+        let is_closed =
+            || Ok(is_believed(node.ground.is_firm(&path, anchor, None))? && !node.ground.is_shared(anchor));
+        if !below.is_empty() && !is_closed()? {
             return Ok(false);
         }
         match node.ground.link(&path) {

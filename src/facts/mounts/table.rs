@@ -35,8 +35,8 @@ pub(super) enum Behind {
     Nothing,
     /// A part of one of the pod's volumes.
     OfPod,
-    /// A path of the host.
-    HostPath(String),
+    /// A path of the host, by all its names in the mount table, the shortest first.
+    HostPath(Vec<String>),
     /// Perhaps a part of one of the pod's volumes; why that cannot be told.
     Unclear(&'static str),
 }
@@ -112,9 +112,13 @@ impl Table {
             (None, _) if nested => {
                 Behind::Unclear("it shows a file system that is mounted inside a volume of the pod")
             }
-            (None, Some(first)) => Behind::HostPath(first.path.clone()),
+            (None, Some(_)) => {
+                let mut paths: Vec<String> = others.into_iter().map(|other| other.path).collect();
+                paths.dedup();
+                Behind::HostPath(paths)
+            }
             // Mounted nowhere else: the root of the device's file system is what there is to say.
-            (None, None) => Behind::HostPath(format!("{}:{}", hidden.device, hidden.root)),
+            (None, None) => Behind::HostPath(vec![format!("{}:{}", hidden.device, hidden.root)]),
         }
     }
 }
@@ -205,7 +209,7 @@ mod tests {
     }
 
     fn host(path: &str) -> Behind {
-        Behind::HostPath(path.to_owned())
+        Behind::HostPath(vec![path.to_owned()])
     }
 
     #[test]

@@ -387,6 +387,11 @@ fn what_is_listed_is_believed_as_far_as_root_alone_can_change_it() {
         ("pv/claim/missing", "host"),
         ("pv/out", "host"),
     ];
+    fs::create_dir_all(root.join("shared/claim")).unwrap();
+    fs::set_permissions(root.join("shared"), fs::Permissions::from_mode(0o1777)).unwrap();
+    let list = [root.join("shared").to_str().unwrap().to_owned()];
+    let found = shown(&pod(Engine::CriO, &list), &Host::Live, &bind(text(&root.join("shared/claim"))));
+    assert!(found.starts_with("host "), "anybody may have made it: {found}");
     for listed in ["pv", "named"] {
         let list = [root.join(listed).to_str().unwrap().to_owned()];
         for (source, expected) in rows {
