@@ -75,6 +75,10 @@ docs: ## Write docs/controls.md again, from the table of controls
 	$(CARGO) run --quiet --locked --bin pss-guard -- explain --markdown >docs/controls.md.new
 	@mv docs/controls.md.new docs/controls.md
 
+.PHONY: fuzz-deps
+fuzz-deps: ## And what fuzzing needs: cargo-fuzz
+	@scripts/install-deps --fuzz
+
 .PHONY: fuzz
-fuzz: ## Throw bytes at everything that reads them (FUZZ_SECONDS each)
+fuzz: $(if $(ROOT),fuzz-deps) ## Throw bytes at everything that reads them (FUZZ_SECONDS each)
 	@$(MAKE) --no-print-directory -C fuzz

@@ -56,6 +56,19 @@ impl Sandboxes {
         }
     }
 
+    /// The sandbox of every container, without a file: fuzzing opens none.
+    #[cfg(fuzzing)]
+    #[must_use]
+    pub fn of_every_container(spec: Option<&Spec<'_>>) -> Self {
+        let mark = Mark { file: (0, 0), size: 0, modified: (0, 0), changed: (0, 0) };
+        Self(Mutex::new(spec.map(|spec| (mark, Arc::new(spec.of_pod()))).into_iter().collect()))
+    }
+
+    #[cfg(fuzzing)]
+    pub(super) fn any(&self) -> Option<Arc<Spec<'static>>> {
+        self.lock().values().next().cloned()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Mark, Arc<Spec<'static>>>> {
         // Nothing can fail between two states of the table.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

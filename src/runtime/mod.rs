@@ -119,6 +119,33 @@ pub fn run(arguments: &[OsString]) -> u8 {
     }
 }
 
+/// What a command line asks for, as far as fuzzing compares it.
+#[cfg(fuzzing)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked<'a> {
+    /// No process and no mount.
+    Nothing,
+    /// A container: its bundle and its id.
+    Start(Option<&'a OsStr>, &'a OsStr),
+    /// A process or a mount for a container that runs.
+    Join(&'a OsStr),
+    /// Nobody can say.
+    Fault,
+}
+
+/// Reads a command line, without the program's name, for fuzzing.
+#[cfg(fuzzing)]
+#[must_use]
+pub fn asked<'a>(arguments: &[&'a OsStr]) -> Asked<'a> {
+    match argv::read(arguments).act {
+        Ok(Act::Other | Act::Delete(_)) => Asked::Nothing,
+        Ok(Act::Start { bundle, id, .. }) => Asked::Start(bundle, id),
+        Ok(Act::Exec(exec)) => Asked::Join(exec.id),
+        Ok(Act::Mounts { id, .. }) => Asked::Join(id),
+        Err(_) => Asked::Fault,
+    }
+}
+
 /// Where among the arguments the end of one lies that was read from them.
 fn place(arguments: &[&OsStr], end: &OsStr) -> Option<(usize, usize)> {
     let of = |text: &OsStr| text.as_bytes().as_ptr_range();

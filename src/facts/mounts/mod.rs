@@ -45,6 +45,8 @@ use crate::files::FileError;
 use crate::pss::facts::{Engine, HostNamespaces, Volume};
 
 pub(in crate::facts) use self::table::Table;
+#[cfg(fuzzing)]
+pub use self::table::behind;
 
 /// What is known of the pod when its mounts are looked at.
 pub(super) struct Pod<'p> {

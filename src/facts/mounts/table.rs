@@ -123,6 +123,12 @@ impl Table {
     }
 }
 
+/// What a subPath mount shows by the text of a mount table, for fuzzing.
+#[cfg(fuzzing)]
+pub fn behind(mountinfo: &str, point: &str, volume: impl Fn(&str) -> Option<String>) -> String {
+    format!("{:?}", Table::of(mountinfo).behind(point, volume))
+}
+
 /// Whether all mounts of one NFS export have the same root: then a subPath can lie in no other directory.
 fn is_only_root(own: &Origin<'_>, others: &[Origin<'_>]) -> bool {
     if others.len() > MOST_OF_ONE_SERVER {
