@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pss_guard::level::{Mode, Policy};
 use pss_guard::level::policy::parse;
+use pss_guard::level::{Mode, Policy};
 use pss_guard::mode::edit::with_mode;
 
 fuzz_target!(|text: &str| match parse(text, "policy.toml") {
