@@ -18,7 +18,7 @@ const OF_ENGINES: [&str; 6] = [
     "/var/lib/containers/storage/overlay-containers",
 ];
 
-/// What is wrong with the directories of this node: each that somebody else than root can write to or exchange, once.
+/// What is wrong with the directories of this node: each that someone other than root can write to or exchange, once.
 /// What is not there is no fault.
 #[must_use]
 pub fn faults(kubelet_root: &Path) -> Vec<FileError> {

@@ -1,4 +1,4 @@
-//! Which ground do the kubelet and the engine build on, and can somebody else dig there?
+//! The directories in which the kubelet and the engine make what they mount: are they closed to everybody but root?
 //!
 //! An anchor is a directory in which the kubelet or this container's engine makes what it mounts. Its name comes from
 //! the policy, or from what the engine says of this container (its bundle, the bundle's `work` link, its root file

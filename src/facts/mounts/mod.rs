@@ -14,7 +14,7 @@
 //!    can write to. What the source itself is may be anybody's; only a link it is not.
 //! 4. A subPath mount shows what is behind it by the kernel's mount table ([`table`]), not by its text.
 //!
-//! **No race is left**, because a race needs a directory that somebody else can write to: what is exchanged between this
+//! **No race is left**, because a race needs a directory that someone other than root can write to: what is exchanged between this
 //! look and the runtime's mount would have to lie in one of the directories of 3, or be the source's own name in the
 //! last of them. A path *below* a volume, in which a container could exchange a directory, never has an exact shape. The
 //! one content that is looked into, that of an image volume, no container can write to.
@@ -385,7 +385,7 @@ fn elsewhere(table: &Table, volume: &str, node: &Node<'_>) -> Option<String> {
 
 /// Whether the policy lists a source: an entry stands for itself, and for what lies directly in it. Further down are the
 /// insides of claims, where a container whose root is the host's root can exchange whatever it likes, and nothing about
-/// an owner would show it. A link is followed where root made it, and has to stay in what is listed.
+/// an owner would show it. A link is followed where root made it, and has to stay in what the policy lists.
 fn is_listed(source: &str, node: &Node<'_>) -> Result<bool, FileError> {
     let mut path = source.to_owned();
     for _ in 0..8 {
@@ -394,7 +394,7 @@ fn is_listed(source: &str, node: &Node<'_>) -> Result<bool, FileError> {
         else {
             return Ok(false);
         };
-        // What is listed itself is there to be mounted, whoever it belongs to. In a sticky directory anybody may have made
+        // A listed path itself is there to be mounted, whoever owns it. In a sticky directory anybody may have made
         // what lies there, and may exchange it.
         let is_closed =
             || Ok(is_believed(node.ground.is_firm(&path, anchor, None))? && !node.ground.is_shared(anchor));
@@ -403,7 +403,7 @@ fn is_listed(source: &str, node: &Node<'_>) -> Result<bool, FileError> {
         }
         match node.ground.link(&path) {
             None => return Ok(true),
-            // The admin listed a link: its target is what is listed.
+            // The admin listed a link: its target counts.
             Some(_) if below.is_empty() => return Ok(true),
             Some(target) => path = beside(&path, &target),
         }
