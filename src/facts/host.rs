@@ -278,7 +278,7 @@ impl Host {
         match self {
             Self::Live => read_table(Path::new("/proc/self/mountinfo")).map(Rc::new),
             Self::Beside(beside) => beside.mount_table(),
-            Self::Observed(observed) => Ok(Rc::new(Table::of(&observed.mountinfo.join("\n")))),
+            Self::Observed(observed) => Ok(Rc::new(Table::captured(&observed.mountinfo.join("\n")))),
             Self::Unknown => Ok(Rc::new(Table::of(""))),
         }
     }

@@ -17,6 +17,8 @@ use crate::facts::path::strip_dir;
 pub(in crate::facts) struct Table {
     by_point: Vec<Entry>,
     by_device: Vec<Entry>,
+    /// Whether its mount points are on this node, now.
+    is_here: bool,
 }
 
 /// Another path of what is mounted somewhere.
@@ -45,6 +47,11 @@ pub(super) enum Behind {
 const MOST_OF_ONE_SERVER: usize = 256;
 
 impl Table {
+    /// A table of another node or time, whose mount points cannot be looked at.
+    pub(in crate::facts) fn captured(text: &str) -> Self {
+        Self { is_here: false, ..Self::of(text) }
+    }
+
     pub(in crate::facts) fn of(text: &str) -> Self {
         let mut by_point: Vec<Entry> = text.lines().filter_map(Entry::parse).collect();
         // What subPath mounts hide is never another subPath mount, and a pod can have thousands of them.
@@ -53,7 +60,7 @@ impl Table {
         // Stable: of several mounts on one point the last stays last.
         by_point.sort_by(|one, other| one.point.cmp(&other.point));
         by_device.sort_by(|one, other| one.device.cmp(&other.device));
-        Self { by_point, by_device }
+        Self { by_point, by_device, is_here: true }
     }
 
     /// What is mounted on a point: the last mount covers the ones before.
@@ -105,7 +112,7 @@ impl Table {
             }
         }
         match (own, others.first()) {
-            (Some(own), _) if hidden.is_nfs() && !is_only_root(own, &others) => Behind::Unclear(
+            (Some(own), _) if hidden.is_nfs() && !self.is_only_root(own, &others) => Behind::Unclear(
                 "several directories of one NFS export are mounted here, and which of them it shows cannot be told",
             ),
             (Some(_), _) => Behind::OfPod,
@@ -121,26 +128,26 @@ impl Table {
             (None, None) => Behind::HostPath(vec![format!("{}:{}", hidden.device, hidden.root)]),
         }
     }
+
+    /// Whether all mounts of one NFS export have the same root: then a subPath can lie in no other directory.
+    fn is_only_root(&self, own: &Origin<'_>, others: &[Origin<'_>]) -> bool {
+        if others.len() > MOST_OF_ONE_SERVER || !self.is_here {
+            return others.len() == 1;
+        }
+        // What the client knows of the root will do, and asking the server could take forever (`fs/nfs/inode.c`, nfs_getattr).
+        let cached = AtFlags::from_bits_retain(libc::AT_STATX_DONT_SYNC);
+        let root = |origin: &Origin<'_>| {
+            fstatat(AT_FDCWD, origin.point, cached).ok().map(|root| (root.st_dev, root.st_ino))
+        };
+        let Some(root_of_own) = root(own) else { return others.len() == 1 };
+        others.iter().all(|other| root(other) == Some(root_of_own))
+    }
 }
 
 /// What a subPath mount shows by the text of a mount table, for fuzzing.
 #[cfg(fuzzing)]
 pub fn behind(mountinfo: &str, point: &str, volume: impl Fn(&str) -> Option<String>) -> String {
     format!("{:?}", Table::of(mountinfo).behind(point, volume))
-}
-
-/// Whether all mounts of one NFS export have the same root: then a subPath can lie in no other directory.
-fn is_only_root(own: &Origin<'_>, others: &[Origin<'_>]) -> bool {
-    if others.len() > MOST_OF_ONE_SERVER {
-        return false;
-    }
-    // What the client knows of the root will do, and asking the server could take forever (`fs/nfs/inode.c`, nfs_getattr).
-    let cached = AtFlags::from_bits_retain(libc::AT_STATX_DONT_SYNC);
-    let root = |origin: &Origin<'_>| {
-        fstatat(AT_FDCWD, origin.point, cached).ok().map(|root| (root.st_dev, root.st_ino))
-    };
-    let Some(root_of_own) = root(own) else { return others.len() == 1 };
-    others.iter().all(|other| root(other) == Some(root_of_own))
 }
 
 /// A line of `/proc/PID/mountinfo` (`proc_pid_mountinfo(5)`).
