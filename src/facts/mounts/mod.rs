@@ -310,8 +310,9 @@ fn of_engine<'a>(
     node: &Node<'_>,
 ) -> Result<Is<'a>, FileError> {
     // Everything that the kubelet asks CRI-O for carries `rbind`, and nothing that CRI-O adds itself
-    // (`server/container_create_linux.go`: addOCIBindMounts).
-    if pod.engine == Engine::CriO && mount.has("rbind") {
+    // (`server/container_create_linux.go`: addOCIBindMounts). What CRI-O mounts at the same place anyway is no more.
+    if pod.engine == Engine::CriO && mount.has("rbind") && !is_where_cri_o_has_it(source, mount.destination())
+    {
         return Ok(Is::Unknown);
     }
     let mut source = Cow::Borrowed(source);
@@ -363,6 +364,18 @@ fn of_engine<'a>(
             }
         }
     }
+}
+
+/// Whether both ends of a mount are those of a file of the sandbox that CRI-O mounts into every container.
+fn is_where_cri_o_has_it(source: &str, destination: &str) -> bool {
+    let file = source.rsplit('/').next().unwrap_or_default();
+    matches!(
+        (file, destination),
+        ("resolv.conf", "/etc/resolv.conf")
+            | ("hostname", "/etc/hostname")
+            | (".containerenv", "/run/.containerenv")
+            | ("shm", "/dev/shm")
+    )
 }
 
 /// Whether a source is in the container's own root file system, in which nothing has run yet: CRI-O and podman mount

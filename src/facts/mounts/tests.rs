@@ -228,6 +228,13 @@ fn what_the_kubelet_and_the_engine_make_is_the_pods_own() {
             ),
             "own",
         ),
+        // Where CRI-O mounts it anyway it makes no difference who asks.
+        (
+            Engine::CriO,
+            bind(text(&laid.at(&format!("run/overlay-containers/{SANDBOX}/userdata/resolv.conf"))))
+                .replace("/mnt", "/etc/resolv.conf"),
+            "own",
+        ),
         (
             Engine::CriO,
             own_bind(
