@@ -750,8 +750,15 @@ fn typed(node: &Node, arguments: &[&str], keys: &[u8]) -> (String, ExitStatus) {
     let OpenptyResult { master, slave } = openpty(None, None).expect("a terminal");
     let end = || Stdio::from(slave.try_clone().expect("a descriptor"));
     // The terminal must be the controlling one for a key to become a signal.
-    let mut command = Command::new("setsid");
-    command.arg("--ctty").arg(node::binary()).arg("--root").arg(node.root()).arg("mode").args(arguments);
+    // Whoever runs the tests in the background has the key ignored.
+    let mut command = Command::new("env");
+    command
+        .args(["--default-signal=INT", "setsid", "--ctty"])
+        .arg(node::binary())
+        .arg("--root")
+        .arg(node.root())
+        .arg("mode")
+        .args(arguments);
     let mut child = command.stdin(end()).stdout(end()).stderr(end()).spawn().expect("a child");
     drop((slave, command));
     let (mut master, mut shown, mut asked) = (fs::File::from(master), Vec::new(), false);
