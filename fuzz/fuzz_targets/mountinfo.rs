@@ -47,7 +47,7 @@ fuzz_target!(|text: &str| {
     let last = format!("{text}\n1 1 0:9999 /etc {POINT} rw - ext4 /dev/sda rw");
     let shown = of(&last);
     if !lines.iter().any(|line| line.device == "0:9999") {
-        assert_eq!(shown, "HostPath(\"0:9999:/etc\")");
+        assert_eq!(shown, "HostPath([\"0:9999:/etc\"])");
     }
 });
 
