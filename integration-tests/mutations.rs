@@ -168,10 +168,10 @@ fn hold(case: &Case, wrong: &Wrong, mutated: &[u8], what: impl FnOnce() -> Strin
 }
 
 /// The same numbers in every run (xorshift64*).
-struct Numbers(u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

@@ -9,6 +9,7 @@ use pss_guard::paths::Paths;
 use pss_guard::pss::{Level, Version};
 use serde_json::{Value, json};
 
+use crate::mutations::Numbers;
 use crate::node::{Gate, Node, Runtime, binary, remove_cgroups, unpack_image, write};
 use crate::pod::{Engine, Pod};
 use crate::util;
@@ -550,19 +551,6 @@ fn the_devices_of_a_privileged_container_are_no_findings_of_their_own() {
             found.iter().any(|(control, certainty, _)| control == "privileged" && certainty == "violates")
         );
         assert!(!found.iter().any(|(_, _, detail)| detail.contains("/dev/x")), "{engine}: {found:?}");
-    }
-}
-
-/// The same numbers in every run (xorshift64*).
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let number = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
-        usize::try_from(number).unwrap() % end
     }
 }
 
