@@ -2,6 +2,7 @@
 //! started again between decisions.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -105,6 +106,11 @@ impl History {
         serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}\n{done}"))
     }
 
+    /// The node's clock, as the report writes it.
+    fn now(&self) -> String {
+        self.machine.run(&["date", "-u", "+%FT%TZ"]).expect_success().stdout.trim().to_owned()
+    }
+
     /// How many lines the file has that stands in for the journal.
     pub(crate) fn in_the_file(&self) -> usize {
         self.machine.read("/var/log/pss-guard/decisions.jsonl").lines().count()
@@ -163,6 +169,10 @@ pub(crate) fn tell(test: &str) {
         report["period"]["journal-begins"].as_str().expect("a beginning").to_owned()
     };
     let before = begins(&history);
+    // The report counts in whole seconds, and all of the above can happen within one.
+    while history.now() <= before {
+        std::thread::sleep(Duration::from_millis(50));
+    }
     history.vacuum();
     assert_eq!(
         starts(&history),
