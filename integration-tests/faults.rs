@@ -423,16 +423,6 @@ fn a_policy_that_cannot_be_read_stops_everything_but_the_system() {
             "enforce",
         ),
         (
-            "anybody can, since it was in audit mode",
-            |node| {
-                let path = node.policy(AUDIT);
-                assert_eq!(node.hook(node.state().as_bytes()).status.code(), Some(0));
-                fs::set_permissions(path.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
-            },
-            "chmod go-w",
-            "audit",
-        ),
-        (
             "it is a directory",
             |node| {
                 let path = node.policy("");
@@ -441,26 +431,6 @@ fn a_policy_that_cannot_be_read_stops_everything_but_the_system() {
             },
             "policy.toml",
             "enforce",
-        ),
-        (
-            "it is gone, after it was in force",
-            |node| {
-                node.policy(ENFORCE);
-                assert_eq!(node.hook(node.state().as_bytes()).status.code(), Some(0));
-                fs::remove_file(node.policy(ENFORCE)).unwrap();
-            },
-            "policy.toml",
-            "enforce",
-        ),
-        (
-            "it broke while the node was in audit mode",
-            |node| {
-                node.policy(AUDIT);
-                assert_eq!(node.hook(node.state().as_bytes()).status.code(), Some(0));
-                node.policy("mode = ");
-            },
-            "policy.toml:1:",
-            "audit",
         ),
     ];
     for (row, break_it, expected, mode) in rows {
@@ -476,17 +446,114 @@ fn a_policy_that_cannot_be_read_stops_everything_but_the_system() {
 }
 
 #[test]
-fn the_last_good_policy_says_who_is_exempt_when_the_policy_breaks() {
-    if !util::can_run("the_last_good_policy_says_who_is_exempt_when_the_policy_breaks", &[]) {
+fn the_last_good_policy_judges_while_the_policy_cannot_be_used() {
+    type Break = fn(&Node);
+    if !util::can_run("the_last_good_policy_judges_while_the_policy_cannot_be_used", &[]) {
         return;
     }
-    let node = Node::new("mode = \"enforce\"\n[exemptions]\nnamespaces = [\"monitoring\"]\n");
-    assert_eq!(node.hook(node.state().as_bytes()).status.code(), Some(0));
-    node.policy("mode = \"enforce\"\n[exemption]\n");
-    for (namespace, code) in [("monitoring", 0), ("kube-system", 0), ("shop", 2)] {
-        node.config(namespace);
-        let output = node.hook(node.state().as_bytes());
-        assert_eq!(output.status.code(), Some(code), "{namespace}: {output:?}");
+    let breaks: &[(&str, Break, &str)] = &[
+        ("gone", |node| fs::remove_file(node.root().join("etc/pss-guard/policy.toml")).unwrap(), "is gone"),
+        ("a mistake", |node| drop(node.policy("mode = \"audit\"\nmodee = 1")), "did you mean \"mode\""),
+        (
+            "a folder of others",
+            |node| {
+                let folder = node.policy(AUDIT).with_file_name("");
+                fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
+            },
+            "chmod go-w",
+        ),
+    ];
+    // (the last good policy, the namespace, decision): the bundle complies with baseline, and not with restricted.
+    let enforce = "mode = \"enforce\"\n[defaults]\nenforce = \"restricted\"\n[namespaces.other]\nenforce = \"baseline\"\n\
+                   [exemptions]\nnamespaces = [\"monitoring\"]\n";
+    let audit = &enforce.replace("mode = \"enforce\"", "mode = \"audit\"");
+    let rows = [
+        (enforce, "monitoring", "exempt"),
+        (enforce, "other", "audit"),
+        (enforce, "shop", "denied"),
+        (audit, "monitoring", "exempt"),
+        (audit, "shop", "would-deny"),
+    ];
+    for (name, break_it, fault) in breaks {
+        for reboot in [false, true] {
+            for (policy, namespace, decision) in rows {
+                let node = Node::new(policy);
+                // Whoever starts keeps what he judged by.
+                node.config("monitoring");
+                assert_eq!(node.hook(node.state().as_bytes()).status.code(), Some(0));
+                break_it(&node);
+                if reboot {
+                    fs::remove_file(node.root().join("run/pss-guard/policy.cache")).unwrap();
+                }
+                let path = node.config(namespace);
+                let text = fs::read_to_string(&path).unwrap();
+                fs::write(path, text.replace("\"readonly\":true", "\"readonly\":false")).unwrap();
+                let output = node.hook(node.state().as_bytes());
+                let row = format!("{name}, {reboot}, {namespace}: {output:?}");
+                assert_eq!(output.status.code(), Some(if decision == "denied" { 30 } else { 0 }), "{row}");
+                let events = node.events();
+                assert_eq!(events[0].get("PSS_POLICY_FAULT"), None, "the policy was good: {row}");
+                let event = &events[1];
+                assert_eq!(event["PSS_DECISION"], decision, "{row}");
+                let [said, message] = ["PSS_POLICY_FAULT", "MESSAGE"].map(|key| event[key].as_str().unwrap());
+                assert!(said.contains(fault), "{row}: {said}");
+                assert!(
+                    message.contains("; the last good policy judges: ") && message.contains(fault),
+                    "{message}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn whoever_only_looks_does_so_by_the_last_good_policy_and_says_so() {
+    if !util::can_run("whoever_only_looks_does_so_by_the_last_good_policy_and_says_so", &[]) {
+        return;
+    }
+    // (command, exit code, a part of what is printed)
+    let bundle = "BUNDLE";
+    let rows: &[(&[&str], i32, &str)] = &[
+        (&["check", bundle], 1, "readOnlyRootFilesystem"),
+        (&["check", "--level", "baseline", bundle], 0, "allow"),
+        (&["policy", "show", "--namespace", "monitoring"], 0, "exempt"),
+        (&["policy", "show", "--namespace", "shop"], 0, "restricted:latest"),
+        (&["scan", "--level", "restricted"], 0, ""),
+        (&["report", "--no-scan"], 0, ""),
+        (&["mode"], 0, "because"),
+    ];
+    for mode in ["audit", "enforce"] {
+        let node = Node::new(&format!(
+            "mode = \"{mode}\"\n[defaults]\nenforce = \"restricted\"\n[exemptions]\nnamespaces = [\"monitoring\"]\n"
+        ));
+        let path = node.config("shop");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, text.replace("\"readonly\":true", "\"readonly\":false")).unwrap();
+        let run = |line: &[&str]| {
+            let bundle = node.bundle();
+            let line =
+                line.iter().map(|word| if *word == "BUNDLE" { bundle.as_os_str() } else { word.as_ref() });
+            let line: Vec<&std::ffi::OsStr> = line.collect();
+            util::run(Command::new(env!("CARGO_BIN_EXE_pss-guard")).arg("--root").arg(node.root()).args(line))
+        };
+        let all = |lost: bool| {
+            for (line, expected, part) in rows {
+                let done = run(line);
+                assert_eq!(done.code, Some(*expected), "{mode} {lost}: {done}");
+                let said = format!("{}{}", done.stdout, done.stderr);
+                assert!(said.contains(part), "{part:?} in {done}");
+                assert_eq!(said.contains("the last good policy"), lost, "{mode}: {done}");
+            }
+        };
+        node.hook(node.state().as_bytes());
+        all(false);
+        node.policy("mode = ");
+        all(true);
+        // `policy check` is about the file itself.
+        assert_eq!(run(&["policy", "check"]).code, Some(2));
+        fs::remove_file(node.policy("")).unwrap();
+        all(true);
+        assert_eq!(run(&["mode"]).stdout.split(':').next(), Some(mode));
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pss_guard::commands::policy::Subject;
 use pss_guard::commands::{self, line};
-use pss_guard::level::cache::{Loaded, Salvage, load, load_file};
+use pss_guard::level::cache::{Loaded, Salvage, is_kept, load, load_file};
 use pss_guard::level::date::Date;
 use pss_guard::level::namespaces::{self, Imported};
 use pss_guard::level::{Found, Mode, Policy};
@@ -58,16 +58,29 @@ impl Node {
     fn good(&self) -> Policy {
         match load(&self.paths) {
             Loaded::Good(policy) => policy,
-            Loaded::Bad { error, .. } => panic!("{}", line(&error)),
+            Loaded::Kept { error, .. } | Loaded::Bad { error, .. } => panic!("{}", line(&error)),
         }
     }
 
     /// The error, without the folder of this test, and what was saved.
     fn bad(&self) -> (String, Salvage) {
         match load(&self.paths) {
-            Loaded::Good(policy) => panic!("{policy:?}"),
+            Loaded::Good(policy) | Loaded::Kept { policy, .. } => panic!("{policy:?}"),
             Loaded::Bad { error, salvage } => (self.shown(&line(&error)), salvage),
         }
+    }
+
+    /// The error, without the folder of this test, and the last good policy that judges.
+    fn kept(&self) -> (String, Policy) {
+        match load(&self.paths) {
+            Loaded::Kept { error, policy } => (self.shown(&line(&error)), policy),
+            loaded => panic!("{loaded:?}"),
+        }
+    }
+
+    /// What a boot leaves of the files.
+    fn reboot(&self) {
+        fs::remove_dir_all(self.paths.policy_cache().parent().unwrap()).unwrap();
     }
 
     fn shown(&self, text: &str) -> String {
@@ -221,18 +234,7 @@ fn a_cache_is_believed_only_if_it_is_surely_the_policys() {
         ("truncated", |node| node.edit_cache(|bytes| bytes.truncate(bytes.len() - 5)), Mode::Audit),
         ("header only", |node| node.edit_cache(|bytes| bytes.truncate(20)), Mode::Audit),
         ("empty", |node| node.edit_cache(Vec::clear), Mode::Audit),
-        (
-            "another version of the program",
-            |node| {
-                node.edit_cache(|bytes| {
-                    let text = String::from_utf8(bytes.clone()).unwrap();
-                    let own = concat!(" ", env!("CARGO_PKG_VERSION"), " ");
-                    assert!(text.contains(own), "{text}");
-                    *bytes = text.replacen(own, " 0.0.1 ", 1).into_bytes();
-                });
-            },
-            Mode::Audit,
-        ),
+        ("another version of the program", another_version, Mode::Audit),
         ("another user's", |node| chown(node.paths.policy_cache(), Some(1000), None).unwrap(), Mode::Audit),
         (
             "writable by others",
@@ -382,22 +384,155 @@ fn a_bad_policy_names_its_fault_and_keeps_what_was_good() {
             "open /etc/pss-guard/policy.toml: No such file or directory (os error 2)",
         ),
         (
-            "gone",
-            |path| fs::remove_file(path).unwrap(),
-            "/etc/pss-guard/policy.toml is gone, but there was a policy before; put it back, \
-             or remove /run/pss-guard/policy.cache to run on the built-in defaults",
+            "a folder that others can write to",
+            |path| fs::set_permissions(path.parent().unwrap(), Permissions::from_mode(0o777)).unwrap(),
+            "/etc/pss-guard must be writable by root alone, but its mode is 0777; chmod go-w /etc/pss-guard",
         ),
+        (
+            "somebody's folder",
+            |path| chown(path.parent().unwrap(), Some(1000), None).unwrap(),
+            "/etc/pss-guard must be owned by root, but is owned by uid 1000; chown root:root /etc/pss-guard",
+        ),
+        ("gone", |path| fs::remove_file(path).unwrap(), GONE),
+        ("gone with its folder", |path| fs::remove_dir_all(path.parent().unwrap()).unwrap(), GONE),
     ];
     for (name, damage, expected) in rows {
         for (mode, good) in [(Mode::Audit, "mode = 'audit'"), (Mode::Enforce, "mode = 'enforce'")] {
             let node = Node::with_cache(&format!("{good}\n[exemptions]\nnamespaces = ['ops']"));
+            let before = node.good();
             damage(&node.paths.policy());
-            let expected = ((*expected).to_owned(), salvage(mode, &["ops", "kube-system"]));
-            assert_eq!(node.bad(), expected, "{name}");
-            // And the next start knows the same.
-            assert_eq!(node.bad(), expected, "{name}, again");
+            let file = Some(node.paths.kept_policy().to_string_lossy().into_owned());
+            let expected = ((*expected).to_owned(), Policy { file, ..before });
+            assert_eq!(
+                (expected.1.mode, &*expected.1.exemptions.namespaces),
+                (mode, &["ops".to_owned()][..])
+            );
+            assert_eq!(node.kept(), expected, "{name}");
+            // And the next start knows the same, as does one after a boot, and one of another version.
+            assert_eq!(node.kept(), expected, "{name}, again");
+            another_version(&node);
+            assert_eq!(node.kept(), expected, "{name}, another version");
+            node.reboot();
+            assert_eq!(node.kept(), expected, "{name}, after a boot");
         }
     }
+}
+
+const GONE: &str = "/etc/pss-guard/policy.toml is gone, but there was a policy before; put it back (the last good text \
+                    is /var/lib/pss-guard/policy.toml), or run `pss-guard policy remove` to go on with the built-in \
+                    defaults";
+
+/// The cache is one of another version of the program.
+fn another_version(node: &Node) {
+    node.edit_cache(|bytes| {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        let own = concat!(" ", env!("CARGO_PKG_VERSION"), " ");
+        assert!(text.contains(own), "{text}");
+        *bytes = text.replacen(own, " 0.0.1 ", 1).into_bytes();
+    });
+}
+
+#[test]
+fn the_last_good_text_is_the_policys_and_nobody_elses() {
+    if !root() {
+        return;
+    }
+    // It follows the policy, and who may read it, but not to what is wrong.
+    let node = Node::with_cache("mode = 'audit'");
+    let kept = node.paths.kept_policy();
+    for (text, mode, expected) in [
+        ("mode = 'enforce'", 0o644, "mode = 'enforce'"),
+        ("mode = 'enforce'", 0o600, "mode = 'enforce'"),
+        ("mode = 'enforce' # why", 0o640, "mode = 'enforce' # why"),
+        ("mode = ", 0o644, "mode = 'enforce' # why"),
+    ] {
+        node.write_policy(text);
+        fs::set_permissions(node.paths.policy(), Permissions::from_mode(mode)).unwrap();
+        let _ = load(&node.paths);
+        assert_eq!(fs::read_to_string(&kept).unwrap(), expected, "{text}");
+        let readable = kept.metadata().unwrap().mode() & 0o777;
+        assert_eq!(readable, if text == expected { mode } else { 0o640 }, "{text}");
+    }
+    let names = fs::read_dir(kept.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    assert_eq!(names, ["policy.lock", "policy.toml"], "temporary files");
+
+    // What somebody else can have written is no last good text; what nobody could keep is tried again.
+    let damages: &[(&str, NodeDamage)] = &[
+        ("of a user", |node| chown(node.paths.kept_policy(), Some(1000), None).unwrap()),
+        ("writable", |node| {
+            fs::set_permissions(node.paths.kept_policy(), Permissions::from_mode(0o666)).unwrap();
+        }),
+        ("in a folder of a user", |node| {
+            chown(node.paths.kept_policy().parent().unwrap(), Some(1000), None).unwrap();
+        }),
+        ("a link", |node| {
+            let (kept, moved) = (node.paths.kept_policy(), node.root.path().join("moved"));
+            fs::rename(&kept, &moved).unwrap();
+            symlink(moved, kept).unwrap();
+        }),
+        ("a FIFO", |node| {
+            fs::remove_file(node.paths.kept_policy()).unwrap();
+            make_fifo(&node.paths.kept_policy());
+        }),
+        ("broken", |node| fs::write(node.paths.kept_policy(), "mode = ").unwrap()),
+        ("gone", |node| fs::remove_file(node.paths.kept_policy()).unwrap()),
+    ];
+    for (name, damage) in damages {
+        let node = Node::with_cache("mode = 'audit'");
+        damage(&node);
+        assert!(is_kept(&node.paths).is_err(), "{name}");
+        fs::write(node.paths.policy(), "mode = ").unwrap();
+        assert_eq!(node.bad().1, salvage(Mode::Audit, &["kube-system"]), "{name}");
+    }
+    let node = Node::new();
+    fs::create_dir_all(node.paths.kept_policy().parent().unwrap().parent().unwrap()).unwrap();
+    fs::write(node.paths.kept_policy().parent().unwrap(), "in the way").unwrap();
+    node.write_policy("mode = 'audit'");
+    Node::settle();
+    for _ in 0..2 {
+        assert_eq!(node.good().mode, Mode::Audit);
+        assert!(is_kept(&node.paths).is_err());
+    }
+    fs::remove_file(node.paths.kept_policy().parent().unwrap()).unwrap();
+    assert_eq!(node.good().mode, Mode::Audit);
+    assert!(is_kept(&node.paths).is_ok());
+}
+
+#[test]
+fn only_its_removal_ends_a_policy() {
+    if !root() {
+        return;
+    }
+    let node = Node::with_cache("mode = 'enforce'");
+    let remove = |yes| {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = commands::policy::remove(&node.paths, "new node", yes, &mut out, &mut err);
+        (code, node.shown(&String::from_utf8([out, err].concat()).unwrap()))
+    };
+    // Tests have no terminal.
+    let (code, said) = remove(false);
+    assert_eq!(code, 1, "{said}");
+    assert_eq!(node.good().mode, Mode::Enforce);
+    fs::remove_file(node.paths.policy()).unwrap();
+    node.reboot();
+    assert_eq!(node.kept().1.mode, Mode::Enforce);
+    let (code, said) = remove(true);
+    let expected = "removed /var/lib/pss-guard/policy.toml\nthe built-in defaults hold; the mode is audit\n";
+    assert_eq!((code, &*said), (0, expected));
+    assert_eq!(node.good(), Policy::default());
+    let events = fs::read_to_string(node.paths.decisions()).unwrap();
+    assert!(
+        events.contains("mode audit: the policy was removed by") && events.contains("new node"),
+        "{events}"
+    );
+    assert_eq!(remove(true), (0, "there is no policy; the built-in defaults hold\n".to_owned()));
+    // It ends one that is there, too.
+    node.write_policy("mode = 'enforce'");
+    node.good();
+    assert_eq!(remove(true).0, 0);
+    assert_eq!(node.good(), Policy::default());
 }
 
 #[test]
@@ -427,6 +562,7 @@ fn without_a_last_good_policy_only_a_readable_mode_is_kept() {
     ];
     for damage in damages {
         let node = Node::with_cache("mode = 'audit'");
+        fs::remove_file(node.paths.kept_policy()).unwrap();
         damage(&node);
         fs::remove_file(node.paths.policy()).unwrap();
         let (error, kept) = node.bad();
@@ -435,11 +571,14 @@ fn without_a_last_good_policy_only_a_readable_mode_is_kept() {
     }
     // The cache of another version of the program is good enough for that.
     let node = Node::with_cache("mode = 'audit'");
-    node.edit_cache(|bytes| {
-        let text = String::from_utf8(bytes.clone()).unwrap();
-        let own = concat!(" ", env!("CARGO_PKG_VERSION"), " ");
-        *bytes = text.replacen(own, " 0.0.1 ", 1).into_bytes();
-    });
+    fs::remove_file(node.paths.kept_policy()).unwrap();
+    another_version(&node);
+    node.write_policy("[x]");
+    assert_eq!(node.bad().1, salvage(Mode::Audit, &["kube-system"]));
+    // And a last good text that only another version understands still has a mode.
+    let node = Node::with_cache("mode = 'audit'");
+    fs::write(node.paths.kept_policy(), "mode = 'audit'\nto-come = 1").unwrap();
+    node.reboot();
     node.write_policy("[x]");
     assert_eq!(node.bad().1, salvage(Mode::Audit, &["kube-system"]));
 }

@@ -211,6 +211,24 @@ pub enum Policy {
     },
     /// Which level would hold for a pod, and because of what?
     Show(Show),
+    /// Remove the policy for good: the built-in defaults hold then, which stop nothing
+    ///
+    /// While the policy is gone, broken or not to be trusted, the last good text of it goes on judging, over reboots and
+    /// upgrades as well. This removes that text, too.
+    ///
+    /// Exit code: 0 it is removed, or there was none; 1 nobody confirmed it; 2 it cannot be removed.
+    Remove(Remove),
+}
+
+/// Arguments of `policy remove`.
+#[derive(Args, Debug)]
+pub struct Remove {
+    /// Why, for the journal
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub reason: String,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Arguments of `policy show`.

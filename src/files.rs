@@ -30,6 +30,14 @@ pub enum FileError {
         /// Why.
         source: io::Error,
     },
+    /// It cannot be removed.
+    #[error("remove {}", .path.display())]
+    Remove {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// It is something else.
     #[error("{} must be {wanted}, but is {kind}", .path.display())]
     Kind {

@@ -121,10 +121,7 @@ impl Gate {
 
     /// The policy, or why it cannot be used.
     pub fn policy(&self) -> Result<&Policy, &(dyn Error + 'static)> {
-        match &self.loaded {
-            Loaded::Good(policy) => Ok(policy),
-            Loaded::Bad { error, .. } => Err(error),
-        }
+        self.loaded.policy().map_err(|error| error as _)
     }
 
     /// Holds a container, or a process that is to join one, against the level that it must meet.
@@ -313,7 +310,7 @@ impl Gate {
     #[must_use]
     pub fn fault(&self, identity: Option<&Identity<'_>>, err: &(dyn Error + 'static)) -> Verdict {
         let denies = match &self.loaded {
-            Loaded::Good(policy) => policy.on_fault == OnFault::Deny,
+            Loaded::Good(policy) | Loaded::Kept { policy, .. } => policy.on_fault == OnFault::Deny,
             Loaded::Bad { salvage, .. } => {
                 // The system must be able to repair itself: what was exempt stays exempt.
                 let exempt = |name| salvage.exempt_namespaces.iter().any(|exempt| exempt == name);
@@ -332,16 +329,25 @@ impl Gate {
     }
 
     fn emit(&self, kind: Kind, message: &str, identity: Option<&Identity<'_>>, summary: &Summary) {
+        // Of a policy that has no good text every event speaks in its own words.
+        let fault = match &self.loaded {
+            Loaded::Kept { error, .. } => line(error),
+            Loaded::Good(_) | Loaded::Bad { .. } => String::new(),
+        };
+        let note =
+            if fault.is_empty() { String::new() } else { format!("; the last good policy judges: {fault}") };
+        let note = cut(&note, LIMIT / 4);
         Event {
             kind,
             mode: Some(self.mode),
-            message: &cut(message, LIMIT),
+            message: &(cut(message, LIMIT - note.len()) + &note),
             identity,
             level: &summary.level,
             version: &summary.version,
             controls: &summary.controls,
             findings: &summary.findings,
             because: &summary.because,
+            policy_fault: &fault,
             is_exec: self.is_exec,
             change: None,
         }
@@ -412,6 +418,7 @@ pub fn install_panic_hook(paths: fn() -> Paths, end: fn(&str, u8) -> u8) {
             controls: "",
             findings: "",
             because: "",
+            policy_fault: "",
             is_exec: false,
             change: None,
         }
@@ -423,7 +430,7 @@ pub fn install_panic_hook(paths: fn() -> Paths, end: fn(&str, u8) -> u8) {
 }
 
 fn blocks(loaded: &Loaded, mode: Mode) -> bool {
-    let lets_start = matches!(loaded, Loaded::Good(policy) if policy.on_fault == OnFault::Allow);
+    let lets_start = loaded.policy().is_ok_and(|policy| policy.on_fault == OnFault::Allow);
     mode == Mode::Enforce && !lets_start
 }
 

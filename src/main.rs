@@ -109,6 +109,9 @@ fn run(cli: &Cli) -> u8 {
         Command::Policy(Policy::Check { file }) => {
             policy::check(&paths, file.as_deref(), today(), &mut out, &mut err)
         }
+        Command::Policy(Policy::Remove(arguments)) => {
+            policy::remove(&paths, &arguments.reason, arguments.yes, &mut out, &mut err)
+        }
         Command::Policy(Policy::Show(arguments)) => {
             let subject = match &arguments.namespace {
                 Some(name) => policy::Subject::Namespace(name),

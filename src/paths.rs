@@ -31,10 +31,22 @@ impl Paths {
         self.root.join("etc/pss-guard/policy.toml")
     }
 
-    /// The compiled policy; also what is known of the last good one when the policy cannot be read.
+    /// The compiled policy.
     #[must_use]
     pub fn policy_cache(&self) -> PathBuf {
         self.root.join("run/pss-guard/policy.cache")
+    }
+
+    /// The last good text of the policy, which judges while the policy cannot be used.
+    #[must_use]
+    pub fn kept_policy(&self) -> PathBuf {
+        self.root.join("var/lib/pss-guard/policy.toml")
+    }
+
+    /// One writer of it at a time.
+    #[must_use]
+    pub fn kept_policy_lock(&self) -> PathBuf {
+        self.root.join("var/lib/pss-guard/policy.lock")
     }
 
     /// A mode that holds for a time in place of the policy's.

@@ -9,7 +9,7 @@ use crate::facts::identity::identify;
 use crate::facts::{self, read_config};
 use crate::files::{FileError, LIMIT, read};
 use crate::judge::{Request, judge};
-use crate::level::cache::{LoadError, load_file, load_fresh};
+use crate::level::cache::{LoadError, load_file};
 use crate::level::{Demand, Policy};
 use crate::live;
 use crate::paths::Paths;
@@ -76,7 +76,7 @@ impl Tally {
 
 /// Checks every path and writes the results.
 pub fn check(paths: &Paths, options: &Options<'_>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-    let policy = match policy(paths, options.policy) {
+    let policy = match policy(paths, options.policy, err) {
         Ok(policy) => policy,
         Err(error) => {
             let _ = writeln!(err, "pss-guard: {}", line(&error));
@@ -123,11 +123,9 @@ pub fn check(paths: &Paths, options: &Options<'_>, out: &mut dyn Write, err: &mu
     tally.exit_code()
 }
 
-fn policy(paths: &Paths, file: Option<&Path>) -> Result<Policy, LoadError> {
-    match file {
-        Some(file) => load_file(paths, file),
-        None => load_fresh(paths).map(Option::unwrap_or_default),
-    }
+fn policy(paths: &Paths, file: Option<&Path>, err: &mut dyn Write) -> Result<Policy, LoadError> {
+    let Some(file) = file else { return super::policy_to_look(paths, err) };
+    load_file(paths, file)
 }
 
 /// One container to check.

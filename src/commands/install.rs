@@ -252,8 +252,15 @@ impl Job<'_> {
 
     /// A policy that no container could be held against is found now, and not by the first container.
     fn policy_can_be_kept(&self, method: Method) -> Result<(), Failure> {
-        let policy = match cache::load_fresh(&Paths::under(self.node.root())) {
-            Ok(policy) => policy.unwrap_or_default(),
+        let paths = Paths::under(self.node.root());
+        let policy = match cache::load_fresh(&paths) {
+            Ok(policy) => {
+                if !self.options.dry_run {
+                    // Its text is the last good one from here on, and not only since the first container.
+                    let _ = cache::load(&paths);
+                }
+                policy.unwrap_or_default()
+            }
             // Who tries it out without being root may not read it.
             Err(LoadError::File(error)) if error.is_denied() => return Ok(()),
             Err(error) => return Err(error.into()),

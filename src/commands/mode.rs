@@ -1,11 +1,12 @@
 //! `pss-guard mode`: which mode is in force, and how does it become another one?
 
 use std::fs;
-use std::io::{self, BufRead as _, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::ask::ask;
 use super::{FAILED, OK, faults_of_anchors, line};
 use crate::install::sandboxes::unseen_on;
 use crate::level::Mode;
@@ -95,8 +96,8 @@ fn set(
         return Ok(failed(err, &error));
     }
     if mode == Mode::Enforce {
-        if let Loaded::Good(policy) = cache::load(paths)
-            && let Some(unseen) = unseen_on(&policy, &setting.live)
+        if let Ok(policy) = cache::load(paths).policy()
+            && let Some(unseen) = unseen_on(policy, &setting.live)
         {
             writeln!(err, "pss-guard: {}: {unseen}", paths.policy().display())?;
             return Ok(FAILED);
@@ -182,27 +183,8 @@ fn confirm(
         );
         return Ok(Answer::No(LEFT));
     }
-    if options.yes {
-        return Ok(Answer::Yes);
-    }
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        let _ = writeln!(
-            err,
-            "pss-guard: there is no terminal to ask on; use --yes to enforce without being asked"
-        );
-        return Ok(Answer::No(LEFT));
-    }
-    let _ = write!(err, "Enforce? [y/N] ").and_then(|()| err.flush());
-    let mut answer = String::new();
-    let read = io::stdin().lock().read_line(&mut answer);
-    if read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
-        return Ok(Answer::Yes);
-    }
-    if !answer.ends_with('\n') {
-        let _ = writeln!(err);
-    }
-    let _ = writeln!(err, "pss-guard: not confirmed; nothing changed");
-    Ok(Answer::No(LEFT))
+    let yes = options.yes || ask("Enforce?", "enforce", err);
+    Ok(if yes { Answer::Yes } else { Answer::No(LEFT) })
 }
 
 fn tell_permanent(paths: &Paths, mode: Mode, done: &Permanent, out: &mut dyn Write) -> io::Result<()> {
@@ -269,7 +251,7 @@ struct Shown<'a> {
 fn show(paths: &Paths, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     let (loaded, in_force) = now(paths);
     // What this user cannot see is no fault of the policy, and the gate sees it.
-    if let Loaded::Bad { error: error @ LoadError::File(file), .. } = &loaded
+    if let Some(error @ LoadError::File(file)) = loaded.fault()
         && file.is_denied()
     {
         let _ = writeln!(err, "pss-guard: only root can tell the mode here: {}", line(error));
@@ -282,7 +264,8 @@ fn show(paths: &Paths, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> 
             format!("no {}: the built-in defaults", path.display())
         }
         Loaded::Good(_) => path.display().to_string(),
-        Loaded::Bad { error, .. } => format!("what was known before the policy broke: {}", line(error)),
+        Loaded::Kept { error, .. } => format!("the last good policy: {}", line(error)),
+        Loaded::Bad { error, .. } => format!("what is left of the policy: {}", line(error)),
     };
     let mut shown = Shown {
         mode: in_force.mode,

@@ -4,12 +4,16 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::Path;
 
+use super::ask::ask;
+use super::mode::LEFT;
 use super::{FAILED, OK, line};
 use crate::install::node::Live;
 use crate::install::sandboxes::unseen_on;
 use crate::level::date::Date;
 use crate::level::policy::{Exception, LevelSet, Policy};
 use crate::level::{self, Demand, Found, Labels, Levels, Mode, Resolution, Whose, cache, namespaces};
+use crate::mode::change::{self, Author};
+use crate::mode::{in_force, who};
 use crate::paths::Paths;
 use crate::pss::controls::CONTROLS;
 
@@ -138,6 +142,35 @@ fn still_in_force(exception: &Exception) -> Vec<&'static str> {
     overridden.copied().filter(|id| !named(id)).collect()
 }
 
+/// Removes the policy and the last good text of it. In enforce mode that opens the node, so it asks.
+pub fn remove(paths: &Paths, reason: &str, yes: bool, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    if let Err(error) = change::as_root() {
+        return failed(err, &line(&error));
+    }
+    let question = "Remove the policy? The built-in defaults hold then, and stop nothing.";
+    let is_there = cache::was_there(paths) || paths.policy().symlink_metadata().is_ok();
+    if is_there && !yes && !ask(question, "remove the policy", err) {
+        return LEFT;
+    }
+    let who = who::current();
+    match change::remove_policy(paths, Author { who: &who, reason }) {
+        Err(error) => failed(err, &line(&error)),
+        Ok(removed) => {
+            let _ = if removed.is_empty() {
+                writeln!(out, "there is no policy; the built-in defaults hold")
+            } else {
+                removed.iter().try_for_each(|path| writeln!(out, "removed {}", path.display())).and_then(
+                    |()| {
+                        let mode = in_force(paths, cache::load(paths).mode()).mode;
+                        writeln!(out, "the built-in defaults hold; the mode is {mode}")
+                    },
+                )
+            };
+            OK
+        }
+    }
+}
+
 /// Whose level `policy show` asks for.
 #[derive(Clone, Copy, Debug)]
 pub enum Subject<'a> {
@@ -168,8 +201,8 @@ pub fn show(
             return failed(err, &format!("--pod-annotation {key:?} sets no level; those that do are {keys}"));
         }
     }
-    let policy = match cache::load_fresh(paths) {
-        Ok(policy) => policy.unwrap_or_default(),
+    let policy = match super::policy_to_look(paths, err) {
+        Ok(policy) => policy,
         Err(error) => return failed(err, &line(&error)),
     };
     let found = match whose.namespace {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::SystemTime;
 
-use super::{FAILED, OK, line};
+use super::{FAILED, LAST_GOOD, OK, line};
 use crate::events::{self, From, micros};
 use crate::history::period::{Period, Since};
 use crate::history::readiness::{Asked, LEVELS, Running};
 use crate::history::tally::{Caps, History};
 use crate::history::{self, Known, html, text};
-use crate::level::cache::load_fresh;
+use crate::level::cache::{Usable, load_usable};
 use crate::level::{self, Found, Levels, Policy, Resolution, Whose, namespaces};
 use crate::mode::{InForce, in_force};
 use crate::paths::Paths;
@@ -50,8 +50,11 @@ pub fn report(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err
         return FAILED;
     };
     let mut unseen = Vec::new();
-    let policy = match load_fresh(paths) {
-        Ok(policy) => Some(policy.unwrap_or_default()),
+    let policy = match load_usable(paths) {
+        Ok(Usable { policy, fault }) => {
+            unseen.extend(fault.map(|error| format!("the policy: {}; {LAST_GOOD}", line(&error))));
+            Some(policy)
+        }
         Err(error) => {
             unseen.push(format!("the policy: {}", line(&error)));
             None

@@ -2,8 +2,8 @@
 
 use std::io::{self, ErrorKind, Write};
 
-use super::{FAILED, OK, line};
-use crate::level::cache::load_fresh;
+use super::{FAILED, LAST_GOOD, OK, line};
+use crate::level::cache::load_usable;
 use crate::metrics;
 use crate::pss::Level;
 use crate::pss::Version;
@@ -68,6 +68,9 @@ pub fn scan(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: 
             return FAILED;
         }
     };
+    if let Some(fault) = &scan.policy_fault {
+        let _ = writeln!(err, "pss-guard: {fault}; {LAST_GOOD}");
+    }
     if options.keep
         && let Err(error) = metrics::scan::keep(&setting.paths, &scan)
     {
@@ -127,7 +130,7 @@ fn to_html(
 }
 
 fn to_reports(setting: &Setting, scan: &Scan, api: Api, out: &mut dyn Write) -> io::Result<()> {
-    let policy = load_fresh(&setting.paths).map_err(io::Error::other)?.unwrap_or_default();
+    let policy = load_usable(&setting.paths).map_err(io::Error::other)?.policy;
     policy_report::write(scan, &policy, api, out)
 }
 

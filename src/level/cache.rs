@@ -1,7 +1,11 @@
 //! What is the policy, now and cheaply? `policy.toml`, or its compiled form if that is surely the same.
 //!
-//! Parsing TOML costs more than everything else that a start needs, so the parsed policy is kept as JSON behind one
-//! line that says which file it was made from. It is also what is known of the policy once the file is broken.
+//! Parsing TOML costs more than everything else that a start needs, so the parsed policy is cached as JSON behind one
+//! line that says which file it was made from.
+//!
+//! Whoever parses a policy anew also keeps its text in /var/lib/pss-guard. That last good text goes on judging while
+//! `policy.toml` is gone, broken or not to be trusted, over reboots and upgrades as well, so that no fault of the file
+//! makes the node more lenient or stops it. Only `pss-guard policy remove` ends it.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
@@ -22,7 +26,14 @@ use crate::paths::Paths;
 pub enum Loaded {
     /// The policy that holds.
     Good(Policy),
-    /// There is a policy, and it cannot be used.
+    /// `policy.toml` cannot be used; the last good text of it holds.
+    Kept {
+        /// What that says. Its file is the kept one.
+        policy: Policy,
+        /// Why `policy.toml` cannot be used.
+        error: LoadError,
+    },
+    /// There is a policy, it cannot be used, and no good text of it is kept.
     Bad {
         /// Why.
         error: LoadError,
@@ -36,16 +47,42 @@ impl Loaded {
     #[must_use]
     pub const fn mode(&self) -> Mode {
         match self {
-            Self::Good(policy) => policy.mode,
+            Self::Good(policy) | Self::Kept { policy, .. } => policy.mode,
             Self::Bad { salvage, .. } => salvage.mode,
         }
     }
+
+    /// The policy that judges, or why there is none.
+    pub const fn policy(&self) -> Result<&Policy, &LoadError> {
+        match self {
+            Self::Good(policy) | Self::Kept { policy, .. } => Ok(policy),
+            Self::Bad { error, .. } => Err(error),
+        }
+    }
+
+    /// Why `policy.toml` cannot be used, if it cannot.
+    #[must_use]
+    pub const fn fault(&self) -> Option<&LoadError> {
+        match self {
+            Self::Good(_) => None,
+            Self::Kept { error, .. } | Self::Bad { error, .. } => Some(error),
+        }
+    }
+}
+
+/// The policy for a command that only looks.
+#[derive(Debug)]
+pub struct Usable {
+    /// The node's policy, the last good one, or the built-in defaults where there never was one.
+    pub policy: Policy,
+    /// Why it is the last good one, if it is.
+    pub fault: Option<LoadError>,
 }
 
 /// What holds while the policy cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Salvage {
-    /// The mode of the last good policy; `enforce` if nothing is known, because then nobody asked for less.
+    /// The last mode that was asked for; `enforce` if nothing is known, because then nobody asked for less.
     pub mode: Mode,
     /// The namespaces that start nevertheless.
     pub exempt_namespaces: Vec<String>,
@@ -63,14 +100,15 @@ pub enum LoadError {
     Text(#[from] PolicyError),
     /// There was one.
     #[error(
-        "{} is gone, but there was a policy before; put it back, or remove {} to run on the built-in defaults",
-        .policy.display(), .cache.display()
+        "{0} is gone, but there was a policy before; put it back (the last good text is {1}), or run `pss-guard policy \
+         remove` to go on with the built-in defaults",
+        .policy.display(), .kept.display()
     )]
     Gone {
         /// The policy file.
         policy: PathBuf,
-        /// What tells of it.
-        cache: PathBuf,
+        /// Where the last good text is kept, if it is.
+        kept: PathBuf,
     },
 }
 
@@ -81,15 +119,12 @@ const CACHE_LIMIT: u64 = 4 << 20;
 /// The policy of this node.
 #[must_use]
 pub fn load(paths: &Paths) -> Loaded {
-    let (path, cache) = (paths.policy(), paths.policy_cache());
-    let bad = |error: LoadError, text: Option<&str>| Loaded::Bad { error, salvage: salvage(&cache, text) };
+    let path = paths.policy();
+    let bad = |error: LoadError, text: Option<&str>| without(paths, error, text);
     let own = match fs::symlink_metadata(&path) {
         Ok(own) => own,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if fs::symlink_metadata(&cache).is_err() {
-                return Loaded::Good(Policy::default());
-            }
-            return bad(LoadError::Gone { policy: path, cache: cache.clone() }, None);
+            return if was_there(paths) { bad(gone(paths), None) } else { Loaded::Good(Policy::default()) };
         }
         Err(source) => return bad(FileError::Open { path, source }.into(), None),
     };
@@ -102,7 +137,8 @@ pub fn load(paths: &Paths) -> Loaded {
     if let Err(error) = judged.and_then(|()| files::judge_place(&path, &own)) {
         return bad(error.into(), None);
     }
-    let compiled = read_cache(&cache).and_then(|compiled| compiled.policy_of(&Identity::of(&metadata)));
+    let compiled = read_cache(&paths.policy_cache());
+    let compiled = compiled.and_then(|compiled| compiled.policy_of(&Identity::of(&metadata)));
     if let Some(mut policy) = compiled {
         policy.file = Some(path.to_string_lossy().into_owned());
         return Loaded::Good(policy);
@@ -115,15 +151,49 @@ pub fn load(paths: &Paths) -> Loaded {
     match policy::parse(&text, &path.to_string_lossy()) {
         Ok(policy) => {
             let identity = Identity::of(&before);
-            // Somebody who writes at this moment must not have half of the text cached as the whole.
+            // Somebody who writes at this moment must not have half of the text taken for the whole.
             if file.metadata().is_ok_and(|after| Identity::of(&after) == identity) {
-                // Without a cache every start is a little slower; that is no reason to stop one.
-                let _ = write_cache(&cache, &identity, before.mode(), &policy);
+                // A text that could not be kept is no reason to stop a container, and to be tried again at the next.
+                let kept = keep(paths, &identity, before.mode(), &text);
+                let header =
+                    if kept.is_ok() { identity.header() } else { format!("{MAGIC} {FORMAT} not kept") };
+                // Without a cache every start is a little slower; that is no reason either.
+                let _ = write_cache(&paths.policy_cache(), &header, before.mode(), &policy);
             }
             Loaded::Good(policy)
         }
         Err(error) => bad(error.into(), Some(&text)),
     }
+}
+
+/// The policy of a node whose `policy.toml` cannot be used.
+fn without(paths: &Paths, error: LoadError, text: Option<&str>) -> Loaded {
+    match kept(paths) {
+        Some(policy) => Loaded::Kept { policy, error },
+        None => Loaded::Bad { error, salvage: salvage(paths, text) },
+    }
+}
+
+/// The last good policy, if its text is there, can be believed, and is one that this program understands.
+fn kept(paths: &Paths) -> Option<Policy> {
+    let path = paths.kept_policy();
+    policy::parse(&kept_text(&path).ok()?, &path.to_string_lossy()).ok()
+}
+
+fn kept_text(path: &Path) -> Result<String, FileError> {
+    files::judge_folder_of(path)?;
+    let (_, _, bytes) = files::read_as(path, Links::Refuse, Owner::Root, LIMIT)?;
+    utf8(path, bytes)
+}
+
+/// Whether there was a policy on this node that was good once.
+#[must_use]
+pub fn was_there(paths: &Paths) -> bool {
+    [paths.kept_policy(), paths.policy_cache()].iter().any(|path| fs::symlink_metadata(path).is_ok())
+}
+
+fn gone(paths: &Paths) -> LoadError {
+    LoadError::Gone { policy: paths.policy(), kept: paths.kept_policy() }
 }
 
 /// A policy file named on the command line. Whoever may run the command may read any file, whoever owns it; only the
@@ -139,15 +209,47 @@ pub fn load_fresh(paths: &Paths) -> Result<Option<Policy>, LoadError> {
     Ok(policy.transpose()?)
 }
 
+/// The same for who only looks: with the last good policy where the file cannot be used.
+pub fn load_usable(paths: &Paths) -> Result<Usable, LoadError> {
+    match load_fresh(paths) {
+        Ok(policy) => Ok(Usable { policy: policy.unwrap_or_default(), fault: None }),
+        Err(error) => match kept(paths) {
+            Some(policy) => Ok(Usable { policy, fault: Some(error) }),
+            None => Err(error),
+        },
+    }
+}
+
 /// The text of that file.
 pub fn text_fresh(paths: &Paths) -> Result<Option<String>, LoadError> {
     match text(&paths.policy(), Owner::Root) {
         Err(error) if error.is_missing() && fs::symlink_metadata(paths.policy()).is_err() => {
-            let cache = paths.policy_cache();
-            let gone = fs::symlink_metadata(&cache).is_ok();
-            if gone { Err(LoadError::Gone { policy: paths.policy(), cache }) } else { Ok(None) }
+            if was_there(paths) { Err(gone(paths)) } else { Ok(None) }
         }
         read => Ok(Some(read?.2)),
+    }
+}
+
+/// Why a good policy is not kept: then a fault of the file would be one of the node.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotKept {
+    /// What is kept cannot be believed or read.
+    #[error("no last good policy is kept")]
+    File(#[source] FileError),
+    /// It was kept before the policy was changed.
+    #[error("{} is not what the policy says now", .0.display())]
+    Older(PathBuf),
+}
+
+/// Whether the text of a policy is kept as the last good one.
+pub fn is_kept(paths: &Paths) -> Result<(), NotKept> {
+    let path = paths.kept_policy();
+    let Ok(Some(text)) = text_fresh(paths) else { return Ok(()) };
+    match kept_text(&path) {
+        Ok(kept) if kept == text => Ok(()),
+        Ok(_) => Err(NotKept::Older(path)),
+        Err(error) => Err(NotKept::File(error)),
     }
 }
 
@@ -163,26 +265,32 @@ fn text(path: &Path, owner: Owner) -> Result<(File, Metadata, String), FileError
         files::judge_place(path, &own)?;
     }
     let (file, metadata, bytes) = files::read_as(path, Links::Follow, owner, LIMIT)?;
-    let text = String::from_utf8(bytes).map_err(|error| FileError::Read {
+    Ok((file, metadata, utf8(path, bytes)?))
+}
+
+fn utf8(path: &Path, bytes: Vec<u8>) -> Result<String, FileError> {
+    String::from_utf8(bytes).map_err(|error| FileError::Read {
         path: path.to_owned(),
         source: io::Error::new(io::ErrorKind::InvalidData, error),
-    })?;
-    Ok((file, metadata, text))
+    })
 }
 
 /// What is left of the policy where [`load`] itself has failed. The rules of the policy are not read.
 #[must_use]
 pub fn salvaged(paths: &Paths) -> Salvage {
     let text = text(&paths.policy(), Owner::Root).map(|(_, _, text)| text);
-    salvage(&paths.policy_cache(), text.ok().as_deref())
+    salvage(paths, text.ok().as_deref())
 }
 
-fn salvage(cache: &Path, text: Option<&str>) -> Salvage {
+fn salvage(paths: &Paths, text: Option<&str>) -> Salvage {
+    let cache = paths.policy_cache();
     // Whoever can write to the folder can have kept an older one of root's.
-    let last = files::judge_folder_of(cache).ok().and_then(|_| read_cache(cache)?.salvage());
-    let Remains { mode, exemptions } = last.unwrap_or_else(|| Remains {
-        mode: text.and_then(policy::read::mode_of).unwrap_or(Mode::Enforce),
-        exemptions: RemainingExemptions::default(),
+    let last = files::judge_folder_of(&cache).ok().and_then(|_| read_cache(&cache)?.salvage());
+    let Remains { mode, exemptions } = last.unwrap_or_else(|| {
+        // A text that this program does not understand, because another version of it did, still has a mode.
+        let kept = kept_text(&paths.kept_policy()).ok();
+        let mode = [kept.as_deref(), text].into_iter().flatten().find_map(policy::read::mode_of);
+        Remains { mode: mode.unwrap_or(Mode::Enforce), exemptions: RemainingExemptions::default() }
     });
     let mut exempt_namespaces = exemptions.namespaces;
     if !exempt_namespaces.iter().any(|name| name == SYSTEM_NAMESPACE) {
@@ -240,7 +348,7 @@ fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
 const MAGIC: &str = "pss-guard-policy";
 
 /// Counted up whenever the meaning of the compiled form changes within one version of the program.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// File systems stamp in ticks of the kernel's clock, at most 10 ms: a file that changes twice in one tick can look
 /// unchanged. A cache that is hardly younger than the policy is therefore not believed (git calls this "racily clean").
@@ -279,24 +387,74 @@ impl Compiled {
     }
 }
 
-fn write_cache(path: &Path, identity: &Identity, mode: u32, policy: &Policy) -> io::Result<()> {
+fn write_cache(path: &Path, header: &str, mode: u32, policy: &Policy) -> io::Result<()> {
     let body = serde_json::to_vec(policy)?;
-    let mut bytes = format!("{} {:016x}\n", identity.header(), checksum(&body)).into_bytes();
+    let mut bytes = format!("{header} {:016x}\n", checksum(&body)).into_bytes();
     bytes.extend_from_slice(&body);
+    put(path, mode, |file| file.write_all(&bytes))
+}
 
-    if let Some(folder) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+/// Keeps a good text, if it is another one than is kept.
+fn keep(paths: &Paths, identity: &Identity, mode: u32, text: &str) -> io::Result<()> {
+    let path = paths.kept_policy();
+    let is_kept = |metadata: &Metadata| metadata.mode() & 0o777 == mode & READABLE;
+    if fs::symlink_metadata(&path).is_ok_and(|metadata| is_kept(&metadata))
+        && kept_text(&path).is_ok_and(|kept| kept == text)
+    {
+        return Ok(());
     }
+    make_folder_of(&path)?;
+    // Two starts that see two texts must not leave the older one. Whoever does not get the lock leaves it to the other,
+    // and whoever comes second sees that his text is not the file's any more.
+    let lock = paths.kept_policy_lock();
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(lock)?;
+    lock.try_lock()?;
+    if Identity::of(&fs::metadata(paths.policy())?) != *identity {
+        return Err(io::Error::other("the policy has changed"));
+    }
+    // It has to outlive a power cut: an empty file would be no last good text.
+    put(&path, mode, |file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))?;
+    File::open(path.parent().unwrap_or(&path))?.sync_all()
+}
+
+/// Readable by those who can read the policy, and by nobody else.
+const READABLE: u32 = 0o644;
+
+fn make_folder_of(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| DirBuilder::new().recursive(true).mode(0o755).create(folder))
+}
+
+/// Puts a whole file in place of what was there.
+fn put(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    make_folder_of(path)?;
     let mut temporary = OsString::from(path);
     temporary.push(format!(".{}", std::process::id()));
-    // Readable by those who can read the policy, and by nobody else.
-    let opened = OpenOptions::new().write(true).create_new(true).mode(mode & 0o644).open(&temporary);
-    let written =
-        opened.and_then(|mut file| file.write_all(&bytes)).and_then(|()| fs::rename(&temporary, path));
+    let opened = OpenOptions::new().write(true).create_new(true).mode(mode & READABLE).open(&temporary);
+    let written = opened.and_then(|mut file| write(&mut file)).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// Forgets all that is known of a policy, so that the built-in defaults hold. The last good text goes before the cache:
+/// whoever comes between sees that there was a policy.
+pub fn forget(paths: &Paths) -> Result<Vec<PathBuf>, FileError> {
+    let mut removed = Vec::new();
+    for path in [paths.policy(), paths.kept_policy(), paths.policy_cache()] {
+        match fs::remove_file(&path) {
+            Ok(()) => removed.push(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(FileError::Remove { path, source }),
+        }
+    }
+    Ok(removed)
 }
 
 /// FNV-1a over words of eight bytes, which is eight times as fast as over bytes: against damage, not against people,

@@ -36,7 +36,7 @@ pub fn families(setting: &Setting<'_>, faults: &mut Vec<String>) -> Vec<Family> 
         faults.push("only root can tell whether enforcement is open: that is left out".to_owned());
     }
     families.extend(policy_file(&paths.policy()));
-    if let Loaded::Good(policy) = &loaded {
+    if let Ok(policy) = loaded.policy() {
         families.extend(exceptions(policy, Date::of(SystemTime::now())));
     }
     families.extend(namespaces(&paths.namespaces(), status.policy.imported_namespaces));
@@ -51,7 +51,7 @@ fn enforcement(
     status: &Status,
     faults: &mut Vec<String>,
 ) -> Vec<Family> {
-    if let Loaded::Bad { error, .. } = loaded {
+    if let Some(error) = loaded.fault() {
         faults.push(line(error));
     }
     let InForce { mode, temporary, .. } = in_force(&setting.paths, loaded.mode());
@@ -99,8 +99,8 @@ fn enforcement(
         ),
         Family::gauge(
             "pss_guard_policy_valid",
-            "Whether the policy can be used; while it cannot, enforce mode refuses all but the exempt namespaces.",
-            flag(matches!(loaded, Loaded::Good(_))),
+            "Whether the policy can be used; while it cannot, the last good one judges, or enforce mode refuses all but the system namespaces.",
+            flag(loaded.fault().is_none()),
         ),
     ]
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::edit::{self, EditError};
 use super::temporary::{self, End, Ignored, State, Temporary};
 use super::{InForce, in_force, span};
+use crate::files::FileError;
 use crate::install::write::{self, WriteError};
 use crate::level::Mode;
 use crate::level::cache::{self, LoadError};
@@ -27,7 +28,7 @@ pub enum ChangeError {
     #[error("change the mode as root: the gate believes nobody else's files, and this is uid {0}")]
     NotRoot(u32),
     /// The policy cannot be read, or is wrong.
-    #[error("{}; it was left alone: mend it, or use --for, which works without it", line(.0))]
+    #[error("{}; it was left alone: fix it, or use --for, which works without it", line(.0))]
     Policy(LoadError),
     /// Its text cannot be changed.
     #[error(transparent)]
@@ -35,6 +36,9 @@ pub enum ChangeError {
     /// A file cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// A file cannot be removed.
+    #[error(transparent)]
+    Remove(#[from] FileError),
     /// Another change holds the lock, or there can be none.
     #[error("lock {}", .path.display())]
     Lock {
@@ -207,6 +211,20 @@ pub fn end(paths: &Paths, author: Author<'_>) -> Result<InForce, ChangeError> {
     Ok(InForce { mode: before.policy, ..before })
 }
 
+/// Removes the policy for good, with the last good text of it: the built-in defaults hold then. The files that there were.
+pub fn remove_policy(paths: &Paths, author: Author<'_>) -> Result<Vec<PathBuf>, ChangeError> {
+    as_root()?;
+    let _lock = lock(paths)?;
+    let removed = cache::forget(paths)?;
+    if !removed.is_empty() {
+        let mode = in_force(paths, cache::load(paths).mode()).mode;
+        let message =
+            format!("mode {mode}: the policy was removed by {}; the built-in defaults hold", author.who);
+        emit(paths, mode, &message, "the policy was removed", author, "");
+    }
+    Ok(removed)
+}
+
 /// Clears away what has ended, and says so once.
 pub(super) fn settle(paths: &Paths, policy: Mode, was: &Temporary, end: End) {
     let path = paths.temporary_mode();
@@ -282,6 +300,7 @@ fn emit(paths: &Paths, mode: Mode, message: &str, because: &str, author: Author<
         controls: "",
         findings: "",
         because: &escape(because),
+        policy_fault: "",
         is_exec: false,
         change: Some(Change { who: &escape(author.who), reason: &escape(author.reason), until }),
     }

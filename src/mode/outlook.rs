@@ -39,10 +39,12 @@ pub fn look(setting: &Setting, progress: &dyn Fn(usize, usize)) -> Outlook {
     let mut outlook = Outlook::default();
     let options = scan::Options { progress: Some(progress), ..scan::Options::default() };
     match (cache::load(&setting.paths), scan::scan(setting, &options)) {
-        (Loaded::Good(policy), Ok(scan)) => outlook.now(&scan, policy.on_fault == OnFault::Deny),
         (Loaded::Bad { error, salvage }, _) => {
             let exempt = salvage.exempt_namespaces.join(", ");
             outlook.says.push(format!("nothing would start but {}: {}", escape(&exempt), line(&error)));
+        }
+        (Loaded::Good(policy) | Loaded::Kept { policy, .. }, Ok(scan)) => {
+            outlook.now(&scan, policy.on_fault == OnFault::Deny);
         }
         (_, Err(error)) => outlook.says.push(format!("what runs cannot be looked at: {}", line(&error))),
     }

@@ -122,6 +122,8 @@ pub struct Event<'a> {
     pub findings: &'a str,
     /// What set the level, or the mode.
     pub because: &'a str,
+    /// Why `policy.toml` cannot be used and the last good text of it judges, `""` if it can be.
+    pub policy_fault: &'a str,
     /// Whether a command is to join a running container, and none is started.
     pub is_exec: bool,
     /// For a change of the mode: whose it is.
@@ -153,6 +155,7 @@ impl Event<'_> {
             ("PSS_CONTROLS", self.controls),
             (FINDINGS, self.findings),
             ("PSS_BECAUSE", self.because),
+            ("PSS_POLICY_FAULT", self.policy_fault),
             ("PSS_EXEC", if self.is_exec { "1" } else { "" }),
             ("PSS_WHO", self.change.map_or("", |change| change.who)),
             ("PSS_REASON", self.change.map_or("", |change| change.reason)),
@@ -280,6 +283,7 @@ mod tests {
             controls: "privileged",
             findings: "[]",
             because: "",
+            policy_fault: "",
             is_exec: true,
             change: None,
         };

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::install::node::namesakes;
 use crate::level::Policy;
-use crate::level::cache::{Loaded, load};
+use crate::level::cache::load;
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 
@@ -100,10 +100,10 @@ impl Entry {
     /// What the policy names, or what there is.
     fn usual_runtime(&self) -> Result<PathBuf, RuntimeError> {
         let default = Policy::default().runtime;
-        if let Loaded::Good(policy) = load(&Paths::under(&self.root))
+        if let Ok(policy) = load(&Paths::under(&self.root)).policy()
             && policy.runtime != default
         {
-            let runtime = PathBuf::from(policy.runtime);
+            let runtime = PathBuf::from(&policy.runtime);
             if is_this_program(&runtime) {
                 return Err(RuntimeError::Itself { called: super::NAME.into(), runtime });
             }

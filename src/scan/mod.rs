@@ -37,7 +37,7 @@ use crate::facts::{self, find_config, find_config_by};
 use crate::files::FileError;
 use crate::install::node::Live;
 use crate::judge::{Outcome, Request, judge, judge_spec};
-use crate::level::cache::{LoadError, load_fresh};
+use crate::level::cache::{LoadError, Usable, load_usable};
 use crate::level::workload::is_static;
 use crate::level::{Demand, Labels, Policy, Whose, exempt};
 use crate::paths::Paths;
@@ -97,6 +97,8 @@ pub struct Scan {
     pub took: Duration,
     /// The level that was asked about; `None` where each container was held against its own.
     pub level: Option<(Level, Version)>,
+    /// Why `policy.toml` cannot be used and each container was held against the last good policy, in a line.
+    pub policy_fault: Option<String>,
     /// The containers, by namespace, pod and name. Those of no pod come last.
     pub containers: Vec<Scanned>,
     /// What could not be looked at.
@@ -195,13 +197,14 @@ impl Scanned {
 /// Looks at a node. Fails only where there is a policy that cannot be used.
 pub fn scan(setting: &Setting, options: &Options<'_>) -> Result<Scan, LoadError> {
     let (at, began) = (SystemTime::now(), Instant::now());
-    let policy = load_fresh(&setting.paths)?.unwrap_or_default();
+    let Usable { policy, fault } = load_usable(&setting.paths)?;
     let found = containers::find(&setting.live, &setting.processes, Voucher::Anybody);
     let unseen = |closed: containers::Closed| Unseen { path: shown(&closed.path), why: line(&closed.error) };
     let mut scan = Scan {
         node: node_name(&setting.live),
         at,
         took: Duration::ZERO,
+        policy_fault: fault.map(|error| line(&error)),
         level: options.level,
         containers: Vec::with_capacity(found.containers.len()),
         unseen: found.closed.into_iter().map(unseen).collect(),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Checks, Setting, State, ago, s};
 use crate::facts::anchors;
 use crate::install::sandboxes::unseen_on;
-use crate::level::cache;
+use crate::level::cache::{self, Usable};
 use crate::level::namespaces;
 use crate::level::policy::{Mode, OnUnknownNamespace, Policy, SYSTEM_NAMESPACE};
 use crate::mode::temporary::State as Temporary;
@@ -56,64 +56,94 @@ pub(super) fn ask(setting: &Setting<'_>) -> PolicyStatus {
         checks: Checks::default(),
     };
     let checks = &mut status.checks;
-    let path = status.path.display();
-    match cache::load_fresh(paths) {
-        Err(error) => {
-            let says = format!(
-                "{}; until it is mended, enforce mode refuses all but the exempt namespaces",
-                line(&error)
-            );
-            checks.add(State::Wrong, "policy", says);
-            let in_force = in_force(paths, cache::load(paths).mode());
-            mode(paths, &in_force, checks);
-            (status.mode, status.mode_until) = (in_force.mode, in_force.until());
-        }
+    let policy = match cache::load_fresh(paths) {
         Ok(read) => {
             let missing = read.is_none();
             let policy = read.unwrap_or_default();
-            let in_force = in_force(paths, policy.mode);
-            let set = &policy.defaults;
-            let levels =
-                format!("default levels: enforce {}, audit {}, warn {}", set.enforce, set.audit, set.warn);
-            let (state, says) = match (missing, policy.mode) {
-                (true, _) => (
-                    State::Open,
-                    format!("no {path}: the built-in defaults hold, which stop nothing; {levels}"),
-                ),
-                (false, Mode::Audit) if in_force.mode == Mode::Enforce => {
-                    (State::Open, format!("{path}, mode audit; {levels}"))
-                }
-                (false, Mode::Audit) => {
-                    (State::Open, format!("{path}, mode audit: nothing is stopped; {levels}"))
-                }
-                (false, Mode::Enforce) => (State::Ok, format!("{path}, mode enforce; {levels}")),
-            };
-            checks.add(state, "policy", says);
-            mode(paths, &in_force, checks);
-            (status.mode, status.mode_until) = (in_force.mode, in_force.until());
-            status.defaults = Some(Defaults {
-                enforce: set.enforce.to_string(),
-                audit: set.audit.to_string(),
-                warn: set.warn.to_string(),
-            });
-            exemptions(&policy, checks);
-            if let Some(unseen) = unseen_on(&policy, &setting.live) {
-                checks.add(State::Wrong, "policy", line(&unseen));
+            describe(&status.path, &policy, missing, in_force(paths, policy.mode).mode, checks);
+            if let Err(error) = cache::is_kept(paths) {
+                let says = format!(
+                    "{}: until the next start or `pss-guard mode`, a fault of the file is one of the node",
+                    line(&error)
+                );
+                checks.add(State::Open, "policy", says);
             }
-            status.imported_namespaces = imported(&paths.namespaces(), &policy, checks);
-            kubelet(setting, &policy, checks);
-            if setting.processes.are_seen() && paths.other_root().is_none() {
-                for fault in anchors::faults(Path::new(&policy.node.kubelet_root)) {
-                    checks.add(State::Wrong, "anchors", line(&fault));
-                }
-            }
-            status.exempt_namespaces = policy.exemptions.namespaces;
+            Some(policy)
         }
+        Err(error) => match cache::load_usable(paths) {
+            Ok(Usable { policy, .. }) => {
+                let kept = paths.kept_policy();
+                let since = fs::metadata(&kept).and_then(|metadata| metadata.modified());
+                let since = since.map(|when| format!(", kept {} ago", ago(when))).unwrap_or_default();
+                let (kept, mode) = (kept.display(), policy.mode);
+                let says = format!(
+                    "{}; the last good policy judges: {kept}{since}, mode {mode}; {}",
+                    line(&error),
+                    levels(&policy)
+                );
+                checks.add(State::Wrong, "policy", says);
+                Some(policy)
+            }
+            Err(error) => {
+                let says = format!(
+                    "{}; no good policy is kept: until it is fixed, enforce mode refuses all but the exempt namespaces",
+                    line(&error)
+                );
+                checks.add(State::Wrong, "policy", says);
+                None
+            }
+        },
+    };
+    let in_force =
+        in_force(paths, policy.as_ref().map_or_else(|| cache::load(paths).mode(), |policy| policy.mode));
+    mode(paths, &in_force, checks);
+    (status.mode, status.mode_until) = (in_force.mode, in_force.until());
+    if let Some(policy) = policy {
+        let set = &policy.defaults;
+        status.defaults = Some(Defaults {
+            enforce: set.enforce.to_string(),
+            audit: set.audit.to_string(),
+            warn: set.warn.to_string(),
+        });
+        exemptions(&policy, checks);
+        if let Some(unseen) = unseen_on(&policy, &setting.live) {
+            checks.add(State::Wrong, "policy", line(&unseen));
+        }
+        status.imported_namespaces = imported(&paths.namespaces(), &policy, checks);
+        kubelet(setting, &policy, checks);
+        if setting.processes.are_seen() && paths.other_root().is_none() {
+            for fault in anchors::faults(Path::new(&policy.node.kubelet_root)) {
+                checks.add(State::Wrong, "anchors", line(&fault));
+            }
+        }
+        status.exempt_namespaces = policy.exemptions.namespaces;
     }
     if setting.processes.are_seen() {
         journal(&paths.journal_socket(), &paths.decisions(), &mut status.checks);
     }
     status
+}
+
+/// What does a policy say that can be used?
+fn describe(path: &Path, policy: &Policy, missing: bool, in_force: Mode, checks: &mut Checks) {
+    let path = path.display();
+    let levels = levels(policy);
+    let (state, says) = match (missing, policy.mode) {
+        (true, _) => {
+            (State::Open, format!("no {path}: the built-in defaults hold, which stop nothing; {levels}"))
+        }
+        (false, Mode::Audit) if in_force == Mode::Enforce => {
+            (State::Open, format!("{path}, mode audit; {levels}"))
+        }
+        (false, Mode::Audit) => (State::Open, format!("{path}, mode audit: nothing is stopped; {levels}")),
+        (false, Mode::Enforce) => (State::Ok, format!("{path}, mode enforce; {levels}")),
+    };
+    checks.add(state, "policy", says);
+}
+
+fn levels(policy: &Policy) -> String {
+    let set = &policy.defaults;
+    format!("default levels: enforce {}, audit {}, warn {}", set.enforce, set.audit, set.warn)
 }
 
 /// Is something else in force than the policy?

@@ -10,7 +10,7 @@ use super::{Setting, State, Status};
 use crate::commands::status::{Options, status};
 use crate::install::node::{Live, Node};
 use crate::install::{Change, Entry, GATE, Installer, Method, Plan, Refusal, Request, entry_path};
-use crate::level::Mode;
+use crate::level::{Mode, cache};
 use crate::mode::change::{Author, for_a_time};
 use crate::paths::Paths;
 use crate::processes::{Processes, fake};
@@ -117,6 +117,13 @@ impl Machine {
 
     fn mode(&self, path: &str, mode: u32) {
         fs::set_permissions(self.root.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// As the first container does that is judged by it.
+    fn keep_the_policy(&self) {
+        let paths = Paths::under(&self.root);
+        assert!(matches!(cache::load(&paths), cache::Loaded::Good(_)));
+        assert!(cache::is_kept(&paths).is_ok());
     }
 
     fn remove(&self, path: &str) {
@@ -308,7 +315,18 @@ fn every_break_is_said_and_changes_the_exit_code() {
         ("the gate of another engine", |m| m.task("k8s.io", 20, STARTED, Some("/var/lib/pss-guard/runtimes/docker/runc/pss-guard-runtime"), &pod("containerd", "side")), 1, "passed the gate of another engine"),
         ("the hook of another engine", |m| m.task("k8s.io", 20, STARTED, Some(""), &hooked("containerd", "side", "cri-o")), 1, "passed the gate of another engine"),
         ("a bundle that cannot be parsed", |m| m.task("k8s.io", 20, STARTED, Some(""), "{"), 2, "1 running containers cannot be looked at"),
-        ("the policy is broken", |m| { m.file("etc/pss-guard/policy.toml", "mode = \"strict\"\n"); }, 1, "until it is mended"),
+        ("the policy is broken", |m| { m.file("etc/pss-guard/policy.toml", "mode = \"strict\"\n"); }, 1, "no good policy is kept: until it is fixed"),
+        ("the policy is broken, and was good", |m| {
+            m.keep_the_policy();
+            m.file("etc/pss-guard/policy.toml", "mode = \"strict\"\n");
+        }, 1, "the last good policy judges: "),
+        ("the policy is gone", |m| { m.keep_the_policy(); m.remove("etc/pss-guard/policy.toml"); }, 1, "`pss-guard policy remove`"),
+        ("the policy is gone since a boot", |m| {
+            m.keep_the_policy();
+            m.remove("etc/pss-guard/policy.toml");
+            m.remove("run/pss-guard/policy.cache");
+        }, 1, "mode enforce"),
+        ("others can write the folder of the policy", |m| { m.keep_the_policy(); m.mode("etc/pss-guard", 0o777); }, 1, "must be writable by root alone"),
         ("others can write the policy", |m| m.mode("etc/pss-guard/policy.toml", 0o666), 1, "must be writable by root alone"),
         ("others can write the namespaces", |m| { m.file("run/pss-guard/namespaces/shop.json", "{}"); m.mode("run/pss-guard/namespaces", 0o777); }, 1, "must be writable by root alone"),
         ("the kubelet is elsewhere", |m| m.process(2, RESTARTED, &["/usr/bin/kubelet", "--root-dir", "/data/kubelet"]), 1, "set kubelet-root = \"/data/kubelet\""),
