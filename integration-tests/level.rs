@@ -601,6 +601,21 @@ fn list(names: &[&str], enforce: &str) -> String {
 }
 
 #[test]
+fn an_import_says_which_labels_have_values_that_do_not_exist() {
+    if !root() {
+        return;
+    }
+    let node = Node::new();
+    let imported = node.import(&list(&["shop", "web"], "restrictd")).unwrap();
+    assert_eq!(imported.namespaces, 2);
+    let expected =
+        "namespace \"shop\": label pod-security.kubernetes.io/enforce has the invalid value \"restrictd\"";
+    assert_eq!(imported.invalid.first().map(String::as_str), Some(expected));
+    assert_eq!(imported.invalid.len(), 2);
+    assert_eq!(node.import(&list(&["shop"], "baseline")).unwrap().invalid, Vec::<String>::new());
+}
+
+#[test]
 fn an_import_makes_the_folder_say_what_the_list_says() {
     if !root() {
         return;
@@ -627,7 +642,10 @@ fn an_import_makes_the_folder_say_what_the_list_says() {
     let inode = shop.metadata().unwrap().ino();
     let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
     fs::File::open(&dir).unwrap().set_modified(long_ago).unwrap();
-    assert_eq!(node.import(TWO).unwrap(), Imported { namespaces: 2, changed: 0, removed: 0, one: false });
+    assert_eq!(
+        node.import(TWO).unwrap(),
+        Imported { namespaces: 2, changed: 0, removed: 0, ..Imported::default() }
+    );
     assert_eq!(shop.metadata().unwrap().ino(), inode);
     assert!(dir.metadata().unwrap().modified().unwrap() > long_ago);
 
@@ -687,10 +705,8 @@ fn what_is_no_list_of_namespaces_changes_nothing() {
     let too_long = "a".repeat(64);
     let twice = list(&["a", "b", "a"], "baseline");
     let rows: &[(&str, &str)] = &[
-        (
-            "",
-            "parse the output of kubectl get namespaces -o json; nothing was changed: EOF while parsing a value at line 1 column 0",
-        ),
+        ("", "standard input is empty (did kubectl fail?); nothing was changed"),
+        (" \n", "standard input is empty (did kubectl fail?); nothing was changed"),
         (
             "No resources found",
             "parse the output of kubectl get namespaces -o json; nothing was changed: expected value at line 1 column 1",
@@ -933,7 +949,10 @@ fn the_first_import_appears_as_a_whole() {
     let half = Node::new();
     fs::create_dir(half.paths.namespaces().with_extension("new")).unwrap();
     fs::write(half.paths.namespaces().with_extension("new").join("stale.json"), "{}").unwrap();
-    assert_eq!(half.import(TWO).unwrap(), Imported { namespaces: 2, changed: 2, removed: 0, one: false });
+    assert_eq!(
+        half.import(TWO).unwrap(),
+        Imported { namespaces: 2, changed: 2, removed: 0, ..Imported::default() }
+    );
     assert_eq!(half.names(), ["bare.json", "shop.json"]);
     fs::create_dir(half.paths.namespaces().join(".new")).unwrap();
     fs::write(half.paths.namespaces().join(".new/bare.json"), "x").unwrap();
@@ -1164,9 +1183,27 @@ valid
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(node.shown(&err).contains("/etc/pss-guard/policy.toml must be owned by root"), "{err}");
     fs::write(&draft, "mode = 'enforce'\nenforce = 1").unwrap();
-    let (code, out, err) = check(Some(draft));
+    let (code, out, err) = check(Some(draft.clone()));
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(node.shown(&err).starts_with("pss-guard: /draft.toml:2:1: unknown key \"enforce\"; "), "{err}");
+    // All mistakes at once, in the order of the file.
+    fs::write(
+        &draft,
+        "mode = 'off'\n[defaults]\nenforce = 'restrictd'\naudit = 1\n[cluster]\nversio = 'v1.30'\n",
+    )
+    .unwrap();
+    let (code, _, err) = check(Some(draft.clone()));
+    let places: Vec<&str> = err.lines().map(|line| line.rsplit_once("/draft.toml:").unwrap().1).collect();
+    let places: Vec<&str> = places.iter().map(|place| place.split_once(": ").unwrap().0).collect();
+    assert_eq!((code, places), (2, vec!["1:8", "3:11", "4:9", "6:1"]), "{err}");
+    // What a node would not take is said where it is said by root.
+    fs::write(&draft, "mode = 'audit'").unwrap();
+    let (code, out, err) = check(Some(draft));
+    assert!(code == 0 && out.starts_with("valid\n"), "{out}");
+    assert!(
+        err.contains("a node would not take this file as it is: ") && err.contains("chown root:root"),
+        "{err}"
+    );
 
     let fresh = Node::new();
     let (code, out, _) = run(|out, err| commands::policy::check(&fresh.paths, None, today, out, err));
@@ -1184,6 +1221,16 @@ fn policy_show_says_which_level_holds_and_because_of_what() {
     }
     let node = Node::with_policy("on-unknown-namespace = 'deny'\n[unmanaged]\naudit = 'baseline'");
     node.import(TWO).unwrap();
+    let (code, out, err) = run(|out, err| commands::policy::show(&node.paths, Subject::All, &[], out, err));
+    let expected = "\
+namespace    enforce            audit              warn               enforce level from
+bare         privileged:latest  restricted:latest  restricted:latest  [defaults] of /etc/pss-guard/policy.toml
+kube-system  exempt             exempt             exempt             [exemptions]
+shop         baseline:v1.30     restricted:latest  restricted:latest  namespace \"shop\" (/run/pss-guard/namespaces/shop.json)
+(any other)  denied             denied             denied             on-unknown-namespace
+(unmanaged)  privileged:latest  baseline:latest    privileged:latest  [unmanaged] of /etc/pss-guard/policy.toml
+";
+    assert_eq!((code, &*node.shown(&out), &*err), (0, expected, ""));
     let show = |subject, annotations: &[&str]| {
         let annotations: Vec<String> = annotations.iter().map(|pair| (*pair).to_owned()).collect();
         let (code, out, err) =

@@ -209,7 +209,7 @@ pub enum Policy {
         /// The file [default: the node's policy]
         file: Option<PathBuf>,
     },
-    /// Which level would hold for a pod, and because of what?
+    /// Which level holds in each namespace, or for a pod of one, and because of what?
     Show(Show),
     /// Remove the policy for good: the built-in defaults hold then, which stop nothing
     ///
@@ -234,14 +234,14 @@ pub struct Remove {
 /// Arguments of `policy show`.
 #[derive(Args, Debug)]
 pub struct Show {
-    /// The pod's namespace
-    #[arg(long, value_name = "NAMESPACE", required_unless_present = "unmanaged")]
+    /// The pod's namespace [default: a table of all]
+    #[arg(long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
     /// A container of no pod (ctr, podman, docker)
     #[arg(long, conflicts_with_all = ["namespace", "pod_annotation"])]
     pub unmanaged: bool,
-    /// An annotation of the pod; can be given again
-    #[arg(long, value_name = "KEY=VALUE")]
+    /// An annotation of the pod; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", requires = "namespace")]
     pub pod_annotation: Vec<String>,
 }
 

@@ -115,7 +115,8 @@ fn run(cli: &Cli) -> u8 {
         Command::Policy(Policy::Show(arguments)) => {
             let subject = match &arguments.namespace {
                 Some(name) => policy::Subject::Namespace(name),
-                None => policy::Subject::Unmanaged,
+                None if arguments.unmanaged => policy::Subject::Unmanaged,
+                None => policy::Subject::All,
             };
             policy::show(&paths, subject, &arguments.pod_annotation, &mut out, &mut err)
         }

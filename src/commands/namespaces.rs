@@ -11,6 +11,9 @@ pub fn import(paths: &Paths, input: &mut dyn Read, out: &mut dyn Write, err: &mu
     // A reader that went away does not undo what was done.
     match namespaces::import(input, &paths.namespaces(), &paths.kept_namespaces()) {
         Ok(imported) => {
+            for invalid in &imported.invalid {
+                let _ = writeln!(err, "pss-guard: {invalid}; `pss-guard policy show` says what holds");
+            }
             let _ = writeln!(out, "{imported}");
             OK
         }

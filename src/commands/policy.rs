@@ -1,6 +1,7 @@
 //! `pss-guard policy check` and `policy show`: what does the policy mean?
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -9,6 +10,7 @@ use super::mode::LEFT;
 use super::{FAILED, OK, line};
 use crate::install::node::Live;
 use crate::install::sandboxes::unseen_on;
+use crate::level::cache::LoadError;
 use crate::level::date::Date;
 use crate::level::policy::{Exception, LevelSet, Policy};
 use crate::level::{self, Demand, Found, Labels, Levels, Mode, Resolution, Whose, cache, namespaces};
@@ -37,6 +39,12 @@ pub fn check(
             if let Some((policy, unseen)) = unseen {
                 return failed(err, &format!("{}: {unseen}", policy.file.as_deref().unwrap_or_default()));
             }
+            // Elsewhere than on a node, in a repository, it is somebody's of course.
+            let closed = file.filter(|_| change::as_root().is_ok()).and_then(cache::would_not_take);
+            if let Some(error) = closed {
+                let _ =
+                    writeln!(err, "pss-guard: a node would not take this file as it is: {}", line(&error));
+            }
             // A reader that went away does not make a valid policy invalid.
             let _ = match policy {
                 Some(policy) => writeln!(out, "valid").and_then(|()| describe(&policy, today, out)),
@@ -44,6 +52,16 @@ pub fn check(
                     .and_then(|()| describe(&Policy::default(), today, out)),
             };
             OK
+        }
+        Err(LoadError::Text(error)) => {
+            let mut mistakes = cache::mistakes(file.unwrap_or(&paths.policy()));
+            if mistakes.is_empty() {
+                mistakes.push(error);
+            }
+            for mistake in &mistakes {
+                let _ = failed(err, &line(mistake));
+            }
+            FAILED
         }
         Err(error) => failed(err, &line(&error)),
     }
@@ -174,6 +192,8 @@ pub fn remove(paths: &Paths, reason: &str, yes: bool, out: &mut dyn Write, err: 
 /// Whose level `policy show` asks for.
 #[derive(Clone, Copy, Debug)]
 pub enum Subject<'a> {
+    /// Everybody, in a table.
+    All,
     /// A pod of a namespace.
     Namespace(&'a str),
     /// A container of no pod.
@@ -205,6 +225,12 @@ pub fn show(
         Ok(policy) => policy,
         Err(error) => return failed(err, &line(&error)),
     };
+    if let Subject::All = subject {
+        return match namespaces::names(&paths.namespaces()) {
+            Ok(known) => show_all(paths, &policy, &known, out, err),
+            Err(error) => failed(err, &line(&error)),
+        };
+    }
     let found = match whose.namespace {
         Some(name) if level::exempt(&policy, &whose).is_none() => {
             match namespaces::read(&paths.namespaces(), name) {
@@ -226,6 +252,63 @@ pub fn show(
             .and_then(|()| demands("warn", &warn, out)),
     };
     OK
+}
+
+/// A row for each namespace that is imported or named in the policy, one for all others, and one for containers of no pod.
+fn show_all(
+    paths: &Paths,
+    policy: &Policy,
+    known: &BTreeSet<String>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let named = policy.namespaces.keys().chain(&policy.exemptions.namespaces);
+    let names: BTreeSet<&str> = known.iter().chain(named).map(String::as_str).collect();
+    let width = names.iter().map(|name| name.len()).chain([WHOSE.len()]).max().unwrap_or_default();
+    let mut code = OK;
+    let mut row = |name: &str, [enforce, audit, warn]: [&str; 3], because: &str| {
+        let _ = writeln!(out, "{name:<width$}  {enforce:<18} {audit:<18} {warn:<18} {because}");
+    };
+    row("namespace", ["enforce", "audit", "warn"], "enforce level from");
+    // No namespace can have this name: it is what is not known of.
+    let others = "";
+    for name in names.iter().copied().chain([others]) {
+        let whose = Whose { namespace: Some(name), ..Whose::default() };
+        let found = match level::exempt(policy, &whose) {
+            None if name != others => namespaces::read(&paths.namespaces(), name),
+            None if paths.namespaces().is_dir() => Ok(Found::Missing),
+            _ => Ok(Found::NoFolder),
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                code = failed(err, &line(&error));
+                continue;
+            }
+        };
+        let shown = if name == others { "(any other)" } else { name };
+        match level::resolve(policy, &whose, &found) {
+            Resolution::Exempt(_) => row(shown, ["exempt"; 3], "[exemptions]"),
+            Resolution::UnknownNamespace(_) => row(shown, ["denied"; 3], "on-unknown-namespace"),
+            Resolution::Levels(levels) => level_row(&mut row, shown, &levels),
+        }
+    }
+    if let Resolution::Levels(levels) = level::resolve(policy, &Whose::default(), &Found::NoFolder) {
+        level_row(&mut row, WHOSE, &levels);
+    }
+    code
+}
+
+/// What the table calls containers of no pod.
+const WHOSE: &str = "(unmanaged)";
+
+fn level_row(row: &mut impl FnMut(&str, [&str; 3], &str), name: &str, levels: &Levels<'_>) {
+    let shown = [&levels.enforce, &levels.audit, &levels.warn].map(|demands| {
+        let all = demands.iter().map(|demand| format!("{}:{}", demand.level, demand.version));
+        all.collect::<Vec<_>>().join(" and ")
+    });
+    let because = levels.enforce.first().map(|demand| demand.because.origin().to_string());
+    row(name, [&shown[0], &shown[1], &shown[2]], &because.unwrap_or_default());
 }
 
 fn demands(purpose: &str, demands: &[Demand<'_>], out: &mut dyn Write) -> io::Result<()> {

@@ -202,6 +202,20 @@ pub fn load_file(paths: &Paths, path: &Path) -> Result<Policy, LoadError> {
     load_text(path, if path == paths.policy() { Owner::Root } else { Owner::Anybody })
 }
 
+/// All mistakes in a policy file, where [`load_file`] and [`load_fresh`] name the first.
+#[must_use]
+pub fn mistakes(path: &Path) -> Vec<PolicyError> {
+    text(path, Owner::Anybody)
+        .map(|(_, _, text)| policy::mistakes(&text, &path.to_string_lossy()))
+        .unwrap_or_default()
+}
+
+/// Why the gate would not believe a policy file as it is, whatever it says.
+#[must_use]
+pub fn would_not_take(path: &Path) -> Option<FileError> {
+    text(path, Owner::Root).err()
+}
+
 /// The policy file itself, past the cache, as [`load`] would believe it. `None` if there is none and never was.
 pub fn load_fresh(paths: &Paths) -> Result<Option<Policy>, LoadError> {
     let text = text_fresh(paths)?;

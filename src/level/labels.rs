@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use super::because::Shortened;
+use crate::pss::{Level, Version};
+
 /// The values of PSA's labels, on a namespace or as annotations of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels<'a> {
@@ -67,6 +70,24 @@ impl<'a> Labels<'a> {
             self.warn.as_deref(),
             self.warn_version.as_deref(),
         ]
+    }
+
+    /// What is set to a value that does not exist, a sentence each. Upstream has rules for that, and nobody means them.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let is_valid = |key: &str, value: &str| {
+            if key.ends_with("-version") {
+                value.parse::<Version>().is_ok()
+            } else {
+                value.parse::<Level>().is_ok()
+            }
+        };
+        let set = Self::KEYS.into_iter().zip(self.values());
+        let invalid =
+            set.filter_map(|(key, value)| Some((key, value?))).filter(|(key, value)| !is_valid(key, value));
+        invalid
+            .map(|(key, value)| format!("label {key} has the invalid value {}", Shortened(value)))
+            .collect()
     }
 
     /// Whether none is set.

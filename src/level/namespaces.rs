@@ -151,6 +151,9 @@ pub enum ImportError {
     /// The input cannot be read.
     #[error("read the namespaces from standard input")]
     Input(#[source] io::Error),
+    /// There is no input.
+    #[error("standard input is empty (did kubectl fail?); nothing was changed")]
+    Nothing,
     /// The input is too large.
     #[error("the list of namespaces is larger than {INPUT_LIMIT} bytes; nothing was changed")]
     TooLarge,
@@ -201,7 +204,7 @@ pub enum ImportError {
 }
 
 /// What an import did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
     /// How many namespaces there are.
     pub namespaces: usize,
@@ -211,12 +214,14 @@ pub struct Imported {
     pub removed: usize,
     /// Whether one namespace was imported, and the others stay as they are.
     pub one: bool,
+    /// Labels whose values are invalid, a sentence each: upstream has rules for them, but nobody means them.
+    pub invalid: Vec<String>,
 }
 
 impl fmt::Display for Imported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.namespaces == 1 { "" } else { "s" };
-        let Self { namespaces, changed, removed, one } = self;
+        let Self { namespaces, changed, removed, one, invalid: _ } = self;
         if *one {
             let done = if *changed == 0 { "1 namespace is known so already" } else { "updated 1 namespace" };
             return match namespaces.saturating_sub(1) {
@@ -246,7 +251,14 @@ pub fn import(input: &mut dyn Read, live: &Path, kept: &Path) -> Result<Imported
     if bytes.len() as u64 > INPUT_LIMIT {
         return Err(ImportError::TooLarge);
     }
+    if bytes.trim_ascii().is_empty() {
+        return Err(ImportError::Nothing);
+    }
     let Input { mut wanted, one } = namespaces(&bytes)?;
+    let invalid = wanted.iter().flat_map(|(name, labels)| {
+        labels.faults().into_iter().map(move |fault| format!("namespace {name:?}: {fault}"))
+    });
+    let invalid = invalid.collect();
 
     let parent = live.parent().unwrap_or(Path::new("/"));
     make_folder(parent)?;
@@ -266,7 +278,7 @@ pub fn import(input: &mut dyn Read, live: &Path, kept: &Path) -> Result<Imported
     {
         return Err(ImportError::Part(name));
     }
-    let done = Imported { one, ..fill(live, &wanted)? };
+    let done = Imported { one, invalid, ..fill(live, &wanted)? };
     if let Some(time) = time {
         File::open(live)
             .and_then(|folder| folder.set_modified(time))
@@ -307,8 +319,12 @@ fn fill(dir: &Path, wanted: &BTreeMap<String, Labels<'static>>) -> Result<Import
         .filter(|name| !wanted.contains_key(name))
         .map(|name| dir.join(format!("{name}.json")))
         .collect();
-    let done =
-        Imported { namespaces: wanted.len(), changed: changed.len(), removed: stale.len(), one: false };
+    let done = Imported {
+        namespaces: wanted.len(),
+        changed: changed.len(),
+        removed: stale.len(),
+        ..Imported::default()
+    };
     if !changed.is_empty() {
         sync(&new)?;
     }
@@ -435,6 +451,11 @@ fn content(labels: &Labels<'_>) -> String {
     let mut text = serde_json::to_string(&map).unwrap_or_default();
     text.push('\n');
     text
+}
+
+/// The namespaces that are imported; none if nobody imports any.
+pub fn names(dir: &Path) -> Result<BTreeSet<String>, ImportError> {
+    known(dir)
 }
 
 /// The namespaces that a folder has files of; none if it is not there. What this program did not write is not among

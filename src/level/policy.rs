@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::date::Date;
 use crate::pss::{Level, Minor, NEWEST, Version};
 
-pub use read::{PolicyError, parse};
+pub use read::{PolicyError, mistakes, parse};
 
 /// An enum whose variants are words of the policy file.
 macro_rules! words {

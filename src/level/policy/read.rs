@@ -30,21 +30,32 @@ pub struct PolicyError {
     pub what: String,
 }
 
-/// Reads the text of a policy; `file` is its name in messages.
+/// Reads the text of a policy; `file` is its name in messages. The first mistake is the error.
 pub fn parse(text: &str, file: &str) -> Result<Policy, PolicyError> {
-    let faults = Faults::default();
-    let document = match DeTable::parse(text) {
-        Ok(document) => document,
-        Err(error) => {
-            let start = error.span().map_or(0, |span| span.start);
-            return Err(at(text, file, start, one_line(error.message())));
-        }
-    };
-    let policy = policy(Section::top(document.get_ref(), &faults), file);
-    match faults.first() {
+    let (policy, faults) = walk(text, file)?;
+    match faults.into_iter().next() {
         Some((start, what)) => Err(at(text, file, start, what)),
         None => Ok(policy),
     }
+}
+
+/// All that is wrong with the text of a policy, in its order. A mistake of syntax hides what comes after it.
+#[must_use]
+pub fn mistakes(text: &str, file: &str) -> Vec<PolicyError> {
+    match walk(text, file) {
+        Ok((_, faults)) => faults.into_iter().map(|(start, what)| at(text, file, start, what)).collect(),
+        Err(error) => vec![error],
+    }
+}
+
+fn walk(text: &str, file: &str) -> Result<(Policy, Vec<(usize, String)>), PolicyError> {
+    let faults = Faults::default();
+    let document = DeTable::parse(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start);
+        at(text, file, start, one_line(error.message()))
+    })?;
+    let policy = policy(Section::top(document.get_ref(), &faults), file);
+    Ok((policy, faults.in_order()))
 }
 
 /// The mode of a policy that is wrong elsewhere, if at least its syntax is right.
@@ -206,7 +217,7 @@ fn capability(text: &str) -> Result<String, String> {
     Err(format!("must be a capability of the kernel, not {text:?}{hint}"))
 }
 
-/// What is wrong, by place; the first one is reported.
+/// What is wrong, by place.
 #[derive(Default)]
 struct Faults(RefCell<Vec<(usize, String)>>);
 
@@ -215,9 +226,11 @@ impl Faults {
         self.0.borrow_mut().push((start, what));
     }
 
-    fn first(self) -> Option<(usize, String)> {
-        // The earliest of those that share a place was found first.
-        self.0.into_inner().into_iter().min_by_key(|(start, _)| *start)
+    fn in_order(self) -> Vec<(usize, String)> {
+        let mut faults = self.0.into_inner();
+        // Those that share a place stay as they were found.
+        faults.sort_by_key(|(start, _)| *start);
+        faults
     }
 }
 
