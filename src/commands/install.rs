@@ -227,6 +227,8 @@ impl Job<'_> {
             }
             store.apply(self.name(), Some(&request), &plan, installer.strip)?;
         }
+        // The text of the policy is the last good one from here on, and not only since the first container.
+        let _ = cache::load(&Paths::under(node.root()));
         for change in &plan.changes {
             writeln!(out, "  wrote {}", change.path.display())?;
         }
@@ -252,15 +254,8 @@ impl Job<'_> {
 
     /// A policy that no container could be held against is found now, and not by the first container.
     fn policy_can_be_kept(&self, method: Method) -> Result<(), Failure> {
-        let paths = Paths::under(self.node.root());
-        let policy = match cache::load_fresh(&paths) {
-            Ok(policy) => {
-                if !self.options.dry_run {
-                    // Its text is the last good one from here on, and not only since the first container.
-                    let _ = cache::load(&paths);
-                }
-                policy.unwrap_or_default()
-            }
+        let policy = match cache::load_fresh(&Paths::under(self.node.root())) {
+            Ok(policy) => policy.unwrap_or_default(),
             // Who tries it out without being root may not read it.
             Err(LoadError::File(error)) if error.is_denied() => return Ok(()),
             Err(error) => return Err(error.into()),
