@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pss_guard::commands::policy::Subject;
 use pss_guard::commands::{self, line};
-use pss_guard::level::cache::{Loaded, Salvage, is_kept, load, load_file};
+use pss_guard::level::cache::{Loaded, Salvage, is_kept, let_go, load, load_file};
 use pss_guard::level::date::Date;
 use pss_guard::level::namespaces::{self, Imported};
 use pss_guard::level::{Found, Mode, Policy};
@@ -498,6 +498,24 @@ fn the_last_good_text_is_the_policys_and_nobody_elses() {
     fs::remove_file(node.paths.kept_policy().parent().unwrap()).unwrap();
     assert_eq!(node.good().mode, Mode::Audit);
     assert!(is_kept(&node.paths).is_ok());
+}
+
+#[test]
+fn an_uninstallation_leaves_of_a_policy_what_there_is_no_second_time() {
+    if !root() {
+        return;
+    }
+    let left = |node: &Node| {
+        let ours = [node.paths.kept_policy(), node.paths.kept_policy_lock(), node.paths.policy_cache()];
+        let_go(&node.paths);
+        ours.iter().filter(|path| path.exists()).count()
+    };
+    let node = Node::with_cache("mode = 'enforce'");
+    assert_eq!(left(&node), 0);
+    assert_eq!(node.good().mode, Mode::Enforce);
+    fs::remove_file(node.paths.policy()).unwrap();
+    assert_eq!(left(&node), 3);
+    assert_eq!(node.kept().1.mode, Mode::Enforce);
 }
 
 #[test]

@@ -34,6 +34,7 @@ pub(crate) fn tell(test: &str, kind: Kind) {
     if kind != Kind::CriO {
         wrong.extend(other_clients(&engine));
     }
+    wrong.extend(without_its_policy(&engine));
     engine.machine.write("/etc/pss-guard/policy.toml", &policy("audit"));
     for case in cases() {
         let attempt = cri::start(&engine, &case.pod);
@@ -98,6 +99,59 @@ pub(crate) fn policy(mode: &str) -> String {
     format!(
         "mode = \"{mode}\"\n[defaults]\nenforce = \"restricted\"\naudit = \"privileged\"\nwarn = \"privileged\"\n"
     )
+}
+
+/// Whatever becomes of the policy, and over a boot: the node is as strict as before, and what it needs starts.
+fn without_its_policy(engine: &Engine) -> Vec<String> {
+    let machine = &engine.machine;
+    let file = "/etc/pss-guard/policy.toml";
+    machine.write(file, &policy("enforce"));
+    let mut wrong = Vec::new();
+    wrong.extend(enforced_wrongly(engine, &cases()[0]));
+    let rows = [
+        ("lost", format!("rm {file}"), "is gone"),
+        ("broken", format!("echo mode = >{file}"), "policy.toml:1:"),
+        ("lost with its folder", "rm -r /etc/pss-guard".to_owned(), "is gone"),
+        ("in a folder of everybody", "chmod 0777 /etc/pss-guard".to_owned(), "chmod go-w /etc/pss-guard"),
+    ];
+    for (what, damage, fault) in rows {
+        machine.run(&["sh", "-c", "mkdir -p /etc/pss-guard && chmod 0755 /etc/pss-guard"]).expect_success();
+        machine.write(file, &policy("enforce"));
+        wrong.extend(enforced_wrongly(engine, &cases()[0]));
+        machine.run(&["sh", "-c", &damage]).expect_success();
+        for boots in [0, 1] {
+            if boots == 1 {
+                // What a boot empties, and what it brings back of it.
+                machine
+                    .run(&["sh", "-c", "rm -r /run/pss-guard && mkdir -m 0755 /run/pss-guard"])
+                    .expect_success();
+            }
+            for case in cases().into_iter().filter(|case| FEW.contains(&case.name)) {
+                let said = enforced_wrongly(engine, &case);
+                wrong.extend(said.map(|said| format!("policy {what}, {boots} boots: {said}")));
+            }
+            let system =
+                cri::start(engine, &Pod { namespace: "kube-system", privileged: true, ..Pod::bare() });
+            if engine.can_start(&Pod { privileged: true, ..Pod::bare() }) && !system.ran {
+                wrong.push(format!("policy {what}: a pod of the system should have started\n{system}"));
+            }
+            let refused = cri::start(engine, &Pod::bare());
+            if !refused
+                .events
+                .iter()
+                .all(|event| event["PSS_POLICY_FAULT"].as_str().is_some_and(|said| said.contains(fault)))
+            {
+                wrong.push(format!("policy {what}: each event should say so\n{refused}"));
+            }
+            let status = machine.run(&["/opt/pss-guard", "status", "--engine", engine.kind.name()]);
+            if status.code != Some(1) || !status.stdout.contains("the last good policy judges") {
+                wrong.push(format!("policy {what}: status should say so\n{status}"));
+            }
+        }
+    }
+    machine.run(&["chmod", "0755", "/etc/pss-guard"]).expect_success();
+    machine.write(file, &policy("enforce"));
+    wrong
 }
 
 /// `ctr` chooses its runtime itself: it passes the gate only if it is told to, and that is said.

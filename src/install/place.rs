@@ -15,6 +15,8 @@ use super::write::{self, WriteError, fault};
 use super::{Entry, GATE, entry_path};
 use crate::containers::{CONTAINERD, TASKS};
 use crate::files;
+use crate::level::cache;
+use crate::paths::Paths;
 use crate::processes::{Process, Processes};
 use crate::pss::facts::Engine;
 
@@ -228,7 +230,9 @@ pub fn remove_rest(node: &Live) -> Result<(), WriteError> {
     for folder in [RUNTIMES, CALLERS, UNREAD, "/var/lib/pss-guard/install"] {
         remove_tree(&node.place(Path::new(folder)))?;
     }
-    // What is in there is somebody's: the levels of the namespaces for the next boot.
+    cache::let_go(&Paths::under(node.root()));
+    // What is in there is somebody's: the levels of the namespaces for the next boot, the last good text of a policy that
+    // cannot be used.
     let _ = fs::remove_dir(node.place(Path::new(OURS)));
     Ok(())
 }

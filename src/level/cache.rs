@@ -471,6 +471,16 @@ pub fn forget(paths: &Paths) -> Result<Vec<PathBuf>, FileError> {
     Ok(removed)
 }
 
+/// Removes what is kept of a good policy, as it says nothing that the policy itself does not. What is kept of one that
+/// cannot be used stays: it is all that there is.
+pub fn let_go(paths: &Paths) {
+    if load_fresh(paths).is_ok() {
+        for path in [paths.kept_policy(), paths.kept_policy_lock(), paths.policy_cache()] {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
 /// FNV-1a over words of eight bytes, which is eight times as fast as over bytes: against damage, not against people,
 /// because only root can write the file.
 pub(crate) fn checksum(bytes: &[u8]) -> u64 {
