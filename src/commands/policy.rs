@@ -262,8 +262,8 @@ fn show_all(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
-    let named = policy.namespaces.keys().chain(&policy.exemptions.namespaces);
-    let names: BTreeSet<&str> = known.iter().chain(named).map(String::as_str).collect();
+    let in_policy = policy.namespaces.keys().chain(&policy.exemptions.namespaces);
+    let names: BTreeSet<&str> = known.iter().chain(in_policy).map(String::as_str).collect();
     let width = names.iter().map(|name| name.len()).chain([WHOSE.len()]).max().unwrap_or_default();
     let mut code = OK;
     let mut row = |name: &str, [enforce, audit, warn]: [&str; 3], because: &str| {
