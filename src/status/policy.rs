@@ -61,12 +61,15 @@ pub(super) fn ask(setting: &Setting<'_>) -> PolicyStatus {
             let missing = read.is_none();
             let policy = read.unwrap_or_default();
             describe(&status.path, &policy, missing, in_force(paths, policy.mode).mode, checks);
-            if let Err(error) = cache::is_kept(paths) {
-                let says = format!(
-                    "{}: until the next start or `pss-guard mode`, a fault of the file is one of the node",
-                    line(&error)
+            // An image of a node has started nothing yet.
+            if setting.processes.are_seen()
+                && let Err(error) = cache::is_kept(paths)
+            {
+                checks.add(
+                    State::Open,
+                    "policy",
+                    format!("{}; the next container start keeps it", line(&error)),
                 );
-                checks.add(State::Open, "policy", says);
             }
             Some(policy)
         }
