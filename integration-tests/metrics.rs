@@ -254,7 +254,7 @@ fn where_nothing_can_be_kept_the_numbers_are_right_all_the_same() {
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(root.path("pss-guard"));
         command.arg("--root").arg(root.path("")).arg("metrics");
         let done = util::run(&mut command).expect_success();
-        for part in ["is not kept", "Permission denied", "only root can tell whether enforcement is open"] {
+        for part in ["is not kept", "Permission denied", "only root can tell whether the node enforces"] {
             assert!(done.stderr.contains(part), "{part}: {done}");
         }
         // What others cannot see must not look as if it were open.
@@ -289,6 +289,17 @@ fn a_file_is_replaced_whole_and_read_by_everybody() {
         assert!(file.is_file() && file.permissions().mode() & 0o7777 == 0o644, "{file:?}");
         assert_eq!(numbers(&util::read(&path))[DENIED], 2.0);
         assert_eq!(util::read(&root.path("secret")), "secret");
+    }
+    // A bare name is in the working directory.
+    let done =
+        util::run(root.command(&["--output", "bare.prom"]).current_dir(root.path("out"))).expect_success();
+    assert_eq!((&*done.stdout, &*done.stderr), ("", ""));
+    assert_eq!(numbers(&util::read(&root.path("out/bare.prom")))[DENIED], 2.0);
+    fs::remove_file(root.path("out/bare.prom")).unwrap();
+    for name in ["numbers", "pss-guard.prom.tmp", "prom"] {
+        let done = util::run(root.command(&["--output", name]).current_dir(root.path("out")));
+        assert_eq!((done.code, &*done.stdout), (Some(2), ""), "{name}: {done}");
+        assert!(done.stderr.contains("does not end in .prom"), "{name}: {done}");
     }
     let names = fs::read_dir(root.path("out")).unwrap().count();
     assert_eq!(names, 2, "nothing is left beside it");

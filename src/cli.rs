@@ -68,8 +68,9 @@ pub enum Command {
     Uninstall(Uninstall),
     /// Does the gate really stand before this node's containers?
     ///
-    /// Exit code: 0 it stands, 1 a container that should pass it would not, 2 it cannot be told, or wrong usage. What
-    /// no installer can close (a runtime of another kind, a container older than the gate) is said as `open` and does
+    /// Every engine that runs here counts, gated or not. Exit code: 0 all is good, 1 something starts past the gate
+    /// (`open`) or is not as it should be (`WRONG`), 2 it cannot be told, or wrong usage. A runtime handler of another
+    /// kind is `open` until the policy exempts it; what the admin chose, and what can start nothing, is a `note` and does
     /// not count. With --verbose the running containers are named.
     Status(Status),
     /// Which mode is in force, or another one: for good, or for a time
@@ -81,9 +82,9 @@ pub enum Command {
     /// Exit code: 0 it is so, 1 nobody confirmed it or a pod of the system would be refused, 2 it could not be done, or
     /// wrong usage.
     Mode(Mode),
-    /// What Prometheus wants to know of this node: decisions counted, and whether enforcement is open
+    /// What Prometheus wants to know of this node: decisions counted, and whether it enforces
     ///
-    /// Exit code: 0 it was told, 2 it could not be. What could not be found out is on standard error, and a metric.
+    /// Exit code: 0 metrics written, 2 failed. Partial failures go to standard error, and are a metric.
     Metrics(Metrics),
     /// What has the gate seen, and which level could be enforced?
     ///
@@ -386,7 +387,7 @@ fn reason(text: &str) -> Result<String, String> {
 /// Arguments of `status`.
 #[derive(Args, Debug)]
 pub struct Status {
-    /// Ask for one engine [default: all that the gate is installed for]
+    /// Ask for one engine [default: all that are on the node]
     #[arg(long, value_name = "ENGINE", value_parser = engine)]
     pub engine: Option<Engine>,
     /// Answer with one JSON object

@@ -102,6 +102,12 @@ impl Processes {
         self.proc.is_some()
     }
 
+    /// Whether the programs of root's processes can be asked for: nobody else's are told to a user.
+    #[must_use]
+    pub fn are_told(&self) -> bool {
+        self.are_seen() && nix::unistd::geteuid().as_raw() == self.root
+    }
+
     /// Root's processes on the node itself that run one of these programs, by the program's file name, in the order of
     /// their ids: any user, and any container, may have a program that is called like an engine.
     #[must_use]

@@ -14,6 +14,8 @@ pub(crate) mod image;
 mod kube;
 // What an engine runs on.
 pub(crate) mod machine;
+// What a node says that is half gated or broken, and the way back.
+mod operations;
 // The commands of the README.
 mod readme;
 // Whether what `scan` says is what happens.
@@ -102,6 +104,16 @@ fn volumes_where_a_link_leads() {
 #[test]
 fn volumes_of_rootless_podman() {
     volumes::rootless::tell("live::volumes_of_rootless_podman");
+}
+
+#[test]
+fn status_is_good_only_where_all_of_it_is() {
+    operations::tell("live::status_is_good_only_where_all_of_it_is");
+}
+
+#[test]
+fn the_ways_back_of_the_document_lead_back() {
+    operations::walk("live::the_ways_back_of_the_document_lead_back");
 }
 
 #[test]

@@ -54,7 +54,8 @@ pub(crate) fn follow(test: &str) {
         "{installed}"
     );
     let status = follow_line(machine, status).expect_success();
-    assert_eq!(status.stdout.matches(": the gate stands").count(), 2, "{status}");
+    assert_eq!(status.stdout.matches(" method: the gate stands").count(), 2, "{status}");
+    assert!(status.stdout.starts_with("auditing: the gate stands before containerd, podman;"), "{status}");
 
     // And the way back, of which the text below the commands speaks.
     machine.run(&["pss-guard", "uninstall", "--restart"]).expect_success();

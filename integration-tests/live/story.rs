@@ -181,8 +181,8 @@ fn other_clients(engine: &Engine) -> Vec<String> {
     let said =
         engine.machine.run(&["/opt/pss-guard", "status", "--engine=containerd"]).expect_success().stdout;
     let open = "1 running container of other clients of containerd (ctr, nerdctl)";
-    if !said.lines().any(|line| line.trim_start().starts_with("open") && line.contains(open)) {
-        wrong.push(format!("a container of ctr's should be said to be open\n{said}"));
+    if !said.lines().any(|line| line.trim_start().starts_with("note") && line.contains(open)) {
+        wrong.push(format!("a container of ctr's should be noted\n{said}"));
     }
     let remove = ["task delete --force", "container delete"]
         .map(|verb| format!("ctr --namespace=k8s.io {verb} by-ctr"));

@@ -236,7 +236,7 @@ const DAEMON_JSON: &str = r#"{
 }
 "#;
 
-fn load_images(machine: &Machine, engine: &str) {
+pub(crate) fn load_images(machine: &Machine, engine: &str) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     for (_, file) in image::write_all(dir.path()) {
         machine.run(&[engine, "load", "--input", &file.display().to_string()]).expect_success();

@@ -21,6 +21,11 @@ pub fn write(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
+    if let Some(path) = output.filter(|path| path.extension().is_none_or(|end| end != "prom")) {
+        let says =
+            format!("{}: node_exporter reads no file whose name does not end in .prom", path.display());
+        return end(Err(says), err);
+    }
     // Until the file is there: of two that count at once, the one that has counted less must not write last.
     let store = Store::open(&setting.paths);
     let (families, faults) = gather(setting, store.count());

@@ -3,17 +3,18 @@
 use std::io::{self, Write};
 
 use super::{FAILED, OK};
+use crate::level::Mode;
 use crate::pss::facts::Engine;
 use crate::report::text::escape;
-use crate::status::{Check, Checks, Setting, State, Status};
+use crate::status::{Check, Checks, EngineStatus, Setting, State, Status};
 
-/// Exit code: a container that should pass the gate would not.
+/// Exit code: something starts past the gate, or is not as it should be.
 pub const WRONG: u8 = 1;
 
 /// What to ask, and how to answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// One engine; none means all that the gate is installed for.
+    /// One engine; none means all that are on the node.
     pub engine: Option<Engine>,
     /// As one JSON object.
     pub json: bool,
@@ -33,9 +34,9 @@ pub fn status(setting: &Setting<'_>, options: Options, out: &mut dyn Write, err:
         return FAILED;
     }
     match status.state {
-        State::Ok | State::Open => OK,
+        State::Ok | State::Note => OK,
         State::Unknown => FAILED,
-        State::Wrong => WRONG,
+        State::Open | State::Wrong => WRONG,
     }
 }
 
@@ -45,11 +46,12 @@ fn json(status: &Status, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn text(status: &Status, containers: bool, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}", headline(status))?;
     for engine in &status.engines {
         let method = engine.method.map(|method| format!(", {method} method")).unwrap_or_default();
         let version =
             engine.engine_version.as_deref().map(|said| format!(" ({})", escape(said))).unwrap_or_default();
-        writeln!(out, "{}{method}: {}{version}", engine.engine, verdict(engine.state))?;
+        writeln!(out, "{}{method}: {}{version}", engine.engine, verdict(engine))?;
         checks(&engine.checks, out)?;
         if let Some(tally) = engine.containers.as_ref().filter(|_| containers) {
             for (how, list) in [
@@ -69,9 +71,41 @@ fn text(status: &Status, containers: bool, out: &mut dyn Write) -> io::Result<()
     checks(&status.policy.checks, out)
 }
 
-fn verdict(state: State) -> &'static str {
-    match state {
-        State::Ok | State::Open => "the gate stands",
+/// All of it in one line. Who reads no further must not take one engine's gate for that of all.
+fn headline(status: &Status) -> String {
+    let names = |has: &dyn Fn(&EngineStatus) -> bool| {
+        let names: Vec<&str> =
+            status.engines.iter().filter(|engine| has(engine)).map(|engine| engine.engine).collect();
+        names.join(", ")
+    };
+    if status.state <= State::Note {
+        let gated = names(&|engine| engine.method.is_some());
+        return match status.policy.mode {
+            Mode::Enforce => format!("enforcing: the gate stands before {gated}"),
+            Mode::Audit => {
+                format!("auditing: the gate stands before {gated}; nothing is refused in audit mode")
+            }
+        };
+    }
+    let mut of = names(&|engine| engine.state == status.state);
+    if status.policy.checks.state() == status.state {
+        of = if of.is_empty() { "policy".to_owned() } else { format!("{of}, policy") };
+    }
+    match status.state {
+        State::Open => format!("open: some containers start past the gate ({of})"),
+        State::Unknown => format!("unknown: it cannot be told whether all is good ({of})"),
+        _ if status.engines.iter().all(|engine| engine.method.is_none()) => {
+            "WRONG: no gate stands before any engine".to_owned()
+        }
+        _ => format!("WRONG: see {of} below"),
+    }
+}
+
+fn verdict(engine: &EngineStatus) -> &'static str {
+    match engine.state {
+        State::Note if engine.method.is_none() => "not gated, and no container of it runs",
+        State::Ok | State::Note => "the gate stands",
+        State::Open => "the gate stands, but not before everything",
         State::Unknown => "it cannot be told whether the gate stands",
         State::Wrong => "the gate does not stand",
     }

@@ -70,19 +70,26 @@ impl Daemon {
     }
 }
 
+/// The processes of an engine on the node itself; without the containerd that docker has of its own, whose containers are
+/// docker's.
+#[must_use]
+pub fn running(processes: &Processes, engine: Engine) -> Vec<Process> {
+    let daemon = daemon(engine);
+    let mut running = processes.running(daemon.programs);
+    running.retain(|process| {
+        let config = daemon.config_of(process);
+        !["/run/docker", "/var/run/docker"].iter().any(|folder| config.starts_with(folder))
+    });
+    running
+}
+
 /// What root's engine of this node goes by, if that is not what is written into: another configuration file, and no
 /// process goes by this one. Engines in containers, and the containerd that docker has of its own, are somebody else's.
 #[must_use]
 pub fn elsewhere(live: &Live, processes: &Processes, engine: Engine, config: &Path) -> Option<String> {
     let daemon = daemon(engine);
     let here = live.place(config);
-    let is_this_nodes = |process: &&Process| {
-        let theirs = daemon.config_of(process);
-        let is_dockers = ["/run/docker", "/var/run/docker"].iter().any(|folder| theirs.starts_with(folder));
-        !is_dockers
-    };
-    let running = processes.running(daemon.programs);
-    let running: Vec<&Process> = running.iter().filter(is_this_nodes).collect();
+    let running = running(processes, engine);
     let says = |process: &Process, with: &str, not: &str| {
         format!(
             "{} (process {}) runs with {with} and not with {not}, so the gate is not before its containers",
@@ -143,7 +150,7 @@ pub fn detect(node: &dyn Node, processes: &Processes) -> Result<Detected, Refusa
         if !daemon.is_on(node) {
             continue;
         }
-        if engine == Engine::Containerd && has_no_cri(node, daemon.config)? {
+        if engine == Engine::Containerd && has_no_cri(node, Path::new(daemon.config))? {
             detected.left.push(format!(
                 "containerd: its CRI plugin is disabled in {}, so no pod starts there, and what docker starts passes \
                  the gate of docker",
@@ -157,14 +164,14 @@ pub fn detect(node: &dyn Node, processes: &Processes) -> Result<Detected, Refusa
 }
 
 /// Whether containerd serves no kubelet (the configuration that docker's packages bring).
-fn has_no_cri(node: &dyn Node, config: &str) -> Result<bool, Refusal> {
+pub fn has_no_cri(node: &dyn Node, config: &Path) -> Result<bool, Refusal> {
     /// All of the file that matters here.
     #[derive(serde::Deserialize)]
     struct Config {
         #[serde(default)]
         disabled_plugins: Vec<String>,
     }
-    let Some(bytes) = node.read(Path::new(config))? else { return Ok(false) };
+    let Some(bytes) = node.read(config)? else { return Ok(false) };
     // What cannot be parsed is the installer's to refuse, with the place of the error.
     let parsed = std::str::from_utf8(&bytes).ok().and_then(|text| toml::from_str::<Config>(text).ok());
     let off = |name: &String| matches!(name.as_str(), "cri" | "io.containerd.grpc.v1.cri");

@@ -81,6 +81,16 @@ pub struct Plan {
     /// What the gate will not cover although somebody could think so, a sentence each: a handler of another kind, a
     /// built-in runtime that cannot be replaced.
     pub open: Vec<String>,
+    /// Those of them that are handlers whose containers pass the gate by: the handler, and its sentence.
+    pub ungated: Vec<(String, String)>,
+}
+
+impl Plan {
+    /// Notes that containers of a handler pass the gate by.
+    pub(crate) fn leave(&mut self, handler: &str, says: String) {
+        self.ungated.push((handler.to_owned(), says.clone()));
+        self.open.push(says);
+    }
 }
 
 /// A runtime handler of an engine, and the program that starts its containers.

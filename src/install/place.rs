@@ -8,6 +8,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::node::{LIMIT, Live, Node as _};
@@ -61,7 +62,8 @@ pub fn command(node: &Live) -> Result<bool, WriteError> {
 
 fn copy_self(place: &Path) -> Result<bool, WriteError> {
     let program = Path::new("/proc/self/exe");
-    if same_bytes(program, place).unwrap_or(false) {
+    let is_callable = || fs::metadata(place).is_ok_and(|file| file.permissions().mode() & 0o7777 == 0o755);
+    if same_bytes(program, place).unwrap_or(false) && is_callable() {
         return Ok(false);
     }
     if let Some(folder) = place.parent() {
@@ -71,6 +73,8 @@ fn copy_self(place: &Path) -> Result<bool, WriteError> {
         // Not `fs::copy`: the bytes, with the mode of a program that everybody may call.
         io::copy(&mut File::open(program)?, to).map(drop)
     })?;
+    // A file that is replaced leaves its mode to the next one, and nobody may have been allowed to call it.
+    fs::set_permissions(place, fs::Permissions::from_mode(0o755)).map_err(fault("write", place))?;
     Ok(true)
 }
 

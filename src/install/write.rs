@@ -156,7 +156,9 @@ fn mount(folder: &Path) -> Option<(u64, Option<String>)> {
 }
 
 fn sync_folder_of(path: &Path) -> Result<(), WriteError> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
+    // A bare name lies in the working directory.
+    let folder =
+        path.parent().map_or(Path::new("/"), |folder| if folder == "" { Path::new(".") } else { folder });
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(fault("sync", folder))
 }
 

@@ -1,4 +1,4 @@
-//! What does Prometheus want to know? How often what was decided, and whether enforcement is open.
+//! What does Prometheus want to know? How often what was decided, and whether the node enforces.
 //!
 //! ```text
 //!  events ─► counters ◄─► store (one file: what was counted, how far was read)

@@ -1,4 +1,4 @@
-//! Is enforcement open? The mode in force, the gate before each engine, the policy and its age.
+//! Is enforcement active? The mode in force, the gate before each engine, the policy and its age.
 
 use std::fs;
 use std::path::Path;
@@ -33,7 +33,7 @@ pub fn families(setting: &Setting<'_>, faults: &mut Vec<String>) -> Vec<Family> 
         families.extend(enforcement(setting, &loaded, &status, faults));
     } else {
         // To others a node looks open that is not.
-        faults.push("only root can tell whether enforcement is open: that is left out".to_owned());
+        faults.push("only root can tell whether the node enforces: that is left out".to_owned());
     }
     families.extend(policy_file(&paths.policy()));
     if let Ok(policy) = loaded.policy() {
@@ -63,12 +63,12 @@ fn enforcement(
         }
         Temporary::None | Temporary::Ended(..) => None,
     };
-    let stands = !status.engines.is_empty() && status.engines.iter().all(EngineStatus::stands);
+    let gated = || status.engines.iter().filter(|engine| engine.method.is_some());
     vec![
         Family::gauge(
             "pss_guard_enforcing",
-            "Whether containers that violate are refused: the mode in force is enforce, and the gate stands before every engine.",
-            flag(mode == Mode::Enforce && stands),
+            "Whether containers that violate are refused: pss-guard status finds nothing open or wrong, and the mode in force is enforce.",
+            flag(status.enforces),
         ),
         one(
             "pss_guard_mode",
@@ -90,7 +90,25 @@ fn enforcement(
         one(
             "pss_guard_gate_standing",
             "Whether the gate stands before the containers of an engine, as far as can be told.",
-            status.engines.iter().map(|engine| (labels(engine), flag(engine.stands()))).collect(),
+            status
+                .engines
+                .iter()
+                // An engine that needs no gate is none without one.
+                .filter(|engine| engine.method.is_some() || !engine.stands())
+                .map(|engine| (labels(engine), flag(engine.stands())))
+                .collect(),
+        ),
+        one(
+            "pss_guard_runtime_executable",
+            "Whether the gate, and each runtime that it hands over to, can be executed. Where not, no container starts, and under the runtime method none is killed or deleted.",
+            gated().filter_map(|engine| Some((labels(engine), flag(engine.executable?)))).collect(),
+        ),
+        one(
+            "pss_guard_ungated_handlers",
+            "Runtime handlers of another kind, whose containers pass the gate by and which the policy does not exempt.",
+            gated()
+                .map(|engine| (labels(engine), Number::Whole(engine.ungated_handlers.len() as u64)))
+                .collect(),
         ),
         one(
             "pss_guard_running_containers",
@@ -126,7 +144,7 @@ fn labels(engine: &EngineStatus) -> Vec<(&'static str, String)> {
 impl EngineStatus {
     /// Whether the gate was found to stand. What cannot be told is not counted on.
     fn stands(&self) -> bool {
-        matches!(self.state, State::Ok | State::Open)
+        matches!(self.state, State::Ok | State::Note | State::Open)
     }
 }
 

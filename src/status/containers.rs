@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Checks, Recorded, Setting, State, s};
+use super::{Asked, Checks, Recorded, Setting, State, s};
 use crate::containers::{self, Container, Keeper, Voucher};
 use crate::facts;
 use crate::facts::identity::identify;
@@ -45,9 +45,10 @@ pub struct Tally {
 
 /// A running container.
 #[derive(Debug)]
-struct Running {
+pub(super) struct Running {
     engine: Engine,
     subject: Subject,
+    namespace: Option<String>,
     name: String,
     /// The id of its pod's sandbox.
     sandbox: Option<String>,
@@ -85,6 +86,7 @@ pub(super) fn ask(
     engine: Engine,
     recorded: &Recorded,
     since: Option<SystemTime>,
+    asked: &Asked,
     checks: &mut Checks,
 ) -> Option<Tally> {
     if !setting.processes.are_seen() {
@@ -95,13 +97,8 @@ pub(super) fn ask(
         since.filter(|_| recorded.restart).map_or(recorded.written, |since| since.max(recorded.written));
     let mut tally = Tally::default();
     let (mut others, mut elsewhere) = (0, 0);
-    let (mut all, mut unreadable) = (Vec::new(), Vec::new());
-    for found in running(setting) {
-        match found {
-            Ok(running) => all.push(running),
-            Err(path) => unreadable.push(path),
-        }
-    }
+    let all = || asked.running.iter().flatten();
+    let unreadable: Vec<&PathBuf> = asked.running.iter().filter_map(|found| found.as_ref().err()).collect();
     // containerd gives a container the runtime, with its options, that the sandbox of its pod was made with
     // (`internal/cri/server/container_create.go`, `WithRuntime`): what starts later in an older pod is like the pod.
     let by_pod = engine == Engine::Containerd && recorded.method == Method::Runtime;
@@ -110,8 +107,9 @@ pub(super) fn ask(
         by_pod && old && sandbox.engine == engine && sandbox.subject == Subject::Sandbox
     };
     let old: BTreeSet<&str> =
-        all.iter().filter(is_old).filter_map(|sandbox| sandbox.found.id.as_deref()).collect();
-    for running in &all {
+        all().filter(is_old).filter_map(|sandbox| sandbox.found.id.as_deref()).collect();
+    let mut would_be_judged = 0;
+    for running in all() {
         let of_containerd = running.found.keeper == Keeper::Containerd;
         if engine == Engine::Containerd && of_containerd && running.engine == Engine::None {
             others += 1;
@@ -121,11 +119,17 @@ pub(super) fn ask(
         }
         let name = running.name.clone();
         let of_old_pod = running.sandbox.as_deref().is_some_and(|sandbox| old.contains(sandbox));
+        let mut before = |name| {
+            let is_exempt =
+                running.namespace.as_ref().is_some_and(|name| asked.exempt.namespaces.contains(name));
+            would_be_judged += usize::from(!is_exempt);
+            tally.before_the_gate.push(name);
+        };
         match running.passed(recorded.method, came) {
             Passed::Yes => tally.through_the_gate.push(name),
             Passed::NotAsked => {}
-            Passed::Before => tally.before_the_gate.push(name),
-            Passed::Past if of_old_pod => tally.before_the_gate.push(name),
+            Passed::Before => before(name),
+            Passed::Past if of_old_pod => before(name),
             Passed::OtherKind => tally.of_another_kind.push(name),
             Passed::OtherEngine => {
                 elsewhere += 1;
@@ -134,34 +138,19 @@ pub(super) fn ask(
             Passed::Past => tally.past_the_gate.push(name),
         }
     }
-    let count = |list: &[String]| format!("{} running container{}", list.len(), s(list.len()));
     checks.add(State::Ok, "containers", format!("{} passed the gate", count(&tally.through_the_gate)));
-    let mut open = |list: &[String], says: &str| {
-        if !list.is_empty() {
-            checks.add(State::Open, "containers", format!("{} {says}", count(list)));
-        }
-    };
-    open(
-        &tally.before_the_gate,
-        if by_pod {
-            "did not pass the gate, because their pods are older than it; what starts in those, a restart as well, is like \
-             them until they are made anew"
-        } else {
-            "started before the engine had the gate and never passed it; they will when they start again"
-        },
-    );
-    open(&tally.of_another_kind, "have a runtime of another kind, which the gate does not stand in front of");
+    excused(&tally, by_pod, asked.enforces && would_be_judged > 0, checks);
     if others > 0 {
         let says = format!(
             "{others} running container{} of other clients of containerd (ctr, nerdctl): they choose their runtime themselves",
             s(others)
         );
-        checks.add(State::Open, "containers", says);
+        checks.add(State::Note, "containers", says);
     }
     if elsewhere > 0 {
         let says = format!(
             "{elsewhere} running container{} passed the gate of another engine, which does not know their pods; \
-             `pss-guard install --engine {}` mends it for those that start from then on",
+             `pss-guard install --engine {}` fixes it for those that start from then on",
             s(elsewhere),
             engine.name()
         );
@@ -170,9 +159,7 @@ pub(super) fn ask(
     if tally.past_the_gate.len() > elsewhere {
         let why = match recorded.method {
             Method::Runtime => "the engine started them with another runtime than its configuration names",
-            Method::Hook => {
-                "the engine dropped the hook, which it does without a word while the gate is missing"
-            }
+            Method::Hook => "the engine dropped the hook, which it does silently while the gate is missing",
         };
         let says = format!(
             "{} newer than the gate did not pass it: {why}; restart the engine, and then the containers",
@@ -182,13 +169,38 @@ pub(super) fn ask(
     }
     if let Some(first) = unreadable.first() {
         let says = format!(
-            "{} running containers cannot be looked at, the first is {}",
+            "{} running container{} cannot be looked at, the first is {}",
             unreadable.len(),
+            s(unreadable.len()),
             first.display()
         );
         checks.add(State::Unknown, "containers", says);
     }
     Some(tally)
+}
+
+fn count(list: &[String]) -> String {
+    format!("{} running container{}", list.len(), s(list.len()))
+}
+
+/// Says which did not pass the gate because they could not. `by_pod`: what starts in their pods passes it by as well;
+/// `is_open`: and would be refused otherwise.
+fn excused(tally: &Tally, by_pod: bool, is_open: bool, checks: &mut Checks) {
+    let older = if by_pod {
+        "did not pass the gate, because their pods are older than it; what starts in those, a restart as well, is like \
+         them until they are recreated (`kubectl delete pod`, `kubectl rollout restart`)"
+    } else {
+        "started before the engine had the gate and never passed it; they will when they start again"
+    };
+    let other_kind = "have a runtime of another kind, which the gate does not stand in front of";
+    let state = if by_pod && is_open { State::Open } else { State::Note };
+    for (state, list, says) in
+        [(state, &tally.before_the_gate, older), (State::Note, &tally.of_another_kind, other_kind)]
+    {
+        if !list.is_empty() {
+            checks.add(state, "containers", format!("{} {says}", count(list)));
+        }
+    }
 }
 
 /// Whether a running container of no pod passed the gate; `None` where it is not seen.
@@ -199,6 +211,11 @@ pub(crate) fn passed(setting: &Setting<'_>, engine: Engine, id: &str) -> Option<
 }
 
 impl Running {
+    /// Whether it is a container of this engine, and not the sandbox of a pod.
+    pub(super) fn is_of(&self, engine: Engine) -> bool {
+        self.engine == engine && self.subject != Subject::Sandbox
+    }
+
     fn passed(&self, method: Method, came: SystemTime) -> Passed {
         if let Some((engine, _)) = self.found.entry() {
             return if engine == self.engine.name() { Passed::Yes } else { Passed::OtherEngine };
@@ -231,7 +248,7 @@ impl Hook {
 
 /// All running containers but those of users, which no gate of root's engines stands in front of; the path of those that
 /// cannot be looked at.
-fn running(setting: &Setting<'_>) -> Vec<Result<Running, PathBuf>> {
+pub(super) fn running(setting: &Setting<'_>) -> Vec<Result<Running, PathBuf>> {
     let found = containers::find(&setting.live, &setting.processes, Voucher::Root);
     let closed = found.closed.into_iter().map(|closed| Err(closed.path));
     found.containers.into_iter().map(look).chain(closed).collect()
@@ -243,6 +260,7 @@ fn look(found: Container) -> Result<Running, PathBuf> {
     let hooked: Hooked = serde_json::from_slice(&bytes).map_err(|_| config.clone())?;
     let identity =
         identify(&spec, None, Some(&found.bundle), found.id.as_deref()).map_err(|_| config.clone())?;
+    let namespace = identity.namespace.map(str::to_owned);
     let words = [identity.namespace, identity.pod, identity.container];
     let words: Vec<&str> = words.into_iter().flatten().collect();
     let name = if words.is_empty() { found.id.clone().unwrap_or_default() } else { words.join("/") };
@@ -250,5 +268,14 @@ fn look(found: Container) -> Result<Running, PathBuf> {
     let hooks = hooked.hooks.unwrap_or_default();
     let hooks = [hooks.create_runtime, hooks.prestart].into_iter().flatten().flatten().collect();
     let started = found.process.map_or(SystemTime::UNIX_EPOCH, |first| first.started);
-    Ok(Running { engine: identity.engine, subject: identity.subject, name, sandbox, found, hooks, started })
+    Ok(Running {
+        engine: identity.engine,
+        subject: identity.subject,
+        namespace,
+        name,
+        sandbox,
+        found,
+        hooks,
+        started,
+    })
 }

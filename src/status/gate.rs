@@ -4,36 +4,36 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::{Checks, Setting, State};
+use super::{Checks, Setting, State, program};
 use crate::files::{self, FileError, Owner};
 use crate::install::node::Node as _;
 use crate::install::{Entry, GATE, entry_path};
 use crate::pss::facts::Engine;
 use crate::report::text::line;
 
-/// Looks at the gate binary; gives back what it says of its version.
-pub(super) fn binary(setting: &Setting<'_>, engine: Engine, checks: &mut Checks) -> Option<String> {
+/// Looks at the gate binary; gives back what it says of its version, and whether it can be executed.
+pub(super) fn binary(setting: &Setting<'_>, engine: Engine, checks: &mut Checks) -> (Option<String>, bool) {
     let again = format!("`pss-guard install --engine {}` puts it there again", engine.name());
     let path = setting.live.place(Path::new(GATE));
-    let metadata = match fs::metadata(&path) {
-        Ok(metadata) => metadata,
-        Err(source) => {
-            let error = FileError::Open { path, source };
-            checks.add(State::Wrong, "gate", format!("{}; {again}", line(&error)));
-            return None;
-        }
-    };
-    if let Err(error) = files::judge(&path, &metadata, Owner::Root, u64::MAX) {
-        checks.add(State::Wrong, "gate", line(&error));
-        return None;
+    if let Some(fault) = program::fault(&setting.live, Path::new(GATE)) {
+        checks.add(State::Wrong, "gate", format!("{GATE} {fault}; {again}"));
+        return (None, false);
     }
-    if metadata.permissions().mode() & 0o111 != 0o111 {
-        let says = format!("{} cannot be executed by everybody; {again}", path.display());
-        checks.add(State::Wrong, "gate", says);
-        return None;
+    let judged = match fs::metadata(&path) {
+        Ok(metadata) if metadata.permissions().mode() & 0o111 != 0o111 => {
+            let says = format!("{} cannot be executed by everybody; {again}", path.display());
+            checks.add(State::Wrong, "gate", says);
+            return (None, true);
+        }
+        Ok(metadata) => files::judge(&path, &metadata, Owner::Root, u64::MAX),
+        Err(source) => Err(FileError::Open { path: path.clone(), source }),
+    };
+    if let Err(error) = judged {
+        checks.add(State::Wrong, "gate", line(&error));
+        return (None, true);
     }
     if !folders_are_roots(setting, Path::new(GATE), checks) {
-        return None;
+        return (None, true);
     }
     let said = setting.live.output(Path::new(GATE), &["--version"]);
     let version = said.as_deref().and_then(|said| said.trim().strip_prefix("pss-guard ")).map(str::to_owned);
@@ -45,14 +45,16 @@ pub(super) fn binary(setting: &Setting<'_>, engine: Engine, checks: &mut Checks)
                 "{GATE} is version {version}, this program is {own}; `pss-guard install --engine {}` replaces it",
                 engine.name()
             );
-            checks.add(State::Open, "gate", says);
+            checks.add(State::Note, "gate", says);
         }
         None if setting.live.place(Path::new("/")) == Path::new("/") => {
-            checks.add(State::Wrong, "gate", format!("{GATE} does not run (`{GATE} --version`); {again}"));
+            let says = format!("{GATE} does not run (`{GATE} --version`); {again}");
+            checks.add(State::Wrong, "gate", says);
+            return (None, false);
         }
         None => checks.add(State::Ok, "gate", path.display().to_string()),
     }
-    version
+    (version, true)
 }
 
 /// Whether only root can put files where this one is.
@@ -73,15 +75,25 @@ fn folders_are_roots(setting: &Setting<'_>, path: &Path, checks: &mut Checks) ->
     true
 }
 
-/// Looks at the links by which the wrapper knows what it stands for.
-pub(super) fn entries(setting: &Setting<'_>, engine: Engine, entries: &[Entry], checks: &mut Checks) {
-    let mut right = true;
+/// Looks at the links by which the wrapper knows what it stands for. Says whether all of them can be executed.
+pub(super) fn entries(setting: &Setting<'_>, engine: Engine, entries: &[Entry], checks: &mut Checks) -> bool {
+    let (mut right, mut all_run) = (true, true);
     for entry in entries {
         let path = entry_path(engine, &entry.handler);
-        if let Err(wrong) = links(setting, &path) {
-            let says = format!("{wrong}; `pss-guard install --engine {}` mends it", engine.name());
+        if let Err((says, runs)) = links(setting, &path) {
+            let mut says = format!("{says}; `pss-guard install --engine {}` fixes it", engine.name());
+            if !runs {
+                // For whoever cannot wait for that: see docs/operations.md.
+                let by_hand = format!(
+                    "; by hand, and then without the gate: `ln -sfn {} {}`",
+                    entry.runtime.display(),
+                    path.display()
+                );
+                says.push_str(&by_hand);
+            }
             checks.add(State::Wrong, "entries", says);
             right = false;
+            all_run &= runs;
         } else {
             right &= folders_are_roots(setting, &path, checks);
         }
@@ -91,34 +103,49 @@ pub(super) fn entries(setting: &Setting<'_>, engine: Engine, entries: &[Entry], 
         let list: Vec<String> = entries.iter().map(lead).collect();
         checks.add(State::Ok, "entries", list.join(", "));
     }
+    all_run
 }
 
-/// Why the two links of an entry are not as they should be.
-fn links(setting: &Setting<'_>, path: &Path) -> Result<(), String> {
+/// Why the two links of an entry are not as they should be, and whether what is started by them runs all the same.
+fn links(setting: &Setting<'_>, path: &Path) -> Result<(), (String, bool)> {
     let live = &setting.live;
     let file = |path: &Path| fs::metadata(live.place(path)).ok().map(|file| (file.dev(), file.ino()));
+    let dead = |says: String| {
+        Err((format!("{says}: no container starts with it, and none is killed or deleted"), false))
+    };
     let gate = file(Path::new(GATE));
     match (live.link(path), file(path)) {
-        (None, _) => return Err(format!("{} is missing", path.display())),
-        (Some(to), own) if own.is_none() || own != gate => {
-            return Err(format!("{} leads to {} and not to the gate", path.display(), to.display()));
+        (None, _) => return dead(format!("{} is missing", path.display())),
+        (Some(to), None) => {
+            return dead(format!("{} leads to {}, which is not there", path.display(), to.display()));
+        }
+        (Some(to), own) if own != gate => {
+            let runs = program::fault(live, path).is_none();
+            return Err((format!("{} leads to {} and not to the gate", path.display(), to.display()), runs));
         }
         _ => {}
     }
+    if let Some(fault) = program::fault(live, path) {
+        return dead(format!("{} leads to the gate, which {fault}", path.display()));
+    }
     let runtime: PathBuf = path.with_file_name("runtime");
-    let Some(to) = live.link(&runtime) else { return Err(format!("{} is missing", runtime.display())) };
+    let Some(to) = live.link(&runtime) else { return dead(format!("{} is missing", runtime.display())) };
     let shown = format!("{} leads to {}", runtime.display(), to.display());
     if !to.is_absolute() || !live.is_program(&to) {
         let other = live.find_again(to.clone());
-        let then = if other == to {
-            "no container starts with it".to_owned()
-        } else {
-            format!("{} is called in its place", other.display())
-        };
-        return Err(format!("{shown}, which is no program: {then}"));
+        if other == to {
+            return dead(format!("{shown}, which is no program"));
+        }
+        return Err((
+            format!("{shown}, which is no program: {} is called in its place", other.display()),
+            program::fault(live, &other).is_none(),
+        ));
     }
     if file(&to) == gate {
-        return Err(format!("{shown}, which is the gate itself: no container starts with it"));
+        return dead(format!("{shown}, which is the gate itself"));
     }
-    Ok(())
+    match program::fault(live, &to) {
+        Some(fault) => dead(format!("{shown}, which {fault}")),
+        None => Ok(()),
+    }
 }

@@ -1,17 +1,26 @@
-//! Does the gate really stand? What was installed, held against what is there now.
+//! Does the gate really stand? What was installed, held against what is there and what runs now.
 //!
 //! Each question is answered by one or more [`Check`]s, a sentence each. The worst of them is the answer:
 //!
-//! | state     | means                                                        | exit code |
-//! |-----------|--------------------------------------------------------------|-----------|
-//! | `ok`      | as it should be                                              | 0         |
-//! | `open`    | a way past the gate, or a part of it that sleeps, by design  | 0         |
-//! | `unknown` | it cannot be found out                                       | 2         |
-//! | `wrong`   | a container that should pass the gate would not              | 1         |
+//! | state     | means                                                                    | exit code |
+//! |-----------|--------------------------------------------------------------------------|-----------|
+//! | `ok`      | as it should be                                                          | 0         |
+//! | `note`    | worth knowing; the admin chose it, or nothing can start past the gate by it | 0      |
+//! | `open`    | something can start past the gate, and nobody said that it may           | 1         |
+//! | `unknown` | it cannot be found out                                                   | 2         |
+//! | `wrong`   | the gate, or the policy, is not as it should be                          | 1         |
 //!
-//! What the installer cannot close (a handler of another kind, a container that started before the gate came) is
-//! *open*: it is said every time and does not fail, because nobody could ever make a status right that fails for it,
-//! and such a status is soon read by nobody. What should be covered and is not is *wrong*.
+//! The rule: 0 only where all of it is good, and `pss_guard_enforcing` is 1 exactly where the exit code is 0 and the mode
+//! in force is enforce. So what is *open* must be something that an admin can close, or say to be meant: a status that
+//! nobody can make right is soon read by nobody.
+//!
+//! - An engine that runs without a gate is *wrong*, whatever stands before the others. One that serves no pods and runs
+//!   no container is a *note*, as is one that is merely on the disk.
+//! - A handler of another kind (kata, gVisor, a wasm shim) is *open*, and a *note* once `[exemptions] runtime-classes`
+//!   names it.
+//! - Under containerd a pod that is older than the gate starts containers past it for as long as it lives. That is *open*
+//!   where they would be refused: in enforce mode, outside of the exempt namespaces. A container that is merely older is
+//!   a *note*: it passes the gate when it starts again.
 //!
 //! NRI's `reject_oci_hook_adjustment` (containerd, CRI-O: `nri_validator_…`) is not asked for. Its validator refuses
 //! hooks that an NRI plugin claims (`plugins/default-validator`, `Owners.HooksOwner`); those of `hooks.d` and of a base
@@ -20,16 +29,19 @@
 pub mod containers;
 mod gate;
 mod policy;
+mod program;
 mod recorded;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::install::detect::{self, Daemon};
+use crate::install::detect;
 use crate::install::node::{Live, Node as _};
 use crate::install::{Installer, Method, Plan, Refusal, Request, entry_path, place};
+use crate::level::cache;
+use crate::level::policy::{Exemptions, Mode};
 use crate::paths::Paths;
 use crate::processes::{Process, Processes};
 use crate::pss::facts::Engine;
@@ -44,7 +56,9 @@ use recorded::recorded;
 pub enum State {
     /// As it should be.
     Ok,
-    /// A way past the gate, or a part of it that sleeps, that is there by design.
+    /// Worth knowing, and nothing to mend.
+    Note,
+    /// Something can start past the gate, and nobody said that it may.
     Open,
     /// It cannot be found out.
     Unknown,
@@ -58,6 +72,7 @@ impl State {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::Note => "note",
             Self::Open => "open",
             Self::Unknown => "unknown",
             Self::Wrong => "wrong",
@@ -91,6 +106,13 @@ impl Checks {
     pub fn state(&self) -> State {
         self.0.iter().map(|check| check.state).max().unwrap_or(State::Ok)
     }
+
+    /// Takes for a note what is open in it.
+    fn meant(&mut self) {
+        for check in self.0.iter_mut().filter(|check| check.state == State::Open) {
+            check.state = State::Note;
+        }
+    }
 }
 
 /// All that is known of the gate on a node.
@@ -98,7 +120,9 @@ impl Checks {
 pub struct Status {
     /// The worst answer of all.
     pub state: State,
-    /// Each engine that was asked for, or that the gate is installed for.
+    /// Whether what violates its level is refused: all is good, and the mode in force is enforce.
+    pub enforces: bool,
+    /// The engine that was asked for, or each that is on the node, gated or not.
     pub engines: Vec<EngineStatus>,
     /// The policy.
     pub policy: policy::PolicyStatus,
@@ -119,10 +143,24 @@ pub struct EngineStatus {
     pub gate_version: Option<String>,
     /// What the engine says of itself.
     pub engine_version: Option<String>,
+    /// Whether the gate, and each runtime that it hands over to, can be executed; `null` where no gate is installed.
+    pub executable: Option<bool>,
+    /// Handlers whose containers pass the gate by, and that the policy does not exempt.
+    pub ungated_handlers: Vec<String>,
     /// Its running containers; `null` where nothing is known of them.
     pub containers: Option<containers::Tally>,
     /// The answers.
     pub checks: Checks,
+}
+
+/// What is the same for every engine.
+struct Asked {
+    /// All containers that run; the path of those that cannot be looked at.
+    running: Vec<Result<containers::Running, PathBuf>>,
+    /// Whether the mode in force is enforce.
+    enforces: bool,
+    /// What the policy exempts.
+    exempt: Exemptions,
 }
 
 /// Where to look.
@@ -149,63 +187,74 @@ impl<'a> Setting<'a> {
         }
     }
 
-    /// Asks everything; of one engine, or of those that the gate was installed for.
+    /// Asks everything; of one engine, or of all that are on the node.
     #[must_use]
     pub fn ask(&self, engine: Option<Engine>) -> Status {
-        let installed = |installer: &&Installer| recorded(&self.live, installer.engine).is_some();
-        let named = |installer: &&Installer| match engine {
-            Some(engine) => installer.engine == engine,
-            None => installed(installer),
+        let mut policy = policy::ask(self);
+        // What the policy leaves open, the admin chose.
+        policy.checks.meant();
+        let asked = Asked {
+            running: containers::running(self),
+            enforces: policy.mode == Mode::Enforce,
+            exempt: cache::load_usable(&self.paths)
+                .map(|usable| usable.policy.exemptions)
+                .unwrap_or_default(),
         };
-        let installers = self.installers.iter().copied().filter(named);
-        let mut engines: Vec<EngineStatus> = installers.map(|installer| self.engine(installer)).collect();
-        let policy = policy::ask(self);
-        let nowhere = engines.is_empty();
-        if nowhere {
-            engines.extend(
-                self.installers
-                    .iter()
-                    .copied()
-                    .filter(|installer| detect::daemon(installer.engine).is_on(&self.live))
-                    .map(|installer| self.engine(installer)),
-            );
-        }
-        let worst = engines.iter().map(|engine| engine.state).max();
-        // No engine at all: nothing stands before anything.
-        let state = worst.unwrap_or(State::Wrong).max(policy.checks.state());
-        Status { state, engines, policy, version: env!("CARGO_PKG_VERSION") }
+        let installed =
+            self.installers.iter().any(|installer| recorded(&self.live, installer.engine).is_some());
+        let engines: Vec<EngineStatus> = self
+            .installers
+            .iter()
+            .filter(|installer| engine.is_none_or(|engine| engine == installer.engine))
+            .filter_map(|installer| match recorded(&self.live, installer.engine) {
+                Some(recorded) => Some(self.gated(installer, recorded, &asked)),
+                None => self.ungated(installer, engine.is_some(), installed, &asked),
+            })
+            .collect();
+        let worst = engines.iter().map(|engine| engine.state).max().unwrap_or(State::Wrong);
+        // Without any gate nothing is good, even if no engine runs that needs one.
+        let none = if installed { State::Ok } else { State::Wrong };
+        let state = worst.max(none).max(policy.checks.state());
+        let enforces = state <= State::Note && asked.enforces;
+        Status { state, enforces, engines, policy, version: env!("CARGO_PKG_VERSION") }
     }
 
     fn engine(&self, installer: &Installer) -> EngineStatus {
-        let (engine, daemon) = (installer.engine, detect::daemon(installer.engine));
-        let mut checks = Checks::default();
-        let mut status = EngineStatus {
-            engine: engine.name(),
+        EngineStatus {
+            engine: installer.engine.name(),
             state: State::Ok,
             method: None,
             gate_version: None,
-            engine_version: daemon.version(&self.live),
+            engine_version: detect::daemon(installer.engine).version(&self.live),
+            executable: None,
+            ungated_handlers: Vec::new(),
             containers: None,
             checks: Checks::default(),
-        };
-        match recorded(&self.live, engine) {
-            None => checks.add(
-                State::Wrong,
-                "installed",
-                format!(
-                    "no gate is installed for {engine}; `pss-guard install --engine {engine}` does it",
-                    engine = engine.name()
-                ),
-            ),
-            Some(Err(error)) => checks.add(State::Unknown, "installed", error),
-            Some(Ok(recorded)) => {
+        }
+    }
+
+    /// An engine that the gate is installed for.
+    fn gated(
+        &self,
+        installer: &Installer,
+        recorded: Result<Recorded, String>,
+        asked: &Asked,
+    ) -> EngineStatus {
+        let engine = installer.engine;
+        let mut status = self.engine(installer);
+        let mut checks = Checks::default();
+        match recorded {
+            Err(error) => checks.add(State::Unknown, "installed", error),
+            Ok(recorded) => {
                 status.method = Some(recorded.method.name());
                 let how = format!("by the {} method, {} ago", recorded.method, ago(recorded.written));
                 checks.add(State::Ok, "installed", how);
-                status.gate_version = gate::binary(self, engine, &mut checks);
-                self.configuration(installer, &recorded, &mut checks);
-                let since = self.daemon(installer, &daemon, &recorded, &mut checks);
-                status.containers = containers::ask(self, engine, &recorded, since, &mut checks);
+                let (version, gate_runs) = gate::binary(self, engine, &mut checks);
+                status.gate_version = version;
+                let runtimes_run = self.configuration(installer, &recorded, asked, &mut status, &mut checks);
+                status.executable = Some(gate_runs && runtimes_run);
+                let since = self.daemon(installer, &recorded, &mut checks);
+                status.containers = containers::ask(self, engine, &recorded, since, asked, &mut checks);
             }
         }
         status.state = checks.state();
@@ -213,18 +262,86 @@ impl<'a> Setting<'a> {
         status
     }
 
-    /// Is the engine's configuration as the installer would have it?
-    fn configuration(&self, installer: &Installer, recorded: &Recorded, checks: &mut Checks) {
+    /// An engine without a gate; `None` where it is not on the node and nobody named it. `others`: whether any engine has
+    /// a gate.
+    fn ungated(
+        &self,
+        installer: &Installer,
+        named: bool,
+        others: bool,
+        asked: &Asked,
+    ) -> Option<EngineStatus> {
+        let engine = installer.engine;
+        let running = detect::running(&self.processes, engine);
+        let count = asked.running.iter().flatten().filter(|running| running.is_of(engine)).count();
+        if !named && running.is_empty() && count == 0 && !detect::daemon(engine).is_on(&self.live) {
+            return None;
+        }
+        let serves_pods = |process: &&Process| {
+            let config = detect::daemon(engine).config_of(process);
+            // What cannot be read is not taken for harmless.
+            engine != Engine::Containerd || !detect::has_no_cri(&self.live, &config).unwrap_or(false)
+        };
+        let is_cri = matches!(engine, Engine::Containerd | Engine::CriO);
+        let serving = running.iter().filter(|_| is_cri).find(serves_pods);
+        let name = engine.name();
+        let install = format!("`pss-guard install --engine {name}` does it");
+        let containers = format!("{count} container{}", s(count));
+        let none = format!("no gate is installed for {name}");
+        let (state, says) = match (serving, running.first()) {
+            (Some(process), _) => (
+                State::Wrong,
+                format!("{none}, which runs (process {}, {containers}); {install}", process.pid),
+            ),
+            (None, _) if count > 0 => (State::Wrong, format!("{none}, which runs {containers}; {install}")),
+            (None, Some(process)) if is_cri => (
+                State::Note,
+                format!(
+                    "{none}; its CRI plugin is disabled in {}, so no pod starts there",
+                    detect::daemon(engine).config_of(process).display()
+                ),
+            ),
+            (None, _) if named || !others => (State::Wrong, format!("{none}; {install}")),
+            (None, Some(process)) => {
+                (State::Note, format!("{none}; it runs (process {}), and no container does", process.pid))
+            }
+            (None, None) if self.processes.are_told() => {
+                (State::Note, format!("{none}; no container of it runs"))
+            }
+            (None, None) if self.processes.are_seen() => {
+                (State::Unknown, format!("{none}; only root can see whether it runs"))
+            }
+            (None, None) => (State::Note, format!("{none}; whether it will run here cannot be seen")),
+        };
+        let mut status = self.engine(installer);
+        status.checks.add(state, "installed", says);
+        status.state = state;
+        Some(status)
+    }
+
+    /// Is the engine's configuration as the installer would have it? Says whether the runtimes that it names can be
+    /// executed.
+    fn configuration(
+        &self,
+        installer: &Installer,
+        recorded: &Recorded,
+        asked: &Asked,
+        status: &mut EngineStatus,
+        checks: &mut Checks,
+    ) -> bool {
         let engine = installer.engine;
         let request = Request { method: recorded.method, config: recorded.config.as_deref() };
         let plan = match (installer.plan)(&self.live, &request) {
             Ok(plan) => plan,
-            Err(error @ Refusal::File(_)) => {
-                return checks.add(State::Unknown, "configuration", line(&error));
+            Err(error) => {
+                let is_closed = matches!(error, Refusal::File(_));
+                let state = if is_closed { State::Unknown } else { State::Wrong };
+                checks.add(state, "configuration", line(&error));
+                // The engine goes on with what it read.
+                return gate::entries(self, engine, &recorded.entries, checks);
             }
-            Err(error) => return checks.add(State::Wrong, "configuration", line(&error)),
         };
-        let mends = format!("`pss-guard install --engine {}` mends it", engine.name());
+        let fixes = format!("`pss-guard install --engine {}` fixes it", engine.name());
         if plan.changes.is_empty() {
             let count = plan.entries.len();
             let covers = match recorded.method {
@@ -238,7 +355,7 @@ impl<'a> Setting<'a> {
         for change in &plan.changes {
             let path = change.path.display();
             let Some(before) = &change.before else {
-                checks.add(State::Wrong, "configuration", format!("{path} is missing; {mends}"));
+                checks.add(State::Wrong, "configuration", format!("{path} is missing; {fixes}"));
                 continue;
             };
             let before = String::from_utf8_lossy(before);
@@ -254,41 +371,61 @@ impl<'a> Setting<'a> {
             } else {
                 format!("starts the containers of {} past the gate", lost.join(", "))
             };
-            checks.add(State::Wrong, "configuration", format!("{path} {what}; {mends}"));
+            checks.add(State::Wrong, "configuration", format!("{path} {what}; {fixes}"));
         }
-        gate::entries(self, engine, &plan.entries, checks);
-        for open in &plan.open {
-            checks.add(State::Open, "handlers", open);
+        let is_ungated = |says: &String| plan.ungated.iter().any(|(_, sentence)| sentence == says);
+        for (handler, says) in &plan.ungated {
+            if asked.exempt.runtime_classes.contains(handler) {
+                let says = format!("{handler} is not gated, as the policy has it (runtime-classes): {says}");
+                checks.add(State::Note, "handlers", says);
+            } else {
+                let says = format!(
+                    "{handler} is not gated: {says}; if that is meant, name it in runtime-classes of [exemptions] \
+                     in the policy"
+                );
+                checks.add(State::Open, "handlers", says);
+                status.ungated_handlers.push(handler.clone());
+            }
         }
+        for open in plan.open.iter().filter(|says| !is_ungated(says)) {
+            checks.add(State::Note, "handlers", open);
+        }
+        gate::entries(self, engine, &plan.entries, checks)
     }
 
     /// Does the engine run, and with this configuration? Says since when.
-    fn daemon(
-        &self,
-        installer: &Installer,
-        daemon: &Daemon,
-        recorded: &Recorded,
-        checks: &mut Checks,
-    ) -> Option<SystemTime> {
-        // An engine without a daemon reads its configuration whenever it is called.
-        let unit = installer.unit?;
+    fn daemon(&self, installer: &Installer, recorded: &Recorded, checks: &mut Checks) -> Option<SystemTime> {
         if !self.processes.are_seen() {
             return None;
         }
-        let running = self.processes.running(daemon.programs);
+        // Others would see no engine, and take that for none.
+        if !self.processes.are_told() {
+            checks.add(State::Unknown, "process", "only root can see which engines run");
+            return None;
+        }
+        // An engine without a daemon reads its configuration whenever it is called.
+        let unit = installer.unit?;
+        let daemon = detect::daemon(installer.engine);
+        let running = detect::running(&self.processes, installer.engine);
         let config = recorded.config.as_deref().unwrap_or(Path::new(daemon.config));
         let here = self.live.place(config);
         let (ours, others): (Vec<&Process>, Vec<&Process>) =
             running.iter().partition(|process| process.shares(&daemon.config_of(process), &here));
-        for other in others {
+        // Where none goes by this file, the first of them is named below.
+        for other in others.into_iter().filter(|_| !ours.is_empty()) {
             let theirs = daemon.config_of(other);
+            if installer.engine == Engine::Containerd
+                && detect::has_no_cri(&self.live, &theirs).unwrap_or(false)
+            {
+                continue;
+            }
             let other = format!(
-                "process {} ({}) runs with {}: the gate is not before its containers",
+                "process {} ({}) runs with {}: no gate is before its containers",
                 other.pid,
                 other.program.display(),
                 theirs.display()
             );
-            checks.add(State::Open, "process", other);
+            checks.add(State::Wrong, "process", other);
         }
         let contained = self.processes.in_containers(daemon.programs);
         if let Some((pid, program)) = contained.first() {
@@ -301,7 +438,7 @@ impl<'a> Setting<'a> {
                 "process {pid} ({}){others}: engines in containers; the gate is not before what they start",
                 program.display()
             );
-            checks.add(State::Open, "process", says);
+            checks.add(State::Note, "process", says);
         }
         let name = daemon.programs.first().copied().unwrap_or_default();
         if let Some(says) = detect::elsewhere(&self.live, &self.processes, installer.engine, config) {
@@ -310,7 +447,7 @@ impl<'a> Setting<'a> {
         }
         let Some(process) = ours.first() else {
             checks.add(
-                State::Open,
+                State::Note,
                 "process",
                 format!("{name} is not running; the gate holds when it starts"),
             );
@@ -332,7 +469,7 @@ impl<'a> Setting<'a> {
             let says = format!(
                 "{name} (process {pid}) started {since} ago, and its program was replaced since then"
             );
-            checks.add(State::Open, "process", says);
+            checks.add(State::Note, "process", says);
         } else {
             checks.add(State::Ok, "process", format!("{name} (process {pid}) started {since} ago"));
         }

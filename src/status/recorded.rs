@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::files::{self, Links, Owner};
 use crate::install::node::{LIMIT, Live, Node as _};
-use crate::install::{Method, transaction};
+use crate::install::{Entry, Method, transaction};
 use crate::pss::facts::Engine;
 use crate::report::text::line;
 
@@ -19,6 +19,8 @@ pub(crate) struct Recorded {
     pub(crate) written: SystemTime,
     /// Whether the engine only sees it after a restart.
     pub(crate) restart: bool,
+    /// The runtimes that the gate was put in front of.
+    pub(crate) entries: Vec<Entry>,
 }
 
 /// The installation for an engine, if there is one; an error is a sentence.
@@ -41,7 +43,8 @@ pub(super) fn recorded(live: &Live, engine: Engine) -> Option<Result<Recorded, S
     let restart =
         crate::install::engines::of(engine).is_some_and(|installer| installer.needs_restart(method));
     let written = newest_copy(live, engine).unwrap_or(metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH));
-    Some(Ok(Recorded { method, config: manifest.config, written, restart }))
+    let (config, entries) = (manifest.config, manifest.entries);
+    Some(Ok(Recorded { method, config, written, restart, entries }))
 }
 
 /// When the installer last changed a file of the engine: it keeps a copy of what it writes.

@@ -1,6 +1,7 @@
 //! A node on which the gate stands, and everything that can go wrong with it, one at a time.
 
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,8 @@ use crate::commands::status::{Options, status};
 use crate::install::node::{Live, Node};
 use crate::install::{Change, Entry, GATE, Installer, Method, Plan, Refusal, Request, entry_path};
 use crate::level::{Mode, cache};
+use crate::metrics;
+use crate::metrics::exposition::Number;
 use crate::mode::change::{Author, for_a_time};
 use crate::paths::Paths;
 use crate::processes::{Processes, fake};
@@ -48,7 +51,7 @@ fn plan(engine: Engine, node: &dyn Node, request: &Request<'_>) -> Result<Plan, 
             return Err(Refusal::Malformed { path, cause: format!("line 1: {line}") });
         };
         if handler == "kata" {
-            plan.open.push("handler kata runs virtual machines".to_owned());
+            plan.leave(handler, "it runs virtual machines".to_owned());
             after += &[line, "\n"].concat();
             continue;
         }
@@ -112,6 +115,10 @@ impl Machine {
 
     fn program(&self, path: &str, text: &str) {
         let path = self.file(path, text);
+        // Of this machine, as far as its first bytes tell.
+        let mut head = [0; 64];
+        File::open("/proc/self/exe").unwrap().read_exact(&mut head).unwrap();
+        fs::write(&path, [&head, text.as_bytes()].concat()).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
@@ -132,11 +139,17 @@ impl Machine {
     }
 
     fn install(&self, engine: Engine, method: Method) {
-        let manifest = format!("var/lib/pss-guard/install/{}/manifest.json", engine.name());
-        self.file(&manifest, &format!(
-            r#"{{"version":1,"program":"x","method":"{method}","config":null,"entries":[],"files":[],"folders":[],"shared":[]}}"#));
-        let copy = self.file(&manifest.replace("manifest.json", "0.after"), "");
+        self.manifest(engine, method, "");
+        let copy = self.file(&format!("var/lib/pss-guard/install/{}/0.after", engine.name()), "");
         age(&copy, INSTALLED);
+    }
+
+    /// What the installer wrote down, with the one handler that it put the gate in front of.
+    fn manifest(&self, engine: Engine, method: Method, handler: &str) {
+        let entry = format!(r#"{{"handler":"{handler}","runtime":"/usr/sbin/{handler}"}}"#);
+        let entries = if handler.is_empty() { "" } else { &*entry };
+        self.file(&format!("var/lib/pss-guard/install/{}/manifest.json", engine.name()), &format!(
+            r#"{{"version":1,"program":"x","method":"{method}","config":null,"entries":[{entries}],"files":[],"folders":[],"shared":[]}}"#));
     }
 
     fn entry(&self, engine: Engine, handler: &str, runtime: &str) {
@@ -267,17 +280,23 @@ fn every_break_is_said_and_changes_the_exit_code() {
     #[rustfmt::skip]
     let rows: &[(&str, Break, u8, &str)] = &[
         ("the gate is deleted", |m| m.remove(&GATE[1..]), 1, "puts it there again"),
-        ("the gate is a folder", |m| { m.remove(&GATE[1..]); fs::create_dir(m.root.join(&GATE[1..])).unwrap(); }, 1, "must be a regular file"),
-        ("the gate cannot be executed", |m| m.mode(&GATE[1..], 0o644), 1, "cannot be executed by everybody"),
+        ("the gate is a folder", |m| { m.remove(&GATE[1..]); fs::create_dir(m.root.join(&GATE[1..])).unwrap(); }, 1, "is no file"),
+        ("the gate cannot be executed", |m| m.mode(&GATE[1..], 0o644), 1, "has mode 0644 and cannot be executed; `pss-guard install"),
+        ("the gate is empty", |m| { m.file(&GATE[1..], ""); }, 1, "is empty; `pss-guard install"),
         ("the gate cannot be executed by users", |m| m.mode(&GATE[1..], 0o744), 1, "cannot be executed by everybody"),
         ("others can write the gate", |m| m.mode(&GATE[1..], 0o757), 1, "must be writable by root alone"),
         ("others can replace the gate", |m| m.mode("var/lib/pss-guard/bin", 0o777), 1, "must be writable by root alone"),
         ("others can replace the folder", |m| m.mode("var/lib/pss-guard", 0o777), 1, "must be writable by root alone"),
         ("others can replace an entry", |m| m.mode("var/lib/pss-guard/runtimes/containerd", 0o777), 1, "must be writable by root alone"),
-        ("an entry is gone", |m| m.remove("var/lib/pss-guard/runtimes/containerd/runc/pss-guard-runtime"), 1, "pss-guard-runtime is missing; `pss-guard install"),
+        ("an entry is gone", |m| m.remove("var/lib/pss-guard/runtimes/containerd/runc/pss-guard-runtime"), 1, "pss-guard-runtime is missing: no container starts with it, and none is killed or deleted; `pss-guard install"),
         ("the entry's runtime is gone", |m| m.remove("var/lib/pss-guard/runtimes/containerd/runc/runtime"), 1, "runtime is missing"),
         ("the real runtime is in another folder now", |m| { m.remove("usr/sbin/runc"); m.program("usr/bin/runc", "runc"); }, 1, "which is no program: /usr/bin/runc is called in its place; `pss-guard install"),
         ("the real runtime is deleted", |m| m.remove("usr/sbin/runc"), 1, "which is no program"),
+        ("the real runtime is empty", |m| { m.file("usr/sbin/runc", ""); }, 1, "/usr/sbin/runc, which is empty: no container starts with it, and none is killed or deleted"),
+        ("the real runtime is a text", |m| { m.file("usr/sbin/runc", "<html>"); }, 1, "which is neither a program nor a script"),
+        ("the real runtime cannot be executed", |m| m.mode("usr/sbin/runc", 0o644), 1, "which is no program"),
+        ("the way back without the gate", |m| m.remove("var/lib/pss-guard/bin"), 1, "; by hand, and then without the gate: `ln -sfn /usr/sbin/runc /var/lib/pss-guard/runtimes/containerd/runc/pss-guard-runtime`"),
+        ("the way back, and the configuration is broken", |m| { m.remove("var/lib/pss-guard/bin"); m.file(CONFIG, "what\n"); m.manifest(Engine::Containerd, Method::Runtime, "runc"); }, 1, "`ln -sfn /usr/sbin/runc /var"),
         ("the entry leads to itself", |m| m.entry(Engine::Containerd, "runc", GATE), 1, "which is the gate itself"),
         ("the entry leads past the gate", |m| {
             let entry = m.root.join("var/lib/pss-guard/runtimes/containerd/runc/pss-guard-runtime");
@@ -314,7 +333,7 @@ fn every_break_is_said_and_changes_the_exit_code() {
         }, 1, "containerd (process 1) runs with /etc/other/config.toml and not with /etc/containerd/config.toml"),
         ("the gate of another engine", |m| m.task("k8s.io", 20, STARTED, Some("/var/lib/pss-guard/runtimes/docker/runc/pss-guard-runtime"), &pod("containerd", "side")), 1, "passed the gate of another engine"),
         ("the hook of another engine", |m| m.task("k8s.io", 20, STARTED, Some(""), &hooked("containerd", "side", "cri-o")), 1, "passed the gate of another engine"),
-        ("a bundle that cannot be parsed", |m| m.task("k8s.io", 20, STARTED, Some(""), "{"), 2, "1 running containers cannot be looked at"),
+        ("a bundle that cannot be parsed", |m| m.task("k8s.io", 20, STARTED, Some(""), "{"), 2, "1 running container cannot be looked at"),
         ("the policy is broken", |m| { m.file("etc/pss-guard/policy.toml", "mode = \"strict\"\n"); }, 1, "no good policy is kept: until it is fixed"),
         ("the policy is broken, and was good", |m| {
             m.keep_the_policy();
@@ -327,6 +346,12 @@ fn every_break_is_said_and_changes_the_exit_code() {
             m.remove("run/pss-guard/policy.cache");
         }, 1, "mode enforce"),
         ("others can write the folder of the policy", |m| { m.keep_the_policy(); m.mode("etc/pss-guard", 0o777); }, 1, "must be writable by root alone"),
+        ("a second engine", |m| {
+            m.file("etc/other/config.toml", "");
+            m.process(5, 5, &["/opt/bin/containerd", "--config", "/etc/other/config.toml"]);
+        }, 1, "process 5 (/opt/bin/containerd) runs with /etc/other/config.toml"),
+        ("another engine without a gate", |m| m.process(5, 5, &["/usr/bin/crio"]), 1, "no gate is installed for cri-o, which runs (process 5, 0 containers); `pss-guard install --engine cri-o` does it"),
+        ("containers of an engine without a gate", |m| m.monitored(30, 5, "/usr/bin/crun", &pod("cri-o", "app")), 1, "no gate is installed for cri-o, which runs 1 container; "),
         ("others can write the policy", |m| m.mode("etc/pss-guard/policy.toml", 0o666), 1, "must be writable by root alone"),
         ("others can write the namespaces", |m| { m.file("run/pss-guard/namespaces/shop.json", "{}"); m.mode("run/pss-guard/namespaces", 0o777); }, 1, "must be writable by root alone"),
         ("the kubelet is elsewhere", |m| m.process(2, RESTARTED, &["/usr/bin/kubelet", "--root-dir", "/data/kubelet"]), 1, "set kubelet-root = \"/data/kubelet\""),
@@ -350,17 +375,6 @@ fn what_nobody_can_close_is_said_and_does_not_count() {
     type Change = fn(&Machine);
     #[rustfmt::skip]
     let rows: &[(&str, Change, &str)] = &[
-        ("a handler of another kind", |m| {
-            let runc = fs::read_to_string(m.root.join(CONFIG)).unwrap();
-            m.file(CONFIG, &format!("{runc}kata = x\n"));
-        }, "open     handlers       handler kata runs virtual machines"),
-        ("a container older than the gate", |m| m.task("k8s.io", 20, INSTALLED + 5, Some("runc"), &pod("containerd", "old")), "before         shop/web/old"),
-        ("a container older than the restart", |m| m.task("k8s.io", 20, RESTARTED + 5, Some("runc"), &pod("containerd", "old")), "before         shop/web/old"),
-        ("a container that started later in a pod older than the gate", |m| {
-            m.task("k8s.io", 20, INSTALLED + 5, Some("runc"), &sandbox("containerd", 20));
-            m.task("k8s.io", 21, STARTED, Some("runc"), &in_sandbox("containerd", "again", 20));
-        }, "before         shop/web/again"),
-        ("a pod older than the gate", |m| m.task("k8s.io", 20, INSTALLED + 5, Some("runc"), &sandbox("containerd", 20)), "until they are made anew"),
         ("a container of a virtual machine", |m| m.task("k8s.io", 20, STARTED, None, &pod("containerd", "vm")), "other kind     shop/web/vm"),
         ("a container of ctr", |m| m.task("default", 20, STARTED, Some("runc"), "{}"), "1 running container of other clients of containerd"),
         ("ctr among the pods", |m| m.task("k8s.io", 20, STARTED, Some("runc"), "{}"), "1 running container of other clients of containerd"),
@@ -382,10 +396,15 @@ fn what_nobody_can_close_is_said_and_does_not_count() {
             m.remove("proc/1/exe");
             symlink("/usr/bin/containerd (deleted)", m.root.join("proc/1/exe")).unwrap();
         }, "its program was replaced since then"),
-        ("a second engine", |m| {
-            m.file("etc/other/config.toml", "");
+        ("a second engine that serves no pods", |m| {
+            m.file("etc/other/config.toml", "disabled_plugins = [\"cri\"]");
             m.process(5, 5, &["/opt/bin/containerd", "--config", "/etc/other/config.toml"]);
-        }, "process 5 (/opt/bin/containerd) runs with /etc/other/config.toml"),
+        }, "1 running container passed the gate"),
+        ("docker's own containerd", |m| {
+            m.file("run/docker/containerd/containerd.toml", "");
+            m.process(5, 5, &["/usr/bin/containerd", "--config", "/run/docker/containerd/containerd.toml"]);
+        }, "1 running container passed the gate"),
+        ("an engine that is merely installed", |m| m.program("usr/bin/crio", ""), "no gate is installed for cri-o; no container of it runs"),
         ("no policy", |m| m.remove("etc/pss-guard/policy.toml"), "the built-in defaults hold, which stop nothing"),
         ("audit mode", |m| { m.file("etc/pss-guard/policy.toml", "mode = \"audit\"\n"); }, "mode audit: nothing is stopped"),
         ("a break-glass", |m| {
@@ -420,6 +439,177 @@ fn what_nobody_can_close_is_said_and_does_not_count() {
     }
 }
 
+/// Whether the gate stands before containerd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    Whole,
+    /// One of its handlers has none.
+    Half,
+    None,
+}
+
+/// The policy, good once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    Good,
+    Lost,
+    Broken,
+    Untrusted,
+}
+
+/// A second engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Second {
+    None,
+    OnTheDisk,
+    Gated,
+    Ungated,
+}
+
+#[test]
+fn only_what_is_good_altogether_is_said_to_be_good() {
+    use Gate::{Half, Whole};
+    let mut good = 0;
+    for runs in [true, false] {
+        for gate in [Whole, Half, Gate::None] {
+            for written in [Written::Good, Written::Lost, Written::Broken, Written::Untrusted] {
+                for second in [Second::None, Second::OnTheDisk, Second::Gated, Second::Ungated] {
+                    for mode in [Mode::Audit, Mode::Enforce] {
+                        good += usize::from(row(runs, gate, written, second, mode));
+                    }
+                }
+            }
+        }
+    }
+    // Running or not, alone or with an engine that needs no gate or has one, in both modes; and the other way round.
+    assert_eq!(good, 2 * 3 * 2 + 2);
+}
+
+/// One row of the table; whether it is good.
+fn row(runs: bool, gate: Gate, written: Written, second: Second, mode: Mode) -> bool {
+    let what = format!("containerd runs: {runs}, gate: {gate:?}, policy: {written:?}, {second:?}, {mode:?}");
+    let machine = Machine::new();
+    let policy = "etc/pss-guard/policy.toml";
+    machine.file(policy, &format!("mode = \"{}\"\n", mode.name()));
+    if !runs {
+        machine.remove("proc/1");
+        machine.remove("run/containerd");
+    }
+    match gate {
+        Gate::Whole => {}
+        Gate::Half => {
+            let text = fs::read_to_string(machine.root.join(CONFIG)).unwrap();
+            machine.file(CONFIG, &format!("{text}crun = /usr/bin/crun\n"));
+        }
+        Gate::None => machine.remove("var/lib/pss-guard/install/containerd"),
+    }
+    match second {
+        Second::None => {}
+        Second::OnTheDisk => machine.program("usr/bin/crio", "crio"),
+        Second::Gated => {
+            machine.install(Engine::CriO, Method::Hook);
+            machine.process(3, RESTARTED, &["/usr/bin/crio"]);
+        }
+        Second::Ungated => machine.process(3, RESTARTED, &["/usr/bin/crio"]),
+    }
+    // As a start of a container leaves it.
+    assert_eq!(cache::load(&machine.setting().paths).mode(), mode, "{what}");
+    match written {
+        Written::Good => {}
+        Written::Lost => machine.remove(policy),
+        Written::Broken => drop(machine.file(policy, "mode = \"strict\"\n")),
+        Written::Untrusted => machine.mode(policy, 0o666),
+    }
+
+    let (code, said) = machine.said(None);
+    let first = said.lines().next().unwrap();
+    let gated = match (gate, second) {
+        (Gate::Whole, Second::Gated) => "containerd, cri-o",
+        (_, Second::Gated) => "cri-o",
+        _ => "containerd",
+    };
+    // An engine that does not run needs no gate, as long as there is one at all.
+    let stands = match gate {
+        Gate::Whole => second != Second::Ungated,
+        Gate::Half => false,
+        Gate::None => second == Second::Gated && !runs,
+    };
+    let is_good = stands && written == Written::Good;
+    assert_eq!(code, u8::from(!is_good), "{what}\n{said}");
+    let expected = match mode {
+        _ if !is_good && gate == Gate::None && second != Second::Gated => {
+            "WRONG: no gate stands before any engine"
+        }
+        _ if !is_good => "WRONG: see ",
+        Mode::Audit => &format!("auditing: the gate stands before {gated}; nothing is refused in audit mode"),
+        Mode::Enforce => &format!("enforcing: the gate stands before {gated}"),
+    };
+    assert!(first == expected || (!is_good && first.starts_with(expected)), "{what}\n{said}");
+    assert_eq!(
+        first.contains("policy below"),
+        first.starts_with("WRONG: see") && written != Written::Good,
+        "{what}\n{said}"
+    );
+
+    let status = machine.status();
+    assert_eq!(status.enforces, is_good && mode == Mode::Enforce, "{what}");
+    if nix::unistd::geteuid().is_root() {
+        let families = metrics::node::families(&machine.setting(), &mut Vec::new());
+        let number = |name: &str| {
+            let family = families.iter().find(|family| family.name == name).unwrap();
+            family.samples.first().map(|(_, number)| *number)
+        };
+        let enforcing = Number::Whole(status.enforces.into());
+        assert_eq!(number("pss_guard_enforcing"), Some(enforcing), "{what}");
+    }
+    is_good
+}
+
+#[test]
+fn what_is_open_fails_until_the_admin_closes_it_or_says_that_it_is_meant() {
+    type Change = fn(&Machine);
+    let kata: Change = |m| {
+        let runc = fs::read_to_string(m.root.join(CONFIG)).unwrap();
+        m.file(CONFIG, &format!("{runc}kata = x\n"));
+    };
+    #[rustfmt::skip]
+    let rows: &[(&str, Change, &str)] = &[
+        ("a handler of another kind", kata, "open     handlers       kata is not gated: it runs virtual machines; if that is meant"),
+        ("a container older than the gate", |m| m.task("k8s.io", 20, INSTALLED + 5, Some("runc"), &pod("containerd", "old")), "before         shop/web/old"),
+        ("a container older than the restart", |m| m.task("k8s.io", 20, RESTARTED + 5, Some("runc"), &pod("containerd", "old")), "before         shop/web/old"),
+        ("a container that started later in a pod older than the gate", |m| {
+            m.task("k8s.io", 20, INSTALLED + 5, Some("runc"), &sandbox("containerd", 20));
+            m.task("k8s.io", 21, STARTED, Some("runc"), &in_sandbox("containerd", "again", 20));
+        }, "before         shop/web/again"),
+        ("a pod older than the gate", |m| m.task("k8s.io", 20, INSTALLED + 5, Some("runc"), &sandbox("containerd", 20)), "until they are recreated"),
+    ];
+    for (what, change, sentence) in rows {
+        let machine = Machine::new();
+        change(&machine);
+        let (code, said) = machine.said(None);
+        assert_eq!((code, machine.status().enforces), (1, false), "{what}\n{said}");
+        assert!(said.contains(sentence), "{what}: {sentence:?} in\n{said}");
+        assert!(
+            said.starts_with("open: some containers start past the gate (containerd)\n"),
+            "{what}: {said}"
+        );
+        assert!(said.contains(": the gate stands, but not before everything\n"), "{what}: {said}");
+    }
+    // A handler that the policy names; pods of an exempt namespace; pods older than the gate while nothing is refused.
+    let meant = "mode = \"enforce\"\n[exemptions]\nnamespaces = [\"shop\"]\nruntime-classes = [\"kata\"]\n";
+    for (nth, (what, change, _)) in rows.iter().enumerate() {
+        let policies = [meant, "mode = \"audit\"\n"];
+        for policy in policies.iter().take(if nth == 0 { 1 } else { 2 }) {
+            let machine = Machine::new();
+            change(&machine);
+            machine.file("etc/pss-guard/policy.toml", policy);
+            let (code, said) = machine.said(None);
+            assert_eq!((code, machine.status().enforces), (0, *policy == meant), "{what}\n{said}");
+            assert!(!said.contains("\n  open"), "{what}\n{said}");
+        }
+    }
+}
+
 #[test]
 fn hooks_are_looked_for_in_the_containers_themselves() {
     let rows = [
@@ -433,6 +623,7 @@ fn hooks_are_looked_for_in_the_containers_themselves() {
     for (config, started, code, sentence) in rows {
         let machine = Machine::new();
         machine.remove("var/lib/pss-guard/install/containerd");
+        machine.remove("run/containerd");
         machine.remove("proc/1");
         machine.process(1, RESTARTED, &["/usr/bin/crio"]);
         machine.install(Engine::CriO, Method::Hook);
@@ -453,10 +644,32 @@ fn without_an_installation_the_engines_of_the_node_are_named() {
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("`pss-guard install --engine containerd` does it"), "{said}");
     assert!(!said.contains("cri-o"), "{said}");
+    assert!(said.starts_with("WRONG: no gate stands before any engine\n"), "{said}");
     machine.remove("usr/bin/containerd");
+    machine.remove("proc/1");
+    machine.remove("run/containerd");
     let (code, said) = machine.said(None);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("no container engine that pss-guard knows is on this node"), "{said}");
+}
+
+#[test]
+fn who_is_not_root_is_not_told_that_nothing_runs() {
+    let machine = Machine::new();
+    let ask = |gated: &dyn Fn(&str) -> bool| {
+        let mut setting = machine.setting();
+        setting.processes = Processes::of_a_user(&machine.root.join("proc"), &machine.root);
+        let status = setting.ask(None);
+        assert!(status.engines.iter().any(|engine| gated(engine.engine)), "{status:?}");
+        (status.state, status.enforces)
+    };
+    assert_eq!(ask(&|engine| engine == "containerd"), (State::Unknown, false));
+    // And where another engine has the gate.
+    machine.remove("var/lib/pss-guard/install/containerd");
+    machine.remove("run/containerd");
+    machine.install(Engine::CriO, Method::Hook);
+    assert_eq!(ask(&|engine| engine == "cri-o"), (State::Unknown, false));
+    assert_eq!(machine.status().state, State::Wrong);
 }
 
 #[test]
@@ -464,7 +677,7 @@ fn another_root_directory_is_looked_at_without_its_processes() {
     let machine = Machine::new();
     let setting = Setting::under(&machine.root, ALL);
     let offline = setting.ask(None);
-    assert_eq!(offline.state, State::Open, "{offline:?}");
+    assert_eq!(offline.state, State::Note, "{offline:?}");
     assert!(offline.engines[0].containers.is_none());
     fs::remove_file(machine.root.join(&GATE[1..])).unwrap();
     assert_eq!(setting.ask(None).state, State::Wrong);

@@ -82,7 +82,12 @@ fn plan_for(node: &dyn Node, method: Method, mut config: Config) -> Result<Plan,
     let handlers = config.handlers()?;
     for handler in &handlers {
         if let Some(why) = not_covered(handler)? {
-            plan.open.push(why);
+            // Without a type containerd starts nothing with it.
+            if handler.kind.is_empty() {
+                plan.open.push(why);
+            } else {
+                plan.leave(&handler.name, why);
+            }
             continue;
         }
         let runtime = real_runtime(node, &config, handler)?;

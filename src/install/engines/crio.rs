@@ -199,8 +199,19 @@ fn hook(node: &dyn Node, settings: &Settings, others: &[PathBuf]) -> Result<Plan
             table,
         )?);
     }
-    plan.open
-        .extend(settings.handlers.iter().filter(|(_, handler)| is_vm(handler)).map(|(name, _)| vm(name)));
+    for (name, handler) in &settings.handlers {
+        if is_vm(handler) {
+            plan.leave(name, vm(name));
+        } else if let Some(runtime) = runtime_of(node, name, handler).ok().flatten()
+            && !calls_hooks(node, &runtime)
+        {
+            let says = format!(
+                "handler {name}: {} is not known to call hooks; --method runtime covers it",
+                runtime.display()
+            );
+            plan.leave(name, says);
+        }
+    }
     plan.open.extend([
         "CRI-O calls no hook for a pod's sandbox; what the sandbox holds is judged with the first container".to_owned(),
         "a hook does not see what is executed in a running container (kubectl exec), and crun calls none when it \
@@ -220,7 +231,7 @@ fn runtime(node: &dyn Node, settings: &Settings, others: &[PathBuf]) -> Result<P
     let mut table = Table::new();
     for (name, mut handler) in handlers {
         if is_vm(&handler) {
-            plan.open.push(vm(&name));
+            plan.leave(&name, vm(&name));
             continue;
         }
         // CRI-O gives it the path of the default handler, and with it the gate.
@@ -236,9 +247,11 @@ fn runtime(node: &dyn Node, settings: &Settings, others: &[PathBuf]) -> Result<P
             continue;
         };
         if let Some(platforms) = handler.get("platform_runtime_paths").and_then(Value::as_inline_table) {
-            plan.open.extend(platforms.iter().map(|(platform, path)| {
-                format!("handler {name}: images for {platform} are started by{path}, without the gate")
-            }));
+            for (platform, path) in platforms {
+                let says =
+                    format!("handler {name}: images for {platform} are started by{path}, without the gate");
+                plan.leave(&name, says);
+            }
         }
         if !is_entry_name(&name) {
             return Err(Refusal::Unsupported {
@@ -268,6 +281,16 @@ fn runtime(node: &dyn Node, settings: &Settings, others: &[PathBuf]) -> Result<P
 /// conmon, `pod` the same under conmon-rs.
 fn is_vm(handler: &InlineTable) -> bool {
     text_of(handler, "runtime_type") == "vm"
+}
+
+/// Whether a runtime is one that calls the hooks of config.json, or hands over to such a one.
+fn calls_hooks(node: &dyn Node, runtime: &Path) -> bool {
+    let known = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        matches!(name, "runc" | "crun" | "youki")
+            || ["crun-", "nvidia-container-runtime"].iter().any(|begin| name.starts_with(begin))
+    };
+    known(runtime) || node.link(runtime).is_some_and(|target| known(&target))
 }
 
 fn vm(name: &str) -> String {
@@ -583,6 +606,29 @@ container_min_memory = \"500KiB\"
             "images for linux/arm64 are started by \"/q\"",
         ] {
             assert!(runtime.contains(part), "{part}: {runtime}");
+        }
+    }
+
+    #[test]
+    fn handlers_that_pass_the_gate_by_are_told_from_limits() {
+        let own = "[crio.runtime.runtimes.kata]\nruntime_type = \"vm\"\nruntime_path = \"/usr/bin/containerd-shim-kata-v2\"\n\
+                   [crio.runtime.runtimes.gvisor]\nruntime_path = \"/usr/bin/runsc\"\n\
+                   [crio.runtime.runtimes.nvidia]\nruntime_path = \"/usr/bin/nvidia-container-runtime.cdi\"\n\
+                   [crio.runtime.runtimes.wasm]\nruntime_path = \"/usr/bin/crun-wasm\"\n\
+                   [crio.runtime.runtimes.named]\nruntime_path = \"/usr/bin/low-level\"\n\
+                   [crio.runtime.runtimes.gone]\nruntime_path = \"/gone\"\n\
+                   [crio.runtime.runtimes.p]\nruntime_path = \"/usr/bin/crun\"\nplatform_runtime_paths = { \"linux/arm64\" = \"/q\" }\n";
+        let mut node = packaged().file(&drop_in("20.conf"), own);
+        for program in ["runsc", "nvidia-container-runtime.cdi", "crun-wasm", "low-level", "crun"] {
+            node = node.program(&format!("/usr/bin/{program}"));
+        }
+        node.links.insert("/usr/bin/low-level".into(), "crun".into());
+        for (method, expected) in [(Hook, &["gvisor", "kata"][..]), (Runtime, &["kata", "p"])] {
+            let plan = settle(&INSTALLER, &node, method).0;
+            let mut ungated: Vec<&str> = plan.ungated.iter().map(|(handler, _)| &**handler).collect();
+            ungated.sort_unstable();
+            assert_eq!(ungated, expected, "{method}: {:?}", plan.open);
+            assert!(plan.ungated.iter().all(|(_, says)| plan.open.contains(says)), "{method}");
         }
     }
 

@@ -410,6 +410,8 @@ fn what_the_gate_leaves_open_is_said() {
         "the handler \"half\" has no runtime_type, so that containerd starts nothing with it",
     ];
     assert_eq!(plan.open, expected);
+    let ungated: Vec<&str> = plan.ungated.iter().map(|(handler, _)| &**handler).collect();
+    assert_eq!(ungated, ["kata-qemu", "gvisor"], "with no type nothing starts");
 
     let table = "plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.x";
     let shim = |path: &str| {
