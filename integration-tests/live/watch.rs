@@ -25,6 +25,9 @@ audit = "privileged"
 warn = "privileged"
 [exemptions]
 namespaces = ["kube-system"]
+[namespaces.lab]
+enforce = "privileged"
+audit = "restricted"
 [[exceptions]]
 namespace = "tools"
 controls = ["runAsNonRoot", "runAsUser"]
@@ -134,8 +137,10 @@ fn queries() -> Vec<Query> {
         // PromQL's own grammar of it: `by (a, b)`.
         let by = text.split(" by (").nth(1).and_then(|rest| rest.split(')').next()).unwrap_or_default();
         let by = by.split(", ").filter(|label| !label.is_empty()).map(str::to_owned).collect();
-        let text = [("$node", ".*"), ("$namespace", ".*"), ("$__rate_interval", "30s"), ("$__range", "1h")]
+        let chosen = ["$cluster", "$job", "$node", "$namespace"].map(|variable| (variable, ".*"));
+        let text = [("$__rate_interval", "30s"), ("$__range", "1h")]
             .iter()
+            .chain(&chosen)
             .fold(text, |text, (variable, value)| text.replace(variable, value));
         assert!(!text.contains('$'), "{text}");
         let panel = panel.as_str().unwrap_or_default().to_owned();
@@ -224,6 +229,7 @@ fn every_panel_and_every_alert_finds_its_numbers_in_a_real_prometheus() {
         ("pss_guard_policy_exceptions{job=\"pss-guard\",state=\"active\"}", 1.0),
         ("pss_guard_namespaces_imported{job=\"pss-guard\"}", 2.0),
         ("pss_guard_gate_standing{job=\"pss-guard\",engine=\"podman\"}", 1.0),
+        ("pss_guard_runtime_executable{job=\"pss-guard\",engine=\"podman\"}", 1.0),
         ("pss_guard_mode_changes_total{job=\"pss-guard\"}", 1.0),
     ];
     for (query, expected) in rows {
@@ -248,6 +254,7 @@ fn decide(node: &Watched) {
     assert_eq!(node.start("kube-system", |text| text), Some(0), "it is exempt");
     let root = |text: String| text.replace("\"uid\":1000", "\"uid\":0");
     assert_eq!(node.start("tools", root), Some(0), "an exception covers it");
+    assert_eq!(node.start("lab", root), Some(0), "it is audited");
     assert_eq!(node.start("shop", |_| "garbage".into()), Some(2), "nobody knows what it is");
     node.machine.write("/run/pss-guard/namespaces/broken.json", "garbage");
     assert_eq!(node.start("broken", |text| text), Some(2), "nobody knows what holds there");
