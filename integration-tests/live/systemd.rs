@@ -287,8 +287,10 @@ fn the_socket_and_the_timer_work_shut_in_as_they_are() {
     };
     let policy = "/etc/pss-guard/policy.toml";
     let kept = "/var/lib/pss-guard/metrics/scan-own.json";
+    // Where the policy cannot be used, and no good one is kept either.
+    let no_policy = "sed -i s/^mode/mood/ $0 && rm -f /var/lib/pss-guard/policy.toml";
     for (about, break_it, mend_it) in [
-        (policy, vec!["sed", "-i", "s/^mode/mood/", policy], vec!["sed", "-i", "s/^mood/mode/", policy]),
+        (policy, vec!["sh", "-c", no_policy, policy], vec!["sed", "-i", "s/^mood/mode/", policy]),
         (kept, vec!["sh", "-c", "rm $0 && mkdir $0", kept], vec!["rmdir", kept]),
     ] {
         systemd.run(&break_it).expect_success();

@@ -106,13 +106,6 @@ impl Checks {
     pub fn state(&self) -> State {
         self.0.iter().map(|check| check.state).max().unwrap_or(State::Ok)
     }
-
-    /// Takes for a note what is open in it.
-    fn meant(&mut self) {
-        for check in self.0.iter_mut().filter(|check| check.state == State::Open) {
-            check.state = State::Note;
-        }
-    }
 }
 
 /// All that is known of the gate on a node.
@@ -190,9 +183,7 @@ impl<'a> Setting<'a> {
     /// Asks everything; of one engine, or of all that are on the node.
     #[must_use]
     pub fn ask(&self, engine: Option<Engine>) -> Status {
-        let mut policy = policy::ask(self);
-        // What the policy leaves open, the admin chose.
-        policy.checks.meant();
+        let policy = policy::ask(self);
         let asked = Asked {
             running: containers::running(self),
             enforces: policy.mode == Mode::Enforce,

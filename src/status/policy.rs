@@ -66,7 +66,7 @@ pub(super) fn ask(setting: &Setting<'_>) -> PolicyStatus {
                 && let Err(error) = cache::is_kept(paths)
             {
                 checks.add(
-                    State::Open,
+                    State::Note,
                     "policy",
                     format!("{}; the next container start keeps it", line(&error)),
                 );
@@ -133,12 +133,12 @@ fn describe(path: &Path, policy: &Policy, missing: bool, in_force: Mode, checks:
     let levels = levels(policy);
     let (state, says) = match (missing, policy.mode) {
         (true, _) => {
-            (State::Open, format!("no {path}: the built-in defaults hold, which stop nothing; {levels}"))
+            (State::Note, format!("no {path}: the built-in defaults hold, which stop nothing; {levels}"))
         }
         (false, Mode::Audit) if in_force == Mode::Enforce => {
-            (State::Open, format!("{path}, mode audit; {levels}"))
+            (State::Note, format!("{path}, mode audit; {levels}"))
         }
-        (false, Mode::Audit) => (State::Open, format!("{path}, mode audit: nothing is stopped; {levels}")),
+        (false, Mode::Audit) => (State::Note, format!("{path}, mode audit: nothing is stopped; {levels}")),
         (false, Mode::Enforce) => (State::Ok, format!("{path}, mode enforce; {levels}")),
     };
     checks.add(state, "policy", says);
@@ -153,13 +153,13 @@ fn levels(policy: &Policy) -> String {
 fn mode(paths: &Paths, in_force: &InForce, checks: &mut Checks) {
     match &in_force.temporary {
         Temporary::Holds(temporary) => {
-            let state = if in_force.mode == Mode::Audit { State::Open } else { State::Ok };
+            let state = if in_force.mode == Mode::Audit { State::Note } else { State::Ok };
             checks.add(state, "mode", temporary.view().sentence(in_force.policy));
         }
         Temporary::Ignored(why) => {
             let says =
                 format!("the policy's alone; not believed: {}; `pss-guard mode --end` removes it", line(why));
-            checks.add(State::Open, "mode", says);
+            checks.add(State::Note, "mode", says);
         }
         Temporary::None | Temporary::Ended(..) => in_force.settle(paths),
     }
@@ -172,7 +172,7 @@ fn exemptions(policy: &Policy, checks: &mut Checks) {
         list = format!("{list}, and the runtime classes {}", exempt.runtime_classes.join(", "));
     }
     if !list.is_empty() {
-        checks.add(State::Open, "exempt", format!("not judged: {list}"));
+        checks.add(State::Note, "exempt", format!("not judged: {list}"));
     }
 }
 
@@ -192,7 +192,7 @@ fn imported(folder: &Path, policy: &Policy, checks: &mut Checks) -> Option<usize
         let says = format!(
             "no {shown}: levels come from the policy alone{denies} (`pss-guard namespaces import` makes the cluster's known)"
         );
-        checks.add(State::Open, "namespaces", says);
+        checks.add(State::Note, "namespaces", says);
         return None;
     };
     let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
@@ -249,7 +249,7 @@ fn journal(socket: &Path, file: &Path, checks: &mut Checks) {
         Ok(()) => checks.add(State::Ok, "journal", "events go to the journal (journalctl -t pss-guard)"),
         Err(error) => {
             let says = format!("journald does not listen ({error}); events go to {}", file.display());
-            checks.add(State::Open, "journal", says);
+            checks.add(State::Note, "journal", says);
         }
     }
 }
