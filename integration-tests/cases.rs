@@ -36,10 +36,28 @@ impl Case {
     }
 }
 
-/// One line that says what is wrong with the container "app" and why that matters here.
+/// One line that says what is wrong with the container "app" and why that matters here. Upstream's level does not ask for
+/// what is ours.
 pub(crate) fn message(verb: &str, level: &str, said: &[Said], because: &str) -> String {
-    let findings: Vec<&str> = said.iter().map(|said| said.text).collect();
-    format!("{verb} PodSecurity \"{level}:latest\": {}; level from {because}", findings.join(", "))
+    let (ours, theirs): (Vec<Said>, Vec<Said>) = said.iter().partition(|said| said.number == ROOT_FS.number);
+    let list = |said: Vec<Said>| said.iter().map(|said| said.text).collect::<Vec<_>>().join(", ");
+    let (ours, theirs) = (list(ours), list(theirs));
+    let says = match (ours.as_str(), theirs.as_str()) {
+        (ours, "") => format!("pss-guard's own control at \"{level}:latest\": {ours}"),
+        ("", theirs) => format!("PodSecurity \"{level}:latest\": {theirs}"),
+        (ours, theirs) => {
+            format!("PodSecurity \"{level}:latest\": {theirs}; and pss-guard's own control: {ours}")
+        }
+    };
+    format!("{verb} {says}; level from {because}")
+}
+
+/// Whether a refusal speaks of restricted, and of what it violates in words that are true of it: one of them stands for
+/// upstream's controls, the other for our own alone.
+pub(crate) fn is_refused_at_restricted(text: &str) -> bool {
+    let begins =
+        ["PodSecurity \"restricted:latest\": ", "pss-guard's own control at \"restricted:latest\": readOnly"];
+    begins.iter().any(|begins| text.contains(&format!("violates {begins}")))
 }
 
 /// What a runtime makes of a hook that fails: runc shows its words, crun only its path and exit code.

@@ -9,8 +9,14 @@ use serde_json::Value;
 
 use crate::util::{self, Done};
 
+/// On a node that never had a policy.
 fn check(arguments: &[&str], paths: &[&Path]) -> Done {
-    util::run(Command::new(env!("CARGO_BIN_EXE_pss-guard")).arg("check").args(arguments).args(paths))
+    let root = tempfile::tempdir().unwrap();
+    let mut check = Command::new(env!("CARGO_BIN_EXE_pss-guard"));
+    if !arguments.contains(&"--root") {
+        check.arg("--root").arg(root.path());
+    }
+    util::run(check.arg("check").args(arguments).args(paths))
 }
 
 fn case(name: &str) -> PathBuf {
@@ -158,6 +164,63 @@ fn what_the_policy_only_reports_is_marked_and_refuses_nothing() {
     assert_eq!((&ours["kind"], &ours["level"]), (&"fail".into(), &"warning".into()), "{ours}");
 }
 
+#[test]
+fn a_manifest_is_called_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let pod = dir.path().join("pod.yaml");
+    fs::write(&pod, "# shop's\napiVersion: v1\nkind: Pod\nmetadata:\n  name: web\n").unwrap();
+    let list = dir.path().join("list.json");
+    fs::write(&list, "\n{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[]}").unwrap();
+    for path in [&pod, &list] {
+        let done = check(&[], &[path]);
+        let says = "is a Kubernetes manifest; pss-guard judges config.json, which the container engine generates from it";
+        assert!(done.code == Some(2) && done.stdout.contains(says), "{done}");
+    }
+    let notes = dir.path().join("notes.txt");
+    fs::write(&notes, "kind: regards\n").unwrap();
+    let done = check(&[], &[&notes]);
+    assert!(done.code == Some(2) && done.stdout.contains("as an OCI runtime spec"), "{done}");
+}
+
+#[test]
+fn what_is_exempt_is_a_verdict_of_its_own_in_every_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = dir.path().join("policy.toml");
+    fs::write(&policy, "[defaults]\nenforce = 'restricted'\n[exemptions]\nnamespaces = ['corpus']\n")
+        .unwrap();
+    let other = dir.path().join("other.toml");
+    fs::write(&other, "[defaults]\nenforce = 'privileged'\n[exemptions]\nnamespaces = ['kube-system']\n")
+        .unwrap();
+    let path = case(ROOT);
+    for (policy, verdict) in [(&policy, "exempt"), (&other, "allow")] {
+        let run = |format: &str, paths: &[&Path]| {
+            let done = check(&["--policy", policy.to_str().unwrap(), "--format", format], paths);
+            assert_eq!(done.code, Some(0), "{done}");
+            done.stdout
+        };
+        let text = run("text", &[&path, &path]);
+        assert!(text.starts_with(&format!("{verdict:<12} corpus/")), "{text}");
+        assert_eq!(
+            text.contains("0 allowed, 2 exempt, 0 refused, 0 could not be judged"),
+            verdict == "exempt",
+            "{text}"
+        );
+        let object: Value = serde_json::from_str(&run("json", &[&path])).unwrap();
+        assert_eq!(object["verdict"], verdict, "{object}");
+        let log: Value = serde_json::from_str(&run("sarif", &[&path])).unwrap();
+        let invocation = &log["runs"][0]["invocations"][0];
+        assert_eq!(invocation["executionSuccessful"], true, "{invocation}");
+        let notes = invocation["toolExecutionNotifications"].as_array().unwrap();
+        assert_eq!(notes.len(), usize::from(verdict == "exempt"), "{notes:?}");
+        for note in notes {
+            assert_eq!(
+                (&note["level"], &note["message"]["text"]),
+                (&"note".into(), &"exempt: namespace \"corpus\" is exempt".into())
+            );
+        }
+    }
+}
+
 /// What the schema of SARIF 2.1.0 asks of the parts that are used.
 #[test]
 fn sarif_says_what_failed_what_is_open_what_is_excepted_and_what_was_not_judged() {
@@ -180,7 +243,13 @@ fn sarif_says_what_failed_what_is_open_what_is_excepted_and_what_was_not_judged(
     for result in run["results"].as_array().unwrap() {
         let rule = result["ruleId"].as_str().unwrap();
         assert!(rules.contains(rule), "{result}");
-        assert!(!result["message"]["text"].as_str().unwrap().is_empty(), "{result}");
+        let text = result["message"]["text"].as_str().unwrap();
+        assert!(!text.is_empty(), "{result}");
+        // What upstream does not ask for is marked, and not spoken of as upstream's level.
+        let ours = rule == "readOnlyRootFilesystem";
+        assert_eq!(text.ends_with(" [pss-guard]"), ours, "{result}");
+        assert_eq!(result["properties"]["origin"], if ours { "pss-guard" } else { "upstream" }, "{result}");
+        assert_eq!(result["properties"].get("podSecurity").is_none(), ours, "{result}");
         let certainty = result["properties"]["certainty"].as_str().unwrap();
         let (kind, level) = (result["kind"].as_str().unwrap(), result["level"].as_str().unwrap());
         // Only a failure has a level (3.27.10).

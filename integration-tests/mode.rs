@@ -887,8 +887,8 @@ fn enforcing_says_first_what_it_would_break_and_spares_the_system() {
         (RESTRICTED, "shop", UID, &["enforce", "--yes"], 0, &["1 of 1 container in 1 pod would be refused", "  shop/x-run-as-user-0-explicit/c  allowPrivilegeEscalation, "]),
         (RESTRICTED, "shop", UID, &["enforce"], 1, &["1 of 1 container", "use --yes"]),
         (RESTRICTED, "shop", UID, &["enforce", "--for", "1h", "--yes"], 0, &["1 of 1 container"]),
-        ("", "shop", UID, &["enforce", "--yes"], 0, &["none of 1 container would be refused", "the default enforce level is privileged"]),
-        (RESTRICTED, "kube-system", UID, &["enforce", "--yes"], 0, &["none of 1 container", "1 is exempt by the policy"]),
+        ("", "shop", UID, &["enforce", "--yes"], 0, &["the one container here would not be refused", "the default enforce level is privileged"]),
+        (RESTRICTED, "kube-system", UID, &["enforce", "--yes"], 0, &["the one container here", "1 is exempt (kube-system)"]),
         (NOBODY_EXEMPT, "kube-system", UID, &["enforce", "--yes"], 1, &["kube-system/x-run-as-user-0-explicit/c; exempt its namespace, or use --force"]),
         (NOBODY_EXEMPT, "kube-system", UID, &["enforce", "--for", "1h", "--yes"], 1, &["or use --force"]),
         (NOBODY_EXEMPT, "kube-system", UID, &["enforce", "--yes", "--force"], 0, &["1 of 1 container"]),
@@ -942,7 +942,7 @@ fn enforcing_says_first_what_would_have_been_refused_lately() {
     for part in [
         "in the last 7 days 3 starts were against the enforce level:\n",
         "  shop/web/app  runAsNonRoot; 2 times, last 2",
-        "  shop/web/a\\u{1b}[2J  runAsNonRoot; 1 times, last 2",
+        "  shop/web/a\\u{1b}[2J  runAsNonRoot; once, 2",
         "in the last 7 days 1 start could not be judged\n",
     ] {
         assert!(done.stdout.contains(part), "{part}\n{done}");

@@ -278,7 +278,7 @@ impl Podman {
             return Err("should have been refused, with podman's exit code 126".into());
         }
         // podman hands no name on: messages go by the container's id.
-        let id = format!("\"{}\"", util::read(&self.path("home/cid")));
+        let id = format!("\"{}\"", util::read(&self.path("home/cid")).get(..12).unwrap_or_default());
         let because = format!("[unmanaged] of {}", self.policy().display());
         let message = message("violates", level, said, &because).replace("\"app\"", &id);
         let refusal = refusal(runtime, *first, &message);
@@ -293,7 +293,8 @@ impl Podman {
         let id = util::read(&self.path("home/cid"));
         let events = Journal::events(&[&format!("PSS_CONTAINER_ID={id}"), &format!("_UID={USER}")]);
         let [event] = &events[..] else { return Err(format!("not one event of {id}: {events:?}")) };
-        let message = event["MESSAGE"].as_str().unwrap_or_default().replace(&id, "app");
+        let message = event["MESSAGE"].as_str().unwrap_or_default();
+        let message = message.replace(&format!("container \"{}\"", &id[..12]), "container \"app\"");
         let decision = if mode == "audit" { "would-deny" } else { "denied" };
         let complete = said.iter().all(|said| message.contains(said.text));
         if complete && event["PSS_DECISION"] == decision { Ok(()) } else { Err(format!("says: {event:#}")) }

@@ -148,6 +148,30 @@ fn a_result_says_no_more_than_the_scan_can_know() {
     );
 }
 
+/// Upstream's policy does not ask for it, so it is no result of that.
+#[test]
+fn our_own_control_is_a_policy_of_its_own() {
+    let node = small();
+    for format in ["policyreport", "openreports"] {
+        let reports = reports(&node, format, &["--level", "restricted"]);
+        let results = reports.iter().flat_map(|report| report["results"].as_array().expect("results"));
+        let mut seen = [0, 0];
+        for result in results.filter(|result| result["result"] == "fail") {
+            let ours = result["rule"] == "readOnlyRootFilesystem";
+            seen[usize::from(ours)] += 1;
+            assert_eq!(result["policy"] == "pss-guard", ours, "{result}");
+            assert_eq!(result["category"] == "Pod Security Standards", !ours, "{result}");
+            assert_eq!(
+                result["message"].as_str().unwrap_or_default().ends_with(" [pss-guard]"),
+                ours,
+                "{result}"
+            );
+            assert_eq!(result["scored"], !ours, "{result}");
+        }
+        assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
+    }
+}
+
 #[test]
 fn a_namespace_of_many_containers_is_several_objects() {
     let node = Captured::new();

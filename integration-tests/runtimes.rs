@@ -161,10 +161,12 @@ fn judge(
     attempt: &Attempt,
 ) -> Result<(), String> {
     let said = case.said(level);
-    let verb = if mode == "enforce" { "violates" } else { "would violate" };
-    let message = message(verb, level, said, &format!("[defaults] of {}", node.policy_path().display()));
+    let decision = if mode == "enforce" { "denied" } else { "would be denied" };
+    let message =
+        message("violates", level, said, &format!("[defaults] of {}", node.policy_path().display()));
+    let line = format!("shop/web-0/app: {decision}: {message}");
     let written: Vec<&str> = attempt.events.iter().filter_map(|event| event["MESSAGE"].as_str()).collect();
-    let to_write: &[&str] = if said.is_empty() { &[] } else { &[&message] };
+    let to_write: &[&str] = if said.is_empty() { &[] } else { &[&line] };
     if written != to_write {
         return Err(format!("should have written down {to_write:?}, and wrote {written:?}"));
     }

@@ -204,11 +204,14 @@ fn the_answer_counts_containers_and_pods_once_and_the_exit_code_follows() {
     );
     // (the node, options, exit code, a part of what is said)
     let restricted =
-        "4 of 6 containers in 3 pods and 1 of no pod would be refused at restricted; 3 need one line";
+        "4 of 6 containers in 3 pods and 1 unmanaged would be refused at restricted; 3 need a one-line fix";
+    let ours = "2 of them would be refused by readOnlyRootFilesystem alone, pss-guard's own control and not part of the \
+                Pod Security Standards";
     let rows: &[(&Captured, &[&str], i32, &str)] = &[
         (&node, &["--level", "restricted"], 0, restricted),
         (&node, &["--level", "restricted", "--fail"], 1, restricted),
-        (&node, &["--level", "restricted"], 0, "1 is exempt by the policy"),
+        (&node, &["--level", "restricted"], 0, ours),
+        (&node, &["--level", "restricted"], 0, "1 is exempt (kube-system)"),
         (&node, &["--level", "baseline"], 0, "2 of 6 containers in 2 pods would be refused at baseline"),
         (&node, &["--level", "restricted:v1.24"], 0, "would be refused at restricted:v1.24"),
         (&node, &[], 0, "none of 6 containers would be refused at their own level"),
@@ -217,13 +220,13 @@ fn the_answer_counts_containers_and_pods_once_and_the_exit_code_follows() {
             &own,
             &["--fail"],
             1,
-            "2 of 6 containers in 2 pods would be refused at their own level; 1 needs one line",
+            "2 of 6 containers in 2 pods would be refused at their own level; 1 needs a one-line fix",
         ),
         (
             &node,
             &["--level", "restricted", "--fail", "--namespace", "kube-system"],
             0,
-            "none of 1 container ",
+            "the one container here would not be refused at restricted",
         ),
         (&node, &["--level", "restricted", "--namespace", "shop"], 0, "2 of 3 containers in 2 pods"),
         (
@@ -246,7 +249,9 @@ fn the_answer_counts_containers_and_pods_once_and_the_exit_code_follows() {
         (&unreadable, &[], 2, "mode"),
         (&node, &["--control", "nonsense"], 2, "pss-guard explain"),
         (&node, &["--level", "loose"], 2, "loose"),
-        (&node, &["--format", "loud"], 2, "table, json, sarif"),
+        (&node, &["--format", "text"], 0, "none of 6"),
+        (&node, &["--format", "table"], 0, "none of 6"),
+        (&node, &["--format", "loud"], 2, "text, json, sarif"),
     ];
     for (node, options, code, part) in rows {
         let done = scan(node.root(), options);
@@ -793,7 +798,7 @@ kube-system
 
 ops
   agent-x
-    (pod)         deny
+    (sandbox)     deny
       host namespaces
         spec.hostNetwork: false
     agent         deny
@@ -810,13 +815,14 @@ shop
 const WIDE: &str = "\
   web-0
     app           allow
-    logger        deny          readOnlyRootFilesystem != true     securityContext.readOnlyRootFilesystem: true
+    logger        deny          readOnlyRootFilesystem != true     securityContext.readOnlyRootFilesystem: true [pss-guard]
 
-(no pod)
-    c0ffee00c0ff  deny          readOnlyRootFilesystem != true     securityContext.readOnlyRootFilesystem: true
+(unmanaged)
+    c0ffee00c0ff  deny          readOnlyRootFilesystem != true     securityContext.readOnlyRootFilesystem: true [pss-guard]
 
-4 of 6 containers in 3 pods and 1 of no pod would be refused at restricted; 3 need one line
-1 is exempt by the policy
+4 of 6 containers in 3 pods and 1 unmanaged would be refused at restricted; 3 need a one-line fix
+2 of them would be refused by readOnlyRootFilesystem alone, pss-guard's own control and not part of the Pod Security Standards
+1 is exempt (kube-system)
 ";
 
 #[test]

@@ -233,7 +233,8 @@ fn a_fault_is_an_answer_by_the_policy_alone() {
             if starts {
                 assert_eq!((stderr(&done), logged), (String::new(), String::new()), "{line}");
             } else {
-                let said = format!("pss-guard: {message}");
+                let (_, message) = message.split_once("cannot judge: ").unwrap();
+                let said = format!("pss-guard: cannot judge: {message}");
                 assert_eq!(stderr(&done).trim_end(), said, "{line}");
                 assert!(logged.starts_with("time=\"20"), "{logged}");
                 let quoted = format!("level=error msg={}", Value::from(said));
@@ -528,8 +529,11 @@ fn an_exec_is_refused_for_what_it_adds() {
             assert!(policy == AUDIT || said.contains(says), "{name}: {said}");
             assert_eq!(node.node.events().is_empty(), code == 7, "{name}: {:?}", node.node.events());
             if code > 10 {
-                let verb = if policy == AUDIT { "exec would violate" } else { "exec violates" };
-                assert!(node.last_event()["MESSAGE"].as_str().unwrap().starts_with(verb), "{name}");
+                let decision = if policy == AUDIT { "would be denied" } else { "denied" };
+                let event = node.last_event();
+                let begins =
+                    event["MESSAGE"].as_str().unwrap().contains(&format!(": {decision}: exec violates "));
+                assert!(begins, "{name}: {event}");
             }
             // A fault's, too, which has no message of its own.
             assert!(code == 7 || node.last_event()["PSS_EXEC"] == "1", "{name}");
@@ -608,8 +612,8 @@ fn a_container_that_is_older_than_its_level_keeps_its_probes_and_is_named_once()
         assert_eq!(exec(&node, &own), (RAN, String::new()));
     }
     let events = node.node.events();
-    let said = "exec into a container that would violate PodSecurity \"restricted:latest\": ";
-    assert!(events[0]["MESSAGE"].as_str().unwrap().starts_with(said), "{events:?}");
+    let said = ": would be denied: exec into a container that violates PodSecurity \"restricted:latest\": ";
+    assert!(events[0]["MESSAGE"].as_str().unwrap().contains(said), "{events:?}");
     assert_eq!((events.len(), &events[0]["PSS_DECISION"]), (1, &"would-deny".into()));
     // More than it has is still refused.
     own["capabilities"]["bounding"] = json!(["CAP_SYS_ADMIN"]);
@@ -709,7 +713,7 @@ fn a_wrapper_without_an_entry_hands_over_to_what_the_policy_names() {
         machine.spec(|spec| spec["process"]["user"]["uid"] = user.into());
         let policy = format!("{policy}{runtime}");
         let file = machine.node.file("by-hand/policy.toml", &policy);
-        // An /etc and a /run of its own, because by hand everything is where it is on a node.
+        // An /etc, a /run and a /var of its own, because by hand everything is where it is on a node.
         let script = "for dir in /etc /run /var/lib /var/log; do mount -t tmpfs -o mode=755 tmpfs $dir; done\n\
                       mkdir /etc/pss-guard && cp \"$1\" /etc/pss-guard/policy.toml && shift && exec \"$@\"";
         let mut command = Command::new("unshare");
@@ -731,7 +735,7 @@ fn a_wrapper_without_an_entry_and_a_policy_finds_a_runtime_but_not_itself() {
     let (fake, plain) = (machine.path("bin/fake"), machine.node.file("bin/plain", ""));
     // What is in the place of each runc, and of each crun.
     for [runc, crun] in [[&node::binary(), &fake], [&plain, &fake], [&fake, &PathBuf::from("/bin/false")]] {
-        let script = "for dir in /etc /run; do mount -t tmpfs -o mode=755 tmpfs $dir; done\n\
+        let script = "for dir in /etc /run /var/lib /var/log; do mount -t tmpfs -o mode=755 tmpfs $dir; done\n\
                       for dir in /usr/sbin /usr/bin /sbin /bin /usr/local/sbin /usr/local/bin; do\n\
                       [ ! -e $dir/runc ] || mount --bind \"$1\" $dir/runc\n\
                       [ ! -e $dir/crun ] || mount --bind \"$2\" $dir/crun\ndone\n\

@@ -17,7 +17,7 @@ use crate::pss::{Level, Version};
 #[derive(Debug, Parser)]
 #[command(name = "pss-guard", version, arg_required_else_help = true, max_term_width = 100)]
 pub struct Cli {
-    /// Say on stderr which steps led to a verdict
+    /// Trace each step of a verdict to stderr
     #[arg(short, long, global = true)]
     pub verbose: bool,
     /// Work on the files under another root directory
@@ -47,7 +47,7 @@ pub enum Command {
     /// counts.
     ///
     /// Exit code: 0, 1 with --fail if a container would be refused or has more than was asked for, 2 if something could
-    /// not be judged or looked at, or wrong usage. With --keep alone that is one of the numbers, and no failure.
+    /// not be judged or looked at, or wrong usage. With --keep alone this is recorded as a metric and does not fail.
     Scan(Scan),
     /// What a control wants, what a node can see of it, and the fix
     Explain(Explain),
@@ -79,8 +79,7 @@ pub enum Command {
     /// policy; with --for it holds for that time, whatever the policy says and even if it is broken, and ends by itself.
     /// Before enforce mode it says what would be refused, and asks. Every change is an event in the journal.
     ///
-    /// Exit code: 0 it is so, 1 nobody confirmed it or a pod of the system would be refused, 2 it could not be done, or
-    /// wrong usage.
+    /// Exit code: 0 success, 1 not confirmed, or a system pod would be refused, 2 it could not be done, or wrong usage.
     Mode(Mode),
     /// What Prometheus wants to know of this node: decisions counted, and whether it enforces
     ///
@@ -91,9 +90,9 @@ pub enum Command {
     /// Reads every event of the journal and of the file that stands in for it, and answers first: in which namespaces could
     /// restricted, or baseline, be enforced with nothing refused, neither in the events nor of what runs now (as scan sees
     /// it). Then by decision, day, control, namespace and workload;
-    /// what changed since the period before; which exceptions are used, never used, or end soon. Only what is wrong leaves
-    /// an event (but with log-allowed = true in the policy), so silence proves something only where the namespace asks for
-    /// the level. Exit code: 0, or 2 if nothing could be read, or wrong usage.
+    /// what changed since the period before; which exceptions are used, never used, or end soon. Compliant starts leave no
+    /// event unless log-allowed = true in the policy, so silence proves something only where the namespace asks for the
+    /// level. Exit code: 0, or 2 if nothing could be read, or wrong usage.
     Report(Report),
     /// Completions for a shell
     Completions {
@@ -118,7 +117,7 @@ pub struct Hook {
 /// Arguments of `check`.
 #[derive(Args, Debug)]
 pub struct Check {
-    /// Hold every container against this level, instead of its own
+    /// Check every container against this level instead of its own
     #[arg(long, value_name = "LEVEL[:VERSION]", value_parser = level)]
     pub level: Option<(Level, Version)>,
     /// The policy file [default: the node's, or built-in defaults where there is none]
@@ -147,13 +146,13 @@ pub enum Format {
 /// Arguments of `scan`.
 #[derive(Args, Debug)]
 pub struct Scan {
-    /// Hold every container against this level, instead of its own: what would break?
+    /// Check every container against this level instead of its own: what would break?
     #[arg(long, value_name = "LEVEL[:VERSION]", value_parser = level)]
     pub level: Option<(Level, Version)>,
-    /// Only containers of this namespace; can be given again
+    /// Only containers of this namespace; may be repeated
     #[arg(long, value_name = "NAMESPACE")]
     pub namespace: Vec<String>,
-    /// Only this control; can be given again
+    /// Only this control; may be repeated
     #[arg(long, value_name = "CONTROL", value_parser = control)]
     pub control: Vec<&'static str>,
     /// Fail if a container would be refused, or runs with more than was asked for
@@ -167,12 +166,24 @@ pub struct Scan {
     pub format: ScanFormat,
 }
 
+/// Output formats of commands that answer a question.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum AnswerFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One object
+    Json,
+}
+
 /// Output formats of `scan`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ScanFormat {
     /// For people
     #[default]
-    Table,
+    // What scripts say that are older than the one spelling.
+    #[value(alias = "table")]
+    Text,
     /// One object a container, one a line
     Json,
     /// SARIF 2.1.0
@@ -309,7 +320,7 @@ pub struct Report {
     /// Where to begin: so long ago (7d, 24h, 90m), or at a date in UTC (2027-06-30, 2027-06-30T08:00:00Z)
     #[arg(long, value_name = "TIME", default_value = "7d")]
     pub since: Since,
-    /// Only this namespace; can be given again
+    /// Only this namespace; may be repeated
     #[arg(long, value_name = "NAMESPACE")]
     pub namespace: Vec<String>,
     /// Do not look at what runs now: go by the events alone
@@ -354,7 +365,7 @@ pub struct Mode {
     #[arg(long = "for", value_name = "TIME", value_parser = span::parse, requires = "mode")]
     pub time: Option<Duration>,
     /// End what --for has put in force
-    #[arg(long, conflicts_with_all = ["mode", "json"])]
+    #[arg(long, conflicts_with_all = ["mode", "format", "json"])]
     pub end: bool,
     /// Why; kept with the mode and written into the event
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = reason)]
@@ -365,8 +376,11 @@ pub struct Mode {
     /// Enforce even if pods of the system would be refused
     #[arg(long, requires = "mode")]
     pub force: bool,
-    /// Answer with one JSON object
-    #[arg(long, conflicts_with = "mode")]
+    /// How to answer
+    #[arg(long, value_enum, default_value_t, conflicts_with = "mode")]
+    pub format: AnswerFormat,
+    /// The same as `--format json`, for scripts that are older than it
+    #[arg(long, hide = true, conflicts_with_all = ["mode", "format"])]
     pub json: bool,
 }
 
@@ -390,8 +404,11 @@ pub struct Status {
     /// Ask for one engine [default: all that are on the node]
     #[arg(long, value_name = "ENGINE", value_parser = engine)]
     pub engine: Option<Engine>,
-    /// Answer with one JSON object
-    #[arg(long)]
+    /// How to answer
+    #[arg(long, value_enum, default_value_t)]
+    pub format: AnswerFormat,
+    /// The same as `--format json`, for scripts that are older than it
+    #[arg(long, hide = true, conflicts_with = "format")]
     pub json: bool,
 }
 

@@ -14,6 +14,8 @@ pub enum Verdict {
     Allow,
     /// It may not.
     Deny,
+    /// Nobody asks: the policy exempts it.
+    Exempt,
     /// Nobody can say.
     CannotJudge,
 }
@@ -25,8 +27,15 @@ impl Verdict {
         match self {
             Self::Allow => "allow",
             Self::Deny => "deny",
+            Self::Exempt => "exempt",
             Self::CannotJudge => "cannot-judge",
         }
+    }
+
+    /// Whether nothing speaks against a start.
+    #[must_use]
+    pub const fn is_good(self) -> bool {
+        matches!(self, Self::Allow | Self::Exempt)
     }
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 
 use crate::pss::controls::CONTROLS;
 use crate::pss::{Control, Origin, Sees, Version};
+use crate::report::text::mark;
 
 /// All controls in one table, and how to read it.
 #[must_use]
@@ -13,7 +14,7 @@ pub fn overview() -> String {
     let mut lines = vec![row("EXIT", "CONTROL", "LEVEL", "A NODE SEES", "SINCE")];
     for control in CONTROLS {
         let exit = exit_code(control).to_string();
-        let since = since(control).to_string();
+        let since = format!("{}{}", since(control), mark(control.origin.name()));
         lines.push(row(&exit, control.id, control.level.name(), control.sees.name(), &since));
     }
     lines.push(String::new());
@@ -65,7 +66,7 @@ pub fn markdown() -> String {
             control.id.to_lowercase(),
             control.level,
             control.sees.name(),
-            since(control)
+            format_args!("{}{}", since(control), escaped(mark(control.origin.name())))
         ));
     }
     lines.extend(["", "What a node sees:", ""].map(str::to_owned));
@@ -256,15 +257,18 @@ const SEES: [Sees; 4] = [Sees::Exact, Sees::OneSided, Sees::Hardly, Sees::Nothin
 
 const OVERVIEW: &str = "Restricted holds its own controls and all of baseline's, but for those that one of its own takes \
                         the place of. What a control cannot prove is reported as unseen, or as suspect where it looks like \
-                        a violation; neither is ever passed off as compliant.";
+                        a violation; neither is ever passed off as compliant. What is marked [pss-guard] is pss-guard's own \
+                        control and not part of the Pod Security Standards: the policy can switch it off.";
 
 /// The exit codes that name no control.
 const EXITS: &[Exit] = &[
-    Exit { code: 0, text: "Allowed. For the hook also: logged only, because the mode is audit." },
+    Exit { code: 0, text: "Allowed, or exempt. For the hook also: logged only, because the mode is audit." },
     Exit {
         code: 1,
-        text: "`pss-guard check`: at least one container violates its level. The hook never ends with 1; it names the \
-               control instead.",
+        text: "`pss-guard check`: at least one container violates its level. `scan --fail`: a container would be refused, \
+               or has more than it asked for. `status`: a container that should pass the gate would not. `mode`: not \
+               confirmed. `install`: installed, but not seen to judge. The hook never ends with 1; it names the control \
+               instead.",
     },
     Exit {
         code: 2,
@@ -359,7 +363,7 @@ mod tests {
         let rows: Vec<&str> = overview.lines().skip(1).take_while(|line| !line.is_empty()).collect();
         assert_eq!(rows.len(), CONTROLS.len());
         assert_eq!(rows[0], "  11  appArmorProfile             baseline    one-sided    v1.0");
-        assert_eq!(rows[19], "  30  readOnlyRootFilesystem      restricted  exact        v1.0");
+        assert_eq!(rows[19], "  30  readOnlyRootFilesystem      restricted  exact        v1.0 [pss-guard]");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::level::sandboxes::{Unseen, are_seen};
 use crate::level::{Mode, Policy, ask_alike};
 use crate::mode;
 use crate::paths::Paths;
+use crate::pss::Origin;
 use crate::pss::facts::Engine;
 use crate::report::event::{Event, Kind};
 use crate::report::json::Finding;
@@ -154,8 +155,7 @@ impl Gate {
             if rules.against(&enforce).next().is_none() || !first() {
                 return;
             }
-            let message =
-                message("exec into a container that would violate", &enforce, rules.against(&enforce));
+            let message = message("exec into a container that violates", &enforce, rules.against(&enforce));
             let summary = Summary::assessed(&enforce, rules.against(&enforce));
             self.emit(Kind::WouldDeny, &message, identity, &summary);
         });
@@ -216,8 +216,7 @@ impl Gate {
             Outcome::Exempt(_) if start == Start::Exec => Verdict::Allow,
             Outcome::Exempt(exempt) => {
                 let because = escape(&exempt.to_string());
-                let said = format!("not judged: {because}");
-                self.emit(Kind::Exempt, &said, Some(identity), &Summary::of(&because));
+                self.emit(Kind::Exempt, &because, Some(identity), &Summary::of(&because));
                 Verdict::Allow
             }
             Outcome::UnknownNamespace(name) => {
@@ -231,11 +230,12 @@ impl Gate {
                     "namespace {name:?} is not known on this node yet; {because} (`pss-guard namespaces import` makes it \
                      known)"
                 );
-                self.refuse_unjudged(Some(identity), escape(&said), true)
+                let said = escape(&said);
+                self.refuse_unjudged(Some(identity), &said, said.clone(), true)
             }
             Outcome::Fault(err) => self.fault(Some(identity), err),
             Outcome::Unread(err) => {
-                let said = cut(&format!("cannot judge: {}", line(err)), LIMIT);
+                let said = line(err);
                 self.emit(Kind::Fault, &said, Some(identity), &Summary::of(&said));
                 Verdict::Allow
             }
@@ -254,10 +254,10 @@ impl Gate {
         warn: Option<&Assessment<'_>>,
         start: Start,
     ) -> Verdict {
-        let [violates, would_violate, may_violate] = match start {
-            Start::Container => ["violates", "would violate", "may violate"],
-            Start::Exec => ["exec violates", "exec would violate", "exec may violate"],
-            Start::Restore => ["restore violates", "restore would violate", "restore may violate"],
+        let [violates, may_violate] = match start {
+            Start::Container => ["violates", "may violate"],
+            Start::Exec => ["exec violates", "exec may violate"],
+            Start::Restore => ["restore violates", "restore may violate"],
         };
         let identity = Some(identity);
         let mut against = rules.against(enforce).peekable();
@@ -267,11 +267,11 @@ impl Gate {
         if let Some(number) = first {
             let whole = || enforce.findings.iter().filter(|judged| judged.is_worth_telling());
             told.extend(whole().map(|judged| judged.control.id));
-            let (kind, verb) = match self.mode {
-                Mode::Enforce => (Kind::Denied, violates),
-                Mode::Audit => (Kind::WouldDeny, would_violate),
+            let kind = match self.mode {
+                Mode::Enforce => Kind::Denied,
+                Mode::Audit => Kind::WouldDeny,
             };
-            let message = message(verb, enforce, against);
+            let message = message(violates, enforce, against);
             let summary = Summary::assessed(enforce, rules.against(enforce)).listing(whole());
             self.emit(kind, &message, identity, &summary);
             if self.mode == Mode::Enforce {
@@ -281,7 +281,7 @@ impl Gate {
         }
         if rules.excepted(enforce).next().is_some() {
             told.extend(rules.excepted(enforce).map(|judged| judged.control.id));
-            let message = message(would_violate, enforce, rules.excepted(enforce));
+            let message = message(violates, enforce, rules.excepted(enforce));
             let summary = Summary::assessed(enforce, rules.excepted(enforce));
             self.emit(Kind::Exception, &message, identity, &summary);
         }
@@ -293,8 +293,12 @@ impl Gate {
             let shown = || assessment.findings.iter().filter(|judged| judged.is_worth_telling()).filter(news);
             if shown().next().is_some() {
                 silent = false;
-                let sure = shown().any(Judged::is_violation);
-                let verb = if sure { would_violate } else { may_violate };
+                // Of upstream's level, if it is spoken of: what is ours is always sure.
+                let upstreams = |judged: &&Judged<'_>| judged.control.origin == Origin::Upstream;
+                let is_ours_alone = !shown().any(|judged| upstreams(&judged));
+                let sure =
+                    shown().any(|judged| (is_ours_alone || upstreams(&judged)) && judged.is_violation());
+                let verb = if sure { violates } else { may_violate };
                 let message = message(verb, assessment, shown());
                 self.emit(kind, &message, identity, &Summary::assessed(assessment, shown()));
             }
@@ -317,15 +321,23 @@ impl Gate {
                 !identity.and_then(|identity| identity.namespace).is_some_and(exempt)
             }
         };
-        self.refuse_unjudged(identity, cut(&format!("cannot judge: {}", line(err)), LIMIT), denies)
+        let said = line(err);
+        self.refuse_unjudged(identity, &said, cut(&format!("cannot judge: {said}"), LIMIT), denies)
     }
 
-    fn refuse_unjudged(&self, identity: Option<&Identity<'_>>, said: String, denies: bool) -> Verdict {
-        self.emit(Kind::Fault, &said, identity, &Summary::of(&said));
+    /// What is said of it goes into the journal, the line to the runtime.
+    fn refuse_unjudged(
+        &self,
+        identity: Option<&Identity<'_>>,
+        said: &str,
+        line: String,
+        denies: bool,
+    ) -> Verdict {
+        self.emit(Kind::Fault, said, identity, &Summary::of(said));
         if self.mode == Mode::Audit || !denies {
             return Verdict::Allow;
         }
-        Verdict::Refuse { line: said, code: CANNOT_JUDGE }
+        Verdict::Refuse { line, code: CANNOT_JUDGE }
     }
 
     fn emit(&self, kind: Kind, message: &str, identity: Option<&Identity<'_>>, summary: &Summary) {
@@ -406,18 +418,17 @@ pub fn install_panic_hook(paths: fn() -> Paths, end: fn(&str, u8) -> u8) {
         let place = place.unwrap_or_else(|| "an unknown place".to_owned());
         let text = panic.payload().downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.payload().downcast_ref::<String>().cloned()).unwrap_or_default();
-        let said = format!("cannot judge: this is a bug in pss-guard ({place}): {}", escape(&text));
-        let said = cut(&said, LIMIT);
+        let said = format!("this is a bug in pss-guard ({place}): {}", escape(&text));
         Event {
             kind: Kind::Fault,
             mode: None,
-            message: &said,
+            message: &cut(&said, LIMIT),
             identity: None,
             level: "",
             version: "",
             controls: "",
             findings: "",
-            because: "",
+            because: &cut(&said, LIMIT),
             policy_fault: "",
             is_exec: false,
             change: None,
@@ -425,7 +436,8 @@ pub fn install_panic_hook(paths: fn() -> Paths, end: fn(&str, u8) -> u8) {
         .emit(paths);
         // Comes last: a panic in here aborts, which is an end that blocks, too.
         let code = if blocks_after_panic(paths, had_begun) { CANNOT_JUDGE } else { ALLOW };
-        std::process::exit(i32::from(end(&said, code)));
+        let line = cut(&format!("cannot judge: {said}"), LIMIT);
+        std::process::exit(i32::from(end(&line, code)));
     }));
 }
 

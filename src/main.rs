@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use pss_guard::alloc::{ARENA, Bump};
-use pss_guard::cli::{Change, Cli, Command, Format, Namespaces, Policy, Report, ReportFormat, ScanFormat};
+use pss_guard::cli::{
+    AnswerFormat, Change, Cli, Command, Format, Namespaces, Policy, Report, ReportFormat, ScanFormat,
+};
 use pss_guard::commands::{
     self, check, install, manual, metrics, mode, namespaces, policy, report, scan, status,
 };
@@ -84,7 +86,7 @@ fn run(cli: &Cli) -> u8 {
                 fail: arguments.fail,
                 keep: arguments.keep,
                 format: match arguments.format {
-                    ScanFormat::Table => scan::Format::Table,
+                    ScanFormat::Text => scan::Format::Text,
                     ScanFormat::Json => scan::Format::Json,
                     ScanFormat::Sarif => scan::Format::Sarif,
                     ScanFormat::Html => scan::Format::Html,
@@ -137,8 +139,11 @@ fn run(cli: &Cli) -> u8 {
             install::uninstall(&cli.root, &options, &mut out, &mut err)
         }
         Command::Status(arguments) => {
-            let options =
-                status::Options { engine: arguments.engine, json: arguments.json, containers: cli.verbose };
+            let options = status::Options {
+                engine: arguments.engine,
+                json: arguments.json || arguments.format == AnswerFormat::Json,
+                containers: cli.verbose,
+            };
             status::status(&Setting::under(&cli.root, &engines::ALL), options, &mut out, &mut err)
         }
         Command::Mode(arguments) => change_mode(cli, arguments, &mut out, &mut err),
@@ -170,7 +175,7 @@ fn change_mode(cli: &Cli, arguments: &cli::Mode, out: &mut dyn Write, err: &mut 
     let act = match arguments.mode {
         Some(mode) => mode::Act::Set { mode, time: arguments.time },
         None if arguments.end => mode::Act::End,
-        None => mode::Act::Show { json: arguments.json },
+        None => mode::Act::Show { json: arguments.json || arguments.format == AnswerFormat::Json },
     };
     let options = mode::Options { reason: &arguments.reason, yes: arguments.yes, force: arguments.force };
     mode::mode(&pss_guard::scan::Setting::under(&cli.root), act, &options, out, err)

@@ -1,6 +1,6 @@
 //! What must happen on every engine? The gate comes, judges, only watches, and goes.
 
-use crate::cases::{Case, Said};
+use crate::cases::{Case, Said, is_refused_at_restricted};
 use crate::live::cri::{self, Attempt};
 use crate::live::engine::{Engine, Kind};
 use crate::live::gate::{self, Method, Restart};
@@ -229,7 +229,7 @@ fn enforced(case: &Case, attempt: &Attempt) -> Result<(), String> {
     let of_the_pod = |said: &&Said| !attempt.refused_as_a_pod() || OF_THE_POD.contains(&said.number);
     let silent: Vec<&str> =
         said.iter().filter(of_the_pod).map(|said| said.text).filter(|text| !refusal.contains(text)).collect();
-    if !silent.is_empty() || !refusal.contains("violates PodSecurity \"restricted:latest\": ") {
+    if !silent.is_empty() || !is_refused_at_restricted(&refusal) {
         return Err(format!("the refusal does not tell {silent:?}"));
     }
     if attempt.decisions() != ["denied"] {
@@ -390,7 +390,7 @@ fn described_right(case: &Case, seen: Option<&Seen>) -> Result<(), String> {
 
 impl Seen {
     fn is_refused(&self) -> bool {
-        self.described.contains("violates PodSecurity \"restricted:latest\": ")
+        is_refused_at_restricted(&self.described)
     }
 }
 

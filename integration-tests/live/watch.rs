@@ -373,7 +373,7 @@ fn every_query_for_loki_finds_its_events_in_a_real_one() {
     push(&node, &url);
     // (what the document asks, what must be in the answer)
     let expected = [
-        "shop/web runAsNonRoot: violates PodSecurity ",
+        "shop/web/app: denied: violates PodSecurity ",
         "\"PSS_NAMESPACE\":\"shop\"},\"value\":",
         "\"PSS_CONTROLS\":\"runAsNonRoot\"},\"value\":",
         "\\\"PSS_DECISION\\\":\\\"would-deny\\\"",

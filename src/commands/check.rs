@@ -52,6 +52,7 @@ pub struct Options<'a> {
 #[derive(Default)]
 struct Tally {
     allowed: usize,
+    exempt: usize,
     denied: usize,
     unjudged: usize,
 }
@@ -60,6 +61,7 @@ impl Tally {
     fn add(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Allow => self.allowed += 1,
+            Verdict::Exempt => self.exempt += 1,
             Verdict::Deny => self.denied += 1,
             Verdict::CannotJudge => self.unjudged += 1,
         }
@@ -105,10 +107,11 @@ pub fn check(paths: &Paths, options: &Options<'_>, out: &mut dyn Write, err: &mu
     }
     match options.format {
         Format::Sarif => pipe = pipe.and_then(|()| log.write(out)),
-        Format::Text if tally.allowed + tally.denied + tally.unjudged > 1 => {
-            let Tally { allowed, denied, unjudged } = tally;
+        Format::Text if tally.allowed + tally.exempt + tally.denied + tally.unjudged > 1 => {
+            let Tally { allowed, exempt, denied, unjudged } = tally;
+            let exempt = if exempt > 0 { format!("{exempt} exempt, ") } else { String::new() };
             pipe = pipe.and_then(|()| {
-                writeln!(out, "{allowed} allowed, {denied} refused, {unjudged} could not be judged")
+                writeln!(out, "{allowed} allowed, {exempt}{denied} refused, {unjudged} could not be judged")
             });
         }
         Format::Text | Format::Json => {}
@@ -167,6 +170,31 @@ fn cases(path: &Path) -> Vec<Case> {
     }
 }
 
+/// What `kubectl` reads and writes, and no engine.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} is a Kubernetes manifest; pss-guard judges config.json, which the container engine generates from it",
+    path.display()
+)]
+struct Manifest {
+    path: PathBuf,
+}
+
+/// Whether a file is an object of Kubernetes, in YAML or JSON. config.json has neither of these keys at its top.
+fn is_manifest(bytes: &[u8]) -> bool {
+    let keys = ["apiVersion", "kind"];
+    if bytes.trim_ascii_start().starts_with(b"{") {
+        let object: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(bytes).ok();
+        return object.is_some_and(|object| keys.iter().all(|key| object.contains_key(*key)));
+    }
+    let is_there = |key: &&str| {
+        let begins =
+            |line: &[u8]| line.strip_prefix(key.as_bytes()).is_some_and(|rest| rest.starts_with(b":"));
+        bytes.split(|byte| *byte == b'\n').any(begins)
+    };
+    keys.iter().all(is_there)
+}
+
 fn shown(path: &Path) -> String {
     escape(&path.to_string_lossy())
 }
@@ -184,6 +212,11 @@ impl Case {
             show(&Object::other(&self.shown, none, verdict, line(err)));
             verdict
         };
+        if let Ok((path, bytes)) = &self.config
+            && is_manifest(bytes)
+        {
+            return cannot(&Manifest { path: path.clone() }, Box::new(show));
+        }
         let host = match self.config.as_ref().map(|(config, bytes)| host(config, bytes)) {
             Ok(Ok(host)) => host,
             Ok(Err(err)) => return cannot(&err, Box::new(show)),

@@ -19,7 +19,7 @@ pub const FOUND: u8 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// For people.
-    Table,
+    Text,
     /// One object a container, one a line, as `check` writes them.
     Json,
     /// SARIF 2.1.0.
@@ -78,7 +78,7 @@ pub fn scan(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: 
         return FAILED;
     }
     let written = match options.format {
-        Format::Table => table::write(&scan, &options.style, out),
+        Format::Text => table::write(&scan, &options.style, out),
         Format::Json => json(&scan, out),
         Format::Sarif => to_sarif(&scan, out),
         Format::Html => to_html(setting, &question, &scan, out),
@@ -91,7 +91,7 @@ pub fn scan(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: 
         let _ = writeln!(err, "pss-guard: write the results: {error}");
         return FAILED;
     }
-    if options.format != Format::Table {
+    if options.format != Format::Text {
         for place in &scan.unseen {
             let _ = writeln!(err, "pss-guard: cannot look at {}: {}", place.path, place.why);
         }

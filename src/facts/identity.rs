@@ -64,6 +64,13 @@ impl<'a> Identity<'a> {
     }
 }
 
+/// An id as engines show it.
+#[must_use]
+pub fn short_id(id: &str) -> &str {
+    let is_long = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_long { id.get(..12).unwrap_or(id) } else { id }
+}
+
 /// A container that says it is a pod's but does not say whose.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(

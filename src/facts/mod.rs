@@ -34,7 +34,7 @@ use crate::pss::facts::{
 use crate::report::text::line;
 use cdi::Cdi;
 use host::{AppArmorState, Host};
-use identity::{Identity, NoNamespace};
+use identity::{Identity, NoNamespace, short_id};
 use sandboxes::Sandboxes;
 use spec::{Annotations, Linux, Namespace, Process, SECCOMP_OF_CRUN, Spec, Text};
 
@@ -331,8 +331,8 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
         subject: identity.subject,
         name: identity
             .container
-            .or(identity.id)
-            .or_else(|| sources.bundle?.rsplit('/').next())
+            .or(identity.id.map(short_id))
+            .or_else(|| sources.bundle?.rsplit('/').next().filter(|name| !name.is_empty()))
             .unwrap_or("?"),
         engine: identity.engine,
         uid: uid(process),

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::events::Record;
 use crate::level::policy::OnSuspect;
 use crate::pss::controls::CONTROLS;
-use crate::pss::{Control, Level};
+use crate::pss::{Control, Level, Origin};
 use crate::report::event::Kind;
 
 /// What is known of a start at one level. Later says more, and is believed where events of one start differ.
@@ -35,6 +35,8 @@ pub struct Evidence {
     pub baseline: Proof,
     /// At restricted.
     pub restricted: Proof,
+    /// Whether a control of upstream's refuses it, and not one of our own alone.
+    pub by_upstream: bool,
     /// The controls that are violated.
     pub violated: Controls,
     /// The controls that may be.
@@ -130,15 +132,17 @@ pub fn of(record: &Record, on_suspect: OnSuspect) -> Evidence {
         }
         if refusing(finding) {
             refused = true;
+            evidence.by_upstream |= control.is_none_or(|control| is_upstreams(control));
             at_baseline =
                 at_baseline.max(control.map_or(Proof::Unclear, |control| baseline(control, &finding.detail)));
         }
     }
     if findings.is_empty() {
-        let named = record.controls.split(',');
-        named
-            .filter_map(|id| CONTROLS.iter().find(|control| control.id == id))
-            .for_each(|control| evidence.violated.add(control));
+        let named = record.controls.split(',').map(|id| CONTROLS.iter().find(|control| control.id == id));
+        for control in named {
+            evidence.by_upstream |= refused && control.is_none_or(|control| is_upstreams(control));
+            control.inspect(|control| evidence.violated.add(control));
+        }
     }
     // An allowed start complies with its audit and warn level, too, which the event does not name.
     if matches!(kind, Kind::Allowed | Kind::Exempt | Kind::Fault | Kind::ModeChange) {
@@ -158,6 +162,10 @@ pub fn of(record: &Record, on_suspect: OnSuspect) -> Evidence {
         }
     }
     evidence
+}
+
+fn is_upstreams(control: &Control) -> bool {
+    control.origin == Origin::Upstream
 }
 
 /// Whether what a control found at restricted is refused at baseline, too.
@@ -265,6 +273,19 @@ mod tests {
         assert!(strict.suspected.ids().eq(["runAsUser"]) && strict.violated.is_empty());
         let covered = of(&record(Kind::Exception, "baseline", "", &excepted), OnSuspect::Audit);
         assert_eq!(covered.excepted, [("hostPathVolumes", "reads it".to_owned())]);
+        let both = format!("[{},{}]", ours.trim_matches(['[', ']']), privileged.trim_matches(['[', ']']));
+        for (controls, findings, by_upstream) in [
+            ("readOnlyRootFilesystem", &*ours, false),
+            ("readOnlyRootFilesystem", &both, false),
+            ("readOnlyRootFilesystem,privileged", &both, true),
+            ("readOnlyRootFilesystem", "[{\"con", false),
+            ("readOnlyRootFilesystem,privileged", "[{\"con", true),
+            ("fromTheFuture", &unknown, true),
+            ("", "", true),
+        ] {
+            let denied = of(&record(Kind::Denied, "restricted", controls, findings), OnSuspect::Audit);
+            assert_eq!(denied.by_upstream, by_upstream, "{controls}: {findings}");
+        }
     }
 
     /// What restricted finds tells what baseline would have found: held against the standard itself.

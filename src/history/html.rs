@@ -4,7 +4,9 @@ use super::period::{self, minute};
 use super::readiness::{Cell, LEVELS, Row, State, count};
 use super::text::{rank, split};
 use super::{Comparable, Name, Report, exceptions};
+use crate::pss::Origin;
 use crate::report::page::{Column, Page, Tone};
+use crate::report::text::{OURS, UNMANAGED, marked};
 
 /// Rows of a table; more would be no page for people.
 const ROWS: usize = 200;
@@ -36,19 +38,22 @@ pub fn page(report: &Report) -> String {
 }
 
 fn name(namespace: Option<&str>) -> &str {
-    namespace.unwrap_or("(no pod)")
+    namespace.unwrap_or(UNMANAGED)
 }
 
 fn workload(name: &Name) -> String {
     let own = name.workload.as_deref().unwrap_or("(others)");
-    name.namespace.as_deref().map_or_else(|| own.to_owned(), |namespace| format!("{namespace}/{own}"))
+    match name.namespace.as_deref() {
+        Some(namespace) => format!("{namespace}/{own}"),
+        None => format!("{UNMANAGED} {own}"),
+    }
 }
 
 fn readiness(page: &mut Page, report: &Report) {
     let ready = &report.ready;
     page.section("Which level could be enforced", "As far as this node has seen, with nothing refused.");
     if ready.namespaces.is_empty() {
-        page.raw("<p>Nothing to go by.</p>\n").end();
+        page.raw("<p>No data yet.</p>\n").end();
         return;
     }
     page.raw("<div class=\"hero\"><div class=\"rings\">\n");
@@ -89,7 +94,7 @@ fn readiness(page: &mut Page, report: &Report) {
         .map(|row| format!("{}: {}", name(row.namespace.as_deref()), why(row)))
         .collect();
     if !open.is_empty() {
-        page.raw("<div class=\"phone small\"><h3>Why not</h3>\n")
+        page.raw("<div class=\"phone small\"><h3>What is missing</h3>\n")
             .list(open.iter().map(String::as_str))
             .raw("</div>\n");
     }
@@ -167,7 +172,7 @@ fn decisions(page: &mut Page, report: &Report) {
         page.raw("<p>None.</p>\n").end();
         return;
     }
-    page.raw("<table>").columns(&["decision", "#starts", "#workloads", "than before"]);
+    page.raw("<table>").columns(&["decision", "#starts", "#workloads", "change"]);
     for row in rows {
         page.element("<tr><th scope=\"row\">", row.decision, "</th><td class=\"n\">").number(row.starts);
         page.raw("</td><td class=\"n\">").number(row.workloads);
@@ -190,11 +195,13 @@ fn controls(page: &mut Page, report: &Report) {
         "What is violated",
         "Container starts by control. pss-guard explain CONTROL says how to fix it.",
     );
-    page.raw("<table>").columns(&["control", "", "#starts", "#workloads", "~than before"]);
+    page.raw("<table>").columns(&["control", "", "#starts", "#workloads", "~change"]);
     let largest = report.controls.iter().map(|row| row.starts + row.suspected).max().unwrap_or(1);
     for row in &report.controls {
         let parts = [(row.starts, Tone::Bad), (row.suspected, Tone::Odd)];
-        page.row(row.control, row.level, &parts, largest);
+        let ours = format!("{OURS} at {}", row.level);
+        let more = if row.origin == Origin::PssGuard.name() { &ours } else { row.level };
+        page.row(row.control, more, &parts, largest);
         page.raw("<td class=\"n\">").number(row.starts);
         if row.suspected > 0 {
             page.raw(" <span class=\"soft small\">+").number(row.suspected).raw("?</span>");
@@ -225,8 +232,8 @@ fn workloads(page: &mut Page, report: &Report) {
             page.raw(" ").pill(Tone::None, "static pod");
         }
         page.raw("</th><td class=\"n\">").number(row.starts).raw("</td><td class=\"small any\">");
-        let mut said = row.controls.join(", ");
-        if row.decisions.faults > 0 {
+        let mut said = row.controls.iter().copied().map(marked).collect::<Vec<_>>().join(", ");
+        if row.decisions.fault > 0 {
             said = [said, "could not be judged".to_owned()]
                 .into_iter()
                 .filter(|text| !text.is_empty())
@@ -253,7 +260,7 @@ fn namespaces(page: &mut Page, report: &Report) {
         return;
     }
     page.section("By namespace", "Container starts that were logged.");
-    page.raw("<table>").columns(&["namespace", "", "#starts", "#workloads", "~than before"]);
+    page.raw("<table>").columns(&["namespace", "", "#starts", "#workloads", "~change"]);
     let largest = report.namespaces.iter().map(|row| row.starts).max().unwrap_or(1);
     for row in report.namespaces.iter().take(ROWS) {
         let (dark, light) = split(&row.decisions);
@@ -271,7 +278,7 @@ fn namespaces(page: &mut Page, report: &Report) {
     page.legend(&[
         (Tone::Bad, "refused, or would be"),
         (Tone::Odd, "only reported"),
-        (Tone::None, "exempt, excepted or allowed"),
+        (Tone::None, "exempt, by an exception, or allowed"),
     ]);
     more(page, report.namespaces.len());
     page.end();
@@ -298,8 +305,8 @@ fn changes(page: &mut Page, report: &Report) {
         for (what, names) in [
             ("New", changes.new.iter().map(workload).collect::<Vec<_>>()),
             ("Gone", changes.gone.iter().map(|gone| workload(&gone.name)).collect()),
-            ("Newly violated", changes.new_controls.iter().map(ToString::to_string).collect()),
-            ("No longer violated", changes.gone_controls.iter().map(ToString::to_string).collect()),
+            ("Newly violated", changes.new_controls.iter().copied().map(marked).collect()),
+            ("No longer violated", changes.gone_controls.iter().copied().map(marked).collect()),
         ] {
             if !names.is_empty() {
                 all.push(format!("{what}: {}", listed(names)));
@@ -365,7 +372,7 @@ fn faults(page: &mut Page, report: &Report) {
         return;
     }
     page.section("Could not be judged", "");
-    page.raw("<table>").columns(&["#times", "what the gate said"]);
+    page.raw("<table>").columns(&["#starts", "what the gate said"]);
     for row in &report.faults {
         page.raw("<tr><td class=\"n\">").number(row.count).element(
             "</td><td class=\"small any\">",
@@ -377,7 +384,7 @@ fn faults(page: &mut Page, report: &Report) {
 }
 
 fn notes(page: &mut Page, report: &Report) {
-    page.section("To know", "");
+    page.section("Notes", "");
     page.list(report.notes.iter().map(String::as_str));
     if !report.unseen.is_empty() {
         page.raw("<h3>Not seen</h3>\n").list(report.unseen.iter().map(String::as_str));

@@ -520,7 +520,8 @@ fn notes(history: &History, known: &Known<'_>, ready: &Readiness) -> Vec<String>
     }
     if known.policy_changed.is_some_and(|changed| changed > period.since) {
         notes.push(
-            "the policy was changed in this period; silence is judged by the levels that hold now".to_owned(),
+            "the policy was changed in this period; namespaces without events are assessed at today's levels"
+                .to_owned(),
         );
     }
     let logs_allowed = known.policy.is_some_and(|policy| policy.log_allowed);
@@ -534,7 +535,8 @@ fn notes(history: &History, known: &Known<'_>, ready: &Readiness) -> Vec<String>
     }
     if ready.namespaces.iter().any(|row| row.namespace.is_none()) {
         notes.push(
-            "containers of no pod (podman, docker, ctr) are shown, and count as no namespace".to_owned(),
+            "unmanaged containers (podman, docker, ctr: of no pod) are listed, and count as no namespace"
+                .to_owned(),
         );
     }
     if !history.namespaces.is_empty() {
@@ -555,7 +557,7 @@ fn notes(history: &History, known: &Known<'_>, ready: &Readiness) -> Vec<String>
         (parts, "lie in parts of the period beyond those that are shown"),
     ] {
         if count > 0 {
-            notes.push(format!("{count} events {what}"));
+            notes.push(format!("{} {what}", readiness::count(count, "event")));
         }
     }
     notes

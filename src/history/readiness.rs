@@ -25,6 +25,7 @@ use crate::level::policy::OnFault;
 use crate::level::workload;
 use crate::pss::Level;
 use crate::pss::controls::CONTROLS;
+use crate::report::text::{OURS, marked, our_controls};
 use crate::scan::Scanned;
 
 /// The levels that can be enforced, in the order of every pair here.
@@ -77,6 +78,8 @@ pub struct Running {
     pub refused: [u64; 2],
     /// The workloads that they are of.
     pub workloads: [BTreeSet<String>; 2],
+    /// Those of the workloads that a control of upstream's refuses at restricted, and not one of our own alone.
+    pub by_upstream: BTreeSet<String>,
     /// Those of which nobody can say.
     pub unjudged: u64,
 }
@@ -100,6 +103,9 @@ impl Running {
         if let Some((count, workloads)) = self.refused.get_mut(level).zip(self.workloads.get_mut(level)) {
             *count += 1;
             workloads.insert(name.to_owned());
+            if !one.is_refused_by_ours_alone() {
+                self.by_upstream.insert(name.to_owned());
+            }
         }
     }
 }
@@ -141,6 +147,10 @@ pub struct Cell {
     pub enforced: bool,
     /// The workloads that would be refused.
     pub workloads: u64,
+    /// Those of them that only a control of our own refuses: upstream's level lets them start.
+    pub ours_alone: u64,
+    /// Whether such workloads are all that is in the way.
+    pub but_for_ours: bool,
     /// Their container starts in the period.
     pub starts: u64,
     /// The containers that run now and would be refused; `null` where nobody looked.
@@ -183,6 +193,9 @@ impl Row {
 pub struct Count {
     /// In so many.
     pub ready: usize,
+    /// In so many more without the controls of our own.
+    #[serde(rename = "but-for-ours")]
+    pub but_for_ours: usize,
     /// Of so many that this node has seen.
     pub of: usize,
 }
@@ -231,6 +244,7 @@ pub fn readiness(namespaces: &BTreeMap<Box<str>, Namespace>, known: &Known<'_>) 
     rows.sort_by_key(|row| row.namespace.is_none());
     let count = |level| Count {
         ready: rows.iter().filter(|row| row.is_counted() && row.cell(level).state == State::Ready).count(),
+        but_for_ours: rows.iter().filter(|row| row.is_counted() && row.cell(level).but_for_ours).count(),
         of: rows.iter().filter(|row| row.is_counted()).count(),
     };
     let [baseline, restricted] = LEVELS.map(count);
@@ -239,7 +253,7 @@ pub fn readiness(namespaces: &BTreeMap<Box<str>, Namespace>, known: &Known<'_>) 
 
 fn answer(baseline: Count, restricted: Count) -> String {
     if restricted.of == 0 {
-        return "nothing to go by: no container start of a namespace that is judged was seen".to_owned();
+        return "no data yet: no container starts recorded in any checked namespace".to_owned();
     }
     let of = |count: Count| {
         if count.ready == count.of {
@@ -249,7 +263,18 @@ fn answer(baseline: Count, restricted: Count) -> String {
         }
     };
     let s = if restricted.of == 1 { "" } else { "s" };
-    format!("ready to enforce restricted in {} namespace{s}, baseline in {}", of(restricted), of(baseline))
+    let more = match restricted.but_for_ours {
+        0 => String::new(),
+        more => {
+            let ours = our_controls().collect::<Vec<_>>().join(", ");
+            format!(" ({more} more without {ours}, {OURS})")
+        }
+    };
+    format!(
+        "ready to enforce restricted in {} namespace{s}{more}, baseline in {}",
+        of(restricted),
+        of(baseline)
+    )
 }
 
 fn row(name: &str, namespace: &Namespace, known: &Known<'_>) -> Row {
@@ -272,6 +297,7 @@ impl Default for &Running {
             containers: 0,
             refused: [0; 2],
             workloads: [BTreeSet::new(), BTreeSet::new()],
+            by_upstream: BTreeSet::new(),
             unjudged: 0,
         };
         &NOTHING
@@ -299,23 +325,32 @@ fn cell(
     workloads.extend(
         running.iter().filter_map(|running| running.workloads.get(index)).flatten().map(String::as_str),
     );
+    let by_upstream = |name: &str| {
+        namespace.workloads.get(name).is_some_and(|workload| workload.by_upstream)
+            || running.is_some_and(|running| running.by_upstream.contains(name))
+    };
+    let ours_alone = workloads.iter().filter(|name| level == Level::Restricted && !by_upstream(name)).count();
     let mut cell = Cell {
         state: State::Unproven,
         enforced: known.enforces && asked.enforced().is_some_and(|enforced| enforced >= level),
         workloads: workloads.len() as u64,
+        ours_alone: ours_alone as u64,
+        but_for_ours: false,
         starts: proofs.refused,
         running: running_refused,
         why: String::new(),
     };
     if asked == Asked::Exempt {
         cell.state = State::Exempt;
-        cell.workloads = 0;
+        (cell.workloads, cell.ours_alone) = (0, 0);
         "the policy does not judge it".clone_into(&mut cell.why);
         return cell;
     }
     let why = refusals(level, namespace, running, &cell, known);
     if !why.is_empty() {
         cell.state = State::Refused;
+        // Each reason is a sentence: there is no other.
+        cell.but_for_ours = why.len() == 1 && cell.ours_alone > 0 && cell.ours_alone == cell.workloads;
         cell.why = why.join("; ");
         return cell;
     }
@@ -336,7 +371,7 @@ fn refusals(
     let refuses = |workload: &Workload| workload.proofs.get(index).is_some_and(|proofs| proofs.refused > 0);
     let refused_now = cell.running.unwrap_or_default();
     let fault_refuses = known.on_fault == OnFault::Deny;
-    let (faults, unjudged) = (namespace.now.counts.faults, running.map_or(0, |running| running.unjudged));
+    let (faults, unjudged) = (namespace.now.counts.fault, running.map_or(0, |running| running.unjudged));
     let mut why: Vec<String> = Vec::new();
     if cell.workloads > 0 {
         let mut what = Vec::new();
@@ -352,7 +387,16 @@ fn refusals(
         }
         let controls = controls(level, namespace.workloads.values().filter(|workload| refuses(workload)));
         let by = if controls.is_empty() { String::new() } else { format!(" by {controls}") };
-        why.push(format!("{} would be refused{by} ({})", count(cell.workloads, "workload"), what.join(", ")));
+        let ours = match cell.ours_alone {
+            0 => String::new(),
+            all if all == cell.workloads => format!(", by {OURS} alone"),
+            some => format!(", {some} of them by {OURS} alone"),
+        };
+        why.push(format!(
+            "{} would be refused{by} ({}){ours}",
+            count(cell.workloads, "workload"),
+            what.join(", ")
+        ));
     }
     let execs = namespace.execs_refused.get(index).copied().unwrap_or_default();
     if execs > 0 {
@@ -417,8 +461,8 @@ fn otherwise(
     if runs > 0 {
         why.push(format!("nothing against the {} now", runs_now(runs)));
     }
-    if namespace.now.counts.excepted > 0 {
-        why.push(format!("{} by an exception", count(namespace.now.counts.excepted, "start")));
+    if namespace.now.counts.exception > 0 {
+        why.push(format!("{} by an exception", count(namespace.now.counts.exception, "start")));
     }
     if !namespace.versions.is_empty() {
         why.push(format!("judged at {}", namespace.versions.join(", ")));
@@ -432,7 +476,7 @@ fn controls<'a>(level: Level, workloads: impl Iterator<Item = &'a Workload>) -> 
     workloads.for_each(|workload| all.extend(workload.violated));
     let of_level =
         CONTROLS.iter().filter(|control| control.level <= level && all.ids().any(|id| id == control.id));
-    of_level.map(|control| control.id).collect::<Vec<_>>().join(", ")
+    of_level.map(|control| marked(control.id)).collect::<Vec<_>>().join(", ")
 }
 
 fn runs_now(count: u64) -> String {

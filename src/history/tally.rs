@@ -26,15 +26,15 @@ pub struct Counts {
     /// Would have been refused in enforce mode.
     pub would_deny: u64,
     /// Violate the audit level.
-    pub audited: u64,
+    pub audit: u64,
     /// Violate the warn level.
-    pub warned: u64,
+    pub warn: u64,
     /// Let in by an exception.
-    pub excepted: u64,
+    pub exception: u64,
     /// Not judged, by the policy.
-    pub exempted: u64,
+    pub exempt: u64,
     /// Could not be judged.
-    pub faults: u64,
+    pub fault: u64,
     /// Allowed, where that is logged.
     pub allowed: u64,
 }
@@ -47,11 +47,11 @@ impl Counts {
     pub const ROWS: [CountRow; 8] = [
         ("denied", |counts| counts.denied),
         ("would-deny", |counts| counts.would_deny),
-        ("audited", |counts| counts.audited),
-        ("warned", |counts| counts.warned),
-        ("excepted", |counts| counts.excepted),
-        ("exempted", |counts| counts.exempted),
-        ("faults", |counts| counts.faults),
+        ("audit", |counts| counts.audit),
+        ("warn", |counts| counts.warn),
+        ("exception", |counts| counts.exception),
+        ("exempt", |counts| counts.exempt),
+        ("fault", |counts| counts.fault),
         ("allowed", |counts| counts.allowed),
     ];
 
@@ -59,11 +59,11 @@ impl Counts {
         let count = match kind {
             Kind::Denied => &mut self.denied,
             Kind::WouldDeny => &mut self.would_deny,
-            Kind::Audit => &mut self.audited,
-            Kind::Warn => &mut self.warned,
-            Kind::Exception => &mut self.excepted,
-            Kind::Exempt => &mut self.exempted,
-            Kind::Fault => &mut self.faults,
+            Kind::Audit => &mut self.audit,
+            Kind::Warn => &mut self.warn,
+            Kind::Exception => &mut self.exception,
+            Kind::Exempt => &mut self.exempt,
+            Kind::Fault => &mut self.fault,
             Kind::Allowed => &mut self.allowed,
             Kind::ModeChange => return,
         };
@@ -79,14 +79,14 @@ impl Counts {
     /// What became of commands in running containers, where these are the counts of such.
     #[must_use]
     pub fn of_commands(&self) -> String {
-        let reported = self.audited.max(self.warned);
+        let reported = self.audit.max(self.warn);
         format!("{} refused, {} would be, {reported} reported", self.denied, self.would_deny)
     }
 
     /// Whether something was wrong: refused, violated, or not to be judged.
     #[must_use]
     pub const fn is_bad(&self) -> bool {
-        self.denied + self.would_deny + self.audited + self.warned + self.faults > 0
+        self.denied + self.would_deny + self.audit + self.warn + self.fault > 0
     }
 }
 
@@ -174,6 +174,8 @@ pub struct Workload {
     pub is_static: bool,
     /// What its starts prove, at baseline and at restricted.
     pub proofs: [Proofs; 2],
+    /// Whether a control of upstream's refuses one of its starts, and not one of our own alone.
+    pub by_upstream: bool,
     /// The controls that its starts violated.
     pub violated: Controls,
     /// The controls that they may have violated.
@@ -376,6 +378,7 @@ impl History {
         for (proofs, (before, after)) in workload.proofs.iter_mut().zip(seen.proofs) {
             proofs.change(before, after);
         }
+        workload.by_upstream |= evidence.by_upstream && !exec;
         if kind != Kind::Exception {
             workload.violated.extend(evidence.violated);
             workload.suspected.extend(evidence.suspected);
@@ -606,7 +609,7 @@ mod tests {
         }
         // The same container started again: docker keeps the id.
         history.add(&event(Kind::WouldDeny, 1, "shop", "web-5d4f8c7b9d-x7k2p", "a"));
-        let counts = Counts { would_deny: 3, audited: 2, warned: 2, ..Counts::default() };
+        let counts = Counts { would_deny: 3, audit: 2, warn: 2, ..Counts::default() };
         assert_eq!((history.now.starts, history.now.counts), (3, counts));
         let shop = &history.namespaces["shop"];
         assert_eq!((shop.now.starts, shop.proofs[1].refused, shop.proofs[0].complying), (3, 3, 3));
@@ -625,7 +628,7 @@ mod tests {
         // One that could not be judged has no message of its own.
         history.add(&Record { exec: true, ..event(Kind::Fault, 1, "shop", "web-0", "a") });
         assert_eq!((history.now.starts, history.now.counts), (0, Counts::default()));
-        assert_eq!((history.execs.denied, history.execs.faults), (5, 1));
+        assert_eq!((history.execs.denied, history.execs.fault), (5, 1));
         assert_eq!(history.namespaces["shop"].workloads["web"].execs, 6);
     }
 

@@ -81,7 +81,8 @@ impl Node {
     fn runs(mut self, namespace: &str, containers: u64, refused: [u64; 2]) -> Self {
         let workloads =
             refused.map(|count| (0..count).map(|index| format!("w{index}")).collect::<BTreeSet<_>>());
-        let running = Running { containers, refused, workloads, unjudged: 0 };
+        let by_upstream = workloads[1].clone();
+        let running = Running { containers, refused, workloads, by_upstream, unjudged: 0 };
         self.running.get_or_insert_default().insert(namespace.into(), running);
         self
     }
@@ -295,7 +296,7 @@ fn the_answer_counts_namespaces_that_are_judged_and_were_seen() {
     assert_eq!(told.ready.answer, "ready to enforce restricted in 2 of 3 namespaces, baseline in all 3");
     assert_eq!(
         node.told(&[]).ready.answer,
-        "nothing to go by: no container start of a namespace that is judged was seen"
+        "no data yet: no container starts recorded in any checked namespace"
     );
     let enforced: Vec<_> = told
         .ready
@@ -305,6 +306,32 @@ fn the_answer_counts_namespaces_that_are_judged_and_were_seen() {
         .map(|row| row.namespace.as_deref().unwrap_or("-"))
         .collect();
     assert_eq!(enforced, ["b"], "what stops containers now is told from what could");
+}
+
+#[test]
+fn what_our_own_control_refuses_alone_is_told_apart() {
+    const OURS: &str = "readOnlyRootFilesystem";
+    let denied = |whose, controls| event(Kind::WouldDeny, 1, whose, "restricted", controls);
+    let row = |events: &[Record]| {
+        let told = Node::new().asks("shop", Restricted, Restricted).told(events);
+        let cell = &told.ready.namespaces[0].restricted;
+        (cell.ours_alone, cell.but_for_ours, cell.why.clone(), told.ready.answer.clone())
+    };
+    let by = "would be refused by readOnlyRootFilesystem [pss-guard]";
+    let alone = row(&[denied("shop/web-0", OURS)]);
+    let why = format!("1 workload {by} (1 start), by pss-guard's own control alone");
+    let answer = "ready to enforce restricted in 0 of 1 namespace (1 more without readOnlyRootFilesystem, pss-guard's own \
+                  control), baseline in all 1";
+    assert_eq!(alone, (1, true, why, answer.to_owned()));
+    let both = "readOnlyRootFilesystem,runAsNonRoot";
+    let (some, but, why, answer) = row(&[denied("shop/web-0", OURS), denied("shop/db-0", both)]);
+    assert_eq!((some, but), (1, false), "{why}");
+    assert!(why.ends_with("(2 starts), 1 of them by pss-guard's own control alone"), "{why}");
+    assert!(answer.starts_with("ready to enforce restricted in 0 of 1 namespace, "), "{answer}");
+    let (none, ..) = row(&[denied("shop/web-0", OURS), denied("shop/web-0", both)]);
+    assert_eq!(none, 0, "one start of the workload violates upstream's, too");
+    let faulty = row(&[denied("shop/web-0", OURS), event(Kind::Fault, 1, "shop/web-0", "", "")]);
+    assert_eq!((faulty.0, faulty.1), (1, false), "something else is in the way");
 }
 
 #[test]
@@ -490,7 +517,6 @@ fn the_text_fits_every_terminal_and_nothing_in_it_comes_from_outside_unescaped()
 
 #[test]
 fn commands_are_told_by_what_became_of_them() {
-    let counts =
-        super::tally::Counts { denied: 1, would_deny: 2, audited: 3, warned: 4, ..Default::default() };
+    let counts = super::tally::Counts { denied: 1, would_deny: 2, audit: 3, warn: 4, ..Default::default() };
     assert_eq!(counts.of_commands(), "1 refused, 2 would be, 4 reported");
 }

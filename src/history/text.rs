@@ -6,7 +6,7 @@ use super::readiness::{Cell, LEVELS, Row, State, count};
 use super::tally::Counts;
 use super::{Comparable, Name, Report, exceptions, period};
 use crate::report::terminal::{Style, Tone};
-use crate::report::text::escape;
+use crate::report::text::{UNMANAGED, escape, marked};
 
 /// Rows of a table; the rest is counted.
 const ROWS: usize = 15;
@@ -126,7 +126,7 @@ impl Page<'_> {
         if open.is_empty() {
             return Ok(());
         }
-        self.title("Why not", "")?;
+        self.title("What is missing", "")?;
         for (row, name) in open.iter().take(ROWS) {
             let cell = worst(row);
             let level = if std::ptr::eq(cell, &raw const row.baseline) { "baseline" } else { "restricted" };
@@ -152,7 +152,7 @@ impl Page<'_> {
     }
 
     fn name(&self, name: Option<&str>) -> String {
-        name.map_or_else(|| "(no pod)".to_owned(), |name| self.plain(name))
+        name.map_or_else(|| UNMANAGED.to_owned(), |name| self.plain(name))
     }
 
     /// The width of the first column: as wide as its widest text, and no wider than a third of the terminal.
@@ -193,7 +193,7 @@ impl Page<'_> {
             .filter(|row| row.starts + row.before > 0)
             .map(|row| {
                 let (dark, light) = match row.decision {
-                    "denied" | "would-deny" | "faults" => (row.starts, 0),
+                    "denied" | "would-deny" | "fault" => (row.starts, 0),
                     _ => (0, row.starts),
                 };
                 let before = before(report, row.starts, row.before);
@@ -260,7 +260,7 @@ impl Page<'_> {
                 let suspected =
                     if row.suspected > 0 { format!(", {} suspected", row.suspected) } else { String::new() };
                 Bar {
-                    label: row.control.to_owned(),
+                    label: marked(row.control),
                     dark: 0,
                     light: row.starts,
                     value: row.starts,
@@ -284,7 +284,7 @@ impl Page<'_> {
                 let (dark, light) = split(&row.decisions);
                 let before = before(report, row.starts, row.before);
                 let mut after = format!("{}{before}", count(row.workloads, "workload"));
-                if row.decisions.exempted > 0 {
+                if row.decisions.exempt > 0 {
                     after += ", exempt";
                 }
                 Bar { label: self.name(row.namespace.as_deref()), dark, light, value: row.starts, after }
@@ -304,10 +304,9 @@ impl Page<'_> {
         let wide = self.widest(&names, "workload").max((self.style.width / 4).min(24));
         for (row, name) in rows.iter().zip(&names) {
             let name = self.fit(name, wide);
-            let mut controls = row.controls.clone();
-            controls.extend(&row.suspected);
-            let mut text = controls.join(", ");
-            if row.decisions.faults > 0 {
+            let controls = row.controls.iter().chain(&row.suspected).copied().map(marked);
+            let mut text = controls.collect::<Vec<_>>().join(", ");
+            if row.decisions.fault > 0 {
                 if !text.is_empty() {
                     text.push_str(", ");
                 }
@@ -328,7 +327,7 @@ impl Page<'_> {
         let own = name.workload.as_deref().map_or_else(|| "(others)".to_owned(), |own| self.plain(own));
         match &name.namespace {
             Some(namespace) => format!("{}/{own}", self.plain(namespace)),
-            None => own,
+            None => format!("{UNMANAGED} {own}"),
         }
     }
 
@@ -365,6 +364,7 @@ impl Page<'_> {
             ("-", "no longer violated", &changes.gone_controls),
         ] {
             if !controls.is_empty() {
+                let controls: Vec<String> = controls.iter().copied().map(marked).collect();
                 self.item(mark, &format!("{what}: {}", controls.join(", ")))?;
                 said = true;
             }
@@ -431,7 +431,7 @@ impl Page<'_> {
     }
 
     fn notes(&mut self, report: &Report) -> io::Result<()> {
-        self.title("To know", "")?;
+        self.title("Notes", "")?;
         for note in &report.notes {
             self.item("-", note)?;
         }
@@ -455,8 +455,8 @@ fn before(report: &Report, now: u64, before: u64) -> String {
 /// What was refused or would be, and what was only reported. A start that would be refused is most often audited, too.
 #[must_use]
 pub fn split(counts: &Counts) -> (u64, u64) {
-    let refused = counts.denied + counts.would_deny + counts.faults;
-    (refused, counts.audited.max(counts.warned).saturating_sub(counts.would_deny))
+    let refused = counts.denied + counts.would_deny + counts.fault;
+    (refused, counts.audit.max(counts.warn).saturating_sub(counts.would_deny))
 }
 
 /// The cell that explains most: the loosest level that is not ready.

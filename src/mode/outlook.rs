@@ -15,7 +15,8 @@ use crate::level::policy::OnFault;
 use crate::level::workload;
 use crate::pss::controls::CONTROLS;
 use crate::report::event::Kind;
-use crate::report::text::{escape, line};
+use crate::report::text::{SANDBOX, UNMANAGED, escape, line, marked, our_controls};
+use crate::scan::summary::ours_alone;
 use crate::scan::{self, Scan, Scanned, Setting};
 
 /// What was seen longer ago says little of what would be refused tomorrow.
@@ -61,12 +62,11 @@ pub fn look(setting: &Setting, progress: &dyn Fn(usize, usize)) -> Outlook {
 impl Outlook {
     fn now(&mut self, scan: &Scan, faults_too: bool) {
         self.says.extend(scan.sentences());
-        let refused = |one: &&Scanned| {
-            one.is_refused() || (faults_too && one.verdict == Verdict::CannotJudge && !one.exempt)
-        };
+        let refused =
+            |one: &&Scanned| one.is_refused() || (faults_too && one.verdict == Verdict::CannotJudge);
         let refused: Vec<&Scanned> = scan.containers.iter().filter(refused).collect();
         let row = |one: &&Scanned| {
-            let controls = one.against.join(", ");
+            let controls = one.against.iter().copied().map(marked).collect::<Vec<_>>().join(", ");
             let why =
                 if one.is_refused() { controls } else { format!("cannot be judged: {}", one.result.because) };
             format!("  {}  {}", name(one), escape(&why))
@@ -94,7 +94,7 @@ fn some_of(mut lines: Vec<String>) -> Vec<String> {
 fn name(one: &Scanned) -> String {
     let container = &one.result.container;
     let last = match (&container.name, &container.id) {
-        _ if one.sandbox => "(pod)".to_owned(),
+        _ if one.sandbox => SANDBOX.to_owned(),
         (Some(name), _) => name.to_string(),
         (None, Some(id)) => id.chars().take(12).collect(),
         (None, None) => one.result.path.to_string(),
@@ -115,6 +115,7 @@ struct Lately {
 #[derive(Default)]
 struct Seen {
     starts: usize,
+    by_ours_alone: usize,
     controls: BTreeSet<&'static str>,
     last: u64,
 }
@@ -138,6 +139,8 @@ impl Lately {
                 }
                 let seen = self.refused.entry(key).or_default();
                 seen.starts += 1;
+                let mut named_ones = record.controls.split(',');
+                seen.by_ours_alone += usize::from(named_ones.all(|id| our_controls().any(|own| own == id)));
                 let named = |id: &&str| record.controls.split(',').any(|control| control == *id);
                 seen.controls.extend(CONTROLS.iter().map(|control| control.id).filter(named));
                 seen.last = seen.last.max(record.at);
@@ -155,12 +158,18 @@ impl Lately {
                 count(starts, "start", "was", "were")
             ));
         }
+        let by_ours: usize = self.refused.values().map(|seen| seen.by_ours_alone).sum();
+        if by_ours > 0 {
+            says.push(format!("  {by_ours} of them by {}", ours_alone()));
+        }
         let rows = self.refused.into_iter().map(|(path, seen)| {
             let path: Vec<String> = path.into_iter().filter(|part| !part.is_empty()).collect();
-            let path = if path.is_empty() { "(no pod)".to_owned() } else { path.join("/") };
-            let controls = seen.controls.into_iter().collect::<Vec<_>>().join(", ");
+            let path = if path.is_empty() { UNMANAGED.to_owned() } else { path.join("/") };
+            let controls = seen.controls.into_iter().map(marked).collect::<Vec<_>>().join(", ");
             let last = rfc3339(UNIX_EPOCH + Duration::from_micros(seen.last));
-            escape(&format!("  {path}  {controls}; {} times, last {last}", seen.starts))
+            let times =
+                if seen.starts == 1 { "once,".to_owned() } else { format!("{} times, last", seen.starts) };
+            escape(&format!("  {path}  {controls}; {times} {last}"))
         });
         says.extend(some_of(rows.collect()));
         if self.unjudged > 0 {
@@ -213,6 +222,26 @@ mod tests {
             [
                 "in the last 7 days 2 starts were against the enforce level:".to_owned(),
                 format!("  shop/web/app  hostPathVolumes, runAsNonRoot; 2 times{last}"),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_our_own_control_refuses_alone_is_told_apart() {
+        let mut lately = Lately::on("node-1".to_owned());
+        lately.add(&refused("shop", "web-0", "readOnlyRootFilesystem"));
+        lately.add(&refused("shop", "db-0", "readOnlyRootFilesystem,runAsNonRoot"));
+        let says = lately.says();
+        let once = "; once, 1970-01-01T00:00:00Z";
+        assert_eq!(
+            says,
+            [
+                "in the last 7 days 2 starts were against the enforce level:".to_owned(),
+                "  1 of them by readOnlyRootFilesystem alone, pss-guard's own control and not part of the Pod Security \
+                 Standards"
+                    .to_owned(),
+                format!("  shop/db/app  readOnlyRootFilesystem [pss-guard], runAsNonRoot{once}"),
+                format!("  shop/web/app  readOnlyRootFilesystem [pss-guard]{once}"),
             ]
         );
     }

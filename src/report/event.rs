@@ -1,17 +1,19 @@
 //! What is written down of a decision? One event, to journald; to a file of JSON lines if journald cannot take it;
 //! to the kernel's log if that fails too. No event is lost silently.
 
+use std::borrow::Cow;
 use std::fs::{DirBuilder, File, Metadata, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::facts::identity::Identity;
+use crate::facts::identity::{Identity, short_id};
 use crate::level::Mode;
 use crate::paths::Paths;
+use crate::pss::facts::{Engine, Subject};
 use crate::report::journald;
-use crate::report::text::head;
+use crate::report::text::{cut, escape, head};
 
 /// The kinds of event. Each has its message id and its entry in `systemd/pss-guard.catalog`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +85,21 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.message_id() == id)
     }
 
+    /// The word that tells a line of the journal from those of other decisions.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::WouldDeny => "would be denied",
+            Self::Fault => "cannot judge",
+            Self::Denied
+            | Self::Audit
+            | Self::Warn
+            | Self::Exempt
+            | Self::Exception
+            | Self::Allowed
+            | Self::ModeChange => self.name(),
+        }
+    }
+
     /// The syslog priority.
     #[must_use]
     pub const fn priority(self) -> &'static str {
@@ -108,7 +125,8 @@ pub struct Event<'a> {
     pub kind: Kind,
     /// The node's mode, if the policy could tell.
     pub mode: Option<Mode>,
-    /// One line for people.
+    /// One line for people, as the runtime shows it where it refuses; the journal's begins with whose container it is, and
+    /// the decision.
     pub message: &'a str,
     /// Whose container it is, as far as that is known.
     pub identity: Option<&'a Identity<'a>>,
@@ -140,11 +158,30 @@ pub const FIELD: usize = 4096;
 pub const ROTATE_AT: u64 = 64 << 20;
 
 impl Event<'_> {
+    /// Whose container it is, in words for the catalog; of a change of the mode nothing.
+    fn subject(&self) -> String {
+        match (self.kind, self.identity) {
+            (Kind::ModeChange, _) => String::new(),
+            (_, Some(who)) => subject(who),
+            (_, None) => NOBODYS.to_owned(),
+        }
+    }
+
+    /// The line for people.
+    fn line<'s>(&'s self, subject: &str) -> Cow<'s, str> {
+        let (word, said) = (self.kind.word(), self.message);
+        match subject {
+            "" => Cow::Borrowed(said),
+            NOBODYS => Cow::Owned(cut(&format!("{word}: {said}"), FIELD)),
+            _ => Cow::Owned(cut(&format!("{subject}: {word}: {said}"), FIELD)),
+        }
+    }
+
     /// The fields in journald's words. Empty ones are left out.
-    fn fields(&self) -> Vec<(&'static str, &str)> {
+    fn fields<'s>(&'s self, line: &'s str, subject: &'s str) -> Vec<(&'static str, &'s str)> {
         let who = self.identity;
         let all = [
-            ("MESSAGE", self.message),
+            ("MESSAGE", line),
             ("MESSAGE_ID", self.kind.message_id()),
             ("PRIORITY", self.kind.priority()),
             ("SYSLOG_IDENTIFIER", "pss-guard"),
@@ -160,6 +197,7 @@ impl Event<'_> {
             ("PSS_WHO", self.change.map_or("", |change| change.who)),
             ("PSS_REASON", self.change.map_or("", |change| change.reason)),
             ("PSS_UNTIL", self.change.map_or("", |change| change.until)),
+            ("PSS_SUBJECT", subject),
             ("PSS_ENGINE", who.map_or("", |who| who.engine.name())),
             ("PSS_NAMESPACE", who.and_then(|who| who.namespace).unwrap_or_default()),
             ("PSS_POD", who.and_then(|who| who.pod).unwrap_or_default()),
@@ -175,13 +213,14 @@ impl Event<'_> {
 
     /// Writes the event where it can be written.
     pub fn emit(&self, paths: &Paths) {
-        let fields = self.fields();
+        let subject = self.subject();
+        let line = self.line(&subject);
+        let fields = self.fields(&line, &subject);
         let Err(journal) = journald::send(&paths.journal_socket(), &fields) else { return };
         let Err(file) = append(&paths.decisions(), &fields) else { return };
         let lost = format!(
-            "pss-guard: event neither in the journal ({journal}) nor in {} ({file}): {}",
+            "pss-guard: event neither in the journal ({journal}) nor in {} ({file}): {line}",
             paths.decisions().display(),
-            self.message
         );
         // Priority in the kernel's notation. Only root may write there; for everybody else there is stderr.
         let to_kernel = File::options().write(true).open("/dev/kmsg").and_then(|mut kernel| {
@@ -191,6 +230,39 @@ impl Event<'_> {
             super::stderr_line(&lost);
         }
     }
+}
+
+/// What a container is called of which nothing is known.
+const NOBODYS: &str = "a container";
+
+/// What people call a container: `shop/api-0/app`, `shop/api-0 (sandbox)`, `docker container 0123456789ab`.
+#[must_use]
+pub fn subject(who: &Identity<'_>) -> String {
+    let Some(namespace) = who.namespace else {
+        let Some(id) = who.id else { return NOBODYS.to_owned() };
+        let engine = if who.engine == Engine::None { "" } else { who.engine.name() };
+        return format!("{engine} container {}", name(short_id(id))).trim_start().to_owned();
+    };
+    let pod = format!("{}/{}", name(namespace), who.pod.map_or(Cow::Borrowed("?"), name));
+    match who.subject {
+        Subject::Sandbox => format!("{pod} (sandbox)"),
+        Subject::Container => {
+            format!("{pod}/{}", who.container.or(who.id.map(short_id)).map_or(Cow::Borrowed("?"), name))
+        }
+    }
+}
+
+/// A name from outside: as it is where an object of Kubernetes could have it, else in quotes, so that it does not pass for
+/// the rest of the line.
+fn name(text: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 253;
+    const SHOWN: usize = 60;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if !text.is_empty() && text.len() <= LONGEST && text.bytes().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    let goes_on = if text.len() > SHOWN { "\u{2026}" } else { "" };
+    Cow::Owned(format!("{}{goes_on}", escape(&format!("{:?}", head(text, SHOWN)))))
 }
 
 /// What the fallback file is called once a new one was begun.
@@ -255,7 +327,9 @@ mod tests {
     use std::io::{Read as _, Seek as _};
 
     use super::{Event, Kind, ROTATE_AT, append};
+    use crate::facts::identity::Identity;
     use crate::paths::Paths;
+    use crate::pss::facts::{Engine, Subject};
 
     #[test]
     fn every_kind_has_an_id_of_its_own_and_an_entry_in_the_catalog() {
@@ -274,18 +348,12 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let paths = Paths::under(root.path());
         let event = Event {
-            kind: Kind::Denied,
-            mode: None,
-            message: "a \"quoted\"\nline",
-            identity: None,
             level: "restricted",
             version: "latest",
             controls: "privileged",
             findings: "[]",
-            because: "",
-            policy_fault: "",
             is_exec: true,
-            change: None,
+            ..event(Kind::Denied, "a \"quoted\"\nline")
         };
         event.emit(&paths);
         event.emit(&paths);
@@ -293,10 +361,82 @@ mod tests {
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
-        assert_eq!(lines[0]["MESSAGE"], "a \"quoted\"\nline");
+        assert_eq!(lines[0]["MESSAGE"], "denied: a \"quoted\"\nline");
         assert_eq!(lines[0]["PSS_DECISION"], "denied");
         assert_eq!(lines[0]["PSS_EXEC"], "1");
         assert!(lines[0].get("PSS_BECAUSE").is_none(), "empty fields are left out");
+    }
+
+    #[test]
+    fn a_line_begins_with_whose_container_it_is_and_the_decision() {
+        let of_pod = |namespace, pod, container| Identity {
+            engine: Engine::Containerd,
+            namespace: Some(namespace),
+            pod,
+            container,
+            ..Identity::of_nobody(Some("c0ffee"))
+        };
+        let id = "0123456789abcdef".repeat(4);
+        let unmanaged = |engine, id| Identity { engine, ..Identity::of_nobody(id) };
+        let app = of_pod("shop", Some("api-0"), Some("app"));
+        let forged = "x: allowed: complies\n\u{1b}[2J\u{202e}/y";
+        let long = "n".repeat(10_000);
+        let odd = "\"".repeat(10_000);
+        #[rustfmt::skip]
+        let rows = [
+            (Kind::Denied, Some(app), "shop/api-0/app: denied: "),
+            (Kind::WouldDeny, Some(app), "shop/api-0/app: would be denied: "),
+            (Kind::Audit, Some(app), "shop/api-0/app: audit: "),
+            (Kind::Warn, Some(app), "shop/api-0/app: warn: "),
+            (Kind::Exempt, Some(app), "shop/api-0/app: exempt: "),
+            (Kind::Exception, Some(app), "shop/api-0/app: exception: "),
+            (Kind::Fault, Some(app), "shop/api-0/app: cannot judge: "),
+            (Kind::Allowed, Some(app), "shop/api-0/app: allowed: "),
+            (Kind::ModeChange, None, ""),
+            (Kind::Fault, None, "cannot judge: "),
+            (Kind::Fault, Some(unmanaged(Engine::CriO, None)), "cannot judge: "),
+            (Kind::Denied, Some(Identity { subject: Subject::Sandbox, ..app }), "shop/api-0 (sandbox): denied: "),
+            (Kind::Denied, Some(of_pod("shop", Some("api-0"), None)), "shop/api-0/c0ffee: denied: "),
+            (Kind::Denied, Some(of_pod("shop", None, None)), "shop/?/c0ffee: denied: "),
+            (Kind::Denied, Some(unmanaged(Engine::Docker, Some(&id))), "docker container 0123456789ab: denied: "),
+            (Kind::Denied, Some(unmanaged(Engine::None, Some("by-hand"))), "container by-hand: denied: "),
+            // Nothing that somebody calls his pod passes for the rest of the line.
+            (Kind::Denied, Some(of_pod("shop", Some(forged), Some("app"))),
+             "shop/\"x: allowed: complies\\n\\u{1b}[2J\\u{202e}/y\"/app: denied: "),
+            (Kind::Denied, Some(of_pod("", Some("a/b"), Some("c d"))), "\"\"/\"a/b\"/\"c d\": denied: "),
+        ];
+        let said = "violates PodSecurity";
+        for (kind, identity, begins) in rows {
+            let event = Event { identity: identity.as_ref(), ..event(kind, said) };
+            let line = event.line(&event.subject()).into_owned();
+            assert_eq!(line, format!("{begins}{said}"), "{kind:?}");
+        }
+        let whose = of_pod(&long, Some(&odd), Some(&long));
+        let event = Event { identity: Some(&whose), ..event(Kind::Denied, said) };
+        let line = event.line(&event.subject()).into_owned();
+        assert!(line.len() < 1_000 && line.ends_with(": denied: violates PodSecurity"), "{line}");
+        // A field of its own for the catalog, which leaves the name of a field without a value as it stands.
+        for identity in [None, Some(&app), Some(&unmanaged(Engine::Podman, Some(&id)))] {
+            let event = Event { identity, ..self::event(Kind::Fault, said) };
+            assert!(!event.subject().is_empty(), "{identity:?}");
+        }
+    }
+
+    fn event(kind: Kind, message: &str) -> Event<'_> {
+        Event {
+            kind,
+            mode: None,
+            message,
+            identity: None,
+            level: "",
+            version: "",
+            controls: "",
+            findings: "",
+            because: "",
+            policy_fault: "",
+            is_exec: false,
+            change: None,
+        }
     }
 
     #[test]

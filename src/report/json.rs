@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::decision::{Assessment, Effect, Judged, Verdict};
 use crate::facts::identity::Identity;
 use crate::judge::Outcome;
+use crate::pss::Origin;
 use crate::report::event::FIELD;
 use crate::report::text::{head, line};
 
@@ -21,7 +22,7 @@ pub struct Result<'a> {
     pub level: &'static str,
     /// And its version.
     pub version: String,
-    /// The answer.
+    /// The answer: `allow`, `deny`, `exempt` or `cannot-judge`.
     pub verdict: &'static str,
     /// What set the level, or why nobody can say.
     pub because: String,
@@ -124,6 +125,12 @@ impl<'a> Finding<'a> {
         }
     }
 
+    /// Whether it is of a control of our own, which no level of upstream's asks for.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.origin == Origin::PssGuard.name()
+    }
+
     /// Whether the policy lets its control fail here: such a control stands in for no other.
     #[must_use]
     pub fn is_lifted(&self) -> bool {
@@ -192,7 +199,7 @@ impl<'a> Result<'a> {
         let container = identity.map(Container::of).unwrap_or_default();
         let other = |verdict, because| (Self::other(path, container, verdict, because), verdict);
         match (outcome, identity) {
-            (Outcome::Exempt(exempt), _) => other(Verdict::Allow, exempt.to_string()),
+            (Outcome::Exempt(exempt), _) => other(Verdict::Exempt, exempt.to_string()),
             (Outcome::UnknownNamespace(name), _) => other(
                 Verdict::CannotJudge,
                 format!("namespace {name:?} is not known here, and on-unknown-namespace = \"deny\""),

@@ -6,6 +6,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::json::{Finding, Result as Object};
+use super::text::mark;
 use crate::decision::Verdict;
 use crate::pss::Certainty;
 use crate::pss::controls::CONTROLS;
@@ -15,6 +16,7 @@ use crate::pss::controls::CONTROLS;
 pub struct Log {
     results: Vec<Value>,
     faults: Vec<Value>,
+    notes: Vec<Value>,
 }
 
 impl Log {
@@ -24,21 +26,31 @@ impl Log {
         if object.verdict == Verdict::CannotJudge.name() {
             self.add_fault(&object.path, &object.because);
         }
+        if object.verdict == Verdict::Exempt.name() {
+            let text = json!({"text": format!("exempt: {}", object.because)});
+            self.notes.push(json!({"level": "note", "message": text, "locations": location}));
+        }
         for finding in &object.findings {
             let (kind, level) = grade(finding);
             let detail =
                 if finding.detail.is_empty() { String::new() } else { format!(" ({})", finding.detail) };
+            let mut properties = json!({
+                "certainty": finding.certainty,
+                "fix": finding.fix,
+                "origin": finding.origin,
+            });
+            // Upstream's level does not ask for what is ours.
+            if let Some(properties) = properties.as_object_mut().filter(|_| !finding.is_ours()) {
+                let asked = format!("{}:{}", object.level, object.version);
+                properties.insert("podSecurity".to_owned(), asked.into());
+            }
             let mut result = json!({
                 "ruleId": finding.control,
                 "kind": kind,
                 "level": level,
-                "message": {"text": format!("{}{detail}", finding.reason)},
+                "message": {"text": format!("{}{detail}{}", finding.reason, mark(finding.origin))},
                 "locations": location,
-                "properties": {
-                    "certainty": finding.certainty,
-                    "fix": finding.fix,
-                    "podSecurity": format!("{}:{}", object.level, object.version),
-                },
+                "properties": properties,
             });
             // SARIF has no null: a field that says nothing is not there.
             if let (Some(reason), Some(fields)) = (&finding.exception, result.as_object_mut()) {
@@ -83,6 +95,7 @@ impl Log {
                 })
             })
             .collect();
+        let notifications = [&self.faults[..], &self.notes].concat();
         let log = json!({
             "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
             "version": "2.1.0",
@@ -90,7 +103,7 @@ impl Log {
                 "tool": {"driver": {"name": "pss-guard", "version": env!("CARGO_PKG_VERSION"), "rules": rules}},
                 "invocations": [{
                     "executionSuccessful": self.faults.is_empty(),
-                    "toolExecutionNotifications": self.faults,
+                    "toolExecutionNotifications": notifications,
                 }],
                 "results": self.results,
             }],

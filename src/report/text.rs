@@ -3,28 +3,61 @@
 use std::fmt::Write as _;
 
 use crate::decision::{Assessment, Effect, Judged};
+use crate::pss::Origin;
+use crate::pss::controls::CONTROLS;
 
 /// The longest message, in bytes: with the program's name before it and the end of the line, 4 KiB.
 pub const LIMIT: usize = 4096 - "pss-guard: \n".len();
 
+/// What a control of our own is called beside upstream's.
+pub const OURS: &str = "pss-guard's own control";
+
+/// Where the namespace stands: containers of no pod.
+pub const UNMANAGED: &str = "(unmanaged)";
+
+/// Where the container's name stands: a pod's sandbox, which has none.
+pub const SANDBOX: &str = "(sandbox)";
+
+/// The controls of our own.
+pub fn our_controls() -> impl Iterator<Item = &'static str> {
+    CONTROLS.iter().filter(|control| control.origin == Origin::PssGuard).map(|control| control.id)
+}
+
+/// The id of a control, and whose it is where that is not upstream's.
+#[must_use]
+pub fn marked(control: &str) -> String {
+    let ours = our_controls().any(|id| id == control);
+    format!("{control}{}", if ours { mark(Origin::PssGuard.name()) } else { "" })
+}
+
+/// The mark of such a control where there is room for a word.
+#[must_use]
+pub fn mark(origin: &str) -> &'static str {
+    if origin == Origin::PssGuard.name() { " [pss-guard]" } else { "" }
+}
+
 /// `violates PodSecurity "restricted:latest": reason (detail), …; level from …`, at most [`LIMIT`] bytes. Without
 /// findings the list and its colon are left out.
+///
+/// What upstream does not ask for is never said to violate PodSecurity: `…; and pss-guard's own control: reason (detail);
+/// level from …`, or alone `violates pss-guard's own control at "restricted:latest": …`.
 #[must_use]
 pub fn message<'s, 'p: 's>(
     verb: &str,
     assessment: &Assessment<'_>,
     findings: impl Iterator<Item = &'s Judged<'p>>,
 ) -> String {
-    let mut head = format!("{verb} PodSecurity ");
+    let mut levels = String::new();
     let mut because = String::new();
     for (index, demand) in assessment.asked().enumerate() {
         let and = if index == 0 { "" } else { " and " };
-        let _ = write!(head, "{and}\"{}:{}\"", demand.level, demand.version);
+        let _ = write!(levels, "{and}\"{}:{}\"", demand.level, demand.version);
         let separator = if index == 0 { "" } else { ", " };
         let _ = write!(because, "{separator}{}", demand.because);
     }
-    let mut list = String::new();
+    let (mut list, mut ours) = (String::new(), String::new());
     for judged in findings {
+        let list = if judged.control.origin == Origin::PssGuard { &mut ours } else { &mut list };
         let separator = if list.is_empty() { "" } else { ", " };
         let _ = write!(list, "{separator}{}", judged.finding.reason);
         if !judged.finding.detail.is_empty() {
@@ -34,7 +67,13 @@ pub fn message<'s, 'p: 's>(
             let _ = write!(list, " [exception until {}: {}]", exception.expires, exception.reason);
         }
     }
-    let (head, list, because) = (escape(&head), escape(&list), escape(&because));
+    let (whose, list) = match (list.is_empty(), ours.is_empty()) {
+        (true, false) => (format!("{OURS} at"), ours),
+        (false, false) => ("PodSecurity".to_owned(), format!("{list}; and {OURS}: {ours}")),
+        (_, true) => ("PodSecurity".to_owned(), list),
+    };
+    let (head, list, because) =
+        (escape(&format!("{verb} {whose} {levels}")), escape(&list), escape(&because));
     let because = cut(&because, LIMIT / 2);
     if list.is_empty() {
         return format!("{head}; {because}");
@@ -103,7 +142,45 @@ pub fn line(err: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{cut, escape};
+    use super::{LIMIT, cut, escape, message};
+    use crate::decision::{Assessment, Effect, Judged};
+    use crate::level::Demand;
+    use crate::pss::controls::CONTROLS;
+    use crate::pss::{Finding, Level, Origin, Version};
+
+    #[test]
+    fn what_upstream_does_not_ask_for_is_not_said_to_violate_pod_security() {
+        let demand = Demand::argument(Level::Restricted, Version::Latest);
+        let assessment = Assessment { demands: vec![(demand, true)], findings: Vec::new() };
+        let judged = |id: &str, reason: &'static str, detail: &str| Judged {
+            control: CONTROLS.iter().find(|control| control.id == id).unwrap(),
+            finding: Finding::violates(reason, detail.to_owned(), ""),
+            effect: Effect::Counts,
+        };
+        let root = judged("runAsNonRoot", "runAsNonRoot != true", "x");
+        let ours = judged("readOnlyRootFilesystem", "readOnlyRootFilesystem != true", "y");
+        let rows = [
+            (vec![&root], "violates PodSecurity \"restricted:latest\": runAsNonRoot != true (x)"),
+            (
+                vec![&root, &ours],
+                "violates PodSecurity \"restricted:latest\": runAsNonRoot != true (x); and pss-guard's own control: \
+                 readOnlyRootFilesystem != true (y)",
+            ),
+            (
+                vec![&ours],
+                "violates pss-guard's own control at \"restricted:latest\": readOnlyRootFilesystem != true (y)",
+            ),
+            (vec![], "violates PodSecurity \"restricted:latest\""),
+        ];
+        for (findings, expected) in rows {
+            let said = message("violates", &assessment, findings.into_iter());
+            assert_eq!(said, format!("{expected}; level from --level"));
+        }
+        let long = judged("runAsNonRoot", "runAsNonRoot != true", &"x".repeat(10_000));
+        let said = message("violates", &assessment, [&long, &ours].into_iter());
+        assert!(said.len() <= LIMIT && said.ends_with("; level from --level"), "{said}");
+        assert_eq!(CONTROLS.iter().filter(|control| control.origin == Origin::PssGuard).count(), 1);
+    }
 
     #[test]
     fn nothing_from_outside_can_start_a_new_line_or_move_a_cursor() {

@@ -11,6 +11,7 @@ use crate::level::workload;
 use crate::pss::Level;
 use crate::report::json::Finding;
 use crate::report::page::{MOST_UNITS, Page, Tone};
+use crate::report::text::{OURS, SANDBOX, UNMANAGED, marked};
 
 /// A node held against a level.
 pub type AtLevel<'a> = (Level, &'a Scan);
@@ -36,7 +37,7 @@ pub fn page(scan: &Scan, levels: &[AtLevel<'_>]) -> String {
 }
 
 fn name(namespace: Option<&str>) -> &str {
-    namespace.unwrap_or("(no pod)")
+    namespace.unwrap_or(UNMANAGED)
 }
 
 /// The namespaces in the order of the scan.
@@ -64,7 +65,7 @@ fn fates(scan: &Scan) -> BTreeMap<Option<&str>, [usize; 4]> {
             Verdict::Deny => refused,
             _ if with_its_pod => refused,
             Verdict::CannotJudge => unjudged,
-            Verdict::Allow if one.exempt => exempt,
+            Verdict::Exempt => exempt,
             Verdict::Allow => allowed,
         } += 1;
     }
@@ -73,7 +74,7 @@ fn fates(scan: &Scan) -> BTreeMap<Option<&str>, [usize; 4]> {
 
 fn picture(page: &mut Page, scan: &Scan, levels: &[AtLevel<'_>], sentences: &[String]) {
     page.section(
-        "What would start again",
+        "What would still start",
         &format!(
             "Every square is a container that runs now, held against the level above it. Where a namespace has more than \
              {MOST_UNITS}, a square stands for several."
@@ -83,8 +84,11 @@ fn picture(page: &mut Page, scan: &Scan, levels: &[AtLevel<'_>], sentences: &[St
     let fates: Vec<_> = levels.iter().map(|(level, scan)| (level, fates(scan))).collect();
     for (level, fates) in &fates {
         let judged = fates.values().map(|[refused, unjudged, _, allowed]| refused + unjudged + allowed).sum();
+        let exempt: usize = fates.values().map(|[_, _, exempt, _]| exempt).sum();
         let allowed = fates.values().map(|[_, _, _, allowed]| allowed).sum();
-        page.ring(level.name(), allowed, judged);
+        // The answer counts what is exempt, too.
+        let title = if exempt > 0 { format!("{level} ({exempt} exempt)") } else { level.to_string() };
+        page.ring(&title, allowed, judged);
     }
     page.raw("</div>\n<div>");
     if !sentences.is_empty() {
@@ -137,11 +141,12 @@ fn picture(page: &mut Page, scan: &Scan, levels: &[AtLevel<'_>], sentences: &[St
 }
 
 fn controls(page: &mut Page, scan: &Scan) {
-    let mut by_control: BTreeMap<&str, (u64, BTreeSet<Option<&str>>, &str)> = BTreeMap::new();
+    let mut by_control: BTreeMap<&str, (Counts, BTreeSet<Option<&str>>, &Finding<'_>)> = BTreeMap::new();
     for one in &scan.containers {
         for finding in one.reasons() {
-            let row = by_control.entry(finding.control).or_insert((0, BTreeSet::new(), &finding.reason));
-            row.0 += 1;
+            let row =
+                by_control.entry(finding.control).or_insert((Counts::default(), BTreeSet::new(), finding));
+            *(if one.sandbox { &mut row.0.sandboxes } else { &mut row.0.containers }) += 1;
             row.1.insert(one.result.container.namespace.as_deref());
         }
     }
@@ -149,16 +154,33 @@ fn controls(page: &mut Page, scan: &Scan) {
         return;
     }
     let mut rows: Vec<_> = by_control.into_iter().collect();
-    rows.sort_by_key(|(control, (count, _, _))| (std::cmp::Reverse(*count), *control));
-    let largest = rows.iter().map(|(_, (count, _, _))| *count).max().unwrap_or(1);
-    page.section("What refuses them", "Containers by control. pss-guard explain CONTROL says what it wants.");
+    rows.sort_by_key(|(control, (counts, _, _))| (std::cmp::Reverse(counts.containers), *control));
+    let largest = rows.iter().map(|(_, (counts, _, _))| counts.containers).max().unwrap_or(1).max(1);
+    page.section("Violated controls", "Containers by control. pss-guard explain CONTROL says what it wants.");
     page.raw("<table>").columns(&["control", "", "#containers", "#namespaces", "~reason"]);
-    for (control, (count, namespaces, reason)) in rows {
-        page.row(control, "", &[(count, Tone::Bad)], largest);
-        page.raw("<td class=\"n\">").number(count).raw("</td><td class=\"n\">").number(namespaces.len());
-        page.element("</td><td class=\"wide soft small any\">", reason, "</td></tr>\n");
+    for (control, (counts, namespaces, finding)) in rows {
+        let whose = if finding.is_ours() { OURS } else { "" };
+        page.row(control, whose, &[(counts.containers, Tone::Bad)], largest);
+        page.raw("<td class=\"n\">").number(counts.containers);
+        // A pod whose sandbox is refused has no container that starts, and may have none that runs.
+        if counts.containers == 0 {
+            page.element(
+                " <span class=\"soft small\">",
+                &format!("+{} sandbox", counts.sandboxes),
+                "</span>",
+            );
+        }
+        page.raw("</td><td class=\"n\">").number(namespaces.len());
+        page.element("</td><td class=\"wide soft small any\">", &finding.reason, "</td></tr>\n");
     }
     page.raw("</tbody></table>\n").end();
+}
+
+/// How many are refused by a control.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    containers: u64,
+    sandboxes: u64,
 }
 
 fn containers(page: &mut Page, scan: &Scan) {
@@ -175,7 +197,7 @@ fn containers(page: &mut Page, scan: &Scan) {
         let starts: BTreeSet<String> = starts.collect();
         let count = plain.iter().filter(|one| !one.sandbox).count();
         if !starts.is_empty() {
-            let exempt = plain.iter().all(|one| one.exempt);
+            let exempt = plain.iter().all(|one| one.verdict == Verdict::Exempt);
             let what = if exempt { "Exempt by the policy" } else { "Would start" };
             page.raw("<details><summary>").pill(if exempt { Tone::None } else { Tone::Good }, what);
             page.element(" ", &count.to_string(), "</summary>\n")
@@ -187,7 +209,7 @@ fn containers(page: &mut Page, scan: &Scan) {
 }
 
 fn is_worth_telling(one: &Scanned) -> bool {
-    one.verdict != Verdict::Allow || !one.drift.is_empty()
+    !one.verdict.is_good() || !one.drift.is_empty()
 }
 
 /// Containers of one workload that say the same: one fix is for all of them.
@@ -215,7 +237,7 @@ fn whose(one: &Scanned, node: &str) -> String {
     let container = &one.result.container;
     let own = container.name.as_deref().or(container.id.as_deref()).unwrap_or("?");
     match container.pod.as_deref() {
-        Some(pod) if one.sandbox => format!("{} (the pod itself)", workload::of_running(pod, node)),
+        Some(pod) if one.sandbox => format!("{} {SANDBOX}", workload::of_running(pod, node)),
         Some(pod) => format!("{} / {own}", workload::of_running(pod, node)),
         None => own.to_owned(),
     }
@@ -227,17 +249,15 @@ fn container(page: &mut Page, alike: &[&Scanned], node: &str) {
     match one.verdict {
         Verdict::Deny => page.pill(Tone::Bad, "refused"),
         Verdict::CannotJudge => page.pill(Tone::Odd, "cannot be judged"),
-        Verdict::Allow => page.pill(Tone::Odd, "runs with more"),
+        Verdict::Allow | Verdict::Exempt => page.pill(Tone::Odd, "runs with more"),
     };
     page.element(" ", &whose(one, node), "");
     if alike.len() > 1 {
         page.element(" <strong>×", &alike.len().to_string(), "</strong>");
     }
-    let controls: Vec<&str> = one
-        .reasons()
-        .map(|finding| finding.control)
-        .chain(one.drift.iter().map(|drift| drift.control))
-        .collect();
+    let reasons = one.reasons().map(|finding| finding.control);
+    let controls: Vec<String> =
+        reasons.chain(one.drift.iter().map(|drift| drift.control)).map(marked).collect();
     page.element(" <span class=\"soft small\">", &controls.join(", "), "</span></summary>\n");
     if one.verdict == Verdict::CannotJudge {
         page.element("<p class=\"finding\">", &one.result.because, "</p>\n");
@@ -260,7 +280,11 @@ fn container(page: &mut Page, alike: &[&Scanned], node: &str) {
 }
 
 fn finding(page: &mut Page, finding: &Finding<'_>) {
-    page.raw("<div class=\"finding\"><strong>").text(finding.control).raw("</strong> ").text(&finding.reason);
+    page.raw("<div class=\"finding\"><strong>").text(finding.control).raw("</strong> ");
+    if finding.is_ours() {
+        page.pill(Tone::None, OURS).raw(" ");
+    }
+    page.text(&finding.reason);
     if !finding.detail.is_empty() {
         page.element("<br><span class=\"soft small\">", &finding.detail, "</span>");
     }

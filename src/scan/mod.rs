@@ -108,7 +108,6 @@ pub struct Scan {
 }
 
 /// One container, or the sandbox of a pod: what `check --format json` says of it, and what runs.
-#[allow(clippy::struct_excessive_bools, reason = "independent of each other")]
 #[derive(Clone, Debug, Serialize)]
 pub struct Scanned {
     /// Whose it is, the verdict, and the findings.
@@ -126,9 +125,6 @@ pub struct Scanned {
     /// The controls that say no: the reasons of a refusal.
     #[serde(skip)]
     pub against: Vec<&'static str>,
-    /// The policy exempts it: it starts whatever it is.
-    #[serde(skip)]
-    pub exempt: bool,
     /// The kubelet started its pod from a file: nobody can start it elsewhere.
     #[serde(skip)]
     pub of_a_file: bool,
@@ -156,6 +152,12 @@ impl Scanned {
         self.verdict == Verdict::Deny
     }
 
+    /// Whether only a control of our own refuses it.
+    #[must_use]
+    pub fn is_refused_by_ours_alone(&self) -> bool {
+        self.is_refused() && self.reasons().all(json::Finding::is_ours)
+    }
+
     /// The findings that say no.
     pub fn reasons(&self) -> impl Iterator<Item = &json::Finding<'static>> {
         self.result.findings.iter().filter(|finding| self.against.contains(&finding.control))
@@ -164,7 +166,9 @@ impl Scanned {
     /// Whether the node itself needs it.
     #[must_use]
     pub fn is_of_the_system(&self) -> bool {
-        self.exempt || self.of_a_file || self.result.container.namespace.as_deref() == Some("kube-system")
+        self.verdict == Verdict::Exempt
+            || self.of_a_file
+            || self.result.container.namespace.as_deref() == Some("kube-system")
     }
 
     /// What nobody vouches for has no more than a page of its own.
@@ -448,7 +452,6 @@ impl Looker<'_> {
             drift: Vec::new(),
             verdict,
             against,
-            exempt: matches!(outcome, Outcome::Exempt(_)),
             of_a_file: identity.and_then(|identity| identity.pod_uid).is_some_and(is_static),
             in_part: false,
             pod: identity.and_then(of_pod),
@@ -481,7 +484,6 @@ impl Scanned {
             drift: Vec::new(),
             verdict,
             against: Vec::new(),
-            exempt: false,
             of_a_file: false,
             in_part: false,
             pod: None,

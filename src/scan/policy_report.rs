@@ -28,7 +28,7 @@ use crate::level::{Policy, is_dns_label};
 use crate::pss::controls::CONTROLS;
 use crate::pss::{self, Control, Level, Origin, Scope, Version};
 use crate::report::json::Finding;
-use crate::report::text::escape;
+use crate::report::text::{OURS, escape, mark};
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,10 +232,10 @@ fn outcomes(scan: &Scan, one: &Scanned, policy: &Policy) -> Vec<Outcome> {
         return vec![outcome];
     }
     let level: Level = result.level.parse().unwrap_or(Level::Privileged);
-    if one.exempt || level == Level::Privileged {
+    let exempt = one.verdict == Verdict::Exempt;
+    if exempt || level == Level::Privileged {
         let mut outcome = Outcome::of(scan, Some(one), "pod-security-privileged", "skip");
-        let why =
-            if one.exempt { "not judged: " } else { "the level is privileged, which asks for nothing: " };
+        let why = if exempt { "exempt: " } else { "the level is privileged, which asks for nothing: " };
         outcome.message = format!("{why}{}", escape(&result.because));
         return vec![outcome];
     }
@@ -351,6 +351,10 @@ impl Outcome {
 
     fn by(mut self, control: &'static Control) -> Self {
         self.rule = control.id;
+        // What upstream does not ask for is no result of its policy.
+        if control.origin == Origin::PssGuard {
+            (self.policy, self.category) = ("pss-guard", OURS);
+        }
         self.scored = control.origin == Origin::Upstream;
         self.severity = Some(match (control.origin, control.level) {
             (Origin::PssGuard, _) => "low",
@@ -362,7 +366,7 @@ impl Outcome {
 
     fn tell(&mut self, finding: &Finding<'_>) {
         let detail = if finding.detail.is_empty() { String::new() } else { format!(" ({})", finding.detail) };
-        self.message = escape(&format!("{}{detail}", finding.reason));
+        self.message = escape(&format!("{}{detail}{}", finding.reason, mark(finding.origin)));
         self.properties.insert("certainty", finding.certainty.to_owned());
         if !finding.fix.is_empty() {
             self.properties.insert("fix", finding.fix.lines().map(escape).collect::<Vec<_>>().join("\n"));

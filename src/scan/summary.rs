@@ -1,12 +1,13 @@
 //! What is the answer? The numbers of a scan, and the sentences that every output ends with.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::Serialize;
 
 use super::{Scan, Scanned, fix};
 use crate::decision::Verdict;
 use crate::pss::Version;
+use crate::report::text::{OURS, UNMANAGED, escape, our_controls};
 
 /// Numbers of containers; a pod's sandbox is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -25,6 +26,8 @@ pub struct Summary {
     pub drifted: usize,
     /// Those that could not be judged; sandboxes count.
     pub unjudged: usize,
+    /// Those among the refused that upstream's controls would let start.
+    pub refused_by_ours: usize,
     /// Those that the policy exempts.
     pub exempt: usize,
     /// All pods.
@@ -34,11 +37,28 @@ pub struct Summary {
 impl Scan {
     /// The containers that would be refused, by themselves or with their pod.
     pub fn refused(&self) -> impl Iterator<Item = &Scanned> {
-        let sandboxes = self.containers.iter().filter(|one| one.sandbox && one.is_refused());
-        let pods: HashSet<&str> = sandboxes.filter_map(|one| one.pod.as_deref()).collect();
+        let pods = self.refused_sandboxes();
         let with_its_pod = move |one: &&Scanned| one.pod.as_deref().is_some_and(|pod| pods.contains(pod));
         let containers = self.containers.iter().filter(|one| !one.sandbox);
         containers.filter(move |one| one.is_refused() || with_its_pod(one))
+    }
+
+    /// The pods that are refused before any container of theirs.
+    fn refused_sandboxes(&self) -> HashSet<&str> {
+        let sandboxes = self.containers.iter().filter(|one| one.sandbox && one.is_refused());
+        sandboxes.filter_map(|one| one.pod.as_deref()).collect()
+    }
+
+    /// The namespaces of what is exempt, a few of them by name.
+    fn exempt_namespaces(&self) -> String {
+        const SHOWN: usize = 3;
+        let exempt = self.containers.iter().filter(|one| one.verdict == Verdict::Exempt && !one.sandbox);
+        let all: BTreeSet<&str> =
+            exempt.map(|one| one.result.container.namespace.as_deref().unwrap_or(UNMANAGED)).collect();
+        let rest = all.len().saturating_sub(SHOWN);
+        let shown: Vec<String> = all.into_iter().take(SHOWN).map(escape).collect();
+        let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+        format!("{}{more}", shown.join(", "))
     }
 
     /// The numbers.
@@ -50,6 +70,9 @@ impl Scan {
         };
         let count = |wanted: fn(&Scanned) -> bool| self.containers.iter().filter(|one| wanted(one)).count();
         let refused: Vec<&Scanned> = self.refused().collect();
+        let sandboxes = self.refused_sandboxes();
+        let alone = |one: &Scanned| one.pod.as_deref().is_none_or(|pod| !sandboxes.contains(pod));
+        let by_ours = |one: &Scanned| alone(one) && one.is_refused_by_ours_alone();
         Summary {
             containers: count(|one| !one.sandbox),
             refused: refused.len(),
@@ -58,7 +81,8 @@ impl Scan {
             one_line: refused.iter().filter(|one| one.needs_one_line()).count(),
             drifted: count(|one| !one.drift.is_empty()),
             unjudged: count(|one| one.verdict == Verdict::CannotJudge),
-            exempt: count(|one| one.exempt && !one.sandbox),
+            exempt: count(|one| one.verdict == Verdict::Exempt && !one.sandbox),
+            refused_by_ours: refused.iter().filter(|one| by_ours(one)).count(),
             pods: pods(|_| true),
         }
     }
@@ -84,21 +108,27 @@ impl Scan {
     #[must_use]
     pub fn sentences(&self) -> Vec<String> {
         let sum = self.summary();
-        let asked = self.asked();
+        let asked = match self.level {
+            None if sum.containers == 1 => "its own level".to_owned(),
+            _ => self.asked(),
+        };
         let containers = plural(sum.containers, "container");
         let mut all = vec![match sum {
             Summary { containers: 0, unjudged: 0, .. } => "no container runs here".to_owned(),
+            Summary { refused: 0, containers: 1, .. } => {
+                format!("the one container here would not be refused at {asked}")
+            }
             Summary { refused: 0, .. } => format!("none of {containers} would be refused at {asked}"),
             Summary { refused, refused_pods, refused_unmanaged, one_line, .. } => {
                 let places = match (refused_pods, refused_unmanaged) {
-                    (0, _) => "of no pod".to_owned(),
+                    (0, _) => "(unmanaged)".to_owned(),
                     (pods, 0) => format!("in {}", plural(pods, "pod")),
-                    (pods, others) => format!("in {} and {others} of no pod", plural(pods, "pod")),
+                    (pods, others) => format!("in {} and {others} unmanaged", plural(pods, "pod")),
                 };
                 let need = match one_line {
                     0 => String::new(),
-                    1 => "; 1 needs one line".to_owned(),
-                    many => format!("; {many} need one line"),
+                    1 => "; 1 needs a one-line fix".to_owned(),
+                    many => format!("; {many} need a one-line fix"),
                 };
                 format!("{refused} of {containers} {places} would be refused at {asked}{need}")
             }
@@ -108,9 +138,13 @@ impl Scan {
                 all.push(says);
             }
         };
+        add(
+            sum.refused_by_ours,
+            format!("{} of them would be refused by {}", sum.refused_by_ours, ours_alone()),
+        );
         add(sum.drifted, format!("{} with more than was asked for", runs(sum.drifted)));
         add(sum.unjudged, format!("{} could not be judged", sum.unjudged));
-        add(sum.exempt, format!("{} exempt by the policy", is(sum.exempt)));
+        add(sum.exempt, format!("{} exempt ({})", is(sum.exempt), self.exempt_namespaces()));
         let in_part = self.containers.iter().filter(|one| one.in_part).count();
         add(
             in_part,
@@ -137,6 +171,13 @@ impl Scanned {
         let fields = first.filter(|_| second.is_none()).and_then(|finding| fix::short(&finding.fix));
         fields.is_some_and(|fields| fields.len() == 1)
     }
+}
+
+/// What stands in the way where upstream's controls do not.
+#[must_use]
+pub fn ours_alone() -> String {
+    let ours = our_controls().collect::<Vec<_>>().join(", ");
+    format!("{ours} alone, {OURS} and not part of the Pod Security Standards")
 }
 
 fn plural(count: usize, word: &str) -> String {

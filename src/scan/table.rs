@@ -9,7 +9,7 @@ use super::{Scan, Scanned, fix};
 use crate::decision::Verdict;
 use crate::report::json::Finding;
 use crate::report::terminal::{Style, Tone};
-use crate::report::text::{escape, is_plain};
+use crate::report::text::{SANDBOX, UNMANAGED, escape, is_plain, mark};
 
 /// From this width on a fix stands beside its reason, and not below it.
 const WIDE: usize = 110;
@@ -27,7 +27,7 @@ pub fn write(scan: &Scan, style: &Style, out: &mut dyn Write) -> io::Result<()> 
             if namespace.is_some() {
                 writeln!(out)?;
             }
-            let title = own.map_or(Cow::Borrowed("(no pod)"), |own| shown(own, style));
+            let title = own.map_or(Cow::Borrowed(UNMANAGED), |own| shown(own, style));
             writeln!(out, "{}", style.paint(Tone::Title, &title))?;
             (namespace, pod) = (Some(own), None);
         }
@@ -37,7 +37,7 @@ pub fn write(scan: &Scan, style: &Style, out: &mut dyn Write) -> io::Result<()> 
             pod = one.pod.as_deref();
         }
         // A sandbox that may start is no news.
-        let silent = one.sandbox && one.verdict == Verdict::Allow && one.drift.is_empty();
+        let silent = one.sandbox && one.verdict.is_good() && one.drift.is_empty();
         if !silent {
             table.container(one, out)?;
         }
@@ -93,11 +93,12 @@ impl<'a> Table<'a> {
 
     fn container(&self, one: &Scanned, out: &mut dyn Write) -> io::Result<()> {
         let style = self.style;
-        let (tone, verdict) = match one.verdict {
-            Verdict::Allow if one.exempt => (Tone::Faint, "exempt"),
-            Verdict::Allow => (Tone::Good, Verdict::Allow.name()),
-            Verdict::Deny => (Tone::Bad, Verdict::Deny.name()),
-            Verdict::CannotJudge => (Tone::Odd, Verdict::CannotJudge.name()),
+        let verdict = one.verdict.name();
+        let tone = match one.verdict {
+            Verdict::Exempt => Tone::Faint,
+            Verdict::Allow => Tone::Good,
+            Verdict::Deny => Tone::Bad,
+            Verdict::CannotJudge => Tone::Odd,
         };
         let (name, width) = (name(one, style), self.name);
         write!(out, "    {name:<width$}  ")?;
@@ -131,7 +132,7 @@ impl<'a> Table<'a> {
         let mut lines = Vec::new();
         for finding in one.reasons() {
             let reason = shown(&finding.reason, style);
-            let fix = shown(self.way_out(finding), style);
+            let fix = format!("{}{}", shown(self.way_out(finding), style), mark(finding.origin));
             if self.is_wide() {
                 let (left, rest) = (self.reason, room.saturating_sub(self.reason + 2).max(20));
                 let mut fix = wrap(&fix, rest).into_iter();
@@ -171,7 +172,7 @@ fn shown<'t>(text: &'t str, style: &Style) -> Cow<'t, str> {
 fn name(one: &Scanned, style: &Style) -> String {
     let container = &one.result.container;
     let name = match (one.sandbox, &container.name, &container.id) {
-        (true, ..) => "(pod)".to_owned(),
+        (true, ..) => SANDBOX.to_owned(),
         (_, Some(name), _) => name.to_string(),
         (_, None, Some(id)) => id.chars().take(12).collect(),
         (_, None, None) => one.result.path.to_string(),
