@@ -33,6 +33,8 @@ mod installers;
 mod journal;
 // What people read in the journal.
 mod journald;
+// What a pss-guard that is installed on this machine has to do with all of these: nothing.
+mod leftovers;
 // Which level holds: files, their owners, and what happens when they are wrong.
 mod level;
 // The gate before real engines, from install to undo.

@@ -20,13 +20,18 @@ pub(crate) struct Done {
 /// Runs a command to its end. Its output goes through files: a detached container inherits them, and a pipe would
 /// not reach its end before the container does.
 pub(crate) fn run(command: &mut Command) -> Done {
+    run_within(command, DEADLINE)
+}
+
+/// The same for what takes longer.
+pub(crate) fn run_within(command: &mut Command, deadline: Duration) -> Done {
     let text = format!("{command:?}");
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (out, err) = (dir.path().join("stdout"), dir.path().join("stderr"));
     let open = |path: &Path| Stdio::from(fs::File::create(path).expect("a file in a fresh directory"));
     command.stdin(Stdio::null()).stdout(open(&out)).stderr(open(&err));
     let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {text}: {error}"));
-    let end = Instant::now() + DEADLINE;
+    let end = Instant::now() + deadline;
     let status = loop {
         match child.try_wait().expect("wait for a child of ours") {
             Some(status) => break status,
@@ -34,7 +39,7 @@ pub(crate) fn run(command: &mut Command) -> Done {
             None => {
                 child.kill().expect("kill a child of ours");
                 let _ = child.wait();
-                panic!("{text}\nhas not ended after {DEADLINE:?}\nstderr: {}", read(&err));
+                panic!("{text}\nhas not ended after {deadline:?}\nstderr: {}", read(&err));
             }
         }
     };

@@ -52,6 +52,8 @@ init)
         mount -t overlay -o "lowerdir=/$top,upperdir=$dir/upper/$top,workdir=$dir/scratch/$top" overlay "/$top"
     done
     mount -t tmpfs -o mode=755 tmpfs /run
+    # What the machine below writes down is not this node's, a journal and the gate's events above all.
+    mount -t tmpfs -o mode=755 tmpfs /var/log
     # Engines lay overlays of their own, which an overlay cannot hold.
     for state in containerd containers docker etcd kubelet; do
         mkdir -p "$dir/$state" "/var/lib/$state"
@@ -72,7 +74,8 @@ init)
     ip link set nowhere up
     ip route add default via 192.0.2.254
     # What an earlier installation left on the machine below is not this node's.
-    rm -rf /etc/cni/net.d /etc/containerd /etc/crio /etc/pss-guard /usr/local/sbin/pss-guard /var/lib/pss-guard
+    rm -rf /etc/cni/net.d /etc/containerd /etc/crio /etc/pss-guard /usr/local/sbin/pss-guard /var/lib/pss-guard \
+        /etc/systemd/system/pss-guard* /etc/tmpfiles.d/pss-guard.conf
     mkdir -p /etc/cni/net.d /run/machine
     echo "$outside" >"$dir/pid.new"
     mv "$dir/pid.new" "$dir/pid"

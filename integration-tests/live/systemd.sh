@@ -30,7 +30,7 @@ init)
     done
     cp -a /etc/. etc/
     # This machine's units are not ours to start.
-    rm -rf etc/systemd/system etc/machine-id
+    rm -rf etc/systemd/system etc/machine-id etc/pss-guard etc/tmpfiles.d/pss-guard.conf
     mkdir -p etc/systemd/system var/log/journal
     for unit in systemd-tmpfiles-setup.service systemd-tmpfiles-setup-dev.service systemd-tmpfiles-clean.timer \
         systemd-udevd.service systemd-udev-trigger.service systemd-sysctl.service systemd-modules-load.service \
