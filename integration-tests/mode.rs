@@ -401,7 +401,7 @@ fn what_is_not_believed_is_in_nobodys_way() {
         let done = call(&node, &["audit", "--for", "1h"]).expect_success();
         assert_eq!(hook(&node).status.code(), Some(0), "{what}: {done}");
         let done = call(&node, &["--end"]).expect_success();
-        assert!(done.stdout.contains("is ended; the mode is enforce again"), "{what}: {done}");
+        assert!(done.stdout.contains("; the mode is enforce again"), "{what}: {done}");
         lay(&node, "audit");
         let done = call(&node, &["--end"]).expect_success();
         assert!(done.stdout.starts_with("removed what was not believed ("), "{what}: {done}");
@@ -423,19 +423,19 @@ fn each_change_and_each_end_is_one_event() {
             &["mode audit for 2h30m, until @, then enforce: break-glass of ~, because \"INC 42\""]),
         (&["audit", "--for", "1h"], "the break-glass of ~ (@ left) is replaced\nmode audit for 1h", "audit",
             &["mode audit: the break-glass of ~ was replaced by ~", "mode audit for 1h, until @, then enforce: break-glass of ~"]),
-        (&["enforce", "--yes"], "says mode enforce already\nthe break-glass of ~ (@ left) is ended", "enforce",
+        (&["enforce", "--yes"], "says mode enforce already\nended the break-glass of ~ (@ left)", "enforce",
             &["mode enforce: the break-glass of ~ was closed by ~"]),
         (&["audit", "--for", "90s"], "mode audit for 1m30s", "audit", &["mode audit for 1m30s, until @, then enforce: break-glass of ~"]),
-        (&["--end", "--reason", "solved"], "the break-glass of ~ (@ left) is ended; the mode is enforce again", "enforce",
+        (&["--end", "--reason", "solved"], "ended the break-glass of ~ (@ left); the mode is enforce again", "enforce",
             &["mode enforce: the break-glass of ~ was closed by ~, because \"solved\""]),
-        (&["--end"], "no mode is in force for a time; nothing changed, the mode is enforce", "enforce", &[]),
+        (&["--end"], "no temporary mode is active; the mode is enforce", "enforce", &[]),
         (&["audit", "--reason", "a\u{1b}[2J\nb"], "mode audit, written into", "audit",
             &["mode audit, written into /etc/pss-guard/policy.toml by ~, because \"a\\u{1b}[2J\\nb\""]),
         (&["audit"], "says mode audit already; nothing changed", "audit", &[]),
         (&["enforce", "--for", "1d", "--yes"], "mode enforce for 1d", "enforce", &["mode enforce for 1d, until @, then audit: trial of ~"]),
         (&["enforce", "--for", "1h"], "the trial of ~ (@ left) is replaced\nmode enforce for 1h", "enforce",
             &["mode enforce: the trial of ~ was replaced by ~", "mode enforce for 1h, until @, then audit: trial of ~"]),
-        (&["audit"], "says mode audit already\nthe trial of ~ (@ left) is ended", "audit", &["mode audit: the trial of ~ was closed by ~"]),
+        (&["audit"], "says mode audit already\nended the trial of ~ (@ left)", "audit", &["mode audit: the trial of ~ was closed by ~"]),
         (&["enforce", "--for", "1h", "--yes"], "mode enforce for 1h", "enforce", &["mode enforce for 1h, until @, then audit: trial of ~"]),
         (&["enforce", "--yes"], "mode enforce, written into", "enforce",
             &["mode enforce: the trial of ~ was closed by ~", "mode enforce, written into /etc/pss-guard/policy.toml by ~"]),

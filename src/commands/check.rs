@@ -38,7 +38,7 @@ pub enum Format {
 /// What to check, and how.
 #[derive(Debug)]
 pub struct Options<'a> {
-    /// The level to hold every container against, instead of its own.
+    /// The level to check every container against instead of its own.
     pub level: Option<(Level, Version)>,
     /// The policy file; without one the node's.
     pub policy: Option<&'a Path>,

@@ -142,13 +142,13 @@ fn end(paths: &Paths, options: &Options<'_>, out: &mut dyn Write, err: &mut dyn 
     match change::end(paths, Author { who: &who, reason: options.reason }) {
         Err(error) => return Ok(failed(err, &error)),
         Ok(InForce { mode, temporary: State::Holds(old), .. }) => {
-            writeln!(out, "{} is ended; the mode is {mode} again", describe(&old))?;
+            writeln!(out, "ended {}; the mode is {mode} again", describe(&old))?;
         }
         Ok(InForce { mode, temporary: State::Ignored(why), .. }) => {
             writeln!(out, "removed what was not believed ({}); the mode is {mode}, as before", line(&why))?;
         }
         Ok(InForce { mode, temporary: State::None | State::Ended(..), .. }) => {
-            writeln!(out, "no mode is in force for a time; nothing changed, the mode is {mode}")?;
+            writeln!(out, "no temporary mode is active; the mode is {mode}")?;
         }
     }
     Ok(OK)
@@ -198,7 +198,7 @@ fn tell_permanent(paths: &Paths, mode: Mode, done: &Permanent, out: &mut dyn Wri
         Written::Created => writeln!(out, "mode {mode}, written into {file}, which was not there before")?,
     }
     if let Some(old) = &done.closed {
-        writeln!(out, "{} is ended", describe(old))?;
+        writeln!(out, "ended {}", describe(old))?;
     }
     if mode == Mode::Enforce
         && let Loaded::Good(policy) = cache::load(paths)

@@ -33,7 +33,7 @@ pub enum Format {
 /// What to ask, and how to answer.
 #[derive(Debug)]
 pub struct Options<'a> {
-    /// The level to hold every container against, instead of its own.
+    /// The level to check every container against instead of its own.
     pub level: Option<(Level, Version)>,
     /// Only these namespaces.
     pub namespaces: &'a [String],

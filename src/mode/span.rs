@@ -12,9 +12,7 @@ pub enum SpanError {
     #[error("must be a time like 90s, 30m, 1h, 2h30m or 1d")]
     Form,
     /// It is too long.
-    #[error(
-        "must be at most 24h; without --for the mode is changed in the policy, until somebody changes it again"
-    )]
+    #[error("must be at most 24h; without --for the mode is changed in the policy, for good")]
     Long,
 }
 

@@ -76,7 +76,7 @@ impl Setting {
 /// What to ask.
 #[derive(Clone, Copy, Default)]
 pub struct Options<'a> {
-    /// The level to hold every container against, instead of its own. What is exempt stays exempt.
+    /// The level to check every container against instead of its own. What is exempt stays exempt.
     pub level: Option<(Level, Version)>,
     /// Only the containers of these namespaces; of all if there are none.
     pub namespaces: &'a [String],
