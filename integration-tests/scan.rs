@@ -818,7 +818,7 @@ const WIDE: &str = "\
     logger        deny          readOnlyRootFilesystem != true     securityContext.readOnlyRootFilesystem: true [pss-guard]
 
 (unmanaged)
-    c0ffee00c0ff  deny          readOnlyRootFilesystem != true     securityContext.readOnlyRootFilesystem: true [pss-guard]
+    c0ffee00c0ff  deny          readOnlyRootFilesystem != true     docker run --read-only [pss-guard]
 
 4 of 6 containers in 3 pods and 1 unmanaged would be refused at restricted; 3 need a one-line fix
 2 of them would be refused by readOnlyRootFilesystem alone, pss-guard's own control and not part of the Pod Security Standards

@@ -777,7 +777,7 @@ mod tests {
                 for finding in found {
                     assert_eq!(finding.reason, reasons[control.id], "{row}");
                     assert!(!finding.detail.is_empty() && !finding.detail.contains('\n'), "{row}");
-                    let whole = ["spec:\n  ", "metadata:\n  annotations:\n"];
+                    let whole = ["spec:\n  ", "metadata:\n  annotations:\n", "docker run ", "podman run "];
                     let fixed = whole.iter().any(|head| finding.fix.starts_with(head))
                         && !finding.fix.ends_with('\n');
                     assert_eq!(fixed, is_against(finding.certainty), "{row}: {:?}", finding.fix);

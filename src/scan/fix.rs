@@ -3,6 +3,10 @@
 /// The fields of a fix that is a line or two. A volume is not replaced in that.
 #[must_use]
 pub fn short(fix: &str) -> Option<Vec<String>> {
+    // An option of who started it by hand is one line already.
+    if ["docker run ", "podman run "].iter().any(|begins| fix.starts_with(begins)) {
+        return Some(vec![fix.replace("   #", " #")]);
+    }
     let fields = fields(fix);
     let of_volumes = |field: &String| field.contains("volumeMounts.") || field.contains("spec.volumes.");
     (matches!(fields.len(), 1 | 2) && !fields.iter().any(of_volumes)).then_some(fields)

@@ -27,7 +27,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::Control;
-use super::facts::Facts;
+use super::facts::{Engine, Facts};
 
 pub use capabilities_baseline::ADDABLE;
 
@@ -115,8 +115,25 @@ fn plural<'a>(one: &'a str, many: &'a str, count: usize) -> &'a str {
     if count == 1 { one } else { many }
 }
 
+/// The same fix for who calls `docker run` or `podman run`, where their words for it are known.
+fn option_of_run(engine: Engine, lines: &[&str]) -> Option<String> {
+    let option = match lines {
+        ["allowPrivilegeEscalation: false"] => "--security-opt no-new-privileges",
+        ["capabilities:", "  drop: [\"ALL\"]"] => "--cap-drop ALL",
+        ["readOnlyRootFilesystem: true"] => "--read-only",
+        ["runAsNonRoot: true", _] | ["runAsUser: 1000   # any but 0"] => "--user 1000   # any but 0",
+        ["privileged: false"] => "without --privileged",
+        ["seccompProfile:", _] => "without --security-opt seccomp=unconfined",
+        _ => return None,
+    };
+    matches!(engine, Engine::Docker | Engine::Podman).then(|| format!("{} run {option}", engine.name()))
+}
+
 /// The lines of a fix that belongs under the container's `securityContext`.
 fn security_context_fix(facts: &Facts<'_>, lines: &[&str]) -> String {
+    if let Some(option) = option_of_run(facts.engine, lines) {
+        return option;
+    }
     let mut fix = container_fix(facts, &["securityContext:"]);
     for line in lines {
         fix.push_str("\n      ");
@@ -206,6 +223,32 @@ mod tests {
         );
         assert_eq!(listed(&names[..64], "", |_| "x".to_owned()).len(), 64);
         assert_eq!((short("app").as_ref(), listed(&names[..0], ", ", Clone::clone)), ("app", String::new()));
+    }
+
+    #[test]
+    fn who_calls_docker_is_told_in_dockers_words() {
+        use crate::pss::{self, Certainty, Level, NEWEST, facts::Engine, testing::make_privileged};
+        let fixes = |engine| {
+            let facts = with(|facts| {
+                make_privileged(facts);
+                facts.engine = engine;
+                facts.no_new_privileges = false;
+                facts.root_read_only = false;
+                facts.uid = 0;
+            });
+            let found = pss::evaluate(Level::Restricted, NEWEST, &facts, |_| false);
+            let violated = found.into_iter().filter(|found| found.finding.certainty == Certainty::Violates);
+            violated.map(|found| found.finding.fix.into_owned()).collect::<Vec<_>>()
+        };
+        for (engine, name) in [(Engine::Docker, "docker"), (Engine::Podman, "podman")] {
+            let fixes = fixes(engine);
+            for option in ["without --privileged", "--read-only", "--user 1000   # any but 0"] {
+                assert!(fixes.contains(&format!("{name} run {option}")), "{option}: {fixes:?}");
+            }
+        }
+        for engine in [Engine::Containerd, Engine::CriO] {
+            assert!(fixes(engine).iter().all(|fix| fix.starts_with("spec:\n")), "a pod's is YAML");
+        }
     }
 
     #[test]
