@@ -91,6 +91,12 @@ impl Paths {
         self.root.join("var/log/pss-guard/decisions.jsonl")
     }
 
+    /// When which probes of the installer were there.
+    #[must_use]
+    pub fn probes(&self) -> PathBuf {
+        self.root.join("var/lib/pss-guard/probes")
+    }
+
     /// What `metrics` has counted, and how far it has read.
     #[must_use]
     pub fn metrics(&self) -> PathBuf {

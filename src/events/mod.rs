@@ -7,6 +7,7 @@
 mod field;
 mod file;
 mod journal;
+pub(crate) mod probes;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -109,7 +110,7 @@ pub struct Read {
     pub unseen: Vec<String>,
 }
 
-/// Hands over every event: the journal's, then the file's, each source oldest first.
+/// Hands over every event but those of the installer's probes: the journal's, then the file's, each source oldest first.
 pub fn read(paths: &Paths, from: &From, each: &mut dyn FnMut(Record)) -> Read {
     let after = match from {
         From::Since(_) => Position::default(),
@@ -120,8 +121,14 @@ pub fn read(paths: &Paths, from: &From, each: &mut dyn FnMut(Record)) -> Read {
         From::After(_) => 0,
     };
     let mut unseen = Vec::new();
+    let mut asked = micros(SystemTime::now());
+    let mut probes = probes::Probes::of(paths);
     let mut later = |record: Record| {
-        if record.at >= since {
+        // A probe that is made while this reads was written down before.
+        if record.at >= asked {
+            (asked, probes) = (micros(SystemTime::now()), probes::Probes::of(paths));
+        }
+        if record.at >= since && !probes.made(&record) {
             each(record);
         }
     };

@@ -10,6 +10,9 @@
 //! node's own policy (`expect`); that it was judged is seen in the journal (`evidence`), or of the running probe
 //! (`unmanaged`).
 //!
+//! What comes of a probe says nothing of the node's own containers: [`probes`](crate::events::probes) is told of each before
+//! it starts, and has it left out of everything that counts.
+//!
 //! Three answers, because two would lie: *verified*; *failed*, for which the installation is taken back; and
 //! *unproven*, where nothing is known to be wrong and something could not be shown, for want of a client or of an image
 //! on the node. An installation that is only unproven stays, and is not reported as a success unless the admin asked
@@ -29,6 +32,7 @@ use std::time::{Duration, Instant};
 use super::detect;
 use super::node::{Live, Node as _};
 use super::run::{Done, RunError, run};
+use crate::events::probes::Ledger;
 use crate::level::cache;
 use crate::paths::Paths;
 use crate::processes::Processes;
@@ -162,13 +166,28 @@ impl Verification<'_> {
         };
         let expect = expect::Expect::new(&policy, self.paths);
         let journal = evidence::Journal::of(self.live, self.paths, self.patience.event);
+        let ledger = match Ledger::open(self.paths, self.engine) {
+            Ok(ledger) => ledger,
+            // Nobody could tell the probes from what they would be taken for.
+            Err(error) => {
+                let missing = vec![format!("not probed: {}", line(&error))];
+                return Outcome::Unproven { seen: Vec::new(), missing };
+            }
+        };
         match self.engine {
-            Engine::Containerd | Engine::CriO => self.verify_pods(&expect, &journal),
-            Engine::Podman | Engine::Docker | Engine::None => unmanaged::probe(self, &expect, &journal),
+            Engine::Containerd | Engine::CriO => self.verify_pods(&expect, &journal, ledger),
+            Engine::Podman | Engine::Docker | Engine::None => {
+                unmanaged::probe(self, &expect, &journal, &ledger)
+            }
         }
     }
 
-    fn verify_pods(&self, expect: &expect::Expect<'_>, journal: &evidence::Journal) -> Outcome {
+    fn verify_pods(
+        &self,
+        expect: &expect::Expect<'_>,
+        journal: &evidence::Journal,
+        ledger: Ledger,
+    ) -> Outcome {
         let socket = self.socket();
         let Some(program) = self.live.find("crictl") else {
             let missing = "not probed: there is no crictl on this node (package cri-tools)".to_owned();
@@ -177,7 +196,7 @@ impl Verification<'_> {
                 Err(reason) => Outcome::Failed(reason),
             };
         };
-        let client = cri::Client::new(self.live, &program, &socket, self.patience);
+        let client = cri::Client::new(self.live, &program, &socket, self.patience, ledger);
         match self.wait(|| client.state()) {
             Ok(state) => cri::probe(&client, &state, expect, journal),
             Err(reason) => Outcome::Failed(format!("the engine does not answer: {reason}")),

@@ -30,6 +30,7 @@ use serde::Serialize;
 
 use crate::containers::{self, Container, Keeper, Voucher};
 use crate::decision::{Judged, Verdict};
+use crate::events::probes::{Probe, Probes};
 use crate::facts::host::{Beside, Host, Shared};
 use crate::facts::sandboxes::Sandboxes;
 use crate::facts::spec::Spec;
@@ -134,6 +135,9 @@ pub struct Scanned {
     /// What all containers of one pod have in common, and no others; `None` for a container of no pod.
     #[serde(skip)]
     pub pod: Option<String>,
+    /// The installer made it to see whether the gate judges, and takes it away again.
+    #[serde(skip)]
+    probe: bool,
 }
 
 /// Something that could not be looked at.
@@ -237,6 +241,8 @@ fn look_at_all(
     let mut oldest: Vec<&Container> = containers.iter().collect();
     oldest.sort_by_key(|container| container.process.map(|first| (first.birth.ticks, first.pid)));
     let sandboxes = &Sandboxes::default();
+    // Written down before they start: later than what was found.
+    let probes = &Probes::of(&setting.paths);
     let large = &Mutex::new(());
     let filter = (options.namespaces, options.controls, options.level);
     let work = |mut share: Share<'_, '_, &Container>, progress: Option<&dyn Fn(usize, usize)>| {
@@ -244,7 +250,8 @@ fn look_at_all(
         let options = &Options { level, namespaces, controls, progress };
         let (node, parents, patience) = (Rc::default(), RefCell::default(), Patience::default());
         let mounts = OnceCell::new();
-        let looker = Looker { setting, options, policy, sandboxes, node, parents, mounts, large, patience };
+        let looker =
+            Looker { setting, options, policy, sandboxes, probes, node, parents, mounts, large, patience };
         let mut looks = Vec::new();
         while let Some(&container) = share.next() {
             looks.push(looker.look(container));
@@ -294,6 +301,7 @@ struct Looker<'a> {
     options: &'a Options<'a>,
     policy: &'a Policy,
     sandboxes: &'a Sandboxes,
+    probes: &'a Probes,
     node: Rc<Shared>,
     parents: RefCell<HashMap<i32, Rc<Host>>>,
     mounts: OnceCell<Mounts>,
@@ -348,7 +356,7 @@ impl Looker<'_> {
         if odd && container.process.is_some() && !self.runs(container) {
             return Look::Vanished;
         }
-        if !self.is_asked_for(&scanned) {
+        if scanned.probe || !self.is_asked_for(&scanned) {
             return Look::NotAsked;
         }
         scanned.keep_only(self.options.controls);
@@ -455,7 +463,21 @@ impl Looker<'_> {
             of_a_file: identity.and_then(|identity| identity.pod_uid).is_some_and(is_static),
             in_part: false,
             pod: identity.and_then(of_pod),
+            probe: identity.is_some_and(|identity| self.is_probe(identity, container)),
         }
+    }
+
+    fn is_probe(&self, identity: &facts::identity::Identity<'_>, container: &Container) -> bool {
+        let own = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        let it = || Probe {
+            engine: identity.engine.name().to_owned(),
+            namespace: own(identity.namespace),
+            pod: own(identity.pod),
+            pod_uid: own(identity.pod_uid),
+            container_id: own(identity.id),
+        };
+        let first = container.process.filter(|_| container.vouched);
+        first.is_some_and(|first| self.probes.is_one(&it(), first.started))
     }
 
     /// Whether the policy exempts it. A level that is asked about does not change that: it would not break.
@@ -487,6 +509,7 @@ impl Scanned {
             of_a_file: false,
             in_part: false,
             pod: None,
+            probe: false,
         }
     }
 }

@@ -16,6 +16,7 @@ use super::evidence::{Journal, POD};
 use super::expect::{Expect, Expected, NAMESPACE};
 use super::probe::{Folder, Report, Seen, name};
 use super::{Outcome, Patience, said};
+use crate::events::probes::Ledger;
 use crate::install::node::Live;
 use crate::install::run::{Done, run};
 use crate::install::write;
@@ -40,6 +41,7 @@ pub(super) struct Client {
     logs: PathBuf,
     endpoint: String,
     patience: Patience,
+    ledger: Ledger,
 }
 
 /// What an engine says of itself.
@@ -54,9 +56,15 @@ pub(super) struct State {
 }
 
 impl Client {
-    pub(super) fn new(live: &Live, program: &Path, socket: &Path, patience: Patience) -> Self {
+    pub(super) fn new(
+        live: &Live,
+        program: &Path,
+        socket: &Path,
+        patience: Patience,
+        ledger: Ledger,
+    ) -> Self {
         let (program, logs) = (live.place(program), live.place(Path::new(LOGS)));
-        Self { program, logs, endpoint: format!("unix://{}", socket.display()), patience }
+        Self { program, logs, endpoint: format!("unix://{}", socket.display()), patience, ledger }
     }
 
     fn call(&self, arguments: &[&str]) -> Result<Done, String> {
@@ -102,6 +110,9 @@ impl Client {
             folder.write("pod.json", &probe.pod(state, &logs.0))?,
             folder.write("container.json", &probe.container(state))?,
         );
+        // Ends after the removal below it.
+        let entry = self.ledger.of_pod(probe.namespace, &probe.name, &probe.uid());
+        let _entry = entry.map_err(|error| line(&error))?;
         let _removal = Removal { client: self, name: &probe.name };
         let sandbox = self.call(&["runp", &pod])?;
         let refusal = if sandbox.ok { self.start(&sandbox, &pod, &container)? } else { Some(said(&sandbox)) };

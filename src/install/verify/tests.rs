@@ -41,6 +41,7 @@ runp)
     cp "$2" "$state/pod.json"
     sed 's/.*"metadata":{[^}]*"name":"\([^"]*\)".*/\1/' "$2" >"$state/name"
     cp "$state/name" "$state/pods/1234"
+    grep -q "\"ended\":false.*\"pod\":\"$(cat "$state/name")\"" "$state/../var/lib/pss-guard/probes" || refuse unknown
     on_runp
     echo 1234
     ;;
@@ -315,12 +316,18 @@ import)
     touch "$state/images/1234"
     echo sha256:1234
     ;;
-run)
+create)
     for word; do case $word in --name=*) name=${word#*=} ;; --cidfile=*) file=${word#*=} ;; esac; done
     id=$(printf %064d "$(ls "$state/pods" | wc -l)")
     printf %s "$id" >"$file"
     touch "$state/pods/$name"
     echo "$line" >>"$state/lines"
+    printf %s "$line" >"$state/line-$id"
+    ;;
+start)
+    id=$2
+    grep -q "\"ended\":false,\"engine\":\"docker\",\"container_id\":\"$id\"" "$root/var/lib/pss-guard/probes" || refuse unknown
+    line=$(cat "$state/line-$id")
     on_run
     task=$root/run/docker/containerd/daemon/io.containerd.runtime.v2.task/moby/$id
     mkdir -p "$task"

@@ -15,6 +15,7 @@ use super::evidence::{CONTAINER, Journal};
 use super::expect::{Expect, Expected};
 use super::probe::{Folder, Report, Seen, name};
 use super::{Outcome, Verification, said};
+use crate::events::probes::Ledger;
 use crate::install::GATE;
 use crate::install::node::Node as _;
 use crate::install::run::{Done, run};
@@ -25,15 +26,8 @@ use crate::status::{Setting, containers};
 const WHOSE: &str = "of no pod";
 
 /// What every probe is: without a network, without a log, and quick to go.
-const ALWAYS: [&str; 7] = [
-    "run",
-    "--detach",
-    "--interactive",
-    "--network=none",
-    "--log-driver=none",
-    "--stop-signal=KILL",
-    "--read-only",
-];
+const ALWAYS: [&str; 6] =
+    ["create", "--interactive", "--network=none", "--log-driver=none", "--stop-signal=KILL", "--read-only"];
 
 /// Complies with everything.
 const HARMLESS: [&str; 3] = ["--user=65535:65535", "--cap-drop=ALL", "--security-opt=no-new-privileges"];
@@ -45,17 +39,23 @@ const FORBIDDEN: [&str; 2] = ["--user=0:0", "--cap-add=SYS_ADMIN"];
 struct Client<'a> {
     verification: &'a Verification<'a>,
     program: PathBuf,
+    ledger: &'a Ledger,
 }
 
 /// Waits for the engine, and shows it both probes.
-pub(super) fn probe(verification: &Verification<'_>, expect: &Expect<'_>, journal: &Journal) -> Outcome {
+pub(super) fn probe(
+    verification: &Verification<'_>,
+    expect: &Expect<'_>,
+    journal: &Journal,
+    ledger: &Ledger,
+) -> Outcome {
     let mut report = Report::default();
     let engine = verification.engine.name();
     let Some(program) = verification.live.find(engine) else {
         report.misses(format!("not probed: there is no program {engine} on this node"));
         return report.outcome();
     };
-    let client = Client { verification, program: verification.live.place(&program) };
+    let client = Client { verification, program: verification.live.place(&program), ledger };
     if let Err(reason) = verification.wait(|| client.ask(&["info"])) {
         return Outcome::Failed(format!("{engine} does not answer: {reason}"));
     }
@@ -163,7 +163,8 @@ impl Client<'_> {
         }
     }
 
-    /// Starts a container and takes it away again; what came of it, and whether it passed the gate, if it ran.
+    /// Starts a container and takes it away again; what came of it, and whether it passed the gate, if it ran. Made first,
+    /// and then started: its id is written down before the gate sees it.
     fn attempt(
         &self,
         image: &Image<'_>,
@@ -176,13 +177,18 @@ impl Client<'_> {
         let (called, id) = (format!("--name={name}"), format!("--cidfile={}", file.display()));
         let own: &[&str] = if forbidden { &FORBIDDEN } else { &HARMLESS };
         let program = ["/pss-guard", "namespaces", "import"];
-        let line = [&ALWAYS[..], own, &[&called, &id, &image.id], &program].concat();
+        let arguments = [&ALWAYS[..], own, &[&called, &id, &image.id], &program].concat();
+        // Ends after the removal below it.
+        let mut _entry = None;
         let _removal = Removal { client: self, name: &name };
-        let started = self.call(&line)?;
-        let refusal = (!started.ok).then(|| said(&started));
-        // Not standard output: of a container that was refused podman says nothing there.
+        let mut done = self.call(&arguments)?;
         let id = fs::read_to_string(&file).unwrap_or_default().trim().to_owned();
-        let passed = if started.ok { self.passed(&id) } else { None };
+        if done.ok {
+            _entry = Some(self.ledger.of_no_pod(&id).map_err(|error| line(&error))?);
+            done = self.call(&["start", &id])?;
+        }
+        let refusal = (!done.ok).then(|| said(&done));
+        let passed = if done.ok { self.passed(&id) } else { None };
         Ok((Seen { refusal, events: journal.wait(CONTAINER, &id, expected) }, passed))
     }
 
