@@ -233,7 +233,7 @@ fn a_method_gives_way_to_the_other() {
     root.program("dockerd");
     let before = root.tree();
     let done = root.call(&["install", "--engine", "docker", "--method", "hook"]);
-    assert!(done.code == Some(2) && done.stderr.contains("the hook method is not to be had"), "{done}");
+    assert!(done.code == Some(2) && done.stderr.contains("docker supports only --method runtime"), "{done}");
     assert_same(&root.tree(), &before, "a method that docker has not");
 }
 
@@ -317,7 +317,9 @@ fn auto_means_all_engines_that_are_there() {
 fn a_runtime_that_a_package_has_moved_is_found_again() {
     for (engine, method, files) in ROWS.into_iter().filter(|(_, method, _)| *method == "runtime") {
         let root = Root::new(files);
-        root.program("crio");
+        for program in ["crio", "podman", "dockerd"] {
+            root.program(program);
+        }
         let install = ["install", "--engine", engine, "--method", method];
         root.call(&install).expect_success();
         fs::rename(root.at("usr/bin/runc"), root.at("usr/sbin/runc")).expect("a program of ours");
@@ -378,7 +380,7 @@ fn what_containers_call_stays_until_they_are_gone() {
     node::write(&root.at(task), &format!("/{ENTRY}/pss-guard-runtime"));
     for _ in 0..2 {
         let done = root.call(&["uninstall"]).expect_success();
-        assert!(done.stdout.contains("1 running containers were started through the gate"), "{done}");
+        assert!(done.stdout.contains("1 running container was started through the gate"), "{done}");
         let called = fs::read_link(root.at(ENTRY).join("pss-guard-runtime")).expect("a link");
         assert_eq!(called, Path::new("/usr/bin/runc"), "{done}");
         assert!(!root.at(GATE).exists(), "{done}");
@@ -483,6 +485,7 @@ fn what_another_run_installs_meanwhile_loses_nothing_to_an_uninstall() {
     // Before it looks what is left, and when it removes the first program.
     for held in [("flock", 2), ("unlink", 3)] {
         let root = Root::new(CONTAINERD_AND_PODMAN);
+        root.program("podman");
         root.call(&["install", "--engine", "podman"]).expect_success();
         let manifest = root.at("var/lib/pss-guard/install/podman/manifest.json");
         let install = ["install", "--engine", "containerd"];
@@ -532,7 +535,6 @@ fn a_plan_for_a_node_that_another_run_has_changed_is_not_carried_out() {
 
 #[test]
 fn status_tells_what_is_broken() {
-    type Break = fn(&Root);
     let rows: [(&str, Break, &str); 3] = [
         ("no gate", |root| fs::remove_file(root.at(GATE)).expect("the gate"), "bin/pss-guard"),
         ("no runtime", |root| fs::remove_file(root.at(ENTRY).join("runtime")).expect("a link"), "runtimes/"),
@@ -847,12 +849,13 @@ fn a_folder_of_drop_ins_can_be_a_mount_of_its_own() {
     assert_same(&root.tree(), &before, "uninstalled");
 }
 
-/// Runs a script with a node's root directory as its own, so that this is a running node: with this machine's programs
-/// and processes, and folders of its own. `options` are those of the mount of its `/var/lib`.
+/// Runs a script with a node's root directory as its own, so that this is a running node: with this machine's programs,
+/// processes of its own, and folders of its own. `options` are those of the mount of its `/var/lib`.
 fn on_running_node(root: &Root, options: &str, script: &str) -> Done {
     fs::copy(node::binary(), root.at("gate")).expect("a copy of the program");
     let mounts = format!(
-        "for folder in usr lib lib64 bin sbin proc dev; do
+        "mount --bind \"$R\" \"$R\" || exit 9
+         for folder in usr lib lib64 bin sbin proc dev; do
              if [ -L /$folder ]; then cp -P /$folder \"$R/$folder\";
              elif [ -d /$folder ]; then mkdir -p \"$R/$folder\" && mount --rbind /$folder \"$R/$folder\"; fi || exit 9
          done
@@ -887,7 +890,7 @@ fn a_gate_that_cannot_be_executed_is_not_put_before_an_engine() {
         } else {
             assert!(done.stderr.contains("does not run") && done.stderr.contains("noexec"), "{done}");
             assert_eq!(now, RUNNING[0].1, "the engine's file is as it was");
-            assert!(done.stdout.ends_with("runtime method\n"), "something is left in /var/lib\n{done}");
+            assert_eq!(done.stdout, "", "something is left in /var/lib\n{done}");
         }
     }
 }
@@ -903,13 +906,16 @@ fn only_what_a_run_has_installed_is_taken_back() {
     let failing = format!(
         "{plain} --restart --restart-command '! grep -q pss-guard-runtime /etc/containerd/config.toml'"
     );
-    for (before, stays) in [("true", false), (plain, true)] {
+    for (before, code, stays) in [("true", 2, false), (plain, 1, true)] {
         let root = Root::new(RUNNING);
         let done = on_running_node(&root, "exec", &format!("{before} >/dev/null && {failing}"));
-        assert!(done.code == Some(2) && done.stdout.contains("failed: ! grep"), "{done}");
+        assert!(
+            done.code == Some(code) && done.stderr.contains("config.toml` failed with exit status 1"),
+            "{done}"
+        );
         let gated = util::read(&root.at(RUNNING[0].0)).contains("/pss-guard-runtime");
         assert_eq!(gated, stays, "{before}\n{done}");
-        assert!(done.stderr.contains(if stays { "and stays" } else { "was taken back" }), "{done}");
+        assert!(done.stderr.contains(if stays { "and stays installed" } else { "was taken back" }), "{done}");
     }
 }
 
@@ -983,4 +989,462 @@ fn a_policy_that_cannot_be_used_is_mended_before_the_gate_comes() {
     }
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("a mode");
     root.call(&install).expect_success();
+}
+
+/// An engine that is not there has no gate, whatever it shares with one that is.
+#[test]
+fn an_engine_that_is_not_there_gets_no_gate() {
+    for (engine, others) in [
+        ("crio", &["podman", "containerd"][..]),
+        ("podman", &["crio", "containerd"]),
+        ("containerd", &["crio", "dockerd", "podman"]),
+        ("docker", &["docker", "containerd"]),
+    ] {
+        let root = Root::new(&[("etc/containers/containers.conf", "")]);
+        node::write(&root.at("usr/share/containers/oci/hooks.d/other.json"), "{}");
+        for program in others {
+            root.program(program);
+        }
+        let before = root.tree();
+        for more in [&[][..], &["--dry-run"]] {
+            let done = root.call(&[&["install", "--engine", engine], more].concat());
+            let name = engine.replace("crio", "cri-o");
+            assert!(
+                done.code == Some(2)
+                    && done.stderr.contains(&format!("{name} is not on this node: no program ")),
+                "{done}"
+            );
+            assert_same(&root.tree(), &before, engine);
+        }
+        // The control: it comes, and is found.
+        root.program(if engine == "docker" { "dockerd" } else { engine });
+        root.call(&["install", "--engine", engine]).expect_success();
+    }
+}
+
+/// The paths that lines of an output name after a word.
+fn named<'a>(output: &'a str, word: &str) -> Vec<&'a str> {
+    let lines = output.lines().filter_map(|line| line.trim_start().strip_prefix(word));
+    let mut paths: Vec<&str> = lines.filter_map(|path| path.split(' ').next()).collect();
+    paths.sort_unstable();
+    paths
+}
+
+#[test]
+fn a_dry_run_lists_all_that_is_written_and_nothing_else() {
+    for (engine, method, files) in ROWS {
+        let what = format!("{engine}, {method}, {files:?}");
+        let root = Root::new(files);
+        for program in ["containerd", "crio", "podman", "dockerd", "systemctl"] {
+            root.program(program);
+        }
+        let before = root.tree();
+        let install = ["install", "--engine", engine, "--method", method];
+        let shown = root.call(&[&install[..], &["--dry-run"]].concat()).expect_success();
+        assert_same(&root.tree(), &before, &what);
+        let done = root.call(&install).expect_success();
+        let (would, wrote) = (named(&shown.stdout, "would write "), named(&done.stdout, "wrote "));
+        assert_eq!(would, wrote, "{what}\n{shown}\n{done}");
+        // A folder has no bytes of its own, and what undoing needs is named as one.
+        let is_file = |mode: u32| mode & 0o170_000 != 0o040_000;
+        let after = root.tree();
+        let changed = after.iter().filter(|(path, now)| is_file(now.0) && before.get(*path) != Some(now));
+        let changed = changed.map(|(path, _)| format!("/{}", path.display()));
+        let (kept, mut changed): (Vec<_>, Vec<_>) =
+            changed.partition(|path| path.starts_with("/var/lib/pss-guard/install/"));
+        // What systemctl does by itself.
+        changed.retain(|path| !path.ends_with(".wants/pss-guard-status.service"));
+        assert_eq!(would, changed, "{what}\n{shown}");
+        assert!(
+            !kept.is_empty() && shown.stdout.contains("would keep in /var/lib/pss-guard/install "),
+            "{shown}"
+        );
+        assert!(would.len() > 11 && shown.stdout.contains("would run systemctl --root="), "{shown}");
+        let again = root.call(&[&install[..], &["--dry-run"]].concat()).expect_success();
+        assert!(
+            again.stdout.contains("no file would change") && named(&again.stdout, "would write ").is_empty(),
+            "{again}"
+        );
+    }
+}
+
+type Break = fn(&Root);
+
+#[test]
+fn a_dry_run_refuses_what_an_installation_would() {
+    if !util::can_run("install::a_dry_run_refuses_what_an_installation_would", &["unshare", "mount"]) {
+        return;
+    }
+    let nothing: Break = |_| ();
+    let lock: Break = |root| {
+        root.call(&["install", "--engine", "crio"]).expect_success();
+    };
+    let read_only = |folder: &str| {
+        format!("mount --bind \"$R/{folder}\" \"$R/{folder}\" && mount -o remount,bind,ro \"$R/{folder}\"")
+    };
+    let etc = read_only("etc");
+    let var = read_only("var");
+    #[rustfmt::skip]
+    let rows: [(&str, Break, &str, &[&str], &str); 10] = [
+        ("an engine that is not there", nothing, "", &["--engine", "docker"], "docker is not on this node"),
+        ("a method that it has not", nothing, "", &["--engine", "containerd", "--config", "/etc/none", "--method", "hook"], "is not on this node"),
+        ("a configuration that is none", |root| node::write(&root.at("etc/crio/crio.conf"), "[crio\n"), "", &["--engine", "crio"], "crio.conf"),
+        ("a policy that is none", |root| node::write(&root.at("etc/pss-guard/policy.toml"), "modee = 1\n"), "", &["--engine", "crio"], "unknown key"),
+        ("an engine elsewhere", nothing, "", &["--engine", "crio", "--restart"], "--restart does not reach the cri-o of another root directory"),
+        ("etc read-only", nothing, &etc, &["--engine", "crio", "--method", "runtime"], "Read-only file system"),
+        ("var read-only", nothing, &var, &["--engine", "crio"], "Read-only file system"),
+        ("another run", lock, "exec 9<\"$R/var/lib/pss-guard/install/lock\" && flock 9", &["--engine", "crio", "--method", "runtime"], "is locked"),
+        ("no runtime", |root| fs::remove_file(root.at("usr/bin/runc")).expect("a program"), "", &["--engine", "crio", "--method", "runtime"], "runc"),
+        ("nothing is wrong", nothing, "", &["--engine", "crio"], ""),
+    ];
+    for (what, break_it, mount, arguments, words) in rows {
+        let root = Root::new(CRIO);
+        break_it(&root);
+        let before = root.tree();
+        let run = |more: &[&str]| {
+            let mount = if mount.is_empty() { "true" } else { mount };
+            let script = format!("{mount} && exec \"$0\" --root \"$R\" install \"$@\"");
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "sh", "-c", &script]).arg(node::binary()).args(arguments).args(more);
+            util::run(command.env("R", root.dir.path()))
+        };
+        let shown = run(&["--dry-run"]);
+        assert_same(&root.tree(), &before, what);
+        let done = run(&[]);
+        assert_eq!((shown.code, &shown.stderr), (done.code, &done.stderr), "{what}\n{shown}\n{done}");
+        assert_eq!(done.code, Some(if words.is_empty() { 0 } else { 2 }), "{what}\n{done}");
+        assert!(done.stderr.contains(words), "{what}\n{done}");
+        if !words.is_empty() {
+            assert_same(&root.tree(), &before, what);
+        }
+    }
+}
+
+#[test]
+fn an_engine_of_another_root_is_restarted_by_the_command_that_reaches_it_or_not_at_all() {
+    let root = Root::new(CONTAINERD);
+    root.program("containerd");
+    let before = root.tree();
+    let install = ["install", "--engine", "containerd", "--restart"];
+    let done = root.call(&install);
+    assert!(
+        done.code == Some(2)
+            && done.stderr.contains("nsenter -t 1 -m -- systemctl restart containerd.service"),
+        "{done}"
+    );
+    assert_same(&root.tree(), &before, "refused");
+    let mark = root.at("restarted");
+    let command = format!("touch {}", mark.display());
+    let done = root.call(&[&install[..], &["--restart-command", &command]].concat());
+    assert!(done.code == Some(1) && mark.exists(), "{done}");
+    assert!(done.stdout.contains("not shown: that it judges"), "{done}");
+    fs::remove_file(&mark).expect("a file of ours");
+    root.call(&[&install[..], &["--restart-command", &command, "--no-probe"]].concat()).expect_success();
+    assert!(mark.exists());
+    let uninstall = ["uninstall", "--restart"];
+    let done = root.call(&uninstall);
+    assert!(
+        done.code == Some(2) && done.stderr.contains("--restart does not reach the containerd"),
+        "{done}"
+    );
+    fs::remove_file(&mark).expect("a file of ours");
+    root.call(&[&uninstall[..], &["--restart-command", &command]].concat()).expect_success();
+    assert!(mark.exists());
+    fs::remove_file(&mark).expect("a file of ours");
+    assert_same(&root.tree(), &before, "uninstalled");
+    // One that fails has the installation taken back.
+    let done = root.call(&[&install[..], &["--restart-command", "exit 3"]].concat());
+    assert!(done.code == Some(2) && done.stderr.contains("`exit 3` failed with exit status 3\n"), "{done}");
+    assert_same(&root.tree(), &before, "taken back");
+}
+
+/// What is said when there is nothing, what is said to stay does stay, and no command is recommended that is gone.
+#[test]
+fn an_uninstallation_says_what_stays() {
+    let root = Root::new(CONTAINERD);
+    for program in ["containerd", "systemctl"] {
+        root.program(program);
+    }
+    let nothing = root.call(&["uninstall"]).expect_success();
+    assert_eq!(nothing.stdout, "pss-guard is not installed on this node; nothing was changed\n");
+    let nothing = root.call(&["uninstall", "--engine", "crio"]).expect_success();
+    assert!(nothing.stdout.starts_with("cri-o: the gate is not installed\n"), "{nothing}");
+
+    root.call(&["install", "--engine", "containerd"]).expect_success();
+    let clean = root.copy();
+    let done = clean.call(&["uninstall"]).expect_success();
+    assert!(!done.stdout.contains("what stays"), "{done}");
+
+    for (path, text) in [
+        ("etc/pss-guard/policy.toml", "mode = \"audit\"\n"),
+        ("var/lib/pss-guard/metrics/counters", "x"),
+        ("run/pss-guard/policy.cache", "x"),
+        ("var/log/pss-guard/decisions.jsonl", ""),
+        ("etc/systemd/system/pss-guard-scan.timer.d/override.conf", "[Timer]\n"),
+    ] {
+        node::write(&root.at(path), text);
+    }
+    let unit = root.at("etc/systemd/system/pss-guard-scan.service");
+    let mine = util::read(&unit) + "# mine\n";
+    node::write(&unit, &mine);
+    // What the admin has edited, no second installation takes from him, and neither does the end of it.
+    for arguments in
+        [&["install", "--engine", "containerd"][..], &["install", "--engine", "containerd", "--dry-run"]]
+    {
+        let done = root.call(arguments).expect_success();
+        assert!(
+            done.stdout.contains("  kept /etc/systemd/system/pss-guard-scan.service, which was changed"),
+            "{done}"
+        );
+        assert_eq!(util::read(&unit), mine);
+    }
+    // And a shim that still calls the gate's link.
+    let task = "run/containerd/io.containerd.runtime.v2.task/k8s.io/id/runtime";
+    node::write(&root.at(task), &format!("/{ENTRY}/pss-guard-runtime"));
+    let done = root.call(&["uninstall"]).expect_success();
+    let place = |path: &str| root.at(path).display().to_string();
+    assert!(done.stdout.contains(&format!("  kept /etc/systemd/system/pss-guard-scan.service, which was changed since it was installed: `rm {}` removes it", place("etc/systemd/system/pss-guard-scan.service"))), "{done}");
+    assert!(
+        done.stdout
+            .contains(&format!("`rm -r {}` removes them", place("var/lib/pss-guard/runtimes/containerd"))),
+        "{done}"
+    );
+    assert!(!done.stdout.contains("`pss-guard ") && !root.at("usr/local/sbin/pss-guard").exists(), "{done}");
+    let last = done.stdout.lines().last().unwrap_or_default();
+    assert!(last.starts_with("what stays ") && !last.contains("runtimes"), "{done}");
+    assert_eq!(util::read(&unit), mine);
+    // The commands that were named, as they stand there, leave nothing of ours but what containers call.
+    for line in done.stdout.lines() {
+        for command in line.split('`').skip(1).step_by(2).filter(|command| !command.contains("/runtimes/")) {
+            util::run(Command::new("sh").args(["-c", command])).expect_success();
+        }
+    }
+    let left: Vec<PathBuf> =
+        root.tree().into_keys().filter(|path| path.to_string_lossy().contains("pss-guard")).collect();
+    let needed = ["var/lib/pss-guard", "run/containerd", "run/pss-guard"];
+    assert!(left.iter().all(|path| needed.iter().any(|own| path.starts_with(own))), "{left:?}");
+    assert!(root.at(ENTRY).join("pss-guard-runtime").is_symlink(), "what a container calls is gone");
+}
+
+/// A process that is called like the engine and does nothing; `up` starts it, `down` ends it.
+const ENGINE: &str = "cp /usr/bin/sleep /containerd
+    up() { /containerd 300 >/dev/null 2>&1 & echo $! >/engine; }
+    down() { kill $(cat /engine); wait $(cat /engine) 2>/dev/null; }
+    up
+";
+
+#[test]
+fn a_restart_is_asked_for_until_there_was_one() {
+    let name = "install::a_restart_is_asked_for_until_there_was_one";
+    if !util::can_run(name, &["unshare", "mount", "chroot"]) {
+        return;
+    }
+    let root = Root::new(RUNNING);
+    let script = format!(
+        "{ENGINE}
+         try() {{ /gate install --engine containerd | grep -o 'it holds once containerd is restarted' || echo nothing; }}
+         try; try; down; up; try
+         echo 'version = 2' >/etc/containerd/config.toml; /gate uninstall >/dev/null; try; down; try"
+    );
+    let done = on_running_node(&root, "exec", &script).expect_success();
+    let asks = "it holds once containerd is restarted";
+    assert_eq!(done.stdout.lines().collect::<Vec<_>>(), [asks, asks, "nothing", asks, "nothing"], "{done}");
+}
+
+/// What ran, how it ended, what it said, what the node is now, and the way out.
+#[test]
+fn a_restart_that_fails_says_what_the_node_is_now() {
+    let name = "install::a_restart_that_fails_says_what_the_node_is_now";
+    if !util::can_run(name, &["unshare", "mount", "chroot"]) {
+        return;
+    }
+    let again = "kill $(cat /engine); /containerd 300 & echo $! >/engine";
+    let rows = [
+        (
+            "'echo one >&2; echo two >&2; exit 3'".to_owned(),
+            "`echo one >&2; echo two >&2; exit 3` failed with exit status 3; it said:\n    one\n    two\n  the installation was taken \
+             back; containerd was not restarted, and runs with its own configuration\n",
+        ),
+        (
+            "false".to_owned(),
+            "pss-guard: containerd: `false` failed with exit status 1\n  the installation was taken back; containerd was not restarted, ",
+        ),
+        (
+            format!("'{again}; ! grep -q pss-guard-runtime /etc/containerd/config.toml'"),
+            "the installation was taken back; containerd was restarted with its own configuration\n",
+        ),
+        (
+            "'kill $(cat /engine); sleep 0.2; exit 4'".to_owned(),
+            "the installation was taken back; restarting containerd with its own configuration failed as well (`kill $(cat /engine); \
+             sleep 0.2; exit 4` failed with exit status",
+        ),
+        (
+            format!("'{again}; exit 5'"),
+            "failed with exit status 5): what it starts until it is restarted goes by the configuration that was taken back, and without the gate\n",
+        ),
+        // systemd's own words, and the other way.
+        (
+            String::new(),
+            "`systemctl restart containerd.service` failed with exit status 1; it said:\n    System has not been booted.\n    Host is \
+             down.\n  --restart-command names another command that restarts containerd\n  the installation was taken back; ",
+        ),
+    ];
+    for (command, expected) in rows {
+        let root = Root::new(RUNNING);
+        let option = if command.is_empty() { "" } else { "--restart-command" };
+        let script = format!(
+            "{ENGINE} mkdir /fake; printf '#!/bin/sh\\n[ $1 != restart ] || {{ echo System has not been booted. >&2; echo Host is down. >&2; exit 1; }}' >/fake/systemctl
+             chmod +x /fake/systemctl
+             PATH=/fake:$PATH /gate install --engine containerd --restart {option} {command}; code=$?
+             find /var/lib /etc/systemd /etc/tmpfiles.d -name '*pss-guard*' -type f 2>/dev/null; kill $(cat /engine) 2>/dev/null
+             exit $code"
+        );
+        let done = on_running_node(&root, "exec", &script);
+        assert!(
+            done.code == Some(2) && done.stderr.contains(expected),
+            "{command}\n{done}\ninstead of {expected}"
+        );
+        assert!(!done.stderr.contains("\\n"), "{done}");
+        assert_eq!(
+            util::read(&root.at(RUNNING[0].0)),
+            RUNNING[0].1,
+            "{command}: the engine's file is as it was"
+        );
+        let left = done.stdout.lines().filter(|line| line.starts_with('/')).collect::<Vec<_>>();
+        assert!(left.is_empty(), "{command}: it is not installed, and yet there is {left:?}\n{done}");
+    }
+}
+
+#[test]
+fn who_is_not_root_is_told_so_and_who_keeps_the_program_elsewhere_where_it_is() {
+    let name = "install::who_is_not_root_is_told_so_and_who_keeps_the_program_elsewhere_where_it_is";
+    if !util::can_run(name, &["unshare", "mount", "chroot", "setpriv"]) {
+        return;
+    }
+    let root = Root::new(RUNNING);
+    let user = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+    let script = format!(
+        "chmod 755 / /gate
+         for command in 'install --engine containerd' 'install --engine auto --dry-run' uninstall 'uninstall --dry-run'; do
+             {user} /gate $command; echo $?
+         done
+         mkdir /opt; cp /gate /opt/pss-guard-1; C='--config /etc/containerd/config.toml'
+         /opt/pss-guard-1 install --engine containerd $C --dry-run; /opt/pss-guard-1 install --engine containerd $C"
+    );
+    let done = on_running_node(&root, "exec", &script).expect_success();
+    let said: Vec<&str> = done.stderr.lines().collect();
+    let as_root =
+        |what| format!("pss-guard: {what} as root: engines' files are root's alone, and this is uid 65534");
+    let (install, uninstall) = (as_root("install"), as_root("uninstall"));
+    assert_eq!(said, [&install, &install, &uninstall, &uninstall], "{done}");
+    assert!(done.stdout.starts_with("2\n2\n2\n2\n"), "nothing is said before that\n{done}");
+    let stays = "/opt/pss-guard-1 stays where it is, and /opt is not on the usual PATH: call it by its path, or `ln -s \
+                 /opt/pss-guard-1 /usr/local/sbin/pss-guard`";
+    assert_eq!(done.stdout.matches(stays).count(), 2, "{done}");
+}
+
+/// What came of the installer's own probes is in no report, no metric and no question; what calls itself a probe is.
+#[test]
+fn the_probes_of_an_installation_count_nowhere_and_nothing_else_can_pass_for_one() {
+    let root = Root::new(CONTAINERD);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
+    let at = u64::try_from(now.as_micros()).expect("a time") - 60_000_000;
+    let event = |pod: &str, uid: &str, at: u64| {
+        format!(
+            "{{\"__REALTIME_TIMESTAMP\":\"{at}\",\"MESSAGE_ID\":\"59f78bbb8c304038b9583a3e361c18d7\",\"MESSAGE\":\"would \
+             violate\",\"PSS_DECISION\":\"would-deny\",\"PSS_MODE\":\"audit\",\"PSS_LEVEL\":\"baseline\",\"PSS_ENGINE\":\
+             \"containerd\",\"PSS_CONTROLS\":\"privileged\",\"PSS_NAMESPACE\":\"pss-guard-probe\",\"PSS_POD\":\"{pod}\",\
+             \"PSS_POD_UID\":\"{uid}\",\"PSS_CONTAINER\":\"probe\",\"PSS_CONTAINER_ID\":\"{pod}-{uid}-{at}\"}}\n"
+        )
+    };
+    let line = |at: u64, ended: bool| {
+        format!(
+            "{{\"at\":{at},\"ended\":{ended},\"engine\":\"containerd\",\"namespace\":\"pss-guard-probe\",\"pod\":\"of-ours\",\
+             \"pod_uid\":\"1234\"}}\n"
+        )
+    };
+    let second = 1_000_000;
+    // The probe itself; then a pod of the same name, one of the same UID, and the name and UID of a probe that is long gone.
+    let events = [
+        event("of-ours", "1234", at + second),
+        event("of-ours", "5678", at + second),
+        event("of-others", "1234", at + second),
+        event("of-ours", "1234", at + 40 * second),
+    ];
+    node::write(&root.at("var/log/pss-guard/decisions.jsonl"), &events.concat());
+    let counted = |root: &Root| {
+        let metrics = root.call(&["metrics"]).expect_success().stdout;
+        let series = "violations_total{namespace=\"pss-guard-probe\"";
+        let line = metrics.lines().find(|line| line.contains(series)).unwrap_or_default();
+        line.rsplit(' ').next().unwrap_or_default().to_owned()
+    };
+    let starts = |root: &Root| {
+        let report = root.call(&["report", "--no-scan", "--format", "json"]).expect_success().stdout;
+        let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+        report["starts"].as_u64().unwrap_or_default()
+    };
+    let without = root.copy();
+    assert_eq!((counted(&without).as_str(), starts(&without)), ("4", 4), "nobody wrote a probe down");
+    let probes = root.at("var/log/pss-guard/probes.jsonl");
+    node::write(&probes, &(line(at, false) + &line(at + 2 * second, true)));
+    let open = root.copy();
+    fs::set_permissions(open.at("var/log/pss-guard/probes.jsonl"), fs::Permissions::from_mode(0o666))
+        .expect("a mode");
+    assert_eq!((counted(&open).as_str(), starts(&open)), ("4", 4), "everybody could have written it down");
+    assert_eq!((counted(&root).as_str(), starts(&root)), ("3", 3));
+    let question = root.call(&["mode", "enforce"]);
+    let asked = format!("{}{}", question.stdout, question.stderr);
+    assert!(asked.contains("3 starts"), "{question}");
+    fs::write(root.at("var/log/pss-guard/decisions.jsonl"), &events[0]).expect("a file of ours");
+    let question = root.call(&["mode", "enforce"]);
+    assert!(!format!("{}{}", question.stdout, question.stderr).contains("of-ours"), "{question}");
+}
+
+/// A pod that is older than the gate passes it by for as long as it lives: what recreates each is said, but of those that
+/// nobody judges.
+#[test]
+fn pods_that_are_older_than_the_gate_are_named_with_what_recreates_them() {
+    let name = "install::pods_that_are_older_than_the_gate_are_named_with_what_recreates_them";
+    if !util::can_run(name, &["unshare", "mount", "chroot"]) {
+        return;
+    }
+    let root = Root::new(RUNNING);
+    let hash = "0123456789abcdef0123456789abcdef";
+    for (index, (namespace, pod, uid)) in [
+        ("shop", "web-1", "1"),
+        ("shop", "db-0", "2"),
+        ("kube-system", "kube-proxy-x", "3"),
+        ("ops", "static-node", hash),
+        ("ops", "x;reboot", "5"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let config = serde_json::json!({
+            "ociVersion": "1.0.2",
+            "annotations": {
+                "io.kubernetes.cri.container-type": "sandbox",
+                "io.kubernetes.cri.sandbox-namespace": namespace,
+                "io.kubernetes.cri.sandbox-name": pod,
+                "io.kubernetes.cri.sandbox-uid": uid,
+            },
+            "linux": {},
+        });
+        let bundle = format!("run/containerd/io.containerd.runtime.v2.task/k8s.io/{index}");
+        node::write(&root.at(&bundle).join("config.json"), &config.to_string());
+        node::write(&root.at(&bundle).join("runtime"), "/usr/bin/runc");
+    }
+    let script =
+        "sleep 300 >/dev/null 2>&1 & for pod in /run/containerd/*/k8s.io/*; do echo $! >$pod/init.pid; done
+                  /gate install --engine containerd --config /etc/containerd/config.toml
+                  /gate install --engine containerd; kill $!";
+    let done = on_running_node(&root, "exec", script).expect_success();
+    let named: Vec<&str> = done.stdout.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    let expected = [
+        "(ops/x;reboot)",
+        "(static pod ops/static-node: take its file out of the kubelet's folder, and back)",
+        "kubectl -n shop delete pod db-0",
+        "kubectl -n shop delete pod web-1",
+    ];
+    assert_eq!(named, expected, "sorted, and once\n{done}");
 }

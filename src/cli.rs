@@ -60,11 +60,13 @@ pub enum Command {
     /// Put the gate in front of an engine's containers
     ///
     /// Exit code: 0 it is installed (with --restart: and was seen to judge), 1 it is installed but could not be seen to
-    /// judge, 2 it is not installed, or wrong usage. A second call changes nothing.
+    /// judge, 2 it is not installed, or wrong usage. A second call changes nothing. With --dry-run: 2 if it would be
+    /// refused.
     Install(Install),
     /// Take the gate away; every file becomes what it was
     ///
-    /// A file that somebody changed since keeps that change and loses only what is ours.
+    /// A file that somebody changed since keeps that change and loses only what is ours. What stays is said, with the
+    /// command that removes it.
     Uninstall(Uninstall),
     /// Does the gate really stand before this node's containers?
     ///
@@ -303,15 +305,20 @@ pub struct Change {
     /// The engine's configuration file [default: the usual one, or the one that was named at the installation]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Show what would change, and change nothing
+    /// Show all that would be done, or why it is refused, and do nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Restart the engine afterwards; after an installation that does not work, undo it
-    #[arg(long, conflicts_with = "dry_run")]
+    #[arg(long)]
     pub restart: bool,
     /// Restart it by this command, which a shell runs, instead of systemctl
-    #[arg(long, value_name = "COMMAND", requires = "restart")]
+    #[arg(long, value_name = "COMMAND", requires = "restart", value_parser = command)]
     pub restart_command: Option<String>,
+}
+
+/// A shell does nothing for an empty command, and says that it went well.
+fn command(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("must be a command".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 /// Arguments of `report`.

@@ -12,7 +12,7 @@ use pss_guard::cli::{
     AnswerFormat, Change, Cli, Command, Format, Namespaces, Policy, Report, ReportFormat, ScanFormat,
 };
 use pss_guard::commands::{
-    self, check, install, manual, metrics, mode, namespaces, policy, report, scan, status,
+    self, check, install, manual, metrics, mode, namespaces, policy, report, scan, status, uninstall,
 };
 use pss_guard::install::engines;
 use pss_guard::level::date::Date;
@@ -59,6 +59,10 @@ fn run(cli: &Cli) -> u8 {
     let paths = Paths::under(&cli.root);
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut err = std::io::stderr();
+    if let Err(says) = commands::is_root(&cli.root) {
+        let _ = writeln!(err, "pss-guard: {says}");
+        return commands::FAILED;
+    }
     let code = match &cli.command {
         // `hook` as the first argument never comes here.
         Command::Hook(_) => {
@@ -76,6 +80,7 @@ fn run(cli: &Cli) -> u8 {
                 },
                 paths: &arguments.paths,
             };
+            commands::tell_of_newer(arguments.level, &mut err);
             check::check(&paths, &options, &mut out, &mut err)
         }
         Command::Scan(arguments) => {
@@ -95,6 +100,7 @@ fn run(cli: &Cli) -> u8 {
                 },
                 style: Style::of_stdout(),
             };
+            commands::tell_of_newer(arguments.level, &mut err);
             scan::scan(&pss_guard::scan::Setting::under(&cli.root), &options, &mut out, &mut err)
         }
         Command::Explain(arguments) if arguments.markdown => {
@@ -136,7 +142,7 @@ fn run(cli: &Cli) -> u8 {
         }
         Command::Uninstall(arguments) => {
             let options = install::Options { engine: arguments.engine.0, ..changes(&arguments.change) };
-            install::uninstall(&cli.root, &options, &mut out, &mut err)
+            uninstall::uninstall(&cli.root, &options, &mut out, &mut err)
         }
         Command::Status(arguments) => {
             let options = status::Options {

@@ -91,10 +91,10 @@ impl Paths {
         self.root.join("var/log/pss-guard/decisions.jsonl")
     }
 
-    /// When which probes of the installer were there.
+    /// Beside the events, and for as long: when which probes of the installer were there.
     #[must_use]
     pub fn probes(&self) -> PathBuf {
-        self.root.join("var/lib/pss-guard/probes")
+        self.root.join("var/log/pss-guard/probes.jsonl")
     }
 
     /// What `metrics` has counted, and how far it has read.

@@ -1,24 +1,33 @@
-//! `pss-guard install` and `uninstall`: puts the gate in front of an engine's containers, and takes it away.
+//! `pss-guard install`: puts the gate in front of an engine's containers.
+//!
+//! ```text
+//!  the node ─► Prepared: all that is going to be done, or why nothing is ─┬─► --dry-run: shows it
+//!                                                                         └─► install: does it, and proves it
+//! ```
+
+mod prepared;
+mod proof;
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use nix::unistd::geteuid;
 use similar::TextDiff;
 
-use super::manual::manual;
+use super::uninstall::{sweep, tell};
 use super::{FAILED, OK, faults_of_anchors, line};
 use crate::install::detect::{self, detect};
 use crate::install::node::Live;
-use crate::install::sandboxes::unseen_by;
-use crate::install::transaction::{Manifest, Store, Strip, Undone, installations, manifest, strip_all};
-use crate::install::verify::{Outcome, Patience, Restart, Verification, restart};
-use crate::install::{GATE, Installer, Method, Plan, Request, engines, place, system};
-use crate::level::cache::{self, LoadError};
+use crate::install::transaction::{Manifest, Store, Strip, strip_whole};
+use crate::install::verify::{Patience, Restart, RestartError, restart};
+use crate::install::{GATE, Installer, Method, engines, place, system};
+use crate::level::cache;
 use crate::paths::Paths;
 use crate::processes::{Process, Processes};
 use crate::pss::facts::Engine;
 use crate::report::text::escape;
+use prepared::Prepared;
 
 /// Exit code: the gate is installed, but nobody has seen it work.
 pub const UNPROVEN: u8 = 1;
@@ -42,18 +51,79 @@ pub struct Options<'a> {
     pub probe: bool,
 }
 
-type Failure = Box<dyn Error>;
+/// Why something was not done, or not as it should be.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// The exit code.
+    code: u8,
+    /// What is wrong, in a line.
+    says: String,
+    /// What a program printed, line by line.
+    printed: Vec<String>,
+    /// What follows from it, a sentence each.
+    more: Vec<String>,
+}
+
+impl Failure {
+    pub(super) fn new(says: impl AsRef<str>) -> Self {
+        Self { code: FAILED, says: escape(says.as_ref()), printed: Vec::new(), more: Vec::new() }
+    }
+
+    /// A restart that failed, and the way out.
+    pub(super) fn of_restart(error: &RestartError, engine: &str, by_command: bool) -> Self {
+        let mut failure = Self { printed: error.said().to_vec(), ..Self::new(line(error)) };
+        if !by_command {
+            failure.more.push(format!("--restart-command names another command that restarts {engine}"));
+        }
+        failure
+    }
+
+    pub(super) fn and(mut self, sentence: impl AsRef<str>) -> Self {
+        self.more.push(escape(sentence.as_ref()));
+        self
+    }
+
+    /// Says it; gives the exit code. `whose` is the engine, where it is one engine's.
+    pub(super) fn tell(&self, whose: Option<&str>, err: &mut dyn Write) -> u8 {
+        let whose = whose.map(|whose| format!("{whose}: ")).unwrap_or_default();
+        let colon = if self.printed.is_empty() { "" } else { "; it said:" };
+        let _ = writeln!(err, "pss-guard: {whose}{}{colon}", self.says);
+        for line in &self.printed {
+            let _ = writeln!(err, "    {line}");
+        }
+        for sentence in &self.more {
+            let _ = writeln!(err, "  {sentence}");
+        }
+        self.code
+    }
+}
+
+impl<E: Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::new(line(&error))
+    }
+}
+
+/// Only root can look at all that an answer rests on, and change it. Whose another root directory is, is not known.
+pub(super) fn as_root(node: &Live, what: &str) -> Result<(), Failure> {
+    let user = geteuid();
+    if !node.is_running() || user.is_root() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{what} as root: engines' files are root's alone, and this is uid {user}")))
+}
 
 /// Installs the gate.
 pub fn install(root: &Path, options: &Options<'_>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let node = Live::under(root);
     let processes = Processes::of(root);
-    let engines = match wanted(&node, &processes, options, err) {
+    let engines = match as_root(&node, "install").and_then(|()| wanted(&node, &processes, options, err)) {
         Ok(engines) => engines,
-        Err(failure) => return failed(err, &failure),
+        Err(failure) => return failure.tell(None, err),
     };
     if engines.is_empty() {
-        return failed(err, &"no engine that this could be installed for was found on this node".into());
+        let says = "no engine that this could be installed for was found on this node";
+        return Failure::new(says).tell(None, err);
     }
     let mut code = OK;
     for installer in engines {
@@ -61,49 +131,10 @@ pub fn install(root: &Path, options: &Options<'_>, out: &mut dyn Write, err: &mu
         match job.install(out) {
             Ok(one) => code = code.max(one),
             // The next engine of a node has nothing to do with what is wrong with this one.
-            Err(failure) => {
-                code = failed(err, &format!("{}: {}", installer.engine.name(), said(&failure)).into());
-            }
+            Err(failure) => code = code.max(failure.tell(Some(installer.engine.name()), err)),
         }
     }
     code
-}
-
-/// Takes the gate away.
-pub fn uninstall(root: &Path, options: &Options<'_>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-    let node = Live::under(root);
-    let processes = Processes::of(root);
-    let all = engines::ALL.into_iter();
-    let installers: Vec<&Installer> = match options.engine {
-        Some(engine) => all.filter(|installer| installer.engine == engine).collect(),
-        None => all.filter(|installer| has_something(&node, installer.engine)).collect(),
-    };
-    let mut code = OK;
-    for installer in installers {
-        let job = Job { node: &node, processes: &processes, installer, options };
-        match job.uninstall(out) {
-            Ok(()) => {}
-            Err(failure) => {
-                code = failed(err, &format!("{}: {}", installer.engine.name(), said(&failure)).into());
-            }
-        }
-    }
-    if !options.dry_run && code == OK {
-        match sweep(&node, &processes, out) {
-            Ok(()) => {}
-            Err(failure) => code = failed(err, &failure),
-        }
-    }
-    code
-}
-
-fn failed(err: &mut dyn Write, failure: &Failure) -> u8 {
-    let _ = writeln!(err, "pss-guard: {}", said(failure));
-    FAILED
-}
-
-fn said(failure: &Failure) -> String {
-    line(failure.as_ref())
 }
 
 /// The installers that are asked for.
@@ -123,115 +154,97 @@ fn wanted(
     Ok(detected.engines.into_iter().filter_map(engines::of).collect())
 }
 
-/// Whether anything of an installation is left for this engine.
-fn has_something(node: &Live, engine: Engine) -> bool {
-    installations(node).iter().any(|name| name == engine.name()) || place::has_entries(node, engine)
-}
-
 /// Where others can write to a directory that pods' mounts rest on, no pod with a mount from there could be judged.
 fn anchors_hold(node: &Live) -> Result<(), Failure> {
     let faults = if node.is_running() { faults_of_anchors(&Paths::default()) } else { Vec::new() };
     let said: Vec<String> = faults.iter().map(|fault| line(fault)).collect();
-    if said.is_empty() { Ok(()) } else { Err(said.join("; ").into()) }
+    if said.is_empty() { Ok(()) } else { Err(Failure::new(said.join("; "))) }
 }
 
 /// One engine.
-struct Job<'a> {
-    node: &'a Live,
-    processes: &'a Processes,
-    installer: &'static Installer,
-    options: &'a Options<'a>,
+pub(super) struct Job<'a> {
+    pub(super) node: &'a Live,
+    pub(super) processes: &'a Processes,
+    pub(super) installer: &'static Installer,
+    pub(super) options: &'a Options<'a>,
 }
 
 impl Job<'_> {
-    fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         self.installer.engine.name()
     }
 
-    /// The engine's configuration file.
-    fn config_file<'c>(&self, named: Option<&'c Path>) -> &'c Path {
-        named.unwrap_or(Path::new(detect::daemon(self.installer.engine).config))
-    }
-
     fn install(&self, out: &mut dyn Write) -> Result<u8, Failure> {
-        let Self { node, installer, options, .. } = *self;
-        let usual = installer.methods.first().copied().unwrap_or(Method::Runtime);
-        let installed = manifest(node, self.name())?;
-        let method = options.method.unwrap_or(usual);
-        if !installer.methods.contains(&method) {
-            return Err(format!("the {method} method is not to be had for {}", self.name()).into());
+        let Self { node, installer, .. } = *self;
+        // All that is refused is refused here, and leaves the node as it is.
+        let mut named = None;
+        let prepared = self.prepare(&mut named)?;
+        writeln!(out, "{}, {} method", self.name(), prepared.request.method)?;
+        if self.options.dry_run {
+            prepared.show(self, out)?;
+            return Ok(OK);
         }
-        let config = options.config.or(installed.as_ref().and_then(|installed| installed.config.as_deref()));
-        self.policy_can_be_kept(method)?;
-        let request = Request { method, config };
-        let other =
-            installed.as_ref().and_then(|installed| installed.method).filter(|other| *other != method);
-        writeln!(out, "{}, {method} method", self.name())?;
-        anchors_hold(node)?;
-        if options.dry_run {
-            if let Some(other) = other {
-                writeln!(out, "  the {other} method is installed and would be taken away first")?;
-            }
-            return show(&(installer.plan)(node, &request)?, out).map(|()| OK);
-        }
-
-        // Not where the file was named: it may be the one of the next start.
-        if options.config.is_none()
-            && let Some(elsewhere) =
-                detect::elsewhere(node, self.processes, installer.engine, self.config_file(config))
-        {
-            return Err(elsewhere.into());
-        }
-        // Planned before anything is touched: what is refused leaves the node as it is.
-        let mut plan = (installer.plan)(node, &request)?;
+        let Prepared { request, installed, other, mut plan, command, .. } = prepared;
         let store = Store::open(node)?;
         // Another run can have come and gone meanwhile: then the plan is for a node that there is no more.
         store.is_unchanged(self.name(), installed.as_ref())?;
         // Programs first: a configuration may only ever name what is there.
-        let mut changed = place::gate(node)?;
+        let mut changed = put(node, &place::gate(), out)?;
         if !place::gate_runs(node) {
             drop(store);
             sweep(node, self.processes, out)?;
-            return Err(format!(
+            return Err(Failure::new(format!(
                 "{GATE} was put there and does not run, so no container would start; is its file system mounted \
                  noexec? The engine was left alone"
-            )
-            .into());
+            )));
         }
         if let Some(other) = other {
-            self.undo(&store, installed.as_ref(), out)?;
+            self.undo(&store, installed.as_ref(), &self.running(), out)?;
             writeln!(out, "  the {other} method was taken away")?;
             plan = (installer.plan)(node, &request)?;
         }
-        if let Err(error) = place::command(node) {
-            writeln!(out, "  not there for people to call: {}", line(&error))?;
+        match &command {
+            Ok(command) => {
+                if let Err(failure) = put(node, command, out) {
+                    writeln!(out, "  not there for people to call: {}", failure.says)?;
+                }
+            }
+            Err(own) => prepared::where_it_is(own, out)?,
         }
-        changed |= place::entries(node, installer.engine, &plan.entries)?;
-        let shared = system::plan(node, &manual())?;
-        if !shared.changes.is_empty() {
+        for link in place::entries(installer.engine, &plan.entries) {
+            changed |= put(node, &link, out)?;
+        }
+        let system = prepared::System::of(node)?;
+        system.tell_kept(out)?;
+        if !system.plan.changes.is_empty() {
             // No container needs any of it: where `/usr` is sealed, the gate comes without.
-            let written = store.apply(system::NAME, None, &shared, strip_all);
-            let complaint = written.err().map(|error| line(&error));
-            for complaint in complaint.into_iter().chain(system::enable(node)) {
+            match store.apply(system::NAME, None, &system.plan, strip_whole) {
+                Ok(()) => wrote(&system.plan, out)?,
+                Err(error) => writeln!(out, "  not done: {}", line(&error))?,
+            }
+            for complaint in system::enable(node) {
                 writeln!(out, "  not done: {}", escape(&complaint))?;
             }
         }
         let is_new = installed.is_none() || other.is_some();
+        let before = self.running();
         if is_new
             || !plan.changes.is_empty()
             || installed.as_ref().is_some_and(|old| old.entries != plan.entries)
         {
             if node.is_running() && (is_new || !plan.changes.is_empty()) {
                 // Without it status goes by the clock.
-                let _ = place::keep_unread(node, installer.engine, &self.running());
+                let _ = place::keep_unread(node, installer.engine, &before);
             }
             store.apply(self.name(), Some(&request), &plan, installer.strip)?;
         }
         // The text of the policy is the last good one from here on, and not only since the first container.
+        let was_kept = prepared::policy_is_kept(node);
         let _ = cache::load(&Paths::under(node.root()));
-        for change in &plan.changes {
-            writeln!(out, "  wrote {}", change.path.display())?;
+        if !was_kept && prepared::policy_is_kept(node) {
+            writeln!(out, "  wrote {}", Paths::default().kept_policy().display())?;
         }
+        wrote(&plan, out)?;
         let is_as_before = !changed && !is_new && plan.changes.is_empty();
         if is_as_before {
             writeln!(out, "  was installed already; nothing changed")?;
@@ -239,180 +252,54 @@ impl Job<'_> {
         for open in &plan.open {
             writeln!(out, "  open: {}", escape(open))?;
         }
-        if is_new && installer.engine == Engine::Containerd && method == Method::Runtime && node.is_running()
-        {
-            // See `status::containers`.
-            writeln!(
-                out,
-                "  open: containerd takes a container's runtime from its pod, so what starts later in pods that run by \
-                 now (a restart, kubectl debug) does not pass the gate until they are made anew"
-            )?;
+        if is_new && installer.engine == Engine::Containerd && request.method == Method::Runtime {
+            self.tell_older(out)?;
         }
         drop(store);
-        self.prove(&request, is_as_before, out)
+        self.prove(&proof::Run { request, is_new, is_as_before, before }, out)
     }
 
-    /// A policy that no container could be held against is found now, and not by the first container.
-    fn policy_can_be_kept(&self, method: Method) -> Result<(), Failure> {
-        let policy = match cache::load_fresh(&Paths::under(self.node.root())) {
-            Ok(policy) => policy.unwrap_or_default(),
-            // Who tries it out without being root may not read it.
-            Err(LoadError::File(error)) if error.is_denied() => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        unseen_by(&policy, self.installer.engine, method).map_or(Ok(()), |unseen| Err(unseen.into()))
-    }
-
-    /// Restarts the engine if that is asked for, and sees whether the gate stands.
-    fn prove(&self, request: &Request<'_>, is_as_before: bool, out: &mut dyn Write) -> Result<u8, Failure> {
-        let needed = self.installer.needs_restart(request.method) && !self.running().is_empty();
-        if !self.node.is_running() {
-            return Ok(OK);
-        }
-        if !self.options.restart {
-            if needed {
-                let how = self.installer.unit.map(|unit| format!(": systemctl restart {unit}"));
-                writeln!(out, "  it holds once {} is restarted{}", self.name(), how.unwrap_or_default())?;
-            }
-            return Ok(OK);
-        }
-        let restarted =
-            if self.installer.needs_restart(request.method) { self.restart(true) } else { Ok(()) };
-        let outcome = match restarted {
-            Err(error) => Outcome::Failed(said(&error)),
-            Ok(()) if !self.options.probe => return Ok(OK),
-            Ok(()) => {
-                let verification = Verification {
-                    live: self.node,
-                    processes: self.processes,
-                    paths: &Paths::under(self.node.root()),
-                    engine: self.installer.engine,
-                    config: request.config,
-                    patience: Patience::default(),
-                    is_static: cfg!(target_feature = "crt-static"),
-                };
-                verification.verify()
-            }
-        };
-        match outcome {
-            Outcome::Verified(seen) => {
-                seen.iter().try_for_each(|seen| writeln!(out, "  seen: {}", escape(seen)))?;
-                Ok(OK)
-            }
-            Outcome::Unproven { seen, missing } => {
-                seen.iter().try_for_each(|seen| writeln!(out, "  seen: {}", escape(seen)))?;
-                missing.iter().try_for_each(|missing| writeln!(out, "  not shown: {}", escape(missing)))?;
-                Ok(UNPROVEN)
-            }
-            Outcome::Failed(reason) => {
-                writeln!(out, "  failed: {}", escape(&reason))?;
-                if is_as_before {
-                    // This run has done nothing that could be to blame, and a node without its gate is no way back.
-                    return Err(format!("{reason}; the gate was there before, and stays").into());
-                }
-                let back = manifest(self.node, self.name())
-                    .map_err(Failure::from)
-                    .and_then(|installed| self.take_away(&Store::open(self.node)?, installed.as_ref(), out))
-                    .and_then(|()| sweep(self.node, self.processes, out));
-                let reason = match back {
-                    Ok(()) => format!("{reason}; the installation was taken back"),
-                    Err(error) => {
-                        format!("{reason}; and taking the installation back failed: {}", said(&error))
-                    }
-                };
-                Err(reason.into())
-            }
-        }
-    }
-
-    fn restart(&self, after_install: bool) -> Result<(), Failure> {
-        let how = match (self.options.restart_command, self.installer.unit) {
-            (Some(command), _) => Restart::Command(command),
+    /// How the engine is restarted; `None` where it need not be, or nobody is asked to.
+    pub(super) fn how(&self, method: Option<Method>, after_install: bool) -> Option<Restart<'_>> {
+        let needed = method.is_none_or(|method| self.installer.needs_restart(method));
+        match (self.options.restart_command, self.installer.unit) {
+            _ if !needed || !self.options.restart => None,
+            (Some(command), _) => Some(Restart::Command(command)),
             // A restart of docker stops its containers where live-restore is off; new runtimes need only a reload.
             (None, Some(unit)) if after_install && self.installer.engine == Engine::Docker => {
-                Restart::Reload(unit)
+                Some(Restart::Reload(unit))
             }
-            (None, Some(unit)) => Restart::Unit(unit),
-            (None, None) => return Ok(()),
-        };
-        Ok(restart(how, Patience::default())?)
+            (None, unit) => unit.map(Restart::Unit),
+        }
     }
 
-    fn uninstall(&self, out: &mut dyn Write) -> Result<(), Failure> {
-        let installed = manifest(self.node, self.name())?;
-        if installed.is_none() && !place::has_entries(self.node, self.installer.engine) {
-            writeln!(out, "{}: the gate is not installed", self.name())?;
-            return Ok(());
-        }
-        writeln!(out, "{}", self.name())?;
-        let store = Store::open(self.node)?;
-        store.is_unchanged(self.name(), installed.as_ref())?;
-        if self.options.dry_run {
-            let held = installed.as_ref().is_some_and(|installed| self.is_held(installed));
-            for preview in store.preview(self.name(), self.installer.strip, held)? {
-                let now = preview.now.as_deref().unwrap_or_default();
-                diff(&preview.path, now, preview.now.is_some(), preview.wanted.as_deref(), out)?;
-            }
-            return Ok(());
-        }
-        self.take_away(&store, installed.as_ref(), out)
+    /// Restarts the engine, if that is asked for.
+    pub(super) fn restart(&self, method: Option<Method>, after_install: bool) -> Result<(), RestartError> {
+        self.how(method, after_install).map_or(Ok(()), |how| restart(how, Patience::default()))
     }
 
-    /// Undoes the installation, and removes what nobody calls any more.
-    fn take_away(
+    /// Whose engine systemd cannot be asked to restart from here.
+    pub(super) fn reaches_engine(&self) -> Result<(), Failure> {
+        let Options { restart, restart_command, .. } = self.options;
+        let unit = self.installer.unit.filter(|_| *restart && restart_command.is_none());
+        match unit {
+            Some(unit) if !self.node.is_running() => Err(Failure::new(format!(
+                "--restart does not reach the {name} of another root directory; leave it out and restart {name} there, \
+                 or name a command that does: --restart-command 'nsenter -t 1 -m -- systemctl restart {unit}', where \
+                 process 1 is the node's",
+                name = self.name()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the engine's files what they were, and its entries the real runtimes. `callers` may have read the
+    /// configuration of before.
+    pub(super) fn undo(
         &self,
         store: &Store<'_>,
         installed: Option<&Manifest>,
-        out: &mut dyn Write,
-    ) -> Result<(), Failure> {
-        let method = installed.and_then(|installed| installed.method);
-        self.undo(store, installed, out)?;
-        let needs = method.is_none_or(|method| self.installer.needs_restart(method));
-        let stale = needs
-            && !self.options.restart
-            && place::entries_are_called(self.node, self.installer.engine, self.processes);
-        if needs && self.options.restart && self.node.is_running() {
-            self.restart(false)?;
-        }
-        let callers = place::callers(self.node, self.installer.engine, self.processes);
-        if stale || callers > 0 {
-            // What they call is the real runtime by now.
-            let who = if stale {
-                format!("{} still runs with the configuration of before", self.name())
-            } else {
-                format!("{callers} running containers were started through the gate")
-            };
-            writeln!(
-                out,
-                "  {who}: the links in {} stay, and lead to the real runtime; once it was restarted and they are gone \
-                 (or after a reboot), `pss-guard uninstall` removes them",
-                place::entries_of(self.installer.engine).display()
-            )?;
-            if stale && method == Some(Method::Hook) {
-                writeln!(out, "  and the gate stays for its hook until then")?;
-            }
-        } else {
-            place::remove_entries(self.node, self.installer.engine)?;
-        }
-        if stale && method == Some(Method::Hook) {
-            // Its specs name the hook for as long as it runs; a sweep must not take the program away.
-            place::keep_gate(self.node, &self.running())?;
-        }
-        Ok(())
-    }
-
-    /// Whether containers remember names that the installation gave.
-    fn is_held(&self, installed: &Manifest) -> bool {
-        let method = installed.method.unwrap_or(Method::Runtime);
-        let request = Request { method, config: installed.config.as_deref() };
-        !(self.installer.holders)(self.node, &request).is_empty()
-    }
-
-    /// Makes the engine's files what they were, and its entries the real runtimes.
-    fn undo(
-        &self,
-        store: &Store<'_>,
-        installed: Option<&Manifest>,
+        callers: &[Process],
         out: &mut dyn Write,
     ) -> Result<(), Failure> {
         let held = installed.is_some_and(|installed| self.is_held(installed));
@@ -423,87 +310,34 @@ impl Job<'_> {
             return Err(error.into());
         }
         let engine = self.installer.engine;
-        // Who runs now may have read the configuration of before. A run that only comes back for what is left must not
-        // take an engine that was restarted since for one of them.
+        // A run that only comes back for what is left must not take an engine that was restarted since for one of them.
         if installed.is_some() || place::lead_to_gate(self.node, engine) {
-            place::keep_entries(self.node, engine, &self.running())?;
+            place::keep_entries(self.node, engine, callers)?;
         }
         Ok(place::open(self.node, engine)?)
     }
 
     /// The engine's own processes.
-    fn running(&self) -> Vec<Process> {
+    pub(super) fn running(&self) -> Vec<Process> {
         self.processes.running(detect::daemon(self.installer.engine).programs)
     }
 }
 
-/// What would change.
-fn show(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
-    for entry in &plan.entries {
-        writeln!(out, "  gate in front of handler {}: {}", entry.handler, entry.runtime.display())?;
+/// Puts something on the node, and says so.
+fn put(node: &Live, piece: &place::Piece, out: &mut dyn Write) -> Result<bool, Failure> {
+    let changed = piece.put(node)?;
+    if changed {
+        writeln!(out, "  wrote {}", piece.path().display())?;
     }
-    for change in &plan.changes {
-        let before = change.before.as_deref().unwrap_or_default();
-        diff(&change.path, before, change.before.is_some(), Some(&change.after), out)?;
-    }
-    if plan.changes.is_empty() {
-        writeln!(out, "  no file would change")?;
-    }
-    for open in &plan.open {
-        writeln!(out, "  open: {}", escape(open))?;
-    }
-    Ok(())
+    Ok(changed)
 }
 
-fn tell(done: &[(PathBuf, Undone)], out: &mut dyn Write) -> io::Result<()> {
-    for (path, undone) in done {
-        let what = match undone {
-            Undone::Restored => "restored",
-            Undone::Removed => "removed",
-            Undone::Stripped => "was changed since; took out what is ours:",
-            Undone::AsItWas => "nothing of ours is left in",
-            Undone::Gone => "somebody has removed",
-            Undone::Kept => "kept, because another engine's installation rests on it:",
-        };
-        writeln!(out, "  {what} {}", path.display())?;
-    }
-    Ok(())
-}
-
-/// Removes what all engines share once there is none.
-fn sweep(node: &Live, processes: &Processes, out: &mut dyn Write) -> Result<(), Failure> {
-    let is_left = || installations(node).iter().any(|name| name != system::NAME);
-    if is_left() || !place::is_there(node) {
-        return Ok(());
-    }
-    // Asked again under the lock, which is held to the end: an installation that another run makes for another engine
-    // meanwhile must not lose the gate, nor what undoing it needs.
-    let store = Store::open(node)?;
-    if is_left() || place::gate_is_called(node, processes) {
-        return Ok(());
-    }
-    let entries = engines::ALL.iter().any(|installer| place::has_entries(node, installer.engine));
-    if manifest(node, system::NAME)?.is_some() {
-        let complaints = system::disable(node);
-        let (done, errors) = store.undo(system::NAME, strip_all, false);
-        tell(&done, out)?;
-        if let Some(error) = errors.into_iter().next() {
-            return Err(error.into());
-        }
-        for complaint in complaints.iter().chain(&system::forget(node)) {
-            writeln!(out, "  not done: {}", escape(complaint))?;
-        }
-    }
-    place::remove_gate(node)?;
-    if !entries {
-        place::remove_rest(node)?;
-    }
-    drop(store);
-    Ok(())
+fn wrote(plan: &crate::install::Plan, out: &mut dyn Write) -> io::Result<()> {
+    plan.changes.iter().try_for_each(|change| writeln!(out, "  wrote {}", change.path.display()))
 }
 
 /// How a file would change, as `diff -u` shows it.
-fn diff(
+pub(super) fn diff(
     path: &Path,
     before: &[u8],
     exists: bool,

@@ -11,8 +11,9 @@ pub mod policy;
 pub mod report;
 pub mod scan;
 pub mod status;
+pub mod uninstall;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use crate::facts::anchors;
@@ -20,6 +21,8 @@ use crate::files::FileError;
 use crate::level::Policy;
 use crate::level::cache::{self, LoadError, Usable};
 use crate::paths::Paths;
+use crate::pss::{Level, NEWEST, Version};
+use crate::report::text::escape;
 pub use crate::report::text::line;
 
 /// Exit code of a command that did what it should.
@@ -27,6 +30,30 @@ pub const OK: u8 = 0;
 
 /// Exit code of wrong usage and of everything that could not be done.
 pub const FAILED: u8 = 2;
+
+/// Whether a root directory is one. Under one that is not there everything would be as it should be.
+pub fn is_root(root: &Path) -> Result<(), String> {
+    match root.metadata() {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(format!("{}: not a directory", escape(&root.display().to_string()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(format!("{}: no such directory", escape(&root.display().to_string())))
+        }
+        Err(source) => Err(line(&FileError::Open { path: root.to_owned(), source })),
+    }
+}
+
+/// Says so if a version is asked about that nobody knew when this program was made.
+pub fn tell_of_newer(level: Option<(Level, Version)>, err: &mut dyn Write) {
+    if let Some((_, Version::Minor(minor))) = level
+        && minor > NEWEST
+    {
+        let _ = writeln!(
+            err,
+            "pss-guard: v1.{minor} is newer than v1.{NEWEST}, the newest that is known: that one is used"
+        );
+    }
+}
 
 /// What a command adds that only looks, where the policy cannot be used.
 const LAST_GOOD: &str = "the last good policy is used";
@@ -47,4 +74,14 @@ fn faults_of_anchors(paths: &Paths) -> Vec<FileError> {
     }
     let policy = cache::load_usable(paths).map(|usable| usable.policy).unwrap_or_default();
     anchors::faults(Path::new(&policy.node.kubelet_root))
+}
+
+/// As many names as somebody reads.
+fn some(names: &[String]) -> String {
+    const MOST: usize = 30;
+    let shown = names.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(MOST) {
+        Some(more) if more > 0 => format!("{shown} and {more} more"),
+        _ => shown,
+    }
 }

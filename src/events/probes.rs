@@ -15,9 +15,9 @@
 //! So a namespace or a pod called `pss-guard-probe` hides nothing, and neither does the name of a probe once it is known.
 //! In doubt an event counts: a probe too many in a report is a nuisance, a violation too few would be a false all-clear.
 
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -151,7 +151,11 @@ impl Ledger {
     /// Makes sure that it can be written, and forgets what is old: those probes' events may count from then on.
     pub(crate) fn open(paths: &Paths, engine: Engine) -> Result<Self, WriteError> {
         let path = paths.probes();
-        path.parent().map_or(Ok(Vec::new()), write::make_folder)?;
+        if let Some(folder) = path.parent() {
+            // As the gate makes it for events.
+            let made = DirBuilder::new().recursive(true).mode(0o750).create(folder);
+            made.map_err(fault("create", folder))?;
+        }
         let old = files::read_as(&path, Links::Refuse, Owner::Root, LIMIT);
         match old.map(|(_, _, bytes)| bytes) {
             Ok(bytes) if bytes.len() as u64 > FULL => {
@@ -196,7 +200,7 @@ impl Ledger {
     }
 }
 
-/// Who may read events without being root may know which to leave out.
+/// Whoever is let into the folder may know which events to leave out.
 const MODE: u32 = 0o644;
 
 /// A probe that is there.
@@ -223,6 +227,8 @@ mod tests {
     use crate::events::Record;
     use crate::paths::Paths;
     use crate::pss::facts::Engine;
+
+    type Change = fn(&mut Record);
 
     const UID: &str = "00000000-0000-4000-8000-0123456789ab";
     const SECOND: u64 = 1_000_000;
@@ -253,7 +259,6 @@ mod tests {
         let text = line(at, false, &of_pod()) + &line(at + 3 * SECOND, true, &of_pod());
         let probes = Probes::parse(text.as_bytes());
         assert!(probes.made(&record(at)) && probes.made(&record(at + 3 * SECOND)));
-        type Change = fn(&mut Record);
         // Whoever knows the name of a probe, and makes a namespace of that name, hides nothing.
         let others: [(&str, Change); 8] = [
             ("another pod's UID", |it| it.pod_uid = UID.replace("12345", "54321")),

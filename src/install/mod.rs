@@ -14,7 +14,9 @@
 pub mod detect;
 pub mod engines;
 pub mod node;
+pub mod older;
 pub mod place;
+pub mod presence;
 pub mod run;
 pub mod sandboxes;
 pub mod system;

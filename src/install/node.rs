@@ -15,7 +15,7 @@ pub const LIMIT: u64 = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where programs lie, in the order in which they are looked for.
-const FOLDERS: [&str; 8] = [
+pub(crate) const FOLDERS: [&str; 8] = [
     "/usr/local/sbin",
     "/usr/local/bin",
     "/usr/sbin",

@@ -30,9 +30,66 @@ const OURS: &str = "/var/lib/pss-guard";
 /// Everything that engines call.
 const RUNTIMES: &str = "/var/lib/pss-guard/runtimes";
 
-/// Puts this very program where engines call it. Whether anything changed.
-pub fn gate(node: &Live) -> Result<bool, WriteError> {
-    copy_self(&node.place(Path::new(GATE)))
+/// Something that is put on the node beside the files of engines: first a plan of what is to be there, then a deed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// This very program, for engines or for people to call.
+    Program(PathBuf),
+    /// A symbolic link of ours.
+    Link {
+        /// Where, as the node sees it.
+        path: PathBuf,
+        /// Where it leads, word for word.
+        target: PathBuf,
+    },
+}
+
+impl Piece {
+    /// Where it is, as the node sees it.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Program(path) | Self::Link { path, .. } => path,
+        }
+    }
+
+    /// Whether it is there already.
+    #[must_use]
+    pub fn is_there(&self, node: &Live) -> bool {
+        match self {
+            Self::Program(path) => {
+                same_bytes(Path::new("/proc/self/exe"), &node.place(path)).unwrap_or(false)
+            }
+            Self::Link { path, target } => {
+                fs::read_link(in_folder(node, path)).is_ok_and(|now| now == *target)
+            }
+        }
+    }
+
+    /// Puts it there. Whether anything changed.
+    pub fn put(&self, node: &Live) -> Result<bool, WriteError> {
+        match self {
+            Self::Program(path) if path == Path::new(COMMAND) => command(node),
+            Self::Program(path) => copy_self(&node.place(path)),
+            Self::Link { path, target } => {
+                let place = in_folder(node, path);
+                place.parent().map_or(Ok(Vec::new()), write::make_folder)?;
+                write::link(&place, target)
+            }
+        }
+    }
+}
+
+/// A link's own place: its folder through links, the last part not.
+fn in_folder(node: &Live, path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default();
+    path.parent().map_or_else(|| node.place(path), |folder| node.place(folder).join(name))
+}
+
+/// The program where engines call it.
+#[must_use]
+pub fn gate() -> Piece {
+    Piece::Program(GATE.into())
 }
 
 /// Whether the gate can be called where it lies: a file system may be mounted without leave to execute (`noexec`), and a
@@ -43,14 +100,30 @@ pub fn gate_runs(node: &Live) -> bool {
     !node.is_running() || said().is_some_and(|said| said.starts_with("pss-guard "))
 }
 
-/// Puts this very program where people call it, if it was not called from a place that stays.
-pub fn command(node: &Live) -> Result<bool, WriteError> {
+/// The program where people call it; where it lies itself if that is a place that stays.
+pub fn for_people(node: &Live) -> Result<Piece, PathBuf> {
     let stays = |path: &PathBuf| {
         ["/usr", "/opt"].iter().any(|folder| path.starts_with(folder)) && !path.starts_with("/usr/src")
     };
-    if node.is_running() && fs::read_link("/proc/self/exe").is_ok_and(|path| stays(&path)) {
-        return Ok(false);
+    // Once put there it is kept as new as the gate.
+    let own = fs::read_link("/proc/self/exe").ok();
+    match own.filter(|_| node.is_running()).filter(stays) {
+        Some(path) if path != Path::new(COMMAND) => Err(path),
+        Some(_) | None => Ok(Piece::Program(COMMAND.into())),
     }
+}
+
+/// Whether a shell finds what lies there without being told (`sudo` has these, in Debian and in Fedora).
+#[must_use]
+pub fn is_on_path(program: &Path) -> bool {
+    let folder = program.parent().unwrap_or(Path::new("/"));
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+        .iter()
+        .any(|own| folder == Path::new(own))
+}
+
+/// Puts this very program where people call it.
+fn command(node: &Live) -> Result<bool, WriteError> {
     let placed = node.place(Path::new(PLACED));
     let place = node.place(Path::new(COMMAND));
     if !place.exists() {
@@ -85,21 +158,15 @@ fn same_bytes(one: &Path, other: &Path) -> io::Result<bool> {
     Ok(fs::read(one)? == fs::read(other)?)
 }
 
-/// Makes the links of an engine's runtimes. The one to the real runtime first: whoever calls an entry must find it.
-pub fn entries(node: &Live, engine: Engine, entries: &[Entry]) -> Result<bool, WriteError> {
-    let mut changed = false;
-    for entry in entries {
-        let gate = entry_path(engine, &entry.handler);
-        let place = node.place(gate.parent().unwrap_or(Path::new(RUNTIMES))).join("pss-guard-runtime");
-        let runtime = place.with_file_name("runtime");
-        if let Some(folder) = place.parent() {
-            write::make_folder(folder)?;
-        }
-        for (path, target) in [(&runtime, entry.runtime.as_path()), (&place, Path::new(TO_GATE))] {
-            changed |= write::link(path, target)?;
-        }
-    }
-    Ok(changed)
+/// The links of an engine's runtimes. The one to the real runtime first: whoever calls an entry must find it.
+#[must_use]
+pub fn entries(engine: Engine, entries: &[Entry]) -> Vec<Piece> {
+    let links = |entry: &Entry| {
+        let path = entry_path(engine, &entry.handler);
+        let runtime = Piece::Link { path: path.with_file_name("runtime"), target: entry.runtime.clone() };
+        [runtime, Piece::Link { path, target: TO_GATE.into() }]
+    };
+    entries.iter().flat_map(links).collect()
 }
 
 /// The gate as seen from an entry's folder, so that it is found under any root directory.
@@ -214,6 +281,15 @@ pub fn lead_to_gate(node: &Live, engine: Engine) -> bool {
 pub fn is_there(node: &Live) -> bool {
     node.place(Path::new(OURS)).exists()
 }
+
+/// The program that people call, if it goes with the gate.
+#[must_use]
+pub fn placed(node: &Live) -> Option<PathBuf> {
+    node.place(Path::new(PLACED)).exists().then(|| COMMAND.into())
+}
+
+/// What in the folders of ours engines and containers may still call, as the node sees it.
+pub const CALLED: [&str; 4] = [RUNTIMES, CALLERS, KEPT, UNREAD];
 
 /// Removes the gate, and the program that people call if it was put there with it.
 pub fn remove_gate(node: &Live) -> Result<(), WriteError> {

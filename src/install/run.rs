@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ const STEP: Duration = Duration::from_millis(20);
 pub struct Done {
     /// Whether it says that all went well.
     pub ok: bool,
+    /// How it ended, in words: `exit status 1`, `signal 9`.
+    pub how: String,
     /// What it printed.
     pub stdout: String,
     /// What it complained about.
@@ -77,7 +79,9 @@ pub fn run(command: &mut Command, limit: Duration) -> Result<Done, RunError> {
         // Half of an answer would be another answer.
         _ if floods() => Err(RunError::Floods { program }),
         None => Err(RunError::Hangs { program, limit }),
-        Some(status) => Ok(Done { ok: status.success(), stdout: text(out), stderr: text(err) }),
+        Some(status) => {
+            Ok(Done { ok: status.success(), how: how(status), stdout: text(out), stderr: text(err) })
+        }
     }
 }
 
@@ -109,6 +113,11 @@ fn wait(child: &mut Child, limit: Duration, floods: impl Fn() -> bool) -> io::Re
     }
 }
 
+fn how(status: ExitStatus) -> String {
+    let signal = || status.signal().map(|signal| format!("signal {signal}"));
+    status.code().map(|code| format!("exit status {code}")).or_else(signal).unwrap_or_default()
+}
+
 fn text(mut file: File) -> String {
     let mut bytes = Vec::new();
     // A memory file can be read; what cannot is empty.
@@ -134,6 +143,8 @@ mod tests {
         let long = Duration::from_secs(60);
         let done = run(&mut sh("echo out; echo err >&2; exit 3"), long).unwrap();
         assert_eq!((done.ok, done.stdout.as_str(), done.stderr.as_str()), (false, "out\n", "err\n"));
+        assert_eq!(done.how, "exit status 3");
+        assert_eq!(run(&mut sh("kill -TERM $$"), long).unwrap().how, "signal 15");
         assert!(run(&mut sh("cat"), long).unwrap().ok, "nothing is on standard input");
         let missing = run(&mut Command::new("/nothing/here"), long).unwrap_err();
         assert!(matches!(missing, RunError::Start { .. }), "{missing}");

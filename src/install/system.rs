@@ -2,7 +2,7 @@
 //! there again after a boot, the journal knows the events, and a boot says whether the gate stands. And the manual, to
 //! which all of them point.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -75,9 +75,9 @@ pub fn plan(node: &dyn Node, manual: &[u8]) -> Result<Plan, Refusal> {
     Ok(plan)
 }
 
-/// Has systemd take notice of the new files; what failed, a sentence each. No container needs any of it.
+/// How systemd takes notice of the new files.
 #[must_use]
-pub fn enable(node: &Live) -> Vec<String> {
+pub fn notices(node: &Live) -> Vec<Vec<String>> {
     let root = format!("--root={}", node.root().display());
     let commands: &[&[&str]] = match (node.is_running(), has_systemd()) {
         (true, true) => &[
@@ -91,7 +91,14 @@ pub fn enable(node: &Live) -> Vec<String> {
         (true, false) => &[&["journalctl", "--update-catalog"]],
         (false, _) => &[&["systemctl", &root, "enable", "--quiet", UNIT]],
     };
-    commands.iter().filter_map(|command| complaint(command)).collect()
+    commands.iter().map(|command| command.iter().map(ToString::to_string).collect()).collect()
+}
+
+/// Has it do so; what failed, a sentence each. No container needs any of it.
+#[must_use]
+pub fn enable(node: &Live) -> Vec<String> {
+    let complain = |command: Vec<String>| complaint(&command.iter().map(String::as_str).collect::<Vec<_>>());
+    notices(node).into_iter().filter_map(complain).collect()
 }
 
 /// Has systemd let go of the files, while they are still there: a unit that is gone cannot be disabled. What the admin
@@ -115,6 +122,13 @@ pub fn disable(node: &Live) -> Vec<String> {
     (!nothing).then(|| complaint(&[command, &units].concat())).flatten().into_iter().collect()
 }
 
+/// What the admin has put beside our units (`systemctl edit`), as far as it is there.
+#[must_use]
+pub fn beside(node: &Live) -> Vec<PathBuf> {
+    let folders = FILES.iter().map(|(path, _, _)| PathBuf::from(format!("{path}.d")));
+    folders.filter(|folder| node.is_folder(folder)).collect()
+}
+
 /// Has systemd take notice that the files are gone.
 #[must_use]
 pub fn forget(node: &Live) -> Vec<String> {
@@ -135,7 +149,8 @@ fn complaint(command: &[&str]) -> Option<String> {
     let (program, arguments) = command.split_first()?;
     let said = match run(Command::new(program).args(arguments), Duration::from_secs(60)) {
         Ok(done) if done.ok => return None,
-        Ok(done) => done.stderr.trim().to_owned(),
+        Ok(done) if done.stderr.trim().is_empty() => format!("failed with {}", done.how),
+        Ok(done) => done.stderr.trim().lines().collect::<Vec<_>>().join("; "),
         Err(error) => crate::report::text::line(&error),
     };
     Some(format!("{}: {said}", command.join(" ")))

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,7 @@ use super::{Entry, Method, Plan, Refusal, Request, Stripped};
 use crate::files::{self, FileError};
 
 /// Where the installer keeps what it needs to undo an installation.
-const FOLDER: &str = "/var/lib/pss-guard/install";
+pub(crate) const FOLDER: &str = "/var/lib/pss-guard/install";
 
 /// The manifest's name in an installation's folder.
 const MANIFEST: &str = "manifest.json";
@@ -426,9 +427,9 @@ fn keep(folder: &Path, kind: &str, bytes: &[u8]) -> Result<String, WriteError> {
 /// How the engine's installer takes what is ours out of a file.
 pub type Strip = fn(&Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal>;
 
-/// For files that are ours as a whole.
-pub fn strip_all(_: &Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal> {
-    Ok(None)
+/// For files that are ours as a whole: one that somebody changed is his from then on.
+pub fn strip_whole(stripped: &Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+    Ok((stripped.now != stripped.installed).then(|| stripped.now.to_vec()))
 }
 
 /// A file as it was, and as it was written.
@@ -460,6 +461,24 @@ pub fn manifest(node: &Live, name: &str) -> Result<Option<Manifest>, Transaction
         return Err(TransactionError::Newer { path, found: manifest.version });
     }
     Ok(Some(manifest))
+}
+
+/// The files of an installation that somebody has changed since they were written.
+pub fn edited(node: &Live, name: &str) -> Result<Vec<PathBuf>, TransactionError> {
+    let mut edited = Vec::new();
+    for record in manifest(node, name)?.map_or_else(Vec::new, |manifest| manifest.files) {
+        let after = files::read(&node.place(&Path::new(FOLDER).join(name)).join(&record.after), LIMIT)?;
+        if read(&node.place(&record.path))?.is_some_and(|now| now != after) {
+            edited.push(record.path);
+        }
+    }
+    Ok(edited)
+}
+
+/// When an installation was last changed.
+#[must_use]
+pub fn changed(node: &Live, name: &str) -> Option<SystemTime> {
+    fs::metadata(node.place(&Path::new(FOLDER).join(name).join(MANIFEST))).ok()?.modified().ok()
 }
 
 /// The names of all installations.

@@ -24,6 +24,7 @@ mod expect;
 mod probe;
 mod unmanaged;
 
+use std::fmt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -55,16 +56,29 @@ pub enum Restart<'a> {
 #[non_exhaustive]
 pub enum RestartError {
     /// The command cannot be run, or hangs.
-    #[error("restart the engine")]
+    #[error(transparent)]
     Run(#[from] RunError),
     /// The command says no.
-    #[error("{command} failed: {said}")]
+    #[error("`{command}` failed with {how}")]
     Failed {
         /// The command.
         command: String,
-        /// What it complained about.
-        said: String,
+        /// How it ended.
+        how: String,
+        /// The lines that it complained with, safe for a terminal.
+        said: Vec<String>,
     },
+}
+
+impl RestartError {
+    /// What the command complained with, line by line.
+    #[must_use]
+    pub fn said(&self) -> &[String] {
+        match self {
+            Self::Run(_) => &[],
+            Self::Failed { said, .. } => said,
+        }
+    }
 }
 
 /// What came of a verification.
@@ -131,24 +145,39 @@ pub struct Verification<'a> {
     pub is_static: bool,
 }
 
+impl fmt::Display for Restart<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unit(unit) => write!(f, "systemctl restart {unit}"),
+            Self::Reload(unit) => write!(f, "systemctl reload {unit}"),
+            Self::Command(text) => f.write_str(&escape(text)),
+        }
+    }
+}
+
 /// Restarts an engine. Containers go on meanwhile.
 pub fn restart(how: Restart<'_>, patience: Patience) -> Result<(), RestartError> {
-    let (mut command, shown) = match how {
-        Restart::Unit(unit) | Restart::Reload(unit) => {
-            let verb = if matches!(how, Restart::Unit(_)) { "restart" } else { "reload" };
-            let mut command = Command::new("systemctl");
-            command.args([verb, unit]);
-            (command, format!("systemctl {verb} {unit}"))
-        }
-        Restart::Command(text) => {
-            let mut command = Command::new("/bin/sh");
-            command.args(["-c", text]);
-            (command, text.to_owned())
-        }
+    let mut command = match how {
+        Restart::Unit(_) | Restart::Reload(_) => Command::new("systemctl"),
+        Restart::Command(_) => Command::new("/bin/sh"),
+    };
+    match how {
+        Restart::Unit(unit) => command.args(["restart", unit]),
+        Restart::Reload(unit) => command.args(["reload", unit]),
+        Restart::Command(text) => command.args(["-c", text]),
     };
     let done = run(&mut command, patience.restart)?;
-    if done.ok { Ok(()) } else { Err(RestartError::Failed { command: escape(&shown), said: said(&done) }) }
+    if done.ok {
+        return Ok(());
+    }
+    let text = if done.stderr.trim().is_empty() { &done.stdout } else { &done.stderr };
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let said = lines.take(MOST_LINES).map(|line| cut(&escape(line.trim_end()), 300)).collect();
+    Err(RestartError::Failed { command: how.to_string(), how: done.how, said })
 }
+
+/// As many lines are shown of what a restart complains with.
+const MOST_LINES: usize = 12;
 
 /// What a program complained about, in one line.
 fn said(done: &Done) -> String {

@@ -41,7 +41,7 @@ runp)
     cp "$2" "$state/pod.json"
     sed 's/.*"metadata":{[^}]*"name":"\([^"]*\)".*/\1/' "$2" >"$state/name"
     cp "$state/name" "$state/pods/1234"
-    grep -q "\"ended\":false.*\"pod\":\"$(cat "$state/name")\"" "$state/../var/lib/pss-guard/probes" || refuse unknown
+    grep -q "\"ended\":false.*\"pod\":\"$(cat "$state/name")\"" "$state/../var/log/pss-guard/probes.jsonl" || refuse unknown
     on_runp
     echo 1234
     ;;
@@ -326,7 +326,7 @@ create)
     ;;
 start)
     id=$2
-    grep -q "\"ended\":false,\"engine\":\"docker\",\"container_id\":\"$id\"" "$root/var/lib/pss-guard/probes" || refuse unknown
+    grep -q "\"ended\":false,\"engine\":\"docker\",\"container_id\":\"$id\"" "$root/var/log/pss-guard/probes.jsonl" || refuse unknown
     line=$(cat "$state/line-$id")
     on_run
     task=$root/run/docker/containerd/daemon/io.containerd.runtime.v2.task/moby/$id
@@ -455,8 +455,15 @@ fn the_probes_ask_as_a_kubelet_does() {
 fn a_restart_that_fails_says_what_the_command_said() {
     let patience = Patience { restart: Duration::from_secs(2), ..Patience::default() };
     restart(Restart::Command("exit 0"), patience).unwrap();
-    let error = restart(Restart::Command("echo unit is masked >&2; exit 1"), patience).unwrap_err();
-    assert_eq!(error.to_string(), "echo unit is masked >&2; exit 1 failed: unit is masked");
+    let error = restart(
+        Restart::Command("echo unit is masked >&2; echo; echo >&2; echo 'a\tb' >&2; exit 3"),
+        patience,
+    );
+    let error = error.unwrap_err();
+    assert!(error.to_string().ends_with("exit 3` failed with exit status 3"), "{error}");
+    assert_eq!(error.said(), ["unit is masked", "a\\tb"]);
+    let error = restart(Restart::Command("false"), patience).unwrap_err();
+    assert_eq!((error.to_string().as_str(), error.said().len()), ("`false` failed with exit status 1", 0));
     let error = restart(Restart::Command("sleep 60"), patience).unwrap_err();
     assert!(matches!(error, RestartError::Run(_)), "{error}");
 }

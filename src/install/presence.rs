@@ -1,0 +1,109 @@
+//! Is an engine on this node at all? A gate before an engine that is not there would be called a gate all the same.
+//!
+//! A program, a process, or a configuration file of its own. None that engines share: CRI-O and podman read one folder of
+//! hooks, and `containers.conf` comes with buildah and skopeo, too. So podman, which is no daemon, is its program.
+
+use std::path::Path;
+
+use super::detect::daemon;
+use super::node::{FOLDERS, Node};
+use crate::processes::Processes;
+use crate::pss::facts::Engine;
+
+/// The configuration that is an engine's alone: files, and folders with something in them.
+const fn configuration(engine: Engine) -> &'static [&'static str] {
+    match engine {
+        Engine::Containerd => &["/etc/containerd/config.toml"],
+        Engine::CriO => &["/etc/crio/crio.conf", "/etc/crio/crio.conf.d"],
+        Engine::Docker => &["/etc/docker/daemon.json"],
+        Engine::Podman | Engine::None => &[],
+    }
+}
+
+/// What was looked for, in a sentence, if the engine is not there. `config` is a file that somebody named.
+pub fn missing(
+    node: &dyn Node,
+    processes: &Processes,
+    engine: Engine,
+    config: Option<&Path>,
+) -> Option<String> {
+    let daemon = daemon(engine);
+    let name = daemon.programs.first().copied().unwrap_or_default();
+    let is_configured =
+        |path: &Path| node.is_folder(path) || node.read(path).map_or(true, |bytes| bytes.is_some());
+    let own = configuration(engine).iter().map(Path::new);
+    if daemon.is_on(node)
+        || own.chain(config).any(is_configured)
+        || !processes.running(daemon.programs).is_empty()
+    {
+        return None;
+    }
+    let mut looked = vec![format!("no program {name} in {}", FOLDERS.join(", "))];
+    looked.extend(configuration(engine).iter().map(|path| format!("no {path}")));
+    looked.extend(config.map(|path| format!("no {}", path.display())));
+    if processes.are_seen() {
+        looked.push(format!("no process {name} of root on the node itself"));
+    }
+    Some(format!("{} is not on this node: {}", engine.name(), looked.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::missing;
+    use crate::install::node::fake::Fake;
+    use crate::processes::{Processes, fake};
+    use crate::pss::facts::Engine;
+
+    #[test]
+    fn what_engines_share_is_no_proof_of_one() {
+        let shared = || {
+            let hook = "/usr/share/containers/oci/hooks.d/pss-guard.json";
+            Fake::default()
+                .file(hook, "{}")
+                .file("/etc/containers/containers.conf", "")
+                .program("/usr/bin/crictl")
+        };
+        let program = |name: &str| shared().program(&format!("/usr/bin/{name}"));
+        let (c, o, p, d) = (Engine::Containerd, Engine::CriO, Engine::Podman, Engine::Docker);
+        let rows = [
+            (shared(), vec![]),
+            (program("containerd"), vec![c]),
+            (program("crio"), vec![o]),
+            (program("podman"), vec![p]),
+            (program("dockerd"), vec![d]),
+            (program("docker"), vec![]),
+            (shared().file("/etc/containerd/config.toml", ""), vec![c]),
+            (shared().file("/etc/crio/crio.conf.d/10-x.conf", ""), vec![o]),
+            (shared().file("/etc/crio/crio.conf", ""), vec![o]),
+            (shared().file("/etc/docker/daemon.json", "{}"), vec![d]),
+        ];
+        let dead = Processes::of(Path::new("/mnt"));
+        for (node, there) in rows {
+            let found: Vec<Engine> = [c, o, p, d]
+                .into_iter()
+                .filter(|engine| missing(&node, &dead, *engine, None).is_none())
+                .collect();
+            assert_eq!(found, there, "{node:?}");
+        }
+        // A process is proof wherever its program lies; and what was looked for is said.
+        let directory = tempfile::tempdir().unwrap();
+        let alive = || Processes::in_folder(directory.path(), Path::new("/"));
+        let said = missing(&shared(), &alive(), o, Some(Path::new("/etc/my.conf"))).unwrap();
+        for part in [
+            "cri-o is not on this node: no program crio in /usr/local/sbin, ",
+            "no /etc/crio/crio.conf; ",
+            "no /etc/my.conf; ",
+            "no process crio",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        fake::add(directory.path(), Path::new("/"), 7, 5, &["/snap/bin/crio"]);
+        assert_eq!(missing(&shared(), &alive(), o, None), None);
+        assert_eq!(
+            missing(&shared().file("/etc/my.toml", ""), &dead, c, Some(Path::new("/etc/my.toml"))),
+            None
+        );
+    }
+}
