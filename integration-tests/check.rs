@@ -298,7 +298,7 @@ fn a_reader_that_went_away_is_no_failure_and_a_full_disk_is_one() {
     for arguments in ["explain", "man", "completions bash", "policy check", "policy show --unmanaged"] {
         let program = env!("CARGO_BIN_EXE_pss-guard");
         let run = |to: &str| {
-            let script = format!("\"$0\" --root /nonexistent {arguments} {to}");
+            let script = format!("\"$0\" --root /proc {arguments} {to}");
             util::run(Command::new("sh").args(["-c", &script, program]))
         };
         let full = run(">/dev/full");

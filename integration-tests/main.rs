@@ -9,6 +9,8 @@
     reason = "tests, most of them tables"
 )]
 
+// Nothing is called good that was not looked at.
+mod absences;
 // What hostile containers, users and nodes do to the hook.
 mod attacks;
 // Which containers are tried, and what must be said of each.

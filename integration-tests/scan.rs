@@ -235,7 +235,12 @@ fn the_answer_counts_containers_and_pods_once_and_the_exit_code_follows() {
             0,
             "3 of 4 containers in 3 pods",
         ),
-        (&node, &["--level", "restricted", "--namespace", "nowhere", "--fail"], 0, "no container runs here"),
+        (
+            &node,
+            &["--level", "restricted", "--namespace", "nowhere", "--fail"],
+            2,
+            "no container of namespace \"nowhere\" runs here",
+        ),
         (
             &node,
             &["--level", "restricted", "--control", "hostNamespaces"],
@@ -878,11 +883,13 @@ fn who_waits_at_a_terminal_sees_how_far_it_has_come() {
             &config("shop", &format!("web-{number}"), "app", false),
         );
     }
-    let line = "--level restricted --control hostPorts --namespace nowhere";
+    node.lay("containerd", "last", &config("few", "web", "app", true));
+    let line = "--level restricted --control hostPorts --namespace few";
     let terminal = Terminal::run("80", node.root(), &[], line);
     assert!(util::eventually(|| terminal.screen(&[]).contains("[#")), "{}", terminal.screen(&[]));
     let seen = terminal.end(&[]);
-    assert!(seen.starts_with("no container runs here\nended with 0\n"), "the bar is gone\n{seen}");
+    assert!(seen.starts_with("few\n  web\n    app  allow\n\n"), "the bar is gone\n{seen}");
+    assert!(!seen.contains("[#") && seen.contains("\nended with 0\n"), "{seen}");
     let elsewhere =
         Terminal::run("80", node.root(), &[], &format!("{line} 2>{}", node.root().join("err").display()));
     elsewhere.end(&[]);

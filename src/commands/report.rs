@@ -1,10 +1,10 @@
 //! `pss-guard report`: what has the gate seen, and which level could be enforced?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::time::SystemTime;
 
-use super::{FAILED, LAST_GOOD, OK, line};
+use super::{FAILED, LAST_GOOD, OK, line, some};
 use crate::events::{self, From, micros};
 use crate::history::period::{Period, Since};
 use crate::history::readiness::{Asked, LEVELS, Running};
@@ -16,7 +16,11 @@ use crate::mode::{InForce, in_force};
 use crate::paths::Paths;
 use crate::pss::{Level, Version};
 use crate::report::terminal::Style;
+use crate::report::text::escape;
 use crate::scan::{self, Setting, node_name};
+
+/// So many other namespaces are noted: names come from outside.
+const MOST: usize = 1000;
 
 /// What to tell, and how.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +68,14 @@ pub fn report(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err
     let node = node_name(&setting.live);
     let mut history = History::new(period, &node, &rules, options.namespaces, Caps::default());
     let from = From::Since(std::time::UNIX_EPOCH + std::time::Duration::from_micros(period.before()));
-    let read = events::read(paths, &from, &mut |record| history.add(&record));
+    let mut others = BTreeSet::new();
+    let read = events::read(paths, &from, &mut |record| {
+        let fits = others.len() < MOST && !record.namespace.is_empty();
+        if fits && !options.namespaces.contains(&record.namespace) {
+            others.insert(record.namespace.clone());
+        }
+        history.add(&record);
+    });
     if history.events == 0 && !read.unseen.is_empty() {
         for unseen in &read.unseen {
             let _ = writeln!(err, "pss-guard: no event could be read: {unseen}");
@@ -72,7 +83,23 @@ pub fn report(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err
         return FAILED;
     }
     unseen.extend(read.unseen);
-    let running = policy.as_ref().and_then(|_| running(setting, options, &node, &mut unseen));
+    let running = policy.as_ref().and_then(|_| running(setting, options, &node, &mut others, &mut unseen));
+    let is_known = |name: &String| {
+        history.namespaces.contains_key(name.as_str())
+            || running.iter().flatten().any(|(own, _)| own == name)
+            || rules.namespaces.contains_key(name)
+            || matches!(namespaces::read(&paths.namespaces(), name), Ok(Found::Labels { .. }))
+    };
+    if let Some(name) = options.namespaces.iter().find(|name| !is_known(name)) {
+        let others: Vec<String> = others.iter().map(|name| escape(name)).collect();
+        let _ = writeln!(
+            err,
+            "pss-guard: namespace \"{}\" is not known on this node: no event of it in this time, and no container{}",
+            escape(name),
+            if others.is_empty() { String::new() } else { format!(" (known: {})", some(&others)) }
+        );
+        return FAILED;
+    }
     let names = history.namespaces.keys().map(|name| &**name);
     let names = names.chain(running.iter().flatten().map(|(name, _)| name.as_str()));
     let asked = names.map(|name| (name.to_owned(), asked(paths, policy.as_ref(), name))).collect();
@@ -138,6 +165,7 @@ fn running(
     setting: &Setting,
     options: &Options<'_>,
     node: &str,
+    others: &mut BTreeSet<String>,
     unseen: &mut Vec<String>,
 ) -> Option<BTreeMap<String, Running>> {
     if !options.scan {
@@ -155,6 +183,7 @@ fn running(
         for place in seen.unseen.iter().filter(|_| index == 0) {
             unseen.push(format!("what runs now: {}: {}", place.path, place.why));
         }
+        others.extend(seen.elsewhere);
         for one in &seen.containers {
             let namespace = one.result.container.namespace.as_deref().unwrap_or_default();
             all.entry(namespace.to_owned()).or_default().add(one, index, node);

@@ -1,14 +1,18 @@
 //! `pss-guard scan`: what of this node would be refused at its next start?
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 
-use super::{FAILED, LAST_GOOD, OK, line};
+use super::{FAILED, LAST_GOOD, OK, line, some};
+use crate::install::node::Node as _;
 use crate::level::cache::load_usable;
 use crate::metrics;
-use crate::pss::Level;
-use crate::pss::Version;
+use crate::pss::controls::{CONTROLS, successors};
+use crate::pss::{Level, NEWEST, Sees, Version};
 use crate::report::sarif;
 use crate::report::terminal::{Bar, Style};
+use crate::report::text::escape;
 use crate::scan::policy_report::{self, Api};
 use crate::scan::{self, Scan, Setting, html, table};
 
@@ -51,12 +55,24 @@ pub struct Options<'a> {
 
 /// Scans the node and writes what was found.
 pub fn scan(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let controls = match controls(setting, options) {
+        Ok((controls, notes)) => {
+            for note in notes {
+                let _ = writeln!(err, "pss-guard: {note}");
+            }
+            controls
+        }
+        Err(says) => {
+            let _ = writeln!(err, "pss-guard: {says}");
+            return FAILED;
+        }
+    };
     let bar = Bar::on_stderr();
     let progress = |done, all| bar.show(done, all);
     let question = scan::Options {
         level: options.level,
         namespaces: options.namespaces,
-        controls: options.controls,
+        controls: &controls,
         progress: Some(&progress),
     };
     let scan = scan::scan(setting, &question);
@@ -70,6 +86,17 @@ pub fn scan(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: 
     };
     if let Some(fault) = &scan.policy_fault {
         let _ = writeln!(err, "pss-guard: {fault}; {LAST_GOOD}");
+    }
+    // What was asked about and is not there is no answer, and least of all a good one.
+    let absent = absent(setting, options, &scan);
+    for says in &absent {
+        let _ = writeln!(err, "pss-guard: {says}");
+    }
+    if !absent.is_empty() && scan.containers.is_empty() {
+        for place in &scan.unseen {
+            let _ = writeln!(err, "pss-guard: cannot look at {}: {}", place.path, place.why);
+        }
+        return FAILED;
     }
     if options.keep
         && let Err(error) = metrics::scan::keep(&setting.paths, &scan)
@@ -98,11 +125,83 @@ pub fn scan(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: 
     }
     let sum = scan.summary();
     match () {
+        () if !absent.is_empty() => FAILED,
         // A number among those that are kept; a timer that fails is for what keeps none.
         () if scan.is_partial() && (options.fail || !options.keep) => FAILED,
         () if options.fail && sum.refused + sum.drifted > 0 => FOUND,
         () => OK,
     }
+}
+
+/// The controls to select, and what is to be said of them. One that another stands in for where a container is held to it
+/// has that one selected as well; one that is not in force at the level that is asked about finds nothing anywhere.
+fn controls(setting: &Setting, options: &Options<'_>) -> Result<(Vec<&'static str>, Vec<String>), String> {
+    let latest = load_usable(&setting.paths).map_or(NEWEST, |usable| usable.policy.latest_minor());
+    let (mut selected, mut notes) = (options.controls.to_vec(), Vec::new());
+    for id in options.controls {
+        let Some(control) = CONTROLS.iter().find(|control| control.id == *id) else { continue };
+        if control.sees == Sees::Nothing {
+            return Err(format!("nothing of {id} can be seen on a node, so its silence says nothing"));
+        }
+        let next: Vec<_> = successors(id).collect();
+        let in_force = |level, version: Version| {
+            let minor = version.minor(latest);
+            let own = [*control].into_iter().chain(next.iter().copied());
+            own.filter(|own| own.level <= level && own.at(minor).is_some()).count()
+        };
+        if let Some((level, version)) = options.level
+            && in_force(level, version) == 0
+        {
+            let since = control.revisions.first().map_or(0, |(minor, _)| *minor);
+            return Err(format!(
+                "{id} is not in force at {level}:{version}, where nothing would be found; it is from {}:v1.{since} on",
+                control.level
+            ));
+        }
+        for next in next.iter().filter(|next| !options.controls.contains(&next.id)) {
+            if options.level.is_none_or(|(level, version)| {
+                level >= next.level && next.at(version.minor(latest)).is_some()
+            }) {
+                selected.push(next.id);
+                notes.push(format!("at {} {} stands in for {id}, and is shown as well", next.level, next.id));
+            }
+        }
+    }
+    Ok((selected, notes))
+}
+
+/// What every root directory has one of.
+const PARTS: [&str; 4] = ["etc", "run", "usr", "var"];
+
+/// What was asked about and does not run here, a sentence each.
+fn absent(setting: &Setting, options: &Options<'_>, scan: &Scan) -> Vec<String> {
+    let namespace = |one: &scan::Scanned| one.result.container.namespace.as_ref().map(ToString::to_string);
+    let seen: BTreeSet<String> = scan.containers.iter().filter_map(namespace).collect();
+    let all: Vec<String> = seen.union(&scan.elsewhere).map(|name| escape(name)).collect();
+    let (found, partial) = match scan.unseen.len() {
+        0 => ("runs here", ""),
+        _ => ("was seen", "; not everything could be looked at"),
+    };
+    let others = if all.is_empty() {
+        format!("no pod {found}")
+    } else {
+        format!("namespaces with pods: {}", some(&all))
+    };
+    let asked: BTreeSet<&String> = options.namespaces.iter().filter(|name| !seen.contains(*name)).collect();
+    let nothing = scan.containers.is_empty() && all.is_empty() && scan.unseen.is_empty();
+    // What has nothing of a node is none; a node that was captured without a container has nothing to be judged.
+    let has = |name: &&str| setting.live.is_folder(&Path::new("/").join(name));
+    if let Some(root) = setting.paths.other_root().filter(|_| nothing && !PARTS.iter().any(has)) {
+        return vec![format!(
+            "{} is not the root directory of a node: there is none of {} in it",
+            root.display(),
+            PARTS.join(", ")
+        )];
+    }
+    asked
+        .into_iter()
+        .map(|name| format!("no container of namespace \"{}\" {found} ({others}){partial}", escape(name)))
+        .collect()
 }
 
 fn json(scan: &Scan, out: &mut dyn Write) -> io::Result<()> {

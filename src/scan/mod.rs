@@ -19,7 +19,7 @@ pub mod summary;
 pub mod table;
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -106,6 +106,8 @@ pub struct Scan {
     pub unseen: Vec<Unseen>,
     /// How many ended while they were looked at.
     pub vanished: usize,
+    /// The namespaces of containers that run here and were not asked for.
+    pub elsewhere: BTreeSet<String>,
 }
 
 /// One container, or the sandbox of a pod: what `check --format json` says of it, and what runs.
@@ -217,11 +219,13 @@ pub fn scan(setting: &Setting, options: &Options<'_>) -> Result<Scan, LoadError>
         containers: Vec::with_capacity(found.containers.len()),
         unseen: found.closed.into_iter().map(unseen).collect(),
         vanished: 0,
+        elsewhere: BTreeSet::new(),
     };
     for look in look_at_all(setting, options, &policy, &found.containers) {
         match look {
             Look::Seen(scanned) => scan.containers.push(*scanned),
-            Look::NotAsked => {}
+            Look::NotAsked(namespace) => scan.elsewhere.extend(namespace),
+            Look::Probe => {}
             Look::Vanished => scan.vanished += 1,
         }
     }
@@ -291,7 +295,8 @@ pub(crate) fn node_name(live: &Live) -> String {
 /// What came of one container.
 enum Look {
     Seen(Box<Scanned>),
-    NotAsked,
+    NotAsked(Option<String>),
+    Probe,
     Vanished,
 }
 
@@ -356,8 +361,11 @@ impl Looker<'_> {
         if odd && container.process.is_some() && !self.runs(container) {
             return Look::Vanished;
         }
-        if scanned.probe || !self.is_asked_for(&scanned) {
-            return Look::NotAsked;
+        if scanned.probe {
+            return Look::Probe;
+        }
+        if !self.is_asked_for(&scanned) {
+            return Look::NotAsked(scanned.result.container.namespace.map(Into::into));
         }
         scanned.keep_only(self.options.controls);
         if !container.vouched {

@@ -114,6 +114,9 @@ impl Scan {
         };
         let containers = plural(sum.containers, "container");
         let mut all = vec![match sum {
+            Summary { containers: 0, unjudged: 0, .. } if !self.unseen.is_empty() => {
+                "no container was seen, but not everything could be looked at".to_owned()
+            }
             Summary { containers: 0, unjudged: 0, .. } => "no container runs here".to_owned(),
             Summary { refused: 0, containers: 1, .. } => {
                 format!("the one container here would not be refused at {asked}")

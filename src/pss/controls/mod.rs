@@ -55,6 +55,11 @@ pub const CONTROLS: &[&Control] = &[
     &read_only_root_filesystem::CONTROL,
 ];
 
+/// The controls that stand in for one where they are in force.
+pub fn successors(id: &str) -> impl Iterator<Item = &'static Control> {
+    CONTROLS.iter().copied().filter(move |control| control.overrides.contains(&id))
+}
+
 /// So many items of a list are shown, and no more once these have so many bytes. What is beyond is counted.
 pub const LIST_ITEMS: usize = 64;
 /// See [`LIST_ITEMS`].
