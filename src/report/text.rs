@@ -130,11 +130,20 @@ pub fn head(text: &str, limit: usize) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
+/// What the standard library says of an error of the system, without the number behind the words.
+fn without_number(mut text: String) -> String {
+    let number = text.strip_suffix(')').and_then(|text| text.rsplit_once(" (os error "));
+    if let Some((words, _)) = number.filter(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit())) {
+        text.truncate(words.len());
+    }
+    text
+}
+
 /// An error and its causes on one line.
 #[must_use]
 pub fn line(err: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(err), |err| err.source());
-    let mut parts: Vec<String> = causes.map(ToString::to_string).collect();
+    let mut parts: Vec<String> = causes.map(|cause| without_number(cause.to_string())).collect();
     // A transparent error says the same as its cause.
     parts.dedup();
     cut(&escape(&parts.join(": ")), LIMIT)
@@ -194,6 +203,14 @@ mod tests {
         for (text, expected) in rows {
             assert_eq!(escape(text), expected);
         }
+    }
+
+    #[test]
+    fn an_error_of_the_system_is_said_in_words() {
+        let denied = std::io::Error::from_raw_os_error(libc::EACCES);
+        assert_eq!(super::line(&denied), "Permission denied");
+        let named = std::io::Error::other("no (os error x)");
+        assert_eq!(super::line(&named), "no (os error x)");
     }
 
     #[test]
