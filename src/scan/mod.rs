@@ -111,6 +111,7 @@ pub struct Scan {
 }
 
 /// One container, or the sandbox of a pod: what `check --format json` says of it, and what runs.
+#[allow(clippy::struct_excessive_bools, reason = "independent of each other")]
 #[derive(Clone, Debug, Serialize)]
 pub struct Scanned {
     /// Whose it is, the verdict, and the findings.
