@@ -72,6 +72,8 @@ const ROWS: &[Row] = &[
     row("scan --fail", "--root NODE scan --fail --level restricted", "a violation", (1, "would be refused"), NONE),
     row("scan --keep", "--root NODE scan --keep --namespace shop", "not the whole", (2, "cannot be used with"), NONE),
     row("scan --format", "--root NODE scan --format jsn", "a typo", (2, "invalid value"), NONE),
+    row("mode --format", "--root NODE mode --format jsn", "a typo", (2, "invalid value"), NONE),
+    row("status --format", "--root NODE status --format jsn", "a typo", (2, "invalid value"), NONE),
 
     row("check --level", "check --level restrictd NODE/shop", "a typo", (2, "restrictd"), "allow "),
     row("check --level", "check --level restricted:v1.99 NODE/shop", "a version that nobody knows", (1, "v1.99 is newer than v1."), ""),
@@ -118,7 +120,7 @@ const ROWS: &[Row] = &[
     row("mode MODE", "--root NODE mode enforc --yes", "a typo", (2, "invalid value"), "the mode is"),
     row("mode --for", "--root NODE mode audit --for 0s", "no time", (2, "invalid value"), "the mode is"),
     row("mode --for", "--root NODE mode --for 1h", "no mode", (2, "MODE"), "the mode is"),
-    row("mode --end", "--root NODE mode --end", "none is in force", (0, "nothing changed"), ""),
+    row("mode --end", "--root NODE mode --end", "none is in force", (0, "no temporary mode is active"), ""),
     row("mode --yes", "--root NODE mode --yes", "no mode", (2, "MODE"), "the mode is"),
     row("mode --force", "--root NODE mode --force", "no mode", (2, "MODE"), "the mode is"),
 

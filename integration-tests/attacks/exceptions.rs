@@ -242,10 +242,11 @@ fn who_can_write_to_the_policys_folder_does_not_choose_the_policy() {
             user.args(["-ec", deed]).env("ROOT", &root).current_dir(root.join(folder)).uid(1000).gid(0);
             util::run(&mut user).expect_success();
             let (code, said) = hook();
-            assert!(
-                code == Some(2) && said.contains("must be writable by root alone"),
-                "{row}: {code:?} {said}"
-            );
+            // What was good before goes on judging; without it nothing does.
+            let (expected, word) =
+                if seen_before { (27, "[defaults] of") } else { (2, "must be writable by root alone") };
+            assert!(code == Some(expected) && said.contains(word), "{row}: {code:?} {said}");
+            assert!(!seen_before || said.contains("/var/lib/pss-guard/policy.toml"), "{row}: {said}");
             // The folder is closed and the link root's when it is too late: this is what the deed was worth.
             chmod(folder, 0o755);
             std::os::unix::fs::lchown(root.join(folder).join("policy.toml"), Some(0), Some(0)).unwrap();
@@ -261,7 +262,11 @@ fn a_sticky_folder_is_a_closed_one() {
         return;
     }
     let node = crate::faults::Node::new("mode = 'enforce'\n");
-    let hook = || crate::faults::feed(&mut node.command(), node.state().as_bytes()).status.code();
+    let hook = || {
+        // No last good policy goes on judging: what counts here is whether the policy itself is believed.
+        let _ = fs::remove_file(node.root().join("var/lib/pss-guard/policy.toml"));
+        crate::faults::feed(&mut node.command(), node.state().as_bytes()).status.code()
+    };
     let folder = node.root().join("etc/pss-guard");
     for (mode, expected) in [(0o1777, 0), (0o1775, 0), (0o777, 2), (0o757, 2), (0o775, 2), (0o755, 0)] {
         fs::set_permissions(&folder, Permissions::from_mode(mode)).unwrap();

@@ -442,6 +442,7 @@ fn an_anchor_that_others_can_write_to_is_found_before_a_pod_meets_it() {
     }
     // The machine's own directories, but empty, and nobody else's.
     let node = "set -e; for directory in /etc /run /var/lib /var/log; do mount -t tmpfs -o mode=755 tmpfs $directory; done
+        mkdir -p /etc/containerd; echo 'version = 2' >/etc/containerd/config.toml
         mkdir -p /etc/pss-guard /run/containerd/io.containerd.grpc.v1.cri/sandboxes
         mkdir -p /var/lib/kubelet/pods; echo 'mode = \"audit\"' >/etc/pss-guard/policy.toml
         set +e; eval \"$1\"; for command in 'mode enforce --yes' 'install --engine containerd --dry-run' status; do
