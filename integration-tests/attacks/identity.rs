@@ -211,7 +211,9 @@ fn hook(bundle: &Path, id: &str) -> (Option<i32>, String) {
     use std::io::Write as _;
     let mut command = Command::new(node::binary());
     command.args(["hook", "--engine", "cri-o", "--root"]).arg(bundle.join("root"));
-    command.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    // It says nothing into a file, and that is what the output of these tests may go to.
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    command.stderr(std::process::Stdio::piped());
     let mut child = command.spawn().expect("the hook");
     let state = json!({"ociVersion": "1.0.2", "id": id, "pid": 0, "bundle": bundle});
     child.stdin.take().expect("a pipe").write_all(state.to_string().as_bytes()).expect("the state");
