@@ -47,13 +47,14 @@ demo: $(if $(ROOT),deps) ## Seven containers at every level and mode, by hook an
 
 .PHONY: test
 test: $(if $(ROOT),deps) lint ## Lints, unit tests, and integration tests without whole nodes
-	@$(call run-tests,test,-- --skip live::)
+	@$(call run-tests,test,--workspace -- --skip live::)
 
 .PHONY: lint
 lint: ## Formatting, clippy, documentation, shell scripts
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	$(CARGO) fmt --all --check
+	$(CARGO) check --locked --package pss --lib
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	shellcheck --external-sources $(SCRIPTS)
 
 .PHONY: e2e

@@ -217,3 +217,35 @@ impl<'p> Assessment<'p> {
         self.demands.iter().filter(move |(_, no)| *no || !any).map(|(demand, _)| demand)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn it_is_pure() {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/decision.rs")).unwrap();
+        let (code, _) = text.split_once("#[cfg(test)]\nmod tests").unwrap();
+        assert!(code.contains("fn "), "{code}");
+        // `std::{` would hide a module from this search.
+        for word in [
+            "std::{",
+            "std::fs",
+            "std::env",
+            "std::time",
+            "std::process",
+            "std::net",
+            "std::io",
+            "std::os",
+            "std::thread",
+            "nix::",
+            "libc::",
+            "tracing",
+            "println!",
+            "static mut",
+        ] {
+            assert!(!code.contains(word), "it mentions {word}");
+        }
+    }
+}

@@ -63,7 +63,6 @@ pub mod mode;
 pub mod paths;
 pub mod process;
 pub mod processes;
-pub mod pss;
 pub mod report;
 pub mod runtime;
 pub mod scan;
@@ -72,3 +71,5 @@ mod state;
 pub mod status;
 pub mod strangers;
 pub mod verbose;
+
+pub use pss;

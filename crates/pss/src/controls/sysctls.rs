@@ -2,9 +2,12 @@
 //!
 //! Upstream: `policy/check_sysctls.go`. Evidence: the keys of `linux.sysctl` in the sandbox's spec.
 
+use alloc::format;
+use alloc::vec::Vec;
+
 use super::{listed, short, yaml_list};
-use crate::pss::facts::{Facts, Known};
-use crate::pss::{Control, Doc, Finding, Level, Minor, Origin, Scope, Sees};
+use crate::facts::{Facts, Known};
+use crate::{Control, Doc, Finding, Level, Minor, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -72,9 +75,9 @@ const SAFE: &[(Minor, &str)] = &[
 #[cfg(test)]
 mod tests {
     use super::CONTROL;
-    use crate::pss::Certainty::{Unseen, Violates};
-    use crate::pss::facts::{Facts, Known};
-    use crate::pss::testing::{findings, table, with};
+    use crate::Certainty::{Unseen, Violates};
+    use crate::facts::{Facts, Known};
+    use crate::testing::{findings, table, with};
 
     fn sysctls(names: &'static [&'static str]) -> Facts<'static> {
         with(|facts| facts.sysctls = Known::Seen(names.iter().map(|name| (*name).into()).collect()))

@@ -2,9 +2,12 @@
 //!
 //! Upstream: `policy/check_runAsNonRoot.go`. Evidence: `process.user.uid`, the user that the process will really have.
 
+use alloc::format;
+use alloc::vec::Vec;
+
 use super::{container, security_context_fix};
-use crate::pss::facts::{Facts, UserNamespace};
-use crate::pss::{Certainty, Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::facts::{Facts, UserNamespace};
+use crate::{Certainty, Control, Doc, Finding, Level, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -54,9 +57,9 @@ const KUBELET: &str = "the user is not root, but whether runAsNonRoot is set sta
 #[cfg(test)]
 mod tests {
     use super::{CONTROL, KUBELET};
-    use crate::pss::Certainty::{Suspect, Unseen, Violates};
-    use crate::pss::facts::{Facts, UserNamespace};
-    use crate::pss::testing::{table, with};
+    use crate::Certainty::{Suspect, Unseen, Violates};
+    use crate::facts::{Facts, UserNamespace};
+    use crate::testing::{table, with};
 
     fn user(uid: u32, user_namespace: UserNamespace) -> Facts<'static> {
         with(|facts| (facts.uid, facts.user_namespace) = (uid, user_namespace))

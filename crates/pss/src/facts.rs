@@ -1,8 +1,10 @@
 //! What may a control know? Plain data about one container, with one spelling for each fact.
 //!
-//! Nothing here is read from a file: [`crate::facts`] gathers it, tests write it down.
+//! Nothing here is read from a file: the caller gathers it, tests write it down.
 
-use std::borrow::Cow;
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::capabilities::CapabilitySet;
 

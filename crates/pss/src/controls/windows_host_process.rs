@@ -2,7 +2,7 @@
 //!
 //! Upstream: `policy/check_windowsHostProcess.go`. Evidence: none; no Linux node runs Windows containers.
 
-use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -31,8 +31,8 @@ const WINDOWS: &str = "only Windows nodes have it: on Linux windowsOptions leave
 #[cfg(test)]
 mod tests {
     use super::{CONTROL, WINDOWS};
-    use crate::pss::Certainty::Unseen;
-    use crate::pss::testing::{compliant, make_privileged, table, with};
+    use crate::Certainty::Unseen;
+    use crate::testing::{compliant, make_privileged, table, with};
 
     #[test]
     fn nothing_of_it_is_ever_seen() {

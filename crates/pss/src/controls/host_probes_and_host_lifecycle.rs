@@ -2,9 +2,12 @@
 //!
 //! Upstream: `policy/check_hostProbesAndhostLifecycle.go`. Evidence: the preStop handler, where an annotation tells it.
 
+use alloc::format;
+use alloc::vec::Vec;
+
 use super::{container, container_fix, plural, quoted};
-use crate::pss::facts::Facts;
-use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::facts::Facts;
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -50,9 +53,9 @@ const KUBELET: &str =
 #[cfg(test)]
 mod tests {
     use super::{CONTROL, KUBELET};
-    use crate::pss::Certainty::{Unseen, Violates};
-    use crate::pss::facts::Facts;
-    use crate::pss::testing::{table, with};
+    use crate::Certainty::{Unseen, Violates};
+    use crate::facts::Facts;
+    use crate::testing::{table, with};
 
     fn hosts(hosts: &[&'static str]) -> Facts<'static> {
         with(|facts| facts.lifecycle_hosts = hosts.iter().map(|host| (*host).into()).collect())

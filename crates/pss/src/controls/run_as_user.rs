@@ -2,9 +2,12 @@
 //!
 //! Upstream: `policy/check_runAsUser.go`. Evidence: `process.user.uid`, which the image can have set as well.
 
+use alloc::format;
+use alloc::vec::Vec;
+
 use super::{container, security_context_fix};
-use crate::pss::facts::{Facts, UserNamespace};
-use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::facts::{Facts, UserNamespace};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -58,9 +61,9 @@ const OVERRIDDEN: &str =
 #[cfg(test)]
 mod tests {
     use super::{CONTROL, OVERRIDDEN};
-    use crate::pss::Certainty::{Suspect, Unseen};
-    use crate::pss::facts::{Facts, UserNamespace};
-    use crate::pss::testing::{table, with};
+    use crate::Certainty::{Suspect, Unseen};
+    use crate::facts::{Facts, UserNamespace};
+    use crate::testing::{table, with};
 
     fn user(uid: u32, user_namespace: UserNamespace) -> Facts<'static> {
         with(|facts| (facts.uid, facts.user_namespace) = (uid, user_namespace))

@@ -2,11 +2,14 @@
 //!
 //! Upstream: `policy/check_capabilities_restricted.go`. Evidence: the union of all sets in `process.capabilities`.
 
+use alloc::format;
+use alloc::vec::Vec;
+
 use super::capabilities_baseline::{ADDABLE, PRIVILEGED, added_names, must_not_include};
 use super::{container, security_context_fix};
-use crate::pss::capabilities::CapabilitySet;
-use crate::pss::facts::Facts;
-use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::capabilities::CapabilitySet;
+use crate::facts::Facts;
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -64,11 +67,11 @@ const EMPTY: &str = "no capability but NET_BIND_SERVICE is left: whether by drop
 #[cfg(test)]
 mod tests {
     use super::{ADDABLE, CONTROL, EMPTY};
-    use crate::pss::Certainty::{Unseen, Violates};
-    use crate::pss::capabilities::{CapabilitySet, NAMES};
-    use crate::pss::controls::capabilities_baseline::PRIVILEGED;
-    use crate::pss::facts::Facts;
-    use crate::pss::testing::{make_privileged, table, with};
+    use crate::Certainty::{Unseen, Violates};
+    use crate::capabilities::{CapabilitySet, NAMES};
+    use crate::controls::capabilities_baseline::PRIVILEGED;
+    use crate::facts::Facts;
+    use crate::testing::{make_privileged, table, with};
 
     fn has(names: &[&'static str]) -> Facts<'static> {
         with(|facts| facts.capabilities = CapabilitySet::of(names))

@@ -2,9 +2,13 @@
 //!
 //! Upstream: `policy/check_seccompProfile_baseline.go`. Evidence: `linux.seccomp`, with the kubelet's seccompDefault.
 
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::{container, security_context_fix};
-use crate::pss::facts::{Facts, Seccomp, SeccompDefault};
-use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::facts::{Facts, Seccomp, SeccompDefault};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -82,9 +86,9 @@ const UNSET: &str =
 #[cfg(test)]
 mod tests {
     use super::{ANNOTATIONS, CONTROL, PRIVILEGED, UNSET};
-    use crate::pss::Certainty::{Suspect, Unseen, Violates};
-    use crate::pss::facts::{Facts, Seccomp, SeccompDefault};
-    use crate::pss::testing::{make_privileged, table, with};
+    use crate::Certainty::{Suspect, Unseen, Violates};
+    use crate::facts::{Facts, Seccomp, SeccompDefault};
+    use crate::testing::{make_privileged, table, with};
 
     fn seccomp(seccomp: Seccomp, default: SeccompDefault) -> Facts<'static> {
         with(|facts| (facts.seccomp, facts.seccomp_default) = (seccomp, default))

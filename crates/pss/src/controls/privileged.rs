@@ -3,10 +3,14 @@
 //! Upstream: `policy/check_privileged.go`. Evidence: every capability, nothing masked in /proc and a writable /sys.
 //! What else a spec has that only a privileged pod, or no pod at all, could ask for, is suspect.
 
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::host_path_volumes::skipped_cdi;
 use super::{container, container_fix, listed, security_context_fix, short, yaml};
-use crate::pss::facts::{Addition, Facts};
-use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::facts::{Addition, Facts};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -91,9 +95,9 @@ fn fix(facts: &Facts<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::CONTROL;
-    use crate::pss::Certainty::{Suspect, Violates};
-    use crate::pss::facts::{Addition, Facts, ProcMasks};
-    use crate::pss::testing::{compliant, findings, make_privileged, table, with};
+    use crate::Certainty::{Suspect, Violates};
+    use crate::facts::{Addition, Facts, ProcMasks};
+    use crate::testing::{compliant, findings, make_privileged, table, with};
 
     fn signs(all_capabilities: bool, unmasked: bool, sys_writable: bool) -> Facts<'static> {
         with(|facts| {

@@ -1,7 +1,8 @@
 //! Sets of capabilities by their kernel names, with room for names this program does not know.
 
-use std::collections::BTreeSet;
-use std::fmt;
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::fmt;
 
 /// Kernel names without `CAP_`, at the index of their number (`include/uapi/linux/capability.h`).
 pub const NAMES: [&str; 41] = [

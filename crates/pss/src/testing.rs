@@ -1,5 +1,7 @@
 //! The one compliant container that every control's table tweaks.
 
+#![allow(clippy::must_use_candidate, clippy::missing_panics_doc, reason = "only tests call it")]
+
 use super::capabilities::{CapabilitySet, NAMES};
 use super::facts::{
     AppArmor, Engine, Facts, HostNamespaces, Known, ProcMasks, SeLinux, SeLinuxDefault, Seccomp,
@@ -8,7 +10,7 @@ use super::facts::{
 use super::{Certainty, Control, Finding, Minor};
 
 /// A container named `app` that restricted allows, on a containerd node with AppArmor and SELinux.
-pub(crate) fn compliant() -> Facts<'static> {
+pub fn compliant() -> Facts<'static> {
     Facts {
         subject: Subject::Container,
         name: "app",
@@ -38,14 +40,14 @@ pub(crate) fn compliant() -> Facts<'static> {
 }
 
 /// The compliant container with one thing changed.
-pub(crate) fn with(tweak: impl FnOnce(&mut Facts<'static>)) -> Facts<'static> {
+pub fn with(tweak: impl FnOnce(&mut Facts<'static>)) -> Facts<'static> {
     let mut facts = compliant();
     tweak(&mut facts);
     facts
 }
 
 /// What an engine turns `privileged: true` into.
-pub(crate) fn make_privileged(facts: &mut Facts<'static>) {
+pub fn make_privileged(facts: &mut Facts<'static>) {
     facts.has_all_capabilities = true;
     facts.capabilities = CapabilitySet::of(&NAMES);
     facts.sys_writable = true;
@@ -56,10 +58,10 @@ pub(crate) fn make_privileged(facts: &mut Facts<'static>) {
 }
 
 /// What a row expects: nothing, or a certainty and the whole detail.
-pub(crate) type Expected = Option<(Certainty, &'static str)>;
+pub type Expected = Option<(Certainty, &'static str)>;
 
 /// Runs one control at one version over rows of (name, facts, expected).
-pub(crate) fn table(control: &Control, minor: Minor, rows: &[(&str, Facts<'_>, Expected)]) {
+pub fn table(control: &Control, minor: Minor, rows: &[(&str, Facts<'_>, Expected)]) {
     for (row, facts, expected) in rows {
         let found = findings(control, minor, facts);
         let shown: Vec<_> = found.iter().map(|f| (f.certainty, f.detail.as_ref())).collect();
@@ -74,7 +76,7 @@ pub(crate) fn table(control: &Control, minor: Minor, rows: &[(&str, Facts<'_>, E
 }
 
 /// The findings of one control at one version; none where it does not exist.
-pub(crate) fn findings(control: &Control, minor: Minor, facts: &Facts<'_>) -> Vec<Finding> {
+pub fn findings(control: &Control, minor: Minor, facts: &Facts<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     if let Some(check) = control.at(minor) {
         check(facts, &mut found);

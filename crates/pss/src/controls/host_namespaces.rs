@@ -2,8 +2,12 @@
 //!
 //! Upstream: `policy/check_hostNamespaces.go`. Evidence: the inodes of the namespaces against the runtime's own.
 
-use crate::pss::facts::{Facts, Known};
-use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::facts::{Facts, Known};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -45,9 +49,9 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
 #[cfg(test)]
 mod tests {
     use super::CONTROL;
-    use crate::pss::Certainty::{Unseen, Violates};
-    use crate::pss::facts::{Facts, HostNamespaces, Known};
-    use crate::pss::testing::{findings, table, with};
+    use crate::Certainty::{Unseen, Violates};
+    use crate::facts::{Facts, HostNamespaces, Known};
+    use crate::testing::{findings, table, with};
 
     fn shares(network: bool, pid: bool, ipc: bool) -> Facts<'static> {
         with(|facts| facts.host_namespaces = Known::Seen(HostNamespaces { network, pid, ipc }))

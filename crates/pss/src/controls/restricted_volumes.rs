@@ -2,10 +2,14 @@
 //!
 //! Upstream: `policy/check_restrictedVolumes.go`. Evidence: mount sources, and the plugin in the kubelet's path.
 
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::host_path_volumes::{Sources, skipped_cdi, unclear};
 use super::{listed, plural, quoted};
-use crate::pss::facts::{Facts, Volume};
-use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::facts::{Facts, Volume};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -132,9 +136,9 @@ fn kind(plugin: &str) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::{CONTROL, UNMOUNTED};
-    use crate::pss::Certainty::{Suspect, Unseen, Violates};
-    use crate::pss::facts::{Facts, Volume};
-    use crate::pss::testing::{findings, table, with};
+    use crate::Certainty::{Suspect, Unseen, Violates};
+    use crate::facts::{Facts, Volume};
+    use crate::testing::{findings, table, with};
 
     fn mounts(volumes: &[Volume<'static>]) -> Facts<'static> {
         with(|facts| facts.volumes = volumes.to_vec())

@@ -2,10 +2,13 @@
 //!
 //! Upstream: `policy/check_seccompProfile_restricted.go`. Evidence: `linux.seccomp`, with the kubelet's seccompDefault.
 
+use alloc::format;
+use alloc::vec::Vec;
+
 use super::container;
 use super::seccomp_profile_baseline::{PRIVILEGED, REASON, allows_all, fix, replaced, unconfined};
-use crate::pss::facts::{Facts, Seccomp, SeccompDefault};
-use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::facts::{Facts, Seccomp, SeccompDefault};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -59,9 +62,9 @@ const UNSET: &str =
 #[cfg(test)]
 mod tests {
     use super::{CONTROL, PRIVILEGED, UNSET};
-    use crate::pss::Certainty::{Suspect, Unseen, Violates};
-    use crate::pss::facts::{Facts, Seccomp, SeccompDefault};
-    use crate::pss::testing::{make_privileged, table, with};
+    use crate::Certainty::{Suspect, Unseen, Violates};
+    use crate::facts::{Facts, Seccomp, SeccompDefault};
+    use crate::testing::{make_privileged, table, with};
 
     fn seccomp(seccomp: Seccomp, default: SeccompDefault) -> Facts<'static> {
         with(|facts| (facts.seccomp, facts.seccomp_default) = (seccomp, default))

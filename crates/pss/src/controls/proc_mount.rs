@@ -2,9 +2,12 @@
 //!
 //! Upstream: `policy/check_procMount_baseline.go`. Evidence: `linux.maskedPaths` and `linux.readonlyPaths`.
 
+use alloc::format;
+use alloc::vec::Vec;
+
 use super::{container, security_context_fix};
-use crate::pss::facts::{Facts, UserNamespace};
-use crate::pss::{Certainty, Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::facts::{Facts, UserNamespace};
+use crate::{Certainty, Control, Doc, Finding, Level, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -48,9 +51,9 @@ pub(super) fn check(facts: &Facts<'_>, certainty: Certainty, out: &mut Vec<Findi
 #[cfg(test)]
 mod tests {
     use super::CONTROL;
-    use crate::pss::Certainty::{Suspect, Violates};
-    use crate::pss::facts::{Facts, ProcMasks, UserNamespace};
-    use crate::pss::testing::{compliant, make_privileged, table, with};
+    use crate::Certainty::{Suspect, Violates};
+    use crate::facts::{Facts, ProcMasks, UserNamespace};
+    use crate::testing::{compliant, make_privileged, table, with};
 
     fn open(user_namespace: UserNamespace, kcore_masked: bool, sys_read_only: bool) -> Facts<'static> {
         with(|facts| {

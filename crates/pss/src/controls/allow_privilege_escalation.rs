@@ -2,9 +2,12 @@
 //!
 //! Upstream: `policy/check_allowPrivilegeEscalation.go`. Evidence: `process.noNewPrivileges` of the container's spec.
 
+use alloc::format;
+use alloc::vec::Vec;
+
 use super::{container, security_context_fix};
-use crate::pss::facts::Facts;
-use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::facts::Facts;
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -42,8 +45,8 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
 #[cfg(test)]
 mod tests {
     use super::CONTROL;
-    use crate::pss::Certainty::Violates;
-    use crate::pss::testing::{compliant, table, with};
+    use crate::Certainty::Violates;
+    use crate::testing::{compliant, table, with};
 
     #[test]
     fn new_privileges_are_forbidden_from_v1_8() {

@@ -2,9 +2,12 @@
 //!
 //! Upstream: `policy/check_appArmorProfile.go`. Evidence: `process.apparmorProfile` on nodes that apply AppArmor.
 
+use alloc::format;
+use alloc::vec::Vec;
+
 use super::{container, security_context_fix};
-use crate::pss::facts::{AppArmor, Engine, Facts};
-use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::facts::{AppArmor, Engine, Facts};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -76,9 +79,9 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
 #[cfg(test)]
 mod tests {
     use super::CONTROL;
-    use crate::pss::Certainty::{Suspect, Unseen, Violates};
-    use crate::pss::facts::{AppArmor, Engine, Facts};
-    use crate::pss::testing::{make_privileged, table, with};
+    use crate::Certainty::{Suspect, Unseen, Violates};
+    use crate::facts::{AppArmor, Engine, Facts};
+    use crate::testing::{make_privileged, table, with};
 
     fn profile(engine: Engine, apparmor: AppArmor<'static>) -> Facts<'static> {
         with(|facts| (facts.engine, facts.apparmor) = (engine, apparmor))

@@ -23,8 +23,11 @@ mod seccomp_profile_restricted;
 mod sysctls;
 mod windows_host_process;
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
+use alloc::borrow::Cow;
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::String;
+use core::fmt::Write as _;
 
 use super::Control;
 use super::facts::{Engine, Facts};
@@ -190,7 +193,7 @@ const NOT_STRINGS: [&str; 9] = ["false", "n", "no", "null", "off", "on", "true",
 #[cfg(test)]
 mod tests {
     use super::{LIST_BYTES, NAME_BYTES, container_fix, listed, security_context_fix, short, yaml};
-    use crate::pss::testing::{compliant, with};
+    use crate::testing::{compliant, with};
 
     #[test]
     fn a_name_is_plain_yaml_only_where_it_cannot_be_anything_else() {

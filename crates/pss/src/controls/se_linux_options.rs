@@ -2,9 +2,14 @@
 //!
 //! Upstream: `policy/check_seLinuxOptions.go`. Evidence: `process.selinuxLabel` against the node's own default.
 
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use super::{container, security_context_fix, short};
-use crate::pss::facts::{Facts, SeLinux, Subject};
-use crate::pss::{Control, Doc, Finding, Level, Minor, Origin, Scope, Sees};
+use crate::facts::{Facts, SeLinux, Subject};
+use crate::{Control, Doc, Finding, Level, Minor, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -95,9 +100,9 @@ const TYPES: &[(Minor, &str)] = &[
 #[cfg(test)]
 mod tests {
     use super::CONTROL;
-    use crate::pss::Certainty::{Suspect, Unseen, Violates};
-    use crate::pss::facts::{Facts, SeLinux, SeLinuxDefault, Subject};
-    use crate::pss::testing::{findings, make_privileged, table, with};
+    use crate::Certainty::{Suspect, Unseen, Violates};
+    use crate::facts::{Facts, SeLinux, SeLinuxDefault, Subject};
+    use crate::testing::{findings, make_privileged, table, with};
 
     fn label(user: &'static str, role: &'static str, kind: &'static str) -> Facts<'static> {
         with(|facts| facts.selinux = SeLinux::Label { user, role, kind })

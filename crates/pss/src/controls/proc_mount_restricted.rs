@@ -3,7 +3,7 @@
 //! Upstream: `policy/check_procMount_restricted.go`. Evidence: `linux.maskedPaths` and `linux.readonlyPaths`.
 
 use super::proc_mount::check;
-use crate::pss::{Certainty, Control, Doc, Level, Origin, Scope, Sees};
+use crate::{Certainty, Control, Doc, Level, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -29,9 +29,9 @@ pub(super) const CONTROL: Control = Control {
 #[cfg(test)]
 mod tests {
     use super::CONTROL;
-    use crate::pss::Certainty::Violates;
-    use crate::pss::facts::{Facts, ProcMasks, UserNamespace};
-    use crate::pss::testing::{compliant, make_privileged, table, with};
+    use crate::Certainty::Violates;
+    use crate::facts::{Facts, ProcMasks, UserNamespace};
+    use crate::testing::{compliant, make_privileged, table, with};
 
     fn open(user_namespace: UserNamespace) -> Facts<'static> {
         with(|facts| {

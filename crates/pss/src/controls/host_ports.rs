@@ -2,9 +2,13 @@
 //!
 //! Upstream: `policy/check_hostPorts.go`. Evidence: the kubelet's annotation `io.kubernetes.container.ports`.
 
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
 use super::{container, container_fix, listed, plural};
-use crate::pss::facts::{Facts, Known};
-use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::facts::{Facts, Known};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -52,9 +56,9 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
 #[cfg(test)]
 mod tests {
     use super::CONTROL;
-    use crate::pss::Certainty::{Unseen, Violates};
-    use crate::pss::facts::{Facts, Known};
-    use crate::pss::testing::{table, with};
+    use crate::Certainty::{Unseen, Violates};
+    use crate::facts::{Facts, Known};
+    use crate::testing::{table, with};
 
     fn ports(ports: &[u16]) -> Facts<'static> {
         with(|facts| facts.host_ports = Known::Seen(ports.to_vec()))

@@ -2,11 +2,16 @@
 //!
 //! Upstream: `policy/check_hostPathVolumes.go`. Evidence: mount sources that are neither the pod's nor the engine's.
 
-use std::collections::BTreeSet;
+use alloc::borrow::ToOwned as _;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use super::{as_many_as_fit, listed, plural, quoted, short, yaml};
-use crate::pss::facts::{Facts, Volume};
-use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::facts::{Facts, Volume};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -172,9 +177,9 @@ impl<'a> Sources<'a> {
 #[cfg(test)]
 mod tests {
     use super::{CONTROL, UNMOUNTED};
-    use crate::pss::Certainty::{Suspect, Unseen, Violates};
-    use crate::pss::facts::{Facts, Volume};
-    use crate::pss::testing::{findings, table, with};
+    use crate::Certainty::{Suspect, Unseen, Violates};
+    use crate::facts::{Facts, Volume};
+    use crate::testing::{findings, table, with};
 
     fn mounts(volumes: &[Volume<'static>]) -> Facts<'static> {
         with(|facts| facts.volumes = volumes.to_vec())

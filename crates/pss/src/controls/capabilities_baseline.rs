@@ -2,10 +2,16 @@
 //!
 //! Upstream: `policy/check_capabilities_baseline.go`. Evidence: the union of all sets in `process.capabilities`.
 
+use alloc::borrow::ToOwned as _;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use super::{container, quoted, security_context_fix, yaml_list};
-use crate::pss::capabilities::CapabilitySet;
-use crate::pss::facts::{Engine, Facts};
-use crate::pss::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::capabilities::CapabilitySet;
+use crate::facts::{Engine, Facts};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -125,10 +131,10 @@ const fn default_of_the_thirteen(engine: Engine) -> &'static [&'static str] {
 #[cfg(test)]
 mod tests {
     use super::{ADDABLE, ALLOWED, CONTROL, PRIVILEGED};
-    use crate::pss::Certainty::{Suspect, Unseen, Violates};
-    use crate::pss::capabilities::{CapabilitySet, NAMES};
-    use crate::pss::facts::{Engine, Facts};
-    use crate::pss::testing::{findings, make_privileged, table, with};
+    use crate::Certainty::{Suspect, Unseen, Violates};
+    use crate::capabilities::{CapabilitySet, NAMES};
+    use crate::facts::{Engine, Facts};
+    use crate::testing::{findings, make_privileged, table, with};
 
     fn has(names: &[&'static str]) -> Facts<'static> {
         with(|facts| facts.capabilities = CapabilitySet::of(names))

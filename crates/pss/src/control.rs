@@ -1,0 +1,114 @@
+//! A row of the standard: what a control is called, where it holds, and the check of each version.
+
+use alloc::vec::Vec;
+
+use crate::facts::Facts;
+use crate::{Finding, Level, Minor};
+
+/// Who made the rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `k8s.io/pod-security-admission`.
+    Upstream,
+    /// This project.
+    PssGuard,
+}
+
+impl Origin {
+    /// The word used in every output.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream",
+            Self::PssGuard => "pss-guard",
+        }
+    }
+}
+
+/// How much of a control a node can know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sees {
+    /// A finding and its absence are both proof.
+    Exact,
+    /// A violation is proof; silence is not.
+    OneSided,
+    /// Only a small part, under conditions that `evidence` names.
+    Hardly,
+    /// Nothing on a Linux node.
+    Nothing,
+}
+
+impl Sees {
+    /// The word used in `explain` and the documentation.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::OneSided => "one-sided",
+            Self::Hardly => "hardly",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
+/// What a control looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Fields of the pod: the sandbox's own spec is judged by it too.
+    Pod,
+    /// Fields of one container.
+    Container,
+}
+
+/// The text of a control, for `explain` and `docs/controls.md`.
+#[derive(Debug)]
+pub struct Doc {
+    /// The rule in one sentence.
+    pub rule: &'static str,
+    /// The pod fields that upstream reads.
+    pub fields: &'static str,
+    /// What upstream allows there.
+    pub allowed: &'static str,
+    /// What a node looks at instead, and why that is proof.
+    pub evidence: &'static str,
+    /// What a node cannot see of it.
+    pub blind: &'static str,
+    /// The YAML that satisfies it.
+    pub fix: &'static str,
+}
+
+/// One revision of a control: reads the facts, adds at most a few findings.
+pub type Check = fn(&Facts<'_>, &mut Vec<Finding>);
+
+/// One row of the standard.
+#[derive(Debug)]
+pub struct Control {
+    /// A stable number: the hook's exit code is 10 + this. Never reused, never renumbered.
+    pub number: u8,
+    /// Upstream's check id, letter for letter.
+    pub id: &'static str,
+    /// The level that brings it in.
+    pub level: Level,
+    /// Who made the rule.
+    pub origin: Origin,
+    /// Whether the sandbox's own spec is judged by it.
+    pub scope: Scope,
+    /// How much of it a node can know.
+    pub sees: Sees,
+    /// Ids of the controls that this one replaces while it is active.
+    pub overrides: &'static [&'static str],
+    /// The revisions and the first minor each applies to, ascending.
+    pub revisions: &'static [(Minor, Check)],
+    /// The text of it.
+    pub doc: Doc,
+}
+
+impl Control {
+    /// The revision in force at a policy version, if the control exists there.
+    ///
+    /// A version newer than any known finds the last revision: upstream's clamping (`policy/registry.go`).
+    #[must_use]
+    pub fn at(&self, minor: Minor) -> Option<Check> {
+        self.revisions.iter().rev().find(|(since, _)| *since <= minor).map(|(_, check)| *check)
+    }
+}
