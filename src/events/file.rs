@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::journal::LONGEST;
 use super::{FilePosition, Record, field};
-use crate::level::cache::checksum;
+use crate::checksum::checksum;
 use crate::report::event::set_aside;
 
 /// Reads both files from where they were left. Gives where the next reading begins.

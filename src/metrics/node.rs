@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::exposition::{Family, Number, Type};
 use super::scan;
+use crate::checksum::checksum;
 use crate::files::{self, Owner};
 use crate::level::cache::{self, Loaded};
 use crate::level::date::Date;
@@ -169,12 +170,12 @@ fn policy_file(path: &Path) -> Vec<Family> {
     let Ok((_, metadata, bytes)) = files::read_as(path, files::Links::Follow, Owner::Anybody, 1 << 20) else {
         return Vec::new();
     };
-    let checksum = format!("{:016x}", cache::checksum(&bytes));
+    let sum = format!("{:016x}", checksum(&bytes));
     vec![
         one(
             "pss_guard_policy_info",
             "The policy file, by a checksum of its bytes.",
-            vec![(vec![("checksum", checksum)], Number::Whole(1))],
+            vec![(vec![("checksum", sum)], Number::Whole(1))],
         ),
         Family::gauge(
             "pss_guard_policy_modified_timestamp_seconds",

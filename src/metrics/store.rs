@@ -16,10 +16,10 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::counters::Counters;
+use crate::checksum::checksum;
 use crate::events::{self, From, Position, micros};
 use crate::files::{self, Links, Owner};
 use crate::install::write;
-use crate::level::cache::checksum;
 use crate::paths::Paths;
 use crate::report::text::line;
 

@@ -90,7 +90,7 @@ impl FileError {
 
 /// Whether the last part of a path may be a symbolic link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Links {
+pub enum Links {
     /// People and configuration management make them.
     Follow,
     /// This program wrote the file, and never as a link.
@@ -99,7 +99,7 @@ pub(crate) enum Links {
 
 /// Whether it matters who owns a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owner {
+pub enum Owner {
     /// Only root may be able to write it.
     Root,
     /// Anybody's: it was named on the command line.
@@ -112,7 +112,7 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
 }
 
 /// The same, with what the file was like.
-pub(crate) fn read_with(path: &Path, limit: u64) -> Result<(Metadata, Vec<u8>), FileError> {
+pub fn read_with(path: &Path, limit: u64) -> Result<(Metadata, Vec<u8>), FileError> {
     read_as(path, Links::Follow, Owner::Anybody, limit).map(|(_, metadata, bytes)| (metadata, bytes))
 }
 
@@ -125,7 +125,7 @@ pub fn head(path: &Path, length: usize) -> io::Result<Vec<u8>> {
 }
 
 /// Reads the beginning of a regular file to where its caller has room, and says how much that was, in bytes.
-pub(crate) fn begin(path: &Path, room: &mut [u8]) -> io::Result<usize> {
+pub fn begin(path: &Path, room: &mut [u8]) -> io::Result<usize> {
     let mut file =
         OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     if !file.metadata()?.is_file() {
@@ -154,7 +154,7 @@ pub fn read_proc(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Reads a regular file that passes [`judge`]. A FIFO in its place does not block, and a growing file does not grow
 /// beyond the limit.
-pub(crate) fn read_as(
+pub fn read_as(
     path: &Path,
     links: Links,
     owner: Owner,
@@ -184,12 +184,12 @@ fn open_as(path: &Path, links: Links, owner: Owner, limit: u64) -> Result<(File,
 }
 
 /// Opens a regular file of at most `limit` bytes, whoever owns it, for [`read_opened`].
-pub(crate) fn open(path: &Path, limit: u64) -> Result<(File, Metadata), FileError> {
+pub fn open(path: &Path, limit: u64) -> Result<(File, Metadata), FileError> {
     open_as(path, Links::Follow, Owner::Anybody, limit)
 }
 
 /// Reads a file that was opened, and no more than `limit` bytes of it.
-pub(crate) fn read_opened(
+pub fn read_opened(
     file: &mut File,
     metadata: &Metadata,
     path: &Path,
@@ -226,7 +226,7 @@ fn read_to_limit(file: &mut File, size: u64, limit: u64) -> io::Result<Vec<u8>> 
 }
 
 /// Whether a file is regular, not too large and, if asked for, writable by root alone.
-pub(crate) fn judge(path: &Path, metadata: &Metadata, owner: Owner, limit: u64) -> Result<(), FileError> {
+pub fn judge(path: &Path, metadata: &Metadata, owner: Owner, limit: u64) -> Result<(), FileError> {
     if !metadata.is_file() {
         return Err(FileError::Kind { path: path.to_owned(), wanted: REGULAR, kind: kind(metadata) });
     }
@@ -240,7 +240,7 @@ pub(crate) fn judge(path: &Path, metadata: &Metadata, owner: Owner, limit: u64) 
 }
 
 /// Whether a folder is one in which only root can put files.
-pub(crate) fn judge_folder(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
+pub fn judge_folder(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
     if !metadata.is_dir() {
         return Err(FileError::Kind { path: path.to_owned(), wanted: "a directory", kind: kind(metadata) });
     }
@@ -249,17 +249,17 @@ pub(crate) fn judge_folder(path: &Path, metadata: &Metadata) -> Result<(), FileE
 
 /// Who may own a directory that a mount source is believed to lie in.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Owners {
+pub struct Owners {
     /// Root, as whoever asks sees it.
-    pub(crate) root: u32,
+    pub root: u32,
     /// Somebody else who counts as root there.
-    pub(crate) also: Option<u32>,
+    pub also: Option<u32>,
 }
 
 /// Whether what lies at a path is a directory in which only its owners can put, exchange and remove things. In a sticky
 /// directory others can make things, but exchange none that are not theirs: it counts as closed for who looks at the
 /// owner of the next part of a path as well.
-pub(crate) fn judge_closed(path: &Path, links: Links, owners: Owners) -> Result<(), FileError> {
+pub fn judge_closed(path: &Path, links: Links, owners: Owners) -> Result<(), FileError> {
     let metadata = if links == Links::Follow { path.metadata() } else { path.symlink_metadata() };
     let metadata = metadata.map_err(|source| FileError::Open { path: path.to_owned(), source })?;
     if !metadata.is_dir() {
@@ -277,7 +277,7 @@ pub(crate) fn judge_closed(path: &Path, links: Links, owners: Owners) -> Result<
 
 /// Whether root alone decides what lies at a path, of which lstat(2) says `own`. Whoever can write to its folder can put
 /// another file of root's there, or a link to one; the same holds of every folder that a link leads to.
-pub(crate) fn judge_place(path: &Path, own: &Metadata) -> Result<(), FileError> {
+pub fn judge_place(path: &Path, own: &Metadata) -> Result<(), FileError> {
     let folder = judge_folder_of(path)?;
     if !own.is_symlink() {
         return Ok(());
@@ -294,7 +294,7 @@ pub(crate) fn judge_place(path: &Path, own: &Metadata) -> Result<(), FileError> 
 
 /// Whether root alone can put files in place of those that lie beside this one, or take them away. A sticky folder is
 /// closed: nobody renames or removes there what is root's.
-pub(crate) fn judge_folder_of(path: &Path) -> Result<&Path, FileError> {
+pub fn judge_folder_of(path: &Path) -> Result<&Path, FileError> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let open = |source| FileError::Open { path: folder.to_owned(), source };
     let metadata = std::fs::metadata(folder).map_err(open)?;
@@ -303,7 +303,7 @@ pub(crate) fn judge_folder_of(path: &Path) -> Result<&Path, FileError> {
 }
 
 /// Whether only root can exchange what is root's own in a folder: others may put files of theirs into a sticky one.
-pub(crate) fn judge_way(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
+pub fn judge_way(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
     let is_sticky = metadata.is_dir() && metadata.mode() & libc::S_ISVTX != 0;
     if is_sticky { root_owns(path, metadata) } else { judge_folder(path, metadata) }
 }
@@ -314,7 +314,7 @@ const MOST_LINKS: usize = 40;
 /// Walks to what a path names, and says where that is without links, if nobody but root can make it lead elsewhere:
 /// every directory on the way passes [`judge_way`], also behind links, and every link is root's. What is there in the end
 /// is for the caller to judge.
-pub(crate) fn walk(path: &Path) -> Result<PathBuf, FileError> {
+pub fn walk(path: &Path) -> Result<PathBuf, FileError> {
     let lstat = |path: &Path| {
         std::fs::symlink_metadata(path).map_err(|source| FileError::Open { path: path.to_owned(), source })
     };

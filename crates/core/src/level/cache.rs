@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::policy::{self, Mode, Policy, PolicyError, SYSTEM_NAMESPACE};
+use crate::checksum::checksum;
 use crate::files::{self, FileError, Links, Owner};
 use crate::paths::Paths;
 
@@ -43,7 +44,7 @@ pub enum Loaded {
 }
 
 impl Loaded {
-    /// The policy's mode, or what is left of it. Which mode is in force is another question: [`crate::mode`] answers it.
+    /// The policy's mode, or what is left of it. Which mode is in force is another question: `mode` answers it.
     #[must_use]
     pub const fn mode(&self) -> Mode {
         match self {
@@ -479,13 +480,4 @@ pub fn let_go(paths: &Paths) {
             let _ = fs::remove_file(path);
         }
     }
-}
-
-/// FNV-1a over words of eight bytes, which is eight times as fast as over bytes: against damage, not against people,
-/// because only root can write the file.
-pub(crate) fn checksum(bytes: &[u8]) -> u64 {
-    let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x100_0000_01b3);
-    let (words, rest) = bytes.as_chunks::<8>();
-    let hash = words.iter().fold(0xcbf2_9ce4_8422_2325, |hash, word| mix(hash, u64::from_le_bytes(*word)));
-    rest.iter().fold(hash, |hash, byte| mix(hash, u64::from(*byte)))
 }

@@ -18,9 +18,9 @@ pub use because::{Because, Origin, Purpose};
 pub use labels::{Labels, is_dns_label};
 pub use policy::{LevelVersion, Mode, Policy};
 
-use crate::pss::{Level, Version};
 use because::Invalid;
 use policy::{LevelSet, NamespaceLevels, OnUnknownNamespace, Trust};
+use pss::{Level, Version};
 
 /// Whose level is asked for.
 #[derive(Clone, Debug, Default)]
@@ -326,7 +326,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::{Demand, Exempt, Found, Labels, Levels, Policy, Resolution, Whose, exempt, policy, resolve};
-    use crate::pss::{Level, Version};
+    use pss::{Level, Version};
 
     const FILE: &str = "/etc/pss-guard/policy.toml";
     const SHOP: &str = "/run/pss-guard/namespaces/shop.json";

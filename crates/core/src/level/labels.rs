@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::because::Shortened;
-use crate::pss::{Level, Version};
+use pss::{Level, Version};
 
 /// The values of PSA's labels, on a namespace or as annotations of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl<'a> Labels<'a> {
     }
 
     /// The place of a key's value, if the key is one of [`Labels::KEYS`].
-    pub(crate) fn slot(&mut self, key: &str) -> Option<&mut Option<Cow<'a, str>>> {
+    pub fn slot(&mut self, key: &str) -> Option<&mut Option<Cow<'a, str>>> {
         Some(match key.strip_prefix(Self::PREFIX)? {
             "enforce" => &mut self.enforce,
             "enforce-version" => &mut self.enforce_version,

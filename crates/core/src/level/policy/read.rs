@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 use super::{Exception, LevelSet, LevelVersion, Mode, NamespaceLevels, Policy};
 use crate::level::labels::is_dns_subdomain;
 use crate::level::{date::Date, image, is_dns_label};
-use crate::pss::{Level, Version, capabilities, controls};
+use pss::{Level, Version, capabilities, controls};
 
 /// What is wrong with the text of a policy, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -511,7 +511,7 @@ mod tests {
         AppArmor, Exception, LevelVersion, Mode, OnFault, OnSuspect, OnUnknownNamespace, Policy, Setting,
         Trust,
     };
-    use crate::pss::{Level, NEWEST, Version};
+    use pss::{Level, NEWEST, Version};
 
     const FILE: &str = "/etc/pss-guard/policy.toml";
 

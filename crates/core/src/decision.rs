@@ -3,9 +3,9 @@
 use crate::level::date::Date;
 use crate::level::policy::{Exception, Named, OnSuspect, Setting};
 use crate::level::{Demand, Policy};
-use crate::pss::controls::CONTROLS;
-use crate::pss::facts::Facts;
-use crate::pss::{self, Certainty, Control, Finding, Origin};
+use pss::controls::CONTROLS;
+use pss::facts::Facts;
+use pss::{Certainty, Control, Finding, Origin};
 
 /// The answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

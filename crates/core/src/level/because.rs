@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::{Exempt, Labels};
-use crate::pss::{UnknownLevel, UnknownVersion};
+use pss::{UnknownLevel, UnknownVersion};
 
 /// One of the three things that PSA does with a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::date::Date;
-use crate::pss::{Level, Minor, NEWEST, Version};
+use pss::{Level, Minor, NEWEST, Version};
 
 pub use read::{PolicyError, mistakes, parse};
 

@@ -9,7 +9,7 @@
 //! | containerd | no: a base spec is not for sandboxes (`internal/cri/server/podsandbox/helpers.go`) | yes           |
 //! | CRI-O      | no (`server/container_create.go`)               | only where it keeps the pause container; nobody has measured yet what it does after a refusal |
 
-use crate::pss::facts::Engine;
+use pss::facts::Engine;
 
 /// Whether the gate is called for the sandboxes of an engine's pods, where it stands as the engine's runtime or else as a
 /// hook.
@@ -49,7 +49,7 @@ impl Unseen {
 #[cfg(test)]
 mod tests {
     use super::Unseen;
-    use crate::pss::facts::Engine;
+    use pss::facts::Engine;
 
     #[test]
     fn only_where_sandboxes_are_seen_can_the_unknown_be_denied() {
