@@ -10,7 +10,7 @@
 //! node's own policy (`expect`); that it was judged is seen in the journal (`evidence`), or of the running probe
 //! (`unmanaged`).
 //!
-//! What comes of a probe says nothing of the node's own containers: [`probes`](crate::events::probes) is told of each before
+//! What comes of a probe says nothing of the node's own containers: `events::probes` is told of each before
 //! it starts, and has it left out of everything that counts.
 //!
 //! Three answers, because two would lie: *verified*; *failed*, for which the installation is taken back; and

@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn who_calls_docker_is_told_in_dockers_words() {
-        use crate::pss::{self, Certainty, Level, NEWEST, facts::Engine, testing::make_privileged};
+        use crate::{Certainty, Level, NEWEST, evaluate, facts::Engine, testing::make_privileged};
         let fixes = |engine| {
             let facts = with(|facts| {
                 make_privileged(facts);
@@ -244,7 +244,7 @@ mod tests {
                 facts.root_read_only = false;
                 facts.uid = 0;
             });
-            let found = pss::evaluate(Level::Restricted, NEWEST, &facts, |_| false);
+            let found = evaluate(Level::Restricted, NEWEST, &facts, |_| false);
             let violated = found.into_iter().filter(|found| found.finding.certainty == Certainty::Violates);
             violated.map(|found| found.finding.fix.into_owned()).collect::<Vec<_>>()
         };
