@@ -1249,6 +1249,16 @@ shop         baseline:v1.30     restricted:latest  restricted:latest  namespace 
 (unmanaged)  privileged:latest  baseline:latest    privileged:latest  [unmanaged] of /etc/pss-guard/policy.toml
 ";
     assert_eq!((code, &*node.shown(&out), &*err), (0, expected, ""));
+    // A typo gets an answer, and is said to be none of the cluster's.
+    let lenient = Node::with_policy("");
+    lenient.import(TWO).unwrap();
+    for (name, said) in
+        [("shopp", "namespace \"shopp\" is not known on this node"), ("shop", ""), ("kube-system", "")]
+    {
+        let (code, _, err) =
+            run(|out, err| commands::policy::show(&lenient.paths, Subject::Namespace(name), &[], out, err));
+        assert!(code == 0 && err.contains(said) && err.is_empty() == said.is_empty(), "{name}: {err}");
+    }
     let show = |subject, annotations: &[&str]| {
         let annotations: Vec<String> = annotations.iter().map(|pair| (*pair).to_owned()).collect();
         let (code, out, err) =

@@ -13,13 +13,13 @@ use crate::util::{self, Done};
 
 /// What the program says when it saw the gate at work: where the policy refuses, only writes down, and asks nothing.
 const REFUSES: [&str; 2] =
-    ["seen: a harmless probe started (of no pod)", "seen: a forbidden probe was refused: "];
+    ["seen: a harmless probe started (unmanaged)", "seen: a forbidden probe was refused: "];
 const WATCHES: [&str; 2] = [
-    "seen: a harmless probe started (of no pod)",
+    "seen: a harmless probe started (unmanaged)",
     "seen: a forbidden probe was judged (would-deny) and started",
 ];
 const ASKS_NOTHING: [&str; 2] =
-    ["seen: a harmless probe started (of no pod)", "seen: a forbidden probe started, because [unmanaged]"];
+    ["seen: a harmless probe started (unmanaged)", "seen: a forbidden probe started, because [unmanaged]"];
 
 /// An engine on its machine.
 struct Engine<'a> {

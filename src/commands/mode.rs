@@ -9,6 +9,8 @@ use serde::Serialize;
 use super::ask::ask;
 use super::{FAILED, OK, faults_of_anchors, line};
 use crate::install::sandboxes::unseen_on;
+use crate::install::system;
+use crate::install::transaction::installations;
 use crate::level::Mode;
 use crate::level::cache::{self, LoadError, Loaded};
 use crate::level::date::rfc3339;
@@ -109,6 +111,12 @@ fn set(
         if !faults.is_empty() {
             return Ok(FAILED);
         }
+    }
+    if mode == Mode::Enforce && !installations(&setting.live).iter().any(|name| name != system::NAME) {
+        writeln!(
+            err,
+            "pss-guard: no gate is installed here: nothing is refused until `pss-guard install` puts one before an engine"
+        )?;
     }
     let now = now(paths).1;
     if mode == Mode::Enforce && !(now.mode == mode && (time.is_some() || now.policy == mode)) {

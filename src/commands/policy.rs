@@ -240,7 +240,18 @@ pub fn show(
         }
         _ => Found::NoFolder,
     };
-    let _ = match level::resolve(&policy, &whose, &found) {
+    let resolution = level::resolve(&policy, &whose, &found);
+    if let (Some(name), Found::Missing, Resolution::Levels(_)) = (whose.namespace, &found, &resolution)
+        && !policy.namespaces.contains_key(name)
+    {
+        let folder = paths.namespaces();
+        let _ = writeln!(
+            err,
+            "pss-guard: namespace {name:?} is not known on this node ({} has those of the cluster): a typo, or a new one",
+            folder.display()
+        );
+    }
+    let _ = match resolution {
         Resolution::Exempt(exempt) => writeln!(out, "exempt: {exempt}; nothing is judged"),
         Resolution::UnknownNamespace(name) => writeln!(
             out,

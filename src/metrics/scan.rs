@@ -45,7 +45,7 @@ pub fn keep(paths: &Paths, scan: &Scan) -> Result<(), WriteError> {
     let kept = Kept {
         at: scan.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
         seconds: scan.took.as_secs_f64(),
-        allowed: sum.containers.saturating_sub(sum.refused + sum.unjudged),
+        allowed: sum.containers.saturating_sub(sum.refused + sum.unjudged + sum.exempt),
         refused: sum.refused,
         unjudged: sum.unjudged,
         exempt: sum.exempt,
@@ -88,11 +88,6 @@ pub(super) fn families(paths: &Paths, faults: &mut Vec<String>) -> Vec<Family> {
             samples: scans.iter().flat_map(|(level, kept)| by_verdict(level, kept)).collect(),
         },
         gauge(
-            "pss_guard_scan_exempt_containers",
-            "Running containers in the last scan that the policy exempts.",
-            &|kept| count(kept.exempt),
-        ),
-        gauge(
             "pss_guard_scan_drifted_containers",
             "Running containers in the last scan that have more than their config.json asked for.",
             &|kept| count(kept.drifted),
@@ -115,11 +110,16 @@ fn labels(level: &str) -> Vec<(&'static str, String)> {
     vec![("level", level.to_owned())]
 }
 
-fn by_verdict(level: &str, kept: &Kept) -> [(Vec<(&'static str, String)>, Number); 3] {
-    [(Verdict::Allow, kept.allowed), (Verdict::Deny, kept.refused), (Verdict::CannotJudge, kept.unjudged)]
-        .map(|(verdict, count)| {
-            let mut labels = labels(level);
-            labels.push(("verdict", verdict.name().to_owned()));
-            (labels, Number::Whole(count as u64))
-        })
+fn by_verdict(level: &str, kept: &Kept) -> [(Vec<(&'static str, String)>, Number); 4] {
+    [
+        (Verdict::Allow, kept.allowed),
+        (Verdict::Deny, kept.refused),
+        (Verdict::CannotJudge, kept.unjudged),
+        (Verdict::Exempt, kept.exempt),
+    ]
+    .map(|(verdict, count)| {
+        let mut labels = labels(level);
+        labels.push(("verdict", verdict.name().to_owned()));
+        (labels, Number::Whole(count as u64))
+    })
 }

@@ -353,7 +353,7 @@ fn what_becomes_of_containers_of_no_pod_decides() {
     let refuses =
         "on_run() { if forbidden; then event denied 'violates PodSecurity'; refuse 'create failed'; fi; }";
     let logs = "on_run() { if forbidden; then event would-deny 'would violate PodSecurity'; fi; }";
-    let harmless = "docker answers; a harmless probe started (of no pod)";
+    let harmless = "docker answers; a harmless probe started (unmanaged)";
     #[rustfmt::skip]
     let rows = [
         (enforce, refuses, "verified: HARMLESS; a forbidden probe was refused: violates PodSecurity"),

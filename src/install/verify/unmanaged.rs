@@ -23,7 +23,7 @@ use crate::report::text::line;
 use crate::status::{Setting, containers};
 
 /// Whose containers they are, for a report.
-const WHOSE: &str = "of no pod";
+const WHOSE: &str = "unmanaged";
 
 /// What every probe is: without a network, without a log, and quick to go.
 const ALWAYS: [&str; 6] =
