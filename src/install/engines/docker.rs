@@ -96,9 +96,9 @@ impl Daemon<'_> {
             let Some(runtime) = defined.get(&name).filter(|_| !self.is_ours(&name)) else { continue };
             let Some(place) = program(self.path, &name, runtime)? else {
                 let shim = runtime.get("runtimeType").and_then(Value::as_str).unwrap_or_default();
-                plan.open.push(format!(
-                    "runtime {name}: its containers are run by the shim {shim}, without the gate"
-                ));
+                let says =
+                    format!("runtime {name}: its containers are run by the shim {shim}, without the gate");
+                plan.leave(&name, says);
                 continue;
             };
             if !is_entry_name(&name) {
@@ -133,9 +133,9 @@ impl Daemon<'_> {
                     self.wrong(&format!("default-runtime is {default}, which is not among the runtimes"))
                 );
             }
-            plan.open.push(format!(
-                "the default runtime is the shim {default}: its containers start without the gate"
-            ));
+            let says =
+                format!("the default runtime is the shim {default}: its containers start without the gate");
+            plan.leave(default, says);
         }
         let shim_is_free =
             major_version(node).is_some_and(|major| major >= 25) && (!self.has(SHIM) || self.is_ours(SHIM));
@@ -591,6 +591,9 @@ mod tests {
             CONFIG,
             r#"{"default-runtime":"io.containerd.x.v1","runtimes":{"k":{"runtimeType":"io.containerd.kata.v2"}}}"#,
         );
+        let ungated = settle(&INSTALLER, &kata, Runtime).0.ungated;
+        let ungated: Vec<&str> = ungated.iter().map(|(handler, _)| &**handler).collect();
+        assert_eq!(ungated, ["k", "io.containerd.x.v1"]);
         let kata = said(&kata);
         assert!(
             kata.contains("runtime k: its containers are run by the shim io.containerd.kata.v2"),

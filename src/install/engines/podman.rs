@@ -242,10 +242,16 @@ fn runtime(node: &dyn Node, settings: &Settings, rivals: &[PathBuf]) -> Result<P
         plan.entries.push(Entry { handler: name.to_owned(), runtime: program });
     }
     for name in OTHERS {
-        if settings.program(node, name)?.is_some() {
-            plan.open.push(format!(
-                "runtime {name}: it is no runtime like runc, so its containers start without the gate"
-            ));
+        if settings.program(node, name)?.is_none() {
+            continue;
+        }
+        let says =
+            format!("runtime {name}: it is no runtime like runc, so its containers start without the gate");
+        // One that podman is not told of, and that lies there for another engine, only who calls podman can ask for.
+        if settings.default.as_deref() == Some(name) || settings.programs.contains_key(name) {
+            plan.leave(name, says);
+        } else {
+            plan.open.push(says);
         }
     }
     if plan.entries.is_empty() {
@@ -382,6 +388,15 @@ mod tests {
         let runtime = said(&podman().program("/usr/bin/runsc").program("/usr/bin/kata"), Runtime);
         for part in ["--runtime", "runtime runsc:", "runtime kata:", "entry is missing", "podman.socket"] {
             assert!(runtime.contains(part), "{runtime}");
+        }
+        let others = podman().program("/usr/bin/runsc").program("/usr/bin/kata");
+        let kata = "[engine.runtimes]\nkata = [\"/usr/bin/kata\"]\n";
+        for (admins, expected) in
+            [("", vec![]), ("[engine]\nruntime = \"runsc\"\n", vec!["runsc"]), (kata, vec!["kata"])]
+        {
+            let plan = settle(&INSTALLER, &others.clone().file(ADMINS, admins), Runtime).0;
+            let ungated: Vec<&str> = plan.ungated.iter().map(|(handler, _)| &**handler).collect();
+            assert_eq!(ungated, expected, "{admins}");
         }
     }
 
