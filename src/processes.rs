@@ -291,6 +291,15 @@ impl Process {
         found
     }
 
+    /// The value of a variable that it was started with, if that is not empty.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<String> {
+        let all = files::head(&self.proc.join("environ"), LINE).ok()?;
+        let own = all.split(|byte| *byte == 0);
+        let value = own.filter_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b"=")).next()?;
+        Some(String::from_utf8_lossy(value).into_owned()).filter(|value| !value.is_empty())
+    }
+
     /// Whether an argument is there, letter for letter.
     #[must_use]
     pub fn has(&self, argument: &str) -> bool {

@@ -17,6 +17,8 @@ pub struct Daemon {
     pub config: &'static str,
     /// The options that name another one.
     options: &'static [&'static str],
+    /// The variable that does so where no option does.
+    variable: Option<&'static str>,
 }
 
 /// What is known of an engine's program.
@@ -27,19 +29,27 @@ pub const fn daemon(engine: Engine) -> Daemon {
             programs: &["containerd"],
             config: "/etc/containerd/config.toml",
             options: &["--config", "-config", "-c"],
+            variable: None,
         },
         Engine::CriO => Daemon {
             programs: &["crio"],
             config: "/etc/crio/crio.conf",
             options: &["--config", "-config", "-c"],
+            variable: Some("CONTAINER_CONFIG"),
         },
-        Engine::Podman => {
-            Daemon { programs: &["podman"], config: "/etc/containers/containers.conf", options: &[] }
-        }
-        Engine::Docker => {
-            Daemon { programs: &["dockerd"], config: "/etc/docker/daemon.json", options: &["--config-file"] }
-        }
-        Engine::None => Daemon { programs: &[], config: "/", options: &[] },
+        Engine::Podman => Daemon {
+            programs: &["podman"],
+            config: "/etc/containers/containers.conf",
+            options: &[],
+            variable: None,
+        },
+        Engine::Docker => Daemon {
+            programs: &["dockerd"],
+            config: "/etc/docker/daemon.json",
+            options: &["--config-file"],
+            variable: None,
+        },
+        Engine::None => Daemon { programs: &[], config: "/", options: &[], variable: None },
     }
 }
 
@@ -66,7 +76,8 @@ impl Daemon {
     /// The configuration file that a running engine reads.
     #[must_use]
     pub fn config_of(&self, process: &Process) -> PathBuf {
-        process.option(self.options).map_or_else(|| PathBuf::from(self.config), PathBuf::from)
+        let named = process.option(self.options).or_else(|| process.variable(self.variable?));
+        named.map_or_else(|| PathBuf::from(self.config), PathBuf::from)
     }
 }
 
@@ -106,12 +117,15 @@ pub fn elsewhere(live: &Live, processes: &Processes, engine: Engine, config: &Pa
     }
     let flags = FLAGS.iter().filter(|_| engine == Engine::CriO);
     flags.flat_map(|flag| running.iter().map(move |process| (flag, process))).find_map(|(flag, process)| {
-        let told = process.option(flag.names).filter(|told| told.trim_end_matches('/') != flag.usual)?;
+        let name = flag.names.first().copied().unwrap_or_default();
+        let option = process.option(flag.names).map(|told| (format!("{name} {told}"), told));
+        let told =
+            option.or_else(|| process.variable(flag.variable).map(|told| (format!("{}={told}", flag.variable), told)));
+        let (shown, _) = told.filter(|(_, told)| told.trim_end_matches('/') != flag.usual)?;
         Some(format!(
-            "{} (process {}) was started with {} {told}, which goes before what its files say; write it into {} instead",
+            "{} (process {}) was started with {shown}, which goes before what its files say; write it into {} instead",
             daemon.programs.first().copied().unwrap_or_default(),
             process.pid,
-            flag.names.first().copied().unwrap_or_default(),
             config.display()
         ))
     })
@@ -120,15 +134,25 @@ pub fn elsewhere(live: &Live, processes: &Processes, engine: Engine, config: &Pa
 /// A flag that takes what the gate needs away from an engine's files.
 struct Flag {
     names: &'static [&'static str],
+    /// The variable that counts where the flag is not given.
+    variable: &'static str,
     /// What it changes nothing with.
     usual: &'static str,
 }
 
 /// Those of CRI-O (`internal/criocli/criocli.go`). `crio config`, which the plan is held against, is not told of them.
 const FLAGS: [Flag; 3] = [
-    Flag { names: &["--config-dir", "-config-dir", "-d"], usual: "/etc/crio/crio.conf.d" },
-    Flag { names: &["--hooks-dir", "-hooks-dir"], usual: "/usr/share/containers/oci/hooks.d" },
-    Flag { names: &["--runtimes", "-runtimes"], usual: "" },
+    Flag {
+        names: &["--config-dir", "-config-dir", "-d"],
+        variable: "CONTAINER_CONFIG_DIR",
+        usual: "/etc/crio/crio.conf.d",
+    },
+    Flag {
+        names: &["--hooks-dir", "-hooks-dir"],
+        variable: "CONTAINER_HOOKS_DIR",
+        usual: "/usr/share/containers/oci/hooks.d",
+    },
+    Flag { names: &["--runtimes", "-runtimes"], variable: "CONTAINER_RUNTIMES", usual: "" },
 ];
 
 /// The engines of a node, as far as the gate can be installed for them.
@@ -253,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_crio_is_told_on_its_command_line_goes_before_its_files() {
+    fn what_crio_is_told_when_it_starts_goes_before_its_files() {
         let rows = [
             (vec![], None),
             (vec!["--log-level", "debug", "--config-dir", "/etc/crio/crio.conf.d/"], None),
@@ -262,15 +286,42 @@ mod tests {
             (vec!["--hooks-dir", "/opt/hooks"], Some("with --hooks-dir /opt/hooks, which")),
             (vec!["--runtimes=runc:/usr/bin/runc"], Some("with --runtimes runc:/usr/bin/runc, which")),
         ];
-        for (flags, expected) in rows {
+        // What systemd has in Environment= and in the files of EnvironmentFile=; a flag goes before it.
+        let variables = [
+            (vec![], "CONTAINER_LOG_LEVEL=debug\0CONTAINER_RUNTIMES=\0", None),
+            (
+                vec![],
+                "A=b\0CONTAINER_HOOKS_DIR=/opt/hooks\0",
+                Some("with CONTAINER_HOOKS_DIR=/opt/hooks, which"),
+            ),
+            (
+                vec![],
+                "CONTAINER_RUNTIMES=runc:/usr/bin/runc\0",
+                Some("with CONTAINER_RUNTIMES=runc:/usr/bin/runc, "),
+            ),
+            (
+                vec![],
+                "CONTAINER_CONFIG_DIR=/etc/other\0",
+                Some("with CONTAINER_CONFIG_DIR=/etc/other, which"),
+            ),
+            (
+                vec![],
+                "CONTAINER_CONFIG=/etc/hosts\0",
+                Some("runs with /etc/hosts and not with /etc/crio/crio.conf"),
+            ),
+            (vec!["--hooks-dir=/usr/share/containers/oci/hooks.d"], "CONTAINER_HOOKS_DIR=/opt/hooks\0", None),
+        ];
+        let rows = rows.into_iter().map(|(flags, expected)| (flags, "", expected)).chain(variables);
+        for (flags, variables, expected) in rows {
             let directory = tempfile::tempdir().unwrap();
             let command = [&["/usr/bin/crio"], &flags[..]].concat();
             fake::add(directory.path(), Path::new("/"), 7, 5, &command);
+            std::fs::write(directory.path().join("7/environ"), variables).unwrap();
             let (live, processes) =
                 (Live::under(Path::new("/")), Processes::in_folder(directory.path(), Path::new("/")));
             let said = elsewhere(&live, &processes, Engine::CriO, Path::new("/etc/crio/crio.conf"));
             let is_it = said.as_deref().map(|said| expected.is_some_and(|part| said.contains(part)));
-            assert_eq!(is_it, expected.map(|_| true), "{flags:?}: {said:?}");
+            assert_eq!(is_it, expected.map(|_| true), "{flags:?} {variables:?}: {said:?}");
         }
     }
 
