@@ -240,7 +240,7 @@ impl Job<'_> {
         }
         // The text of the policy is the last good one from here on, and not only since the first container.
         let was_kept = prepared::policy_is_kept(node);
-        let _ = cache::load(&Paths::under(node.root()));
+        cache::keep_now(&Paths::under(node.root()));
         if !was_kept && prepared::policy_is_kept(node) {
             writeln!(out, "  wrote {}", Paths::default().kept_policy().display())?;
         }

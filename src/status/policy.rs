@@ -65,11 +65,14 @@ pub(super) fn ask(setting: &Setting<'_>) -> PolicyStatus {
             if setting.processes.are_seen()
                 && let Err(error) = cache::is_kept(paths)
             {
-                checks.add(
-                    State::Note,
-                    "policy",
-                    format!("{}; the next container start keeps it", line(&error)),
-                );
+                let (state, how) = if cache::will_be_kept(paths) {
+                    (State::Note, "the next container start keeps it")
+                } else {
+                    let how = "no container start keeps it, so that a reboot without the policy would be one without \
+                               any; `pss-guard install` keeps it";
+                    (State::Wrong, how)
+                };
+                checks.add(state, "policy", format!("{}; {how}", line(&error)));
             }
             Some(policy)
         }

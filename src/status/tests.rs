@@ -439,6 +439,39 @@ fn what_nobody_can_close_is_said_and_does_not_count() {
     }
 }
 
+#[test]
+fn a_last_good_policy_that_no_start_will_keep_is_missed() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let kept = "var/lib/pss-guard/policy.toml";
+    // Removed, while every start believes the compiled form.
+    let machine = Machine::new();
+    let paths = Paths::under(&machine.root);
+    std::thread::sleep(Duration::from_millis(60));
+    machine.keep_the_policy();
+    assert_eq!(machine.said(None).0, 0);
+    machine.remove(kept);
+    assert!(matches!(cache::load(&paths), cache::Loaded::Good(_)));
+    assert!(!machine.root.join(kept).exists(), "the start after that");
+    let (code, said) = machine.said(None);
+    assert_eq!((code, machine.status().enforces), (1, false), "{said}");
+    assert!(said.contains("; no container start keeps it, so that a reboot"), "{said}");
+    cache::keep_now(&paths);
+    assert_eq!(machine.said(None).0, 0);
+    // It cannot be written.
+    let machine = Machine::new();
+    let paths = Paths::under(&machine.root);
+    fs::create_dir(machine.root.join(kept)).unwrap();
+    assert_eq!(machine.said(None).0, 0, "nobody has tried yet");
+    assert!(matches!(cache::load(&paths), cache::Loaded::Good(_)));
+    let (code, said) = machine.said(None);
+    assert_eq!(code, 1, "{said}");
+    machine.remove(kept);
+    machine.keep_the_policy();
+    assert_eq!(machine.said(None).0, 0);
+}
+
 /// Whether the gate stands before containerd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gate {

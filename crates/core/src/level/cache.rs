@@ -156,8 +156,7 @@ pub fn load(paths: &Paths) -> Loaded {
             if file.metadata().is_ok_and(|after| Identity::of(&after) == identity) {
                 // A text that could not be kept is no reason to stop a container, and to be tried again at the next.
                 let kept = keep(paths, &identity, before.mode(), &text);
-                let header =
-                    if kept.is_ok() { identity.header() } else { format!("{MAGIC} {FORMAT} not kept") };
+                let header = if kept.is_ok() { identity.header() } else { not_kept() };
                 // Without a cache every start is a little slower; that is no reason either.
                 let _ = write_cache(&paths.policy_cache(), &header, before.mode(), &policy);
             }
@@ -268,6 +267,27 @@ pub fn is_kept(paths: &Paths) -> Result<(), NotKept> {
     }
 }
 
+/// Whether the next start of a container keeps it: not where it believes the compiled form, and not where the last one
+/// could not.
+#[must_use]
+pub fn will_be_kept(paths: &Paths) -> bool {
+    let Some(compiled) = read_cache(&paths.policy_cache()) else { return true };
+    let identity = fs::metadata(paths.policy()).map(|metadata| Identity::of(&metadata));
+    compiled.bytes.get(..compiled.header) != Some(not_kept().as_bytes())
+        && identity.map_or(true, |identity| compiled.policy_of(&identity).is_none())
+}
+
+/// Keeps it without waiting for that.
+pub fn keep_now(paths: &Paths) {
+    if is_kept(paths).is_err()
+        && let Ok((_, metadata, text)) = text(&paths.policy(), Owner::Root)
+        && policy::parse(&text, &paths.policy().to_string_lossy()).is_ok()
+    {
+        // Whether it is kept then is the caller's next question.
+        let _ = keep(paths, &Identity::of(&metadata), metadata.mode(), &text);
+    }
+}
+
 fn load_text(path: &Path, owner: Owner) -> Result<Policy, LoadError> {
     let (_, _, text) = text(path, owner)?;
     Ok(policy::parse(&text, &path.to_string_lossy())?)
@@ -354,6 +374,11 @@ impl Identity {
         let program = env!("CARGO_PKG_VERSION");
         format!("{MAGIC} {FORMAT} {program} {device} {inode} {modified} {changed} {size}")
     }
+}
+
+/// That line where the text could not be kept: it is no file's, so the next start parses the policy again and tries again.
+fn not_kept() -> String {
+    format!("{MAGIC} {FORMAT} not kept")
 }
 
 fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
