@@ -32,6 +32,7 @@ mod policy;
 mod program;
 mod recorded;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -268,12 +269,10 @@ impl<'a> Setting<'a> {
         if !named && running.is_empty() && count == 0 && !detect::daemon(engine).is_on(&self.live) {
             return None;
         }
-        let serves_pods = |process: &&Process| {
-            let config = detect::daemon(engine).config_of(process);
-            // What cannot be read is not taken for harmless.
-            engine != Engine::Containerd || !detect::has_no_cri(&self.live, &config).unwrap_or(false)
-        };
-        let is_cri = matches!(engine, Engine::Containerd | Engine::CriO);
+        let serves_pods = |process: &&Process| engine != Engine::Containerd || !self.has_no_cri(process);
+        // Docker does by way of a program of its own.
+        let is_cri = matches!(engine, Engine::Containerd | Engine::CriO)
+            || (engine == Engine::Docker && !self.processes.running(&["cri-dockerd"]).is_empty());
         let serving = running.iter().filter(|_| is_cri).find(serves_pods);
         let name = engine.name();
         let install = format!("`pss-guard install --engine {name}` does it");
@@ -384,6 +383,15 @@ impl<'a> Setting<'a> {
         gate::entries(self, engine, &plan.entries, checks)
     }
 
+    /// Whether a containerd serves no kubelet. What cannot be read, or was written after it started, is not taken for
+    /// harmless.
+    fn has_no_cri(&self, process: &Process) -> bool {
+        let config = detect::daemon(Engine::Containerd).config_of(process);
+        let written = fs::metadata(self.live.place(&config)).and_then(|metadata| metadata.modified());
+        written.is_ok_and(|written| written <= process.started + Duration::from_secs(1))
+            && detect::has_no_cri(&self.live, &config).unwrap_or(false)
+    }
+
     /// Does the engine run, and with this configuration? Says since when.
     fn daemon(&self, installer: &Installer, recorded: &Recorded, checks: &mut Checks) -> Option<SystemTime> {
         if !self.processes.are_seen() {
@@ -405,9 +413,7 @@ impl<'a> Setting<'a> {
         // Where none goes by this file, the first of them is named below.
         for other in others.into_iter().filter(|_| !ours.is_empty()) {
             let theirs = daemon.config_of(other);
-            if installer.engine == Engine::Containerd
-                && detect::has_no_cri(&self.live, &theirs).unwrap_or(false)
-            {
+            if installer.engine == Engine::Containerd && self.has_no_cri(other) {
                 continue;
             }
             let other = format!(

@@ -36,7 +36,14 @@ static CRI_O: Installer = Installer {
     ..CONTAINERD
 };
 
-static ALL: &[&Installer] = &[&CONTAINERD, &CRI_O];
+static DOCKER: Installer = Installer {
+    engine: Engine::Docker,
+    unit: Some("docker.service"),
+    plan: |node, request| plan(Engine::Docker, node, request),
+    ..CONTAINERD
+};
+
+static ALL: &[&Installer] = &[&CONTAINERD, &CRI_O, &DOCKER];
 
 const CONFIG: &str = "etc/containerd/config.toml";
 
@@ -350,6 +357,14 @@ fn every_break_is_said_and_changes_the_exit_code() {
             m.file("etc/other/config.toml", "");
             m.process(5, 5, &["/opt/bin/containerd", "--config", "/etc/other/config.toml"]);
         }, 1, "process 5 (/opt/bin/containerd) runs with /etc/other/config.toml"),
+        ("a second engine that may have been started when it served pods", |m| {
+            m.process(5, 5, &["/opt/bin/containerd", "--config", "/etc/other/config.toml"]);
+            m.file("etc/other/config.toml", "disabled_plugins = [\"cri\"]");
+        }, 1, "process 5 (/opt/bin/containerd) runs with /etc/other/config.toml"),
+        ("docker for the kubelet", |m| {
+            m.process(5, 5, &["/usr/bin/dockerd"]);
+            m.process(6, 5, &["/usr/bin/cri-dockerd"]);
+        }, 1, "no gate is installed for docker, which runs (process 5, 0 containers); `pss-guard install --engine docker` does it"),
         ("another engine without a gate", |m| m.process(5, 5, &["/usr/bin/crio"]), 1, "no gate is installed for cri-o, which runs (process 5, 0 containers); `pss-guard install --engine cri-o` does it"),
         ("containers of an engine without a gate", |m| m.monitored(30, 5, "/usr/bin/crun", &pod("cri-o", "app")), 1, "no gate is installed for cri-o, which runs 1 container; "),
         ("others can write the policy", |m| m.mode("etc/pss-guard/policy.toml", 0o666), 1, "must be writable by root alone"),
@@ -397,9 +412,10 @@ fn what_nobody_can_close_is_said_and_does_not_count() {
             symlink("/usr/bin/containerd (deleted)", m.root.join("proc/1/exe")).unwrap();
         }, "its program was replaced since then"),
         ("a second engine that serves no pods", |m| {
-            m.file("etc/other/config.toml", "disabled_plugins = [\"cri\"]");
+            age(&m.file("etc/other/config.toml", "disabled_plugins = [\"cri\"]"), 10);
             m.process(5, 5, &["/opt/bin/containerd", "--config", "/etc/other/config.toml"]);
         }, "1 running container passed the gate"),
+        ("docker for nobody", |m| m.process(5, 5, &["/usr/bin/dockerd"]), "no gate is installed for docker; it runs (process 5), and no container does"),
         ("docker's own containerd", |m| {
             m.file("run/docker/containerd/containerd.toml", "");
             m.process(5, 5, &["/usr/bin/containerd", "--config", "/run/docker/containerd/containerd.toml"]);
