@@ -418,6 +418,38 @@ fn a_bad_policy_names_its_fault_and_keeps_what_was_good() {
     }
 }
 
+/// A policy elsewhere, by way of a link in a folder beside it.
+#[test]
+fn a_link_is_followed_only_where_root_alone_lays_the_way() {
+    if !root() {
+        return;
+    }
+    let node = Node::with_cache("mode = 'enforce'");
+    let open = node.root.path().join("srv/policies");
+    for (name, text) in [("v1", "mode = 'enforce'"), ("v0", "mode = 'audit'")] {
+        fs::create_dir_all(open.join(name)).unwrap();
+        fs::write(open.join(name).join("policy.toml"), text).unwrap();
+    }
+    let current = open.join("current");
+    symlink("v1", &current).unwrap();
+    fs::remove_file(node.paths.policy()).unwrap();
+    symlink(current.join("policy.toml"), node.paths.policy()).unwrap();
+    assert_eq!(node.good().mode, Mode::Enforce);
+    // Whoever can write beside it brings back an older one of root's.
+    fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
+    fs::remove_file(&current).unwrap();
+    symlink("v0", &current).unwrap();
+    let closed =
+        "/srv/policies must be writable by root alone, but its mode is 0777; chmod go-w /srv/policies";
+    assert_eq!((&*node.kept().0, node.kept().1.mode), (closed, Mode::Enforce));
+    // A link of somebody's in a folder that is root's again, and then root's own.
+    fs::set_permissions(&open, Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::lchown(&current, Some(1000), None).unwrap();
+    assert!(node.kept().0.starts_with("/srv/policies/current must be owned by root"), "{}", node.kept().0);
+    std::os::unix::fs::lchown(&current, Some(0), None).unwrap();
+    assert_eq!(node.good().mode, Mode::Audit);
+}
+
 const GONE: &str = "/etc/pss-guard/policy.toml is gone, but there was a policy before; put it back (the last good text \
                     is /var/lib/pss-guard/policy.toml), or run `pss-guard policy remove` to go on with the built-in \
                     defaults";

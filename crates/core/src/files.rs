@@ -276,20 +276,11 @@ pub fn judge_closed(path: &Path, links: Links, owners: Owners) -> Result<(), Fil
 }
 
 /// Whether root alone decides what lies at a path, of which lstat(2) says `own`. Whoever can write to its folder can put
-/// another file of root's there, or a link to one; the same holds of every folder that a link leads to.
+/// another file of root's there, or a link to one; the same holds of every folder on the way that a link leads, and of
+/// every link on it.
 pub fn judge_place(path: &Path, own: &Metadata) -> Result<(), FileError> {
-    let folder = judge_folder_of(path)?;
-    if !own.is_symlink() {
-        return Ok(());
-    }
-    // In a sticky folder everybody can make links, where the kernel does not forbid to follow them.
-    root_owns(path, own)?;
-    let open = |source| FileError::Open { path: path.to_owned(), source };
-    let target = folder.join(std::fs::read_link(path).map_err(open)?);
-    let own = std::fs::symlink_metadata(&target)
-        .map_err(|source| FileError::Open { path: target.clone(), source })?;
-    // The kernel has followed this path to its end: it has one.
-    judge_place(&target, &own)
+    judge_folder_of(path)?;
+    if own.is_symlink() { walk(path).map(|_| ()) } else { Ok(()) }
 }
 
 /// Whether root alone can put files in place of those that lie beside this one, or take them away. A sticky folder is
