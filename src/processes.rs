@@ -295,8 +295,8 @@ impl Process {
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<String> {
         let all = files::head(&self.proc.join("environ"), LINE).ok()?;
-        let own = all.split(|byte| *byte == 0);
-        let value = own.filter_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b"=")).next()?;
+        let mut lines = all.split(|byte| *byte == 0);
+        let value = lines.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
         Some(String::from_utf8_lossy(value).into_owned()).filter(|value| !value.is_empty())
     }
 

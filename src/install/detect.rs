@@ -131,6 +131,43 @@ pub fn elsewhere(live: &Live, processes: &Processes, engine: Engine, config: &Pa
     })
 }
 
+/// What is said where the engine that runs is another version than the one whose rules its files were read by, which lies
+/// at `found`: then nobody knows which handlers it has.
+#[must_use]
+pub fn other_rules(live: &Live, found: &Path, process: &Process) -> Option<String> {
+    if process.replaced || process.shares(&process.program, &live.place(found)) {
+        return None;
+    }
+    let version = |program: &Path| {
+        let said = live.output(program, &["--version"])?;
+        let first = said.lines().next()?.trim().chars().take(200).collect::<String>();
+        Some((release(&first)?, first))
+    };
+    // What it sees at that path need not be what lies there for this program.
+    let is_here = process.shares(&process.program, &live.place(&process.program));
+    let (asked, its) = version(found)?;
+    let own = version(&process.program).filter(|_| is_here);
+    if own.as_ref().is_some_and(|(own, _)| *own == asked) {
+        return None;
+    }
+    let own = own.map_or_else(|| "whose version cannot be asked".to_owned(), |(_, said)| said);
+    Some(format!(
+        "process {} is {} ({own}), and its files are read by the rules of {} ({its}): which handlers it has cannot be \
+         told; remove the one that does not run",
+        process.pid,
+        process.program.display(),
+        found.display()
+    ))
+}
+
+/// The 1 and 7 of `containerd github.com/containerd/containerd 1.7.24 …`, by which its rules go.
+fn release(version: &str) -> Option<(u32, u32)> {
+    version.split_whitespace().find_map(|word| {
+        let mut numbers = word.trim_start_matches('v').split('.').map(str::parse);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    })
+}
+
 /// A flag that takes what the gate needs away from an engine's files.
 struct Flag {
     names: &'static [&'static str],
@@ -204,9 +241,10 @@ pub fn has_no_cri(node: &dyn Node, config: &Path) -> Result<bool, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
 
-    use super::{Detected, detect, elsewhere};
+    use super::{Detected, detect, elsewhere, other_rules};
     use crate::install::node::Live;
     use crate::install::node::fake::Fake;
     use crate::processes::{Processes, fake};
@@ -273,6 +311,42 @@ mod tests {
             assert!(said.is_none_or(|said| said.ends_with(&format!("--config {}`", other[2]))));
             let users = Processes::of_a_user(&proc, &root);
             assert_eq!(elsewhere(&live, &users, Engine::Containerd, Path::new(OURS)), None);
+        }
+    }
+
+    #[test]
+    fn an_engine_of_another_release_than_the_one_that_is_asked_is_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = |folder: &str, version: &str| {
+            let path = directory.path().join(folder).join("containerd");
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(
+                &path,
+                format!("#!/bin/sh\necho containerd github.com/containerd/x/v2 {version} abc\n"),
+            )
+            .unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            path
+        };
+        let found = program("found", "1.7.24~ds1");
+        std::os::unix::fs::symlink("found", directory.path().join("link")).unwrap();
+        let rows = [
+            (found.clone(), None),
+            (directory.path().join("link/containerd"), None),
+            (program("same", "v1.7.20"), None),
+            (
+                program("two", "2.1.9"),
+                Some("/two/containerd (containerd github.com/containerd/x/v2 2.1.9 abc), and"),
+            ),
+            (program("silent", ""), Some("/silent/containerd (whose version cannot be asked), and")),
+        ];
+        let (live, proc) = (Live::under(Path::new("/")), directory.path().join("proc"));
+        for (running, expected) in rows {
+            fake::add(&proc, Path::new("/"), 7, 5, &[running.to_str().unwrap()]);
+            let process = Processes::in_folder(&proc, Path::new("/")).running(&["containerd"]).remove(0);
+            let said = other_rules(&live, &found, &process);
+            let is_it = said.as_deref().map(|said| expected.is_some_and(|part| said.contains(part)));
+            assert_eq!(is_it, expected.map(|_| true), "{}: {said:?}", running.display());
         }
     }
 

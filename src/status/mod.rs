@@ -450,6 +450,10 @@ impl<'a> Setting<'a> {
             );
             return None;
         };
+        let found = daemon.program(&self.live);
+        if let Some(says) = found.and_then(|found| detect::other_rules(&self.live, &found, process)) {
+            checks.add(State::Unknown, "process", says);
+        }
         let (pid, since) = (process.pid, ago(process.started));
         // Who ran then was written down, because the clock may have been set since. Otherwise: a tick of the clock that
         // both are read from, and a little.
