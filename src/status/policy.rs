@@ -1,5 +1,7 @@
 //! Which policy is in force, does it fit this node, and can the gate say what it decides?
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -116,6 +118,9 @@ pub(super) fn ask(setting: &Setting<'_>) -> PolicyStatus {
             checks.add(State::Wrong, "policy", line(&unseen));
         }
         status.imported_namespaces = imported(&paths.namespaces(), &policy, checks);
+        if setting.processes.are_seen() {
+            lost(paths, checks);
+        }
         kubelet(setting, &policy, checks);
         if setting.processes.are_seen() && paths.other_root().is_none() {
             for fault in anchors::faults(Path::new(&policy.node.kubelet_root)) {
@@ -198,13 +203,34 @@ fn imported(folder: &Path, policy: &Policy, checks: &mut Checks) -> Option<usize
         checks.add(State::Note, "namespaces", says);
         return None;
     };
-    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let count = names.filter(|name| Path::new(name).extension().is_some_and(|end| end == "json")).count();
+    let count = namespaces_in(folder).len();
     // The folder's own time: see `namespaces::import`.
     let imported = metadata.modified().map(|when| format!(", imported {} ago", ago(when)));
     let imported = imported.unwrap_or_default();
     checks.add(State::Ok, "namespaces", format!("{count} namespace{} in {shown}{imported}", s(count)));
     Some(count)
+}
+
+fn namespaces_in(folder: &Path) -> BTreeSet<OsString> {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter(|name| Path::new(name).extension().is_some_and(|end| end == "json")).collect()
+}
+
+/// Are those there that were imported last? Without them the policy's defaults hold, which may be more lenient.
+fn lost(paths: &Paths, checks: &mut Checks) {
+    let here = namespaces_in(&paths.namespaces());
+    let kept = namespaces_in(&paths.kept_namespaces());
+    let mut lost = kept.difference(&here);
+    if let Some(first) = lost.next() {
+        let says = format!(
+            "{} of the namespaces that were imported are gone from {}, the first is {}: the levels of the policy alone \
+             hold for them; `pss-guard namespaces import` brings them back",
+            lost.count() + 1,
+            paths.namespaces().display(),
+            Path::new(first).file_stem().unwrap_or_default().display()
+        );
+        checks.add(State::Wrong, "namespaces", says);
+    }
 }
 
 /// Where kubelets of the usual distributions keep their pods.

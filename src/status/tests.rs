@@ -430,7 +430,10 @@ fn what_nobody_can_close_is_said_and_does_not_count() {
         ("a damaged break-glass", |m| { m.file("run/pss-guard/mode.json", "{}"); }, "`pss-guard mode --end` removes it"),
         ("no namespaces", |_| {}, "levels come from the policy alone ("),
         ("no namespaces, but denied", |m| { m.file("etc/pss-guard/policy.toml", "on-unknown-namespace = \"deny\"\n"); }, "sleeps until there are some"),
-        ("namespaces", |m| { m.file("run/pss-guard/namespaces/shop.json", "{}"); }, "1 namespace in"),
+        ("namespaces", |m| {
+            m.file("run/pss-guard/namespaces/shop.json", "{}");
+            m.file("var/lib/pss-guard/namespaces/shop.json", "{}");
+        }, "1 namespace in"),
         ("exempt", |_| {}, "not judged: kube-system"),
         ("no journald", |m| m.remove("run/systemd/journal/socket"), "var/log/pss-guard/decisions.jsonl"),
         ("a kubelet in a container", |m| {
@@ -452,6 +455,32 @@ fn what_nobody_can_close_is_said_and_does_not_count() {
         let (code, said) = machine.said(None);
         assert_eq!(code, 0, "{what}\n{said}");
         assert!(said.contains(sentence), "{what}: {sentence:?} in\n{said}");
+    }
+}
+
+#[test]
+fn namespaces_that_were_imported_and_are_gone_are_missed() {
+    let rows: [(&[&str], &[&str], Option<&str>); 4] = [
+        (&[], &[], None),
+        (&["ops", "shop"], &["ops", "shop"], None),
+        (&["ops", "shop"], &["ops"], Some("1 of the namespaces that were imported are gone from")),
+        (&["ops", "shop"], &[], Some("the first is ops: the levels of the policy alone hold for them")),
+    ];
+    for (kept, here, expected) in rows {
+        let machine = Machine::new();
+        for (folder, names) in [("var/lib", kept), ("run", here)] {
+            for name in names {
+                machine.file(&format!("{folder}/pss-guard/namespaces/{name}.json"), "{}");
+            }
+        }
+        let (code, said) = machine.said(None);
+        assert_eq!(
+            (code, said.contains("were imported are gone")),
+            (u8::from(expected.is_some()), expected.is_some())
+        );
+        assert!(expected.is_none_or(|part| said.contains(part)), "{expected:?} in\n{said}");
+        // An image of a node has no /run yet.
+        assert_eq!(Setting::under(&machine.root, ALL).ask(None).state, State::Note);
     }
 }
 
