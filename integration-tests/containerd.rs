@@ -8,8 +8,8 @@ use std::process::Command;
 
 use pss_guard::files::FileError;
 use pss_guard::install::engines::containerd::INSTALLER;
-use pss_guard::install::node::{Live, Node};
 use pss_guard::install::{Method, Plan, Request, Stripped, entry_path};
+use pss_guard::node::host::{Live, Node};
 use pss_guard::pss::facts::Engine;
 
 use crate::util::{run, skip};

@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use pss_guard::files::FileError;
-use pss_guard::install::node::{Live, Node};
 use pss_guard::install::{Method, Plan, Request, engines, entry_path};
+use pss_guard::node::host::{Live, Node};
 use pss_guard::pss::facts::Engine;
 use tempfile::TempDir;
 

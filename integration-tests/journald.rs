@@ -1,10 +1,10 @@
 //! What do people find in the journal? The gate's own datagram in a real systemd-journald, read back by journalctl.
 
+use pss_guard::events::event::{Event, Kind};
 use pss_guard::facts::identity::Identity;
 use pss_guard::level::Mode;
 use pss_guard::paths::Paths;
 use pss_guard::pss::facts::{Engine as Cri, Subject};
-use pss_guard::report::event::{Event, Kind};
 use serde_json::{Value, json};
 
 use crate::journal::Journal;

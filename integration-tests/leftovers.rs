@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use pss_guard::events::event::Kind;
 use pss_guard::events::micros;
-use pss_guard::report::event::Kind;
 
 use crate::node::{self, write};
 use crate::util::{self, Done};

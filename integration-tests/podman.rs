@@ -6,8 +6,8 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pss_guard::install::node::Live;
 use pss_guard::install::{Method, Request, engines, entry_path};
+use pss_guard::node::host::Live;
 use pss_guard::pss::facts::Engine;
 use serde_json::Value;
 use tempfile::TempDir;

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::history::period::Since;
 use crate::install::{Method, engines};
 use crate::level;
 use crate::mode::span;
 use crate::pss::controls::CONTROLS;
 use crate::pss::facts::Engine;
 use crate::pss::{Level, Version};
+use crate::report::period::Since;
 
 /// The last gate on a Kubernetes node: holds every container to its Pod Security level before it starts.
 #[derive(Debug, Parser)]

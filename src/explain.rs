@@ -4,9 +4,9 @@
 
 use std::fmt;
 
+use crate::output::text::mark;
 use crate::pss::controls::CONTROLS;
 use crate::pss::{Control, Origin, Sees, Version};
-use crate::report::text::mark;
 
 /// All controls in one table, and how to read it.
 #[must_use]

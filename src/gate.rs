@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use crate::checkpoint::Restore;
 use crate::decision::{Assessment, Judged, Rules};
+use crate::events::event::{Event, Kind};
 use crate::facts::host::Host;
 use crate::facts::identity::Identity;
 use crate::facts::spec::Spec;
@@ -17,12 +18,11 @@ use crate::level::policy::OnFault;
 use crate::level::sandboxes::{Unseen, are_seen};
 use crate::level::{Mode, Policy, ask_alike};
 use crate::mode;
+use crate::output::json::Finding;
+use crate::output::text::{LIMIT, cut, escape, line, message};
 use crate::paths::Paths;
 use crate::pss::Origin;
 use crate::pss::facts::Engine;
-use crate::report::event::{Event, Kind};
-use crate::report::json::Finding;
-use crate::report::text::{LIMIT, cut, escape, line, message};
 
 /// Exit code of a container that may start.
 pub const ALLOW: u8 = 0;

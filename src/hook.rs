@@ -16,10 +16,10 @@ use crate::facts;
 use crate::facts::spec::{State, Text};
 use crate::files::LIMIT;
 use crate::gate::{self, Caller, Gate, Verdict};
+use crate::output::stderr_line;
 use crate::paths::Paths;
 use crate::process;
 use crate::pss::facts::Engine;
-use crate::report::stderr_line;
 use crate::runtime;
 
 /// The arguments.

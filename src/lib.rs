@@ -12,7 +12,7 @@
 //!                               pss::evaluate ─► decision ◄──────────┘            (pure from here)
 //!                                                    │
 //!       exit code · one line on stderr · execve of the real runtime, or its --log
-//!                                        report::event ─► journald, or a file, or the kernel's log
+//!                                        events::event ─► journald, or a file, or the kernel's log
 //! ```
 //!
 //! # Reading order
@@ -25,14 +25,16 @@
 //!    stops what violates it.
 //! 5. [`decision`]: what follows. [`judge`] is the path through all of it; [`commands::check`] calls it for people,
 //!    [`gate`] before a container starts: for the [`hook`] and for the [`runtime`] that stands before the real one.
-//! 6. [`report`]: who is told, and how; [`events`] reads it back, [`metrics`] counts it, [`history`] makes sense of it.
+//! 6. [`events`]: how a decision is written down and read back; [`metrics`] counts it, [`report`] makes sense of it, and
+//!    [`output`] gives it its shape.
 //! 7. [`checkpoint`]: what a restored container would be.
-//! 8. [`containers`]: which containers run on a node; [`scan`] judges them all, before anybody is refused.
+//! 8. [`node`]: the machine, its processes, and the containers that run on it; [`scan`] judges them all, before anybody is
+//!    refused.
 //!
 //! # Rules
 //!
-//! - [`pss`] and [`decision`] do no I/O and know no clock: facts and levels go in, findings come out. A test holds them
-//!   to it.
+//! - [`pss`] and [`decision`] do no I/O and know no clock: facts and levels go in, findings come out. The compiler holds
+//!   the one to it, a test the other.
 //! - *Violates* needs proof. What a compliant pod could look like as well is *suspect*; what a node cannot know is
 //!   *unseen*. None of the three is ever passed off as another.
 //! - A fault is not a verdict. It has its own type, its own exit code, and becomes an answer only by what the admin
@@ -45,27 +47,24 @@ pub mod alloc;
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;
-pub mod containers;
 pub mod events;
 pub mod explain;
 pub mod facts;
 pub mod gate;
-pub mod history;
 pub mod hook;
 pub mod install;
 pub mod judge;
 mod live;
 pub mod metrics;
 pub mod mode;
+pub mod node;
+pub mod output;
 pub mod process;
-pub mod processes;
 pub mod report;
 pub mod runtime;
 pub mod scan;
-mod side_by_side;
 mod state;
 pub mod status;
-pub mod strangers;
 pub mod verbose;
 
 pub use pss;

@@ -16,8 +16,8 @@ use pss_guard::commands::{
 };
 use pss_guard::install::engines;
 use pss_guard::level::date::Date;
+use pss_guard::output::terminal::Style;
 use pss_guard::paths::Paths;
-use pss_guard::report::terminal::Style;
 use pss_guard::scan::policy_report::Api;
 use pss_guard::status::Setting;
 use pss_guard::{cli, explain, hook, runtime, verbose};

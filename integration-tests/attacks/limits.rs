@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use pss_guard::containers::{OF_A_USER, OF_ALL_USERS};
+use pss_guard::events::event::{FIELD, Kind, ROTATE_AT};
+use pss_guard::node::containers::{OF_A_USER, OF_ALL_USERS};
+use pss_guard::node::strangers;
 use pss_guard::pss::controls::{LIST_BYTES, LIST_ITEMS, NAME_BYTES};
-use pss_guard::report::event::{FIELD, Kind, ROTATE_AT};
-use pss_guard::{files, scan, strangers};
+use pss_guard::{files, scan};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -12,12 +12,12 @@ use crate::judge::{Request, judge};
 use crate::level::cache::{LoadError, load_file};
 use crate::level::{Demand, Policy};
 use crate::live;
+use crate::output::json::{Container, Result as Object};
+use crate::output::sarif;
+use crate::output::text::{escape, line};
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 use crate::pss::{Certainty, Level, Version};
-use crate::report::json::{Container, Result as Object};
-use crate::report::sarif;
-use crate::report::text::{escape, line};
 
 /// Exit code: every container may start.
 pub const ALLOW: u8 = 0;

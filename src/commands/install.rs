@@ -18,15 +18,15 @@ use similar::TextDiff;
 use super::uninstall::{sweep, tell};
 use super::{FAILED, OK, faults_of_anchors, line};
 use crate::install::detect::{self, detect};
-use crate::install::node::Live;
 use crate::install::transaction::{Manifest, Store, Strip, strip_whole};
 use crate::install::verify::{Patience, Restart, RestartError, restart};
 use crate::install::{GATE, Installer, Method, engines, place, system};
 use crate::level::cache;
+use crate::node::host::Live;
+use crate::node::procfs::{Process, Processes};
+use crate::output::text::escape;
 use crate::paths::Paths;
-use crate::processes::{Process, Processes};
 use crate::pss::facts::Engine;
-use crate::report::text::escape;
 use prepared::Prepared;
 
 /// Exit code: the gate is installed, but nobody has seen it work.

@@ -10,7 +10,7 @@ use crate::install::write::publish;
 use crate::metrics::exposition::{self, Format};
 use crate::metrics::store::Store;
 use crate::metrics::{gather, http};
-use crate::report::text::escape;
+use crate::output::text::escape;
 use crate::status::Setting;
 
 /// Writes the numbers to a file, or to `out`.

@@ -20,10 +20,10 @@ use crate::facts::anchors;
 use crate::files::FileError;
 use crate::level::Policy;
 use crate::level::cache::{self, LoadError, Usable};
+use crate::output::text::escape;
+pub use crate::output::text::line;
 use crate::paths::Paths;
 use crate::pss::{Level, NEWEST, Version};
-use crate::report::text::escape;
-pub use crate::report::text::line;
 
 /// Exit code of a command that did what it should.
 pub const OK: u8 = 0;

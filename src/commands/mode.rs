@@ -18,9 +18,9 @@ use crate::mode::change::{self, Author, ChangeError, Permanent, Written};
 use crate::mode::outlook;
 use crate::mode::temporary::{State, Temporary, View};
 use crate::mode::{InForce, in_force, span, who};
+use crate::output::terminal::Bar;
+use crate::output::text::escape;
 use crate::paths::Paths;
-use crate::report::terminal::Bar;
-use crate::report::text::escape;
 use crate::scan::Setting;
 
 /// Exit code: nothing was changed, because nobody confirmed it or because a pod of the system would be refused.

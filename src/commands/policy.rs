@@ -8,7 +8,6 @@ use std::path::Path;
 use super::ask::ask;
 use super::mode::LEFT;
 use super::{FAILED, OK, line};
-use crate::install::node::Live;
 use crate::install::sandboxes::unseen_on;
 use crate::level::cache::LoadError;
 use crate::level::date::Date;
@@ -16,6 +15,7 @@ use crate::level::policy::{Exception, LevelSet, Policy};
 use crate::level::{self, Demand, Found, Labels, Levels, Mode, Resolution, Whose, cache, namespaces};
 use crate::mode::change::{self, Author};
 use crate::mode::{in_force, who};
+use crate::node::host::Live;
 use crate::paths::Paths;
 use crate::pss::controls::CONTROLS;
 

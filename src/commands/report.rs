@@ -6,17 +6,17 @@ use std::time::SystemTime;
 
 use super::{FAILED, LAST_GOOD, OK, line, some};
 use crate::events::{self, From, micros};
-use crate::history::period::{Period, Since};
-use crate::history::readiness::{Asked, LEVELS, Running};
-use crate::history::tally::{Caps, History};
-use crate::history::{self, Known, html, text};
 use crate::level::cache::{Usable, load_usable};
 use crate::level::{self, Found, Levels, Policy, Resolution, Whose, namespaces};
 use crate::mode::{InForce, in_force};
+use crate::output::terminal::Style;
+use crate::output::text::escape;
 use crate::paths::Paths;
 use crate::pss::{Level, Version};
-use crate::report::terminal::Style;
-use crate::report::text::escape;
+use crate::report::period::{Period, Since};
+use crate::report::readiness::{Asked, LEVELS, Running};
+use crate::report::tally::{Caps, History};
+use crate::report::{self, Known, html, text};
 use crate::scan::{self, Setting, node_name};
 
 /// So many other namespaces are noted: names come from outside.
@@ -116,7 +116,7 @@ pub fn report(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err
         policy_changed: changed.ok().map(micros),
         unseen: &unseen,
     };
-    let report = history::report(&history, &known);
+    let report = report::report(&history, &known);
     let written = match options.format {
         Format::Text(style) => text::write(&report, style, out),
         Format::Json => json(&report, out),
@@ -131,7 +131,7 @@ pub fn report(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err
     }
 }
 
-fn json(report: &history::Report, out: &mut dyn Write) -> io::Result<()> {
+fn json(report: &report::Report, out: &mut dyn Write) -> io::Result<()> {
     serde_json::to_writer(&mut *out, report)?;
     out.write_all(b"\n")
 }

@@ -5,14 +5,14 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use super::{FAILED, LAST_GOOD, OK, line, some};
-use crate::install::node::Node as _;
 use crate::level::cache::load_usable;
 use crate::metrics;
+use crate::node::host::Node as _;
+use crate::output::sarif;
+use crate::output::terminal::{Bar, Style};
+use crate::output::text::escape;
 use crate::pss::controls::{CONTROLS, successors};
 use crate::pss::{Level, NEWEST, Sees, Version};
-use crate::report::sarif;
-use crate::report::terminal::{Bar, Style};
-use crate::report::text::escape;
 use crate::scan::policy_report::{self, Api};
 use crate::scan::{self, Scan, Setting, html, table};
 

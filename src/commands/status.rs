@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use super::{FAILED, OK};
 use crate::level::Mode;
+use crate::output::text::escape;
 use crate::pss::facts::Engine;
-use crate::report::text::escape;
 use crate::status::{Check, Checks, EngineStatus, Setting, State, Status};
 
 /// Exit code: something starts past the gate, or is not as it should be.

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use super::OK;
 use super::install::{Failure, Job, Options, as_root, diff};
-use crate::install::node::{Live, Node as _};
 use crate::install::transaction::{
     FOLDER, Manifest, Store, Undone, edited, installations, manifest, strip_whole,
 };
 use crate::install::{GATE, Installer, Method, Request, detect, engines, place, system};
-use crate::processes::Processes;
+use crate::node::host::{Live, Node as _};
+use crate::node::procfs::Processes;
+use crate::output::text::escape;
 use crate::pss::facts::Engine;
-use crate::report::text::escape;
 
 /// Takes the gate away.
 pub fn uninstall(root: &Path, options: &Options<'_>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {

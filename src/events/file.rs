@@ -9,7 +9,7 @@ use std::path::Path;
 use super::journal::LONGEST;
 use super::{FilePosition, Record, field};
 use crate::checksum::checksum;
-use crate::report::event::set_aside;
+use crate::events::event::set_aside;
 
 /// Reads both files from where they were left. Gives where the next reading begins.
 pub(super) fn read(
@@ -104,7 +104,7 @@ mod tests {
 
     use super::read;
     use crate::events::FilePosition;
-    use crate::report::event::{Kind, set_aside};
+    use crate::events::event::{Kind, set_aside};
 
     fn event(pod: &str) -> String {
         let id = Kind::Denied.message_id();

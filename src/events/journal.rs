@@ -9,9 +9,9 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Record, field};
-use crate::install::run;
+use crate::node::run;
+use crate::output::text::escape;
 use crate::paths::Paths;
-use crate::report::text::escape;
 
 /// No event is that long, in bytes; a line that is was not written by the gate.
 pub(super) const LONGEST: u64 = 4 << 20;
@@ -180,7 +180,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{LONGEST, each_line, listen};
-    use crate::report::event::Kind;
+    use crate::events::event::Kind;
 
     #[test]
     fn a_journalctl_that_hangs_is_ended_and_that_is_said() {

@@ -26,12 +26,12 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::files::{self, FileError};
+use crate::output::text::line;
 use crate::pss::capabilities::CapabilitySet;
 use crate::pss::facts::{
     AppArmor, Engine, Facts, HostNamespaces, Known, ProcMasks, SeLinux, SeLinuxDefault, Seccomp,
     SeccompDefault, Subject, UserNamespace,
 };
-use crate::report::text::line;
 use cdi::Cdi;
 use host::{AppArmorState, Host};
 use identity::{Identity, NoNamespace, short_id};

@@ -110,7 +110,7 @@ mod tests {
     use std::path::Path;
 
     use super::each;
-    use crate::report::text::line;
+    use crate::output::text::line;
 
     fn names(folder: &Path) -> (Vec<String>, Vec<String>) {
         let mut names = Vec::new();

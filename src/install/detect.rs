@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::Refusal;
 use super::engines::containerd::refuse_node;
-use super::node::{Live, Node};
-use crate::processes::{Process, Processes};
+use crate::node::host::{Live, Node};
+use crate::node::procfs::{Process, Processes};
 use crate::pss::facts::Engine;
 
 /// An engine's program, and where its configuration is.
@@ -245,9 +245,9 @@ mod tests {
     use std::path::Path;
 
     use super::{Detected, detect, elsewhere, other_rules};
-    use crate::install::node::Live;
-    use crate::install::node::fake::Fake;
-    use crate::processes::{Processes, fake};
+    use crate::node::host::Live;
+    use crate::node::host::fake::Fake;
+    use crate::node::procfs::{Processes, fake};
     use crate::pss::facts::Engine;
 
     #[test]

@@ -7,17 +7,15 @@
 //!  manifest, files ──────► engines::<engine>::strip ─► transaction::undo
 //! ```
 //!
-//! Planning is pure: an engine's installer reads through [`node::Node`] and answers with the files as they should be,
+//! Planning is pure: an engine's installer reads through [`Node`] and answers with the files as they should be,
 //! so a table of texts tests it. All writing is in [`transaction`], the same for every engine: a backup of everything
 //! first, then a manifest that says what will be done, then the files, each by rename.
 
 pub mod detect;
 pub mod engines;
-pub mod node;
 pub mod older;
 pub mod place;
 pub mod presence;
-pub mod run;
 pub mod sandboxes;
 pub mod system;
 pub mod transaction;
@@ -30,8 +28,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::files::FileError;
+use crate::node::host::Node;
 use crate::pss::facts::Engine;
-use node::Node;
 
 /// How the gate stands before an engine's containers.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, clap::ValueEnum)]

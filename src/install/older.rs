@@ -3,16 +3,16 @@
 
 use std::collections::BTreeSet;
 
-use super::node::Live;
-use crate::containers::{self, Voucher};
 use crate::facts;
 use crate::facts::identity::identify;
 use crate::level::labels::{is_dns_label, is_dns_subdomain};
 use crate::level::workload::is_static;
 use crate::level::{Labels, Policy, Whose, exempt};
-use crate::processes::Processes;
+use crate::node::containers::{self, Voucher};
+use crate::node::host::Live;
+use crate::node::procfs::Processes;
+use crate::output::text::escape;
 use crate::pss::facts::{Engine, Subject};
-use crate::report::text::escape;
 
 /// What to recreate, and what cannot be said.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -11,14 +11,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::node::{LIMIT, Live, Node as _};
 use super::write::{self, WriteError, fault};
 use super::{Entry, GATE, entry_path};
-use crate::containers::{CONTAINERD, TASKS};
 use crate::files;
 use crate::level::cache;
+use crate::node::containers::{CONTAINERD, TASKS};
+use crate::node::host::{LIMIT, Live, Node as _};
+use crate::node::procfs::{Process, Processes};
 use crate::paths::Paths;
-use crate::processes::{Process, Processes};
 use crate::pss::facts::Engine;
 
 /// The program that people call.
@@ -363,7 +363,7 @@ mod tests {
 
     use super::{Engine, Live, callers, entries_are_called, gate_is_called, keep_entries, keep_gate};
     use super::{remove_gate, remove_rest, same_bytes};
-    use crate::processes::{Processes, fake};
+    use crate::node::procfs::{Processes, fake};
 
     #[test]
     fn an_engine_calls_its_entries_until_that_very_process_has_ended() {

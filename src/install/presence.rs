@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use super::detect::daemon;
-use super::node::{FOLDERS, Node};
-use crate::processes::Processes;
+use crate::node::host::{FOLDERS, Node};
+use crate::node::procfs::Processes;
 use crate::pss::facts::Engine;
 
 /// The configuration that is an engine's alone: files, and folders with something in them.
@@ -52,8 +52,8 @@ mod tests {
     use std::path::Path;
 
     use super::missing;
-    use crate::install::node::fake::Fake;
-    use crate::processes::{Processes, fake};
+    use crate::node::host::fake::Fake;
+    use crate::node::procfs::{Processes, fake};
     use crate::pss::facts::Engine;
 
     #[test]

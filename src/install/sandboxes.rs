@@ -2,11 +2,11 @@
 //! sandboxes.
 
 use super::Method;
-use super::node::Live;
 use super::transaction::manifest;
 use crate::level::Policy;
 use crate::level::policy::OnUnknownNamespace;
 use crate::level::sandboxes::Unseen;
+use crate::node::host::Live;
 use crate::pss::facts::Engine;
 
 /// Why a policy cannot be kept by one method on one engine.

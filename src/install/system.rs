@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::node::{Live, Node};
-use super::run::run;
 use super::{Change, Plan, Refusal};
+use crate::node::host::{Live, Node};
+use crate::node::run::run;
 
 /// The installation that all engines share.
 pub const NAME: &str = "systemd";
@@ -151,7 +151,7 @@ fn complaint(command: &[&str]) -> Option<String> {
         Ok(done) if done.ok => return None,
         Ok(done) if done.stderr.trim().is_empty() => format!("failed with {}", done.how),
         Ok(done) => done.stderr.trim().lines().collect::<Vec<_>>().join("; "),
-        Err(error) => crate::report::text::line(&error),
+        Err(error) => crate::output::text::line(&error),
     };
     Some(format!("{}: {said}", command.join(" ")))
 }
@@ -160,7 +160,7 @@ fn complaint(command: &[&str]) -> Option<String> {
 mod tests {
     use super::{FILES, MANUAL};
     use crate::commands::manual::manual;
-    use crate::install::node::fake::Fake;
+    use crate::node::host::fake::Fake;
     use crate::pss::facts::Engine;
 
     #[test]

@@ -12,10 +12,10 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::node::{LIMIT, Live, Node as _};
 use super::write::{self, WriteError, fault};
 use super::{Entry, Method, Plan, Refusal, Request, Stripped};
 use crate::files::{self, FileError};
+use crate::node::host::{LIMIT, Live, Node as _};
 
 /// Where the installer keeps what it needs to undo an installation.
 pub(crate) const FOLDER: &str = "/var/lib/pss-guard/install";
@@ -510,8 +510,8 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::{FOLDER, Live, Manifest, Store, TransactionError, Undone, manifest};
-    use crate::install::node::Node as _;
     use crate::install::{Change, Plan, Refusal, Stripped};
+    use crate::node::host::Node as _;
 
     const NAME: &str = "engine";
     const FILE: &str = "/etc/a/x.conf";

@@ -31,14 +31,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::detect;
-use super::node::{Live, Node as _};
-use super::run::{Done, RunError, run};
 use crate::events::probes::Ledger;
 use crate::level::cache;
+use crate::node::host::{Live, Node as _};
+use crate::node::procfs::Processes;
+use crate::node::run::{Done, RunError, run};
+use crate::output::text::{cut, escape, line};
 use crate::paths::Paths;
-use crate::processes::Processes;
 use crate::pss::facts::Engine;
-use crate::report::text::{cut, escape, line};
 
 /// How an engine is restarted.
 #[derive(Clone, Copy, Debug)]

@@ -6,10 +6,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::exposition::{Family, Number, Type};
 use crate::events::Record;
+use crate::events::event::Kind;
 use crate::level::{Mode, is_dns_label};
 use crate::pss::Level;
 use crate::pss::controls::CONTROLS;
-use crate::report::event::Kind;
 
 /// What stands for a value that gets no series of its own. No namespace can be called that.
 pub const OTHER: &str = "_other";
@@ -181,8 +181,8 @@ fn namespace(name: &str) -> String {
 mod tests {
     use super::{Counters, MOST, OTHER};
     use crate::events::Record;
+    use crate::events::event::Kind;
     use crate::metrics::exposition::{Format, write};
-    use crate::report::event::Kind;
 
     fn record(kind: Kind, namespace: &str, mode: &str, controls: &str) -> Record {
         Record {

@@ -13,7 +13,7 @@ use crate::level::date::Date;
 use crate::level::{Mode, Policy};
 use crate::mode::temporary::{State as Temporary, Temporary as Held};
 use crate::mode::{InForce, in_force};
-use crate::report::text::line;
+use crate::output::text::line;
 use crate::status::{EngineStatus, Setting, State, Status};
 
 type Samples = Vec<(Vec<(&'static str, String)>, Number)>;

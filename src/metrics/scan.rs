@@ -10,9 +10,9 @@ use super::exposition::{Family, Number, Type};
 use crate::decision::Verdict;
 use crate::files::{self, Links, Owner};
 use crate::install::write::{self, WriteError};
+use crate::output::text::line;
 use crate::paths::Paths;
 use crate::pss::Level;
-use crate::report::text::line;
 use crate::scan::Scan;
 
 /// Longer than any file of ours.

@@ -20,8 +20,8 @@ use crate::checksum::checksum;
 use crate::events::{self, From, Position, micros};
 use crate::files::{self, Links, Owner};
 use crate::install::write;
+use crate::output::text::line;
 use crate::paths::Paths;
-use crate::report::text::line;
 
 /// Counted up whenever the meaning of the file changes.
 const FORMAT: &str = "pss-guard-metrics 1";

@@ -11,14 +11,14 @@ use std::time::Duration;
 use super::edit::{self, EditError};
 use super::temporary::{self, End, Ignored, State, Temporary};
 use super::{InForce, in_force, span};
+use crate::events::event::{Change, Event, Kind};
 use crate::files::FileError;
 use crate::install::write::{self, WriteError};
 use crate::level::Mode;
 use crate::level::cache::{self, LoadError};
 use crate::level::date::rfc3339;
+use crate::output::text::{LIMIT, cut, escape, line};
 use crate::paths::Paths;
-use crate::report::event::{Change, Event, Kind};
-use crate::report::text::{LIMIT, cut, escape, line};
 
 /// Why the mode was not changed.
 #[derive(Debug, thiserror::Error)]

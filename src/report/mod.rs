@@ -1,17 +1,567 @@
-//! Who is told, and how?
+//! What has the gate seen, and what follows from it? Events, counted and answered.
+//!
+//! ```text
+//! events::read ─► tally::History ─┐
+//!        evidence of one event    ├─► readiness, exceptions ─► Report ─► text, json, html
+//!   policy, namespaces, a scan ───┘
+//! ```
+//!
+//! All of it is pure: what it knows of the node is handed in.
 
-pub mod event;
-pub mod journald;
-pub mod json;
-pub mod page;
-pub mod sarif;
-pub mod terminal;
+pub mod evidence;
+pub mod exceptions;
+pub mod html;
+pub mod period;
+pub mod readiness;
+pub mod tally;
 pub mod text;
 
-/// Writes one line to stderr: what a runtime shows of a hook that fails.
-///
-/// A stderr that is gone is no reason to change a verdict.
-pub fn stderr_line(line: &str) {
-    use std::io::Write as _;
-    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use self::period::{day, rfc3339};
+use self::readiness::{Asked, Readiness, Running};
+use self::tally::{Counts, Folded, History, Tally};
+use crate::level::policy::OnFault;
+use crate::level::{Mode, Policy};
+use crate::pss::Origin;
+use crate::pss::controls::CONTROLS;
+
+/// Everything that is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Report {
+    /// Which level could be enforced where.
+    pub ready: Readiness,
+    /// The node's name.
+    pub node: String,
+    /// The mode that it is in now.
+    pub mode: Option<&'static str>,
+    /// Until when, where it ends by itself.
+    pub mode_until: Option<String>,
+    /// The time that is told of.
+    pub period: Told,
+    /// Container starts of which there is an event.
+    pub starts: u64,
+    /// Each kind of decision.
+    pub decisions: Vec<Decision>,
+    /// Commands in running containers, `kubectl exec` and probes alike.
+    pub execs: Counts,
+    /// What changed since the period before.
+    pub changes: Changes,
+    /// The parts of the period, oldest first, those without an event included.
+    pub parts: Vec<Part>,
+    /// Each control that was violated, most often violated first.
+    pub controls: Vec<ControlRow>,
+    /// Each namespace, the one with most starts first.
+    pub namespaces: Vec<NamespaceRow>,
+    /// Each workload, the one with most starts first.
+    pub workloads: Vec<WorkloadRow>,
+    /// The policy's exceptions.
+    pub exceptions: Vec<exceptions::Row>,
+    /// Starts let in by exceptions that the policy does not have any more.
+    pub exceptions_gone: u64,
+    /// What could not be judged, and why.
+    pub faults: Vec<FaultRow>,
+    /// Changes of the node's mode.
+    pub modes: Vec<ModeRow>,
+    /// What was counted under no name.
+    pub folded: Folded,
+    /// What must be known to read this, a sentence each.
+    pub notes: Vec<String>,
+    /// What could not be read, a sentence each.
+    pub unseen: Vec<String>,
 }
+
+impl Report {
+    /// The line below the answer, its parts one by one.
+    #[must_use]
+    pub fn about(&self) -> Vec<String> {
+        let until = self.mode_until.as_deref().map(|until| format!(" until {} UTC", period::minute(until)));
+        let mode = match self.mode {
+            Some(mode) => format!("mode {mode}{}", until.unwrap_or_default()),
+            None => "mode unknown".to_owned(),
+        };
+        let Told { since, until, seconds, .. } = &self.period;
+        let time = format!(
+            "{} to {} UTC ({})",
+            period::minute(since),
+            period::minute(until),
+            period::length(*seconds)
+        );
+        vec![
+            self.node.clone(),
+            mode,
+            time,
+            format!("{} logged", readiness::count(self.starts, "container start")),
+        ]
+    }
+}
+
+/// A period, in RFC 3339.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Told {
+    /// Where it begins.
+    pub since: String,
+    /// Where it ends.
+    pub until: String,
+    /// Its length in seconds.
+    pub seconds: u64,
+    /// What its parts are: `day` or `hour`.
+    pub by: &'static str,
+    /// Where the journal begins, if that is known.
+    pub journal_begins: Option<String>,
+}
+
+/// One kind of decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Decision {
+    /// Its name.
+    pub decision: &'static str,
+    /// Container starts.
+    pub starts: u64,
+    /// Workloads that they are of.
+    pub workloads: u64,
+    /// Container starts in the period before.
+    pub before: u64,
+}
+
+/// How much is known of the period before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Comparable {
+    /// All of it.
+    Whole,
+    /// The journal begins within it.
+    Part,
+    /// The journal begins after it.
+    Nothing,
+    /// It cannot be found out.
+    Unknown,
+}
+
+/// What changed since the period before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Changes {
+    /// How much is known of it.
+    pub comparable: Comparable,
+    /// Workloads with violations or faults that had none.
+    pub new: Vec<Name>,
+    /// Workloads that had some, and have none now; `still-starts` tells whether they start at all.
+    pub gone: Vec<Gone>,
+    /// Controls that nobody violated.
+    pub new_controls: Vec<&'static str>,
+    /// Controls that nobody violates any more.
+    pub gone_controls: Vec<&'static str>,
+}
+
+/// A workload by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Name {
+    /// Its namespace; `null` for a container of no pod.
+    pub namespace: Option<String>,
+    /// Its name; `null` if it has none, or came when there was no room for more.
+    pub workload: Option<String>,
+}
+
+/// A workload that has no violation any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Gone {
+    /// Which.
+    #[serde(flatten)]
+    pub name: Name,
+    /// Whether an event tells that it still starts. Silence is either way: it complies now, or is not there.
+    pub still_starts: bool,
+}
+
+/// A part of the period.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// Where it begins.
+    pub from: String,
+    /// What was decided in it.
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// A control.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ControlRow {
+    /// Its id.
+    pub control: &'static str,
+    /// The level that brings it in.
+    pub level: &'static str,
+    /// Who made the rule.
+    pub origin: &'static str,
+    /// Container starts that violated it.
+    pub starts: u64,
+    /// Workloads that they are of.
+    pub workloads: u64,
+    /// Container starts that may have violated it.
+    pub suspected: u64,
+    /// Container starts that violated it in the period before.
+    pub before: u64,
+}
+
+/// A namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NamespaceRow {
+    /// Its name; `null` for containers of no pod.
+    pub namespace: Option<String>,
+    /// Container starts of which there is an event.
+    pub starts: u64,
+    /// Its workloads of which there is an event.
+    pub workloads: u64,
+    /// What was decided.
+    pub decisions: Counts,
+    /// Container starts in the period before.
+    pub before: u64,
+}
+
+/// A workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct WorkloadRow {
+    /// Which.
+    #[serde(flatten)]
+    pub name: Name,
+    /// Whether its pods come from files of the kubelet.
+    #[serde(rename = "static")]
+    pub is_static: bool,
+    /// Container starts of which there is an event.
+    pub starts: u64,
+    /// What was decided.
+    pub decisions: Counts,
+    /// Commands in its containers that were decided upon.
+    pub execs: u64,
+    /// The controls that it violated.
+    pub controls: Vec<&'static str>,
+    /// The controls that it may have violated.
+    pub suspected: Vec<&'static str>,
+    /// Its first event in the period.
+    pub first: String,
+    /// Its last.
+    pub last: String,
+    /// Container starts in the period before.
+    pub before: u64,
+}
+
+/// Why something could not be judged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FaultRow {
+    /// What the gate said.
+    pub fault: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// A change of the node's mode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ModeRow {
+    /// When.
+    pub at: String,
+    /// What the event says.
+    pub message: String,
+}
+
+/// What is known beside the events.
+#[derive(Clone, Debug)]
+pub struct Known<'a> {
+    /// The node's name.
+    pub node: &'a str,
+    /// Its policy; `None` if it cannot be used.
+    pub policy: Option<&'a Policy>,
+    /// The mode that is in force.
+    pub mode: Option<Mode>,
+    /// Until when, where it ends by itself.
+    pub mode_until: Option<String>,
+    /// What each namespace asks for now; the empty name is for containers of no pod.
+    pub asked: &'a BTreeMap<String, Asked>,
+    /// What runs now; `None` where nobody looked.
+    pub running: Option<&'a BTreeMap<String, Running>>,
+    /// Where the journal begins, in microseconds.
+    pub journal_begins: Option<u64>,
+    /// When the policy file was last changed.
+    pub policy_changed: Option<u64>,
+    /// What could not be read.
+    pub unseen: &'a [String],
+}
+
+/// Puts it together.
+#[must_use]
+pub fn report(history: &History, known: &Known<'_>) -> Report {
+    let enforces = known.mode == Some(Mode::Enforce);
+    let ready = readiness::readiness(
+        &history.namespaces,
+        &readiness::Known {
+            asked: known.asked,
+            running: known.running,
+            enforces,
+            on_fault: known.policy.map_or(OnFault::Deny, |policy| policy.on_fault),
+        },
+    );
+    let stops = |name: &str| known.asked.get(name).and_then(|asked| asked.enforced());
+    let today = day(history.period.until);
+    // Without a policy that can be used, nobody knows which there are.
+    let uses = known.policy.map(|_| &history.exceptions);
+    let mut faults: Vec<FaultRow> = history
+        .faults
+        .iter()
+        .map(|(fault, count)| FaultRow { fault: fault.to_string(), count: *count })
+        .collect();
+    faults.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.fault.cmp(&b.fault)));
+    let mut modes: Vec<_> = history.modes.iter().collect();
+    modes.sort_by_key(|change| change.at);
+    let modes = modes
+        .into_iter()
+        .map(|change| ModeRow { at: rfc3339(change.at), message: change.message.clone() })
+        .collect();
+    Report {
+        node: known.node.to_owned(),
+        mode: known.mode.map(Mode::name),
+        mode_until: known.mode_until.clone(),
+        period: Told {
+            since: rfc3339(history.period.since),
+            until: rfc3339(history.period.until),
+            seconds: history.period.seconds(),
+            by: if history.period.is_by_hour() { "hour" } else { "day" },
+            journal_begins: known.journal_begins.map(rfc3339),
+        },
+        starts: history.now.starts,
+        decisions: decisions(history),
+        execs: history.execs,
+        changes: changes(history, known.journal_begins),
+        parts: parts(history),
+        controls: controls(history),
+        namespaces: namespaces(history),
+        workloads: workloads(history),
+        exceptions: uses.map(|uses| uses.rows(stops, today)).unwrap_or_default(),
+        exceptions_gone: uses.map_or(0, |uses| uses.gone),
+        faults,
+        modes,
+        folded: history.folded,
+        notes: notes(history, known, &ready),
+        unseen: known.unseen.to_vec(),
+        ready,
+    }
+}
+
+fn all_workloads(
+    history: &History,
+) -> impl Iterator<Item = (&str, &tally::Namespace, &str, &tally::Workload)> {
+    history.namespaces.iter().flat_map(|(name, namespace)| {
+        namespace.workloads.iter().map(move |(own, workload)| (&**name, namespace, &**own, workload))
+    })
+}
+
+fn decisions(history: &History) -> Vec<Decision> {
+    let workloads = |of: fn(&Counts) -> u64| {
+        all_workloads(history).filter(|(_, _, _, workload)| of(&workload.now.counts) > 0).count() as u64
+    };
+    let row = |(decision, of): (&'static str, fn(&Counts) -> u64)| Decision {
+        decision,
+        starts: of(&history.now.counts),
+        workloads: workloads(of),
+        before: of(&history.before.counts),
+    };
+    Counts::ROWS.into_iter().map(row).collect()
+}
+
+fn changes(history: &History, journal_begins: Option<u64>) -> Changes {
+    let period = history.period;
+    let comparable = match journal_begins {
+        None => Comparable::Unknown,
+        Some(begins) if begins <= period.before() => Comparable::Whole,
+        Some(begins) if begins < period.since => Comparable::Part,
+        Some(_) => Comparable::Nothing,
+    };
+    let bad = |tally: &Tally| tally.counts.is_bad();
+    let name = |namespace: &str, own: &str| Name { namespace: some(namespace), workload: some(own) };
+    let mut changes = Changes {
+        comparable,
+        new: Vec::new(),
+        gone: Vec::new(),
+        new_controls: Vec::new(),
+        gone_controls: Vec::new(),
+    };
+    for (namespace, _, own, workload) in all_workloads(history).filter(|(_, _, own, _)| !own.is_empty()) {
+        match (bad(&workload.before), bad(&workload.now)) {
+            (false, true) => changes.new.push(name(namespace, own)),
+            (true, false) => {
+                changes.gone.push(Gone { name: name(namespace, own), still_starts: workload.now.starts > 0 });
+            }
+            _ => {}
+        }
+    }
+    for (control, row) in history.controls.iter().zip(CONTROLS) {
+        match (control.before, control.starts) {
+            (0, 1..) => changes.new_controls.push(row.id),
+            (1.., 0) => changes.gone_controls.push(row.id),
+            _ => {}
+        }
+    }
+    changes
+}
+
+fn some(name: &str) -> Option<String> {
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+fn parts(history: &History) -> Vec<Part> {
+    let (period, step) = (history.period, history.period.step());
+    let part = |(begins, counts): (u64, &Counts)| Part { from: rfc3339(begins), counts: *counts };
+    let first = period.since - period.since % step;
+    if (period.until - first) / step >= 100 {
+        return history.parts.iter().map(|(begins, counts)| part((*begins, counts))).collect();
+    }
+    let none = Counts::default();
+    let mut begins = first;
+    let mut all = Vec::new();
+    while begins < period.until {
+        all.push(part((begins, history.parts.get(&begins).unwrap_or(&none))));
+        begins += step;
+    }
+    // A clock that was wrong for a while.
+    all.extend(history.parts.range(begins..).map(|(begins, counts)| part((*begins, counts))));
+    all
+}
+
+fn controls(history: &History) -> Vec<ControlRow> {
+    let workloads = |id: &str| {
+        all_workloads(history)
+            .filter(|(_, _, _, workload)| workload.violated.ids().any(|own| own == id))
+            .count() as u64
+    };
+    let mut rows: Vec<ControlRow> = history
+        .controls
+        .iter()
+        .zip(CONTROLS)
+        .filter(|(control, _)| control.starts + control.before + control.suspected > 0)
+        .map(|(control, row)| ControlRow {
+            control: row.id,
+            level: row.level.name(),
+            origin: Origin::name(row.origin),
+            starts: control.starts,
+            workloads: workloads(row.id),
+            suspected: control.suspected,
+            before: control.before,
+        })
+        .collect();
+    rows.sort_by_key(|row| std::cmp::Reverse((row.starts, row.suspected)));
+    rows
+}
+
+fn namespaces(history: &History) -> Vec<NamespaceRow> {
+    let mut rows: Vec<NamespaceRow> = history
+        .namespaces
+        .iter()
+        .filter(|(_, namespace)| namespace.now.counts.sum() + namespace.before.counts.sum() > 0)
+        .map(|(name, namespace)| NamespaceRow {
+            namespace: some(name),
+            starts: namespace.now.starts,
+            workloads: namespace
+                .workloads
+                .iter()
+                .filter(|(own, workload)| !own.is_empty() && workload.now.starts > 0)
+                .count() as u64,
+            decisions: namespace.now.counts,
+            before: namespace.before.starts,
+        })
+        .collect();
+    rows.sort_by(|a, b| b.starts.cmp(&a.starts).then_with(|| a.namespace.cmp(&b.namespace)));
+    rows
+}
+
+fn workloads(history: &History) -> Vec<WorkloadRow> {
+    let mut rows: Vec<WorkloadRow> = all_workloads(history)
+        .filter_map(|(namespace, _, own, workload)| {
+            let (first, last) = workload.seen?;
+            Some(WorkloadRow {
+                name: Name { namespace: some(namespace), workload: some(own) },
+                is_static: workload.is_static,
+                starts: workload.now.starts,
+                decisions: workload.now.counts,
+                execs: workload.execs,
+                controls: workload.violated.ids().collect(),
+                suspected: workload.suspected.without(workload.violated).ids().collect(),
+                first: rfc3339(first),
+                last: rfc3339(last),
+                before: workload.before.starts,
+            })
+        })
+        .collect();
+    let bad = |row: &WorkloadRow| row.decisions.is_bad();
+    rows.sort_by(|a, b| {
+        let key = |row: &WorkloadRow| std::cmp::Reverse((bad(row), row.starts));
+        key(a)
+            .cmp(&key(b))
+            .then_with(|| (&a.name.namespace, &a.name.workload).cmp(&(&b.name.namespace, &b.name.workload)))
+    });
+    rows
+}
+
+fn notes(history: &History, known: &Known<'_>, ready: &Readiness) -> Vec<String> {
+    let mut notes = Vec::new();
+    let period = history.period;
+    if let Some(begins) = known.journal_begins.filter(|begins| *begins > period.since) {
+        notes.push(format!(
+            "the journal begins at {} UTC: what was before is not known",
+            period::minute(&rfc3339(begins))
+        ));
+    }
+    if known.journal_begins.is_none() {
+        notes.push(
+            "there is no journal that can be read here; events are those of the file beside it".to_owned(),
+        );
+    }
+    if known.policy_changed.is_some_and(|changed| changed > period.since) {
+        notes.push(
+            "the policy was changed in this period; namespaces without events are assessed at today's levels"
+                .to_owned(),
+        );
+    }
+    let logs_allowed = known.policy.is_some_and(|policy| policy.log_allowed);
+    if !logs_allowed {
+        let way_out = if known.running.is_some() {
+            "log-allowed = true in the policy logs them"
+        } else {
+            "log-allowed = true in the policy logs them, pss-guard scan --level tells of what runs now"
+        };
+        notes.push(format!("a start that violates nothing leaves no event; {way_out}"));
+    }
+    if ready.namespaces.iter().any(|row| row.namespace.is_none()) {
+        notes.push(
+            "unmanaged containers (podman, docker, ctr: of no pod) are listed, and count as no namespace"
+                .to_owned(),
+        );
+    }
+    if !history.namespaces.is_empty() {
+        notes.push(
+            "a start that is refused is tried again and again: workloads say how many things there are to fix. Their names \
+             are guessed from the names of pods"
+                .to_owned(),
+        );
+    }
+    let Folded { namespaces, workloads, texts, parts } = history.folded;
+    for (count, what) in [
+        (namespaces, "of namespaces beyond the first 1,000 are counted as (others)"),
+        (
+            workloads,
+            "of workloads beyond those that are told apart (500 of a namespace, 20,000 of all) are counted under no name",
+        ),
+        (texts, "have a text (fault, exception, mode) beyond those that are kept"),
+        (parts, "lie in parts of the period beyond those that are shown"),
+    ] {
+        if count > 0 {
+            notes.push(format!("{} {what}", readiness::count(count, "event")));
+        }
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests;

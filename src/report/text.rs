@@ -1,223 +1,478 @@
-//! How is a decision said in one line? Upstream's words, then what set the level; safe for any terminal and log.
+//! How is a report read in a terminal? The answer first, then what it rests on.
 
-use std::fmt::Write as _;
+use std::io::{self, Write};
 
-use crate::decision::{Assessment, Effect, Judged};
-use crate::pss::Origin;
-use crate::pss::controls::CONTROLS;
+use super::readiness::{Cell, LEVELS, Row, State, count};
+use super::tally::Counts;
+use super::{Comparable, Name, Report, exceptions, period};
+use crate::output::terminal::{Style, Tone};
+use crate::output::text::{UNMANAGED, escape, marked};
 
-/// The longest message, in bytes: with the program's name before it and the end of the line, 4 KiB.
-pub const LIMIT: usize = 4096 - "pss-guard: \n".len();
+/// Rows of a table; the rest is counted.
+const ROWS: usize = 15;
 
-/// What a control of our own is called beside upstream's.
-pub const OURS: &str = "pss-guard's own control";
-
-/// Where the namespace stands: containers of no pod.
-pub const UNMANAGED: &str = "(unmanaged)";
-
-/// Where the container's name stands: a pod's sandbox, which has none.
-pub const SANDBOX: &str = "(sandbox)";
-
-/// The controls of our own.
-pub fn our_controls() -> impl Iterator<Item = &'static str> {
-    CONTROLS.iter().filter(|control| control.origin == Origin::PssGuard).map(|control| control.id)
+/// Writes it.
+pub fn write(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    let mut page = Page { style, out };
+    page.head(report)?;
+    page.readiness(report)?;
+    page.decisions(report)?;
+    page.parts(report)?;
+    page.controls(report)?;
+    page.namespaces(report)?;
+    page.workloads(report)?;
+    page.changes(report)?;
+    page.exceptions(report)?;
+    page.faults(report)?;
+    page.modes(report)?;
+    page.notes(report)
 }
 
-/// The id of a control, and whose it is where that is not upstream's.
-#[must_use]
-pub fn marked(control: &str) -> String {
-    let ours = our_controls().any(|id| id == control);
-    format!("{control}{}", if ours { mark(Origin::PssGuard.name()) } else { "" })
+struct Page<'a> {
+    style: Style,
+    out: &'a mut dyn Write,
 }
 
-/// The mark of such a control where there is room for a word.
-#[must_use]
-pub fn mark(origin: &str) -> &'static str {
-    if origin == Origin::PssGuard.name() { " [pss-guard]" } else { "" }
+/// A row of a bar chart.
+struct Bar {
+    label: String,
+    /// What refused, or would have.
+    dark: u64,
+    /// What was only reported.
+    light: u64,
+    value: u64,
+    after: String,
 }
 
-/// `violates PodSecurity "restricted:latest": reason (detail), …; level from …`, at most [`LIMIT`] bytes. Without
-/// findings the list and its colon are left out.
-///
-/// What upstream does not ask for is never said to violate PodSecurity: `…; and pss-guard's own control: reason (detail);
-/// level from …`, or alone `violates pss-guard's own control at "restricted:latest": …`.
-#[must_use]
-pub fn message<'s, 'p: 's>(
-    verb: &str,
-    assessment: &Assessment<'_>,
-    findings: impl Iterator<Item = &'s Judged<'p>>,
-) -> String {
-    let mut levels = String::new();
-    let mut because = String::new();
-    for (index, demand) in assessment.asked().enumerate() {
-        let and = if index == 0 { "" } else { " and " };
-        let _ = write!(levels, "{and}\"{}:{}\"", demand.level, demand.version);
-        let separator = if index == 0 { "" } else { ", " };
-        let _ = write!(because, "{separator}{}", demand.because);
+impl Page<'_> {
+    fn line(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "{}", text.trim_end())
     }
-    let (mut list, mut ours) = (String::new(), String::new());
-    for judged in findings {
-        let list = if judged.control.origin == Origin::PssGuard { &mut ours } else { &mut list };
-        let separator = if list.is_empty() { "" } else { ", " };
-        let _ = write!(list, "{separator}{}", judged.finding.reason);
-        if !judged.finding.detail.is_empty() {
-            let _ = write!(list, " ({})", judged.finding.detail);
+
+    fn title(&mut self, text: &str, more: &str) -> io::Result<()> {
+        let title = self.style.paint(Tone::Title, text);
+        let more = if more.is_empty() { String::new() } else { format!("  {more}") };
+        let more = self.style.paint(Tone::Faint, &self.fit(&more, self.room(text.len())));
+        writeln!(self.out, "\n{title}{more}")
+    }
+
+    /// A text from outside in letters that can be shown.
+    fn plain(&self, text: &str) -> String {
+        self.style.plain(&escape(text))
+    }
+
+    fn fit(&self, text: &str, width: usize) -> String {
+        self.style.cut(&self.plain(text), width)
+    }
+
+    fn room(&self, taken: usize) -> usize {
+        self.style.width.saturating_sub(taken)
+    }
+
+    /// A sentence behind a mark.
+    fn item(&mut self, mark: &str, text: &str) -> io::Result<()> {
+        let first = format!("  {mark} ");
+        let indent = first.chars().count();
+        let text = self.style.wrapped(&first, indent, &escape(text));
+        self.line(&text)
+    }
+
+    fn more(&mut self, all: usize) -> io::Result<()> {
+        if all > ROWS {
+            let text = format!("  and {} more; --namespace picks, --format json has all", all - ROWS);
+            let text = self.style.paint(Tone::Faint, &text);
+            self.line(&text)?;
         }
-        if let Effect::Excepted(exception) = judged.effect {
-            let _ = write!(list, " [exception until {}: {}]", exception.expires, exception.reason);
+        Ok(())
+    }
+
+    fn head(&mut self, report: &Report) -> io::Result<()> {
+        let answer = self.style.wrapped("", 0, &report.ready.answer);
+        let answer = self.style.paint(Tone::Title, &answer);
+        self.line(&answer)?;
+        let between = if self.style.unicode { " · " } else { " - " };
+        let text = self.style.wrapped("", 0, &escape(&report.about().join(between)));
+        self.line(&text)
+    }
+
+    fn readiness(&mut self, report: &Report) -> io::Result<()> {
+        let rows = &report.ready.namespaces;
+        if rows.is_empty() {
+            return Ok(());
         }
+        self.title("Which level could be enforced", "")?;
+        let names: Vec<String> = rows.iter().map(|row| self.name(row.namespace.as_deref())).collect();
+        let wide = self.widest(&names, "namespace");
+        let head = format!(
+            "  {:<wide$}  {:<12}  {:<12}  {:<12}",
+            "namespace", "enforce now", "baseline", "restricted"
+        );
+        let head = self.style.paint(Tone::Faint, head.trim_end());
+        self.line(&head)?;
+        // What is not ready first: that is what there is to do.
+        let mut order: Vec<(&Row, &String)> = rows.iter().zip(&names).collect();
+        order.sort_by_key(|(row, _)| rank(row));
+        for (row, name) in order.iter().take(ROWS) {
+            let name = self.fit(name, wide);
+            let cells = LEVELS.map(|level| self.cell(row.cell(level)));
+            let enforce =
+                row.enforce.unwrap_or(if row.restricted.state == State::Exempt { "-" } else { "?" });
+            let text = format!("  {name:<wide$}  {enforce:<12}  {}", cells.join("  "));
+            self.line(&text)?;
+        }
+        self.more(rows.len())?;
+        let open: Vec<_> =
+            order.iter().filter(|(row, _)| row.is_counted() && worst(row).state != State::Ready).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        self.title("What is missing", "")?;
+        for (row, name) in open.iter().take(ROWS) {
+            let cell = worst(row);
+            let level = if std::ptr::eq(cell, &raw const row.baseline) { "baseline" } else { "restricted" };
+            let name = self.fit(name, wide);
+            let first = format!("  {name:<wide$}  {level}: ");
+            let text = self.style.wrapped(&first, wide + 4, &escape(&cell.why));
+            self.line(&text)?;
+        }
+        self.more(open.len())
     }
-    let (whose, list) = match (list.is_empty(), ours.is_empty()) {
-        (true, false) => (format!("{OURS} at"), ours),
-        (false, false) => ("PodSecurity".to_owned(), format!("{list}; and {OURS}: {ours}")),
-        (_, true) => ("PodSecurity".to_owned(), list),
-    };
-    let (head, list, because) =
-        (escape(&format!("{verb} {whose} {levels}")), escape(&list), escape(&because));
-    let because = cut(&because, LIMIT / 2);
-    if list.is_empty() {
-        return format!("{head}; {because}");
-    }
-    let room = LIMIT.saturating_sub(head.len() + because.len() + ": ; ".len());
-    format!("{head}: {}; {because}", cut(&list, room))
-}
 
-/// Text from outside on one line: control characters, line separators and the marks that turn the reading direction
-/// and letters without width are escaped.
-#[must_use]
-pub fn escape(text: &str) -> String {
-    let odd = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    if is_plain(text) || !text.chars().any(odd) {
-        return text.to_owned();
-    }
-    let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        if odd(c) { plain.extend(c.escape_default()) } else { plain.push(c) }
-    }
-    plain
-}
-
-/// Whether a text is of printable ASCII alone, as nearly every one is: it is shown as it is, on any terminal.
-#[must_use]
-pub fn is_plain(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
-}
-
-/// The text, or as much of it as fits `limit` bytes, ending in a sign that it goes on.
-#[must_use]
-pub fn cut(text: &str, limit: usize) -> String {
-    const GOES_ON: &str = " … (cut; the whole is in the journal)";
-    if text.len() <= limit {
-        return text.to_owned();
-    }
-    let mut end = limit.saturating_sub(GOES_ON.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}{GOES_ON}", text.get(..end).unwrap_or_default())
-}
-
-/// The beginning of a text, at most so many bytes of it.
-#[must_use]
-pub fn head(text: &str, limit: usize) -> &str {
-    if text.len() <= limit {
-        return text;
-    }
-    let end = (0..=limit).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    text.get(..end).unwrap_or_default()
-}
-
-/// What the standard library says of an error of the system, without the number behind the words.
-fn without_number(mut text: String) -> String {
-    let number = text.strip_suffix(')').and_then(|text| text.rsplit_once(" (os error "));
-    if let Some((words, _)) = number.filter(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit())) {
-        text.truncate(words.len());
-    }
-    text
-}
-
-/// An error and its causes on one line.
-#[must_use]
-pub fn line(err: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(err), |err| err.source());
-    let mut parts: Vec<String> = causes.map(|cause| without_number(cause.to_string())).collect();
-    // A transparent error says the same as its cause.
-    parts.dedup();
-    cut(&escape(&parts.join(": ")), LIMIT)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{LIMIT, cut, escape, message};
-    use crate::decision::{Assessment, Effect, Judged};
-    use crate::level::Demand;
-    use crate::pss::controls::CONTROLS;
-    use crate::pss::{Finding, Level, Origin, Version};
-
-    #[test]
-    fn what_upstream_does_not_ask_for_is_not_said_to_violate_pod_security() {
-        let demand = Demand::argument(Level::Restricted, Version::Latest);
-        let assessment = Assessment { demands: vec![(demand, true)], findings: Vec::new() };
-        let judged = |id: &str, reason: &'static str, detail: &str| Judged {
-            control: CONTROLS.iter().find(|control| control.id == id).unwrap(),
-            finding: Finding::violates(reason, detail.to_owned(), ""),
-            effect: Effect::Counts,
+    fn cell(&self, cell: &Cell) -> String {
+        let (mark, tone) = match cell.state {
+            State::Ready => ("✓", Tone::Good),
+            State::Refused => ("✗", Tone::Bad),
+            State::Unproven => ("?", Tone::Odd),
+            State::Exempt => ("–", Tone::Faint),
         };
-        let root = judged("runAsNonRoot", "runAsNonRoot != true", "x");
-        let ours = judged("readOnlyRootFilesystem", "readOnlyRootFilesystem != true", "y");
-        let rows = [
-            (vec![&root], "violates PodSecurity \"restricted:latest\": runAsNonRoot != true (x)"),
-            (
-                vec![&root, &ours],
-                "violates PodSecurity \"restricted:latest\": runAsNonRoot != true (x); and pss-guard's own control: \
-                 readOnlyRootFilesystem != true (y)",
-            ),
-            (
-                vec![&ours],
-                "violates pss-guard's own control at \"restricted:latest\": readOnlyRootFilesystem != true (y)",
-            ),
-            (vec![], "violates PodSecurity \"restricted:latest\""),
-        ];
-        for (findings, expected) in rows {
-            let said = message("violates", &assessment, findings.into_iter());
-            assert_eq!(said, format!("{expected}; level from --level"));
+        let word = if cell.enforced && cell.state == State::Ready { "enforced" } else { cell.state.name() };
+        let text = if self.style.unicode { format!("{mark} {word}") } else { word.to_owned() };
+        let pad = " ".repeat(12_usize.saturating_sub(text.chars().count()));
+        self.style.paint(tone, &text) + &pad
+    }
+
+    fn name(&self, name: Option<&str>) -> String {
+        name.map_or_else(|| UNMANAGED.to_owned(), |name| self.plain(name))
+    }
+
+    /// The width of the first column: as wide as its widest text, and no wider than a third of the terminal.
+    fn widest(&self, texts: &[String], head: &str) -> usize {
+        let widest = texts.iter().map(|text| text.chars().count()).max().unwrap_or_default();
+        widest.max(head.len()).min(self.style.width / 3)
+    }
+
+    fn bars(&mut self, bars: &[Bar]) -> io::Result<()> {
+        let labels: Vec<String> = bars.iter().map(|bar| bar.label.clone()).collect();
+        let label = self.widest(&labels, "");
+        let value = bars.iter().map(|bar| bar.value.to_string().len()).max().unwrap_or_default().max(5);
+        let after = bars.iter().map(|bar| bar.after.chars().count()).max().unwrap_or_default();
+        let largest = bars.iter().map(|bar| bar.dark + bar.light).max().unwrap_or_default();
+        let width = self.room(2 + label + 2 + value + 2 + after + 2).clamp(4, 60);
+        for bar in bars {
+            let all = self.style.bar(bar.dark + bar.light, largest, width);
+            let dark = self.style.bar(bar.dark, largest, width).chars().count();
+            let length = all.chars().count();
+            let pad = " ".repeat(width.saturating_sub(length));
+            let (first, rest): (String, String) =
+                (all.chars().take(dark).collect(), all.chars().skip(dark).collect());
+            let rest = if self.style.unicode { rest.replace('█', "▒") } else { rest.replace('#', "-") };
+            let first = self.style.paint(Tone::Bad, &first);
+            let rest = self.style.paint(Tone::Odd, &rest);
+            let name = self.fit(&bar.label, label);
+            let text = format!("  {name:<label$}  {:>value$}  {first}{rest}{pad}  {}", bar.value, bar.after);
+            self.line(&text)?;
         }
-        let long = judged("runAsNonRoot", "runAsNonRoot != true", &"x".repeat(10_000));
-        let said = message("violates", &assessment, [&long, &ours].into_iter());
-        assert!(said.len() <= LIMIT && said.ends_with("; level from --level"), "{said}");
-        assert_eq!(CONTROLS.iter().filter(|control| control.origin == Origin::PssGuard).count(), 1);
+        Ok(())
     }
 
-    #[test]
-    fn nothing_from_outside_can_start_a_new_line_or_move_a_cursor() {
-        let rows = [
-            ("plain ü", "plain ü"),
-            ("a\nb\r\tc", "a\\nb\\r\\tc"),
-            ("\u{1b}[2Jx\u{7f}", "\\u{1b}[2Jx\\u{7f}"),
-            ("a\u{202e}b\u{2028}", "a\\u{202e}b\\u{2028}"),
-            ("kube\u{200b}-system\u{61c}", "kube\\u{200b}-system\\u{61c}"),
-        ];
-        for (text, expected) in rows {
-            assert_eq!(escape(text), expected);
+    fn decisions(&mut self, report: &Report) -> io::Result<()> {
+        self.title("Decisions", "container starts; one start can have several")?;
+        let bars: Vec<Bar> = report
+            .decisions
+            .iter()
+            .filter(|row| row.starts + row.before > 0)
+            .map(|row| {
+                let (dark, light) = match row.decision {
+                    "denied" | "would-deny" | "fault" => (row.starts, 0),
+                    _ => (0, row.starts),
+                };
+                let before = before(report, row.starts, row.before);
+                Bar {
+                    label: row.decision.to_owned(),
+                    dark,
+                    light,
+                    value: row.starts,
+                    after: format!("{}{before}", count(row.workloads, "workload")),
+                }
+            })
+            .collect();
+        if bars.is_empty() {
+            return self.line("  none");
+        }
+        self.bars(&bars)?;
+        let execs = report.execs;
+        if execs.sum() > 0 {
+            let text = format!("commands in running containers (exec, probes): {}", execs.of_commands());
+            self.item("+", &text)?;
+        }
+        Ok(())
+    }
+
+    fn parts(&mut self, report: &Report) -> io::Result<()> {
+        if report.starts == 0 {
+            return Ok(());
+        }
+        let legend = if self.style.unicode {
+            "█ refused or would be  ▒ reported only"
+        } else {
+            "# refused or would be  - reported only"
+        };
+        self.title(&format!("By {}", report.period.by), legend)?;
+        let by_hour = report.period.by == "hour";
+        let bars: Vec<Bar> = report
+            .parts
+            .iter()
+            .map(|part| {
+                let label = period::minute(&part.from)
+                    .get(..if by_hour { 16 } else { 10 })
+                    .unwrap_or_default()
+                    .to_owned();
+                let (dark, light) = split(&part.counts);
+                Bar { label, dark, light, value: dark + light, after: String::new() }
+            })
+            .collect();
+        self.bars(&bars)
+    }
+
+    fn controls(&mut self, report: &Report) -> io::Result<()> {
+        if report.controls.is_empty() {
+            return Ok(());
+        }
+        self.title(
+            "By control",
+            "container starts that violate it; pss-guard explain CONTROL says how to fix it",
+        )?;
+        let bars: Vec<Bar> = report
+            .controls
+            .iter()
+            .map(|row| {
+                let before = before(report, row.starts, row.before);
+                let suspected =
+                    if row.suspected > 0 { format!(", {} suspected", row.suspected) } else { String::new() };
+                Bar {
+                    label: marked(row.control),
+                    dark: 0,
+                    light: row.starts,
+                    value: row.starts,
+                    after: format!("{}{suspected}{before}", count(row.workloads, "workload")),
+                }
+            })
+            .collect();
+        self.bars(&bars)
+    }
+
+    fn namespaces(&mut self, report: &Report) -> io::Result<()> {
+        if report.namespaces.is_empty() {
+            return Ok(());
+        }
+        self.title("By namespace", "container starts that were logged")?;
+        let bars: Vec<Bar> = report
+            .namespaces
+            .iter()
+            .take(ROWS)
+            .map(|row| {
+                let (dark, light) = split(&row.decisions);
+                let before = before(report, row.starts, row.before);
+                let mut after = format!("{}{before}", count(row.workloads, "workload"));
+                if row.decisions.exempt > 0 {
+                    after += ", exempt";
+                }
+                Bar { label: self.name(row.namespace.as_deref()), dark, light, value: row.starts, after }
+            })
+            .collect();
+        self.bars(&bars)?;
+        self.more(report.namespaces.len())
+    }
+
+    fn workloads(&mut self, report: &Report) -> io::Result<()> {
+        let rows: Vec<_> = report.workloads.iter().filter(|row| row.decisions.is_bad()).collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.title("Workloads to look at", "starts, and what they violate")?;
+        let names: Vec<String> = rows.iter().take(ROWS).map(|row| self.workload(&row.name)).collect();
+        let wide = self.widest(&names, "workload").max((self.style.width / 4).min(24));
+        for (row, name) in rows.iter().zip(&names) {
+            let name = self.fit(name, wide);
+            let controls = row.controls.iter().chain(&row.suspected).copied().map(marked);
+            let mut text = controls.collect::<Vec<_>>().join(", ");
+            if row.decisions.fault > 0 {
+                if !text.is_empty() {
+                    text.push_str(", ");
+                }
+                text.push_str("could not be judged");
+            }
+            if row.is_static {
+                text.push_str(" (static pod)");
+            }
+            let first = format!("  {name:<wide$}  {:>5}  ", row.starts);
+            let indent = first.chars().count();
+            let text = self.style.wrapped(&first, indent, &escape(&text));
+            self.line(&text)?;
+        }
+        self.more(rows.len())
+    }
+
+    fn workload(&self, name: &Name) -> String {
+        let own = name.workload.as_deref().map_or_else(|| "(others)".to_owned(), |own| self.plain(own));
+        match &name.namespace {
+            Some(namespace) => format!("{}/{own}", self.plain(namespace)),
+            None => format!("{UNMANAGED} {own}"),
         }
     }
 
-    #[test]
-    fn an_error_of_the_system_is_said_in_words() {
-        let denied = std::io::Error::from_raw_os_error(libc::EACCES);
-        assert_eq!(super::line(&denied), "Permission denied");
-        let named = std::io::Error::other("no (os error x)");
-        assert_eq!(super::line(&named), "no (os error x)");
+    fn changes(&mut self, report: &Report) -> io::Result<()> {
+        let changes = &report.changes;
+        let length = period::length(report.period.seconds);
+        self.title(&format!("Since the {length} before"), "")?;
+        match changes.comparable {
+            Comparable::Whole => {}
+            Comparable::Nothing => {
+                return self
+                    .item("-", "the journal does not go back so far: there is nothing to compare with");
+            }
+            Comparable::Part => {
+                self.item("!", "the journal begins within that time, so that things only look new")?;
+            }
+            Comparable::Unknown => self.item("!", "how far back the journal goes is not known")?,
+        }
+        let mut said = false;
+        for (mark, what, names) in [
+            ("+", "new", changes.new.iter().collect::<Vec<_>>()),
+            ("-", "gone", changes.gone.iter().map(|gone| &gone.name).collect()),
+        ] {
+            if !names.is_empty() {
+                let shown: Vec<String> = names.iter().take(ROWS).map(|name| self.workload(name)).collect();
+                let rest = names.len().saturating_sub(ROWS);
+                let rest = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+                self.item(mark, &format!("{what}: {}{rest}", shown.join(", ")))?;
+                said = true;
+            }
+        }
+        for (mark, what, controls) in [
+            ("+", "newly violated", &changes.new_controls),
+            ("-", "no longer violated", &changes.gone_controls),
+        ] {
+            if !controls.is_empty() {
+                let controls: Vec<String> = controls.iter().copied().map(marked).collect();
+                self.item(mark, &format!("{what}: {}", controls.join(", ")))?;
+                said = true;
+            }
+        }
+        if said { Ok(()) } else { self.item("=", "nothing changed") }
     }
 
-    #[test]
-    fn a_cut_text_fits_and_says_so() {
-        assert_eq!(cut("short", 5), "short");
-        let long = "ü".repeat(100);
-        let text = cut(&long, 99);
-        assert!(text.len() <= 99 && text.ends_with("(cut; the whole is in the journal)"), "{text}");
+    fn exceptions(&mut self, report: &Report) -> io::Result<()> {
+        if report.exceptions.is_empty() && report.exceptions_gone == 0 {
+            return Ok(());
+        }
+        self.title("Exceptions", "")?;
+        for row in &report.exceptions {
+            let (mark, how) = match row.state {
+                exceptions::State::Used => (" ", format!("used by {}", count(row.starts, "start"))),
+                exceptions::State::Unused => ("?", "never used here in this period".to_owned()),
+                exceptions::State::Untold => (
+                    "?",
+                    "whether it is used cannot be told: the enforce level of the namespace does not ask for it".to_owned(),
+                ),
+                exceptions::State::Expired => ("!", format!("expired on {}", row.expires)),
+            };
+            let end = match row.days_left {
+                _ if row.state == exceptions::State::Expired => String::new(),
+                0 => ", ends today".to_owned(),
+                1 => ", ends tomorrow".to_owned(),
+                days if row.ends_soon => format!(", ends in {days} days ({})", row.expires),
+                _ => format!(", until {}", row.expires),
+            };
+            let mark = if row.ends_soon { "!" } else { mark };
+            let text = format!("{} {}: {how}{end} ({})", row.whom, row.controls.join(", "), row.reason);
+            self.item(mark, &text)?;
+        }
+        if report.exceptions_gone > 0 {
+            let text = format!(
+                "{} by exceptions that are not in the policy any more",
+                count(report.exceptions_gone, "start")
+            );
+            self.item("-", &text)?;
+        }
+        Ok(())
     }
+
+    fn faults(&mut self, report: &Report) -> io::Result<()> {
+        if report.faults.is_empty() {
+            return Ok(());
+        }
+        self.title("Could not be judged", "")?;
+        for row in report.faults.iter().take(ROWS) {
+            self.item(&format!("{:>5}", row.count), &row.fault)?;
+        }
+        self.more(report.faults.len())
+    }
+
+    fn modes(&mut self, report: &Report) -> io::Result<()> {
+        if report.modes.is_empty() {
+            return Ok(());
+        }
+        self.title("Changes of mode", "")?;
+        for row in &report.modes {
+            self.item(&period::minute(&row.at), &row.message)?;
+        }
+        Ok(())
+    }
+
+    fn notes(&mut self, report: &Report) -> io::Result<()> {
+        self.title("Notes", "")?;
+        for note in &report.notes {
+            self.item("-", note)?;
+        }
+        for unseen in &report.unseen {
+            self.item("!", &format!("not seen: {unseen}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// How a number compares with the period before.
+fn before(report: &Report, now: u64, before: u64) -> String {
+    match report.changes.comparable {
+        Comparable::Nothing => String::new(),
+        _ if now == before => ", as before".to_owned(),
+        _ if now > before => format!(", {} more", now - before),
+        _ => format!(", {} fewer", before - now),
+    }
+}
+
+/// What was refused or would be, and what was only reported. A start that would be refused is most often audited, too.
+#[must_use]
+pub fn split(counts: &Counts) -> (u64, u64) {
+    let refused = counts.denied + counts.would_deny + counts.fault;
+    (refused, counts.audit.max(counts.warn).saturating_sub(counts.would_deny))
+}
+
+/// The cell that explains most: the loosest level that is not ready.
+fn worst(row: &Row) -> &Cell {
+    if row.baseline.state == State::Refused { &row.baseline } else { &row.restricted }
+}
+
+/// The order in which people look: what is refused first, what is not judged last.
+#[must_use]
+pub fn rank(row: &Row) -> u8 {
+    let state = |cell: &Cell| match cell.state {
+        State::Refused => 0,
+        State::Unproven => 1,
+        State::Ready => 2,
+        State::Exempt => 3,
+    };
+    let none = u8::from(row.namespace.is_none()) * 16;
+    none + state(&row.restricted) * 4 + state(&row.baseline)
 }

@@ -11,9 +11,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::install::node::namesakes;
 use crate::level::Policy;
 use crate::level::cache::load;
+use crate::node::host::namesakes;
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 

@@ -23,10 +23,10 @@ use entry::Entry;
 use crate::checkpoint::{CheckpointError, Restore};
 use crate::files::{self, FileError, LIMIT};
 use crate::gate::{self, Caller, Gate, Verdict};
+use crate::output::stderr_line;
+use crate::output::text::line;
 use crate::paths::Paths;
 use crate::process;
-use crate::report::stderr_line;
-use crate::report::text::line;
 
 /// The name that makes this program the wrapper.
 pub const NAME: &str = "pss-guard-runtime";

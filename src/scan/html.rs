@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Scan, Scanned};
 use crate::decision::Verdict;
-use crate::history::period::minute;
 use crate::level::date::rfc3339;
 use crate::level::workload;
+use crate::output::json::Finding;
+use crate::output::page::{MOST_UNITS, Page, Tone};
+use crate::output::text::{OURS, SANDBOX, UNMANAGED, marked};
 use crate::pss::Level;
-use crate::report::json::Finding;
-use crate::report::page::{MOST_UNITS, Page, Tone};
-use crate::report::text::{OURS, SANDBOX, UNMANAGED, marked};
+use crate::report::period::minute;
 
 /// A node held against a level.
 pub type AtLevel<'a> = (Level, &'a Scan);

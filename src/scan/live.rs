@@ -13,11 +13,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::containers::First;
 use crate::facts;
 use crate::facts::host::Host;
 use crate::facts::spec::{CapabilitySets, Linux, Spec};
 use crate::files;
+use crate::node::containers::First;
 use crate::pss::capabilities::{CapabilitySet, NAMES};
 use crate::pss::controls::ADDABLE;
 

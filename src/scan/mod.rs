@@ -28,28 +28,28 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
-use crate::containers::{self, Container, Keeper, Voucher};
 use crate::decision::{Judged, Verdict};
+use crate::events::event::FIELD;
 use crate::events::probes::{Probe, Probes};
 use crate::facts::host::{Beside, Host, Shared};
 use crate::facts::sandboxes::Sandboxes;
 use crate::facts::spec::Spec;
 use crate::facts::{self, find_config, find_config_by};
 use crate::files::FileError;
-use crate::install::node::Live;
 use crate::judge::{Outcome, Request, judge, judge_spec};
 use crate::level::cache::{LoadError, Usable, load_usable};
 use crate::level::workload::is_static;
 use crate::level::{Demand, Labels, Policy, Whose, exempt};
+use crate::node::containers::{self, Container, Keeper, Voucher};
+use crate::node::host::Live;
+use crate::node::parallel::{self, Share};
+use crate::node::procfs::Processes;
+use crate::node::strangers::{self, Mounts};
+use crate::output::json;
+use crate::output::text::{escape, head, line};
 use crate::paths::Paths;
-use crate::processes::Processes;
 use crate::pss::facts::{Engine, Subject};
 use crate::pss::{Level, Version};
-use crate::report::event::FIELD;
-use crate::report::json;
-use crate::report::text::{escape, head, line};
-use crate::side_by_side::{self, Share};
-use crate::strangers::{self, Mounts};
 
 pub use live::Drift;
 use live::Patience;
@@ -266,7 +266,7 @@ fn look_at_all(
         }
         looks
     };
-    side_by_side::share(&oldest, |share| work(share, None), |share| work(share, options.progress))
+    parallel::share(&oldest, |share| work(share, None), |share| work(share, options.progress))
 }
 
 /// By namespace and pod, its sandbox first.

@@ -25,10 +25,10 @@ use super::{Scan, Scanned};
 use crate::decision::Verdict;
 use crate::level::policy::Setting;
 use crate::level::{Policy, is_dns_label};
+use crate::output::json::Finding;
+use crate::output::text::{OURS, escape, mark};
 use crate::pss::controls::CONTROLS;
 use crate::pss::{self, Control, Level, Origin, Scope, Version};
-use crate::report::json::Finding;
-use crate::report::text::{OURS, escape, mark};
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

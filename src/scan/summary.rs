@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::{Scan, Scanned, fix};
 use crate::decision::Verdict;
+use crate::output::text::{OURS, UNMANAGED, escape, our_controls};
 use crate::pss::Version;
-use crate::report::text::{OURS, UNMANAGED, escape, our_controls};
 
 /// Numbers of containers; a pod's sandbox is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -7,10 +7,10 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::{Asked, Checks, Recorded, Setting, State, s};
-use crate::containers::{self, Container, Keeper, Voucher};
 use crate::facts;
 use crate::facts::identity::identify;
 use crate::install::Method;
+use crate::node::containers::{self, Container, Keeper, Voucher};
 use crate::pss::facts::{Engine, Subject};
 
 /// How a container came past the gate, or not.

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::{Checks, Setting, State, program};
 use crate::files::{self, FileError, Owner};
-use crate::install::node::Node as _;
 use crate::install::{Entry, GATE, entry_path};
+use crate::node::host::Node as _;
+use crate::output::text::line;
 use crate::pss::facts::Engine;
-use crate::report::text::line;
 
 /// Looks at the gate binary; gives back what it says of its version, and whether it can be executed.
 pub(super) fn binary(setting: &Setting<'_>, engine: Engine, checks: &mut Checks) -> (Option<String>, bool) {

@@ -39,14 +39,14 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::install::detect;
-use crate::install::node::{Live, Node as _};
 use crate::install::{Installer, Method, Plan, Refusal, Request, entry_path, place};
 use crate::level::cache;
 use crate::level::policy::{Exemptions, Mode};
+use crate::node::host::{Live, Node as _};
+use crate::node::procfs::{Process, Processes};
+use crate::output::text::{escape, line};
 use crate::paths::Paths;
-use crate::processes::{Process, Processes};
 use crate::pss::facts::Engine;
-use crate::report::text::{escape, line};
 
 pub(crate) use recorded::Recorded;
 use recorded::recorded;

@@ -16,8 +16,8 @@ use crate::level::namespaces;
 use crate::level::policy::{Mode, OnUnknownNamespace, Policy, SYSTEM_NAMESPACE};
 use crate::mode::temporary::State as Temporary;
 use crate::mode::{InForce, in_force};
+use crate::output::text::line;
 use crate::paths::Paths;
-use crate::report::text::line;
 
 /// The policy of the node.
 #[derive(Debug, Serialize)]

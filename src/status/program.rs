@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
-use crate::install::node::Live;
+use crate::node::host::Live;
 
 /// As much of a file as is looked at: the header of ELF ends before, and the kernel reads no more of a script's first
 /// line (`BINPRM_BUF_SIZE`).
@@ -85,7 +85,7 @@ mod tests {
     use std::path::Path;
 
     use super::fault;
-    use crate::install::node::Live;
+    use crate::node::host::Live;
 
     #[test]
     fn what_the_kernel_would_not_execute_is_found_with_the_reason() {

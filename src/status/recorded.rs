@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::files::{self, Links, Owner};
-use crate::install::node::{LIMIT, Live, Node as _};
 use crate::install::{Entry, Method, transaction};
+use crate::node::host::{LIMIT, Live, Node as _};
+use crate::output::text::line;
 use crate::pss::facts::Engine;
-use crate::report::text::line;
 
 /// An installation.
 #[derive(Clone, Debug)]

@@ -9,14 +9,14 @@ use std::time::{Duration, SystemTime};
 
 use super::{Setting, State, Status};
 use crate::commands::status::{Options, status};
-use crate::install::node::{Live, Node};
 use crate::install::{Change, Entry, GATE, Installer, Method, Plan, Refusal, Request, entry_path};
 use crate::level::{Mode, cache};
 use crate::metrics;
 use crate::metrics::exposition::Number;
 use crate::mode::change::{Author, for_a_time};
+use crate::node::host::{Live, Node};
+use crate::node::procfs::{Processes, fake};
 use crate::paths::Paths;
-use crate::processes::{Processes, fake};
 use crate::pss::facts::Engine;
 
 /// An engine whose configuration is a list of handlers: `runc = /usr/sbin/runc`.

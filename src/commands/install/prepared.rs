@@ -8,15 +8,15 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::{Failure, Job, anchors_hold, cache, diff};
 use crate::commands::manual::manual;
-use crate::install::node::{Live, Node as _};
 use crate::install::place::{self, Piece};
 use crate::install::sandboxes::unseen_by;
 use crate::install::transaction::{self, FOLDER, Manifest, Store, manifest};
 use crate::install::write::{WriteError, fault};
 use crate::install::{GATE, Method, Plan, Request, detect, older, presence, system};
 use crate::level::Policy;
+use crate::node::host::{Live, Node as _};
+use crate::output::text::escape;
 use crate::paths::Paths;
-use crate::report::text::escape;
 
 /// All that is going to be done.
 pub(super) struct Prepared<'a> {

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::{Failure, Job, UNPROVEN, sweep};
 use crate::commands::{OK, line};
-use crate::install::node::Node as _;
 use crate::install::transaction::{self, Store, manifest};
 use crate::install::verify::{Outcome, Patience, Verification};
 use crate::install::{Request, detect, place};
+use crate::node::host::Node as _;
+use crate::node::procfs::Process;
+use crate::output::text::escape;
 use crate::paths::Paths;
-use crate::processes::Process;
 use crate::pss::facts::Engine;
-use crate::report::text::escape;
 
 /// What a run has installed.
 pub(super) struct Run<'a> {

@@ -13,8 +13,8 @@ mod strip;
 
 use std::path::{Path, PathBuf};
 
-use crate::install::node::Node;
 use crate::install::{Change, Entry, Installer, Method, Plan, Refusal, Request, entry_path, is_entry_name};
+use crate::node::host::Node;
 use crate::pss::facts::Engine;
 use config::{Config, Generation, Handler, SHIM};
 

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value};
 
-use super::super::node::Node;
 use super::super::{
     Entry, GATE, Installer, Method, Plan, Refusal, Request, Stripped, entry_path, is_entry_name,
 };
 use super::{behind, dropin, hooks_d, toml};
+use crate::node::host::Node;
 use crate::pss::facts::Engine;
 
 /// CRI-O's installer.
@@ -403,7 +403,7 @@ mod tests {
     use super::super::testing::{entries, file, refused, settle, strip, text};
     use super::{DROP_INS, HEADER, INSTALLER, MAIN};
     use crate::install::Method::{Hook, Runtime};
-    use crate::install::node::fake::Fake;
+    use crate::node::host::fake::Fake;
 
     const OURS: &str = "/etc/crio/crio.conf.d/99-pss-guard.conf";
     const E: &str = "/var/lib/pss-guard/runtimes/cri-o";

@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::super::node::Node;
 use super::super::{
     Change, Entry, Installer, Method, Plan, Refusal, Request, Stripped, entry_path, is_entry_name,
 };
 use super::behind;
 use super::json::Text;
+use crate::node::host::Node;
 use crate::pss::facts::Engine;
 
 /// Docker's installer.
@@ -384,8 +384,8 @@ mod tests {
     use super::super::testing::{entries, file, refused, settle, strip, text};
     use super::{CONFIG, INSTALLER};
     use crate::install::Method::Runtime;
-    use crate::install::node::fake::Fake;
     use crate::install::{Request, Stripped};
+    use crate::node::host::fake::Fake;
 
     /// A node with a docker of this version.
     fn docker(version: &str) -> Fake {

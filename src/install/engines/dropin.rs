@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{DocumentMut, Item, Table, Value};
 
-use super::super::node::Node;
 use super::super::{Change, Refusal, Stripped};
 use super::toml;
+use crate::node::host::Node;
 
 /// The names that the file may have; the first that is read after all others.
 const NAMES: [&str; 2] = ["99-pss-guard.conf", "zz-pss-guard.conf"];

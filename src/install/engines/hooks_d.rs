@@ -8,8 +8,8 @@
 
 use std::path::Path;
 
-use super::super::node::Node;
 use super::super::{Change, GATE, Plan, Refusal, Stripped};
+use crate::node::host::Node;
 
 /// The folder that CRI-O and podman read unless they are told otherwise.
 pub(super) const DEFAULT: &str = "/usr/share/containers/oci/hooks.d";
@@ -101,7 +101,7 @@ mod tests {
 
     use super::super::super::{GATE, Plan, Stripped};
     use super::{Folders, NAME, folders, hook, put, strip};
-    use crate::install::node::fake::Fake;
+    use crate::node::host::fake::Fake;
 
     fn file_in(folder: &str) -> PathBuf {
         Path::new(folder).join(NAME)

@@ -11,8 +11,8 @@ mod toml;
 
 use std::path::{Path, PathBuf};
 
-use super::node::Node;
 use super::{Installer, Refusal};
+use crate::node::host::Node;
 use crate::pss::facts::Engine;
 
 /// All installers.
@@ -49,8 +49,8 @@ fn behind(node: &dyn Node, path: &Path) -> Result<Option<PathBuf>, Refusal> {
 mod testing {
     use std::path::Path;
 
-    use crate::install::node::fake::Fake;
     use crate::install::{Change, Installer, Method, Plan, Refusal, Request, Stripped};
+    use crate::node::host::fake::Fake;
 
     pub(super) fn request(method: Method) -> Request<'static> {
         Request { method, config: None }

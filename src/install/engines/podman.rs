@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
-use super::super::node::Node;
 use super::super::{
     Entry, GATE, Installer, Method, Plan, Refusal, Request, Stripped, entry_path, is_entry_name,
 };
 use super::{behind, dropin, hooks_d, toml};
+use crate::node::host::Node;
 use crate::pss::facts::Engine;
 
 /// Podman's installer.
@@ -301,7 +301,7 @@ mod tests {
     use super::{ADMINS, HEADER, INSTALLER, VENDORS};
     use crate::install::Method::{Hook, Runtime};
     use crate::install::Request;
-    use crate::install::node::fake::Fake;
+    use crate::node::host::fake::Fake;
 
     const DROP_IN: &str = "/etc/containers/containers.conf.d/99-pss-guard.conf";
     const E: &str = "/var/lib/pss-guard/runtimes/podman";

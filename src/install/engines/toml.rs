@@ -5,7 +5,7 @@ use std::path::Path;
 use toml_edit::{Document, DocumentMut, TableLike};
 
 use super::super::Refusal;
-use super::super::node::Node;
+use crate::node::host::Node;
 
 /// A file's document; `None` where there is no such file.
 pub(super) fn read(node: &dyn Node, path: &Path) -> Result<Option<DocumentMut>, Refusal> {

@@ -17,11 +17,11 @@ use super::expect::{Expect, Expected, NAMESPACE};
 use super::probe::{Folder, Report, Seen, name};
 use super::{Outcome, Patience, said};
 use crate::events::probes::Ledger;
-use crate::install::node::Live;
-use crate::install::run::{Done, run};
 use crate::install::write;
+use crate::node::host::Live;
+use crate::node::run::{Done, run};
+use crate::output::text::{cut, escape, line};
 use crate::pss::Level;
-use crate::report::text::{cut, escape, line};
 
 /// How often a probe is made that fails.
 const TRIES: usize = 3;

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::expect::Expected;
 use crate::files;
-use crate::install::node::{Live, Node as _};
-use crate::install::run::run;
+use crate::node::host::{Live, Node as _};
+use crate::node::run::run;
 use crate::paths::Paths;
 
 /// As much of the file is read; the newest events are at its end, and a probe's is the newest.

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::{Outcome, Patience, Restart, RestartError, Verification, restart};
 use crate::install::GATE;
-use crate::install::node::Live;
+use crate::node::host::Live;
+use crate::node::procfs::{Processes, fake};
 use crate::paths::Paths;
-use crate::processes::{Processes, fake};
 use crate::pss::facts::Engine;
 
 /// What a `crictl` answers; `$1` is the subcommand, `$state` a folder, `forbidden` tells which probe it is.

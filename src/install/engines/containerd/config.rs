@@ -14,8 +14,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::{Component, Path, PathBuf};
 
 use super::edit::{File, name};
-use crate::install::node::Node;
 use crate::install::{Change, Refusal};
+use crate::node::host::Node;
 
 /// Which rules of merging hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::config::PLUGINS;
 use super::{CONTAINER_ANNOTATIONS, POD_ANNOTATIONS};
-use crate::install::node::Node;
 use crate::install::{GATE, Refusal, entry_path};
-use crate::processes::Processes;
+use crate::node::host::Node;
+use crate::node::procfs::Processes;
 use crate::pss::facts::Engine;
 
 /// A distribution that writes containerd's configuration itself.

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::SPEC;
 use super::config::{Config, Handler};
-use crate::install::node::Node;
 use crate::install::{Change, GATE, Refusal};
+use crate::node::host::Node;
 
 const FOLDER: &str = "/var/lib/pss-guard/containerd-";
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::install::Stripped;
-use crate::install::node::fake::Fake;
+use crate::node::host::fake::Fake;
 
 const ONE: Option<Generation> = Some(Generation::One);
 const TWO: Option<Generation> = Some(Generation::Two);

@@ -7,11 +7,11 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use crate::decision::{Assessment, Effect, Judged, Verdict};
+use crate::events::event::FIELD;
 use crate::facts::identity::Identity;
 use crate::judge::Outcome;
+use crate::output::text::{head, line};
 use crate::pss::Origin;
-use crate::report::event::FIELD;
-use crate::report::text::{head, line};
 
 /// One container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

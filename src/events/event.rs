@@ -8,12 +8,12 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt as _, OpenOptionsExt
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::events::journald;
 use crate::facts::identity::{Identity, short_id};
 use crate::level::Mode;
+use crate::output::text::{cut, escape, head};
 use crate::paths::Paths;
 use crate::pss::facts::{Engine, Subject};
-use crate::report::journald;
-use crate::report::text::{cut, escape, head};
 
 /// The kinds of event. Each has its message id and its entry in `systemd/pss-guard.catalog`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,7 +227,7 @@ impl Event<'_> {
             kernel.write_all(format!("<{}>{lost}\n", self.kind.priority()).as_bytes())
         });
         if to_kernel.is_err() {
-            super::stderr_line(&lost);
+            crate::output::stderr_line(&lost);
         }
     }
 }

@@ -4,9 +4,9 @@ use super::period::{self, minute};
 use super::readiness::{Cell, LEVELS, Row, State, count};
 use super::text::{rank, split};
 use super::{Comparable, Name, Report, exceptions};
+use crate::output::page::{Column, Page, Tone};
+use crate::output::text::{OURS, UNMANAGED, marked};
 use crate::pss::Origin;
-use crate::report::page::{Column, Page, Tone};
-use crate::report::text::{OURS, UNMANAGED, marked};
 
 /// Rows of a table; more would be no page for people.
 const ROWS: usize = 200;

@@ -24,7 +24,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
 use super::{Processes, program};
-use crate::containers::is_monitor;
+use crate::node::containers::is_monitor;
 
 /// A directory that is somebody's root: the device of its file system, and its path on it (`proc_pid_mountinfo(5)`, the
 /// third and the fourth field).
@@ -159,7 +159,7 @@ mod tests {
     use std::path::Path;
 
     use super::{Processes, Root, has_one_id, is_of_a_pod};
-    use crate::processes::fake;
+    use crate::node::procfs::fake;
 
     #[test]
     fn every_witness_tells_a_container_from_the_node() {

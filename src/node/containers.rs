@@ -18,7 +18,7 @@
 //!
 //! A name is no proof: any user and any container can call a program conmon. Only root's on the node itself are believed.
 //! Another user's there is a rootless podman's, or says that it is: its container is shown as nobody's, takes the place of
-//! no other, and costs no more than [`OF_A_USER`], [`OF_ALL_USERS`] and [`strangers`](crate::strangers) say. What is in a
+//! no other, and costs no more than [`OF_A_USER`], [`OF_ALL_USERS`] and [`strangers`](crate::node::strangers) say. What is in a
 //! container speaks of paths in there, and is not asked.
 //!
 //! Under another root directory nothing runs: it is a node that was captured, and every bundle on it counts.
@@ -34,11 +34,11 @@ use std::time::{Duration, SystemTime};
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 
 use crate::files::{self, LIMIT};
-use crate::install::node::Live;
-use crate::processes::{Birth, Process, Processes};
-use crate::side_by_side;
+use crate::node::host::Live;
+use crate::node::parallel;
+use crate::node::procfs::{Birth, Process, Processes};
+use crate::node::strangers::Mounts;
 use crate::state;
-use crate::strangers::Mounts;
 
 /// Who keeps a container's bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +187,7 @@ pub fn find(live: &Live, processes: &Processes, by: Voucher) -> Found {
     let (conmons, shims): (Vec<_>, Vec<_>) =
         monitors.into_iter().partition(|(_, program, _)| is_conmon(program));
     let mut conmons =
-        side_by_side::each(&conmons, |conmon| processes.is_the_nodes(conmon.0).then(|| conmon.clone()));
+        parallel::each(&conmons, |conmon| processes.is_the_nodes(conmon.0).then(|| conmon.clone()));
     conmons.sort_unstable_by_key(|(pid, _, _)| *pid);
     let (of_root, of_users): (Vec<_>, Vec<_>) =
         conmons.into_iter().partition(|(pid, _, _)| processes.is_roots(*pid));
@@ -288,7 +288,7 @@ impl Search<'_> {
         let bundles: Vec<PathBuf> = clients.iter().flat_map(|client| self.list(client)).collect();
         let known = &*self;
         let numbered: Vec<(usize, &PathBuf)> = bundles.iter().enumerate().collect();
-        let mut looks = side_by_side::each(&numbered, |(number, bundle)| {
+        let mut looks = parallel::each(&numbered, |(number, bundle)| {
             let place = Place { keeper: Keeper::Containerd, bundle, id: bundle.file_name()?, stranger: None };
             let look = known.look(&place, Some(&bundle.join("init.pid")), || {
                 // The shim of runc writes it always, if only as an empty file.
@@ -564,8 +564,8 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::{Found, Keeper, Voucher, find};
-    use crate::install::node::Live;
-    use crate::processes::{Processes, fake};
+    use crate::node::host::Live;
+    use crate::node::procfs::{Processes, fake};
 
     const AGE: u64 = 100;
 

@@ -17,8 +17,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 
-use crate::containers::CONMON;
-use crate::{files, side_by_side};
+use crate::node::containers::CONMON;
+use crate::{files, node::parallel};
 use node::Root;
 
 /// Clock ticks in a second, as `/proc/PID/stat` counts them (`USER_HZ`): 100 on every architecture that runs containers.
@@ -142,7 +142,7 @@ impl Processes {
             let (program, replaced) = program(&self.folder(pid)?)?;
             program.file_name()?.to_str().is_some_and(wanted).then_some((pid, program, replaced))
         };
-        let mut found = side_by_side::each(&self.pids(), |pid| read(*pid));
+        let mut found = parallel::each(&self.pids(), |pid| read(*pid));
         found.sort_unstable_by_key(|(pid, _, _)| *pid);
         found
     }
@@ -225,7 +225,7 @@ impl Processes {
     /// `access_remote_vm` (`mm/memory.c`), which `fs/proc/base.c` calls.
     pub(crate) fn patiently(&self, processes: Vec<(i32, PathBuf, bool)>) -> (Vec<Process>, usize) {
         let all = self.clone();
-        side_by_side::in_time(processes, STALL, MOST_STALLS, move |(pid, program, replaced)| {
+        parallel::in_time(processes, STALL, MOST_STALLS, move |(pid, program, replaced)| {
             all.process(pid, program, replaced)
         })
     }

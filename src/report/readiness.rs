@@ -23,9 +23,9 @@ use super::tally::{BEYOND, Namespace, Proofs, Workload};
 use crate::decision::Verdict;
 use crate::level::policy::OnFault;
 use crate::level::workload;
+use crate::output::text::{OURS, marked, our_controls};
 use crate::pss::Level;
 use crate::pss::controls::CONTROLS;
-use crate::report::text::{OURS, marked, our_controls};
 use crate::scan::Scanned;
 
 /// The levels that can be enforced, in the order of every pair here.

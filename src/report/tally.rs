@@ -11,10 +11,10 @@ use super::exceptions::Uses;
 use super::period::Period;
 
 use crate::events::Record;
+use crate::events::event::Kind;
 use crate::level::policy::OnSuspect;
 use crate::level::{Policy, workload};
 use crate::pss::controls::CONTROLS;
-use crate::report::event::Kind;
 
 /// How many container starts ended in each kind of decision. One start can have several: what would be denied at the
 /// enforce level is most often audited, too.
@@ -571,9 +571,9 @@ mod tests {
 
     use super::{Caps, Counts, History};
     use crate::events::Record;
-    use crate::history::period::{Period, Since};
+    use crate::events::event::Kind;
     use crate::level::Policy;
-    use crate::report::event::Kind;
+    use crate::report::period::{Period, Since};
 
     const NOW: u64 = 1_000_000_000;
 

@@ -10,11 +10,11 @@ use super::readiness::{Asked, Running, State};
 use super::tally::{Caps, History};
 use super::{Comparable, Known, Report, report, text};
 use crate::events::Record;
+use crate::events::event::Kind;
 use crate::level::policy::OnSuspect;
 use crate::level::{Mode, Policy, policy};
+use crate::output::terminal::Style;
 use crate::pss::Level::{self, Baseline, Privileged, Restricted};
-use crate::report::event::Kind;
-use crate::report::terminal::Style;
 
 const DAY: u64 = 86_400_000_000;
 

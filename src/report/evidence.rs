@@ -9,10 +9,10 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use crate::events::Record;
+use crate::events::event::Kind;
 use crate::level::policy::OnSuspect;
 use crate::pss::controls::CONTROLS;
 use crate::pss::{Control, Level, Origin};
-use crate::report::event::Kind;
 
 /// What is known of a start at one level. Later says more, and is believed where events of one start differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -198,11 +198,11 @@ mod tests {
     use super::Proof::{Complies, Nothing, Refused, Unclear};
     use super::{Proof, of};
     use crate::events::Record;
+    use crate::events::event::Kind;
     use crate::level::policy::OnSuspect;
     use crate::pss::facts::{Facts, Volume};
     use crate::pss::testing::{compliant, make_privileged, with};
     use crate::pss::{self, Certainty, Level, NEWEST};
-    use crate::report::event::Kind;
 
     fn record(kind: Kind, level: &str, controls: &str, findings: &str) -> Record {
         Record {

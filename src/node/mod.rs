@@ -1,0 +1,8 @@
+//! The machine: its files, its processes, and the containers that run on it, whoever started them.
+
+pub mod containers;
+pub mod host;
+pub mod parallel;
+pub mod procfs;
+pub mod run;
+pub mod strangers;
