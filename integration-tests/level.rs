@@ -499,6 +499,15 @@ fn the_last_good_text_is_the_policys_and_nobody_elses() {
         ("in a folder of a user", |node| {
             chown(node.paths.kept_policy().parent().unwrap(), Some(1000), None).unwrap();
         }),
+        ("behind a link that others can turn", |node| {
+            let (folder, open) =
+                (node.paths.kept_policy().parent().unwrap().to_owned(), node.root.path().join("open"));
+            fs::create_dir(&open).unwrap();
+            fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
+            fs::rename(&folder, node.root.path().join("moved")).unwrap();
+            symlink("../moved", open.join("current")).unwrap();
+            symlink(open.join("current"), folder).unwrap();
+        }),
         ("a link", |node| {
             let (kept, moved) = (node.paths.kept_policy(), node.root.path().join("moved"));
             fs::rename(&kept, &moved).unwrap();

@@ -181,7 +181,8 @@ fn kept(paths: &Paths) -> Option<Policy> {
 }
 
 fn kept_text(path: &Path) -> Result<String, FileError> {
-    files::judge_folder_of(path)?;
+    // Where the folder is reached by a link, nobody else may turn it either.
+    files::walk(path)?;
     let (_, _, bytes) = files::read_as(path, Links::Refuse, Owner::Root, LIMIT)?;
     utf8(path, bytes)
 }
