@@ -10,7 +10,6 @@ use super::ask::ask;
 use super::{FAILED, OK, faults_of_anchors, line};
 use crate::install::sandboxes::unseen_on;
 use crate::install::system;
-use crate::install::transaction::installations;
 use crate::level::Mode;
 use crate::level::cache::{self, LoadError, Loaded};
 use crate::level::date::rfc3339;
@@ -112,7 +111,7 @@ fn set(
             return Ok(FAILED);
         }
     }
-    if mode == Mode::Enforce && !installations(&setting.live).iter().any(|name| name != system::NAME) {
+    if mode == Mode::Enforce && system::engines(&setting.live).is_empty() {
         writeln!(
             err,
             "pss-guard: no gate is installed here: nothing is refused until `pss-guard install` puts one before an engine"

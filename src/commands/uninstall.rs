@@ -172,7 +172,7 @@ pub(super) fn tell(done: &[(PathBuf, Undone)], out: &mut dyn Write) -> io::Resul
 
 /// Removes what all engines share once there is none. Whether anything was removed.
 pub(super) fn sweep(node: &Live, processes: &Processes, out: &mut dyn Write) -> Result<bool, Failure> {
-    let is_left = || installations(node).iter().any(|name| name != system::NAME);
+    let is_left = || !system::engines(node).is_empty();
     if is_left() || !place::is_there(node) {
         return Ok(false);
     }
@@ -226,8 +226,7 @@ pub(super) fn sweep(node: &Live, processes: &Processes, out: &mut dyn Write) -> 
 /// What a sweep would remove.
 fn show_sweep(node: &Live, options: &Options<'_>, out: &mut dyn Write) -> Result<(), Failure> {
     let goes = |name: &String| options.engine.is_none_or(|engine| engine.name() == name);
-    let mut left = installations(node).into_iter().filter(|name| name != system::NAME);
-    if !left.all(|name| goes(&name)) {
+    if !system::engines(node).iter().all(goes) {
         return Ok(());
     }
     let files = manifest(node, system::NAME)?.map_or_else(Vec::new, |manifest| manifest.files);
@@ -242,7 +241,7 @@ fn show_sweep(node: &Live, options: &Options<'_>, out: &mut dyn Write) -> Result
 
 /// Says what stays on the node after the last installation has gone, and how that is removed.
 fn tell_left(node: &Live, out: &mut dyn Write) -> io::Result<()> {
-    if installations(node).iter().any(|name| name != system::NAME) {
+    if !system::engines(node).is_empty() {
         return Ok(());
     }
     let mut left = system::beside(node);

@@ -6,12 +6,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use super::transaction::installations;
 use super::{Change, Plan, Refusal};
 use crate::node::host::{Live, Node};
 use crate::node::run::run;
 
 /// The installation that all engines share.
 pub const NAME: &str = "systemd";
+
+/// The engines that the gate is installed for: every installation but this one, which serves them all.
+#[must_use]
+pub fn engines(node: &Live) -> Vec<String> {
+    installations(node).into_iter().filter(|name| name != NAME).collect()
+}
 
 /// The unit that asks for the status at every boot.
 const UNIT: &str = "pss-guard-status.service";

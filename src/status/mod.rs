@@ -40,7 +40,6 @@ use serde::Serialize;
 
 use crate::install::detect;
 use crate::install::{Installer, Method, Plan, Refusal, Request, entry_path, place};
-use crate::level::cache;
 use crate::level::policy::{Exemptions, Mode};
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::{Process, Processes};
@@ -184,14 +183,9 @@ impl<'a> Setting<'a> {
     /// Asks everything; of one engine, or of all that are on the node.
     #[must_use]
     pub fn ask(&self, engine: Option<Engine>) -> Status {
-        let policy = policy::ask(self);
-        let asked = Asked {
-            running: containers::running(self),
-            enforces: policy.mode == Mode::Enforce,
-            exempt: cache::load_usable(&self.paths)
-                .map(|usable| usable.policy.exemptions)
-                .unwrap_or_default(),
-        };
+        let (policy, exempt) = policy::ask(self);
+        let asked =
+            Asked { running: containers::running(self), enforces: policy.mode == Mode::Enforce, exempt };
         let installed =
             self.installers.iter().any(|installer| recorded(&self.live, installer.engine).is_some());
         let engines: Vec<EngineStatus> = self

@@ -13,7 +13,7 @@ use crate::facts::anchors;
 use crate::install::sandboxes::unseen_on;
 use crate::level::cache::{self, Usable};
 use crate::level::namespaces;
-use crate::level::policy::{Mode, OnUnknownNamespace, Policy, SYSTEM_NAMESPACE};
+use crate::level::policy::{Exemptions, Mode, OnUnknownNamespace, Policy, SYSTEM_NAMESPACE};
 use crate::mode::temporary::State as Temporary;
 use crate::mode::{InForce, in_force};
 use crate::output::text::line;
@@ -46,7 +46,8 @@ pub struct Defaults {
     warn: String,
 }
 
-pub(super) fn ask(setting: &Setting<'_>) -> PolicyStatus {
+/// The policy, and what it exempts.
+pub(super) fn ask(setting: &Setting<'_>) -> (PolicyStatus, Exemptions) {
     let paths = &setting.paths;
     let mut status = PolicyStatus {
         path: paths.policy(),
@@ -58,11 +59,9 @@ pub(super) fn ask(setting: &Setting<'_>) -> PolicyStatus {
         checks: Checks::default(),
     };
     let checks = &mut status.checks;
-    let policy = match cache::load_fresh(paths) {
-        Ok(read) => {
-            let missing = read.is_none();
-            let policy = read.unwrap_or_default();
-            describe(&status.path, &policy, missing, in_force(paths, policy.mode).mode, checks);
+    let policy = match cache::load_usable(paths) {
+        Ok(Usable { policy, fault: None }) => {
+            describe(&status.path, &policy, in_force(paths, policy.mode).mode, checks);
             // An image of a node has started nothing yet.
             if setting.processes.are_seen()
                 && let Err(error) = cache::is_kept(paths)
@@ -78,68 +77,67 @@ pub(super) fn ask(setting: &Setting<'_>) -> PolicyStatus {
             }
             Some(policy)
         }
-        Err(error) => match cache::load_usable(paths) {
-            Ok(Usable { policy, .. }) => {
-                let kept = paths.kept_policy();
-                let since = fs::metadata(&kept).and_then(|metadata| metadata.modified());
-                let since = since.map(|when| format!(", kept {} ago", ago(when))).unwrap_or_default();
-                let (kept, mode) = (kept.display(), policy.mode);
-                let says = format!(
-                    "{}; the last good policy judges: {kept}{since}, mode {mode}; {}",
-                    line(&error),
-                    levels(&policy)
-                );
-                checks.add(State::Wrong, "policy", says);
-                Some(policy)
-            }
-            Err(error) => {
-                let says = format!(
-                    "{}; no good policy is kept: until it is fixed, enforce mode refuses all but the exempt namespaces",
-                    line(&error)
-                );
-                checks.add(State::Wrong, "policy", says);
-                None
-            }
-        },
+        Ok(Usable { policy, fault: Some(error) }) => {
+            let kept = paths.kept_policy();
+            let since = fs::metadata(&kept).and_then(|metadata| metadata.modified());
+            let since = since.map(|when| format!(", kept {} ago", ago(when))).unwrap_or_default();
+            let (kept, mode) = (kept.display(), policy.mode);
+            let says = format!(
+                "{}; the last good policy judges: {kept}{since}, mode {mode}; {}",
+                line(&error),
+                levels(&policy)
+            );
+            checks.add(State::Wrong, "policy", says);
+            Some(policy)
+        }
+        Err(error) => {
+            let says = format!(
+                "{}; no good policy is kept: until it is fixed, enforce mode refuses all but the exempt namespaces",
+                line(&error)
+            );
+            checks.add(State::Wrong, "policy", says);
+            None
+        }
     };
     let in_force =
         in_force(paths, policy.as_ref().map_or_else(|| cache::load(paths).mode(), |policy| policy.mode));
     mode(paths, &in_force, checks);
     (status.mode, status.mode_until) = (in_force.mode, in_force.until());
-    if let Some(policy) = policy {
+    if let Some(policy) = &policy {
         let set = &policy.defaults;
         status.defaults = Some(Defaults {
             enforce: set.enforce.to_string(),
             audit: set.audit.to_string(),
             warn: set.warn.to_string(),
         });
-        exemptions(&policy, checks);
-        if let Some(unseen) = unseen_on(&policy, &setting.live) {
+        exemptions(policy, checks);
+        if let Some(unseen) = unseen_on(policy, &setting.live) {
             checks.add(State::Wrong, "policy", line(&unseen));
         }
-        status.imported_namespaces = imported(&paths.namespaces(), &policy, checks);
+        status.imported_namespaces = imported(&paths.namespaces(), policy, checks);
         if setting.processes.are_seen() {
             lost(paths, checks);
         }
-        kubelet(setting, &policy, checks);
+        kubelet(setting, policy, checks);
         if setting.processes.are_seen() && paths.other_root().is_none() {
             for fault in anchors::faults(Path::new(&policy.node.kubelet_root)) {
                 checks.add(State::Wrong, "anchors", line(&fault));
             }
         }
-        status.exempt_namespaces = policy.exemptions.namespaces;
+        status.exempt_namespaces.clone_from(&policy.exemptions.namespaces);
     }
     if setting.processes.are_seen() {
         journal(&paths.journal_socket(), &paths.decisions(), &mut status.checks);
     }
-    status
+    (status, policy.map(|policy| policy.exemptions).unwrap_or_default())
 }
 
 /// What does a policy say that can be used?
-fn describe(path: &Path, policy: &Policy, missing: bool, in_force: Mode, checks: &mut Checks) {
+fn describe(path: &Path, policy: &Policy, in_force: Mode, checks: &mut Checks) {
     let path = path.display();
     let levels = levels(policy);
-    let (state, says) = match (missing, policy.mode) {
+    // The built-in defaults are of no file.
+    let (state, says) = match (policy.file.is_none(), policy.mode) {
         (true, _) => {
             (State::Note, format!("no {path}: the built-in defaults hold, which stop nothing; {levels}"))
         }

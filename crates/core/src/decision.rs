@@ -14,7 +14,7 @@ pub enum Verdict {
     Allow,
     /// It may not.
     Deny,
-    /// Nobody asks: the policy exempts it.
+    /// It is not evaluated: the policy exempts it.
     Exempt,
     /// Nobody can say.
     CannotJudge,

@@ -9,7 +9,7 @@ pub type Minor = u16;
 /// The newest policy version this program knows: the newest revision of any control.
 pub const NEWEST: Minor = 37;
 
-/// A policy version as somebody asked for it; messages print it back unchanged.
+/// A policy version as it was requested; messages print it unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {
     /// The newest known, or the cluster's own version where the policy names it.

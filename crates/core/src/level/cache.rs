@@ -3,9 +3,9 @@
 //! Parsing TOML costs more than everything else that a start needs, so the parsed policy is cached as JSON behind one
 //! line that says which file it was made from.
 //!
-//! Whoever parses a policy anew also keeps its text in /var/lib/pss-guard. That last good text goes on judging while
-//! `policy.toml` is gone, broken or not to be trusted, over reboots and upgrades as well, so that no fault of the file
-//! makes the node more lenient or stops it. Only `pss-guard policy remove` ends it.
+//! A start that parses a changed policy also keeps its text in /var/lib/pss-guard. While `policy.toml` is missing,
+//! invalid or untrusted, containers are evaluated against this last good text, across reboots and upgrades, so a fault
+//! of the file neither relaxes the node nor stops it. Only `pss-guard policy remove` ends it.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
@@ -131,7 +131,7 @@ pub fn load(paths: &Paths) -> Loaded {
     };
     let metadata = match if own.is_symlink() { fs::metadata(&path) } else { Ok(own.clone()) } {
         Ok(metadata) => metadata,
-        // A link that leads nowhere is a policy that somebody meant to have.
+        // A dangling link: the admin meant to have a policy.
         Err(source) => return bad(FileError::Open { path, source }.into(), None),
     };
     let judged = files::judge(&path, &metadata, Owner::Root, LIMIT);
@@ -152,12 +152,12 @@ pub fn load(paths: &Paths) -> Loaded {
     match policy::parse(&text, &path.to_string_lossy()) {
         Ok(policy) => {
             let identity = Identity::of(&before);
-            // Somebody who writes at this moment must not have half of the text taken for the whole.
+            // A file that is being written must not be cached or kept half-written.
             if file.metadata().is_ok_and(|after| Identity::of(&after) == identity) {
-                // A text that could not be kept is no reason to stop a container, and to be tried again at the next.
+                // Failing to keep the text does not stop a container; the next start tries again.
                 let kept = keep(paths, &identity, before.mode(), &text);
                 let header = if kept.is_ok() { identity.header() } else { not_kept() };
-                // Without a cache every start is a little slower; that is no reason either.
+                // Without a cache every start is slower, no more.
                 let _ = write_cache(&paths.policy_cache(), &header, before.mode(), &policy);
             }
             Loaded::Good(policy)
