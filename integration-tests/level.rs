@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pss_guard::commands::policy::Subject;
 use pss_guard::commands::{self, line};
-use pss_guard::level::cache::{Loaded, Salvage, is_kept, let_go, load, load_file};
+use pss_guard::level::cache::{Loaded, Salvage, is_kept, let_go, load, load_file, load_fresh, was_there};
 use pss_guard::level::date::Date;
 use pss_guard::level::namespaces::{self, Imported};
 use pss_guard::level::{Found, Mode, Policy};
@@ -395,6 +395,16 @@ fn a_bad_policy_names_its_fault_and_keeps_what_was_good() {
         ),
         ("gone", |path| fs::remove_file(path).unwrap(), GONE),
         ("gone with its folder", |path| fs::remove_dir_all(path.parent().unwrap()).unwrap(), GONE),
+        ("truncated", |path| fs::write(path, "").unwrap(), EMPTY),
+        ("truncated, but for blank lines", |path| fs::write(path, "\n \t\r\n").unwrap(), EMPTY),
+        (
+            "an empty file in its place",
+            |path| {
+                fs::write(path.with_extension("new"), "").unwrap();
+                fs::rename(path.with_extension("new"), path).unwrap();
+            },
+            EMPTY,
+        ),
     ];
     for (name, damage, expected) in rows {
         for (mode, good) in [(Mode::Audit, "mode = 'audit'"), (Mode::Enforce, "mode = 'enforce'")] {
@@ -453,6 +463,37 @@ fn a_link_is_followed_only_where_root_alone_lays_the_way() {
 const GONE: &str = "/etc/pss-guard/policy.toml is gone, but there was a policy before; put it back (the last good text \
                     is /var/lib/pss-guard/policy.toml), or run `pss-guard policy remove` to go on with the built-in \
                     defaults";
+
+const EMPTY: &str = "/etc/pss-guard/policy.toml is empty, but there was a policy before; write it again (the last good \
+                     text is /var/lib/pss-guard/policy.toml), or run `pss-guard policy remove` to go on with the \
+                     built-in defaults";
+
+/// Nobody is told that a policy is lost which never said anything.
+#[test]
+fn an_empty_policy_is_as_good_as_none_and_is_never_the_last_good_one() {
+    if !root() {
+        return;
+    }
+    let node = Node::with_policy("");
+    assert_eq!(node.good().mode, Policy::default().mode);
+    assert!(!was_there(&node.paths));
+    assert!(is_kept(&node.paths).is_ok());
+    fs::remove_file(node.paths.policy()).unwrap();
+    assert_eq!(node.good(), Policy::default());
+    // A comment is something that somebody wrote, and so are all the defaults that it leaves in force.
+    fs::write(node.paths.policy(), "# The defaults will do.\n").unwrap();
+    assert_eq!(node.good().mode, Mode::Audit);
+    assert!(was_there(&node.paths));
+    fs::write(node.paths.policy(), "").unwrap();
+    assert_eq!(node.kept().0, EMPTY);
+    for path in [None, Some(node.paths.policy())] {
+        let checked = path.map_or_else(
+            || load_fresh(&node.paths).map(drop),
+            |path| load_file(&node.paths, &path).map(drop),
+        );
+        assert!(checked.is_err(), "`policy check` must not call it valid");
+    }
+}
 
 /// The cache is one of another version of the program.
 fn another_version(node: &Node) {

@@ -111,6 +111,18 @@ pub enum LoadError {
         /// Where the last good text is kept, if it is.
         kept: PathBuf,
     },
+    /// It says nothing, and there was one that did: a full disk or a shell's `>` has truncated it.
+    #[error(
+        "{0} is empty, but there was a policy before; write it again (the last good text is {1}), or run `pss-guard \
+         policy remove` to go on with the built-in defaults",
+        .policy.display(), .kept.display()
+    )]
+    Empty {
+        /// The policy file.
+        policy: PathBuf,
+        /// Where the last good text is kept, if it is.
+        kept: PathBuf,
+    },
 }
 
 /// No policy is that large; the cache of one is not much larger than its text.
@@ -149,11 +161,15 @@ pub fn load(paths: &Paths) -> Loaded {
         Ok(read) => read,
         Err(error) => return bad(error.into(), None),
     };
+    if says_nothing(&text) && was_there(paths) {
+        return bad(empty(paths), None);
+    }
     match policy::parse(&text, &path.to_string_lossy()) {
         Ok(policy) => {
             let identity = Identity::of(&before);
-            // A file that is being written must not be cached or kept half-written.
-            if file.metadata().is_ok_and(|after| Identity::of(&after) == identity) {
+            // A file that is being written must not be cached or kept half-written. One that says nothing is as good as
+            // none: kept, it would be taken for a policy that was lost.
+            if !says_nothing(&text) && file.metadata().is_ok_and(|after| Identity::of(&after) == identity) {
                 // Failing to keep the text does not stop a container; the next start tries again.
                 let kept = keep(paths, &identity, before.mode(), &text);
                 let header = if kept.is_ok() { identity.header() } else { not_kept() };
@@ -197,10 +213,25 @@ fn gone(paths: &Paths) -> LoadError {
     LoadError::Gone { policy: paths.policy(), kept: paths.kept_policy() }
 }
 
+fn empty(paths: &Paths) -> LoadError {
+    LoadError::Empty { policy: paths.policy(), kept: paths.kept_policy() }
+}
+
+/// Not even a comment: nobody has written that.
+fn says_nothing(text: &str) -> bool {
+    text.trim().is_empty()
+}
+
 /// A policy file named on the command line. Whoever may run the command may read any file, whoever owns it; only the
 /// node's own must be root's, because [`load`] will not believe it otherwise.
 pub fn load_file(paths: &Paths, path: &Path) -> Result<Policy, LoadError> {
-    load_text(path, if path == paths.policy() { Owner::Root } else { Owner::Anybody })
+    if path == paths.policy() {
+        if let Some(policy) = load_fresh(paths)? {
+            return Ok(policy);
+        }
+        return load_text(path, Owner::Root);
+    }
+    load_text(path, Owner::Anybody)
 }
 
 /// All mistakes in a policy file, where [`load_file`] and [`load_fresh`] name the first.
@@ -241,7 +272,10 @@ pub fn text_fresh(paths: &Paths) -> Result<Option<String>, LoadError> {
         Err(error) if error.is_missing() && fs::symlink_metadata(paths.policy()).is_err() => {
             if was_there(paths) { Err(gone(paths)) } else { Ok(None) }
         }
-        read => Ok(Some(read?.2)),
+        read => match read?.2 {
+            text if says_nothing(&text) && was_there(paths) => Err(empty(paths)),
+            text => Ok(Some(text)),
+        },
     }
 }
 
@@ -262,6 +296,7 @@ pub fn is_kept(paths: &Paths) -> Result<(), NotKept> {
     let path = paths.kept_policy();
     let Ok(Some(text)) = text_fresh(paths) else { return Ok(()) };
     match kept_text(&path) {
+        Err(error) if error.is_missing() && says_nothing(&text) => Ok(()),
         Ok(kept) if kept == text => Ok(()),
         Ok(_) => Err(NotKept::Older(path)),
         Err(error) => Err(NotKept::File(error)),
@@ -282,6 +317,7 @@ pub fn will_be_kept(paths: &Paths) -> bool {
 pub fn keep_now(paths: &Paths) {
     if is_kept(paths).is_err()
         && let Ok((_, metadata, text)) = text(&paths.policy(), Owner::Root)
+        && !says_nothing(&text)
         && policy::parse(&text, &paths.policy().to_string_lossy()).is_ok()
     {
         // Whether it is kept then is the caller's next question.
