@@ -1,7 +1,7 @@
 //! What do people find in the journal? The gate's own datagram in a real systemd-journald, read back by journalctl.
 
-use pss_guard::events::event::{Event, Kind};
-use pss_guard::facts::identity::Identity;
+use pss_guard::event::{Event, Kind};
+use pss_guard::inspect::identity::Identity;
 use pss_guard::level::Mode;
 use pss_guard::paths::Paths;
 use pss_guard::pss::facts::{Engine as Cri, Subject};

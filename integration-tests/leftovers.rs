@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use pss_guard::events::event::Kind;
+use pss_guard::event::Kind;
 use pss_guard::events::micros;
 
 use crate::node::{self, write};

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use pss_guard::events::event::Kind;
+use pss_guard::event::Kind;
 use tempfile::TempDir;
 
 use crate::node;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime as oci;
-use pss_guard::facts::spec::{Spec, Text};
+use pss_guard::inspect::spec::{Spec, Text};
 
 /// Every config.json below a directory.
 fn configs(dir: &Path, found: &mut Vec<PathBuf>) {

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use pss_guard::events::event::Kind;
+use pss_guard::event::Kind;
 use serde_json::{Value, json};
 
 use crate::node;

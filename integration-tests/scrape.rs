@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use pss_guard::events::event::Kind;
+use pss_guard::event::Kind;
 
 use crate::metrics::{DENIED, Root, numbers};
 use crate::node;

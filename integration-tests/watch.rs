@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use pss_guard::events::event::Kind;
+use pss_guard::event::Kind;
 
 use crate::faults::feed;
 use crate::live::part;

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::output::text::mark;
+use crate::message::mark;
 use crate::pss::controls::CONTROLS;
 use crate::pss::{Control, Origin, Sees, Version};
 

@@ -43,29 +43,21 @@
 //!   before they become paths, and one engine's annotations are never believed on another.
 //! - The hook and the wrapper pay for nothing that they may not need: no command line parser, no logger, no thread.
 
-pub mod alloc;
-pub mod checkpoint;
 pub mod cli;
 pub mod commands;
 pub mod events;
 pub mod explain;
-pub mod facts;
-pub mod gate;
-pub mod hook;
 pub mod install;
-pub mod judge;
 mod live;
 pub mod metrics;
 pub mod mode;
 pub mod node;
 pub mod output;
-pub mod process;
 pub mod report;
-pub mod runtime;
 pub mod scan;
-mod state;
 pub mod status;
 pub mod verbose;
 
 pub use pss;
 pub use pss_guard_core::{checksum, decision, files, level, paths};
+pub use pss_guard_gate::{admit, arena, event, handover, hook, inspect, message, wrapper};

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use pss_guard::alloc::{ARENA, Bump};
+use pss_guard::arena::{ARENA, Bump};
 use pss_guard::cli::{
     AnswerFormat, Change, Cli, Command, Format, Namespaces, Policy, Report, ReportFormat, ScanFormat,
 };
@@ -20,7 +20,7 @@ use pss_guard::output::terminal::Style;
 use pss_guard::paths::Paths;
 use pss_guard::scan::policy_report::Api;
 use pss_guard::status::Setting;
-use pss_guard::{cli, explain, hook, runtime, verbose};
+use pss_guard::{cli, explain, hook, verbose, wrapper};
 
 #[global_allocator]
 static MEMORY: Bump<ARENA> = Bump::new();
@@ -28,9 +28,9 @@ static MEMORY: Bump<ARENA> = Bump::new();
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let called = arguments.first().map(Path::new).and_then(Path::file_name);
-    if called.is_some_and(|name| name == runtime::NAME) {
-        runtime::install_panic_hook();
-        return runtime::run(&arguments).into();
+    if called.is_some_and(|name| name == wrapper::NAME) {
+        wrapper::install_panic_hook();
+        return wrapper::run(&arguments).into();
     }
     // Before the command line parser: it costs more than the judgement, and this runs before every container.
     if let Some((_, rest)) = arguments.split_first()

@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use crate::output::text::escape;
+use crate::message::escape;
 
 /// Shows every step from now on.
 pub fn to_stderr() {

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use libfuzzer_sys::fuzz_target;
-use pss_guard::runtime::{Asked, asked};
+use pss_guard::wrapper::{Asked, asked};
 
 const STARTS: [&[u8]; 5] = [b"create", b"run", b"restore", b"exec", b"mounts"];
 

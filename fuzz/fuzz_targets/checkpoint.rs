@@ -2,17 +2,17 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pss_guard::checkpoint::Restored;
-use pss_guard::facts::spec::Spec;
+use pss_guard::inspect::checkpoint::Restored;
+use pss_guard::inspect::spec::Spec;
 use pss_guard::pss::facts::Engine;
 
 const IMAGES: [(&str, &[u8]); 6] = [
-    ("inventory.img", include_bytes!("../../src/checkpoint/fixture/inventory.img")),
-    ("pstree.img", include_bytes!("../../src/checkpoint/fixture/pstree.img")),
-    ("ids-1.img", include_bytes!("../../src/checkpoint/fixture/ids-1.img")),
-    ("core-1.img", include_bytes!("../../src/checkpoint/fixture/core-1.img")),
-    ("seccomp.img", include_bytes!("../../src/checkpoint/fixture/seccomp.img")),
-    ("mountpoints-13.img", include_bytes!("../../src/checkpoint/fixture/mountpoints-13.img")),
+    ("inventory.img", include_bytes!("../../crates/gate/src/inspect/checkpoint/fixture/inventory.img")),
+    ("pstree.img", include_bytes!("../../crates/gate/src/inspect/checkpoint/fixture/pstree.img")),
+    ("ids-1.img", include_bytes!("../../crates/gate/src/inspect/checkpoint/fixture/ids-1.img")),
+    ("core-1.img", include_bytes!("../../crates/gate/src/inspect/checkpoint/fixture/core-1.img")),
+    ("seccomp.img", include_bytes!("../../crates/gate/src/inspect/checkpoint/fixture/seccomp.img")),
+    ("mountpoints-13.img", include_bytes!("../../crates/gate/src/inspect/checkpoint/fixture/mountpoints-13.img")),
 ];
 
 const SPEC: &str = r#"{"process": {"user": {"uid": 0}, "capabilities": {"bounding": ["CAP_SYS_ADMIN"]}},

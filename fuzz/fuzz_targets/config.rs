@@ -19,10 +19,10 @@
 use std::path::{Path, PathBuf};
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
-use pss_guard::facts::host::Host;
-use pss_guard::facts::sandboxes::Sandboxes;
-use pss_guard::facts::spec::Spec;
-use pss_guard::judge::{Outcome, Request, judge};
+use pss_guard::inspect::host::Host;
+use pss_guard::inspect::sandboxes::Sandboxes;
+use pss_guard::inspect::spec::Spec;
+use pss_guard::inspect::evaluate::{Outcome, Request, judge};
 use pss_guard::level::Policy;
 use pss_guard::level::policy::parse;
 use pss_guard::pss::facts::{Engine, Subject};

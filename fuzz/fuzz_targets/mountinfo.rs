@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pss_guard::facts::behind;
+use pss_guard::inspect::behind;
 
 const POINT: &str = "/var/lib/kubelet/pods/u-1/volume-subpaths/data/app/0";
 const VOLUME: &str = "/var/lib/kubelet/pods/u-1/volumes/kubernetes.io~empty-dir/data";

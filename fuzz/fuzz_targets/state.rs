@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pss_guard::facts::spec::State;
+use pss_guard::inspect::spec::State;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(state) = serde_json::from_slice::<State<'_>>(bytes) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use pss_guard::events::event::{FIELD, Kind, ROTATE_AT};
+use pss_guard::event::{FIELD, Kind, ROTATE_AT};
 use pss_guard::node::containers::{OF_A_USER, OF_ALL_USERS};
 use pss_guard::node::strangers;
 use pss_guard::pss::controls::{LIST_BYTES, LIST_ITEMS, NAME_BYTES};

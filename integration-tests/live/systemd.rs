@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use pss_guard::events::event::Kind;
+use pss_guard::event::Kind;
 use tempfile::TempDir;
 
 use crate::faults::feed;

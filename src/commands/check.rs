@@ -4,17 +4,17 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::decision::Verdict;
-use crate::facts::host::Host;
-use crate::facts::identity::identify;
-use crate::facts::{self, read_config};
 use crate::files::{FileError, LIMIT, read};
-use crate::judge::{Request, judge};
+use crate::inspect::evaluate::{Request, judge};
+use crate::inspect::host::Host;
+use crate::inspect::identity::identify;
+use crate::inspect::{self, read_config};
 use crate::level::cache::{LoadError, load_file};
 use crate::level::{Demand, Policy};
 use crate::live;
+use crate::message::{escape, line};
 use crate::output::json::{Container, Result as Object};
 use crate::output::sarif;
-use crate::output::text::{escape, line};
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 use crate::pss::{Certainty, Level, Version};
@@ -255,7 +255,7 @@ impl Case {
 /// engines keep the bundles of running containers, or is that of a container that runs here, wherever it lies; else
 /// none. A config.json that was copied from elsewhere names processes and mounts that mean nothing here, and has not its
 /// sandbox beside it.
-fn host(config: &Path, bytes: &[u8]) -> Result<Host, crate::facts::host::ObservedError> {
+fn host(config: &Path, bytes: &[u8]) -> Result<Host, crate::inspect::host::ObservedError> {
     let observed = config.with_file_name("observed.json");
     if observed.exists() {
         return Host::observed(&observed);
@@ -270,7 +270,7 @@ fn host(config: &Path, bytes: &[u8]) -> Result<Host, crate::facts::host::Observe
 /// absolute one may be in a copy as well: then the bundle must be named after the container, as engines name it
 /// (`<id>`, `<id>/userdata`), or have the pod's sandbox beside it.
 fn is_running(config: &Path, bytes: &[u8]) -> bool {
-    let (Some(bundle), Ok(spec)) = (config.parent(), facts::parse(config, bytes)) else { return false };
+    let (Some(bundle), Ok(spec)) = (config.parent(), inspect::parse(config, bytes)) else { return false };
     let Some(root) = spec.root.as_ref().and_then(|root| root.path.as_ref()) else { return false };
     let root = Path::new(root.as_str());
     let is_its_own = || {
@@ -279,7 +279,7 @@ fn is_running(config: &Path, bytes: &[u8]) -> bool {
         let name = names.next().filter(|name| *name != "userdata").or_else(|| names.next());
         let is_named = identity.id.is_some_and(|id| name == Some(id.as_ref()));
         is_named
-            || facts::read_sandbox(&identity, config, &Host::Live, None).is_ok_and(|found| found.is_some())
+            || inspect::read_sandbox(&identity, config, &Host::Live, None).is_ok_and(|found| found.is_some())
     };
     (root.is_relative() || is_its_own()) && live::is_a_root(&bundle.join(root))
 }

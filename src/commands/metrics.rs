@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::{FAILED, OK, line};
 use crate::install::engines;
 use crate::install::write::publish;
+use crate::message::escape;
 use crate::metrics::exposition::{self, Format};
 use crate::metrics::store::Store;
 use crate::metrics::{gather, http};
-use crate::output::text::escape;
 use crate::status::Setting;
 
 /// Writes the numbers to a file, or to `out`.

@@ -16,12 +16,12 @@ pub mod uninstall;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-use crate::facts::anchors;
 use crate::files::FileError;
+use crate::inspect::anchors;
 use crate::level::Policy;
 use crate::level::cache::{self, LoadError, Usable};
-use crate::output::text::escape;
-pub use crate::output::text::line;
+use crate::message::escape;
+pub use crate::message::line;
 use crate::paths::Paths;
 use crate::pss::{Level, NEWEST, Version};
 

@@ -13,12 +13,14 @@ use crate::install::system;
 use crate::level::Mode;
 use crate::level::cache::{self, LoadError, Loaded};
 use crate::level::date::rfc3339;
-use crate::mode::change::{self, Author, ChangeError, Permanent, Written};
+use crate::message::escape;
+use crate::mode::change::{self, ChangeError, Permanent, Written};
+use crate::mode::end::Author;
 use crate::mode::outlook;
-use crate::mode::temporary::{State, Temporary, View};
+use crate::mode::temporary::{State, Temporary};
+use crate::mode::view::View;
 use crate::mode::{InForce, in_force, span, who};
 use crate::output::terminal::Bar;
-use crate::output::text::escape;
 use crate::paths::Paths;
 use crate::scan::Setting;
 
@@ -286,7 +288,7 @@ fn show(paths: &Paths, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> 
     match &in_force.temporary {
         State::Holds(temporary) => {
             since = Some(temporary.since());
-            let view = temporary.view();
+            let view = View::of(temporary);
             view.name.clone_into(&mut shown.because);
             shown.since = Some(view.since.clone());
             shown.temporary = Some(view);

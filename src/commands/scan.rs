@@ -6,11 +6,11 @@ use std::path::Path;
 
 use super::{FAILED, LAST_GOOD, OK, line, some};
 use crate::level::cache::load_usable;
+use crate::message::escape;
 use crate::metrics;
 use crate::node::host::Node as _;
 use crate::output::sarif;
 use crate::output::terminal::{Bar, Style};
-use crate::output::text::escape;
 use crate::pss::controls::{CONTROLS, successors};
 use crate::pss::{Level, NEWEST, Sees, Version};
 use crate::scan::policy_report::{self, Api};

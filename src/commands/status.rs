@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{FAILED, OK};
 use crate::level::Mode;
-use crate::output::text::escape;
+use crate::message::escape;
 use crate::pss::facts::Engine;
 use crate::status::{Check, Checks, EngineStatus, Setting, State, Status};
 

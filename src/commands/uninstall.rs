@@ -9,9 +9,9 @@ use crate::install::transaction::{
     FOLDER, Manifest, Store, Undone, edited, installations, manifest, strip_whole,
 };
 use crate::install::{GATE, Installer, Method, Request, detect, engines, place, system};
+use crate::message::escape;
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::Processes;
-use crate::output::text::escape;
 use crate::pss::facts::Engine;
 
 /// Takes the gate away.

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::Record;
-use crate::events::event::Kind;
+use crate::event::Kind;
 
 /// An event, and what its source calls its place.
 #[derive(Debug, Default)]
@@ -130,7 +130,7 @@ impl<'de> Deserialize<'de> for Text {
 #[cfg(test)]
 mod tests {
     use super::line;
-    use crate::events::event::Kind;
+    use crate::event::Kind;
 
     #[test]
     fn values_are_read_in_every_form_that_journalctl_has() {

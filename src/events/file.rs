@@ -9,7 +9,7 @@ use std::path::Path;
 use super::journal::LONGEST;
 use super::{FilePosition, Record, field};
 use crate::checksum::checksum;
-use crate::events::event::set_aside;
+use crate::event::set_aside;
 
 /// Reads both files from where they were left. Gives where the next reading begins.
 pub(super) fn read(
@@ -103,8 +103,8 @@ mod tests {
     use std::path::Path;
 
     use super::read;
+    use crate::event::{Kind, set_aside};
     use crate::events::FilePosition;
-    use crate::events::event::{Kind, set_aside};
 
     fn event(pod: &str) -> String {
         let id = Kind::Denied.message_id();

@@ -9,8 +9,8 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Record, field};
+use crate::message::escape;
 use crate::node::run;
-use crate::output::text::escape;
 use crate::paths::Paths;
 
 /// No event is that long, in bytes; a line that is was not written by the gate.
@@ -180,7 +180,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{LONGEST, each_line, listen};
-    use crate::events::event::Kind;
+    use crate::event::Kind;
 
     #[test]
     fn a_journalctl_that_hangs_is_ended_and_that_is_said() {

@@ -1,21 +1,19 @@
 //! What was decided on this node? The gate's events, read back from the journal and from the file that takes what the
-//! journal could not: the other end of [`crate::events::event`].
+//! journal could not: the other end of [`crate::event`].
 //!
 //! Either source can be empty, gone or closed to this user. Then the other is read all the same, and [`Read::unseen`]
 //! says what is missing.
 
-pub mod event;
 mod field;
 mod file;
 mod journal;
-pub mod journald;
 pub(crate) mod probes;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::events::event::Kind;
+use crate::event::Kind;
 use crate::paths::Paths;
 
 /// One event, as it was written down. What it does not say is empty. Every text is from outside.

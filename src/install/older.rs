@@ -3,15 +3,15 @@
 
 use std::collections::BTreeSet;
 
-use crate::facts;
-use crate::facts::identity::identify;
+use crate::inspect;
+use crate::inspect::identity::identify;
 use crate::level::labels::{is_dns_label, is_dns_subdomain};
 use crate::level::workload::is_static;
 use crate::level::{Labels, Policy, Whose, exempt};
+use crate::message::escape;
 use crate::node::containers::{self, Voucher};
 use crate::node::host::Live;
 use crate::node::procfs::Processes;
-use crate::output::text::escape;
 use crate::pss::facts::{Engine, Subject};
 
 /// What to recreate, and what cannot be said.
@@ -29,11 +29,11 @@ pub fn pods(live: &Live, processes: &Processes, policy: &Policy) -> Older {
     let found = containers::find(live, processes, Voucher::Root);
     let mut older = Older { unread: found.closed.len(), ..Older::default() };
     for container in &found.containers {
-        let Ok((config, bytes)) = facts::read_config(&container.bundle) else {
+        let Ok((config, bytes)) = inspect::read_config(&container.bundle) else {
             older.unread += 1;
             continue;
         };
-        let Ok(spec) = facts::parse(&config, &bytes) else {
+        let Ok(spec) = inspect::parse(&config, &bytes) else {
             older.unread += 1;
             continue;
         };

@@ -6,8 +6,9 @@
 use std::path::Path;
 
 use super::detect::daemon;
-use crate::node::host::{FOLDERS, Node};
+use crate::node::host::Node;
 use crate::node::procfs::Processes;
+use crate::paths::PROGRAM_FOLDERS;
 use crate::pss::facts::Engine;
 
 /// The configuration that is an engine's alone: files, and folders with something in them.
@@ -38,7 +39,7 @@ pub fn missing(
     {
         return None;
     }
-    let mut looked = vec![format!("no program {name} in {}", FOLDERS.join(", "))];
+    let mut looked = vec![format!("no program {name} in {}", PROGRAM_FOLDERS.join(", "))];
     looked.extend(configuration(engine).iter().map(|path| format!("no {path}")));
     looked.extend(config.map(|path| format!("no {}", path.display())));
     if processes.are_seen() {

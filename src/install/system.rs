@@ -158,7 +158,7 @@ fn complaint(command: &[&str]) -> Option<String> {
         Ok(done) if done.ok => return None,
         Ok(done) if done.stderr.trim().is_empty() => format!("failed with {}", done.how),
         Ok(done) => done.stderr.trim().lines().collect::<Vec<_>>().join("; "),
-        Err(error) => crate::output::text::line(&error),
+        Err(error) => crate::message::line(&error),
     };
     Some(format!("{}: {said}", command.join(" ")))
 }

@@ -33,10 +33,10 @@ use std::time::{Duration, Instant};
 use super::detect;
 use crate::events::probes::Ledger;
 use crate::level::cache;
+use crate::message::{cut, escape, line};
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::Processes;
 use crate::node::run::{Done, RunError, run};
-use crate::output::text::{cut, escape, line};
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::exposition::{Family, Number, Type};
+use crate::event::Kind;
 use crate::events::Record;
-use crate::events::event::Kind;
 use crate::level::{Mode, is_dns_label};
 use crate::pss::Level;
 use crate::pss::controls::CONTROLS;
@@ -180,8 +180,8 @@ fn namespace(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Counters, MOST, OTHER};
+    use crate::event::Kind;
     use crate::events::Record;
-    use crate::events::event::Kind;
     use crate::metrics::exposition::{Format, write};
 
     fn record(kind: Kind, namespace: &str, mode: &str, controls: &str) -> Record {

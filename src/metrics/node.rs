@@ -11,9 +11,9 @@ use crate::files::{self, Owner};
 use crate::level::cache::{self, Loaded};
 use crate::level::date::Date;
 use crate::level::{Mode, Policy};
+use crate::message::line;
 use crate::mode::temporary::{State as Temporary, Temporary as Held};
 use crate::mode::{InForce, in_force};
-use crate::output::text::line;
 use crate::status::{EngineStatus, Setting, State, Status};
 
 type Samples = Vec<(Vec<(&'static str, String)>, Number)>;

@@ -10,7 +10,7 @@ use super::exposition::{Family, Number, Type};
 use crate::decision::Verdict;
 use crate::files::{self, Links, Owner};
 use crate::install::write::{self, WriteError};
-use crate::output::text::line;
+use crate::message::line;
 use crate::paths::Paths;
 use crate::pss::Level;
 use crate::scan::Scan;

@@ -20,7 +20,7 @@ use crate::checksum::checksum;
 use crate::events::{self, From, Position, micros};
 use crate::files::{self, Links, Owner};
 use crate::install::write;
-use crate::output::text::line;
+use crate::message::line;
 use crate::paths::Paths;
 
 /// Counted up whenever the meaning of the file changes.

@@ -2,22 +2,21 @@
 //!
 //! Each change is one event, and so is each end of a temporary mode, whoever or whatever ends it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::edit::{self, EditError};
-use super::temporary::{self, End, Ignored, State, Temporary};
+use super::end::{Author, How, emit, open_lock, tell_of_end};
+use super::temporary::{Ignored, State, Temporary};
 use super::{InForce, in_force, span};
-use crate::events::event::{Change, Event, Kind};
 use crate::files::FileError;
 use crate::install::write::{self, WriteError};
 use crate::level::Mode;
 use crate::level::cache::{self, LoadError};
 use crate::level::date::rfc3339;
-use crate::output::text::{LIMIT, cut, escape, line};
+use crate::message::line;
 use crate::paths::Paths;
 
 /// Why the mode was not changed.
@@ -58,15 +57,6 @@ pub enum ChangeError {
         /// What the gate sees.
         mode: Mode,
     },
-}
-
-/// Who changes it, and why.
-#[derive(Clone, Copy, Debug)]
-pub struct Author<'a> {
-    /// The person.
-    pub who: &'a str,
-    /// In the person's own words; may be empty.
-    pub reason: &'a str,
 }
 
 /// What was done to the policy.
@@ -225,23 +215,6 @@ pub fn remove_policy(paths: &Paths, author: Author<'_>) -> Result<Vec<PathBuf>, 
     Ok(removed)
 }
 
-/// Clears away what has ended, and says so once.
-pub(super) fn settle(paths: &Paths, policy: Mode, was: &Temporary, end: End) {
-    let path = paths.temporary_mode();
-    let gone = (|| {
-        let lock = open_lock(paths).ok()?;
-        // Whoever holds it clears this away, or has just put another mode in force.
-        lock.try_lock().ok()?;
-        match temporary::read(&path) {
-            State::Ended(now, _) if now == *was => fs::remove_file(&path).ok(),
-            _ => None,
-        }
-    })();
-    if gone.is_some() {
-        tell_of_end(paths, policy, was, How::Ended(end));
-    }
-}
-
 /// Removes a temporary mode, whether it holds or not; the one that held.
 fn close(
     paths: &Paths,
@@ -266,47 +239,6 @@ fn close(
     }
 }
 
-/// The way in which a temporary mode came to its end.
-#[derive(Clone, Copy)]
-enum How<'a> {
-    Ended(End),
-    Closed(Author<'a>),
-    Replaced(Author<'a>),
-}
-
-fn tell_of_end(paths: &Paths, mode: Mode, was: &Temporary, how: How<'_>) {
-    // Nobody ends what ends by itself; then it is still the affair of whoever opened it.
-    let opened = Author { who: &was.who, reason: &was.reason };
-    let (how, author) = match how {
-        How::Ended(End::Time) => (format!("ended at {}", rfc3339(was.until())), opened),
-        How::Ended(End::Boot) => ("ended with the boot that it was opened in".to_owned(), opened),
-        How::Closed(author) => (format!("was closed by {}", author.who), author),
-        How::Replaced(author) => (format!("was replaced by {}", author.who), author),
-    };
-    let message = format!("mode {mode}: the {} of {} {how}", was.name(), was.who);
-    emit(paths, mode, &message, &format!("{} {how}", was.name()), author, "");
-}
-
-fn emit(paths: &Paths, mode: Mode, message: &str, because: &str, author: Author<'_>, until: &str) {
-    let reason =
-        if author.reason.is_empty() { String::new() } else { format!(", because {:?}", author.reason) };
-    Event {
-        kind: Kind::ModeChange,
-        mode: Some(mode),
-        message: &cut(&escape(&format!("{message}{reason}")), LIMIT),
-        identity: None,
-        level: "",
-        version: "",
-        controls: "",
-        findings: "",
-        because: &escape(because),
-        policy_fault: "",
-        is_exec: false,
-        change: Some(Change { who: &escape(author.who), reason: &escape(author.reason), until }),
-    }
-    .emit(paths);
-}
-
 fn lock(paths: &Paths) -> Result<File, ChangeError> {
     let path = paths.mode_lock();
     if let Some(folder) = path.parent() {
@@ -316,11 +248,4 @@ fn lock(paths: &Paths) -> Result<File, ChangeError> {
     let file = open_lock(paths).map_err(fault)?;
     file.lock().map_err(fault)?;
     Ok(file)
-}
-
-/// For root alone: whoever else could open it could also hold it.
-fn open_lock(paths: &Paths) -> io::Result<File> {
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let path: &Path = &paths.mode_lock();
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)
 }

@@ -1,71 +1,10 @@
-//! Which mode is in force? The policy's, or for a while another one, which ends by itself.
-//!
-//! ```text
-//!      /etc/pss-guard/policy.toml ─► level::cache ─► the policy's mode ─┐
-//!  /run/pss-guard/mode.json, while it holds ─► temporary ───────────────┴─► InForce ─► gate, status
-//!                ▲
-//!             change ◄─ commands::mode ◄─ a person
-//! ```
-//!
-//! The gate asks at every decision. Nearly always that is one open(2) of a file that is not there.
+//! Changes the mode of the node: in the policy, or for a time beside it.
 
 pub mod change;
 pub mod edit;
 pub mod outlook;
 pub mod span;
-pub mod temporary;
+pub mod view;
 pub mod who;
 
-use crate::level::Mode;
-use crate::level::date::rfc3339;
-use crate::paths::Paths;
-use temporary::State;
-
-/// The mode of the node, and where it comes from.
-#[derive(Debug)]
-pub struct InForce {
-    /// The mode that holds now.
-    pub mode: Mode,
-    /// What the policy says, or what is left of it.
-    pub policy: Mode,
-    /// What is in force beside the policy.
-    pub temporary: State,
-}
-
-/// The mode in force, where the policy says `policy`. Whoever acts by it calls [`InForce::settle`] afterwards.
-#[must_use]
-pub fn in_force(paths: &Paths, policy: Mode) -> InForce {
-    let temporary = temporary::read(&paths.temporary_mode());
-    let mode = match &temporary {
-        State::Holds(temporary) => temporary.mode,
-        State::None | State::Ended(..) | State::Ignored(_) => policy,
-    };
-    InForce { mode, policy, temporary }
-}
-
-/// The mode that holds for a time, if one does. It reads nothing of the policy.
-#[must_use]
-pub fn for_a_time(paths: &Paths) -> Option<Mode> {
-    match temporary::read(&paths.temporary_mode()) {
-        State::Holds(temporary) => Some(temporary.mode),
-        State::None | State::Ended(..) | State::Ignored(_) => None,
-    }
-}
-
-impl InForce {
-    /// Until when, where that is known.
-    #[must_use]
-    pub fn until(&self) -> Option<String> {
-        match &self.temporary {
-            State::Holds(temporary) => Some(rfc3339(temporary.until())),
-            State::None | State::Ended(..) | State::Ignored(_) => None,
-        }
-    }
-
-    /// Clears away a temporary mode that has ended, and writes down that it has; only one of all who see it does.
-    pub fn settle(&self, paths: &Paths) {
-        if let State::Ended(was, end) = &self.temporary {
-            change::settle(paths, self.policy, was, *end);
-        }
-    }
-}
+pub use pss_guard_gate::mode::{InForce, end, for_a_time, in_force, temporary};

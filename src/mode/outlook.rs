@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::decision::Verdict;
-use crate::events::event::Kind;
+use crate::event::Kind;
 use crate::events::{self, Record};
 use crate::level::cache::{self, Loaded};
 use crate::level::date::rfc3339;
 use crate::level::policy::OnFault;
 use crate::level::workload;
-use crate::output::text::{SANDBOX, UNMANAGED, escape, line, marked, our_controls};
+use crate::message::{SANDBOX, UNMANAGED, escape, line, marked, our_controls};
 use crate::pss::controls::CONTROLS;
 use crate::report::tally::{BEYOND, Caps, cut};
 use crate::scan::summary::ours_alone;
@@ -187,8 +187,8 @@ fn count(number: usize, noun: &str, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::Lately;
+    use crate::event::Kind;
     use crate::events::Record;
-    use crate::events::event::Kind;
     use crate::report::tally::Caps;
 
     fn refused(namespace: &str, pod: &str, controls: &str) -> Record {

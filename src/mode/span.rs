@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-/// A break-glass that holds longer is no break-glass.
-pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+pub use super::temporary::LONGEST;
 
 /// Why a text is no time that a mode can hold for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -34,11 +34,11 @@ use std::time::{Duration, SystemTime};
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 
 use crate::files::{self, LIMIT};
+use crate::inspect::runtime_state;
 use crate::node::host::Live;
 use crate::node::parallel;
 use crate::node::procfs::{Birth, Process, Processes};
 use crate::node::strangers::Mounts;
-use crate::state;
 
 /// Who keeps a container's bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -403,7 +403,7 @@ impl Search<'_> {
         // Of two that name one bundle the same one has it each time.
         others.sort_unstable();
         for (id, state) in others {
-            match state::read(&state) {
+            match runtime_state::read(&state) {
                 Ok(Some(known)) => {
                     let bundle = self.live.place(&known.bundle);
                     let place = Place { keeper: Keeper::Runtime, bundle: &bundle, id: &id, stranger: None };

@@ -7,31 +7,13 @@ use std::time::Duration;
 
 use super::run::run;
 use crate::files::{self, FileError};
+use crate::paths::{PROGRAM_FOLDERS, namesakes};
 
 /// The largest configuration file that is read, in bytes.
 pub const LIMIT: u64 = 4 << 20;
 
 /// How long a program is waited for that is asked something.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Where programs lie, in the order in which they are looked for.
-pub(crate) const FOLDERS: [&str; 8] = [
-    "/usr/local/sbin",
-    "/usr/local/bin",
-    "/usr/sbin",
-    "/usr/bin",
-    "/sbin",
-    "/bin",
-    "/usr/libexec/crio",
-    "/opt/containerd/bin",
-];
-
-/// Where else a program may be that was brought to one of these folders; nowhere for any other.
-pub(crate) fn namesakes(path: &Path) -> impl Iterator<Item = PathBuf> {
-    let was_brought = path.parent().is_some_and(|folder| FOLDERS.iter().any(|own| folder == Path::new(own)));
-    let name = path.file_name().filter(|_| was_brought);
-    name.into_iter().flat_map(|name| FOLDERS.iter().map(move |folder| Path::new(folder).join(name)))
-}
 
 /// A node, or the root file system of one. All paths are as the node itself sees them.
 pub trait Node {
@@ -64,7 +46,7 @@ pub trait Node {
 
     /// Where a program lies, by its name.
     fn find(&self, name: &str) -> Option<PathBuf> {
-        FOLDERS.iter().map(|folder| Path::new(folder).join(name)).find(|path| self.is_program(path))
+        PROGRAM_FOLDERS.iter().map(|folder| Path::new(folder).join(name)).find(|path| self.is_program(path))
     }
 }
 

@@ -148,7 +148,7 @@ mod tests {
             match (read, expected) {
                 (Ok((_, bytes)), Ok(text)) => assert_eq!(bytes, text.as_bytes(), "{path}"),
                 (Err(error), Err(why)) => {
-                    let said = crate::output::text::line(&error);
+                    let said = crate::message::line(&error);
                     assert!(said.contains(why), "{path}: {said}");
                 }
                 (read, _) => panic!("{path}: {read:?}"),

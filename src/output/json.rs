@@ -6,12 +6,13 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::decision::{Assessment, Effect, Judged, Verdict};
-use crate::events::event::FIELD;
-use crate::facts::identity::Identity;
-use crate::judge::Outcome;
-use crate::output::text::{head, line};
-use crate::pss::Origin;
+pub use pss_guard_gate::finding::Finding;
+
+use crate::decision::{Assessment, Verdict};
+use crate::event::FIELD;
+use crate::inspect::evaluate::Outcome;
+use crate::inspect::identity::Identity;
+use crate::message::{head, line};
 
 /// One container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -49,29 +50,6 @@ pub struct Container<'a> {
     pub image: Option<Cow<'a, str>>,
 }
 
-/// One finding.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding<'a> {
-    /// The control's id.
-    pub control: &'static str,
-    /// Who made the rule.
-    pub origin: &'static str,
-    /// How sure it is.
-    pub certainty: &'static str,
-    /// The reason.
-    pub reason: Cow<'static, str>,
-    /// The detail.
-    pub detail: Cow<'static, str>,
-    /// The YAML.
-    pub fix: Cow<'static, str>,
-    /// The reason of the exception that covers it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exception: Option<Cow<'a, str>>,
-    /// Present and true if the policy has it reported only (`[controls] … = "audit"`).
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub reported: bool,
-}
-
 impl<'a> Container<'a> {
     /// Takes what is known of a container.
     #[must_use]
@@ -104,53 +82,6 @@ impl<'a> Container<'a> {
 
 fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
     Cow::Owned(text.into_owned())
-}
-
-impl<'a> Finding<'a> {
-    /// One finding as it is shown.
-    #[must_use]
-    pub fn of(judged: &'a Judged<'a>) -> Self {
-        Self {
-            control: judged.control.id,
-            origin: judged.control.origin.name(),
-            certainty: judged.finding.certainty.name(),
-            reason: judged.finding.reason.clone(),
-            detail: judged.finding.detail.clone(),
-            fix: judged.finding.fix.clone(),
-            exception: match judged.effect {
-                Effect::Excepted(exception) => Some(Cow::Borrowed(&exception.reason)),
-                Effect::Counts | Effect::Reported => None,
-            },
-            reported: judged.effect == Effect::Reported,
-        }
-    }
-
-    /// Whether it is of a control of our own, which no level of upstream's asks for.
-    #[must_use]
-    pub fn is_ours(&self) -> bool {
-        self.origin == Origin::PssGuard.name()
-    }
-
-    /// Whether the policy lets its control fail here: such a control stands in for no other.
-    #[must_use]
-    pub fn is_lifted(&self) -> bool {
-        self.exception.is_some() || self.reported
-    }
-
-    /// The same, on its own.
-    #[must_use]
-    pub fn into_owned(self) -> Finding<'static> {
-        Finding {
-            control: self.control,
-            origin: self.origin,
-            certainty: self.certainty,
-            reason: self.reason,
-            detail: self.detail,
-            fix: self.fix,
-            exception: self.exception.map(owned),
-            reported: self.reported,
-        }
-    }
 }
 
 impl<'a> Result<'a> {

@@ -6,7 +6,7 @@
 
 use std::fmt::Display;
 
-use super::text::escape;
+use crate::message::escape;
 
 /// Nothing is fetched, whatever somebody may get into the page; styles are those that are in it.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";

@@ -6,8 +6,8 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::json::{Finding, Result as Object};
-use super::text::mark;
 use crate::decision::Verdict;
+use crate::message::mark;
 use crate::pss::Certainty;
 use crate::pss::controls::CONTROLS;
 

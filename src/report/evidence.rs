@@ -8,8 +8,8 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
+use crate::event::Kind;
 use crate::events::Record;
-use crate::events::event::Kind;
 use crate::level::policy::OnSuspect;
 use crate::pss::controls::CONTROLS;
 use crate::pss::{Control, Level, Origin};
@@ -197,8 +197,8 @@ fn baseline(control: &Control, detail: &str) -> Proof {
 mod tests {
     use super::Proof::{Complies, Nothing, Refused, Unclear};
     use super::{Proof, of};
+    use crate::event::Kind;
     use crate::events::Record;
-    use crate::events::event::Kind;
     use crate::level::policy::OnSuspect;
     use crate::pss::facts::{Facts, Volume};
     use crate::pss::testing::{compliant, make_privileged, with};

@@ -4,8 +4,8 @@ use super::period::{self, minute};
 use super::readiness::{Cell, LEVELS, Row, State, count};
 use super::text::{rank, split};
 use super::{Comparable, Name, Report, exceptions};
+use crate::message::{OURS, UNMANAGED, marked};
 use crate::output::page::{Column, Page, Tone};
-use crate::output::text::{OURS, UNMANAGED, marked};
 use crate::pss::Origin;
 
 /// Rows of a table; more would be no page for people.

@@ -23,7 +23,7 @@ use super::tally::{BEYOND, Namespace, Proofs, Workload};
 use crate::decision::Verdict;
 use crate::level::policy::OnFault;
 use crate::level::workload;
-use crate::output::text::{OURS, marked, our_controls};
+use crate::message::{OURS, marked, our_controls};
 use crate::pss::Level;
 use crate::pss::controls::CONTROLS;
 use crate::scan::Scanned;

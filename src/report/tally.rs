@@ -10,8 +10,8 @@ use super::evidence::{self, Controls, Evidence, Proof};
 use super::exceptions::Uses;
 use super::period::Period;
 
+use crate::event::Kind;
 use crate::events::Record;
-use crate::events::event::Kind;
 use crate::level::policy::OnSuspect;
 use crate::level::{Policy, workload};
 use crate::pss::controls::CONTROLS;
@@ -570,8 +570,8 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::{Caps, Counts, History};
+    use crate::event::Kind;
     use crate::events::Record;
-    use crate::events::event::Kind;
     use crate::level::Policy;
     use crate::report::period::{Period, Since};
 

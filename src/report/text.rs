@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use super::readiness::{Cell, LEVELS, Row, State, count};
 use super::tally::Counts;
 use super::{Comparable, Name, Report, exceptions, period};
+use crate::message::{UNMANAGED, escape, marked};
 use crate::output::terminal::{Style, Tone};
-use crate::output::text::{UNMANAGED, escape, marked};
 
 /// Rows of a table; the rest is counted.
 const ROWS: usize = 15;

@@ -7,9 +7,9 @@ use super::{Scan, Scanned};
 use crate::decision::Verdict;
 use crate::level::date::rfc3339;
 use crate::level::workload;
+use crate::message::{OURS, SANDBOX, UNMANAGED, marked};
 use crate::output::json::Finding;
 use crate::output::page::{MOST_UNITS, Page, Tone};
-use crate::output::text::{OURS, SANDBOX, UNMANAGED, marked};
 use crate::pss::Level;
 use crate::report::period::minute;
 

@@ -13,10 +13,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::facts;
-use crate::facts::host::Host;
-use crate::facts::spec::{CapabilitySets, Linux, Spec};
 use crate::files;
+use crate::inspect;
+use crate::inspect::host::Host;
+use crate::inspect::spec::{CapabilitySets, Linux, Spec};
 use crate::node::containers::First;
 use crate::pss::capabilities::{CapabilitySet, NAMES};
 use crate::pss::controls::ADDABLE;
@@ -148,9 +148,9 @@ fn compare(spec: &Spec<'_>, host: &Host, process: &Path) -> Option<Seen> {
             add("hostNamespaces", asked, runs);
         }
     }
-    let uid = facts::uid(asked);
-    let maps_root = facts::maps_root(linux);
-    let asks_for_users = facts::entries(linux, "user").next().is_some();
+    let uid = inspect::uid(asked);
+    let maps_root = inspect::maps_root(linux);
+    let asks_for_users = inspect::entries(linux, "user").next().is_some();
     // A program that may gain privileges is root's where its file says so (setuid), and was allowed to.
     let stays_a_user = uid != 0 && asked.no_new_privileges == Some(true);
     if runs.is_root && !maps_root && (stays_a_user || asks_for_users) {
@@ -163,7 +163,7 @@ fn compare(spec: &Spec<'_>, host: &Host, process: &Path) -> Option<Seen> {
 /// Whether a process is in the user namespace that config.json names; `None` where that cannot be found out.
 fn in_its_user_namespace(linux: &Linux<'_>, host: &Host, process: &Path) -> Option<bool> {
     let runs = host.namespace_of(process, "user")?;
-    let asked = match facts::entries(linux, "user").next() {
+    let asked = match inspect::entries(linux, "user").next() {
         None => host.own_namespace("user")?,
         Some(path) => host.namespace(path.filter(|path| !path.is_empty())?)?,
     };
@@ -173,7 +173,7 @@ fn in_its_user_namespace(linux: &Linux<'_>, host: &Host, process: &Path) -> Opti
 /// Whether config.json names a namespace, and not the host's.
 fn asks_for_its_own(linux: &Linux<'_>, host: &Host, kind: &str, file: &str) -> bool {
     let own = host.own_namespace(file);
-    let mut entries = facts::entries(linux, kind).peekable();
+    let mut entries = inspect::entries(linux, kind).peekable();
     entries.peek().is_some()
         && entries.all(|path| match path.filter(|path| !path.is_empty()) {
             None => true,

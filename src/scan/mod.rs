@@ -29,24 +29,24 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 
 use crate::decision::{Judged, Verdict};
-use crate::events::event::FIELD;
+use crate::event::FIELD;
 use crate::events::probes::{Probe, Probes};
-use crate::facts::host::{Beside, Host, Shared};
-use crate::facts::sandboxes::Sandboxes;
-use crate::facts::spec::Spec;
-use crate::facts::{self, find_config, find_config_by};
 use crate::files::FileError;
-use crate::judge::{Outcome, Request, judge, judge_spec};
+use crate::inspect::evaluate::{Outcome, Request, judge, judge_spec};
+use crate::inspect::host::{Beside, Host, Shared};
+use crate::inspect::sandboxes::Sandboxes;
+use crate::inspect::spec::Spec;
+use crate::inspect::{self, find_config, find_config_by};
 use crate::level::cache::{LoadError, Usable, load_usable};
 use crate::level::workload::is_static;
 use crate::level::{Demand, Labels, Policy, Whose, exempt};
+use crate::message::{escape, head, line};
 use crate::node::containers::{self, Container, Keeper, Voucher};
 use crate::node::host::Live;
 use crate::node::parallel::{self, Share};
 use crate::node::procfs::Processes;
 use crate::node::strangers::{self, Mounts};
 use crate::output::json;
-use crate::output::text::{escape, head, line};
 use crate::paths::Paths;
 use crate::pss::facts::{Engine, Subject};
 use crate::pss::{Level, Version};
@@ -418,8 +418,8 @@ impl Looker<'_> {
             sandboxes: Some(self.sandboxes),
         };
         let spec =
-            config.as_ref().ok().and_then(|(path, bytes)| Some((path, facts::parse(path, bytes).ok()?)));
-        let Some((path, spec)) = spec.filter(|(path, spec)| facts::of_linux(spec, path).is_ok()) else {
+            config.as_ref().ok().and_then(|(path, bytes)| Some((path, inspect::parse(path, bytes).ok()?)));
+        let Some((path, spec)) = spec.filter(|(path, spec)| inspect::of_linux(spec, path).is_ok()) else {
             return judge(&request, |identity, outcome| self.scanned(&shown, container, identity, outcome));
         };
         let mut scanned = judge_spec(&request, path, &spec, |identity, outcome| {
@@ -442,7 +442,7 @@ impl Looker<'_> {
         &self,
         path: &str,
         container: &Container,
-        identity: Option<&facts::identity::Identity<'_>>,
+        identity: Option<&inspect::identity::Identity<'_>>,
         outcome: Outcome<'_>,
     ) -> Scanned {
         let outcome = match identity.and_then(|identity| self.exempt(identity, container)) {
@@ -456,7 +456,7 @@ impl Looker<'_> {
             }
             _ => Vec::new(),
         };
-        let of_pod = |identity: &facts::identity::Identity<'_>| {
+        let of_pod = |identity: &inspect::identity::Identity<'_>| {
             identity.namespace?;
             let own = (identity.subject == Subject::Sandbox).then_some(identity.id).flatten();
             let pod = own.or(identity.sandbox).or(identity.pod_uid).or(identity.pod);
@@ -476,7 +476,7 @@ impl Looker<'_> {
         }
     }
 
-    fn is_probe(&self, identity: &facts::identity::Identity<'_>, container: &Container) -> bool {
+    fn is_probe(&self, identity: &inspect::identity::Identity<'_>, container: &Container) -> bool {
         let own = |text: Option<&str>| text.unwrap_or_default().to_owned();
         let it = || Probe {
             engine: identity.engine.name().to_owned(),
@@ -492,7 +492,7 @@ impl Looker<'_> {
     /// Whether the policy exempts it. A level that is asked about does not change that: it would not break.
     fn exempt<'i>(
         &'i self,
-        identity: &facts::identity::Identity<'i>,
+        identity: &inspect::identity::Identity<'i>,
         container: &'i Container,
     ) -> Option<crate::level::Exempt<'i>> {
         let whose = Whose {
@@ -543,7 +543,7 @@ fn told(container: &Container, host: &Host) -> Option<Engine> {
 }
 
 /// A captured node, as far as somebody wrote down what it looked like.
-fn captured(config: &Path) -> Result<Host, facts::host::ObservedError> {
+fn captured(config: &Path) -> Result<Host, inspect::host::ObservedError> {
     let observed = config.with_file_name("observed.json");
     if observed.exists() { Host::observed(&observed) } else { Ok(Host::Unknown) }
 }

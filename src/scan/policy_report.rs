@@ -25,8 +25,8 @@ use super::{Scan, Scanned};
 use crate::decision::Verdict;
 use crate::level::policy::Setting;
 use crate::level::{Policy, is_dns_label};
+use crate::message::{OURS, escape, mark};
 use crate::output::json::Finding;
-use crate::output::text::{OURS, escape, mark};
 use crate::pss::controls::CONTROLS;
 use crate::pss::{self, Control, Level, Origin, Scope, Version};
 

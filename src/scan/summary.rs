@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Scan, Scanned, fix};
 use crate::decision::Verdict;
-use crate::output::text::{OURS, UNMANAGED, escape, our_controls};
+use crate::message::{OURS, UNMANAGED, escape, our_controls};
 use crate::pss::Version;
 
 /// Numbers of containers; a pod's sandbox is none.

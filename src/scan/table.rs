@@ -7,9 +7,9 @@ use std::io::{self, Write};
 
 use super::{Scan, Scanned, fix};
 use crate::decision::Verdict;
+use crate::message::{SANDBOX, UNMANAGED, escape, is_plain, mark};
 use crate::output::json::Finding;
 use crate::output::terminal::{Style, Tone};
-use crate::output::text::{SANDBOX, UNMANAGED, escape, is_plain, mark};
 
 /// From this width on a fix stands beside its reason, and not below it.
 const WIDE: usize = 110;

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::{Asked, Checks, Recorded, Setting, State, s};
-use crate::facts;
-use crate::facts::identity::identify;
+use crate::inspect;
+use crate::inspect::identity::identify;
 use crate::install::Method;
 use crate::node::containers::{self, Container, Keeper, Voucher};
 use crate::pss::facts::{Engine, Subject};
@@ -255,8 +255,8 @@ pub(super) fn running(setting: &Setting<'_>) -> Vec<Result<Running, PathBuf>> {
 }
 
 fn look(found: Container) -> Result<Running, PathBuf> {
-    let (config, bytes) = facts::read_config(&found.bundle).map_err(|_| found.bundle.clone())?;
-    let spec = facts::parse(&config, &bytes).map_err(|_| config.clone())?;
+    let (config, bytes) = inspect::read_config(&found.bundle).map_err(|_| found.bundle.clone())?;
+    let spec = inspect::parse(&config, &bytes).map_err(|_| config.clone())?;
     let hooked: Hooked = serde_json::from_slice(&bytes).map_err(|_| config.clone())?;
     let identity =
         identify(&spec, None, Some(&found.bundle), found.id.as_deref()).map_err(|_| config.clone())?;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::{Checks, Setting, State, program};
 use crate::files::{self, FileError, Owner};
 use crate::install::{Entry, GATE, entry_path};
+use crate::message::line;
 use crate::node::host::Node as _;
-use crate::output::text::line;
 use crate::pss::facts::Engine;
 
 /// Looks at the gate binary; gives back what it says of its version, and whether it can be executed.

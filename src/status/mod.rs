@@ -41,9 +41,9 @@ use serde::Serialize;
 use crate::install::detect;
 use crate::install::{Installer, Method, Plan, Refusal, Request, entry_path, place};
 use crate::level::policy::{Exemptions, Mode};
+use crate::message::{escape, line};
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::{Process, Processes};
-use crate::output::text::{escape, line};
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 

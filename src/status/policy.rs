@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{Checks, Setting, State, ago, s};
-use crate::facts::anchors;
+use crate::inspect::anchors;
 use crate::install::sandboxes::unseen_on;
 use crate::level::cache::{self, Usable};
 use crate::level::namespaces;
 use crate::level::policy::{Exemptions, Mode, OnUnknownNamespace, Policy, SYSTEM_NAMESPACE};
+use crate::message::line;
 use crate::mode::temporary::State as Temporary;
 use crate::mode::{InForce, in_force};
-use crate::output::text::line;
 use crate::paths::Paths;
 
 /// The policy of the node.
@@ -160,7 +160,7 @@ fn mode(paths: &Paths, in_force: &InForce, checks: &mut Checks) {
     match &in_force.temporary {
         Temporary::Holds(temporary) => {
             let state = if in_force.mode == Mode::Audit { State::Note } else { State::Ok };
-            checks.add(state, "mode", temporary.view().sentence(in_force.policy));
+            checks.add(state, "mode", crate::mode::view::View::of(temporary).sentence(in_force.policy));
         }
         Temporary::Ignored(why) => {
             let says =

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use crate::files::{self, Links, Owner};
 use crate::install::{Entry, Method, transaction};
+use crate::message::line;
 use crate::node::host::{LIMIT, Live, Node as _};
-use crate::output::text::line;
 use crate::pss::facts::Engine;
 
 /// An installation.

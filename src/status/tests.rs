@@ -13,7 +13,8 @@ use crate::install::{Change, Entry, GATE, Installer, Method, Plan, Refusal, Requ
 use crate::level::{Mode, cache};
 use crate::metrics;
 use crate::metrics::exposition::Number;
-use crate::mode::change::{Author, for_a_time};
+use crate::mode::change::for_a_time;
+use crate::mode::end::Author;
 use crate::node::host::{Live, Node};
 use crate::node::procfs::{Processes, fake};
 use crate::paths::Paths;

@@ -6,6 +6,26 @@ use std::path::{Path, PathBuf};
 /// must not take it away from under running engines.
 pub const GATE: &str = "/var/lib/pss-guard/bin/pss-guard";
 
+/// Where programs lie, in the order in which they are looked for.
+pub const PROGRAM_FOLDERS: [&str; 8] = [
+    "/usr/local/sbin",
+    "/usr/local/bin",
+    "/usr/sbin",
+    "/usr/bin",
+    "/sbin",
+    "/bin",
+    "/usr/libexec/crio",
+    "/opt/containerd/bin",
+];
+
+/// Where else a program may be that was brought to one of these folders; nowhere for any other.
+pub fn namesakes(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let was_brought =
+        path.parent().is_some_and(|folder| PROGRAM_FOLDERS.iter().any(|own| folder == Path::new(own)));
+    let name = path.file_name().filter(|_| was_brought);
+    name.into_iter().flat_map(|name| PROGRAM_FOLDERS.iter().map(move |folder| Path::new(folder).join(name)))
+}
+
 /// The product's files under a root directory (`/` on a node).
 #[derive(Clone, Debug)]
 pub struct Paths {

@@ -14,8 +14,8 @@ use crate::install::transaction::{self, FOLDER, Manifest, Store, manifest};
 use crate::install::write::{WriteError, fault};
 use crate::install::{GATE, Method, Plan, Request, detect, older, presence, system};
 use crate::level::Policy;
+use crate::message::escape;
 use crate::node::host::{Live, Node as _};
-use crate::output::text::escape;
 use crate::paths::Paths;
 
 /// All that is going to be done.

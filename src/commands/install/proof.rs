@@ -9,9 +9,9 @@ use crate::commands::{OK, line};
 use crate::install::transaction::{self, Store, manifest};
 use crate::install::verify::{Outcome, Patience, Verification};
 use crate::install::{Request, detect, place};
+use crate::message::escape;
 use crate::node::host::Node as _;
 use crate::node::procfs::Process;
-use crate::output::text::escape;
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 

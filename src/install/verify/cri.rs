@@ -18,9 +18,9 @@ use super::probe::{Folder, Report, Seen, name};
 use super::{Outcome, Patience, said};
 use crate::events::probes::Ledger;
 use crate::install::write;
+use crate::message::{cut, escape, line};
 use crate::node::host::Live;
 use crate::node::run::{Done, run};
-use crate::output::text::{cut, escape, line};
 use crate::pss::Level;
 
 /// How often a probe is made that fails.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::events::event::Kind;
+use crate::event::Kind;
 use crate::level::{Demand, Found, Labels, Levels, Mode, Policy, Resolution, Whose, namespaces, resolve};
 use crate::mode::in_force;
 use crate::paths::Paths;
@@ -89,9 +89,10 @@ mod tests {
     use std::time::Duration;
 
     use super::{Expect, Expected, NAMESPACE};
-    use crate::events::event::Kind;
+    use crate::event::Kind;
     use crate::level::{Mode, policy};
-    use crate::mode::change::{Author, for_a_time};
+    use crate::mode::change::for_a_time;
+    use crate::mode::end::Author;
     use crate::paths::Paths;
     use crate::pss::Level;
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Outcome;
 use super::evidence::{Event, Journal};
 use super::expect::{Expected, NAMESPACE};
-use crate::events::event::Kind;
+use crate::event::Kind;
 
 /// What came of one probe.
 pub(super) struct Seen {

@@ -17,9 +17,9 @@ use super::probe::{Folder, Report, Seen, name};
 use super::{Outcome, Verification, said};
 use crate::events::probes::Ledger;
 use crate::install::GATE;
+use crate::message::line;
 use crate::node::host::Node as _;
 use crate::node::run::{Done, run};
-use crate::output::text::line;
 use crate::status::{Setting, containers};
 
 /// Whose containers they are, for a report.

@@ -1,0 +1,331 @@
+//! From a file to a judged container: the one path that the hook, the wrapper and `check` share.
+//!
+//! ```text
+//! config.json ── identity ──┬─ policy, namespace, annotations ─► levels ─┐
+//!      └── sandbox's config.json ── host ─► facts ───────────────────────┴─► findings
+//! ```
+//!
+//! Everything borrows from the bytes of the files, so the outcome is handed to a function instead of returned.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::inspect::checkpoint::Restore;
+use crate::inspect::host::Host;
+use crate::inspect::identity::{Identity, identify, identify_sandbox};
+use crate::inspect::sandboxes::Sandboxes;
+use crate::inspect::spec::{Annotations, Process, Spec};
+use crate::inspect::{self, Node, SandboxFile, Sources};
+use pss::Level;
+use pss::facts::{Engine, Subject};
+use pss_guard_core::decision::{Assessment, Rules};
+use pss_guard_core::files::{self, FileError};
+use pss_guard_core::level::date::Date;
+use pss_guard_core::level::policy::{AppArmor, Named};
+use pss_guard_core::level::{
+    Demand, Exempt, Found, Labels, Levels, Policy, Resolution, Whose, ask_alike, exempt, namespaces, resolve,
+    workload,
+};
+
+/// What is to be judged, and by what.
+pub struct Request<'a> {
+    /// The policy; without a usable one every container is a fault.
+    pub policy: Result<&'a Policy, &'a (dyn Error + 'static)>,
+    /// The node.
+    pub host: &'a Host,
+    /// config.json and its bytes, or why it cannot be read.
+    pub config: &'a Result<(PathBuf, Vec<u8>), FileError>,
+    /// A process that is to join the container, judged in place of the container's own.
+    pub exec: Option<&'a Exec<'a>>,
+    /// A checkpoint that the container is to be restored from, judged with its config.json.
+    pub restore: Option<&'a Restore<'a>>,
+    /// The engine, as the installer told.
+    pub engine: Option<Engine>,
+    /// The container's id, as the runtime told.
+    pub id: Option<&'a str>,
+    /// The container's first process, as the runtime told.
+    pub pid: Option<i32>,
+    /// The engine's name for the pod's runtime class, as the installer told.
+    pub runtime_handler: Option<&'a str>,
+    /// Whether the sandbox of this container has been held against the same policy: denials for missing knowledge are
+    /// made there.
+    pub sees_sandboxes: bool,
+    /// Where the namespaces' levels are; nowhere for a container that is not of this node.
+    pub namespaces: Option<&'a Path>,
+    /// A level that holds instead of every other.
+    pub demand: Option<Demand<'a>>,
+    /// The sandboxes that are known from other containers of this node, for who judges many.
+    pub sandboxes: Option<&'a Sandboxes>,
+}
+
+/// What a process has beyond that of the container which it is to join.
+#[derive(Debug)]
+pub struct Exec<'a> {
+    /// The process, as far as it exceeds the container's own.
+    pub process: Process<'a>,
+    /// The controls that speak of what it exceeds. All others are the container's own affair.
+    pub controls: Vec<&'static str>,
+}
+
+/// What came of it.
+// It is handed on once, and kept nowhere.
+#[allow(clippy::large_enum_variant)]
+pub enum Outcome<'a> {
+    /// It is not judged.
+    Exempt(Exempt<'a>),
+    /// Its namespace is not known on this node, and the policy denies that.
+    UnknownNamespace(&'a str),
+    /// Held against the levels.
+    Judged {
+        /// The settings that counted.
+        rules: Rules<'a>,
+        /// Against the enforce level.
+        enforce: Assessment<'a>,
+        /// Against the audit level.
+        audit: Assessment<'a>,
+        /// Against the warn level, where that differs from the audit level.
+        warn: Option<Assessment<'a>>,
+    },
+    /// Something that is needed could not be had.
+    Fault(&'a (dyn Error + 'static)),
+    /// The same, but the level that is enforced asks for nothing: it is said, and stops nothing.
+    Unread(&'a (dyn Error + 'static)),
+}
+
+/// Judges one container. `then` gets whose it is, as far as that could be found out, and the outcome.
+pub fn judge<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, Outcome<'_>) -> R) -> R {
+    let (path, bytes) = match request.config {
+        Ok((path, bytes)) => (path, bytes),
+        Err(err) => return then(None, Outcome::Fault(err)),
+    };
+    let mut spec = match inspect::parse(path, bytes) {
+        Ok(spec) => spec,
+        Err(err) => return then(None, Outcome::Fault(&err)),
+    };
+    if let Err(err) = inspect::of_linux(&spec, path) {
+        return then(None, Outcome::Fault(&err));
+    }
+    if let Some(exec) = request.exec {
+        spec.process = Some(exec.process.clone());
+    }
+    judge_spec(request, path, &spec, then)
+}
+
+/// The same for a spec that is parsed already, which its caller has other questions about.
+// One way from top to bottom; every step borrows from the one before.
+#[allow(clippy::too_many_lines)]
+pub fn judge_spec<R>(
+    request: &Request<'_>,
+    path: &Path,
+    spec: &Spec<'_>,
+    then: impl FnOnce(Option<&Identity<'_>>, Outcome<'_>) -> R,
+) -> R {
+    let bundle = path.parent();
+    let identity = match identify(spec, request.engine, bundle, request.id) {
+        Ok(identity) => identity,
+        Err(err) => return then(None, Outcome::Fault(&err)),
+    };
+    tracing::debug!(?identity, "identified");
+    let policy = match request.policy {
+        Ok(policy) => policy,
+        Err(err) => return then(Some(&identity), Outcome::Fault(err)),
+    };
+
+    let whose = whose(request, &identity, spec);
+    // Before anything else is read: what is exempt must start whatever state the node is in.
+    if request.demand.is_none()
+        && let Some(exempt) = exempt(policy, &whose)
+    {
+        return then(Some(&identity), Outcome::Exempt(exempt));
+    }
+    // At every level: it is about the gate itself. A process that joins the container comes by no hook.
+    if request.exec.is_none()
+        && let Err(err) = inspect::keeps_our_output(spec)
+    {
+        return then(Some(&identity), Outcome::Fault(&err));
+    }
+    let found = match found(request, &identity) {
+        // Its sandbox started while this was known, or not asked; what is missing since is no reason to refuse it.
+        Ok(Found::Missing) if request.sees_sandboxes && identity.subject == Subject::Container => {
+            Found::NoFolder
+        }
+        Ok(found) => found,
+        Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
+    };
+    let levels = match &request.demand {
+        Some(demand) => Levels { enforce: vec![demand.clone()], audit: Vec::new(), warn: Vec::new() },
+        None => match resolve(policy, &whose, &found) {
+            Resolution::Levels(levels) => levels,
+            Resolution::Exempt(exempt) => return then(Some(&identity), Outcome::Exempt(exempt)),
+            Resolution::UnknownNamespace(name) => {
+                return then(Some(&identity), Outcome::UnknownNamespace(name));
+            }
+        },
+    };
+    tracing::debug!(?levels, "resolved");
+
+    // On CRI-O a checkpoint brings annotations of its own, the image's name among them (`container_restore.go`).
+    let image = identity.image.filter(|_| request.restore.is_none());
+    let named = || named(&Identity { image, ..identity });
+    let rules = Rules::new(policy, named, || Date::of(SystemTime::now()));
+    let rules = request.exec.map_or(rules, |exec| rules.only(&exec.controls));
+    if all_privileged(&levels) {
+        let enforce = Assessment::of_nothing(levels.enforce);
+        let audit = Assessment::of_nothing(levels.audit);
+        return then(Some(&identity), Outcome::Judged { rules, enforce, audit, warn: None });
+    }
+
+    let restored = match restored(request, identity.engine) {
+        Ok(restored) => restored,
+        Err(err) if levels.enforce.iter().all(|demand| demand.level == Level::Privileged) => {
+            return then(Some(&identity), Outcome::Unread(&*err));
+        }
+        Err(err) => return then(Some(&identity), Outcome::Fault(&*err)),
+    };
+    let spec = restored.as_ref().unwrap_or(spec);
+
+    let sandbox = match inspect::read_sandbox(&identity, path, request.host, request.sandboxes) {
+        Ok(sandbox) => sandbox,
+        Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
+    };
+    if sandbox.is_none()
+        && request.pid.is_some()
+        && let Err(err) = inspect::require_sandbox(&identity)
+    {
+        return then(Some(&identity), Outcome::Fault(&err));
+    }
+    let read = match &sandbox {
+        Some((path, SandboxFile::Read(metadata, bytes))) => match inspect::parse(path, bytes) {
+            Ok(spec) => {
+                request.sandboxes.inspect(|known| known.keep(metadata, &spec));
+                Some(spec)
+            }
+            Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
+        },
+        _ => None,
+    };
+    let sandbox_spec: Option<&Spec<'_>> = match &sandbox {
+        Some((_, SandboxFile::Known(spec))) => Some(spec),
+        _ => read.as_ref(),
+    };
+    if let (Some(sandbox), Some((path, _))) = (sandbox_spec, &sandbox) {
+        let same = identify_sandbox(sandbox, identity.engine)
+            .map_err(Into::into)
+            .and_then(|theirs| inspect::same_pod(&identity, &theirs, path));
+        if let Err(err) = same {
+            return then(Some(&identity), Outcome::Fault(&err));
+        }
+        tracing::debug!(path = %path.display(), "sandbox");
+    }
+    let observed = match request.host {
+        Host::Observed(observed) => Some(observed),
+        Host::Live | Host::Beside(_) | Host::Unknown => None,
+    };
+    let node = &policy.node;
+    let sources = Sources {
+        spec,
+        sandbox: sandbox_spec,
+        identity: &identity,
+        host: request.host,
+        node: Node {
+            kubelet_root: observed.map_or(&node.kubelet_root, |observed| &observed.kubelet_root),
+            seccomp_default: observed.map_or(node.seccomp_default, |observed| observed.seccomp_default),
+            default_capabilities: &node.default_capabilities,
+            default_sysctls: &node.default_sysctls,
+            not_host_paths: &node.not_host_paths,
+            apparmor: node.apparmor != AppArmor::Off,
+        },
+        bundle: bundle.and_then(Path::to_str),
+        pid: request.pid,
+    };
+    let facts = match inspect::gather(&sources, path) {
+        Ok(facts) => facts,
+        Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
+    };
+    tracing::debug!(?facts, "gathered");
+
+    let enforce = rules.assess(&levels.enforce, &facts);
+    let audit = rules.assess(&levels.audit, &facts);
+    let differs = !ask_alike(&levels.warn, &levels.audit);
+    let warn = differs.then(|| rules.assess(&levels.warn, &facts));
+    then(Some(&identity), Outcome::Judged { rules, enforce, audit, warn })
+}
+
+/// What exceptions know a container by.
+fn named<'a>(identity: &Identity<'a>) -> Option<Named<'a>> {
+    let (pod, uid) = (identity.pod.unwrap_or_default(), identity.pod_uid.unwrap_or_default());
+    let node = if workload::is_static(uid) { node_name() } else { String::new() };
+    Some(Named {
+        namespace: identity.namespace?,
+        pod,
+        owner: workload::of(pod, uid, &node),
+        container: (identity.subject == Subject::Container).then_some(identity.container.unwrap_or_default()),
+        image: identity.image.unwrap_or_default(),
+    })
+}
+
+/// The name of this node, as the kubelet takes it where nobody gives it another (`--hostname-override`).
+fn node_name() -> String {
+    let name = files::read_proc(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
+    String::from_utf8_lossy(&name).trim().to_owned()
+}
+
+/// Whether nothing is asked of a container, whatever it is: it is exempt, or its levels are all privileged.
+#[must_use]
+pub fn asks_nothing(request: &Request<'_>, path: &Path, spec: &Spec<'_>) -> bool {
+    let Ok(policy) = request.policy else { return false };
+    let Ok(identity) = identify(spec, request.engine, path.parent(), request.id) else { return false };
+    let whose = whose(request, &identity, spec);
+    let Ok(found) = found(request, &identity) else { return exempt(policy, &whose).is_some() };
+    match resolve(policy, &whose, &found) {
+        Resolution::Exempt(_) => true,
+        Resolution::Levels(levels) => all_privileged(&levels),
+        Resolution::UnknownNamespace(_) => false,
+    }
+}
+
+fn whose<'a>(request: &Request<'a>, identity: &Identity<'a>, spec: &'a Spec<'_>) -> Whose<'a> {
+    Whose {
+        namespace: identity.namespace,
+        runtime_handler: request.runtime_handler,
+        annotations: spec.annotations.as_ref().map(labels).unwrap_or_default(),
+    }
+}
+
+/// The spec as it would be once it is restored, if it is to be restored. Not before: a checkpoint that no level asks for
+/// is the runtime's alone.
+fn restored<'a>(request: &Request<'a>, engine: Engine) -> Result<Option<Spec<'a>>, Box<dyn Error>> {
+    let (Some(restore), Ok((path, bytes))) = (request.restore, request.config) else { return Ok(None) };
+    let mut spec = inspect::parse(path, bytes)?;
+    restore.apply(&mut spec, engine)?;
+    Ok(Some(spec))
+}
+
+/// What is known of the container's namespace, where anything depends on it.
+fn found(
+    request: &Request<'_>,
+    identity: &Identity<'_>,
+) -> Result<Found<'static>, namespaces::NamespaceError> {
+    match (request.namespaces, identity.namespace) {
+        (Some(folder), Some(name)) if request.demand.is_none() => namespaces::read(folder, name),
+        _ => Ok(Found::NoFolder),
+    }
+}
+
+/// The pod's own wishes.
+fn labels<'a>(annotations: &'a Annotations<'_>) -> Labels<'a> {
+    let mut labels = Labels::default();
+    for key in Labels::KEYS {
+        if let Some(value) = annotations.get(key) {
+            labels.set(key, Cow::Borrowed(value));
+        }
+    }
+    labels
+}
+
+fn all_privileged(levels: &Levels<'_>) -> bool {
+    let all = levels.enforce.iter().chain(&levels.audit).chain(&levels.warn);
+    all.into_iter().all(|demand| demand.level == Level::Privileged)
+}

@@ -1,0 +1,658 @@
+//! What a source is, by its text alone and on a node that is laid out as engines lay one out.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use super::{Node, Pod, Spec, Table, elsewhere, volumes};
+use crate::inspect::cdi::Cdi;
+use crate::inspect::host::Host;
+use pss::facts::{Engine, HostNamespaces, Volume};
+
+const SANDBOX: &str = "3c2c694ac650841e0aa6ee03e962a7ca817cfcd7aee13ef10154ed229386cdb6";
+const ID: &str = "acb1e50360630d8c6043f4b1aef582a651aec8263f6ba527a74aa7cbe1d607af";
+const LAYER: &str = "0f3c650841e0aa6ee03e962a7ca817cfcd7aee13ef10154ed229386cdb63c2c6";
+const UID: &str = "dab344e9-1d4f-4e7d-941e-7a1219bef1c5";
+
+fn pod(engine: Engine, not_host_paths: &[String]) -> Pod<'_> {
+    Pod {
+        engine,
+        kubelet_root: "/var/lib/kubelet",
+        uid: engine.speaks_cri().then_some(UID),
+        sandbox: Some(SANDBOX),
+        id: Some(ID),
+        not_host_paths,
+        bundle: Some("/run/b/x"),
+        root: None,
+        joins: HostNamespaces::default(),
+        user_namespace: false,
+        mapped_root: None,
+    }
+}
+
+/// The one mount's volume as text, or why it cannot be told.
+fn shown(pod: &Pod<'_>, host: &Host, mount: &str) -> String {
+    of_spec(pod, host, &format!(r#"{{"mounts":[{mount}]}}"#))
+}
+
+fn of_spec(pod: &Pod<'_>, host: &Host, text: &str) -> String {
+    let spec: Spec<'_> = serde_json::from_str(text).unwrap();
+    match volumes(&spec, pod, host, &Cdi::of(host)).as_deref() {
+        Ok([]) => "own".to_owned(),
+        Ok([Volume::HostPath { source, name, .. }]) => match name {
+            Some(name) => format!("host {source} ({name})"),
+            None => format!("host {source}"),
+        },
+        Ok([Volume::Plugin { name, plugin }]) => format!("{plugin} {name}"),
+        Ok([Volume::Unclear { why, .. }]) => format!("unclear: {why}"),
+        Ok(more) => panic!("{more:?}"),
+        Err(err) => format!("fault: {err}"),
+    }
+}
+
+/// As the kubelet asks for it.
+fn bind(source: &str) -> String {
+    format!(r#"{{"destination":"/mnt","type":"bind","source":"{source}","options":["rbind"]}}"#)
+}
+
+/// The same, read-only.
+fn bind_ro(source: &str) -> String {
+    bind(source).replace("\"rbind\"", "\"rbind\",\"ro\"")
+}
+
+/// As CRI-O and podman mount what they make themselves.
+fn own_bind(source: &str, destination: &str) -> String {
+    format!(r#"{{"destination":"{destination}","type":"bind","source":"{source}","options":["bind","ro"]}}"#)
+}
+
+#[test]
+fn a_source_is_a_path_of_the_host_unless_it_has_an_exact_shape() {
+    let own = format!("/var/lib/kubelet/pods/{UID}");
+    let other = "/var/lib/kubelet/pods/00000000-1d4f-4e7d-941e-7a1219bef1c5";
+    let containerd = "/var/lib/containerd/io.containerd.grpc.v1.cri";
+    let host = |path: &str| format!("host {path}");
+    let rows = [
+        (format!("{own}/volumes/kubernetes.io~empty-dir/m"), "empty-dir m".to_owned()),
+        (format!("{own}/volumes/kubernetes.io~csi/pv/mount"), "csi pv".to_owned()),
+        (format!("{own}/volumes/acme~nas/v"), "acme~nas v".to_owned()),
+        (format!("{own}/etc-hosts"), "own".to_owned()),
+        (format!("{own}/containers/c/1234abcd"), "own".to_owned()),
+        (own.clone(), host(&own)),
+        (format!("{own}/volumes/kubernetes.io~csi/pv"), host(&format!("{own}/volumes/kubernetes.io~csi/pv"))),
+        // Below a volume anybody can make links.
+        (
+            format!("{own}/volumes/kubernetes.io~empty-dir/m/x"),
+            host(&format!("{own}/volumes/kubernetes.io~empty-dir/m/x")),
+        ),
+        (format!("{own}/volume-subpaths/h/c/0/b"), host(&format!("{own}/volume-subpaths/h/c/0/b"))),
+        (format!("{own}/etc-hosts/../../../../../../etc"), host("/etc")),
+        (format!("{own}/./etc-hosts"), host(&format!("{own}/etc-hosts"))),
+        (format!("{own}//etc-hosts"), host(&format!("{own}/etc-hosts"))),
+        (
+            format!("{own}-evil/volumes/kubernetes.io~empty-dir/m"),
+            host(&format!("{own}-evil/volumes/kubernetes.io~empty-dir/m")),
+        ),
+        (
+            format!("{other}/volumes/kubernetes.io~secret/s"),
+            host(&format!("{other}/volumes/kubernetes.io~secret/s")),
+        ),
+        ("/var/lib/kubelet/pods".to_owned(), host("/var/lib/kubelet/pods")),
+        (format!("{containerd}/sandboxes/{SANDBOX}/resolv.conf"), "own".to_owned()),
+        (
+            format!("/run/k3s/x/io.containerd.grpc.v1.cri/image-volumes/{SANDBOX}/i"),
+            host(&format!("/run/k3s/x/io.containerd.grpc.v1.cri/image-volumes/{SANDBOX}/i")),
+        ),
+        (format!("{containerd}/containers/{ID}/volumes/r"), "own".to_owned()),
+        (format!("{containerd}/sandboxes/{ID}/shm"), host(&format!("{containerd}/sandboxes/{ID}/shm"))),
+        (format!("{containerd}/sandboxes"), host(&format!("{containerd}/sandboxes"))),
+        ("/dev/shm".to_owned(), host("/dev/shm")),
+        ("../../../etc".to_owned(), host("/etc")),
+        ("/proc/1/root/etc".to_owned(), host("/proc/1/root/etc")),
+        ("//etc//./passwd".to_owned(), host("/etc/passwd")),
+        ("/opt/local-path/pvc-1".to_owned(), "own".to_owned()),
+        ("/opt/local-path-evil".to_owned(), host("/opt/local-path-evil")),
+    ];
+    let listed = ["/opt/local-path/".to_owned()];
+    for (source, expected) in rows {
+        assert_eq!(
+            shown(&pod(Engine::Containerd, &listed), &Host::Unknown, &bind(&source)),
+            expected,
+            "{source}"
+        );
+    }
+}
+
+/// A node of one engine and a kubelet, in a temporary directory.
+struct Laid {
+    dir: tempfile::TempDir,
+}
+
+impl Laid {
+    fn out() -> Self {
+        let laid = Self { dir: tempfile::tempdir().unwrap() };
+        for directory in [
+            laid.volume("empty-dir/m"),
+            laid.volume("csi/pv/mount"),
+            laid.at(&format!("kubelet/pods/{UID}/containers/c")),
+            laid.state(&format!("sandboxes/{SANDBOX}/shm")),
+            laid.state(&format!("image-volumes/{SANDBOX}/i/in")),
+            laid.at(&format!("root/io.containerd.grpc.v1.cri/sandboxes/{SANDBOX}")),
+            laid.at(&format!("state/io.containerd.runtime.v2.task/k8s.io/{ID}")),
+            laid.at(&format!("root/io.containerd.runtime.v2.task/k8s.io/{ID}")),
+            laid.at(&format!("run/overlay-containers/{SANDBOX}/userdata/shm")),
+            laid.at(&format!("run/overlay-containers/{ID}/userdata/run/secrets")),
+            laid.at(&format!("graph/overlay/{LAYER}/merged/usr/share")),
+            laid.at("graph/artifacts/blobs/sha256"),
+        ] {
+            fs::create_dir_all(&directory).unwrap();
+        }
+        fs::set_permissions(laid.volume("empty-dir/m"), fs::Permissions::from_mode(0o777)).unwrap();
+        symlink(
+            laid.at(&format!("root/io.containerd.runtime.v2.task/k8s.io/{ID}")),
+            laid.at(&format!("state/io.containerd.runtime.v2.task/k8s.io/{ID}/work")),
+        )
+        .unwrap();
+        for file in [
+            laid.at(&format!("kubelet/pods/{UID}/etc-hosts")),
+            laid.at(&format!("root/io.containerd.grpc.v1.cri/sandboxes/{SANDBOX}/hostname")),
+            laid.at(&format!("run/overlay-containers/{SANDBOX}/userdata/resolv.conf")),
+            laid.at(&format!("run/overlay-containers/{SANDBOX}/userdata/config.json")),
+            laid.at(&format!("graph/artifacts/blobs/sha256/{LAYER}")),
+        ] {
+            fs::write(&file, "").unwrap();
+        }
+        laid
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        fs::canonicalize(self.dir.path()).unwrap().join(path)
+    }
+
+    fn volume(&self, path: &str) -> PathBuf {
+        self.at(&format!("kubelet/pods/{UID}/volumes/kubernetes.io~{path}"))
+    }
+
+    fn state(&self, path: &str) -> PathBuf {
+        self.at(&format!("state/io.containerd.grpc.v1.cri/{path}"))
+    }
+
+    /// What a mount is to a container of this node.
+    fn shown(&self, engine: Engine, mount: &str) -> String {
+        let kubelet = self.at("kubelet");
+        let bundle = match engine {
+            Engine::Containerd => self.at(&format!("state/io.containerd.runtime.v2.task/k8s.io/{ID}")),
+            _ => self.at(&format!("run/overlay-containers/{ID}/userdata")),
+        };
+        let root = self.at(&format!("graph/overlay/{LAYER}/merged"));
+        let pod = Pod {
+            kubelet_root: kubelet.to_str().unwrap(),
+            bundle: bundle.to_str(),
+            root: if engine == Engine::CriO { root.to_str() } else { Some("rootfs") },
+            ..pod(engine, &[])
+        };
+        shown(&pod, &Host::Live, mount)
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn what_the_kubelet_and_the_engine_make_is_the_pods_own() {
+    let laid = Laid::out();
+    let rows = [
+        (Engine::Containerd, bind(text(&laid.volume("empty-dir/m"))), "empty-dir m"),
+        (Engine::Containerd, bind(text(&laid.volume("csi/pv/mount"))), "csi pv"),
+        (Engine::Containerd, bind(text(&laid.at(&format!("kubelet/pods/{UID}/etc-hosts")))), "own"),
+        // Not made yet, and nobody else can make it.
+        (
+            Engine::Containerd,
+            bind(text(&laid.at(&format!("kubelet/pods/{UID}/containers/c/1234abcd")))),
+            "own",
+        ),
+        (Engine::Containerd, bind(text(&laid.state(&format!("sandboxes/{SANDBOX}/shm")))), "own"),
+        (
+            Engine::Containerd,
+            bind(text(&laid.at(&format!("root/io.containerd.grpc.v1.cri/sandboxes/{SANDBOX}/hostname")))),
+            "own",
+        ),
+        (Engine::Containerd, bind_ro(text(&laid.state(&format!("image-volumes/{SANDBOX}/i")))), "own"),
+        (Engine::Containerd, bind_ro(text(&laid.state(&format!("image-volumes/{SANDBOX}/i/in")))), "own"),
+        (Engine::CriO, bind(text(&laid.volume("empty-dir/m"))), "empty-dir m"),
+        (
+            Engine::CriO,
+            own_bind(
+                text(&laid.at(&format!("run/overlay-containers/{SANDBOX}/userdata/resolv.conf"))),
+                "/etc/resolv.conf",
+            ),
+            "own",
+        ),
+        // Where CRI-O mounts it anyway it makes no difference who asks.
+        (
+            Engine::CriO,
+            bind(text(&laid.at(&format!("run/overlay-containers/{SANDBOX}/userdata/resolv.conf"))))
+                .replace("/mnt", "/etc/resolv.conf"),
+            "own",
+        ),
+        (
+            Engine::CriO,
+            own_bind(
+                text(&laid.at(&format!("run/overlay-containers/{ID}/userdata/run/secrets"))),
+                "/run/secrets",
+            ),
+            "own",
+        ),
+        (
+            Engine::CriO,
+            own_bind(text(&laid.at(&format!("graph/artifacts/blobs/sha256/{LAYER}"))), "/artifact/f"),
+            "own",
+        ),
+        (
+            Engine::CriO,
+            own_bind(
+                text(&laid.at(&format!("graph/overlay/{LAYER}/merged/usr/share"))),
+                "/etc/crypto-policies/back-ends",
+            ),
+            "own",
+        ),
+    ];
+    for (engine, mount, expected) in rows {
+        assert_eq!(laid.shown(engine, &mount), expected, "{engine:?} {mount}");
+    }
+}
+
+#[test]
+fn what_looks_like_it_is_a_path_of_the_host() {
+    let laid = Laid::out();
+    let volume = laid.volume("empty-dir/m");
+    // A pod can make anything inside its volume.
+    let forged = [
+        format!("io.containerd.grpc.v1.cri/image-volumes/{SANDBOX}"),
+        format!("io.containerd.grpc.v1.cri/sandboxes/{SANDBOX}"),
+        format!("x-containers/{SANDBOX}/userdata"),
+        "artifacts/blobs/sha256".to_owned(),
+    ];
+    for directory in &forged {
+        fs::create_dir_all(volume.join(directory)).unwrap();
+    }
+    symlink("/etc", volume.join(&forged[0]).join("p")).unwrap();
+    symlink("/etc/hosts", volume.join(&forged[1]).join("hosts")).unwrap();
+    symlink("/etc", laid.state(&format!("image-volumes/{SANDBOX}/i/link"))).unwrap();
+    let shared = laid.at(&format!("run/overlay-containers/{SANDBOX}/userdata"));
+    let rows = [
+        (Engine::Containerd, bind(text(&volume.join(&forged[0]).join("p")))),
+        (Engine::Containerd, bind(text(&volume.join(&forged[1]).join("hosts")))),
+        (Engine::Containerd, bind_ro(text(&laid.state(&format!("image-volumes/{SANDBOX}/i/link/x"))))),
+        (Engine::Containerd, bind(text(&laid.state(&format!("image-volumes/{SANDBOX}/i/in"))))),
+        (Engine::Containerd, bind(text(&laid.state(&format!("image-volumes/{SANDBOX}"))))),
+        (Engine::CriO, bind(text(&volume.join(&forged[2]).join("shm")))),
+        (Engine::CriO, own_bind(text(&volume.join(&forged[2]).join("shm")), "/dev/shm")),
+        (Engine::CriO, own_bind(text(&volume.join(&forged[3]).join(LAYER)), "/x")),
+        (Engine::CriO, bind(text(&shared))),
+        (Engine::CriO, own_bind(text(&shared), "/x")),
+        (Engine::CriO, own_bind(text(&shared.join("config.json")), "/x")),
+        // What the kubelet asks for carries `rbind`, and is never CRI-O's own.
+        (Engine::CriO, bind(text(&shared.join("resolv.conf")))),
+        (Engine::CriO, bind(text(&laid.at(&format!("graph/artifacts/blobs/sha256/{LAYER}"))))),
+        (Engine::CriO, bind("/sys/fs/cgroup/systemd")),
+    ];
+    for (engine, mount) in rows {
+        let found = laid.shown(engine, &mount);
+        assert!(found.starts_with("host "), "{engine:?} {mount}: {found}");
+    }
+}
+
+#[test]
+fn an_anchor_that_does_not_hold_is_a_fault_of_the_node() {
+    type Break = fn(&Laid);
+    let open: [(Break, &str); 4] = [
+        (
+            |laid| {
+                let pods = laid.at("kubelet/pods");
+                fs::set_permissions(pods, fs::Permissions::from_mode(0o777)).unwrap();
+            },
+            "kubelet/pods must be writable by root alone, but its mode is 0777; chmod go-w",
+        ),
+        (
+            |laid| chown(laid.at(&format!("kubelet/pods/{UID}/volumes")), Some(1000), None).unwrap(),
+            "volumes must be owned by root, but is owned by uid 1000; chown root:root",
+        ),
+        (
+            |laid| {
+                fs::rename(laid.at("kubelet/pods"), laid.at("pods")).unwrap();
+                symlink(laid.at("pods"), laid.at("kubelet/pods")).unwrap();
+            },
+            "kubelet/pods must be a directory, but is a symbolic link",
+        ),
+        (
+            |laid| {
+                let pods = laid.at("kubelet/pods");
+                fs::set_permissions(pods, fs::Permissions::from_mode(0o1777)).unwrap();
+            },
+            "",
+        ),
+    ];
+    for (break_it, expected) in open {
+        let laid = Laid::out();
+        break_it(&laid);
+        let found = laid.shown(Engine::Containerd, &bind(text(&laid.volume("empty-dir/m"))));
+        if expected.is_empty() {
+            assert_eq!(found, "empty-dir m", "sticky counts as closed");
+        } else {
+            assert!(found.starts_with("fault: ") && found.contains(expected), "{found}");
+        }
+        // A path of the host stays one whatever the kubelet's directory is like.
+        assert_eq!(laid.shown(Engine::Containerd, &bind("/etc")), "host /etc");
+    }
+}
+
+#[test]
+fn a_link_in_the_place_of_a_source_counts_for_where_it_leads() {
+    let laid = Laid::out();
+    symlink("/etc", laid.volume("empty-dir/bad")).unwrap();
+    symlink("../m", laid.volume("empty-dir/in")).unwrap();
+    // The kubelet's directory itself may be a link: both its names are the pod's.
+    symlink(laid.at("kubelet"), laid.at("by-name")).unwrap();
+    let by_name = laid.at("by-name");
+    for configured in [&by_name, &laid.at("kubelet")] {
+        let pod = Pod { kubelet_root: text(configured), ..pod(Engine::CriO, &[]) };
+        for root in [&by_name, &laid.at("kubelet")] {
+            let below = format!("pods/{UID}/volumes/kubernetes.io~empty-dir");
+            let good = shown(&pod, &Host::Live, &bind(text(&root.join(&below).join("m"))));
+            // Only the name that the policy has, and where it leads.
+            let known = root == configured || *configured == by_name;
+            assert_eq!(good == "empty-dir m", known, "{good} {}", configured.display());
+        }
+        let bad = bind(text(&laid.volume("empty-dir/bad")));
+        assert_eq!(shown(&pod, &Host::Live, &bad), "host /etc");
+        let inside = bind(text(&laid.volume("empty-dir/in")));
+        assert!(shown(&pod, &Host::Live, &inside).starts_with("host "), "no links at all");
+    }
+}
+
+#[test]
+fn what_is_listed_is_believed_as_far_as_root_alone_can_change_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = fs::canonicalize(dir.path()).unwrap();
+    fs::create_dir_all(root.join("pv/claim/data")).unwrap();
+    fs::create_dir_all(root.join("pv/closed/data")).unwrap();
+    fs::set_permissions(root.join("pv/claim"), fs::Permissions::from_mode(0o777)).unwrap();
+    symlink("/", root.join("pv/claim/out")).unwrap();
+    symlink("closed", root.join("pv/in")).unwrap();
+    symlink("/etc", root.join("pv/out")).unwrap();
+    symlink(root.join("pv"), root.join("named")).unwrap();
+    let rows = [
+        ("pv/claim", "own"),
+        ("named/claim", "own"),
+        // So can a container's root where it is the host's, whoever owns the directory.
+        ("pv/closed/data", "host"),
+        ("pv/in", "own"),
+        // Whoever can write to a claim can exchange what is in it for a link.
+        ("pv/claim/data", "host"),
+        ("pv/claim/out/etc", "host"),
+        ("pv/claim/missing", "host"),
+        ("pv/out", "host"),
+    ];
+    fs::create_dir_all(root.join("shared/claim")).unwrap();
+    fs::set_permissions(root.join("shared"), fs::Permissions::from_mode(0o1777)).unwrap();
+    let list = [root.join("shared").to_str().unwrap().to_owned()];
+    let found = shown(&pod(Engine::CriO, &list), &Host::Live, &bind(text(&root.join("shared/claim"))));
+    assert!(found.starts_with("host "), "anybody may have made it: {found}");
+    for listed in ["pv", "named"] {
+        let list = [root.join(listed).to_str().unwrap().to_owned()];
+        for (source, expected) in rows {
+            // By the name that is not listed only what it resolves to can be ours.
+            if listed == "pv" && source.starts_with("named") {
+                continue;
+            }
+            let mount = bind(root.join(source).to_str().unwrap());
+            let found = shown(&pod(Engine::CriO, &list), &Host::Live, &mount);
+            assert_eq!(found.split(' ').next(), Some(expected), "{listed}: {source}: {found}");
+        }
+    }
+}
+
+#[test]
+fn file_systems_that_no_engine_mounts_are_the_hosts() {
+    let graph = "/var/lib/containers/storage";
+    let image = format!("{graph}/overlay/{LAYER}/merged");
+    let overlay = |options: &str| {
+        format!(r#"{{"destination":"/d","type":"overlay","source":"overlay","options":[{options}]}}"#)
+    };
+    let volume = overlay(&format!(r#""lowerdir={image}:/run/crio/image-volumes""#));
+    let part = overlay(&format!(
+        r#""lowerdir=/run/containers/storage/overlay-containers/{ID}/userdata/subpath12:/run/crio/image-volumes""#
+    ));
+    let rows = [
+        (
+            Engine::None,
+            r#"{"destination":"/d","type":"ext4","source":"/dev/vda"}"#.to_owned(),
+            "host /dev/vda",
+        ),
+        (Engine::Containerd, r#"{"destination":"/d","type":"ext4","source":"vda"}"#.to_owned(), "host vda"),
+        (Engine::Podman, overlay(r#""lowerdir=/etc""#), "host /etc"),
+        (Engine::Containerd, overlay(r#""lowerdir=/""#), "host /"),
+        (Engine::Containerd, volume.clone(), &format!("host {image}")),
+        (Engine::CriO, overlay(r#""lowerdir=/x:/run/crio/image-volumes""#), "host /x"),
+        (Engine::CriO, volume, "own"),
+        (Engine::CriO, part, "own"),
+        (Engine::CriO, overlay(&format!(r#""lowerdir={image}:/etc""#)), &format!("host {image}")),
+        (
+            Engine::CriO,
+            overlay(&format!(r#""lowerdir={image}:/run/crio/image-volumes","upperdir=/etc""#)),
+            &format!("host {image}"),
+        ),
+        (Engine::None, r#"{"destination":"/d","type":"9p","source":"share"}"#.to_owned(), "host share"),
+        (Engine::CriO, r#"{"destination":"/d","type":"devtmpfs"}"#.to_owned(), "host devtmpfs"),
+        (
+            Engine::Containerd,
+            r#"{"destination":"/d","type":"debugfs","source":"debugfs"}"#.to_owned(),
+            "host debugfs",
+        ),
+        (Engine::None, r#"{"destination":"/d","type":"tmpfs","source":"/etc"}"#.to_owned(), "own"),
+        (
+            Engine::None,
+            r#"{"destination":"/d","type":"tmpfs","source":"/etc","options":["rbind"]}"#.to_owned(),
+            "host /etc",
+        ),
+    ];
+    let root = format!("{graph}/overlay/{ID}/merged");
+    let bundle = format!("/run/containers/storage/overlay-containers/{ID}/userdata");
+    for (engine, mount, expected) in rows {
+        let pod = Pod { root: Some(&root), bundle: Some(&bundle), ..pod(engine, &[]) };
+        assert_eq!(shown(&pod, &Host::Unknown, &mount), expected, "{engine:?} {mount}");
+    }
+}
+
+#[test]
+fn podman_and_docker_cannot_hide_a_path_of_the_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = fs::canonicalize(dir.path()).unwrap();
+    let text = root.to_str().unwrap();
+    fs::create_dir_all(root.join("containers/storage")).unwrap();
+    symlink("/etc", root.join("containers/storage/link")).unwrap();
+    symlink("/etc/passwd", root.join("catatonit")).unwrap();
+    let storage = "/var/lib/containers/storage";
+    let bundle = format!("{storage}/overlay-containers/{ID}/userdata");
+    let overlay = |lower: &str| {
+        format!(
+            r#"{{"destination":"/x","type":"overlay","source":"overlay","options":["lowerdir={lower}"]}}"#
+        )
+    };
+    let (podman, docker) = (Engine::Podman, Engine::Docker);
+    let rows = [
+        (podman, overlay(&format!("{text}/containers/storage/link")), "host /etc"),
+        (podman, overlay(&format!("{storage}/../../../../etc")), "host /etc"),
+        (podman, overlay(&format!("{storage}/overlay")), "host /var/lib/containers/storage/overlay"),
+        (podman, overlay(&format!("{storage}/overlay/{ID}/merged:{bundle}/overlay/1/lower")), "own"),
+        (podman, overlay(&format!("{storage}/overlay/{ID}/merged,lowerdir=/etc")), "host /etc"),
+        (podman, overlay(&format!("{storage}/volumes/v/_data")), "own"),
+        (podman, own_bind("/etc", "/run/podman-init"), "host /etc"),
+        (
+            podman,
+            own_bind(&format!("{text}/catatonit"), "/run/podman-init"),
+            &format!("host {text}/catatonit"),
+        ),
+        (podman, own_bind("/usr/libexec/podman/catatonit", "/run/podman-init"), "own"),
+        (docker, own_bind("/", "/sbin/docker-init"), "host /"),
+        (docker, own_bind("/usr/bin/docker-init", "/sbin/docker-init"), "own"),
+    ];
+    for (engine, mount, expected) in rows {
+        let pod = Pod { bundle: Some(&bundle), ..pod(engine, &[]) };
+        assert_eq!(shown(&pod, &Host::Live, &mount), expected, "{mount}");
+    }
+}
+
+#[test]
+fn a_managed_volume_that_is_a_path_of_the_host_is_one() {
+    let storage = "/var/lib/containers/storage";
+    let volumes = format!("{storage}/volumes");
+    let table = Table::of(&format!(
+        "27 1 254:0 / / rw - ext4 /dev/vda rw\n\
+         90 27 254:0 /etc {volumes}/bound/_data rw - ext4 /dev/vda rw\n\
+         91 27 0:60 / {volumes}/memory/_data rw - tmpfs tmpfs rw\n\
+         92 27 0:61 / {volumes}/nfs/_data rw - nfs4 server:/x rw\n\
+         93 27 0:61 / {volumes}/nfs2/_data rw - nfs4 server:/x rw"
+    ));
+    let bundle = format!("{storage}/overlay-containers/{ID}/userdata");
+    let pod = Pod { bundle: Some(&bundle), ..pod(Engine::Podman, &[]) };
+    let cdi = Cdi::of(&Host::Unknown);
+    let node = Node::of(&pod, &Host::Unknown, &cdi);
+    for (name, expected) in
+        [("bound", Some("/etc")), ("memory", None), ("nfs", None), ("nfs2", None), ("plain", None)]
+    {
+        let found = elsewhere(&table, &format!("{volumes}/{name}/_data"), &node);
+        assert_eq!(found.as_deref(), expected, "{name}");
+    }
+    let inside = shown(&pod, &Host::Unknown, &bind(&format!("{volumes}/v/_data/below/it")));
+    assert!(inside.starts_with("unclear: its source is inside a volume"), "{inside}");
+}
+
+#[test]
+fn what_engines_mount_themselves_is_no_host_path() {
+    let other = SANDBOX;
+    let rows = [
+        (
+            Engine::CriO,
+            format!("/run/containers/storage/btrfs-containers/{SANDBOX}/userdata/hostname"),
+            "/etc/hostname",
+        ),
+        (Engine::Podman, format!("/x/storage/zfs-containers/{ID}/userdata/secrets/s"), "/run/secrets/s"),
+        (Engine::Podman, format!("/x/storage/overlay-containers/{other}/userdata/shm"), "/dev/shm"),
+        (Engine::Podman, format!("/x/storage/overlay-containers/{other}/userdata/hosts"), "/etc/hosts"),
+        (Engine::Docker, format!("/mnt/data/containers/{ID}/resolv.conf"), "/etc/resolv.conf"),
+        (Engine::Docker, format!("/var/lib/docker/100000.100000/containers/{ID}/mounts/shm"), "/dev/shm"),
+        (Engine::Docker, format!("/var/lib/docker/containers/{other}/mounts/shm"), "/dev/shm"),
+        (Engine::Docker, format!("/var/lib/docker/containers/{other}/hostname"), "/etc/hostname"),
+    ];
+    for (engine, source, at) in &rows {
+        let pod = Pod { sandbox: (*engine == Engine::CriO).then_some(SANDBOX), ..pod(*engine, &[]) };
+        assert_eq!(shown(&pod, &Host::Unknown, &own_bind(source, at)), "own", "{source}");
+        // Somewhere else in the container only its own files are the engine's.
+        let expected = if source.contains(other) && *engine != Engine::CriO {
+            format!("host {source}")
+        } else {
+            "own".to_owned()
+        };
+        assert_eq!(shown(&pod, &Host::Unknown, &own_bind(source, "/x")), expected, "{source}");
+    }
+    let systemd = "/sys/fs/cgroup/systemd";
+    for (engine, mount, expected) in [
+        (Engine::CriO, own_bind(systemd, systemd), "own"),
+        (Engine::Podman, own_bind(systemd, systemd), "own"),
+        (Engine::Containerd, own_bind(systemd, systemd), "host /sys/fs/cgroup/systemd"),
+        (Engine::CriO, bind(systemd).replace("/mnt", systemd), "host /sys/fs/cgroup/systemd"),
+    ] {
+        assert_eq!(shown(&pod(engine, &[]), &Host::Unknown, &mount), expected, "{engine:?} {mount}");
+    }
+}
+
+#[test]
+fn engines_bind_the_host_only_for_who_joins_it_and_never_as_the_kubelet_asks() {
+    let sys = r#"{"destination":"/sys","type":"bind","source":"/sys","options":["rbind","rro"]}"#;
+    let writable = sys.replace("rro", "rw");
+    let at = |path: &str, options: &str| {
+        format!(r#"{{"destination":"{path}","type":"bind","source":"{path}","options":[{options}]}}"#)
+    };
+    let joins = HostNamespaces { network: true, ipc: true, ..HostNamespaces::default() };
+    let none = HostNamespaces::default();
+    let rows = [
+        (Engine::Containerd, sys.to_owned(), joins, true, "own"),
+        (Engine::Containerd, sys.to_owned(), joins, false, "host /sys"),
+        (Engine::Containerd, writable, joins, true, "host /sys"),
+        (Engine::Containerd, at("/dev/shm", r#""rbind","rw""#), joins, false, "own"),
+        (Engine::Containerd, at("/dev/shm", r#""rbind","rw""#), none, false, "host /dev/shm"),
+        (Engine::CriO, at("/dev/shm", r#""rw","bind""#), joins, false, "own"),
+        (Engine::CriO, at("/dev/shm", r#""rbind","rw","bind""#), joins, false, "host /dev/shm"),
+        (Engine::CriO, at("/etc/hosts", r#""bind""#), joins, false, "own"),
+        (
+            Engine::CriO,
+            at("/etc/hosts", r#""rbind","rprivate","rw","bind""#),
+            joins,
+            false,
+            "host /etc/hosts",
+        ),
+        (Engine::CriO, at("/etc/hosts", r#""bind""#), none, false, "host /etc/hosts"),
+    ];
+    for (engine, mount, joins, user_namespace, expected) in rows {
+        let pod = Pod { joins, user_namespace, ..pod(engine, &[]) };
+        assert_eq!(shown(&pod, &Host::Unknown, &mount), expected, "{engine:?} {mount}");
+    }
+}
+
+#[test]
+fn without_the_pods_uid_nothing_of_the_kubelet_is_proof() {
+    let of_kubelet = bind("/var/lib/kubelet/pods/x/volumes/kubernetes.io~secret/s");
+    let pod = Pod { uid: None, ..pod(Engine::Containerd, &[]) };
+    let found = shown(&pod, &Host::Unknown, &of_kubelet);
+    assert!(found.starts_with("unclear: it is in the kubelet's directory of a pod"), "{found}");
+    let found = shown(&pod, &Host::Unknown, &bind("/var/lib/kubelet/pods/x/plugins"));
+    assert_eq!(found, "host /var/lib/kubelet/pods/x/plugins");
+}
+
+#[test]
+fn a_root_file_system_that_no_engine_made_is_a_path_of_the_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let bundle = fs::canonicalize(dir.path()).unwrap();
+    fs::create_dir_all(bundle.join("rootfs/in")).unwrap();
+    symlink("/etc", bundle.join("link")).unwrap();
+    symlink("rootfs", bundle.join("stays")).unwrap();
+    let layer = format!("/var/lib/containers/storage/overlay/{ID}/merged");
+    let of_podman = format!("/var/lib/containers/storage/overlay-containers/{ID}/userdata");
+    let inside = bundle.join("rootfs/in");
+    let own = text(&bundle);
+    let rows = [
+        (Engine::None, own, "/", "host /"),
+        (Engine::None, own, "/./", "host /"),
+        (Engine::None, own, "/etc/..", "host /"),
+        (Engine::None, own, "/proc/self/root", "host /proc/self/root"),
+        (Engine::None, own, "rootfs", "own"),
+        (Engine::None, own, "missing", "own"),
+        (Engine::None, own, text(&inside), "own"),
+        (Engine::None, own, "stays", "own"),
+        (Engine::None, own, "link", "host /etc"),
+        (Engine::None, own, ".", &format!("host {own}")),
+        (Engine::None, own, "../x", &format!("host {}/x", text(bundle.parent().unwrap()))),
+        (Engine::Containerd, own, "rootfs", "own"),
+        (Engine::Containerd, own, "/srv/rootfs", "host /srv/rootfs"),
+        (Engine::CriO, &of_podman, &layer, "own"),
+        (Engine::CriO, &of_podman, "/srv", "host /srv"),
+        (Engine::Podman, &of_podman, &layer, "own"),
+        (
+            Engine::Podman,
+            &of_podman,
+            &format!("/srv/overlay/{ID}/merged"),
+            &format!("host /srv/overlay/{ID}/merged"),
+        ),
+        (Engine::Podman, &of_podman, "/srv", "host /srv"),
+        (Engine::Docker, own, &format!("/var/lib/docker/overlay2/{ID}/merged"), "own"),
+        (Engine::Docker, own, &format!("/var/lib/docker/rootfs/overlayfs/{ID}"), "own"),
+        (Engine::Docker, own, "/srv", "host /srv"),
+    ];
+    for (engine, bundle, path, expected) in rows {
+        let pod = Pod { bundle: Some(bundle), root: Some(path), ..pod(engine, &[]) };
+        let spec = format!(r#"{{"root":{{"path":"{path}"}}}}"#);
+        assert_eq!(of_spec(&pod, &Host::Live, &spec), expected, "{engine:?} {path}");
+    }
+}
