@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::Failure;
+/// Why there is no benchmark.
+pub(crate) type Failure = Box<dyn std::error::Error>;
 
 /// The namespace of every pod in the fixtures.
 pub(crate) const NAMESPACE: &str = "shop";

@@ -30,7 +30,7 @@ use node::{Node, POLICY, Pod, SMALLEST_POLICY, Sandbox};
 use sampler::{Command, Sampler, Times};
 
 /// Anything that is broken; shown once and fatal.
-type Failure = Box<dyn std::error::Error>;
+use node::Failure;
 
 /// What a run must come to, so that nothing is timed that does not work.
 #[derive(Clone, Copy)]

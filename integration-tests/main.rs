@@ -25,6 +25,8 @@ mod corpus;
 mod decisions;
 // What happens when something is wrong: every fault, in every mode.
 mod faults;
+// What a start costs, in numbers that do not depend on the machine.
+mod cost;
 // Install and uninstall as a whole, and what happens when they are interrupted.
 mod install;
 // Reports for a cluster.

@@ -410,6 +410,23 @@ pub(crate) fn entry(root: &Path, engine: &str, handler: &str, runtime: &Path) ->
     directory.join("pss-guard-runtime")
 }
 
+/// The program that engines call. It lies beside the one that people call, and is built with it unless that is a release.
+pub(crate) fn gate() -> PathBuf {
+    static BUILT: std::sync::Once = std::sync::Once::new();
+    let gate = binary().with_file_name("pss-guard-gate");
+    if std::env::var_os("PSS_GUARD_BINARY").is_none() {
+        BUILT.call_once(|| {
+            let target = gate.ancestors().nth(2).expect("a profile's folder in a target folder");
+            let mut cargo = std::process::Command::new(env!("CARGO"));
+            cargo.args(["build", "--quiet", "--locked", "--package", "pss-guard-gate", "--target-dir"]);
+            let built = cargo.arg(target).current_dir(env!("CARGO_MANIFEST_DIR")).status();
+            assert!(built.expect("cargo").success(), "pss-guard-gate does not build");
+        });
+    }
+    assert!(gate.is_file(), "{} must lie beside the tool", gate.display());
+    gate
+}
+
 /// The program under test.
 pub(crate) fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("PSS_GUARD_BINARY") {

@@ -642,10 +642,10 @@ fn a_container_that_is_older_than_its_level_keeps_its_probes_and_is_named_once()
 #[test]
 fn panicking_process() {
     if let Some(root) = std::env::var_os("PSS_GUARD_TEST_WRAPPER_PANIC").map(PathBuf::from) {
-        pss_guard::wrapper::install_panic_hook();
         let entry = root.join("var/lib/pss-guard/runtimes/containerd/late/pss-guard-runtime");
         let mut arguments = vec![entry.into_os_string(), "--log".into(), root.join("log").into_os_string()];
         arguments.extend(["create", "id"].map(OsString::from));
+        pss_guard::wrapper::install_panic_hook(&arguments);
         let _ = pss_guard::wrapper::run(&arguments);
         fs::remove_file(root.join("log")).unwrap();
         fs::rename(root.join("bin/fake"), root.join("bin/late")).unwrap();
@@ -657,7 +657,7 @@ fn panicking_process() {
 #[test]
 fn early_panicking_process() {
     if std::env::var_os("PSS_GUARD_TEST_EARLY_PANIC").is_some() {
-        pss_guard::wrapper::install_panic_hook();
+        pss_guard::wrapper::install_panic_hook(&std::env::args_os().collect::<Vec<_>>());
         panic!("a bug");
     }
 }

@@ -60,4 +60,4 @@ pub mod verbose;
 
 pub use pss;
 pub use pss_guard_core::{checksum, decision, files, level, paths};
-pub use pss_guard_gate::{admit, arena, event, handover, hook, inspect, message, wrapper};
+pub use pss_guard_gate::{admit, event, hook, inspect, message, wrapper};

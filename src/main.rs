@@ -2,12 +2,10 @@
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use pss_guard::arena::{ARENA, Bump};
 use pss_guard::cli::{
     AnswerFormat, Change, Cli, Command, Format, Namespaces, Policy, Report, ReportFormat, ScanFormat,
 };
@@ -20,19 +18,11 @@ use pss_guard::output::terminal::Style;
 use pss_guard::paths::Paths;
 use pss_guard::scan::policy_report::Api;
 use pss_guard::status::Setting;
-use pss_guard::{cli, explain, hook, verbose, wrapper};
-
-#[global_allocator]
-static MEMORY: Bump<ARENA> = Bump::new();
+use pss_guard::{cli, explain, hook, verbose};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let called = arguments.first().map(Path::new).and_then(Path::file_name);
-    if called.is_some_and(|name| name == wrapper::NAME) {
-        wrapper::install_panic_hook();
-        return wrapper::run(&arguments).into();
-    }
-    // Before the command line parser: it costs more than the judgement, and this runs before every container.
+    // Hooks that people wrote by hand, for the program that was both, call this one.
     if let Some((_, rest)) = arguments.split_first()
         && let Some((first, rest)) = rest.split_first()
         && first == "hook"

@@ -7,6 +7,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, openat2};
+
 /// The largest config.json, state or sandbox spec that is read, in bytes.
 pub const LIMIT: u64 = 16 << 20;
 
@@ -126,8 +129,7 @@ pub fn head(path: &Path, length: usize) -> io::Result<Vec<u8>> {
 
 /// Reads the beginning of a regular file to where its caller has room, and says how much that was, in bytes.
 pub fn begin(path: &Path, room: &mut [u8]) -> io::Result<usize> {
-    let mut file =
-        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let mut file = open_to_read(path, libc::O_NONBLOCK | libc::O_NOCTTY)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
@@ -136,7 +138,7 @@ pub fn begin(path: &Path, room: &mut [u8]) -> io::Result<usize> {
 
 /// Reads a file of the process file system, which does not say how long it is.
 pub fn read_proc(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
+    let mut file = open_to_read(path, 0)?;
     // Most are much shorter than a page, and the kernel hands out what there is: a part of the page is all.
     let mut page = [0; 4096];
     let first = loop {
@@ -168,9 +170,7 @@ pub fn read_as(
 /// Opens a regular file that passes [`judge`].
 fn open_as(path: &Path, links: Links, owner: Owner, limit: u64) -> Result<(File, Metadata), FileError> {
     let no_follow = if links == Links::Refuse { libc::O_NOFOLLOW } else { 0 };
-    let opened =
-        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | no_follow).open(path);
-    let file = match opened {
+    let file = match open_to_read(path, libc::O_NONBLOCK | libc::O_NOCTTY | no_follow) {
         Ok(file) => file,
         // What open(2) says of a link that must not be followed; "too many levels" would mislead.
         Err(error) if links == Links::Refuse && error.raw_os_error() == Some(libc::ELOOP) => {
@@ -181,6 +181,18 @@ fn open_as(path: &Path, links: Links, owner: Owner, limit: u64) -> Result<(File,
     let metadata = file.metadata().map_err(|source| FileError::Read { path: path.to_owned(), source })?;
     judge(path, &metadata, owner, limit)?;
     Ok((file, metadata))
+}
+
+/// Opens a file, closed on execve(2). By openat2(2): musl follows every open(2) that asks for that by an fcntl(2), for
+/// kernels before 2.6.23.
+fn open_to_read(path: &Path, flags: libc::c_int) -> io::Result<File> {
+    let how = OpenHow::new().flags(OFlag::from_bits_retain(flags) | OFlag::O_RDONLY | OFlag::O_CLOEXEC);
+    match openat2(AT_FDCWD, path, how) {
+        Ok(file) => Ok(file.into()),
+        // Linux before 5.6, or a filter of system calls that does not know it.
+        Err(Errno::ENOSYS | Errno::EPERM) => OpenOptions::new().read(true).custom_flags(flags).open(path),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Opens a regular file of at most `limit` bytes, whoever owns it, for [`read_opened`].

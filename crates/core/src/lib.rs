@@ -8,3 +8,4 @@ pub mod decision;
 pub mod files;
 pub mod level;
 pub mod paths;
+pub mod signals;

@@ -5,10 +5,9 @@
 //! that has one thread. The hook needs a few hundred kilobytes at most and ends right after, so giving memory
 //! back is work for nobody. An arena in `.bss` costs one page fault for each page that is really touched.
 //!
-//! Commands that live longer (`scan`, `report`) run out of the arena and go on with the system's allocator;
-//! nothing but speed depends on which of the two a block came from.
+//! What needs more goes on with the system's allocator; nothing but speed depends on which of the two a block came from.
 //!
-//! One of the two files of the crate that may use `unsafe`: `GlobalAlloc` cannot be implemented without it.
+//! May use `unsafe`: `GlobalAlloc` cannot be implemented without it.
 #![allow(unsafe_code)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
@@ -20,14 +19,14 @@ use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The size that the binary uses: several times what the largest config.json seen on a node needs.
-pub const ARENA: usize = 1 << 20;
+pub const SIZE: usize = 1 << 20;
 
 /// An allocator that cuts blocks off one arena of `N` bytes and asks the system once that is used up.
 ///
 /// Only the last block can be given back or grown in place. That is enough for what the hook does: read a file
 /// into a buffer that grows, parse it, build one string.
 #[repr(C)]
-pub struct Bump<const N: usize> {
+pub struct Arena<const N: usize> {
     /// How much of the arena is taken. Before the arena, so that it shares the first page that is touched.
     used: AtomicUsize,
     arena: UnsafeCell<[MaybeUninit<u8>; N]>,
@@ -35,9 +34,9 @@ pub struct Bump<const N: usize> {
 
 // SAFETY: the arena is only reached through blocks, and `used` hands out every byte to one owner at a time:
 // it moves by compare-and-swap, so a range between its old and its new value belongs to whoever moved it.
-unsafe impl<const N: usize> Sync for Bump<N> {}
+unsafe impl<const N: usize> Sync for Arena<N> {}
 
-impl<const N: usize> Bump<N> {
+impl<const N: usize> Arena<N> {
     /// A block larger than this would push everything else out of the arena.
     const LARGE: usize = N / 4;
 
@@ -86,7 +85,7 @@ impl<const N: usize> Bump<N> {
     }
 }
 
-impl<const N: usize> Default for Bump<N> {
+impl<const N: usize> Default for Arena<N> {
     fn default() -> Self {
         Self::new()
     }
@@ -95,7 +94,7 @@ impl<const N: usize> Default for Bump<N> {
 // SAFETY: `take` returns blocks that are aligned as asked, that lie inside the arena and that nobody else
 // has; `realloc` keeps the contents up to the smaller size; whatever is not of the arena was made by `System`
 // and goes back to it with the layout that its owner names. Nothing here panics or allocates.
-unsafe impl<const N: usize> GlobalAlloc for Bump<N> {
+unsafe impl<const N: usize> GlobalAlloc for Arena<N> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller vouches for the layout, which is passed on unchanged.
         self.take(layout).unwrap_or_else(|| unsafe { System.alloc(layout) })
@@ -161,7 +160,7 @@ mod tests {
     }
 
     /// A block, filled with one byte so that an overlap shows.
-    fn filled(bump: &Bump<SMALL>, size: usize, align: usize, byte: u8) -> *mut u8 {
+    fn filled(bump: &Arena<SMALL>, size: usize, align: usize, byte: u8) -> *mut u8 {
         // SAFETY: no size of zero is asked for in these tests, and the block is written within its size.
         unsafe {
             let block = bump.alloc(layout(size, align));
@@ -176,13 +175,13 @@ mod tests {
         unsafe { std::slice::from_raw_parts(block, size) }.iter().all(|b| *b == byte)
     }
 
-    fn is_ours(bump: &Bump<SMALL>, block: *const u8) -> bool {
+    fn is_ours(bump: &Arena<SMALL>, block: *const u8) -> bool {
         bump.range(block, 1).is_some()
     }
 
     #[test]
     fn every_block_is_aligned_as_asked_and_overlaps_no_other() {
-        let bump = Box::new(Bump::<SMALL>::new());
+        let bump = Box::new(Arena::<SMALL>::new());
         let mut taken = BTreeMap::new();
         for (nth, align) in [1, 2, 64, 4, 1, 8, 16, 256, 1, 32, 128, 1, 512].into_iter().enumerate() {
             let size = 3 * nth + 1;
@@ -200,7 +199,7 @@ mod tests {
 
     #[test]
     fn only_the_last_block_is_given_back() {
-        let bump = Box::new(Bump::<SMALL>::new());
+        let bump = Box::new(Arena::<SMALL>::new());
         let first = filled(&bump, 100, 1, 1);
         let second = filled(&bump, 50, 1, 2);
         // SAFETY: both blocks were made with these layouts, and neither is used after it was given back.
@@ -215,7 +214,7 @@ mod tests {
 
     #[test]
     fn second_hand_memory_is_zero_when_zero_is_asked_for() {
-        let bump = Box::new(Bump::<SMALL>::new());
+        let bump = Box::new(Arena::<SMALL>::new());
         let block = filled(&bump, 64, 8, 0xff);
         // SAFETY: the block was made with this layout and is not used again after it was given back.
         let again = unsafe {
@@ -244,7 +243,7 @@ mod tests {
             (SMALL * 2, SMALL * 3, Nothing, false, false),
         ];
         for (old, new, behind, stays, ours) in rows {
-            let bump = Box::new(Bump::<SMALL>::new());
+            let bump = Box::new(Arena::<SMALL>::new());
             let block = filled(&bump, old, 8, 7);
             let was_ours = is_ours(&bump, block);
             if matches!(behind, ABlock) {
@@ -264,7 +263,7 @@ mod tests {
 
     #[test]
     fn growing_step_by_step_leaves_the_arena_with_all_its_bytes() {
-        let bump = Box::new(Bump::<SMALL>::new());
+        let bump = Box::new(Arena::<SMALL>::new());
         let mut size = 1;
         let mut block = filled(&bump, size, 1, 5);
         let mut left_at = None;
@@ -290,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_full_arena_and_a_large_block_go_to_the_system() {
-        let bump = Box::new(Bump::<SMALL>::new());
+        let bump = Box::new(Arena::<SMALL>::new());
         let large = filled(&bump, SMALL / 4 + 1, 1, 1);
         assert!(!is_ours(&bump, large));
         for nth in 0..4 {
@@ -309,7 +308,7 @@ mod tests {
 
     #[test]
     fn an_alignment_beyond_the_arena_is_no_overflow() {
-        let bump = Box::new(Bump::<SMALL>::new());
+        let bump = Box::new(Arena::<SMALL>::new());
         let block = filled(&bump, 16, 1 << 20, 1);
         assert_eq!(block.addr() % (1 << 20), 0);
         assert!(holds(block, 16, 1));
@@ -319,7 +318,7 @@ mod tests {
     fn threads_that_take_at_the_same_time_get_different_blocks() {
         const BLOCK: usize = 16;
         for round in 0..if cfg!(miri) { 2 } else { 200 } {
-            let bump = Box::new(Bump::<SMALL>::new());
+            let bump = Box::new(Arena::<SMALL>::new());
             let start = Barrier::new(4);
             let take_all = || {
                 start.wait();
@@ -339,7 +338,7 @@ mod tests {
     #[test]
     fn threads_that_grow_and_give_back_keep_their_bytes() {
         let rounds = if cfg!(miri) { 20 } else { 5_000 };
-        let bump = Box::new(Bump::<SMALL>::new());
+        let bump = Box::new(Arena::<SMALL>::new());
         std::thread::scope(|scope| {
             for id in 1..=4_u8 {
                 let bump = &*bump;

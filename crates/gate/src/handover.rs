@@ -1,65 +1,43 @@
-//! How does this process become another one, with everything as its caller left it?
+//! Turns this process into the real runtime, with everything as its caller left it.
 //!
 //! execve(2) keeps the working directory, open files, environment, signal mask, ignored signals and the signal that
-//! tells of the parent's death (prctl(2), `PR_SET_PDEATHSIG`). std changes some of that before `main`: it ignores
-//! SIGPIPE, and opens /dev/null where one of the first three descriptors is closed. So what the caller gave is noted before std
-//! runs, and put back before the program goes.
+//! tells of the parent's death (prctl(2), `PR_SET_PDEATHSIG`). The gate changes two of these: it ignores signals before
+//! it writes ([`pss_guard_core::signals`]), and it fills standard streams that its caller has closed. Both are undone.
 //!
-//! One of the two files of the crate that may use `unsafe`: there is no safe way to run before std, to change a signal's
-//! disposition, or to close a descriptor by its number.
+//! May use `unsafe`: poll(2) on a descriptor that may be closed, and the environment, have no safe interface.
 #![allow(unsafe_code)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 use std::ffi::{CStr, CString, OsStr};
-use std::mem::MaybeUninit;
-use std::os::fd::RawFd;
-use std::ptr;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use pss_guard_core::signals;
 
-/// The signals whose disposition is changed, by std or by [`ignore_file_size_limit`].
-const CHANGED: [Signal; 2] = [Signal::SIGPIPE, Signal::SIGXFSZ];
-
-/// Bit n: the nth of [`CHANGED`] was at its default. A process begins with no other disposition than that or ignored.
-static AT_DEFAULT: AtomicU8 = AtomicU8::new(0);
-
-/// Bit n: descriptor n was closed.
-static CLOSED: AtomicU8 = AtomicU8::new(0);
-
-// SAFETY: the C library calls what is in this section before `main`, one after the other, with arguments that a function
-// without parameters ignores.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static BEFORE_STD: extern "C" fn() = note;
-
-/// Notes what std is going to change. Nothing of std is set up yet: system calls and atomics are all there is.
-extern "C" fn note() {
-    for (nth, changed) in CHANGED.into_iter().enumerate() {
-        let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: without a new action this only fills the old one in, for which there is room; all zeros is a valid one.
-        let handler = unsafe {
-            libc::sigaction(changed as libc::c_int, ptr::null(), action.as_mut_ptr());
-            action.assume_init().sa_sigaction
+/// Opens something in place of each standard stream that the caller has closed. Otherwise the next file that is opened
+/// would become standard error, and messages would be written into it.
+///
+/// What is opened is the root directory, by `O_PATH`: it is always there and can be neither read nor written. It is
+/// closed on execve(2), so the real runtime finds its streams as they were.
+pub fn fill_standard_streams() {
+    let mut streams = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
+    // SAFETY: the array has three elements, and poll writes into it alone.
+    let polled = unsafe { libc::poll(streams.as_mut_ptr(), 3, 0) };
+    for stream in streams {
+        let is_closed = match polled {
+            // poll(2) fails where fewer than three descriptors are allowed (`ulimit -n`).
+            // SAFETY: asks for the flags of a descriptor, whether it is open or not.
+            -1 => unsafe { libc::fcntl(stream.fd, libc::F_GETFD) == -1 },
+            _ => stream.revents & libc::POLLNVAL != 0,
         };
-        if handler == libc::SIG_DFL {
-            AT_DEFAULT.fetch_or(1 << nth, Ordering::Relaxed);
+        if is_closed {
+            // The lowest free descriptor is this one, because all below it are open by now.
+            let filled = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+            // It stays open for as long as this process runs.
+            std::mem::forget(filled);
         }
     }
-    for fd in 0..3 {
-        // SAFETY: asks for the flags of a descriptor, whether it is open or not.
-        if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
-            CLOSED.fetch_or(1 << fd, Ordering::Relaxed);
-        }
-    }
-}
-
-/// A limit on the size of files must fail a write and not kill the gate: dead it blocks, in audit mode, too.
-pub fn ignore_file_size_limit() {
-    // SAFETY: no handler is set, so no code can run at a bad moment.
-    // It cannot fail for a known signal.
-    let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
 /// Sets a variable for the program that this process becomes, and for whatever that starts.
@@ -70,24 +48,8 @@ pub(crate) fn set_variable(name: &str, value: &OsStr) {
 
 /// Becomes another program. Returns only if that fails.
 pub(crate) fn become_program(program: &CStr, arguments: &[CString]) -> Errno {
-    for (nth, changed) in CHANGED.into_iter().enumerate() {
-        if AT_DEFAULT.load(Ordering::Relaxed) & (1 << nth) != 0 {
-            // SAFETY: no handler is set.
-            let _ = unsafe { signal(changed, SigHandler::SigDfl) };
-        }
-    }
-    for fd in 0..3 as RawFd {
-        if CLOSED.load(Ordering::Relaxed) & (1 << fd) != 0 {
-            // SAFETY: what std opened in its place is used by nobody but std's own standard streams, which take a closed
-            // descriptor for an empty one.
-            unsafe { libc::close(fd) };
-        }
-    }
+    signals::restore();
     // Not std's, which also empties the signal mask; and with the environment as it is, whatever is in it.
     let Err(errno) = nix::unistd::execv(program, arguments);
-    for changed in CHANGED {
-        // SAFETY: no handler is set. The failure has to be told, and a pipe that nobody reads must not prevent that.
-        let _ = unsafe { signal(changed, SigHandler::SigIgn) };
-    }
     errno
 }

@@ -4,15 +4,14 @@
 //! than the judgement), reads two or three files, and sets nothing up that it may not need.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{IsTerminal, Read as _};
+use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sys::stat::{SFlag, fstat, makedev};
 
 use crate::admit::{self, Caller, Gate, Verdict};
-use crate::handover;
 use crate::inspect;
 use crate::inspect::checkpoint::Restore;
 use crate::inspect::spec::{State, Text};
@@ -59,7 +58,6 @@ enum StateError {
 /// Runs the hook; the arguments are those after `hook`.
 #[must_use]
 pub fn run(arguments: &[OsString]) -> u8 {
-    handover::ignore_file_size_limit();
     let (arguments, wrong) = parse(arguments);
     let gate = Gate::open(&Paths::under(arguments.root.as_deref().unwrap_or(Path::new("/"))));
     // The runtime is writing the state whatever happens here; a pipe that nobody reads makes older cruns fail.
@@ -170,17 +168,32 @@ fn parse(arguments: &[OsString]) -> (Arguments, Option<UsageError>) {
     (parsed, wrong)
 }
 
+fn is_too_large(length: usize) -> bool {
+    length as u64 > LIMIT
+}
+
 /// Reads standard input to its end.
 fn read_state() -> Result<Vec<u8>, StateError> {
     // Past std's buffer, which is two more pages for the kernel to clear.
-    let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(StateError::Read)?;
-    let mut stdin = File::from(stdin);
-    let mut state = Vec::with_capacity(2048);
-    (&mut stdin).take(LIMIT + 1).read_to_end(&mut state).map_err(StateError::Read)?;
-    if state.len() as u64 > LIMIT {
-        let _ = std::io::copy(&mut stdin, &mut std::io::sink());
+    let stdin = std::io::stdin();
+    let mut state = Vec::new();
+    let mut length = 0;
+    loop {
+        if length == state.len() {
+            state.resize(2 * length + 4096, 0);
+        }
+        match nix::unistd::read(&stdin, state.get_mut(length..).unwrap_or_default()) {
+            Ok(0) => break,
+            // Read to the end all the same, and kept no longer.
+            Ok(read) => length = if is_too_large(length) { length } else { length + read },
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(StateError::Read(error.into())),
+        }
+    }
+    if is_too_large(length) {
         return Err(StateError::TooLarge);
     }
+    state.truncate(length);
     Ok(state)
 }
 

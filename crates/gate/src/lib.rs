@@ -14,6 +14,16 @@
 //! This crate has no command line parser, no TOML editor, no scan, no report and no installer, and none of its
 //! dependencies has.
 
+/// One step on the way to a verdict, for `-v`.
+#[cfg(feature = "trace")]
+macro_rules! trace {
+    ($($step:tt)*) => { tracing::debug!($($step)*) };
+}
+#[cfg(not(feature = "trace"))]
+macro_rules! trace {
+    ($($step:tt)*) => {};
+}
+
 pub mod admit;
 pub mod arena;
 pub mod event;

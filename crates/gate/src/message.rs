@@ -154,6 +154,7 @@ pub fn line(err: &(dyn std::error::Error + 'static)) -> String {
 /// A stderr that is gone is no reason to change a verdict.
 pub fn stderr_line(line: &str) {
     use std::io::Write as _;
+    pss_guard_core::signals::ignore();
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 

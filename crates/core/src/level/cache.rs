@@ -19,6 +19,7 @@ use super::policy::{self, Mode, Policy, PolicyError, SYSTEM_NAMESPACE};
 use crate::checksum::checksum;
 use crate::files::{self, FileError, Links, Owner};
 use crate::paths::Paths;
+use crate::signals;
 
 /// The policy, or why there is none.
 #[derive(Debug)]
@@ -509,6 +510,8 @@ fn make_folder_of(path: &Path) -> io::Result<()> {
 
 /// Puts a whole file in place of what was there.
 fn put(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    // The gate, too, comes here, and must not die of a full quota.
+    signals::ignore();
     make_folder_of(path)?;
     let mut temporary = OsString::from(path);
     temporary.push(format!(".{}", std::process::id()));

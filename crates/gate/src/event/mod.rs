@@ -214,6 +214,7 @@ impl Event<'_> {
 
     /// Writes the event where it can be written.
     pub fn emit(&self, paths: &Paths) {
+        pss_guard_core::signals::ignore();
         let subject = self.subject();
         let line = self.line(&subject);
         let fields = self.fields(&line, &subject);

@@ -233,7 +233,7 @@ fn read(folders: &[&str]) -> Read {
             Ok(())
         });
         for err in &skipped {
-            tracing::debug!(error = err as &dyn std::error::Error, "CDI specification skipped");
+            trace!(error = err as &dyn std::error::Error, "CDI specification skipped");
         }
         read.skipped.extend(skipped);
     }

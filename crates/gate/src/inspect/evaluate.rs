@@ -127,7 +127,7 @@ pub fn judge_spec<R>(
         Ok(identity) => identity,
         Err(err) => return then(None, Outcome::Fault(&err)),
     };
-    tracing::debug!(?identity, "identified");
+    trace!(?identity, "identified");
     let policy = match request.policy {
         Ok(policy) => policy,
         Err(err) => return then(Some(&identity), Outcome::Fault(err)),
@@ -164,7 +164,7 @@ pub fn judge_spec<R>(
             }
         },
     };
-    tracing::debug!(?levels, "resolved");
+    trace!(?levels, "resolved");
 
     // On CRI-O a checkpoint brings annotations of its own, the image's name among them (`container_restore.go`).
     let image = identity.image.filter(|_| request.restore.is_none());
@@ -217,7 +217,7 @@ pub fn judge_spec<R>(
         if let Err(err) = same {
             return then(Some(&identity), Outcome::Fault(&err));
         }
-        tracing::debug!(path = %path.display(), "sandbox");
+        trace!(path = %path.display(), "sandbox");
     }
     let observed = match request.host {
         Host::Observed(observed) => Some(observed),
@@ -244,7 +244,7 @@ pub fn judge_spec<R>(
         Ok(facts) => facts,
         Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
     };
-    tracing::debug!(?facts, "gathered");
+    trace!(?facts, "gathered");
 
     let enforce = rules.assess(&levels.enforce, &facts);
     let audit = rules.assess(&levels.audit, &facts);

@@ -13,6 +13,7 @@ use pss_guard_core::level::date::rfc3339;
 
 /// Appends one error as runc would. What cannot be written is on stderr all the same, and changes no verdict.
 pub(super) fn append(log: &OsStr, json: bool, message: &str) {
+    pss_guard_core::signals::ignore();
     let Some(path) = file(log) else { return };
     let quoted = serde_json::Value::from(message);
     let time = rfc3339(SystemTime::now());

@@ -73,7 +73,6 @@ static END: OnceLock<End> = OnceLock::new();
 /// Runs the wrapper; the first argument is the path that it was called by. Returns only if the runtime does not start.
 #[must_use]
 pub fn run(arguments: &[OsString]) -> u8 {
-    handover::ignore_file_size_limit();
     let rest: Vec<&OsStr> = arguments.iter().skip(1).map(OsString::as_os_str).collect();
     let Argv { log, json, act } = argv::read(&rest);
     let entry = entry(arguments);
@@ -295,8 +294,9 @@ fn tell(log: Option<&OsStr>, json: bool, said: &str) {
 }
 
 /// Makes a panic end as a container that cannot be judged does: in audit mode as the real runtime.
-pub fn install_panic_hook() {
-    let paths = || Paths::under(&entry(&own_arguments()).root);
+pub fn install_panic_hook(arguments: &[OsString]) {
+    let _ = ARGUMENTS.set(arguments.to_vec());
+    let paths = || Paths::under(&entry(own_arguments()).root);
     admit::install_panic_hook(paths, |line, code| {
         match END.get() {
             Some(end) if code == admit::ALLOW => return end.hand_over(),
@@ -304,9 +304,9 @@ pub fn install_panic_hook() {
             // It did not come to read its arguments, so where the log is nobody knows.
             None => {
                 if code == admit::ALLOW
-                    && let Ok(runtime) = entry(&own_arguments()).runtime()
+                    && let Ok(runtime) = entry(own_arguments()).runtime()
                 {
-                    let arguments = own_arguments().into_iter().skip(1).collect();
+                    let arguments = own_arguments().iter().skip(1).cloned().collect();
                     let handed_on = OnceLock::new();
                     let end = End { runtime, arguments, log: None, json: false, process: None, handed_on };
                     return end.hand_over();
@@ -318,8 +318,11 @@ pub fn install_panic_hook() {
     });
 }
 
-fn own_arguments() -> Vec<OsString> {
-    std::env::args_os().collect()
+/// For the panic hook.
+static ARGUMENTS: OnceLock<Vec<OsString>> = OnceLock::new();
+
+fn own_arguments() -> &'static [OsString] {
+    ARGUMENTS.get().map_or(&[], Vec::as_slice)
 }
 
 fn entry(arguments: &[OsString]) -> Entry {
