@@ -33,16 +33,19 @@ node-deps: ## And what real engines need: fetched and built, about twenty minute
 	@scripts/install-deps --node
 
 .PHONY: build
-build: ## The release binary, static, and the proof that it is
+build: ## The release binaries, static, and the proof that they are
 	$(CARGO) build --release --locked --target $(MUSL) --bin pss-guard
-	@if readelf --wide --program-headers $(BINARY) | grep -q INTERP; then \
-		echo "$(BINARY) asks for a dynamic loader" >&2; exit 1; fi
-	@file $(BINARY)
-	@ls -l $(BINARY) | awk '{ printf "%.2f MB\n", $$5 / 1048576 }'
+	# By itself, so that it has no feature that only the tool needs.
+	$(CARGO) build --release --locked --target $(MUSL) --package pss-guard-gate
+	@for program in $(BINARY) $(BINARY)-gate; do \
+		if readelf --wide --program-headers $$program | grep -q INTERP; then \
+			echo "$$program asks for a dynamic loader" >&2; exit 1; fi; \
+		file $$program; \
+		stat --format '%s' $$program | awk '{ printf "%.2f MB\n", $$1 / 1048576 }'; done
 
 .PHONY: demo
 demo: $(if $(ROOT),deps) ## Seven containers at every level and mode, by hook and by runtime, under a real runc (needs root)
-	@$(CARGO) build --quiet --locked --bin pss-guard --example demo
+	@$(CARGO) build --quiet --locked --package pss-guard --package pss-guard-gate --bins --example demo
 	@$(CARGO_TARGET_DIR)/debug/examples/demo
 
 .PHONY: test
@@ -67,7 +70,9 @@ e2e-vm: $(if $(ROOT),node-deps) build ## Whole machines under qemu: systemd, App
 
 .PHONY: bench
 bench: build ## What a container start costs, beside a program that does nothing
-	$(CARGO) build --release --locked --target $(MUSL) --example noop --example bench
+	$(CARGO) build --release --locked --target $(MUSL) --example bench
+	rustc --edition 2024 -O -C strip=symbols -C panic=abort --target $(MUSL) benches/noop.rs \
+		-o $(CARGO_TARGET_DIR)/$(MUSL)/release/examples/noop
 	@$(CARGO_TARGET_DIR)/$(MUSL)/release/examples/bench
 
 .PHONY: docs

@@ -203,16 +203,19 @@ impl Job<'_> {
             writeln!(out, "  the {other} method was taken away")?;
             plan = (installer.plan)(node, &request)?;
         }
-        match &command {
+        for link in place::entries(installer.engine, &plan.entries) {
+            changed |= put(node, &link, out)?;
+        }
+        place::bring_over(node)?;
+        put(node, &place::tool(), out)?;
+        match command {
             Ok(command) => {
-                if let Err(failure) = put(node, command, out) {
+                let both = [command, place::beside_command()];
+                if let Err(failure) = both.iter().try_for_each(|piece| put(node, piece, out).map(drop)) {
                     writeln!(out, "  not there for people to call: {}", failure.says)?;
                 }
             }
-            Err(own) => prepared::where_it_is(own, out)?,
-        }
-        for link in place::entries(installer.engine, &plan.entries) {
-            changed |= put(node, &link, out)?;
+            Err(own) => prepared::where_it_is(&own, out)?,
         }
         let system = prepared::System::of(node)?;
         system.tell_kept(out)?;

@@ -209,11 +209,9 @@ pub(super) fn sweep(node: &Live, processes: &Processes, out: &mut dyn Write) -> 
         }
         swept = true;
     }
-    for program in [Some(PathBuf::from(GATE)), place::placed(node)].into_iter().flatten() {
-        if node.place(&program).exists() {
-            writeln!(out, "  removed {}", program.display())?;
-            swept = true;
-        }
+    for program in place::programs(node) {
+        writeln!(out, "  removed {}", program.display())?;
+        swept = true;
     }
     place::remove_gate(node)?;
     if !entries {
@@ -232,8 +230,7 @@ fn show_sweep(node: &Live, options: &Options<'_>, out: &mut dyn Write) -> Result
     let files = manifest(node, system::NAME)?.map_or_else(Vec::new, |manifest| manifest.files);
     let edited = edited(node, system::NAME)?;
     let files = files.into_iter().map(|file| file.path).filter(|path| !edited.contains(path));
-    let programs = [Some(PathBuf::from(GATE)), place::placed(node)].into_iter().flatten();
-    for path in files.chain(programs).filter(|path| node.place(path).exists()) {
+    for path in files.chain(place::programs(node)).filter(|path| node.place(path).exists()) {
         writeln!(out, "  would remove {}", path.display())?;
     }
     Ok(())

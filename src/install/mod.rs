@@ -203,4 +203,4 @@ pub fn entry_path(engine: Engine, handler: &str) -> PathBuf {
     folder.join("pss-guard-runtime")
 }
 
-pub use crate::paths::GATE;
+pub use crate::paths::{GATE, TOOL};

@@ -5,14 +5,14 @@
 //! is killed and removed through the path by which it was started, and an engine starts containers by the
 //! configuration that it last read.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs;
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::write::{self, WriteError, fault};
-use super::{Entry, GATE, entry_path};
+use super::{Entry, GATE, TOOL, entry_path};
 use crate::files;
 use crate::level::cache;
 use crate::node::containers::{CONTAINERD, TASKS};
@@ -21,8 +21,11 @@ use crate::node::procfs::{Process, Processes};
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 
-/// The program that people call.
+/// The program that people call. The gate lies beside it, as wherever the tool is: `install` takes it from there.
 pub const COMMAND: &str = "/usr/local/sbin/pss-guard";
+
+/// The name of the gate's program.
+const GATES_NAME: &str = "pss-guard-gate";
 
 /// Everything of the installer.
 const OURS: &str = "/var/lib/pss-guard";
@@ -33,8 +36,13 @@ const RUNTIMES: &str = "/var/lib/pss-guard/runtimes";
 /// Something that is put on the node beside the files of engines: first a plan of what is to be there, then a deed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// This very program, for engines or for people to call.
-    Program(PathBuf),
+    /// A copy of one of the two programs.
+    Program {
+        /// Where, as the node sees it.
+        path: PathBuf,
+        /// Of which.
+        of: Program,
+    },
     /// A symbolic link of ours.
     Link {
         /// Where, as the node sees it.
@@ -44,12 +52,32 @@ pub enum Piece {
     },
 }
 
+/// The programs of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// This one, for people and for systemd's units.
+    Tool,
+    /// The one that engines call.
+    Gate,
+}
+
+impl Program {
+    /// Where it is read.
+    fn source(self) -> io::Result<PathBuf> {
+        let own = PathBuf::from("/proc/self/exe");
+        match self {
+            Self::Tool => Ok(own),
+            Self::Gate => Ok(fs::read_link(own)?.with_file_name(GATES_NAME)),
+        }
+    }
+}
+
 impl Piece {
     /// Where it is, as the node sees it.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
-            Self::Program(path) | Self::Link { path, .. } => path,
+            Self::Program { path, .. } | Self::Link { path, .. } => path,
         }
     }
 
@@ -57,8 +85,8 @@ impl Piece {
     #[must_use]
     pub fn is_there(&self, node: &Live) -> bool {
         match self {
-            Self::Program(path) => {
-                same_bytes(Path::new("/proc/self/exe"), &node.place(path)).unwrap_or(false)
+            Self::Program { path, of } => {
+                of.source().and_then(|source| same_bytes(&source, &node.place(path))).unwrap_or(false)
             }
             Self::Link { path, target } => {
                 fs::read_link(in_folder(node, path)).is_ok_and(|now| now == *target)
@@ -69,8 +97,13 @@ impl Piece {
     /// Puts it there. Whether anything changed.
     pub fn put(&self, node: &Live) -> Result<bool, WriteError> {
         match self {
-            Self::Program(path) if path == Path::new(COMMAND) => command(node),
-            Self::Program(path) => copy_self(&node.place(path)),
+            Self::Program { path, of } => {
+                if path.parent() == Path::new(COMMAND).parent() && !node.place(path).exists() {
+                    // Said first, so that it is removed with the gate even if this is interrupted.
+                    write::replace(&node.place(Path::new(PLACED)), b"", 0o600)?;
+                }
+                copy(*of, &node.place(path))
+            }
             Self::Link { path, target } => {
                 let place = in_folder(node, path);
                 place.parent().map_or(Ok(Vec::new()), write::make_folder)?;
@@ -86,10 +119,29 @@ fn in_folder(node: &Live, path: &Path) -> PathBuf {
     path.parent().map_or_else(|| node.place(path), |folder| node.place(folder).join(name))
 }
 
+/// Where the gate lies that `install` copies, if it is not there.
+#[must_use]
+pub fn missing_gate() -> Option<PathBuf> {
+    let beside = Program::Gate.source().unwrap_or_else(|_| GATES_NAME.into());
+    (!beside.is_file()).then_some(beside)
+}
+
 /// The program where engines call it.
 #[must_use]
 pub fn gate() -> Piece {
-    Piece::Program(GATE.into())
+    Piece::Program { path: GATE.into(), of: Program::Gate }
+}
+
+/// The tool where systemd's units call it.
+#[must_use]
+pub fn tool() -> Piece {
+    Piece::Program { path: TOOL.into(), of: Program::Tool }
+}
+
+/// The gate beside the tool that people call.
+#[must_use]
+pub fn beside_command() -> Piece {
+    Piece::Program { path: Path::new(COMMAND).with_file_name(GATES_NAME), of: Program::Gate }
 }
 
 /// Whether the gate can be called where it lies: a file system may be mounted without leave to execute (`noexec`), and a
@@ -97,7 +149,7 @@ pub fn gate() -> Piece {
 #[must_use]
 pub fn gate_runs(node: &Live) -> bool {
     let said = || node.output(Path::new(GATE), &["--version"]);
-    !node.is_running() || said().is_some_and(|said| said.starts_with("pss-guard "))
+    !node.is_running() || said().is_some_and(|said| said.starts_with("pss-guard-gate "))
 }
 
 /// The program where people call it; where it lies itself if that is a place that stays.
@@ -109,7 +161,7 @@ pub fn for_people(node: &Live) -> Result<Piece, PathBuf> {
     let own = fs::read_link("/proc/self/exe").ok();
     match own.filter(|_| node.is_running()).filter(stays) {
         Some(path) if path != Path::new(COMMAND) => Err(path),
-        Some(_) | None => Ok(Piece::Program(COMMAND.into())),
+        Some(_) | None => Ok(Piece::Program { path: COMMAND.into(), of: Program::Tool }),
     }
 }
 
@@ -122,29 +174,20 @@ pub fn is_on_path(program: &Path) -> bool {
         .any(|own| folder == Path::new(own))
 }
 
-/// Puts this very program where people call it.
-fn command(node: &Live) -> Result<bool, WriteError> {
-    let placed = node.place(Path::new(PLACED));
-    let place = node.place(Path::new(COMMAND));
-    if !place.exists() {
-        // Said first, so that it is removed with the gate even if this is interrupted.
-        write::replace(&placed, b"", 0o600)?;
-    }
-    copy_self(&place)
-}
-
-fn copy_self(place: &Path) -> Result<bool, WriteError> {
-    let program = Path::new("/proc/self/exe");
+fn copy(of: Program, place: &Path) -> Result<bool, WriteError> {
+    let program = &of.source().map_err(fault("find this program for", place))?;
     let is_callable = || fs::metadata(place).is_ok_and(|file| file.permissions().mode() & 0o7777 == 0o755);
     if same_bytes(program, place).unwrap_or(false) && is_callable() {
         return Ok(false);
     }
+    // Read before anything is written: without it everything stays as it was.
+    let bytes = fs::read(program).map_err(fault("read", program))?;
     if let Some(folder) = place.parent() {
         write::make_folder(folder)?;
     }
     write::replace_from(place, 0o755, |to| {
-        // Not `fs::copy`: the bytes, with the mode of a program that everybody may call.
-        io::copy(&mut File::open(program)?, to).map(drop)
+        // In one write: the page cache then has it in large pieces, which every start maps with fewer faults.
+        to.write_all(&bytes)
     })?;
     // A file that is replaced leaves its mode to the next one, and nobody may have been allowed to call it.
     fs::set_permissions(place, fs::Permissions::from_mode(0o755)).map_err(fault("write", place))?;
@@ -170,7 +213,22 @@ pub fn entries(engine: Engine, entries: &[Entry]) -> Vec<Piece> {
 }
 
 /// The gate as seen from an entry's folder, so that it is found under any root directory.
-const TO_GATE: &str = "../../../bin/pss-guard";
+const TO_GATE: &str = "../../../bin/pss-guard-gate";
+
+/// The same before the gate was a program of its own.
+const TO_TOOL: &str = "../../../bin/pss-guard";
+
+/// Turns the entries of all engines from the program that once was both over to the gate. Before the tool is put in the
+/// place of that program: it stands in for no runtime.
+pub fn bring_over(node: &Live) -> Result<(), WriteError> {
+    for folder in Engine::ALL.into_iter().flat_map(|engine| folders(node, engine)) {
+        let link = node.place(&folder).join("pss-guard-runtime");
+        if fs::read_link(&link).is_ok_and(|target| target == Path::new(TO_TOOL)) {
+            write::link(&link, Path::new(TO_GATE))?;
+        }
+    }
+    Ok(())
+}
 
 /// Turns an engine's entries over to the real runtimes, which they are from then on.
 pub fn open(node: &Live, engine: Engine) -> Result<(), WriteError> {
@@ -273,7 +331,9 @@ fn runs(place: &Path, processes: &Processes) -> bool {
 #[must_use]
 pub fn lead_to_gate(node: &Live, engine: Engine) -> bool {
     let links = folders(node, engine).into_iter().map(|folder| node.place(&folder).join("pss-guard-runtime"));
-    links.into_iter().any(|link| fs::read_link(link).is_ok_and(|target| target == Path::new(TO_GATE)))
+    links.into_iter().any(|link| {
+        fs::read_link(link).is_ok_and(|target| [TO_GATE, TO_TOOL].iter().any(|own| target == Path::new(own)))
+    })
 }
 
 /// Whether the gate is there, or anything else of the installer, such as what a run left that was killed.
@@ -282,10 +342,13 @@ pub fn is_there(node: &Live) -> bool {
     node.place(Path::new(OURS)).exists()
 }
 
-/// The program that people call, if it goes with the gate.
+/// The programs that go with the last installation, as the node sees them.
 #[must_use]
-pub fn placed(node: &Live) -> Option<PathBuf> {
-    node.place(Path::new(PLACED)).exists().then(|| COMMAND.into())
+pub fn programs(node: &Live) -> Vec<PathBuf> {
+    let placed = node.place(Path::new(PLACED)).exists();
+    let placed = placed.then(|| [COMMAND.into(), Path::new(COMMAND).with_file_name(GATES_NAME)]);
+    let programs = [GATE, TOOL].map(PathBuf::from).into_iter().chain(placed.into_iter().flatten());
+    programs.filter(|program| node.place(program).exists()).collect()
 }
 
 /// What in the folders of ours engines and containers may still call, as the node sees it.
@@ -295,9 +358,12 @@ pub const CALLED: [&str; 4] = [RUNTIMES, CALLERS, KEPT, UNREAD];
 pub fn remove_gate(node: &Live) -> Result<(), WriteError> {
     let placed = node.place(Path::new(PLACED));
     if placed.exists() {
-        let command = node.place(Path::new(COMMAND));
-        write::forget(&command)?;
-        write::remove(&command)?;
+        for name in [COMMAND.as_ref(), GATES_NAME.as_ref()] {
+            let program =
+                node.place(&Path::new(COMMAND).with_file_name(Path::new(name).file_name().unwrap_or(name)));
+            write::forget(&program)?;
+            write::remove_if_there(&program)?;
+        }
         write::remove(&placed)?;
     }
     write::remove_if_there(&node.place(Path::new(KEPT)))?;

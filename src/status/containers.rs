@@ -240,7 +240,9 @@ impl Running {
 impl Hook {
     /// The engine that a hook of ours was installed for.
     fn engine(&self) -> Option<&str> {
-        let ours = self.path.file_name()? == "pss-guard" && self.args.get(1)? == "hook";
+        let name = self.path.file_name()?;
+        // The second one before the gate was a program of its own.
+        let ours = (name == "pss-guard-gate" || name == "pss-guard") && self.args.get(1)? == "hook";
         let place = self.args.iter().position(|argument| argument == "--engine")?;
         ours.then(|| self.args.get(place + 1).map(String::as_str))?
     }

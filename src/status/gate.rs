@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Checks, Setting, State, program};
 use crate::files::{self, FileError, Owner};
-use crate::install::{Entry, GATE, entry_path};
+use crate::install::{Entry, GATE, TOOL, entry_path};
 use crate::message::line;
 use crate::node::host::Node as _;
 use crate::pss::facts::Engine;
@@ -15,6 +15,10 @@ use crate::pss::facts::Engine;
 pub(super) fn binary(setting: &Setting<'_>, engine: Engine, checks: &mut Checks) -> (Option<String>, bool) {
     let again = format!("`pss-guard install --engine {}` puts it there again", engine.name());
     let path = setting.live.place(Path::new(GATE));
+    if let Some(fault) = program::fault(&setting.live, Path::new(TOOL)) {
+        let says = format!("{TOOL}, which systemd's units call, {fault}; {again}");
+        checks.add(State::Wrong, "tool", says);
+    }
     if let Some(fault) = program::fault(&setting.live, Path::new(GATE)) {
         checks.add(State::Wrong, "gate", format!("{GATE} {fault}; {again}"));
         return (None, false);
@@ -36,7 +40,8 @@ pub(super) fn binary(setting: &Setting<'_>, engine: Engine, checks: &mut Checks)
         return (None, true);
     }
     let said = setting.live.output(Path::new(GATE), &["--version"]);
-    let version = said.as_deref().and_then(|said| said.trim().strip_prefix("pss-guard ")).map(str::to_owned);
+    let version =
+        said.as_deref().and_then(|said| said.trim().strip_prefix("pss-guard-gate ")).map(str::to_owned);
     let own = env!("CARGO_PKG_VERSION");
     match &version {
         Some(version) if version == own => checks.add(State::Ok, "gate", format!("{GATE}, version {own}")),

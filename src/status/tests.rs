@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Setting, State, Status};
 use crate::commands::status::{Options, status};
-use crate::install::{Change, Entry, GATE, Installer, Method, Plan, Refusal, Request, entry_path};
+use crate::install::{Change, Entry, GATE, Installer, Method, Plan, Refusal, Request, TOOL, entry_path};
 use crate::level::{Mode, cache};
 use crate::metrics;
 use crate::metrics::exposition::Number;
@@ -100,6 +100,7 @@ impl Machine {
         let journal = UnixDatagram::bind(root.join("run/systemd/journal/socket")).unwrap();
         let machine = Self { _dir: dir, root, _journal: journal };
         machine.program(&GATE[1..], "the gate");
+        machine.program(&TOOL[1..], "the tool");
         machine.program("usr/sbin/runc", "runc");
         machine.program("usr/bin/containerd", "containerd");
         machine.install(Engine::Containerd, Method::Runtime);
@@ -165,7 +166,7 @@ impl Machine {
         let folder = path.parent().unwrap();
         let _ = fs::remove_dir_all(folder);
         fs::create_dir_all(folder).unwrap();
-        symlink("../../../bin/pss-guard", &path).unwrap();
+        symlink("../../../bin/pss-guard-gate", &path).unwrap();
         symlink(runtime, folder.join("runtime")).unwrap();
     }
 

@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-/// The gate binary that engines call, which is not the one that people call: a package that is upgraded or removed
-/// must not take it away from under running engines.
-pub const GATE: &str = "/var/lib/pss-guard/bin/pss-guard";
+/// The gate that engines call. It does not lie where packages put programs: a package that is upgraded or removed must
+/// not take it away from running engines.
+pub const GATE: &str = "/var/lib/pss-guard/bin/pss-guard-gate";
+
+/// The tool beside it, which the units of systemd call. Before the gate was a program of its own, engines called this.
+pub const TOOL: &str = "/var/lib/pss-guard/bin/pss-guard";
 
 /// Where programs lie, in the order in which they are looked for.
 pub const PROGRAM_FOLDERS: [&str; 8] = [

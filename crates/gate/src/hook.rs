@@ -239,7 +239,7 @@ mod tests {
             serde_json::from_str(include_str!("../../../hooks/pss-guard.json")).unwrap();
         let arguments: Vec<OsString> =
             file["hook"]["args"].as_array().unwrap().iter().map(|a| a.as_str().unwrap().into()).collect();
-        assert_eq!(arguments[..2], ["pss-guard", "hook"]);
+        assert_eq!(arguments[..2], ["pss-guard-gate", "hook"]);
         assert!(parse(&arguments[2..]).1.is_none(), "{arguments:?}");
         assert_eq!(file["stages"], serde_json::json!(["createRuntime"]), "namespaces exist, nothing has run");
     }

@@ -123,15 +123,24 @@ const MOST_PODS: usize = 200;
 impl Prepared<'_> {
     /// The pieces that are to be put there, in the order in which they are.
     fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
-        [place::gate()].into_iter().chain(self.command.clone().ok()).chain(self.links.iter().cloned())
+        let command =
+            self.command.clone().ok().into_iter().flat_map(|command| [command, place::beside_command()]);
+        [place::gate()].into_iter().chain(self.links.iter().cloned()).chain([place::tool()]).chain(command)
     }
 
     /// Whether what the installer cannot do without can be written: the gate must be where it can be executed, and no
     /// other run may be at it.
     fn can_be_written(&self, node: &Live) -> Result<(), Failure> {
+        if let Some(gate) = place::missing_gate() {
+            return Err(Failure::new(format!(
+                "{} is not there: `install` takes the gate from beside the tool; put both into one folder (a package and \
+                 `make build` do). The engine was left alone",
+                escape(&gate.to_string_lossy())
+            )));
+        }
         // Of a link the folder: where it leads is somebody else's.
         let folder = |path: &Path| node.place(path.parent().unwrap_or(path));
-        let own = [place::gate()].into_iter().chain(self.links.iter().cloned());
+        let own = [place::gate(), place::tool()].into_iter().chain(self.links.iter().cloned());
         let own = own.filter(|piece| !piece.is_there(node)).map(|piece| folder(piece.path()));
         let files = self.plan.changes.iter().map(|change| node.place(&change.path));
         for place in own.chain(files).chain([node.place(&Path::new(FOLDER).join("lock"))]) {
@@ -168,7 +177,7 @@ impl Prepared<'_> {
         for piece in self.pieces().filter(|piece| !piece.is_there(node)) {
             nothing = false;
             match &piece {
-                Piece::Program(path) => writeln!(out, "  would write {}", path.display())?,
+                Piece::Program { path, .. } => writeln!(out, "  would write {}", path.display())?,
                 Piece::Link { path, target } => {
                     writeln!(out, "  would write {} (a link to {})", path.display(), target.display())?;
                 }

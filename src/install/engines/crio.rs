@@ -595,7 +595,7 @@ container_min_memory = \"500KiB\"
         let node = packaged().file(&drop_in("20.conf"), own);
         let hook = said(&node, Hook);
         for part in
-            ["handler kata:", "sandbox", "kubectl exec", "/var/lib/pss-guard/bin/pss-guard is missing"]
+            ["handler kata:", "sandbox", "kubectl exec", "/var/lib/pss-guard/bin/pss-guard-gate is missing"]
         {
             assert!(hook.contains(part), "{part}: {hook}");
         }

@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use super::super::{Change, GATE, Plan, Refusal, Stripped};
+use super::super::{Change, GATE, Plan, Refusal, Stripped, TOOL};
 use crate::node::host::Node;
 
 /// The folder that CRI-O and podman read unless they are told otherwise.
@@ -19,7 +19,7 @@ const ADMINS: &str = "/etc/containers/oci/hooks.d";
 
 const NAME: &str = "pss-guard.json";
 
-/// The file as a package ships it, with the path of the program that people call.
+/// The file as people put it there by hand.
 const TEMPLATE: &str = include_str!("../../../hooks/pss-guard.json");
 
 /// The folders in which the hook can be put, of those that an engine reads.
@@ -84,13 +84,14 @@ pub(super) fn is_ours(path: &Path) -> bool {
 /// A changed hook file without the hook: nothing, if it still calls the gate.
 pub(super) fn strip(stripped: &Stripped<'_>) -> Option<Vec<u8>> {
     let hook: Option<serde_json::Value> = serde_json::from_slice(stripped.now).ok();
-    let calls_gate = hook.is_none_or(|hook| hook.pointer("/hook/path").is_none_or(|path| path == GATE));
+    let calls_gate =
+        hook.is_none_or(|hook| hook.pointer("/hook/path").is_none_or(|path| path == GATE || path == TOOL));
     if calls_gate { stripped.original.map(<[u8]>::to_vec) } else { Some(stripped.now.to_vec()) }
 }
 
 /// The hook's file for an engine that calls the gate.
 fn hook() -> Vec<u8> {
-    TEMPLATE.replace("\"/usr/local/sbin/pss-guard\"", &format!("\"{GATE}\"")).into_bytes()
+    TEMPLATE.replace("\"/usr/local/sbin/pss-guard-gate\"", &format!("\"{GATE}\"")).into_bytes()
 }
 
 #[cfg(test)]
@@ -116,7 +117,7 @@ mod tests {
         let hook: serde_json::Value = serde_json::from_slice(&hook()).unwrap();
         let expected = json!({
             "version": "1.0.0",
-            "hook": { "path": GATE, "args": ["pss-guard", "hook", "--engine", "cri-o"], "timeout": 10 },
+            "hook": { "path": GATE, "args": ["pss-guard-gate", "hook", "--engine", "cri-o"], "timeout": 10 },
             "when": { "always": true },
             "stages": ["createRuntime"],
         });

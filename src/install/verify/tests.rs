@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::{Outcome, Patience, Restart, RestartError, Verification, restart};
-use crate::install::GATE;
+use crate::install::TOOL;
 use crate::node::host::Live;
 use crate::node::procfs::{Processes, fake};
 use crate::paths::Paths;
@@ -102,7 +102,7 @@ impl Node {
     fn docker(&self, behaviour: &str) {
         fs::create_dir_all(self.path("state/images")).unwrap();
         self.program("tar", "#!/bin/sh\nexec tar \"$@\"\n");
-        let gate = self.path(&GATE[1..]);
+        let gate = self.path(&TOOL[1..]);
         fs::create_dir_all(gate.parent().unwrap()).unwrap();
         fs::write(gate, "the gate").unwrap();
         // The process of every container.
@@ -368,7 +368,7 @@ fn what_becomes_of_containers_of_no_pod_decides() {
         // An engine that lets nobody have this capability says nothing of the gate.
         ("", AUTHZ, "verified: HARMLESS; a forbidden probe was refused, but not by the gate: docker: Error response from daemon: authorization denied by plugin opa: no to pss-guard-probe-1"),
         (audit, AUTHZ, "unproven: HARMLESS BUT a forbidden probe was refused, but not by the gate: docker: "),
-        ("", "on_run() { if forbidden; then refuse 'hook /var/lib/pss-guard/bin/pss-guard exited with 2'; fi; }", "failed: a forbidden probe did not start: docker: "),
+        ("", "on_run() { if forbidden; then refuse 'hook /var/lib/pss-guard/bin/pss-guard-gate exited with 2'; fi; }", "failed: a forbidden probe did not start: docker: "),
         ("", "on_run() { if forbidden; then event fault 'cannot judge'; refuse 'create failed'; fi; }", "failed: a forbidden probe did not start: docker: "),
         (audit, refuses, "failed: a forbidden probe did not start: docker: "),
         (enforce, "", "failed: a forbidden probe was not refused: the gate is not in its way"),

@@ -16,7 +16,7 @@ use super::expect::{Expect, Expected};
 use super::probe::{Folder, Report, Seen, name};
 use super::{Outcome, Verification, said};
 use crate::events::probes::Ledger;
-use crate::install::GATE;
+use crate::install::TOOL;
 use crate::message::line;
 use crate::node::host::Node as _;
 use crate::node::run::{Done, run};
@@ -212,10 +212,10 @@ struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// Has the engine make an image with the gate as its only file.
+    /// Has the engine make an image with the tool as its only file.
     fn made_with(client: &'a Client<'a>) -> Result<Self, String> {
         let live = client.verification.live;
-        let gate = live.place(Path::new(GATE));
+        let tool = live.place(Path::new(TOOL));
         if !client.verification.is_static {
             return Err(
                 "this program was built with shared libraries, and the image of a probe has none".into()
@@ -225,7 +225,7 @@ impl<'a> Image<'a> {
         let folder = Folder::new()?;
         let archive = folder.path().join("image.tar");
         let mut command = Command::new(live.place(&tar));
-        command.arg("-C").arg(gate.parent().unwrap_or(&gate)).arg("-cf").arg(&archive).arg("pss-guard");
+        command.arg("-C").arg(tool.parent().unwrap_or(&tool)).arg("-cf").arg(&archive).arg("pss-guard");
         let done = run(&mut command, client.verification.patience.call).map_err(|error| line(&error))?;
         if !done.ok {
             return Err(format!("tar: {}", said(&done)));

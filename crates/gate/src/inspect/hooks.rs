@@ -17,7 +17,7 @@ use super::host::Host;
 use super::root_files;
 use super::spec::{Hook, Hooks};
 use pss::facts::Engine;
-use pss_guard_core::paths::GATE;
+use pss_guard_core::paths::{GATE, TOOL};
 
 /// A hook that nothing explains: when it runs, and what.
 pub(super) type Unexplained<'a> = (&'static str, &'a str);
@@ -95,7 +95,7 @@ fn is_ours(hook: &Hook<'_>, host: &Host) -> bool {
         return false;
     }
     let this = || std::env::current_exe().is_ok_and(|own| own == Path::new(hook.path()));
-    hook.path() == GATE || (host.is_here() && this())
+    [GATE, TOOL].contains(&hook.path()) || (host.is_here() && this())
 }
 
 /// moby `daemon/oci_linux.go` WithLibnetwork: the daemon calls itself again, under the name of the work.
@@ -149,7 +149,7 @@ mod tests {
     use crate::inspect::host::Host;
     use crate::inspect::spec::Spec;
     use pss::facts::Engine;
-    use pss_guard_core::paths::GATE;
+    use pss_guard_core::paths::{GATE, TOOL};
 
     fn strange(folders: Folders<'_>, hooks: &str, engine: Engine, host: &Host) -> Vec<String> {
         let text = format!(r#"{{"hooks":{hooks}}}"#);

@@ -122,8 +122,8 @@ impl Distribution {
                 self.name
             ),
             instead: format!(
-                "by hand: copy this program to {GATE}; make {folder} with the links pss-guard-runtime -> \
-                ../../../bin/pss-guard and runtime -> the runc of {}; the lines are, with version = 3, {}, and with \
+                "by hand: copy pss-guard-gate to {GATE}; make {folder} with the links pss-guard-runtime -> \
+                ../../../bin/pss-guard-gate and runtime -> the runc of {}; the lines are, with version = 3, {}, and with \
                 version = 2, {}; {}; or name the engine that is meant, if it is another (--engine crio, podman or docker)",
                 self.name,
                 lines(three),

@@ -45,7 +45,7 @@ pub(super) fn change(node: &dyn Node, config: &Config, handler: &Handler) -> Res
     };
     let hook = json!({
         "path": GATE,
-        "args": ["pss-guard", "hook", "--engine", "containerd", "--runtime-handler", handler.name],
+        "args": ["pss-guard-gate", "hook", "--engine", "containerd", "--runtime-handler", handler.name],
         "timeout": TIMEOUT,
     });
     let hooks = spec.as_object_mut().map(|spec| spec.entry("hooks").or_insert_with(|| json!({})));

@@ -312,8 +312,8 @@ fn a_hook_comes_into_the_spec_from_which_containers_are_made() {
         "version = 2\n[{table}.runc]\nruntime_type = 'io.containerd.runc.v2'\nbase_runtime_spec = '/etc/base.json'\n"
     );
     let hook = serde_json::json!({
-        "path": "/var/lib/pss-guard/bin/pss-guard",
-        "args": ["pss-guard", "hook", "--engine", "containerd", "--runtime-handler", "runc"],
+        "path": "/var/lib/pss-guard/bin/pss-guard-gate",
+        "args": ["pss-guard-gate", "hook", "--engine", "containerd", "--runtime-handler", "runc"],
         "timeout": 10,
     });
     let other = serde_json::json!({ "path": "/bin/other" });
