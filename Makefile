@@ -8,15 +8,18 @@ CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 MUSL := x86_64-unknown-linux-musl
 BINARY := $(CARGO_TARGET_DIR)/$(MUSL)/release/pss-guard
-SCRIPTS := scripts/install-deps scripts/node-parts integration-tests/live/machine.sh integration-tests/live/systemd.sh \
+SCRIPTS := scripts/install-deps scripts/node-parts integration-tests/support/machine.sh integration-tests/e2e/systemd.sh \
 	integration-tests/vm/base integration-tests/vm/inside integration-tests/vm/machine integration-tests/vm/story \
 	.ci/run benches/jq-hook.sh benches/jq-scan.sh
 ROOT := $(filter 0,$(shell id -u))
 
-# Runs the tests, shows everything, and closes with their summaries and skips. $(1): a name, $(2): cargo's arguments.
+# Runs the tests, shows everything, and closes with their summaries and skips. $(1): a name, $(2): cargo's arguments, one
+# string a run; each runs whatever became of the one before.
 define run-tests
-	log="$(CARGO_TARGET_DIR)/$(1).log"; status=0; \
-	$(CARGO) test --locked --no-fail-fast $(2) 2>&1 | tee "$$log" || status=$$?; \
+	log="$(CARGO_TARGET_DIR)/$(1).log"; status=0; : >"$$log"; \
+	for arguments in $(2); do \
+		$(CARGO) test --locked --no-fail-fast $$arguments 2>&1 | tee -a "$$log" || status=$$?; \
+	done; \
 	echo; echo "$(1):"; grep -aoE '^test result.*|SKIPPED .*|^error.*' "$$log" || true; exit $$status
 endef
 
@@ -48,21 +51,31 @@ demo: $(if $(ROOT),deps) ## Seven containers at every level and mode, by hook an
 	@$(CARGO) build --quiet --locked --package pss-guard --package pss-guard-gate --bins --example demo
 	@$(CARGO_TARGET_DIR)/debug/examples/demo
 
+.PHONY: check
+check: ## The inner loop, about a minute: formatting, clippy, unit tests
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --lib --bins -- -D warnings
+	@$(CARGO) test --locked --quiet --workspace --lib --bins
+
+# What `make test` runs before real engines; nothing where `make e2e` runs the same with the release binary.
+ENGINES ?= "--workspace --test engines"
+
 .PHONY: test
-test: $(if $(ROOT),deps) lint ## Lints, unit tests, and integration tests without whole nodes
-	@$(call run-tests,test,--workspace -- --skip live::)
+test: $(if $(ROOT),deps) lint ## Lints, unit tests, the contract, and what this machine has of runtimes and engines
+	@$(call run-tests,test,"--workspace" $(ENGINES))
 
 .PHONY: lint
 lint: ## Formatting, clippy, documentation, shell scripts
 	$(CARGO) fmt --all --check
 	$(CARGO) check --locked --package pss --lib
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --test engines --test e2e -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	shellcheck --external-sources $(SCRIPTS)
 
 .PHONY: e2e
-e2e: $(if $(ROOT),node-deps) build ## The release binary on this node: real runtimes, engines, journald (needs root)
-	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY); $(call run-tests,e2e,--test integration -- runtimes:: wrapper:: installers:: containerd:: podman:: journald:: metrics:: scrape:: watch:: live::)
+e2e: $(if $(ROOT),node-deps) build ## The release binary before real runtimes and engines, and on whole nodes (needs root)
+	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY); $(call run-tests,e2e,"--workspace --test engines --test e2e")
 
 .PHONY: e2e-vm
 e2e-vm: $(if $(ROOT),node-deps) build ## Whole machines under qemu: systemd, AppArmor, SELinux, reboots, power cuts (needs root once)

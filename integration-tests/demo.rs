@@ -6,27 +6,22 @@
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
 #[allow(dead_code, reason = "the tests use the rest")]
-mod journal;
-#[allow(dead_code, reason = "the tests use the rest")]
-mod node;
-#[allow(dead_code, reason = "the tests use the rest")]
-mod pod;
-#[allow(dead_code, reason = "the tests use the rest")]
-mod util;
+#[path = "support/mod.rs"]
+mod support;
 
 use std::process::{Command, ExitCode};
 
 use serde_json::Value;
-
-use journal::Journal;
-use node::{Attempt, Gate, Node, Runtime};
-use pod::{Capabilities, Engine, Pod, Volume};
+use support::journal::Journal;
+use support::pod::{Capabilities, Engine, Pod, Volume};
+use support::runtime::{Attempt, Gate, Runtime, RuntimeNode};
+use support::{needs, program, run};
 
 fn main() -> ExitCode {
-    if !util::can_run("demo", &["runc", "busybox", "unshare"]) {
+    if !needs::can_run("demo", &["runc", "busybox", "unshare"]) {
         return ExitCode::FAILURE;
     }
-    let node = Node::new(Engine::Containerd, Runtime::Runc);
+    let node = RuntimeNode::new(Engine::Containerd, Runtime::Runc);
     let (major, minor) = Runtime::Runc.version();
     println!(
         "containerd's bundles under runc {major}.{minor}, with the gate as a hook, and as the runtime before runc."
@@ -272,7 +267,7 @@ spec:
   - {name: tmp, emptyDir: {}}";
 
 /// Plays a story at every level and in both modes, and prints its rows. True if all went as it should.
-fn tell(node: &Node, story: &Story) -> bool {
+fn tell(node: &RuntimeNode, story: &Story) -> bool {
     println!("{}", story.title);
     println!("   {:<12}{:<20}as the runtime", "", "as a hook");
     println!("   {:<12}{:<10}{:<10}{:<10}{:<10}why", "level", "audit", "enforce", "audit", "enforce");
@@ -348,7 +343,7 @@ impl Outcome {
     }
 }
 
-fn play(node: &Node, container: &Container, gate: Gate, policy: &str) -> Outcome {
+fn play(node: &RuntimeNode, container: &Container, gate: Gate, policy: &str) -> Outcome {
     node.write_policy(policy);
     match container {
         Container::Live(pod) => {
@@ -357,9 +352,9 @@ fn play(node: &Node, container: &Container, gate: Gate, policy: &str) -> Outcome
             Outcome { started: attempt.ran, why, all: attempt.to_string() }
         }
         Container::Captured(path) => {
-            let mut check = Command::new(node::binary());
+            let mut check = Command::new(program::binary());
             check.args(["check", "--format", "json", "--policy"]).arg(node.policy_path()).arg(path);
-            let done = util::run(&mut check);
+            let done = run::run(&mut check);
             let why = if done.code == Some(1) { violations(&done.stdout) } else { Vec::new() };
             Outcome { started: done.code == Some(0), why, all: done.to_string() }
         }
@@ -383,7 +378,7 @@ fn violations(json: &str) -> Vec<String> {
 
 /// One refusal as it is seen on a node: what runc prints, which the kubelet repeats in `kubectl describe pod`, and
 /// the event.
-fn show_refusal(node: &Node) -> bool {
+fn show_refusal(node: &RuntimeNode) -> bool {
     let pod = Pod { name: "api-0", container: "api", ..Pod::bare() };
     let journal = Journal::can_open().then(Journal::open);
     if journal.is_some() {

@@ -1,0 +1,15 @@
+//! What the policy, its cache and the namespace files do on a real disk.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests, most of them tables"
+)]
+#![allow(clippy::too_many_lines, clippy::print_stderr, reason = "tests, most of them tables")]
+
+// The policy, its compiled form, and the last good one.
+mod cache;
+// What is imported, kept and read of namespaces.
+mod namespaces;
+// A node's files.
+mod node;

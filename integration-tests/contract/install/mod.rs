@@ -1,0 +1,578 @@
+//! Does `install` leave a node that starts, whatever happens to it, and `uninstall` every byte as it was?
+
+// Does a run that is killed, or meets another one, leave a node that starts?
+mod crash;
+// Which files does an installation write, and what if it cannot?
+mod written;
+// What has the policy to do with it?
+mod policy;
+// What does it do on a node that runs: with engines to restart, and a gate that must be one?
+mod running;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::ops::Deref;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::root::Root;
+use crate::support::{files, run};
+
+/// The root directory of a node without a running engine: programs, and files of engines.
+struct Host {
+    root: Root,
+}
+
+/// Files by path, without the first slash.
+type Files = &'static [(&'static str, &'static str)];
+
+const V2: &str = "version = 2 # ours\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\n  \
+                  runtime_type = \"io.containerd.runc.v2\"\n";
+const V3: &str = "version = 3\nimports = [\"/etc/containerd/conf.d/*.toml\"]\n\
+                  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\n\
+                  runtime_type = 'io.containerd.runc.v2'\n";
+
+const CONTAINERD: Files = &[("etc/containerd/config.toml", V2)];
+const CONTAINERD_2: Files =
+    &[("etc/containerd/config.toml", V3), ("etc/containerd/conf.d/10-mirror.toml", "version = 3\n")];
+const CRIO: Files = &[
+    ("etc/crio/crio.conf", "[crio.runtime]\ndefault_runtime = \"runc\"\n"),
+    ("etc/crio/crio.conf.d/10-runc.conf", "[crio.runtime.runtimes.runc]\nruntime_path = \"/usr/bin/runc\"\n"),
+];
+const PODMAN: Files = &[("etc/containers/containers.conf", "[engine]\n# nothing yet\n")];
+const CONTAINERD_AND_PODMAN: Files = &[CONTAINERD[0], PODMAN[0]];
+const DOCKER: Files = &[("etc/docker/daemon.json", "{\n    \"debug\": true\n}\n")];
+
+/// Engine, method and files: everything that can be installed below another root directory, where no program is asked.
+const ROWS: [(&str, &str, Files); 8] = [
+    ("containerd", "runtime", CONTAINERD),
+    ("containerd", "runtime", CONTAINERD_2),
+    ("crio", "hook", CRIO),
+    ("crio", "runtime", CRIO),
+    ("podman", "hook", PODMAN),
+    ("podman", "runtime", PODMAN),
+    ("docker", "runtime", DOCKER),
+    ("docker", "runtime", &[]),
+];
+
+/// What a tree holds: each path with its mode and its bytes or its target.
+type Tree = BTreeMap<PathBuf, (u32, Vec<u8>)>;
+
+/// What happens to a host.
+type Break = fn(&Host);
+
+impl Deref for Host {
+    type Target = Root;
+
+    fn deref(&self) -> &Root {
+        &self.root
+    }
+}
+
+impl Host {
+    fn new(files: Files) -> Self {
+        let root = Self { root: Root::new() };
+        for folder in ["usr/bin", "usr/sbin", "usr/local/sbin", "etc", "var/lib", "run"] {
+            fs::create_dir_all(root.path(folder)).expect("a folder of a fresh node");
+        }
+        for program in ["runc", "conmon"] {
+            root.program(program);
+        }
+        for (path, text) in files {
+            files::write(&root.path(path), text);
+            fs::set_permissions(root.path(path), fs::Permissions::from_mode(0o640)).expect("a mode");
+        }
+        root
+    }
+
+    fn program(&self, name: &str) {
+        let path = self.path("usr/bin").join(name);
+        files::write(&path, "#!/bin/sh\nexit 1\n");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+
+    fn copy(&self) -> Self {
+        let copy = Root::new();
+        run::run(Command::new("cp").arg("-a").arg(self.path(".")).arg(copy.root())).expect_success();
+        Self { root: copy }
+    }
+
+    fn tree(&self) -> Tree {
+        let mut tree = Tree::new();
+        let mut folders = vec![self.root().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).expect("a folder").flatten() {
+                let (path, metadata) = (entry.path(), entry.metadata().expect("metadata"));
+                let bytes = if metadata.is_symlink() {
+                    fs::read_link(&path).expect("a link").into_os_string().into_encoded_bytes()
+                } else if metadata.is_dir() {
+                    folders.push(path.clone());
+                    Vec::new()
+                } else {
+                    fs::read(&path).expect("a file")
+                };
+                let name = path.strip_prefix(self.root()).expect("below the root").to_owned();
+                tree.insert(name, (metadata.mode(), bytes));
+            }
+        }
+        tree
+    }
+
+    /// Which file is which, and when each was last written.
+    fn identities(&self) -> BTreeMap<PathBuf, (u64, i64, i64)> {
+        let identity = |path: PathBuf| {
+            let metadata = fs::symlink_metadata(self.root().join(&path)).expect("metadata");
+            (path, (metadata.ino(), metadata.mtime(), metadata.mtime_nsec()))
+        };
+        self.tree().into_keys().map(identity).collect()
+    }
+}
+
+/// In words, because whole binaries are among the bytes.
+fn difference(now: &Tree, expected: &Tree) -> String {
+    let mut words = String::new();
+    for path in now.keys().chain(expected.keys()) {
+        match (now.get(path), expected.get(path)) {
+            (Some(one), Some(other)) if one == other => {}
+            (Some((mode, bytes)), Some((other_mode, other_bytes))) => {
+                let text =
+                    |bytes: &[u8]| String::from_utf8_lossy(bytes).chars().take(600).collect::<String>();
+                let _ = writeln!(
+                    words,
+                    "{} {mode:o} {other_mode:o}\n{}\n-- expected --\n{}",
+                    path.display(),
+                    text(bytes),
+                    text(other_bytes)
+                );
+            }
+            (now, _) => {
+                let what = if now.is_some() { "too much" } else { "missing" };
+                let _ = writeln!(words, "{what}: {}", path.display());
+            }
+        }
+    }
+    words
+}
+
+fn assert_same(now: &Tree, expected: &Tree, what: &str) {
+    let words = difference(now, expected);
+    assert!(words.is_empty(), "{what}\n{words}");
+}
+
+#[test]
+fn uninstalling_leaves_every_byte_as_it_was() {
+    for (engine, method, files) in ROWS {
+        let what = format!("{engine}, {method}, {files:?}");
+        let root = Host::new(files);
+        root.program(match engine {
+            "docker" => "dockerd",
+            name => name,
+        });
+        let before = root.tree();
+        let install = ["install", "--engine", engine, "--method", method];
+
+        let shown = root.call(&[&install[..], &["--dry-run"]].concat()).expect_success();
+        assert!(shown.stdout.contains("\n+++ /"), "{what}: {shown}");
+        assert_same(&root.tree(), &before, &what);
+
+        root.call(&install).expect_success();
+        root.call(&["status", "--engine", engine]).expect_success();
+        let installed = (root.tree(), root.identities());
+        let again = root.call(&install).expect_success();
+        assert!(again.stdout.contains("was installed already; nothing changed"), "{what}: {again}");
+        assert!((root.tree(), root.identities()) == installed, "{what}: the second time changed something");
+
+        let shown = root.call(&["uninstall", "--engine", engine, "--dry-run"]).expect_success();
+        assert!(shown.stdout.contains("\n--- /"), "{what}: {shown}");
+        assert!((root.tree(), root.identities()) == installed, "{what}: a dry run changed something");
+
+        root.call(&["uninstall", "--engine", engine]).expect_success();
+        assert_same(&root.tree(), &before, &what);
+    }
+}
+
+#[test]
+fn what_the_admin_changed_since_stays() {
+    let rows: [(&str, &str, Files, &str, &str); 3] = [
+        ("containerd", "runtime", CONTAINERD, "etc/containerd/config.toml", "[debug]\n  level = \"warn\"\n"),
+        ("crio", "runtime", CRIO, "etc/crio/crio.conf", "[crio.image]\npause_image = \"x\"\n"),
+        ("podman", "runtime", PODMAN, "etc/containers/containers.conf", "[network]\ndns_bind_port = 53\n"),
+    ];
+    for (engine, method, files, path, added) in rows {
+        let root = Host::new(files);
+        root.program(engine);
+        let expected = root.copy();
+        root.call(&["install", "--engine", engine, "--method", method]).expect_success();
+        for root in [&root, &expected] {
+            let text = fs::read_to_string(root.path(path)).expect("a configuration");
+            fs::write(root.path(path), text + added).expect("a configuration of ours");
+        }
+        root.call(&["uninstall", "--engine", engine]).expect_success();
+        assert_same(&root.tree(), &expected.tree(), &format!("{engine}, {method}"));
+    }
+}
+
+#[test]
+fn a_method_gives_way_to_the_other() {
+    for (engine, files) in [("crio", CRIO), ("podman", PODMAN)] {
+        let root = Host::new(files);
+        root.program(engine);
+        let before = root.tree();
+        let mut trees: BTreeMap<&str, Tree> = BTreeMap::new();
+        for method in ["hook", "runtime", "hook", "runtime"] {
+            root.call(&["install", "--engine", engine, "--method", method]).expect_success();
+            root.call(&["status", "--engine", engine]).expect_success();
+            let mut tree = root.tree();
+            tree.retain(|path, _| path.starts_with("etc") || path.starts_with("usr/share"));
+            let first = trees.entry(method).or_insert_with(|| tree.clone());
+            assert_same(&tree, first, &format!("{engine}, {method}, again"));
+        }
+        assert_ne!(trees["hook"], trees["runtime"], "{engine}");
+        root.call(&["uninstall"]).expect_success();
+        assert_same(&root.tree(), &before, engine);
+    }
+    let root = Host::new(DOCKER);
+    root.program("dockerd");
+    let before = root.tree();
+    let done = root.call(&["install", "--engine", "docker", "--method", "hook"]);
+    assert!(done.code == Some(2) && done.stderr.contains("docker supports only --method runtime"), "{done}");
+    assert_same(&root.tree(), &before, "a method that docker has not");
+}
+
+#[test]
+fn what_is_wrong_with_one_engine_keeps_the_gate_for_it_alone() {
+    let root = Host::new(CONTAINERD);
+    for program in ["containerd", "podman"] {
+        root.program(program);
+    }
+    let before = root.tree();
+    let config = root.path("etc/containerd/config.toml");
+    let hook = || root.tree().keys().any(|path| path.starts_with("usr/share/containers/oci/hooks.d"));
+    let called = || fs::read_link(root.path(ENTRY).join("pss-guard-runtime")).ok();
+    let good = fs::read(&config).expect("a file of ours");
+    let write = |bytes: &[u8]| fs::write(&config, bytes).expect("a file of ours");
+
+    write(b"[");
+    let done = root.call(&["install", "--engine", "auto"]);
+    assert!(done.code == Some(2) && done.stderr.contains("config.toml") && hook(), "{done}");
+    write(&good);
+    root.call(&["install", "--engine", "auto"]).expect_success();
+    let installed = fs::read(&config).expect("a file of ours");
+    write(b"[");
+    let done = root.call(&["uninstall"]);
+    assert!(done.code == Some(2) && done.stderr.contains("config.toml") && !hook(), "{done}");
+    // What containerd last read names the gate.
+    assert_eq!(called().as_deref(), Some(Path::new("../../../bin/pss-guard")), "{done}");
+    assert!(root.path(GATE).exists(), "{done}");
+    write(&installed);
+    root.call(&["uninstall"]).expect_success();
+    assert_same(&root.tree(), &before, "once it was mended");
+
+    // What a run left that was killed before it installed anything: showing what would be done is not doing it.
+    files::write(&root.path(GATE), "");
+    root.call(&["uninstall", "--dry-run"]).expect_success();
+    assert!(root.path(GATE).exists());
+    root.call(&["uninstall"]).expect_success();
+    assert_same(&root.tree(), &before, "once it was swept");
+}
+
+#[test]
+fn engines_share_the_hook_until_the_last_is_gone() {
+    for (first, second) in [("crio", "podman"), ("podman", "crio")] {
+        for (gone, left) in [("crio", "podman"), ("podman", "crio")] {
+            let what = format!("{first}, {second}, without {gone}");
+            let root = Host::new(CRIO);
+            for program in ["crio", "podman"] {
+                root.program(program);
+            }
+            let before = root.tree();
+            for engine in [first, second] {
+                root.call(&["install", "--engine", engine]).expect_success();
+            }
+            root.call(&["uninstall", "--engine", gone]).expect_success();
+            root.call(&["status", "--engine", left]).expect_success();
+            root.call(&["uninstall", "--engine", left]).expect_success();
+            assert_same(&root.tree(), &before, &what);
+        }
+    }
+}
+
+#[test]
+fn auto_means_all_engines_that_are_there() {
+    let root = Host::new(CONTAINERD);
+    let none = root.call(&["install", "--engine", "auto"]);
+    assert!(none.code == Some(2) && none.stderr.contains("no engine"), "{none}");
+    for program in ["containerd", "podman"] {
+        root.program(program);
+    }
+    let before = root.tree();
+    let done = root.call(&["install", "--engine", "auto"]).expect_success();
+    let named =
+        ["containerd, runtime method", "podman, hook method"].map(|words| done.stdout.contains(words));
+    assert_eq!(named, [true, true], "{done}");
+    assert!(!done.stdout.contains("docker"), "{done}");
+    root.call(&["uninstall"]).expect_success();
+    assert_same(&root.tree(), &before, "auto");
+}
+
+#[test]
+fn a_runtime_that_a_package_has_moved_is_found_again() {
+    for (engine, method, files) in ROWS.into_iter().filter(|(_, method, _)| *method == "runtime") {
+        let root = Host::new(files);
+        for program in ["crio", "podman", "dockerd"] {
+            root.program(program);
+        }
+        let install = ["install", "--engine", engine, "--method", method];
+        root.call(&install).expect_success();
+        fs::rename(root.path("usr/bin/runc"), root.path("usr/sbin/runc")).expect("a program of ours");
+        // What CRI-O's own files name is the admin's.
+        if engine == "crio" {
+            let file = root.path("etc/crio/crio.conf.d/10-runc.conf");
+            fs::write(&file, run::read(&file).replace("/usr/bin/runc", "/usr/sbin/runc"))
+                .expect("a file of ours");
+        }
+        root.call(&install).expect_success();
+        let engines =
+            fs::read_dir(root.path("var/lib/pss-guard/runtimes")).expect("an engine's entries").flatten();
+        let entries = engines.flat_map(|engine| fs::read_dir(engine.path()).expect("entries")).flatten();
+        let found: Vec<_> =
+            entries.map(|entry| fs::read_link(entry.path().join("runtime")).expect("a link")).collect();
+        assert!(
+            !found.is_empty() && found.iter().all(|path| path == Path::new("/usr/sbin/runc")),
+            "{engine}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn the_file_that_was_named_once_is_remembered() {
+    let root = Host::new(CONTAINERD);
+    root.program("containerd");
+    fs::copy(root.path("etc/containerd/config.toml"), root.path("etc/other.toml")).expect("a file of ours");
+    let before = root.tree();
+    root.call(&["install", "--engine", "containerd", "--config", "/etc/other.toml"]).expect_success();
+    let again = root.call(&["install", "--engine", "containerd"]).expect_success();
+    assert!(again.stdout.contains("was installed already; nothing changed"), "{again}");
+    let usual = Path::new("etc/containerd/config.toml");
+    assert_eq!(root.tree()[usual], before[usual]);
+    root.call(&["uninstall"]).expect_success();
+    assert_same(&root.tree(), &before, "another file");
+}
+
+#[test]
+fn a_runtime_that_moved_is_the_one_that_undoing_knows() {
+    let root = Host::new(PODMAN);
+    root.program("podman");
+    let install = ["install", "--engine", "podman", "--method", "runtime"];
+    root.call(&install).expect_success();
+    fs::rename(root.path("usr/bin/runc"), root.path("usr/local/sbin/runc")).expect("a file of ours");
+    root.call(&install).expect_success();
+    let manifest = run::read(&root.path("var/lib/pss-guard/install/podman/manifest.json"));
+    assert!(manifest.contains("\"/usr/local/sbin/runc\""), "{manifest}");
+}
+
+#[test]
+fn what_containers_call_stays_until_they_are_gone() {
+    let root = Host::new(CONTAINERD);
+    root.program("containerd");
+    let before = root.tree();
+    root.call(&["install", "--engine", "containerd"]).expect_success();
+    // What a shim keeps of the runtime by which its container was started.
+    let task = "run/containerd/io.containerd.runtime.v2.task/k8s.io/id/runtime";
+    files::write(&root.path(task), &format!("/{ENTRY}/pss-guard-runtime"));
+    for _ in 0..2 {
+        let done = root.call(&["uninstall"]).expect_success();
+        assert!(done.stdout.contains("1 running container was started through the gate"), "{done}");
+        let called = fs::read_link(root.path(ENTRY).join("pss-guard-runtime")).expect("a link");
+        assert_eq!(called, Path::new("/usr/bin/runc"), "{done}");
+        assert!(!root.path(GATE).exists(), "{done}");
+    }
+    fs::remove_dir_all(root.path("run/containerd")).expect("a folder of ours");
+    root.call(&["uninstall"]).expect_success();
+    assert_same(&root.tree(), &before, "once nobody calls it");
+}
+
+#[test]
+fn a_link_in_place_of_a_file_stays_one() {
+    for (engine, files, path) in [
+        ("containerd", CONTAINERD, "etc/containerd/config.toml"),
+        ("docker", DOCKER, "etc/docker/daemon.json"),
+    ] {
+        let root = Host::new(files);
+        root.program(if engine == "docker" { "dockerd" } else { engine });
+        let target = root.path("etc/real");
+        fs::rename(root.path(path), &target).expect("a file of ours");
+        symlink("../real", root.path(path)).expect("a link");
+        let before = root.tree();
+        root.call(&["install", "--engine", engine]).expect_success();
+        assert!(root.path(path).is_symlink(), "{engine}: the link was replaced by a file");
+        assert_ne!(root.tree()[Path::new("etc/real")], before[Path::new("etc/real")], "{engine}");
+        root.call(&["uninstall"]).expect_success();
+        assert_same(&root.tree(), &before, engine);
+    }
+}
+
+#[test]
+fn what_is_not_understood_is_left_alone() {
+    let rows: [(&str, &str, &str, Files); 4] = [
+        (
+            "containerd",
+            "containerd",
+            "config.toml",
+            &[("etc/containerd/config.toml", "version = 2\n[plugins\n")],
+        ),
+        ("containerd", "containerd", "version", &[("etc/containerd/config.toml", "version = 9\n")]),
+        ("crio", "crio", "crio.conf", &[("etc/crio/crio.conf", "[crio\n")]),
+        ("docker", "dockerd", "daemon.json", &[("etc/docker/daemon.json", "{\n  \"runtimes\": \n")]),
+    ];
+    for (engine, program, named, files) in rows {
+        let root = Host::new(files);
+        root.program(program);
+        let before = root.tree();
+        let done = root.call(&["install", "--engine", engine]);
+        assert!(done.code == Some(2) && done.stderr.contains(named), "{done}");
+        assert!(!files[0].1.contains('[') && named == "version" || done.stderr.contains("line"), "{done}");
+        assert_same(&root.tree(), &before, engine);
+    }
+}
+
+#[test]
+fn status_tells_what_is_broken() {
+    let rows: [(&str, Break, &str); 3] = [
+        ("no gate", |root| fs::remove_file(root.path(GATE)).expect("the gate"), "bin/pss-guard"),
+        (
+            "no runtime",
+            |root| fs::remove_file(root.path(ENTRY).join("runtime")).expect("a link"),
+            "runtimes/",
+        ),
+        (
+            "no link",
+            |root| fs::remove_file(root.path(ENTRY).join("pss-guard-runtime")).expect("a link"),
+            "pss-guard-runtime",
+        ),
+    ];
+    for (what, break_it, named) in rows {
+        let root = Host::new(CONTAINERD);
+        root.program("containerd");
+        root.call(&["install", "--engine", "containerd"]).expect_success();
+        break_it(&root);
+        let done = root.call(&["status"]);
+        let wrong = done.stdout.lines().any(|line| line.contains("WRONG") && line.contains(named));
+        assert!(done.code == Some(1) && wrong, "{what}: {done}");
+        // And another install mends it, or says how: only the link knows the real runtime.
+        let done = root.call(&["install", "--engine", "containerd"]);
+        if what == "no runtime" {
+            assert!(done.code == Some(2) && done.stderr.contains("make it with `ln -s "), "{done}");
+        } else {
+            done.expect_success();
+            root.call(&["status"]).expect_success();
+        }
+    }
+}
+
+const GATE: &str = "var/lib/pss-guard/bin/pss-guard";
+const ENTRY: &str = "var/lib/pss-guard/runtimes/containerd/runc";
+
+/// An engine that is not there has no gate, whatever it shares with one that is.
+#[test]
+fn an_engine_that_is_not_there_gets_no_gate() {
+    for (engine, others) in [
+        ("crio", &["podman", "containerd"][..]),
+        ("podman", &["crio", "containerd"]),
+        ("containerd", &["crio", "dockerd", "podman"]),
+        ("docker", &["docker", "containerd"]),
+    ] {
+        let root = Host::new(&[("etc/containers/containers.conf", "")]);
+        files::write(&root.path("usr/share/containers/oci/hooks.d/other.json"), "{}");
+        for program in others {
+            root.program(program);
+        }
+        let before = root.tree();
+        for more in [&[][..], &["--dry-run"]] {
+            let done = root.call(&[&["install", "--engine", engine], more].concat());
+            let name = engine.replace("crio", "cri-o");
+            assert!(
+                done.code == Some(2)
+                    && done.stderr.contains(&format!("{name} is not on this node: no program ")),
+                "{done}"
+            );
+            assert_same(&root.tree(), &before, engine);
+        }
+        // The control: it comes, and is found.
+        root.program(if engine == "docker" { "dockerd" } else { engine });
+        root.call(&["install", "--engine", engine]).expect_success();
+    }
+}
+
+/// What is said when there is nothing, what is said to stay does stay, and no command is recommended that is gone.
+#[test]
+fn an_uninstallation_says_what_stays() {
+    let root = Host::new(CONTAINERD);
+    for program in ["containerd", "systemctl"] {
+        root.program(program);
+    }
+    let nothing = root.call(&["uninstall"]).expect_success();
+    assert_eq!(nothing.stdout, "pss-guard is not installed on this node; nothing was changed\n");
+    let nothing = root.call(&["uninstall", "--engine", "crio"]).expect_success();
+    assert!(nothing.stdout.starts_with("cri-o: the gate is not installed\n"), "{nothing}");
+
+    root.call(&["install", "--engine", "containerd"]).expect_success();
+    let clean = root.copy();
+    let done = clean.call(&["uninstall"]).expect_success();
+    assert!(!done.stdout.contains("what stays"), "{done}");
+
+    for (path, text) in [
+        ("etc/pss-guard/policy.toml", "mode = \"audit\"\n"),
+        ("var/lib/pss-guard/metrics/counters", "x"),
+        ("run/pss-guard/policy.cache", "x"),
+        ("var/log/pss-guard/decisions.jsonl", ""),
+        ("etc/systemd/system/pss-guard-scan.timer.d/override.conf", "[Timer]\n"),
+    ] {
+        files::write(&root.path(path), text);
+    }
+    let unit = root.path("etc/systemd/system/pss-guard-scan.service");
+    let mine = run::read(&unit) + "# mine\n";
+    files::write(&unit, &mine);
+    // What the admin has edited, no second installation takes from him, and neither does the end of it.
+    for arguments in
+        [&["install", "--engine", "containerd"][..], &["install", "--engine", "containerd", "--dry-run"]]
+    {
+        let done = root.call(arguments).expect_success();
+        assert!(
+            done.stdout.contains("  kept /etc/systemd/system/pss-guard-scan.service, which was changed"),
+            "{done}"
+        );
+        assert_eq!(run::read(&unit), mine);
+    }
+    // And a shim that still calls the gate's link.
+    let task = "run/containerd/io.containerd.runtime.v2.task/k8s.io/id/runtime";
+    files::write(&root.path(task), &format!("/{ENTRY}/pss-guard-runtime"));
+    let done = root.call(&["uninstall"]).expect_success();
+    let place = |path: &str| root.path(path).display().to_string();
+    assert!(done.stdout.contains(&format!("  kept /etc/systemd/system/pss-guard-scan.service, which was changed since it was installed: `rm {}` removes it", place("etc/systemd/system/pss-guard-scan.service"))), "{done}");
+    assert!(
+        done.stdout
+            .contains(&format!("`rm -r {}` removes them", place("var/lib/pss-guard/runtimes/containerd"))),
+        "{done}"
+    );
+    assert!(
+        !done.stdout.contains("`pss-guard ") && !root.path("usr/local/sbin/pss-guard").exists(),
+        "{done}"
+    );
+    let last = done.stdout.lines().last().unwrap_or_default();
+    assert!(last.starts_with("what stays ") && !last.contains("runtimes"), "{done}");
+    assert_eq!(run::read(&unit), mine);
+    // The commands that were named, as they stand there, leave nothing of ours but what containers call.
+    for line in done.stdout.lines() {
+        for command in line.split('`').skip(1).step_by(2).filter(|command| !command.contains("/runtimes/")) {
+            run::run(Command::new("sh").args(["-c", command])).expect_success();
+        }
+    }
+    let left: Vec<PathBuf> =
+        root.tree().into_keys().filter(|path| path.to_string_lossy().contains("pss-guard")).collect();
+    let needed = ["var/lib/pss-guard", "run/containerd", "run/pss-guard"];
+    assert!(left.iter().all(|path| needed.iter().any(|own| path.starts_with(own))), "{left:?}");
+    assert!(root.path(ENTRY).join("pss-guard-runtime").is_symlink(), "what a container calls is gone");
+}

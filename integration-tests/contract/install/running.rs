@@ -1,0 +1,282 @@
+//! What does it do on a node that runs: with engines to restart, and a gate that must be one?
+
+use std::fs;
+use std::process::Command;
+
+use super::{CONTAINERD, Files, Host, assert_same};
+use crate::support::run::{self, Done};
+use crate::support::{files, needs, program};
+
+/// Runs a script with a node's root directory as its own, so that this is a running node: with this machine's programs,
+/// processes of its own, and folders of its own. `options` are those of the mount of its `/var/lib`.
+fn on_running_node(root: &Host, options: &str, script: &str) -> Done {
+    fs::copy(program::binary(), root.path("gate")).expect("a copy of the program");
+    let mounts = format!(
+        "mount --bind \"$R\" \"$R\" || exit 9
+         for folder in usr lib lib64 bin sbin proc dev; do
+             if [ -L /$folder ]; then cp -P /$folder \"$R/$folder\";
+             elif [ -d /$folder ]; then mkdir -p \"$R/$folder\" && mount --rbind /$folder \"$R/$folder\"; fi || exit 9
+         done
+         mount --bind -o ro \"$R/usr\" \"$R/usr\" && mount -t tmpfs -o {options} none \"$R/var/lib\" || exit 9
+         exec chroot \"$R\" /bin/sh -c \"$0\""
+    );
+    let mut command = Command::new("unshare");
+    run::run(command.args(["--mount", "sh", "-c", &mounts, script]).env("R", root.root()))
+}
+
+/// containerd with a runtime that is on this machine.
+const RUNNING: Files = &[(
+    "etc/containerd/config.toml",
+    "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc.options]\nBinaryName = '/usr/bin/env'\n",
+)];
+
+#[test]
+fn a_gate_that_cannot_be_executed_is_not_put_before_an_engine() {
+    let name = "install::a_gate_that_cannot_be_executed_is_not_put_before_an_engine";
+    if !needs::can_run(name, &["unshare", "mount", "chroot"]) {
+        return;
+    }
+    for (options, code) in [("noexec", 2), ("exec", 0)] {
+        let root = Host::new(RUNNING);
+        let script = "/gate install --engine containerd --config /etc/containerd/config.toml; code=$?
+                      ls /var/lib; exit $code";
+        let done = on_running_node(&root, options, script);
+        assert_eq!(done.code, Some(code), "{options}\n{done}");
+        let now = run::read(&root.path(RUNNING[0].0));
+        if code == 0 {
+            assert!(now.contains("/pss-guard-runtime") && done.stdout.contains("\npss-guard\n"), "{done}");
+        } else {
+            assert!(done.stderr.contains("does not run") && done.stderr.contains("noexec"), "{done}");
+            assert_eq!(now, RUNNING[0].1, "the engine's file is as it was");
+            assert_eq!(done.stdout, "", "something is left in /var/lib\n{done}");
+        }
+    }
+}
+
+#[test]
+fn only_what_a_run_has_installed_is_taken_back() {
+    let name = "install::only_what_a_run_has_installed_is_taken_back";
+    if !needs::can_run(name, &["unshare", "mount", "chroot"]) {
+        return;
+    }
+    let plain = "/gate install --engine containerd --config /etc/containerd/config.toml";
+    // An engine that does not come up with the gate.
+    let failing = format!(
+        "{plain} --restart --restart-command '! grep -q pss-guard-runtime /etc/containerd/config.toml'"
+    );
+    for (before, code, stays) in [("true", 2, false), (plain, 1, true)] {
+        let root = Host::new(RUNNING);
+        let done = on_running_node(&root, "exec", &format!("{before} >/dev/null && {failing}"));
+        assert!(
+            done.code == Some(code) && done.stderr.contains("config.toml` failed with exit status 1"),
+            "{done}"
+        );
+        let gated = run::read(&root.path(RUNNING[0].0)).contains("/pss-guard-runtime");
+        assert_eq!(gated, stays, "{before}\n{done}");
+        assert!(done.stderr.contains(if stays { "and stays installed" } else { "was taken back" }), "{done}");
+    }
+}
+
+/// A process that is called like the engine and does nothing; `up` starts it, `down` ends it.
+const ENGINE: &str = "cp /usr/bin/sleep /containerd
+    up() { /containerd 300 >/dev/null 2>&1 & echo $! >/engine; }
+    down() { kill $(cat /engine); wait $(cat /engine) 2>/dev/null; }
+    up
+";
+
+#[test]
+fn a_restart_is_asked_for_until_there_was_one() {
+    let name = "install::a_restart_is_asked_for_until_there_was_one";
+    if !needs::can_run(name, &["unshare", "mount", "chroot"]) {
+        return;
+    }
+    let root = Host::new(RUNNING);
+    let script = format!(
+        "{ENGINE}
+         try() {{ /gate install --engine containerd | grep -o 'it holds once containerd is restarted' || echo nothing; }}
+         try; try; down; up; try
+         echo 'version = 2' >/etc/containerd/config.toml; /gate uninstall >/dev/null; try; down; try"
+    );
+    let done = on_running_node(&root, "exec", &script).expect_success();
+    let asks = "it holds once containerd is restarted";
+    assert_eq!(done.stdout.lines().collect::<Vec<_>>(), [asks, asks, "nothing", asks, "nothing"], "{done}");
+}
+
+/// What ran, how it ended, what it said, what the node is now, and the way out.
+#[test]
+fn a_restart_that_fails_says_what_the_node_is_now() {
+    let name = "install::a_restart_that_fails_says_what_the_node_is_now";
+    if !needs::can_run(name, &["unshare", "mount", "chroot"]) {
+        return;
+    }
+    let again = "kill $(cat /engine); /containerd 300 & echo $! >/engine";
+    let rows = [
+        (
+            "'echo one >&2; echo two >&2; exit 3'".to_owned(),
+            "`echo one >&2; echo two >&2; exit 3` failed with exit status 3; it said:\n    one\n    two\n  the installation was taken \
+             back; containerd was not restarted, and runs with its own configuration\n",
+        ),
+        (
+            "false".to_owned(),
+            "pss-guard: containerd: `false` failed with exit status 1\n  the installation was taken back; containerd was not restarted, ",
+        ),
+        (
+            format!("'{again}; ! grep -q pss-guard-runtime /etc/containerd/config.toml'"),
+            "the installation was taken back; containerd was restarted with its own configuration\n",
+        ),
+        (
+            "'kill $(cat /engine); sleep 0.2; exit 4'".to_owned(),
+            "the installation was taken back; restarting containerd with its own configuration failed as well (`kill $(cat /engine); \
+             sleep 0.2; exit 4` failed with exit status",
+        ),
+        (
+            format!("'{again}; exit 5'"),
+            "failed with exit status 5): what it starts until it is restarted goes by the configuration that was taken back, and without the gate\n",
+        ),
+        // systemd's own words, and the other way.
+        (
+            String::new(),
+            "`systemctl restart containerd.service` failed with exit status 1; it said:\n    System has not been booted.\n    Host is \
+             down.\n  --restart-command names another command that restarts containerd\n  the installation was taken back; ",
+        ),
+    ];
+    for (command, expected) in rows {
+        let root = Host::new(RUNNING);
+        let option = if command.is_empty() { "" } else { "--restart-command" };
+        let script = format!(
+            "{ENGINE} mkdir /fake; printf '#!/bin/sh\\n[ $1 != restart ] || {{ echo System has not been booted. >&2; echo Host is down. >&2; exit 1; }}' >/fake/systemctl
+             chmod +x /fake/systemctl
+             PATH=/fake:$PATH /gate install --engine containerd --restart {option} {command}; code=$?
+             find /var/lib /etc/systemd /etc/tmpfiles.d -name '*pss-guard*' -type f 2>/dev/null; kill $(cat /engine) 2>/dev/null
+             exit $code"
+        );
+        let done = on_running_node(&root, "exec", &script);
+        assert!(
+            done.code == Some(2) && done.stderr.contains(expected),
+            "{command}\n{done}\ninstead of {expected}"
+        );
+        assert!(!done.stderr.contains("\\n"), "{done}");
+        assert_eq!(
+            run::read(&root.path(RUNNING[0].0)),
+            RUNNING[0].1,
+            "{command}: the engine's file is as it was"
+        );
+        let left = done.stdout.lines().filter(|line| line.starts_with('/')).collect::<Vec<_>>();
+        assert!(left.is_empty(), "{command}: it is not installed, and yet there is {left:?}\n{done}");
+    }
+}
+
+#[test]
+fn who_is_not_root_is_told_so_and_who_keeps_the_program_elsewhere_where_it_is() {
+    let name = "install::who_is_not_root_is_told_so_and_who_keeps_the_program_elsewhere_where_it_is";
+    if !needs::can_run(name, &["unshare", "mount", "chroot", "setpriv"]) {
+        return;
+    }
+    let root = Host::new(RUNNING);
+    let user = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+    let script = format!(
+        "chmod 755 / /gate
+         for command in 'install --engine containerd' 'install --engine auto --dry-run' uninstall 'uninstall --dry-run'; do
+             {user} /gate $command; echo $?
+         done
+         mkdir /opt; cp /gate /opt/pss-guard-1; C='--config /etc/containerd/config.toml'
+         /opt/pss-guard-1 install --engine containerd $C --dry-run; /opt/pss-guard-1 install --engine containerd $C"
+    );
+    let done = on_running_node(&root, "exec", &script).expect_success();
+    let said: Vec<&str> = done.stderr.lines().collect();
+    let as_root =
+        |what| format!("pss-guard: {what} as root: engines' files are root's alone, and this is uid 65534");
+    let (install, uninstall) = (as_root("install"), as_root("uninstall"));
+    assert_eq!(said, [&install, &install, &uninstall, &uninstall], "{done}");
+    assert!(done.stdout.starts_with("2\n2\n2\n2\n"), "nothing is said before that\n{done}");
+    let stays = "/opt/pss-guard-1 stays where it is, and /opt is not on the usual PATH: call it by its path, or `ln -s \
+                 /opt/pss-guard-1 /usr/local/sbin/pss-guard`";
+    assert_eq!(done.stdout.matches(stays).count(), 2, "{done}");
+}
+
+/// A pod that is older than the gate passes it by for as long as it lives: what recreates each is said, but of those that
+/// nobody judges.
+#[test]
+fn pods_that_are_older_than_the_gate_are_named_with_what_recreates_them() {
+    let name = "install::pods_that_are_older_than_the_gate_are_named_with_what_recreates_them";
+    if !needs::can_run(name, &["unshare", "mount", "chroot"]) {
+        return;
+    }
+    let root = Host::new(RUNNING);
+    let hash = "0123456789abcdef0123456789abcdef";
+    for (index, (namespace, pod, uid)) in [
+        ("shop", "web-1", "1"),
+        ("shop", "db-0", "2"),
+        ("kube-system", "kube-proxy-x", "3"),
+        ("ops", "static-node", hash),
+        ("ops", "x;reboot", "5"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let config = serde_json::json!({
+            "ociVersion": "1.0.2",
+            "annotations": {
+                "io.kubernetes.cri.container-type": "sandbox",
+                "io.kubernetes.cri.sandbox-namespace": namespace,
+                "io.kubernetes.cri.sandbox-name": pod,
+                "io.kubernetes.cri.sandbox-uid": uid,
+            },
+            "linux": {},
+        });
+        let bundle = format!("run/containerd/io.containerd.runtime.v2.task/k8s.io/{index}");
+        files::write(&root.path(&bundle).join("config.json"), &config.to_string());
+        files::write(&root.path(&bundle).join("runtime"), "/usr/bin/runc");
+    }
+    let script =
+        "sleep 300 >/dev/null 2>&1 & for pod in /run/containerd/*/k8s.io/*; do echo $! >$pod/init.pid; done
+                  /gate install --engine containerd --config /etc/containerd/config.toml
+                  /gate install --engine containerd; kill $!";
+    let done = on_running_node(&root, "exec", script).expect_success();
+    let named: Vec<&str> = done.stdout.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    let expected = [
+        "(ops/x;reboot)",
+        "(static pod ops/static-node: take its file out of the kubelet's folder, and back)",
+        "kubectl -n shop delete pod db-0",
+        "kubectl -n shop delete pod web-1",
+    ];
+    assert_eq!(named, expected, "sorted, and once\n{done}");
+}
+
+#[test]
+fn an_engine_of_another_root_is_restarted_by_the_command_that_reaches_it_or_not_at_all() {
+    let root = Host::new(CONTAINERD);
+    root.program("containerd");
+    let before = root.tree();
+    let install = ["install", "--engine", "containerd", "--restart"];
+    let done = root.call(&install);
+    assert!(
+        done.code == Some(2)
+            && done.stderr.contains("nsenter -t 1 -m -- systemctl restart containerd.service"),
+        "{done}"
+    );
+    assert_same(&root.tree(), &before, "refused");
+    let mark = root.path("restarted");
+    let command = format!("touch {}", mark.display());
+    let done = root.call(&[&install[..], &["--restart-command", &command]].concat());
+    assert!(done.code == Some(1) && mark.exists(), "{done}");
+    assert!(done.stdout.contains("not shown: that it judges"), "{done}");
+    fs::remove_file(&mark).expect("a file of ours");
+    root.call(&[&install[..], &["--restart-command", &command, "--no-probe"]].concat()).expect_success();
+    assert!(mark.exists());
+    let uninstall = ["uninstall", "--restart"];
+    let done = root.call(&uninstall);
+    assert!(
+        done.code == Some(2) && done.stderr.contains("--restart does not reach the containerd"),
+        "{done}"
+    );
+    fs::remove_file(&mark).expect("a file of ours");
+    root.call(&[&uninstall[..], &["--restart-command", &command]].concat()).expect_success();
+    assert!(mark.exists());
+    fs::remove_file(&mark).expect("a file of ours");
+    assert_same(&root.tree(), &before, "uninstalled");
+    // One that fails has the installation taken back.
+    let done = root.call(&[&install[..], &["--restart-command", "exit 3"]].concat());
+    assert!(done.code == Some(2) && done.stderr.contains("`exit 3` failed with exit status 3\n"), "{done}");
+    assert_same(&root.tree(), &before, "taken back");
+}

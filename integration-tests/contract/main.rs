@@ -1,0 +1,55 @@
+//! What the program promises, tried from outside on any machine: no engine, no runtime, no network.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::too_many_lines,
+    clippy::float_cmp,
+    reason = "tests, most of them tables"
+)]
+
+#[allow(dead_code, reason = "what the other targets share")]
+#[path = "../support/mod.rs"]
+mod support;
+
+// Nothing is called good that was not looked at.
+mod absences;
+// What `check` prints, and its exit code.
+mod check;
+// Captured containers against the verdict of the API server.
+mod corpus;
+// What the policy's settings make of a finding.
+mod decisions;
+// What happens when something is wrong: every fault, in every mode.
+mod faults;
+// Install and uninstall as a whole, and what happens when they are interrupted.
+mod install;
+// What a pss-guard that is installed on this machine has to do with all of these: nothing.
+mod leftovers;
+// What the commands say of the policy and of the namespaces.
+mod level;
+// What is counted for Prometheus, and that it is counted once.
+mod metrics;
+// Which mode is in force, and how it changes.
+mod mode;
+// Damaged files never turn a denial into a start.
+mod mutations;
+// Our view of config.json against the full OCI types.
+mod oracle;
+// What becomes of the pages in a browser.
+mod pages;
+// Reports for a cluster.
+mod policy_reports;
+// Is what the README says true?
+mod readme;
+// What `report` makes of events and of what runs.
+mod report;
+// What `scan` says of a node, and what it looks like.
+mod scan;
+// Scrapes over HTTP, by clients that behave and others.
+mod scrape;
+// What systemd makes of the units and tmpfiles that are shipped.
+mod units;
+// What Prometheus' and Grafana's own tools say of docs/.
+mod watch;

@@ -1,0 +1,319 @@
+//! What does `scan` say of a node? The corpus as a node, real processes, hostile names, and a terminal to look at it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::captured::{Captured, config, entries, objects, scan, scan_command, small};
+use crate::support::terminal::Terminal;
+use crate::support::{documents, files, needs, program, run};
+
+#[test]
+fn a_node_made_of_the_corpus_is_judged_as_check_judges_the_corpus() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration-tests/corpus");
+    let mut compared = 0;
+    for engine in entries(&corpus) {
+        let name = engine.file_name().expect("a name").to_str().expect("UTF-8");
+        let node = Captured::new();
+        let laid: Vec<(PathBuf, PathBuf)> =
+            entries(&engine).iter().flat_map(|case| node.lay_case(case, name)).collect();
+        for level in ["baseline", "restricted", "baseline:v1.24", "restricted:v1.24"] {
+            let options = ["--level", level, "--format", "json"];
+            let scanned = objects(&scan(node.root(), &options).expect_success());
+            let by_path: BTreeMap<&str, &Value> =
+                scanned.iter().map(|one| (one["path"].as_str().expect("a path"), one)).collect();
+            let mut check = Command::new(program::binary());
+            check.arg("check").args(options).args(laid.iter().map(|(case, _)| case));
+            let checked = objects(&run::run(&mut check));
+            assert_eq!(checked.len(), laid.len(), "{name}");
+            for ((case, bundle), checked) in laid.iter().zip(&checked) {
+                let scanned = by_path.get(bundle.to_str().expect("UTF-8"));
+                let scanned = scanned.unwrap_or_else(|| panic!("{} is not found", case.display()));
+                for field in ["verdict", "findings", "level", "version", "because"] {
+                    assert_eq!(scanned[field], checked[field], "{field} of {} at {level}", case.display());
+                }
+                for field in ["engine", "namespace", "pod", "name", "image"] {
+                    let (ours, theirs) = (&scanned["container"][field], &checked["container"][field]);
+                    assert_eq!(ours, theirs, "{field} of {}", case.display());
+                }
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 1000, "only {compared} containers were compared");
+}
+
+#[test]
+fn the_answer_counts_containers_and_pods_once_and_the_exit_code_follows() {
+    let node = small();
+    let damaged = small();
+    files::write(&damaged.bundle("containerd", "99").join("config.json"), "{");
+    let unreadable = small();
+    files::write(&unreadable.root().join("etc/pss-guard/policy.toml"), "mode = \"loud\"\n");
+    let own = small();
+    files::write(
+        &own.root().join("etc/pss-guard/policy.toml"),
+        "[namespaces.shop]\nenforce = \"restricted\"\n",
+    );
+    // (the node, options, exit code, a part of what is said)
+    let restricted =
+        "4 of 6 containers in 3 pods and 1 unmanaged would be refused at restricted; 3 need a one-line fix";
+    let ours = "2 of them would be refused by readOnlyRootFilesystem alone, pss-guard's own control and not part of the \
+                Pod Security Standards";
+    let rows: &[(&Captured, &[&str], i32, &str)] = &[
+        (&node, &["--level", "restricted"], 0, restricted),
+        (&node, &["--level", "restricted", "--fail"], 1, restricted),
+        (&node, &["--level", "restricted"], 0, ours),
+        (&node, &["--level", "restricted"], 0, "1 is exempt (kube-system)"),
+        (&node, &["--level", "baseline"], 0, "2 of 6 containers in 2 pods would be refused at baseline"),
+        (&node, &["--level", "restricted:v1.24"], 0, "would be refused at restricted:v1.24"),
+        (&node, &[], 0, "none of 6 containers would be refused at their own level"),
+        (&node, &["--fail"], 0, "none of 6"),
+        (
+            &own,
+            &["--fail"],
+            1,
+            "2 of 6 containers in 2 pods would be refused at their own level; 1 needs a one-line fix",
+        ),
+        (
+            &node,
+            &["--level", "restricted", "--fail", "--namespace", "kube-system"],
+            0,
+            "the one container here would not be refused at restricted",
+        ),
+        (&node, &["--level", "restricted", "--namespace", "shop"], 0, "2 of 3 containers in 2 pods"),
+        (
+            &node,
+            &["--level", "restricted", "--namespace", "shop", "--namespace", "ops"],
+            0,
+            "3 of 4 containers in 3 pods",
+        ),
+        (
+            &node,
+            &["--level", "restricted", "--namespace", "nowhere", "--fail"],
+            2,
+            "no container of namespace \"nowhere\" runs here",
+        ),
+        (
+            &node,
+            &["--level", "restricted", "--control", "hostNamespaces"],
+            0,
+            "1 of 6 containers in 1 pod would",
+        ),
+        (&node, &["--level", "restricted", "--control", "runAsUser", "--fail"], 0, "none of 6"),
+        (&node, &["--level", "restricted", "--control", "RUNASNONROOT", "--fail"], 1, "1 of 6"),
+        (&damaged, &["--level", "restricted", "--fail"], 2, "1 could not be judged"),
+        (&damaged, &["--namespace", "shop"], 2, "1 could not be judged"),
+        (&unreadable, &[], 2, "mode"),
+        (&node, &["--control", "nonsense"], 2, "pss-guard explain"),
+        (&node, &["--level", "loose"], 2, "loose"),
+        (&node, &["--format", "text"], 0, "none of 6"),
+        (&node, &["--format", "table"], 0, "none of 6"),
+        (&node, &["--format", "loud"], 2, "text, json, sarif"),
+    ];
+    for (node, options, code, part) in rows {
+        let done = scan(node.root(), options);
+        assert_eq!(done.code, Some(*code), "{options:?}\n{done}");
+        assert!(done.stdout.contains(part) || done.stderr.contains(part), "should say {part:?}\n{done}");
+        for format in ["json", "sarif"] {
+            if !options.contains(&"--format") {
+                let done = scan(node.root(), &[options, &["--format", format][..]].concat());
+                assert_eq!(done.code, Some(*code), "{format} {options:?}\n{done}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_readme_shows_what_it_says() {
+    let node = small();
+    let mut scan =
+        scan_command(node.root(), &["--level", "restricted", "--namespace", "ops", "--namespace", "shop"]);
+    let shown = run::run(scan.env("COLUMNS", "112")).expect_success().stdout;
+    let indented: String =
+        shown.lines().map(|line| format!("    {line}").trim_end().to_owned() + "\n").collect();
+    assert!(documents::readme().contains(&indented), "{indented}");
+}
+
+#[test]
+fn every_format_says_the_same() {
+    let node = small();
+    let options = ["--level", "restricted"];
+    let of =
+        |format: &str| scan(node.root(), &[&options[..], &["--format", format]].concat()).expect_success();
+    let objects = objects(&of("json"));
+    assert_eq!(objects.len(), 8);
+    let keys: BTreeSet<&str> =
+        objects[0].as_object().expect("an object").keys().map(String::as_str).collect();
+    let expected = [
+        "because",
+        "container",
+        "drift",
+        "findings",
+        "level",
+        "path",
+        "pid",
+        "sandbox",
+        "verdict",
+        "version",
+    ];
+    assert_eq!(keys, expected.into());
+    let sarif: Value = serde_json::from_str(&of("sarif").stdout).expect("JSON");
+    let count = |level: &str| {
+        let results = sarif["runs"][0]["results"].as_array().expect("results");
+        results.iter().filter(|result| result["level"] == level).count()
+    };
+    let violations = objects.iter().flat_map(|one| one["findings"].as_array().expect("findings"));
+    assert_eq!(count("error"), violations.filter(|finding| finding["certainty"] == "violates").count());
+}
+
+#[test]
+fn names_from_outside_cannot_write_to_the_terminal() {
+    let node = Captured::new();
+    let evil = "\u{1b}[2J\u{202e}\r\n<script>";
+    let mut hostile = config("shop", evil, evil, false);
+    hostile["annotations"]["io.kubernetes.cri.sandbox-namespace"] = json!(evil);
+    node.lay("containerd", "\u{1b}[31m", &hostile);
+    node.lay("containerd", "broken\u{7}", &json!({"process": {"user": {"uid": evil}}}));
+    for format in ["table", "json", "sarif"] {
+        let done = scan(node.root(), &["--level", "restricted", "--format", format]);
+        assert_eq!(done.code, Some(2), "{done}");
+        for text in [&done.stdout, &done.stderr] {
+            let odd = |c: char| (c.is_control() && c != '\n') || (c == '\u{202e}' && format == "table");
+            assert!(!text.contains(odd), "{format}\n{text:?}");
+        }
+    }
+    let ascii = run::run(scan_command(node.root(), &["--level", "restricted"]).env("LC_ALL", "C"));
+    assert!(ascii.stdout.is_ascii(), "{ascii}");
+}
+
+#[test]
+fn what_cannot_be_judged_is_a_number_where_numbers_are_kept() {
+    let node = Captured::new();
+    files::write(&node.bundle("containerd", "broken").join("config.json"), "{");
+    let kept = node.root().join("var/lib/pss-guard/metrics/scan-own.json");
+    for (arguments, code, is_kept) in [
+        (&[][..], 2, false),
+        (&["--keep"], 0, true),
+        (&["--keep", "--format", "json"], 0, true),
+        (&["--keep", "--fail"], 2, true),
+    ] {
+        let done = scan(node.root(), arguments);
+        assert_eq!((done.code, kept.exists()), (Some(code), is_kept), "{arguments:?}: {done}");
+        if is_kept {
+            let numbers: Value = serde_json::from_str(&run::read(&kept)).expect("JSON");
+            assert_eq!((&numbers["unjudged"], &numbers["allowed"]), (&json!(1), &json!(0)), "{numbers}");
+            fs::remove_file(&kept).expect("a file of ours");
+        }
+    }
+    // Neither without a policy that can be used, nor where nothing can be kept.
+    fs::create_dir(&kept).expect("a folder in place of the file");
+    assert_eq!(scan(node.root(), &["--keep"]).code, Some(2));
+    fs::remove_dir(&kept).expect("a folder of ours");
+    files::write(&node.root().join("etc/pss-guard/policy.toml"), "mood = 1\n");
+    assert_eq!(scan(node.root(), &["--keep"]).code, Some(2));
+    assert!(!kept.exists());
+}
+
+const NARROW: &str = "\
+kube-system
+  kube-proxy
+    proxy         exempt
+
+ops
+  agent-x
+    (sandbox)     deny
+      host namespaces
+        spec.hostNetwork: false
+    agent         deny
+      host namespaces
+        spec.hostNetwork: false
+
+shop
+  db-0
+    database      deny
+      allowPrivilegeEscalation != false
+        securityContext.allowPrivilegeEscalation: false
+";
+
+const WIDE: &str = "\
+  web-0
+    app           allow
+    logger        deny          readOnlyRootFilesystem != true     securityContext.readOnlyRootFilesystem: true [pss-guard]
+
+(unmanaged)
+    c0ffee00c0ff  deny          readOnlyRootFilesystem != true     docker run --read-only [pss-guard]
+
+4 of 6 containers in 3 pods and 1 unmanaged would be refused at restricted; 3 need a one-line fix
+2 of them would be refused by readOnlyRootFilesystem alone, pss-guard's own control and not part of the Pod Security Standards
+1 is exempt (kube-system)
+";
+
+#[test]
+fn people_see_the_answer_at_every_width() {
+    if !needs::can_run("scan::people_see_the_answer_at_every_width", &["tmux"]) {
+        return;
+    }
+    let node = small();
+    let line = "scan --level restricted";
+    let narrow = Terminal::show("80", node.root(), &[], line);
+    let seen = narrow.end(&[]);
+    assert!(seen.contains(NARROW), "{seen}");
+    assert!(seen.lines().all(|line| line.chars().count() <= 80), "{seen}");
+    // A line that the terminal had to break is one when it is joined.
+    assert_eq!(
+        narrow.end(&["-J"]).lines().map(str::trim_end).collect::<Vec<_>>(),
+        seen.lines().collect::<Vec<_>>()
+    );
+    let coloured = narrow.end(&["-e"]);
+    assert!(
+        coloured.contains("\u{1b}[1m\u{1b}[31mdeny") && coloured.contains("\u{1b}[32mallow"),
+        "{coloured:?}"
+    );
+
+    let wide = Terminal::show("200", node.root(), &[], line).end(&[]);
+    assert!(wide.contains(WIDE), "{wide}");
+    let piped = scan(node.root(), &["--level", "restricted"]).expect_success().stdout;
+    assert_eq!(
+        piped.lines().collect::<Vec<_>>(),
+        wide.lines().take(piped.lines().count()).collect::<Vec<_>>()
+    );
+
+    let plain = Terminal::show("80", node.root(), &["NO_COLOR=1"], line).end(&["-e"]);
+    assert!(plain.contains(NARROW) && !plain.contains('\u{1b}'), "{plain:?}");
+    let told = Terminal::show("80", node.root(), &["COLUMNS=60"], line).end(&[]);
+    assert!(told.lines().all(|line| line.chars().count() <= 60), "{told}");
+    let dumb = Terminal::show("80", node.root(), &["TERM=dumb"], line).end(&["-e"]);
+    assert!(dumb.contains(NARROW) && !dumb.contains('\u{1b}'), "{dumb:?}");
+    let piped = Terminal::show("80", node.root(), &[], &format!("{line} | cat")).end(&["-e"]);
+    assert!(!piped.contains('\u{1b}'), "{piped:?}");
+}
+
+#[test]
+fn who_waits_at_a_terminal_sees_how_far_it_has_come() {
+    if !needs::can_run("scan::who_waits_at_a_terminal_sees_how_far_it_has_come", &["tmux"]) {
+        return;
+    }
+    let node = Captured::new();
+    for number in 0..4000 {
+        node.lay(
+            "containerd",
+            &format!("{number:064x}"),
+            &config("shop", &format!("web-{number}"), "app", false),
+        );
+    }
+    node.lay("containerd", "last", &config("few", "web", "app", true));
+    let line = "scan --level restricted --control hostPorts --namespace few";
+    let terminal = Terminal::show("80", node.root(), &[], line);
+    assert!(run::eventually(|| terminal.screen(&[]).contains("[#")), "{}", terminal.screen(&[]));
+    let seen = terminal.end(&[]);
+    assert!(seen.starts_with("few\n  web\n    app  allow\n\n"), "the bar is gone\n{seen}");
+    assert!(!seen.contains("[#") && seen.contains("\nended with 0\n"), "{seen}");
+    let elsewhere =
+        Terminal::show("80", node.root(), &[], &format!("{line} 2>{}", node.root().join("err").display()));
+    elsewhere.end(&[]);
+    assert_eq!(run::read(&node.root().join("err")), "");
+}

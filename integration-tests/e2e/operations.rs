@@ -1,0 +1,247 @@
+//! What does a node say of itself when something is wrong with it, and does `docs/operations.md` lead back? Word for word,
+//! with a real containerd, and with a plain runc behind the gate.
+
+use crate::support::documents::blocks;
+use crate::support::engine::{Engine, Kind};
+use crate::support::gate::{self, Method, Restart};
+use crate::support::machine::Machine;
+use crate::support::metrics::numbers;
+use crate::support::pod::Pod;
+use crate::support::{cri, image, needs, podman, run};
+
+const ENTRY: &str = "/var/lib/pss-guard/runtimes/containerd/runc/pss-guard-runtime";
+const BUNDLE: &str = "/run/machine/bundle";
+const EXECUTABLE: &str = "pss_guard_runtime_executable{engine=\"containerd\"}";
+
+/// Refuses what the plain specification of runc asks for, which runs as root.
+const STRICT: &str = "mode = \"enforce\"\n[unmanaged]\nenforce = \"restricted\"\n";
+const LENIENT: &str = "mode = \"enforce\"\n";
+
+const WRONG: &str = "WRONG: see containerd below";
+const GOOD: &str = "enforcing: the gate stands before containerd, podman";
+
+/// The exit code of `status`, its first line, and all of it.
+fn status(machine: &Machine) -> (Option<i32>, String, String) {
+    let done = machine.run(&["/opt/pss-guard", "status"]);
+    (done.code, done.stdout.lines().next().unwrap_or_default().to_owned(), done.to_string())
+}
+
+fn number(machine: &Machine, name: &str) -> Option<f64> {
+    numbers(&machine.run(&["/opt/pss-guard", "metrics"]).stdout).get(name).copied()
+}
+
+#[test]
+fn status_is_good_only_where_all_of_it_is() {
+    tell("operations::status_is_good_only_where_all_of_it_is");
+}
+
+#[test]
+fn the_ways_back_of_the_document_lead_back() {
+    walk("operations::the_ways_back_of_the_document_lead_back");
+}
+
+/// Follows each way back.
+fn walk(test: &str) {
+    if !Machine::can_run(test, &["findmnt"], &["containerd-2/containerd"]) {
+        return;
+    }
+    let texts = blocks("docs/operations.md", "sh");
+    let [put_back, by_hand, all_gone] = &texts[..] else { panic!("other ways: {texts:?}") };
+    let runc = needs::program("runc").expect("runc is there").display().to_string();
+    let all_gone = all_gone.replace("/usr/sbin/runc", &runc);
+    let bin = "/var/lib/pss-guard/bin";
+    // (what is wrong, how it comes, the way back by hand, what is done before the gate is put back)
+    let rows: [(&str, String, &str, &str); 5] = [
+        ("the gate is gone", format!("rm -r {bin}"), by_hand, "true"),
+        ("the gate is empty", format!(": >{bin}/pss-guard"), by_hand, "true"),
+        ("nobody may execute it", format!("chmod 644 {bin}/pss-guard"), by_hand, "true"),
+        (
+            "its file system is mounted with noexec",
+            "mount --bind /var/lib/pss-guard /var/lib/pss-guard && \
+             mount -o remount,bind,noexec /var/lib/pss-guard"
+                .to_owned(),
+            by_hand,
+            "umount /var/lib/pss-guard",
+        ),
+        ("all of it is gone", "rm -r /var/lib/pss-guard".to_owned(), &all_gone, "true"),
+    ];
+    let machine = Machine::up();
+    machine.start_journald();
+    machine.link("containerd-2/containerd", "/usr/bin/containerd");
+    machine.write(
+        "/etc/containerd/config.toml",
+        "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\n\
+         runtime_type = 'io.containerd.runc.v2'\n",
+    );
+    machine.run(&["ln", "-sf", "/opt/pss-guard", "/usr/local/sbin/pss-guard"]).expect_success();
+    image::unpack(&machine.path(&format!("{BUNDLE}/rootfs")));
+    let spec = format!(
+        "cd {BUNDLE} && runc spec && sed -i 's/\"terminal\": true/\"terminal\": false/; s/\"sh\"/\"sleep\", \"2000000\"/' config.json"
+    );
+    machine.run(&["sh", "-ec", &spec]).expect_success();
+    let call = |arguments: &[&str]| machine.run(&[&[ENTRY, "--root", "/run/by-hand"], arguments].concat());
+    let start = |id: &str| call(&["run", "--detach", "--bundle", BUNDLE, id]);
+    let end = |id: &str| {
+        call(&["kill", id, "KILL"]).expect_success();
+        let is_over = || call(&["state", id]).stdout.contains("\"stopped\"");
+        assert!(run::eventually(is_over), "{id}: {}", call(&["state", id]));
+        call(&["delete", id]).expect_success();
+    };
+    let follow = |what: &str, text: &str| {
+        let done = machine.run(&["sh", "-ec", text]);
+        assert_eq!(done.code, Some(0), "{what}: {done}");
+    };
+
+    for (what, spoil, way, before) in rows {
+        machine.write("/etc/pss-guard/policy.toml", LENIENT);
+        follow(what, put_back);
+        assert_eq!(number(&machine, EXECUTABLE), Some(1.0), "{what}");
+        start("running").expect_success();
+        machine.write("/etc/pss-guard/policy.toml", STRICT);
+        let refused = start("refused");
+        assert!(refused.stderr.contains("violates PodSecurity"), "the gate judges: {refused}");
+
+        follow(what, &spoil);
+        // A shell takes an empty program for a script and ends well, so its exit code says nothing.
+        for command in [&["kill", "running", "KILL"][..], &["delete", "--force", "running"]] {
+            call(command);
+        }
+        let state_of_it = || machine.run(&["runc", "--root", "/run/by-hand", "state", "running"]).stdout;
+        assert!(
+            state_of_it().contains("\"running\""),
+            "{what}: it can be neither killed nor deleted\n{}",
+            state_of_it()
+        );
+        let (code, first, all) = status(&machine);
+        assert_eq!(code, Some(1), "{what}\n{all}");
+        assert!(first.starts_with("WRONG: "), "{what}\n{all}");
+        if what != "all of it is gone" {
+            assert_eq!(number(&machine, EXECUTABLE), Some(0.0), "{what}\n{all}");
+            let recovery = format!("`ln -sfn {runc} {ENTRY}`");
+            assert!(all.contains(&recovery), "{what}: {recovery}\n{all}");
+        }
+
+        follow(what, way);
+        end("running");
+        // Whatever is started by hand is not judged, and that is not said to be good.
+        start("unjudged").expect_success();
+        end("unjudged");
+        let (code, _, all) = status(&machine);
+        assert_eq!(code, Some(1), "{what}, by hand\n{all}");
+        assert_eq!(number(&machine, "pss_guard_enforcing"), Some(0.0), "{what}, by hand");
+
+        follow(what, before);
+        follow(what, put_back);
+        let refused = start("refused");
+        assert!(refused.stderr.contains("violates PodSecurity"), "{what}: judged again: {refused}");
+        let (code, first, all) = status(&machine);
+        assert_eq!(
+            (code, &*first),
+            (Some(0), "enforcing: the gate stands before containerd"),
+            "{what}\n{all}"
+        );
+    }
+}
+
+/// The truth table with a real containerd: what is said, the exit code, and the metric.
+fn tell(test: &str) {
+    if !Kind::Containerd2.can_run(test) || !needs::can_run(test, &["podman", "conmon", "crun"]) {
+        return;
+    }
+    let mut engine = Engine::up(Kind::Containerd2);
+    let mut wrong = Vec::new();
+    let mut row = |engine: &Engine, what: &str, code: i32, first: &str, enforcing: f64| {
+        let (found, line, all) = status(&engine.machine);
+        let metric = number(&engine.machine, "pss_guard_enforcing");
+        if found != Some(code) || line != first || metric != Some(enforcing) {
+            wrong.push(format!("{what}: should be {code}, {first:?}, {enforcing}, and is {metric:?}\n{all}"));
+        }
+    };
+    let policy = |engine: &Engine, text: &str| engine.machine.write("/etc/pss-guard/policy.toml", text);
+    let enforce = "mode = \"enforce\"\n[defaults]\nenforce = \"restricted\"\n";
+
+    podman::lay_out(&engine.machine);
+    podman::load_images(&engine.machine, "podman");
+    policy(&engine, enforce);
+    row(&engine, "no gate", 1, "WRONG: no gate stands before any engine", 0.0);
+    gate::install(&engine.machine, "podman", Method::Hook, Restart::Later);
+    // The control: what it vouches for is not so.
+    let attempt = cri::start(&engine, &Pod::bare());
+    assert!(attempt.ran && attempt.events.is_empty(), "{attempt}");
+    row(&engine, "podman's alone, and containerd runs", 1, WRONG, 0.0);
+    let standing = number(&engine.machine, "pss_guard_gate_standing{engine=\"containerd\"}");
+    assert_eq!(standing, Some(0.0), "an engine that runs without a gate is in the metrics");
+
+    let restart = engine.restart_command();
+    gate::install(&engine.machine, "containerd", Method::Runtime, Restart::Later);
+    row(&engine, "half gated: not restarted", 1, WRONG, 0.0);
+    engine.restart();
+    row(&engine, "gated", 0, GOOD, 1.0);
+    let refused = cri::start(&engine, &Pod::bare());
+    assert!(!refused.ran && refused.refusal().is_some(), "{refused}");
+
+    policy(&engine, &enforce.replace("enforce\"\n[", "audit\"\n["));
+    row(
+        &engine,
+        "audit mode",
+        0,
+        "auditing: the gate stands before containerd, podman; nothing is refused in audit mode",
+        0.0,
+    );
+    policy(&engine, "mode = \"strict\"\n");
+    row(&engine, "a broken policy", 1, "WRONG: see policy below", 0.0);
+    policy(&engine, enforce);
+    engine.machine.run(&["chmod", "666", "/etc/pss-guard/policy.toml"]).expect_success();
+    row(&engine, "a policy that others can write", 1, "WRONG: see policy below", 0.0);
+    engine.machine.run(&["rm", "/etc/pss-guard/policy.toml"]).expect_success();
+    row(&engine, "a lost policy", 1, "WRONG: see policy below", 0.0);
+    policy(&engine, enforce);
+    row(&engine, "good again", 0, GOOD, 1.0);
+
+    // A handler of another kind, which containerd takes without having its shim.
+    let config = "/etc/containerd/config.toml";
+    let gated = engine.machine.read(config);
+    let kata = "\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.kata]\n\
+                runtime_type = 'io.containerd.kata.v2'\n";
+    engine.machine.write(config, &(gated.clone() + kata));
+    row(&engine, "kata", 1, "open: some containers start past the gate (containerd)", 0.0);
+    let said = status(&engine.machine).2;
+    assert!(said.contains("kata is not gated: "), "{said}");
+    let ungated = "pss_guard_ungated_handlers{engine=\"containerd\"}";
+    assert_eq!(number(&engine.machine, ungated), Some(1.0));
+    policy(&engine, &format!("{enforce}[exemptions]\nruntime-classes = [\"kata\"]\n"));
+    row(&engine, "kata is meant", 0, GOOD, 1.0);
+    assert_eq!(number(&engine.machine, ungated), Some(0.0));
+    policy(&engine, enforce);
+    engine.machine.write(config, &gated);
+
+    engine.stop();
+    row(&engine, "containerd does not run", 0, GOOD, 1.0);
+    engine.machine.run(&["/opt/pss-guard", "uninstall", "--engine", "containerd"]).expect_success();
+    let podman = "enforcing: the gate stands before podman";
+    row(&engine, "containerd has no gate, and does not run", 0, podman, 1.0);
+    engine.restart();
+    row(&engine, "and then it runs", 1, WRONG, 0.0);
+
+    // A pod that is older than the gate starts its containers past it.
+    let asked = cri::ask(&engine, &Pod::bare());
+    assert!(asked.ran, "{:?}", asked.calls.last());
+    gate::install(&engine.machine, "containerd", Method::Runtime, Restart::Command(&restart));
+    row(&engine, "an old pod", 1, "open: some containers start past the gate (containerd)", 0.0);
+    asked.end(&engine);
+    row(&engine, "and without it", 0, GOOD, 1.0);
+
+    // An engine without a daemon counts as soon as something runs under it.
+    gate::uninstall(&engine.machine, "podman", Restart::Later);
+    let containerd = "enforcing: the gate stands before containerd";
+    row(&engine, "podman has no gate, and runs nothing", 0, containerd, 1.0);
+    let podman = |arguments: &[&str]| {
+        engine.machine.run(&[&["podman"], arguments].concat()).expect_success();
+    };
+    let stay = ["--entrypoint=/bin/sh", image::APP, "-c", "sleep 3600"];
+    podman(&[&["run", "--detach", "--network=none", "--name=stay"], &stay[..]].concat());
+    row(&engine, "and something", 1, "WRONG: see podman below", 0.0);
+    podman(&["rm", "--force", "--time=0", "stay"]);
+    row(&engine, "and nothing again", 0, containerd, 1.0);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}

@@ -1,0 +1,76 @@
+//! Is the gate there after what the README says was done, word for word? On a node with containerd and podman.
+//!
+//! What a machine in namespaces has not is stood in for: `make build` by the program under test (`make e2e` has built it
+//! by that very command), `sudo` by whoever is root already, and systemd by a `systemctl` that restarts containerd.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::support::engine::{Engine, Kind};
+use crate::support::machine::{Machine, changed};
+use crate::support::run::Done;
+use crate::support::{documents, needs, podman};
+
+/// Where the README's reader has the sources: a place that does not stay, such as a home.
+const CHECKOUT: &str = "/run/machine/checkout";
+
+#[test]
+fn readme() {
+    follow("readme::readme");
+}
+
+fn follow(test: &str) {
+    if !Kind::Containerd2.can_run(test) || !needs::can_run(test, &["podman", "conmon", "crun"]) {
+        return;
+    }
+    let engine = Engine::up(Kind::Containerd2);
+    let machine = &engine.machine;
+    podman::lay_out(machine);
+    // It makes files of its own when it is first called.
+    machine.run(&["podman", "info"]).expect_success();
+    shim(machine, "sudo", "exec \"$@\"");
+    shim(
+        machine,
+        "make",
+        "[ \"$*\" = build ] || exit 1\n\
+         mkdir -p target/x86_64-unknown-linux-musl/release\n\
+         cp /opt/pss-guard target/x86_64-unknown-linux-musl/release/pss-guard",
+    );
+    let restart = engine.restart_command();
+    shim(machine, "systemctl", &format!("[ \"$*\" = 'restart containerd.service' ] || exit 1\n{restart}"));
+    machine.run(&["mkdir", CHECKOUT]).expect_success();
+    let before = machine.snapshot();
+
+    let commands = documents::commands_of("Put it before containers");
+    let [build, dry_run, install, status] = &commands[..] else { panic!("other commands: {commands:?}") };
+    follow_line(machine, build).expect_success();
+    let shown = follow_line(machine, dry_run).expect_success();
+    assert!(shown.stdout.contains("+++ /etc/containerd/config.toml"), "{shown}");
+    assert_eq!(changed(&before, &machine.snapshot()), [""; 0], "a dry run changes nothing");
+    let installed = follow_line(machine, install).expect_success();
+    for engine in ["containerd, runtime method", "podman, hook method"] {
+        let said = installed.stdout.split(engine).nth(1).unwrap_or_default();
+        assert!(said.contains("seen: a harmless probe started"), "{engine}: {installed}");
+    }
+    assert!(
+        installed.stdout.contains("seen: a forbidden probe was judged (would-deny) and started"),
+        "{installed}"
+    );
+    let status = follow_line(machine, status).expect_success();
+    assert_eq!(status.stdout.matches(" method: the gate stands").count(), 2, "{status}");
+    assert!(status.stdout.starts_with("auditing: the gate stands before containerd, podman;"), "{status}");
+
+    // And the way back, of which the text below the commands speaks.
+    machine.run(&["pss-guard", "uninstall", "--restart"]).expect_success();
+    assert_eq!(changed(&before, &machine.snapshot()), [""; 0], "every byte is as it was");
+}
+
+fn follow_line(machine: &Machine, line: &str) -> Done {
+    machine.run(&["sh", "-c", &format!("cd {CHECKOUT} && {line}")])
+}
+
+fn shim(machine: &Machine, name: &str, script: &str) {
+    let path = format!("/usr/local/sbin/{name}");
+    machine.write(&path, &format!("#!/bin/sh\n{script}\n"));
+    fs::set_permissions(machine.path(&path), fs::Permissions::from_mode(0o755)).expect("a mode");
+}

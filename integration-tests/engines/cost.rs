@@ -1,0 +1,68 @@
+//! What a start costs in numbers that no other load changes: system calls, page faults, the size of the program. The
+//! bounds are those of the budget; a change that goes past them says so here.
+
+use std::process::{Command, Stdio};
+
+use nix::sys::resource::{UsageWho, getrusage};
+
+#[path = "../../benches/node.rs"]
+#[allow(dead_code, reason = "the benchmark lays out more nodes than this")]
+mod bench_node;
+
+use crate::support::{needs, program};
+use bench_node::{Node, POLICY, Pod, Sandbox};
+
+/// In bytes, as installed: static and stripped.
+const LARGEST: u64 = 1_363_148;
+
+#[test]
+fn a_judged_start_keeps_its_budget() {
+    if !needs::can_run("a_judged_start_keeps_its_budget", &["strace", "unshare"]) {
+        return;
+    }
+    // A build for debugging is dynamic, and has checks of its own.
+    if std::env::var_os("PSS_GUARD_BINARY").is_none() {
+        needs::skip("a_judged_start_keeps_its_budget", "a release build in PSS_GUARD_BINARY");
+        return;
+    }
+    let gate = program::gate();
+    let size = std::fs::metadata(&gate).unwrap().len();
+    assert!(size <= LARGEST, "{} has {size} bytes", gate.display());
+
+    let sandbox = Sandbox::start().unwrap();
+    let node = Node::new(POLICY, 1).unwrap();
+    let rows = [
+        ("cri-o", Pod::crio_allowed().unwrap(), 50, 50),
+        ("containerd", Pod::containerd_allowed().unwrap(), 53, 50),
+    ];
+    for (engine, pod, most_calls, most_faults) in rows {
+        let bundle = node.lay_out(pod, "counted", &sandbox).unwrap();
+        let state = node.root().join("state.json");
+        std::fs::write(&state, &bundle.state).unwrap();
+        let start = |program: &mut Command| {
+            program.args(["hook", "--engine", engine, "--root"]).arg(node.root());
+            program.stdin(std::fs::File::open(&state).unwrap()).stdout(Stdio::null()).stderr(Stdio::piped());
+            let done = program.spawn().unwrap().wait_with_output().unwrap();
+            assert!(done.status.success(), "{engine}: {done:?}");
+        };
+        // The first one compiles the policy. What it compiled is believed once it is older than a tick of the kernel's clock.
+        start(&mut Command::new(&gate));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        start(&mut Command::new(&gate));
+
+        let trace = node.root().join("trace");
+        start(Command::new("strace").arg("-o").arg(&trace).arg(&gate));
+        let trace = std::fs::read_to_string(&trace).unwrap();
+        let calls = trace.lines().filter(|line| line.contains('(')).count();
+        assert!((20..=most_calls).contains(&calls), "{engine}: {calls} system calls:\n{trace}");
+
+        let faults = (0..5).map(|_| {
+            let before = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().minor_page_faults();
+            start(&mut Command::new(&gate));
+            getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().minor_page_faults() - before
+        });
+        let faults = faults.min().unwrap();
+        assert!((10..=most_faults).contains(&faults), "{engine}: {faults} page faults");
+        eprintln!("{engine}: {calls} system calls, {faults} page faults, {size} bytes");
+    }
+}

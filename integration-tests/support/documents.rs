@@ -1,0 +1,27 @@
+//! What the documents say.
+
+use std::path::Path;
+
+/// A document of the repository.
+pub(crate) fn read(document: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap()
+}
+
+/// The README.
+pub(crate) fn readme() -> String {
+    read("README.md")
+}
+
+/// The blocks of a language.
+pub(crate) fn blocks(document: &str, language: &str) -> Vec<String> {
+    let text = read(document);
+    let begins = format!("```{language}\n");
+    text.split(&begins).skip(1).map(|block| block.split("```").next().unwrap().to_owned()).collect()
+}
+
+/// The commands of a section of the README: its first block.
+pub(crate) fn commands_of(section: &str) -> Vec<String> {
+    let readme = readme();
+    let section = readme.split(&format!("\n## {section}\n\n")).nth(1).unwrap();
+    section.lines().map_while(|line| line.strip_prefix("    ")).map(str::to_owned).collect()
+}

@@ -1,0 +1,232 @@
+//! Which engines are brought up, and how? Each as its package lays it out, on a machine of its own.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::support::image;
+use crate::support::machine::{Daemon, Machine};
+use crate::support::pod::{Capabilities, Pod};
+use crate::support::run::{self, Done};
+
+/// An engine that speaks CRI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Containerd16,
+    Containerd17,
+    Containerd2,
+    CriO,
+}
+
+impl Kind {
+    /// As the program under test calls it.
+    pub(crate) fn name(self) -> &'static str {
+        if self == Self::CriO { "crio" } else { "containerd" }
+    }
+
+    pub(crate) fn socket(self) -> &'static str {
+        if self == Self::CriO { "/run/crio/crio.sock" } else { "/run/containerd/containerd.sock" }
+    }
+
+    /// The folder of its programs among the parts.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Containerd16 => "containerd-1.6",
+            Self::Containerd17 => "containerd-1.7",
+            Self::Containerd2 => "containerd-2",
+            Self::CriO => "",
+        }
+    }
+
+    /// Whether it can be brought up here.
+    pub(crate) fn can_run(self, test: &str) -> bool {
+        let own: &[&str] = match self {
+            Self::Containerd16 => &["containerd-1.6/containerd", "crictl"],
+            Self::Containerd17 => &["containerd-1.7/containerd", "crictl"],
+            Self::Containerd2 => &["containerd-2/containerd", "crictl"],
+            Self::CriO => &["crio", "pinns", "crictl"],
+        };
+        let programs: &[&str] = if self == Self::CriO { &["conmon", "nft", "skopeo"] } else { &[] };
+        Machine::can_run(test, programs, own)
+    }
+}
+
+/// An engine that is up.
+pub(crate) struct Engine {
+    pub(crate) kind: Kind,
+    daemon: Option<Daemon>,
+    // Last: the machine goes when nothing of the engine is needed any more.
+    pub(crate) machine: Machine,
+}
+
+impl Engine {
+    pub(crate) fn up(kind: Kind) -> Self {
+        let machine = Machine::up();
+        machine.start_journald();
+        machine.link("crictl", "/usr/bin/crictl");
+        machine.write("/etc/cni/net.d/10-pods.conflist", CNI);
+        machine
+            .write("/etc/crictl.yaml", &format!("runtime-endpoint: unix://{}\ntimeout: 60\n", kind.socket()));
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let images = image::write_all(dir.path());
+        let mut engine = Self { kind, daemon: None, machine };
+        engine.lay_out();
+        if kind == Kind::CriO {
+            for (name, file) in &images {
+                engine.copy_image(name, file);
+            }
+        }
+        engine.start();
+        if kind != Kind::CriO {
+            for (_, file) in &images {
+                engine.import_image(file);
+            }
+        }
+        engine
+    }
+
+    /// Its programs and its configuration, as a package or an admin leaves them.
+    fn lay_out(&self) {
+        let (machine, folder) = (&self.machine, self.kind.folder());
+        match self.kind {
+            Kind::CriO => {
+                machine.link("crio", "/usr/bin/crio");
+                machine.link("pinns", "/usr/bin/pinns");
+                machine.write("/etc/crio/crio.conf", CRIO);
+                machine.write(
+                    "/etc/containers/policy.json",
+                    "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}\n",
+                );
+            }
+            Kind::Containerd16 | Kind::Containerd17 | Kind::Containerd2 => {
+                for program in ["containerd", "containerd-shim-runc-v2", "ctr"] {
+                    machine.link(&format!("{folder}/{program}"), &format!("/usr/bin/{program}"));
+                }
+                let config = if self.kind == Kind::Containerd2 { CONTAINERD_3 } else { CONTAINERD_2 };
+                machine.write("/etc/containerd/config.toml", config);
+            }
+        }
+    }
+
+    fn start(&mut self) {
+        let line: &[&str] = if self.kind == Kind::CriO { &["crio"] } else { &["containerd"] };
+        let mut daemon = self.machine.start("engine", line);
+        let answers = run::within(Duration::from_secs(60), || {
+            !daemon.is_up() || self.machine.run(&["crictl", "info"]).code == Some(0)
+        });
+        assert!(
+            answers && daemon.is_up(),
+            "{:?} does not come up\n{}",
+            self.kind,
+            self.machine.said("engine")
+        );
+        self.daemon = Some(daemon);
+    }
+
+    /// As `systemctl restart` does it: containers go on.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        self.start();
+    }
+
+    /// A command that does the same from within the machine, and like systemd's ends when the engine is ready.
+    pub(crate) fn restart_command(&self) -> String {
+        let restart = self.daemon.as_ref().expect("it is up").restart_command();
+        format!("{restart} && until crictl info >/dev/null 2>&1; do sleep 0.1; done")
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.daemon.take().into_iter().for_each(|daemon| self.machine.stop(daemon));
+    }
+
+    /// The client that every Kubernetes admin has at hand.
+    pub(crate) fn crictl(&self, arguments: &[&str]) -> Done {
+        self.machine.run(&[&["crictl"], arguments].concat())
+    }
+
+    fn import_image(&self, file: &Path) {
+        let file = file.display().to_string();
+        self.machine.run(&["ctr", "--namespace", "k8s.io", "image", "import", &file]).expect_success();
+    }
+
+    fn copy_image(&self, name: &str, file: &Path) {
+        let from = format!("docker-archive:{}", file.display());
+        let store = "[overlay@/var/lib/containers/storage+/run/containers/storage]";
+        self.machine
+            .run(&["skopeo", "copy", &from, &format!("containers-storage:{store}{name}")])
+            .expect_success();
+    }
+
+    /// Whether it can start this pod on this machine, gate or no gate. CRI-O gives out every capability that the kernel
+    /// knows, and not all machines have them to give.
+    pub(crate) fn can_start(&self, pod: &Pod) -> bool {
+        let all = pod.privileged || matches!(pod.capabilities, Capabilities::AddAll);
+        let last: u8 =
+            run::read(Path::new("/proc/sys/kernel/cap_last_cap")).trim().parse().unwrap_or_default();
+        let own = caps::read(None, caps::CapSet::Bounding).expect("our own capabilities");
+        self.kind != Kind::CriO || !all || own.len() > usize::from(last)
+    }
+
+    /// What an engine's failure is explained by.
+    pub(crate) fn said(&self) -> String {
+        self.machine.said("engine")
+    }
+}
+
+const CNI: &str = r#"{
+  "cniVersion": "0.4.0",
+  "name": "pods",
+  "plugins": [
+    {"type": "ptp", "ipam": {"type": "host-local", "subnet": "198.51.100.0/24", "routes": [{"dst": "0.0.0.0/0"}]}}
+  ]
+}
+"#;
+
+/// containerd 1.x. Without CAP_SYS_RESOURCE no process can lower its own `oom_score_adj`, so containerd must not ask.
+const CONTAINERD_2: &str = r#"# The node's own configuration.
+version = 2
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "localhost/pause:1"
+  restrict_oom_score_adj = true
+
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2" # Debian's runc
+"#;
+
+const CONTAINERD_3: &str = r#"# The node's own configuration.
+version = 3
+
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+  sandbox = "localhost/pause:1"
+
+[plugins.'io.containerd.cri.v1.runtime']
+  restrict_oom_score_adj = true
+
+  [plugins.'io.containerd.cri.v1.runtime'.cni]
+    bin_dirs = ["/usr/lib/cni"]
+
+  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2" # Debian's runc
+"#;
+
+/// A sandbox's process that is kept needs CAP_SYS_RESOURCE, as above; CRI-O drops it by default.
+const CRIO: &str = r#"# The node's own configuration.
+[crio.runtime]
+cgroup_manager = "cgroupfs"
+conmon_cgroup = "pod"
+default_runtime = "runc"
+
+[crio.runtime.runtimes.runc]
+runtime_path = "/usr/sbin/runc"
+runtime_type = "oci"
+runtime_root = "/run/runc"
+
+[crio.image]
+pause_image = "localhost/pause:1"
+
+[crio.network]
+plugin_dirs = ["/usr/lib/cni"]
+"#;

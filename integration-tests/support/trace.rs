@@ -1,0 +1,51 @@
+//! What a run of the program writes, call by call.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::run::{self, Done};
+use crate::support::{program, random};
+
+/// What changes something on the disk.
+const WRITES: &str = "openat,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat,symlink,symlinkat,write,\
+                      fchmod,chmod,fchmodat,chown,fsync,copy_file_range,sendfile";
+
+/// The same program without its debugging symbols: a hundred copies of it are made.
+pub(crate) fn small_binary(folder: &Path) -> PathBuf {
+    let path = folder.join("pss-guard");
+    run::run(Command::new("strip").arg("-o").arg(&path).arg(program::binary())).expect_success();
+    path
+}
+
+/// Runs the program about a root under strace.
+pub(crate) fn traced(program: &Path, root: &Path, arguments: &[&str], options: &[String]) -> Done {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq"]).args(options).arg(program).arg("--root").arg(root);
+    run::run(command.args(arguments))
+}
+
+/// Every call that writes, as its name and its number among the calls of that name.
+pub(crate) fn writes(program: &Path, root: &Path, arguments: &[&str]) -> Vec<(String, usize)> {
+    let log = root.join("..").join(format!("{}.log", random::id()));
+    let options = ["-o".to_owned(), log.display().to_string(), "-e".to_owned(), format!("trace={WRITES}")];
+    traced(program, root, arguments, &options).expect_success();
+    let text = fs::read_to_string(&log).expect("the log of strace");
+    fs::remove_file(&log).expect("a file of ours");
+    let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
+    let mut writes = Vec::new();
+    for line in text.lines() {
+        let Some((name, rest)) = line.split_once(' ').and_then(|(_, call)| call.trim().split_once('('))
+        else {
+            continue;
+        };
+        let number = numbers.entry(name.to_owned()).or_default();
+        *number += 1;
+        let said = name == "write" && rest.starts_with("1,");
+        if !said && (name != "openat" || rest.contains("O_CREAT")) {
+            writes.push((name.to_owned(), *number));
+        }
+    }
+    writes
+}

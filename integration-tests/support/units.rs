@@ -1,0 +1,18 @@
+//! The units that are shipped.
+
+/// Where they lie in the repository.
+pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd");
+
+/// All of them.
+pub(crate) const UNITS: [&str; 7] = [
+    "pss-guard-status.service",
+    "pss-guard-metrics.socket",
+    "pss-guard-metrics.service",
+    "pss-guard-namespaces.timer",
+    "pss-guard-namespaces.service",
+    "pss-guard-scan.timer",
+    "pss-guard-scan.service",
+];
+
+/// What they start, below the root directory.
+pub(crate) const GATE: &str = "var/lib/pss-guard/bin/pss-guard";
