@@ -15,6 +15,8 @@ mod support;
 
 // Nothing is called good that was not looked at.
 mod absences;
+// Who may import whom.
+mod architecture;
 // What `check` prints, and its exit code.
 mod check;
 // Captured containers against the verdict of the API server.
