@@ -482,7 +482,7 @@ fn without_proc_nothing_is_taken_for_granted() {
         });
         let mut hidden = Command::new("unshare");
         hidden.args(["--mount", "sh", "-c", "mount -t tmpfs none /proc && exec \"$0\" \"$@\""]);
-        hidden.arg(program::binary()).args(["hook", "--engine", "containerd", "--root"]);
+        hidden.arg(program::gate()).args(["hook", "--engine", "containerd", "--root"]);
         let output = run::feed(hidden.arg(node.root()), &state);
         assert_fault("no /proc", &node, &output, code, "is /proc mounted");
     }
@@ -502,7 +502,7 @@ fn an_event_for_which_there_is_no_room_reaches_the_kernels_log_or_stderr() {
                   mount --bind /dev/full /dev/kmsg && exec \"$0\" \"$@\"";
     let mut full = Command::new("unshare");
     full.env("R", node.root()).args(["--mount", "sh", "-c", script]);
-    full.arg(program::binary()).args(["hook", "--engine", "containerd", "--root"]);
+    full.arg(program::gate()).args(["hook", "--engine", "containerd", "--root"]);
     let output = run::feed(full.arg(node.root()), &state);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");

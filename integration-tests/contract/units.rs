@@ -9,7 +9,7 @@ use std::process::Command;
 use clap::Parser as _;
 use tempfile::TempDir;
 
-use crate::support::units::{FOLDER, GATE, UNITS};
+use crate::support::units::{FOLDER, GATE, TOOL, UNITS};
 use crate::support::{needs, run};
 
 const TMPFILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/pss-guard.tmpfiles");
@@ -26,7 +26,7 @@ fn systemd_finds_no_fault_in_the_units() {
     let is_unit = |name: &String| [".service", ".socket", ".timer"].iter().any(|end| name.ends_with(end));
     assert_eq!(shipped.filter(is_unit).collect::<BTreeSet<_>>(), UNITS.map(str::to_owned).into());
     let root = Root::new();
-    for program in [GATE, "bin/sh"] {
+    for program in [TOOL, "bin/sh"] {
         root.write(program, "#!/bin/sh\n");
         fs::set_permissions(root.0.path().join(program), fs::Permissions::from_mode(0o755))
             .expect("a file of ours");
@@ -110,11 +110,14 @@ fn at_boot_whatever_a_start_needs_is_there_again() {
     }
     let shop = "namespaces/shop.json";
     let (kept, live) = (format!("var/lib/pss-guard/{shop}"), format!("run/pss-guard/{shop}"));
-    let rows: [(Given<'_>, Expected<'_>); 6] = [
-        (&[], &[(GATE, None), (CLI, None), (&live, None)]),
-        (&[(CLI, "new")], &[(GATE, Some("new")), (CLI, Some("new"))]),
-        (&[(GATE, "old")], &[(GATE, Some("old")), (CLI, None)]),
-        (&[(GATE, "old"), (CLI, "new")], &[(GATE, Some("old")), (CLI, Some("new"))]),
+    let beside = format!("{CLI}-gate");
+    let rows: [(Given<'_>, Expected<'_>); 8] = [
+        (&[], &[(GATE, None), (TOOL, None), (CLI, None), (&live, None)]),
+        (&[(CLI, "new")], &[(TOOL, Some("new")), (GATE, None), (CLI, Some("new"))]),
+        (&[(&beside, "new")], &[(GATE, Some("new")), (TOOL, None), (CLI, None)]),
+        (&[(TOOL, "old")], &[(TOOL, Some("old")), (CLI, None)]),
+        (&[(GATE, "old"), (&beside, "new")], &[(GATE, Some("old")), (&beside, Some("new"))]),
+        (&[(TOOL, "old"), (CLI, "new")], &[(TOOL, Some("old")), (CLI, Some("new"))]),
         (&[(&kept, "{}")], &[(&kept, Some("{}")), (&live, Some("{}"))]),
         // Something wrote the levels before us; it knows better.
         (&[(&kept, "{}"), ("run/pss-guard/namespaces/a.json", "{ }")], &[(&live, None)]),
@@ -134,7 +137,7 @@ fn at_boot_whatever_a_start_needs_is_there_again() {
             assert_eq!(root.mode("run/pss-guard"), 0o755, "{before:?}");
         }
         if before.iter().any(|(path, _)| *path == CLI) {
-            assert_eq!(root.mode(GATE), 0o755, "{before:?}");
+            assert_eq!(root.mode(TOOL), 0o755, "{before:?}");
         }
     }
 }

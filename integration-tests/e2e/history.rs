@@ -53,7 +53,7 @@ impl History {
             let state = format!(
                 r#"{{"ociVersion":"1.2.0","id":"{id}","status":"created","pid":1,"bundle":"{BUNDLE}"}}"#
             );
-            let line = "printf %s \"$1\" | /opt/pss-guard hook --engine containerd";
+            let line = "printf %s \"$1\" | /opt/pss-guard-gate hook --engine containerd";
             self.machine.run(&["sh", "-c", line, "sh", &state]).expect_success();
         }
         self.sync();

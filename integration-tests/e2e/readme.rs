@@ -34,7 +34,7 @@ fn follow(test: &str) {
         "make",
         "[ \"$*\" = build ] || exit 1\n\
          mkdir -p target/x86_64-unknown-linux-musl/release\n\
-         cp /opt/pss-guard target/x86_64-unknown-linux-musl/release/pss-guard",
+         cp /opt/pss-guard /opt/pss-guard-gate target/x86_64-unknown-linux-musl/release/",
     );
     let restart = engine.restart_command();
     shim(machine, "systemctl", &format!("[ \"$*\" = 'restart containerd.service' ] || exit 1\n{restart}"));

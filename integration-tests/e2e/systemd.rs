@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::support::metrics::numbers;
 use crate::support::run::{self, Done, feed};
-use crate::support::units::{FOLDER, GATE, UNITS};
+use crate::support::units::{FOLDER, GATE, TOOL, UNITS};
 use crate::support::{files, needs, program};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integration-tests/e2e/systemd.sh");
@@ -69,9 +69,11 @@ impl Systemd {
         files::write(&files("etc/systemd/system/pss-guard-namespaces.service.d/path.conf"), path);
         let scan = run::read(&Path::new(FOLDER).join("pss-guard-scan.service"));
         files::write(&files("etc/systemd/system/look.service"), &(scan + LOOK));
-        files::write(&files(GATE), "");
-        fs::copy(program::binary(), files(GATE)).expect("a copy of the program under test");
-        fs::set_permissions(files(GATE), fs::Permissions::from_mode(0o755)).expect("a file of ours");
+        for (program, place) in [(program::binary(), TOOL), (program::gate(), GATE)] {
+            files::write(&files(place), "");
+            fs::copy(program, files(place)).expect("a copy of the program under test");
+            fs::set_permissions(files(place), fs::Permissions::from_mode(0o755)).expect("a file of ours");
+        }
         let name = dir.path().file_name().expect("a name").to_string_lossy().into_owned();
         let log = fs::File::create(dir.path().join("log")).expect("a file in a fresh directory");
         let mut up = Command::new(SCRIPT);
@@ -208,7 +210,7 @@ fn the_cluster_is_asked_shut_in_as_it_is() {
     assert!(!said().contains("imported"), "{}", said());
     // The gate is in the same folder, and not its own to write.
     let shut = format!(
-        "{}\n[Service]\nExecStart=\nExecStart=/bin/sh -c 'echo x >>/{GATE}'\n",
+        "{}\n[Service]\nExecStart=\nExecStart=/bin/sh -c 'echo x >>/{TOOL}'\n",
         run::read(&Path::new(FOLDER).join(service))
     );
     systemd.run(&["sh", "-c", "echo \"$0\" >/etc/systemd/system/shut.service", &shut]).expect_success();
@@ -244,7 +246,7 @@ fn the_socket_and_the_timer_work_shut_in_as_they_are() {
     }
     // A break-glass ends, and is cleared away and written down by a scrape, once.
     let open = "/run/pss-guard/mode.json";
-    systemd.run(&[&format!("/{GATE}"), "mode", "audit", "--for", "1s", "--yes"]).expect_success();
+    systemd.run(&[&format!("/{TOOL}"), "mode", "audit", "--for", "1s", "--yes"]).expect_success();
     assert!(
         run::eventually(|| systemd.scrape().contains("pss_guard_mode{mode=\"enforce\"} 1\n")
             && systemd.run(&["test", "-e", open]).code == Some(1)),

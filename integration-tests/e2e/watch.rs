@@ -64,7 +64,7 @@ impl Watched {
         let config = self.pod.config(namespace);
         let text = change(run::read(&config));
         std::fs::write(&config, text).expect("a file of ours");
-        let mut hook = self.machine.command("/opt/pss-guard");
+        let mut hook = self.machine.command("/opt/pss-guard-gate");
         hook.args(["hook", "--engine", "containerd"]);
         feed(&mut hook, self.pod.state().as_bytes()).status.code()
     }

@@ -416,7 +416,7 @@ fn without_a_real_runtime_nothing_starts_and_it_says_why() {
             program::entry(root, "cri-o", "gone", Path::new("/nowhere/runc")),
             "start the real runtime /nowhere/runc; install it",
         ),
-        (program::entry(root, "cri-o", "self", &program::binary()), "would be pss-guard itself"),
+        (program::entry(root, "cri-o", "self", &program::gate()), "would be pss-guard itself"),
         (program::entry(root, "podman", "loop", &wrapper), "calls pss-guard-runtime again, without an end"),
     ];
     let bundle = node.node.bundle();
@@ -440,7 +440,7 @@ fn without_a_real_runtime_nothing_starts_and_it_says_why() {
     assert_eq!(done.status.code(), Some(1));
     assert!(stderr(&done).contains("pss-guard: read the link"), "{}", stderr(&done));
     // Without the gate's own file the engine cannot even call it: closed, not open.
-    fs::remove_file(root.join("var/lib/pss-guard/bin/pss-guard")).unwrap();
+    fs::remove_file(root.join("var/lib/pss-guard/bin/pss-guard-gate")).unwrap();
     assert!(node.runtime(&["state", "id"]).output().is_err());
 }
 
@@ -697,7 +697,7 @@ fn a_wrapper_without_an_entry_hands_over_to_what_the_policy_names() {
     let machine = Wrapped::new("");
     let called = machine.path("by-hand/pss-guard-runtime");
     fs::create_dir_all(called.parent().unwrap()).unwrap();
-    std::os::unix::fs::symlink(program::binary(), &called).unwrap();
+    std::os::unix::fs::symlink(program::gate(), &called).unwrap();
     let fake = machine.path("bin/fake").display().to_string();
     let nowhere = machine.path("nowhere").display().to_string();
     let named = |path: &str| format!("[runtime]\npath = \"{path}\"\n");
@@ -735,15 +735,14 @@ fn a_wrapper_without_an_entry_and_a_policy_finds_a_runtime_but_not_itself() {
     let machine = Wrapped::new("");
     let (fake, plain) = (machine.path("bin/fake"), machine.node.file("bin/plain", ""));
     // What is in the place of each runc, and of each crun.
-    for [runc, crun] in [[&program::binary(), &fake], [&plain, &fake], [&fake, &PathBuf::from("/bin/false")]]
-    {
+    for [runc, crun] in [[&program::gate(), &fake], [&plain, &fake], [&fake, &PathBuf::from("/bin/false")]] {
         let script = "for dir in /etc /run /var/lib /var/log; do mount -t tmpfs -o mode=755 tmpfs $dir; done\n\
                       for dir in /usr/sbin /usr/bin /sbin /bin /usr/local/sbin /usr/local/bin; do\n\
                       [ ! -e $dir/runc ] || mount --bind \"$1\" $dir/runc\n\
                       [ ! -e $dir/crun ] || mount --bind \"$2\" $dir/crun\ndone\n\
                       exec \"$3\" state id";
         let called = machine.path("pss-guard-runtime");
-        let _ = std::os::unix::fs::symlink(program::binary(), &called);
+        let _ = std::os::unix::fs::symlink(program::gate(), &called);
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", script, "sh"]).args([runc, crun, &called]).stdin(Stdio::null());
         let done = output(&mut command);

@@ -77,7 +77,7 @@ pub(crate) fn refusal(runtime: Runtime, first: Said, message: &str) -> String {
             )
         }
         Runtime::Crun => {
-            format!("error executing hook `{}` (exit code: {code})", program::binary().display())
+            format!("error executing hook `{}` (exit code: {code})", program::gate().display())
         }
     }
 }

@@ -101,7 +101,7 @@ pub(crate) fn assert_apart(test: &str, tests: &[&str]) {
     }
     // The leftovers are there, and what is written there is seen: a hook by hand reads that policy, refuses, and says so.
     let mut hook = Command::new("sh");
-    let (done, changed) = among(hook.args(["-c", "\"$0\" hook </dev/null"]).arg(program::binary()));
+    let (done, changed) = among(hook.args(["-c", "\"$0\" hook </dev/null"]).arg(program::gate()));
     assert_eq!(done.code, Some(2), "{done}");
     assert!(changed.contains("> /var/log/pss-guard/decisions.jsonl "), "{changed}\n{done}");
 

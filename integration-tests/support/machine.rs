@@ -66,8 +66,11 @@ impl Machine {
         machine.write("/etc/machine-id", &format!("{}\n", &random::id()[..32]));
         fs::create_dir_all(machine.path("/run/systemd/journal")).expect("journald's directory");
         fs::create_dir_all(machine.path("/run/log/journal")).expect("journald's directory");
-        fs::copy(program::binary(), machine.path("/opt/pss-guard"))
-            .expect("a copy of the program under test");
+        for (program, place) in
+            [(program::binary(), "/opt/pss-guard"), (program::gate(), "/opt/pss-guard-gate")]
+        {
+            fs::copy(program, machine.path(place)).expect("a copy of the program under test");
+        }
         machine
     }
 

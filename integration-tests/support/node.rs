@@ -84,7 +84,7 @@ impl Node {
 
     /// The hook's command line, as `config.json` has it.
     pub(crate) fn hook_command(&self) -> Command {
-        let mut command = Command::new(program::binary());
+        let mut command = Command::new(program::gate());
         command.args(["hook", "--engine", "containerd", "--root"]).arg(self.root());
         command
     }

@@ -12,10 +12,14 @@ use crate::support::{program, random};
 const WRITES: &str = "openat,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat,symlink,symlinkat,write,\
                       fchmod,chmod,fchmodat,chown,fsync,copy_file_range,sendfile";
 
-/// The same program without its debugging symbols: a hundred copies of it are made.
+/// The same program without its debugging symbols, and the gate beside it: a hundred copies of them are made.
 pub(crate) fn small_binary(folder: &Path) -> PathBuf {
     let path = folder.join("pss-guard");
-    run::run(Command::new("strip").arg("-o").arg(&path).arg(program::binary())).expect_success();
+    for (program, place) in
+        [(program::binary(), path.clone()), (program::gate(), path.with_file_name("pss-guard-gate"))]
+    {
+        run::run(Command::new("strip").arg("-o").arg(place).arg(program)).expect_success();
+    }
     path
 }
 

@@ -15,4 +15,7 @@ pub(crate) const UNITS: [&str; 7] = [
 ];
 
 /// What they start, below the root directory.
-pub(crate) const GATE: &str = "var/lib/pss-guard/bin/pss-guard";
+pub(crate) const TOOL: &str = "var/lib/pss-guard/bin/pss-guard";
+
+/// What engines start.
+pub(crate) const GATE: &str = "var/lib/pss-guard/bin/pss-guard-gate";

@@ -70,6 +70,7 @@ fn what_another_run_installs_meanwhile_loses_nothing_to_an_uninstall() {
         if config.contains("/pss-guard-runtime") {
             for needed in [
                 "var/lib/pss-guard/bin/pss-guard",
+                "var/lib/pss-guard/bin/pss-guard-gate",
                 "var/lib/pss-guard/runtimes/containerd/runc/runtime",
                 "var/lib/pss-guard/install/containerd/0.before",
             ] {

@@ -264,7 +264,7 @@ fn what_is_wrong_with_one_engine_keeps_the_gate_for_it_alone() {
     let done = root.call(&["uninstall"]);
     assert!(done.code == Some(2) && done.stderr.contains("config.toml") && !hook(), "{done}");
     // What containerd last read names the gate.
-    assert_eq!(called().as_deref(), Some(Path::new("../../../bin/pss-guard")), "{done}");
+    assert_eq!(called().as_deref(), Some(Path::new("../../../bin/pss-guard-gate")), "{done}");
     assert!(root.path(GATE).exists(), "{done}");
     write(&installed);
     root.call(&["uninstall"]).expect_success();
@@ -276,6 +276,41 @@ fn what_is_wrong_with_one_engine_keeps_the_gate_for_it_alone() {
     assert!(root.path(GATE).exists());
     root.call(&["uninstall"]).expect_success();
     assert_same(&root.tree(), &before, "once it was swept");
+}
+
+/// Before the gate was a program of its own, engines called the tool, which was both.
+#[test]
+fn an_installation_of_the_program_that_was_both_is_brought_over_whole() {
+    const TOOL: &str = "var/lib/pss-guard/bin/pss-guard";
+    let root = Host::new(CONTAINERD_AND_PODMAN);
+    for program in ["containerd", "podman"] {
+        root.program(program);
+    }
+    let before = root.tree();
+    root.call(&["install", "--engine", "containerd"]).expect_success();
+    root.call(&["install", "--engine", "podman", "--method", "runtime"]).expect_success();
+    let installed = root.tree();
+    let runtimes = root.path("var/lib/pss-guard/runtimes");
+    let links: Vec<PathBuf> = installed
+        .keys()
+        .filter(|path| path.ends_with("pss-guard-runtime"))
+        .map(|path| root.path(&path.to_string_lossy()))
+        .collect();
+    assert!(links.len() >= 2 && links.iter().all(|link| link.starts_with(&runtimes)), "{links:?}");
+    for link in &links {
+        fs::remove_file(link).unwrap();
+        std::os::unix::fs::symlink("../../../bin/pss-guard", link).unwrap();
+    }
+    fs::remove_file(root.path(GATE)).unwrap();
+    fs::remove_file(root.path("usr/local/sbin/pss-guard-gate")).unwrap();
+    for program in [TOOL, "usr/local/sbin/pss-guard"] {
+        fs::write(root.path(program), "the program of before").unwrap();
+    }
+    // Of one engine: the other's entries would lead to a tool that stands in for no runtime.
+    root.call(&["install", "--engine", "containerd"]).expect_success();
+    assert_same(&root.tree(), &installed, "as installed today");
+    root.call(&["uninstall"]).expect_success();
+    assert_same(&root.tree(), &before, "and undone");
 }
 
 #[test]
@@ -441,7 +476,7 @@ fn what_is_not_understood_is_left_alone() {
 #[test]
 fn status_tells_what_is_broken() {
     let rows: [(&str, Break, &str); 3] = [
-        ("no gate", |root| fs::remove_file(root.path(GATE)).expect("the gate"), "bin/pss-guard"),
+        ("no gate", |root| fs::remove_file(root.path(GATE)).expect("the gate"), "bin/pss-guard-gate"),
         (
             "no runtime",
             |root| fs::remove_file(root.path(ENTRY).join("runtime")).expect("a link"),
@@ -472,7 +507,7 @@ fn status_tells_what_is_broken() {
     }
 }
 
-const GATE: &str = "var/lib/pss-guard/bin/pss-guard";
+const GATE: &str = "var/lib/pss-guard/bin/pss-guard-gate";
 const ENTRY: &str = "var/lib/pss-guard/runtimes/containerd/runc";
 
 /// An engine that is not there has no gate, whatever it shares with one that is.

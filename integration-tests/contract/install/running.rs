@@ -10,7 +10,9 @@ use crate::support::{files, needs, program};
 /// Runs a script with a node's root directory as its own, so that this is a running node: with this machine's programs,
 /// processes of its own, and folders of its own. `options` are those of the mount of its `/var/lib`.
 fn on_running_node(root: &Host, options: &str, script: &str) -> Done {
-    fs::copy(program::binary(), root.path("gate")).expect("a copy of the program");
+    for (program, place) in [(program::binary(), "gate"), (program::gate(), "pss-guard-gate")] {
+        fs::copy(program, root.path(place)).expect("a copy of the program");
+    }
     let mounts = format!(
         "mount --bind \"$R\" \"$R\" || exit 9
          for folder in usr lib lib64 bin sbin proc dev; do
@@ -179,7 +181,7 @@ fn who_is_not_root_is_told_so_and_who_keeps_the_program_elsewhere_where_it_is() 
          for command in 'install --engine containerd' 'install --engine auto --dry-run' uninstall 'uninstall --dry-run'; do
              {user} /gate $command; echo $?
          done
-         mkdir /opt; cp /gate /opt/pss-guard-1; C='--config /etc/containerd/config.toml'
+         mkdir /opt; cp /gate /opt/pss-guard-1; cp /pss-guard-gate /opt/; C='--config /etc/containerd/config.toml'
          /opt/pss-guard-1 install --engine containerd $C --dry-run; /opt/pss-guard-1 install --engine containerd $C"
     );
     let done = on_running_node(&root, "exec", &script).expect_success();

@@ -27,7 +27,7 @@ fn modes_are_not_left_to_the_umask() {
         let expected = match path.to_string_lossy() {
             // Copies of files that can hold secrets; and who can open a lock can hold it.
             name if name.starts_with("var/lib/pss-guard/install/") => 0o600,
-            name if name.ends_with("bin/pss-guard") => 0o755,
+            name if name.ends_with("bin/pss-guard") || name.ends_with("bin/pss-guard-gate") => 0o755,
             _ => 0o644,
         };
         assert_eq!(mode & 0o7777, expected, "{}", path.display());
@@ -78,7 +78,7 @@ fn a_file_system_that_cannot_be_written_is_said_and_leaves_a_node_that_starts() 
     let rows = [
         ("etc read-only", read_only("etc"), 2, "etc/containerd/config.toml", "Read-only file system"),
         ("var read-only", read_only("var"), 2, "var/lib/pss-guard", "Read-only file system"),
-        ("var full", full, 2, "var/lib/pss-guard/bin/pss-guard", "No space left on device"),
+        ("var full", full, 2, "var/lib/pss-guard/bin/pss-guard-gate", "No space left on device"),
         ("usr read-only", read_only("usr"), 0, "usr/local/sbin/pss-guard", "Read-only file system"),
     ];
     for (name, mount, code, thing, cause) in rows {

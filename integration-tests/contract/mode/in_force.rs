@@ -240,7 +240,7 @@ fn only_the_clock_of_the_boot_ends_it() {
         let node = node("mode = \"enforce\"\n");
         call(&node, &["audit", "--for", "1h"]).expect_success();
         let mut moved = later(seconds);
-        moved.arg(program::binary()).args(["hook", "--engine", "containerd", "--root"]).arg(node.root());
+        moved.arg(program::gate()).args(["hook", "--engine", "containerd", "--root"]).arg(node.root());
         let output = feed(&mut moved, node.state().as_bytes());
         assert_eq!(output.status.code(), Some(if mode == "audit" { 0 } else { 2 }), "{seconds}: {output:?}");
         assert_eq!(

@@ -161,7 +161,8 @@ fn tell(test: &str) {
 const POLICY: &str = "mode = \"enforce\"\n[unmanaged]\nenforce = \"restricted\"\n";
 
 /// All that crun shows of a hook: 10, and the number of restrictedVolumes.
-const REFUSED_BY_THE_HOOK: &str = "error executing hook `/var/lib/pss-guard/bin/pss-guard` (exit code: 26)";
+const REFUSED_BY_THE_HOOK: &str =
+    "error executing hook `/var/lib/pss-guard/bin/pss-guard-gate` (exit code: 26)";
 
 /// crun, which can do without control groups, which a user has none of here.
 const CONTAINERS_CONF: &str = r#"# The node's own configuration.

@@ -186,7 +186,7 @@ impl Spec {
     }
 
     fn hook_line(&self) -> String {
-        format!("{} hook --engine none --root {}", binary().display(), self.dir.path().display())
+        format!("{} hook --engine none --root {}", gate().display(), self.dir.path().display())
     }
 
     fn state(&self) -> String {
@@ -200,10 +200,10 @@ impl Spec {
         let mut spec: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
         spec["linux"]["cgroupsPath"] = json!(pod::cgroups_path(Engine::Containerd, &id));
         let hooks: Vec<Value> = spec["hooks"]["createRuntime"].as_array().cloned().unwrap_or_default();
-        let own = json!({"path": binary(), "args": ["pss-guard", "hook", "--engine", "none", "--root", self.dir.path()]});
+        let own = json!({"path": gate(), "args": ["pss-guard-gate", "hook", "--engine", "none", "--root", self.dir.path()]});
         let hooks: Vec<Value> = hooks
             .into_iter()
-            .filter(|hook| hook["path"] != json!(binary()))
+            .filter(|hook| hook["path"] != json!(gate()))
             .chain(gate.then_some(own))
             .collect();
         spec["hooks"]["createRuntime"] = json!(hooks);

@@ -34,7 +34,7 @@ impl Bundle {
     /// A shell that becomes the hook: `$HOOK` is its command line, standard input the state.
     fn shell(&self, script: &str) -> Output {
         let root = self.root.root().display().to_string();
-        let hook = format!("{} hook --engine cri-o --root {root}", program::binary().display());
+        let hook = format!("{} hook --engine cri-o --root {root}", program::gate().display());
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]).env("HOOK", hook);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

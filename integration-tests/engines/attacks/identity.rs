@@ -209,7 +209,7 @@ fn a_slice_with_a_colon_does_not_make_podmans_container_cri_os() {
 /// The hook as CRI-O's and podman's shared folder has it, for a bundle of this id.
 fn hook(bundle: &Path, id: &str) -> (Option<i32>, String) {
     use std::io::Write as _;
-    let mut command = Command::new(program::binary());
+    let mut command = Command::new(program::gate());
     command.args(["hook", "--engine", "cri-o", "--root"]).arg(bundle.join("root"));
     // It says nothing into a file, and that is what the output of these tests may go to.
     command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());

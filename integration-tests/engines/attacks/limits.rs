@@ -162,7 +162,7 @@ fn hold(config: &str) -> (Done, Value) {
     // A runtime reads from a pipe; into a file the hook writes nothing.
     let hook =
         "set -o pipefail; \"$0\" hook --engine cri-o --root \"$1\" <\"$1/state\" 2>&1 >/dev/null | cat >&2";
-    let done = run::run(sh.args(["-c", hook]).arg(program::binary()).arg(dir.path()));
+    let done = run::run(sh.args(["-c", hook]).arg(program::gate()).arg(dir.path()));
     let events = run::read(&dir.path().join("var/log/pss-guard/decisions.jsonl"));
     let event = events.lines().next().unwrap_or_default();
     (done, serde_json::from_str(event).unwrap_or_default())

@@ -426,7 +426,7 @@ fn a_volume_whose_server_is_gone_holds_nothing_up() {
     fs::write(task.join("state"), state).unwrap();
     let mut hook = Command::new("sh");
     hook.args(["-c", "exec timeout 10 \"$0\" hook --engine containerd --root \"$1\" <\"$2\""]);
-    hook.arg(program::binary()).arg(node.root()).arg(task.join("state"));
+    hook.arg(program::gate()).arg(node.root()).arg(task.join("state"));
     let done = run::run(&mut hook);
     // An inline NFS volume looks like a claim: suspicion, and no denial.
     assert!(matches!(done.code, Some(0 | 26)), "{done}");

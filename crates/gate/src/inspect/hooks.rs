@@ -149,7 +149,7 @@ mod tests {
     use crate::inspect::host::Host;
     use crate::inspect::spec::Spec;
     use pss::facts::Engine;
-    use pss_guard_core::paths::{GATE, TOOL};
+    use pss_guard_core::paths::GATE;
 
     fn strange(folders: Folders<'_>, hooks: &str, engine: Engine, host: &Host) -> Vec<String> {
         let text = format!(r#"{{"hooks":{hooks}}}"#);
