@@ -29,7 +29,7 @@ fn the_bounds_are_the_documented_ones() {
         format!("| {} MiB, 100,000 mounts;", files::LIMIT >> 20),
         format!("| {LIST_ITEMS} items, {} KiB ", LIST_BYTES >> 10),
         format!("| {NAME_BYTES} bytes "),
-        format!("| a field of an event but `PSS_FINDINGS`                      | {} KiB ", FIELD >> 10),
+        format!("| an event field other than `PSS_FINDINGS` | {} KiB ", FIELD >> 10),
         format!("| two of {} MiB and one event", ROTATE_AT >> 20),
         format!("no more than {} MiB beside", MEMORY >> 20),
         format!("and {} MiB of output", OUTPUT >> 20),

@@ -1,7 +1,7 @@
-//! Is the gate there after what the README says was done, word for word? On a node with containerd and podman.
+//! Runs the README's installation commands, word for word, on a node with containerd and podman.
 //!
-//! What a machine in namespaces has not is stood in for: `make build` by the program under test (`make e2e` has built it
-//! by that very command), `sudo` by whoever is root already, and systemd by a `systemctl` that restarts containerd.
+//! Stand-ins replace what a machine in namespaces lacks: `make build` copies the program under test (`make e2e` has built it
+//! with that very command), `sudo` runs its arguments, and `systemctl` restarts containerd.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,7 +13,7 @@ use crate::live::unmanaged;
 use crate::readme;
 use crate::util::{self, Done};
 
-/// Where the README's reader has the sources: a place that does not stay, such as a home.
+/// The reader's checkout: a place that may go away later, such as a home.
 const CHECKOUT: &str = "/run/machine/checkout";
 
 pub(crate) fn follow(test: &str) {
@@ -23,7 +23,7 @@ pub(crate) fn follow(test: &str) {
     let engine = Engine::up(Kind::Containerd2);
     let machine = &engine.machine;
     unmanaged::lay_out_podman(machine);
-    // It makes files of its own when it is first called.
+    // Its first call creates files of its own.
     machine.run(&["podman", "info"]).expect_success();
     shim(machine, "sudo", "exec \"$@\"");
     shim(
@@ -38,7 +38,7 @@ pub(crate) fn follow(test: &str) {
     machine.run(&["mkdir", CHECKOUT]).expect_success();
     let before = machine.snapshot();
 
-    let commands = readme::commands_of("Put it before containers");
+    let commands = readme::commands_of("Install");
     let [build, dry_run, install, status] = &commands[..] else { panic!("other commands: {commands:?}") };
     follow_line(machine, build).expect_success();
     let shown = follow_line(machine, dry_run).expect_success();
@@ -57,7 +57,7 @@ pub(crate) fn follow(test: &str) {
     assert_eq!(status.stdout.matches(" method: the gate stands").count(), 2, "{status}");
     assert!(status.stdout.starts_with("auditing: the gate stands before containerd, podman;"), "{status}");
 
-    // And the way back, of which the text below the commands speaks.
+    // And the way back that docs/install.md describes.
     machine.run(&["pss-guard", "uninstall", "--restart"]).expect_success();
     assert_eq!(changed(&before, &machine.snapshot()), [""; 0], "every byte is as it was");
 }

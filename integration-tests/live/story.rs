@@ -7,6 +7,7 @@ use crate::live::gate::{self, Method, Restart};
 use crate::live::image;
 use crate::live::kube::{self, Cluster, Seen};
 use crate::pod::{self, Pod, ProcMount};
+use crate::readme::blocks;
 use crate::util;
 
 /// The controls that are judged on the pod's own sandbox: hostNamespaces and sysctls.
@@ -290,6 +291,11 @@ pub(crate) fn tell_of_a_cluster(test: &str, kind: Kind) {
         let described = seen.iter().find(|pod| pod.name == *name);
         wrong.extend(described_right(case, described).err().map(|what| format!("{name}: {what}")));
     }
+    if kind == Kind::Containerd2
+        && !seen.iter().any(|pod| one_line(&pod.described).contains(&shown_in_the_readme()))
+    {
+        wrong.push(format!("no pod is described as in the README: {}", shown_in_the_readme()));
+    }
     cluster.clear();
 
     cluster.engine.machine.write("/etc/pss-guard/policy.toml", &policy("audit"));
@@ -404,6 +410,17 @@ fn described_right(case: &Case, seen: Option<&Seen>) -> Result<(), String> {
         return Err(format!("should have been refused, and say why\n{}", pod.described));
     }
     Ok(())
+}
+
+/// The refusal in the README, from the error on: before that come a time and columns.
+fn shown_in_the_readme() -> String {
+    let blocks = blocks("README.md", "text");
+    let block = blocks.first().expect("the README shows a refusal");
+    one_line(&block[block.find("Error: ").expect("an error")..])
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl Seen {
