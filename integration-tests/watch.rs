@@ -108,7 +108,7 @@ fn every_panel_says_what_it_shows_and_asks_only_for_what_was_chosen() {
             match title {
                 "Namespaces refused most" => assert_eq!(decisions, Some("denied")),
                 "Namespaces that would be refused most" => assert_eq!(decisions, Some("would-deny")),
-                "Namespaces audited or warned most" => assert_eq!(decisions, Some("audit|warn")),
+                "Namespaces with most audit and warn findings" => assert_eq!(decisions, Some("audit|warn")),
                 _ => {}
             }
         }
