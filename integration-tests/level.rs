@@ -460,9 +460,7 @@ fn a_link_is_followed_only_where_root_alone_lays_the_way() {
     assert_eq!(node.good().mode, Mode::Audit);
 }
 
-const GONE: &str = "/etc/pss-guard/policy.toml is gone, but there was a policy before; put it back (the last good text \
-                    is /var/lib/pss-guard/policy.toml), or run `pss-guard policy remove` to go on with the built-in \
-                    defaults";
+const GONE: &str = "/etc/pss-guard/policy.toml is gone, but there was a policy before; restore it (the last good policy is /var/lib/pss-guard/policy.toml), or run `pss-guard policy remove` to continue with the built-in defaults";
 
 const EMPTY: &str = "/etc/pss-guard/policy.toml is empty, but there was a policy before; write it again (the last good \
                      text is /var/lib/pss-guard/policy.toml), or run `pss-guard policy remove` to go on with the \
@@ -619,7 +617,7 @@ fn only_its_removal_ends_a_policy() {
     node.reboot();
     assert_eq!(node.kept().1.mode, Mode::Enforce);
     let (code, said) = remove(true);
-    let expected = "removed /var/lib/pss-guard/policy.toml\nthe built-in defaults hold; the mode is audit\n";
+    let expected = "removed /var/lib/pss-guard/policy.toml\nthe built-in defaults apply; the mode is audit\n";
     assert_eq!((code, &*said), (0, expected));
     assert_eq!(node.good(), Policy::default());
     let events = fs::read_to_string(node.paths.decisions()).unwrap();
@@ -627,7 +625,7 @@ fn only_its_removal_ends_a_policy() {
         events.contains("mode audit: the policy was removed by") && events.contains("new node"),
         "{events}"
     );
-    assert_eq!(remove(true), (0, "there is no policy; the built-in defaults hold\n".to_owned()));
+    assert_eq!(remove(true), (0, "there is no policy; the built-in defaults apply\n".to_owned()));
     // It ends one that is there, too.
     node.write_policy("mode = 'enforce'");
     node.good();
@@ -845,18 +843,18 @@ fn what_is_no_list_of_namespaces_changes_nothing() {
         ),
         (
             &named("../x"),
-            "\"../x\" cannot be the name of a namespace: it is no DNS label; nothing was changed",
+            "\"../x\" cannot be the name of a namespace: it is not a DNS label; nothing was changed",
         ),
-        (&named("A"), "\"A\" cannot be the name of a namespace: it is no DNS label; nothing was changed"),
-        (&named(""), "\"\" cannot be the name of a namespace: it is no DNS label; nothing was changed"),
+        (&named("A"), "\"A\" cannot be the name of a namespace: it is not a DNS label; nothing was changed"),
+        (&named(""), "\"\" cannot be the name of a namespace: it is not a DNS label; nothing was changed"),
         (
             &named("a\\u0000"),
-            "\"a\\0\" cannot be the name of a namespace: it is no DNS label; nothing was changed",
+            "\"a\\0\" cannot be the name of a namespace: it is not a DNS label; nothing was changed",
         ),
         (
             &named(&too_long),
             &format!(
-                "\"{too_long}\" cannot be the name of a namespace: it is no DNS label; nothing was changed"
+                "\"{too_long}\" cannot be the name of a namespace: it is not a DNS label; nothing was changed"
             ),
         ),
         (&twice, "namespace \"a\" is in the list twice; nothing was changed"),
@@ -866,7 +864,7 @@ fn what_is_no_list_of_namespaces_changes_nothing() {
         ),
         (
             r#"{"kind":"Namespace","metadata":{"name":"a","labels":{"pod-security.kubernetes.io/warn":"a","pod-security.kubernetes.io/warn":"b"}}}"#,
-            "parse the output of kubectl get namespaces -o json; nothing was changed: \"pod-security.kubernetes.io/warn\" is there twice at line 1 column 124",
+            "parse the output of kubectl get namespaces -o json; nothing was changed: \"pod-security.kubernetes.io/warn\" appears twice at line 1 column 124",
         ),
     ];
     let node = Node::new();
@@ -909,9 +907,9 @@ fn one_object_updates_one_namespace_and_a_part_of_a_list_none() {
     // Its time tells of the last list.
     let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
     fs::File::open(&live).unwrap().set_modified(long_ago).unwrap();
-    let more = "; this node knows 4 more, which stay as they are";
+    let more = "; this node knows 4 more, which are unchanged";
     assert_eq!(said(&one("shop", "baseline")).unwrap(), format!("updated 1 namespace{more}"));
-    assert_eq!(said(&one("shop", "baseline")).unwrap(), format!("1 namespace is known so already{more}"));
+    assert_eq!(said(&one("shop", "baseline")).unwrap(), format!("1 namespace is unchanged{more}"));
     assert_eq!((level("shop"), level("pay")), ("baseline".to_owned(), "restricted".to_owned()));
     assert_eq!(live.metadata().unwrap().modified().unwrap(), long_ago);
     // And the next boot knows the same, whatever the copy was like.
@@ -925,7 +923,7 @@ fn one_object_updates_one_namespace_and_a_part_of_a_list_none() {
     for part in [&["pay", "shop"][..], &["pay"], &["default", "kube-public", "pay"]] {
         let lacks = if part.len() == 3 { "kube-system" } else { "default" };
         let expected = format!(
-            "the list lacks namespace \"{lacks}\", which nobody can delete: it is a part of the list; import all \
+            "the list lacks namespace \"{lacks}\", which cannot be deleted, so the list is incomplete; import all \
              namespaces, or one at a time; nothing was changed"
         );
         assert_eq!(said(&list(part, "privileged")), Err(expected), "{part:?}");
@@ -936,7 +934,7 @@ fn one_object_updates_one_namespace_and_a_part_of_a_list_none() {
     fs::write(live.join("pay.json"), "[").unwrap();
     let error = said(&one("shop", "baseline")).unwrap_err();
     assert!(
-        error.starts_with("keep what is known of the other namespaces; import all of them; nothing was"),
+        error.starts_with("keep the levels of the other namespaces; import all of them; nothing was"),
         "{error}"
     );
     assert!(said(&list(&all, "restricted")).is_ok());
@@ -967,7 +965,7 @@ fn what_was_imported_is_kept_for_the_next_boot() {
     fs::remove_dir_all(&kept).unwrap();
     fs::write(&kept, "").unwrap();
     let error = node.import(&list(&["shop"], "privileged")).unwrap_err();
-    let expected = "the namespaces were imported, but cannot be kept for the next boot; import them again after it: \
+    let expected = "the namespaces were imported, but cannot be saved for the next boot; import them again after it: \
                     create /var/lib/pss-guard/namespaces: Not a directory";
     assert_eq!(error, expected);
     let read = node.read("shop");
@@ -1069,27 +1067,27 @@ fn a_namespace_file_that_is_not_exactly_right_is_a_fault() {
         (
             "empty",
             |path| fs::write(path, "").unwrap(),
-            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): EOF while parsing a value at line 1 column 0",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): EOF while parsing a value at line 1 column 0",
         ),
         (
             "no object",
             |path| fs::write(path, "[]").unwrap(),
-            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): invalid type: sequence, expected an object of labels at line 1 column 0",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): invalid type: sequence, expected an object of labels at line 1 column 0",
         ),
         (
             "null",
             |path| fs::write(path, "null").unwrap(),
-            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): invalid type: null, expected an object of labels at line 1 column 4",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): invalid type: null, expected an object of labels at line 1 column 4",
         ),
         (
             "another key",
             |path| fs::write(path, r#"{"enforce":"baseline"}"#).unwrap(),
-            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): \"enforce\" is no label of pod security at line 1 column 10",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): \"enforce\" is not a Pod Security label at line 1 column 10",
         ),
         (
             "another type",
             |path| fs::write(path, r#"{"pod-security.kubernetes.io/enforce":1}"#).unwrap(),
-            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): invalid type: integer `1`, expected a string at line 1 column 39",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): invalid type: integer `1`, expected a string at line 1 column 39",
         ),
         (
             "twice",
@@ -1100,12 +1098,12 @@ fn a_namespace_file_that_is_not_exactly_right_is_a_fault() {
                 )
                 .unwrap();
             },
-            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): \"pod-security.kubernetes.io/enforce\" is there twice at line 1 column 78",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): \"pod-security.kubernetes.io/enforce\" appears twice at line 1 column 78",
         ),
         (
             "more behind it",
             |path| fs::write(path, "{} {}").unwrap(),
-            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): trailing characters at line 1 column 4",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): trailing characters at line 1 column 4",
         ),
         (
             "large",
@@ -1179,7 +1177,7 @@ fn a_name_that_is_no_dns_label_never_becomes_a_path() {
     fs::write(node.paths.namespaces().parent().unwrap().join("x.json"), "{}").unwrap();
     let long = "a".repeat(64);
     for name in ["../x", "..", "", "/etc/passwd", "shop/../shop", "Shop", "shop\0", "shop\n", &long] {
-        let expected = format!("{name:?} cannot be the name of a namespace: it is no DNS label");
+        let expected = format!("{name:?} cannot be the name of a namespace: it is not a DNS label");
         assert_eq!(node.read(name), Err(expected), "{name:?}");
     }
     // The error itself stays short.
@@ -1301,7 +1299,7 @@ valid
     let (code, out, err) = check(Some(draft));
     assert!(code == 0 && out.starts_with("valid\n"), "{out}");
     assert!(
-        err.contains("a node would not take this file as it is: ") && err.contains("chown root:root"),
+        err.contains("a node would reject this file as it is: ") && err.contains("chown root:root"),
         "{err}"
     );
 
@@ -1309,7 +1307,7 @@ valid
     let (code, out, _) = run(|out, err| commands::policy::check(&fresh.paths, None, today, out, err));
     assert_eq!(code, 0);
     assert!(
-        fresh.shown(&out).starts_with("no /etc/pss-guard/policy.toml: the built-in defaults hold\n"),
+        fresh.shown(&out).starts_with("no /etc/pss-guard/policy.toml: the built-in defaults apply\n"),
         "{out}"
     );
 }
@@ -1373,7 +1371,7 @@ warn     privileged:latest  level from [unmanaged] of /etc/pss-guard/policy.toml
             Subject::Namespace("kube-system"),
             &[],
             0,
-            "exempt: namespace \"kube-system\" is exempt; nothing is judged\n",
+            "exempt: namespace \"kube-system\" is exempt; nothing is evaluated\n",
         ),
         (
             Subject::Namespace("new"),
@@ -1385,7 +1383,7 @@ warn     privileged:latest  level from [unmanaged] of /etc/pss-guard/policy.toml
             Subject::Namespace("../x"),
             &[],
             2,
-            "pss-guard: \"../x\" cannot be the name of a namespace: it is no DNS label\n",
+            "pss-guard: \"../x\" cannot be the name of a namespace: it is not a DNS label\n",
         ),
         (
             Subject::Namespace("shop"),
@@ -1423,7 +1421,7 @@ fn namespaces_import_prints_what_it_did_or_why_it_did_nothing() {
     };
     assert_eq!(import(TWO), (0, "imported 2 namespaces (2 changed, 0 removed)\n".to_owned(), String::new()));
     let one = r#"{"kind":"Namespace","metadata":{"name":"bare","labels":{}}}"#;
-    let said = "1 namespace is known so already; this node knows 1 more, which stay as they are\n";
+    let said = "1 namespace is unchanged; this node knows 1 more, which are unchanged\n";
     assert_eq!(import(one), (0, said.to_owned(), String::new()));
     let nothing = "pss-guard: the list has no namespaces (is the cluster reachable, and may this user list them?); nothing was changed\n";
     assert_eq!(import(r#"{"kind":"List","items":[]}"#), (2, String::new(), nothing.to_owned()));

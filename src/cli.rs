@@ -201,7 +201,9 @@ pub enum ScanFormat {
 /// A control by its id.
 fn control(text: &str) -> Result<&'static str, String> {
     let found = CONTROLS.iter().find(|control| control.id.eq_ignore_ascii_case(text));
-    found.map(|control| control.id).ok_or_else(|| "unknown control; `pss-guard explain` lists them".to_owned())
+    found
+        .map(|control| control.id)
+        .ok_or_else(|| "unknown control; `pss-guard explain` lists them".to_owned())
 }
 
 /// Arguments of `explain`.

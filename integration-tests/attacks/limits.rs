@@ -135,7 +135,7 @@ fn a_scan_costs_no_more_for_what_users_bring() {
     ] {
         assert!((41..=42).contains(&of(user, verdict, why)), "{} of {user}", of(user, verdict, why));
     }
-    let said = "200 programs called conmon, most of them or all of uid 65534, are passed over: 100 of a user are asked, and 250 in all";
+    let said = "200 programs called conmon, most of them or all of uid 65534, are skipped: 100 of a user are inspected, and 250 in all";
     assert!(done.stderr.contains(said), "{}", done.stderr);
     let table = measured(&["scan", "--level", "restricted"]);
     assert!(

@@ -50,12 +50,12 @@ pub(crate) fn follow(test: &str) {
         assert!(said.contains("seen: a harmless probe started"), "{engine}: {installed}");
     }
     assert!(
-        installed.stdout.contains("seen: a forbidden probe was judged (would-deny) and started"),
+        installed.stdout.contains("seen: a forbidden probe was evaluated (would-deny) and started"),
         "{installed}"
     );
     let status = follow_line(machine, status).expect_success();
-    assert_eq!(status.stdout.matches(" method: the gate stands").count(), 2, "{status}");
-    assert!(status.stdout.starts_with("auditing: the gate stands before containerd, podman;"), "{status}");
+    assert_eq!(status.stdout.matches(" method: the gate is active").count(), 2, "{status}");
+    assert!(status.stdout.starts_with("auditing: the gate is active for containerd, podman;"), "{status}");
 
     // And the way back that docs/install.md describes.
     machine.run(&["pss-guard", "uninstall", "--restart"]).expect_success();

@@ -163,7 +163,7 @@ fn without_its_policy(engine: &Engine) -> Vec<String> {
                 wrong.push(format!("policy {what}: each event should say so\n{refused}"));
             }
             let status = machine.run(&["/opt/pss-guard", "status", "--engine", engine.kind.name()]);
-            if status.code != Some(1) || !status.stdout.contains("the last good policy judges") {
+            if status.code != Some(1) || !status.stdout.contains("the last good policy is in force") {
                 wrong.push(format!("policy {what}: status should say so\n{status}"));
             }
         }
