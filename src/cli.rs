@@ -1,4 +1,4 @@
-//! The command line of everything but the hook: structure and help text, no logic.
+//! Defines the command line of all commands but the hook: arguments and help text, no logic.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use crate::pss::facts::Engine;
 use crate::pss::{Level, Version};
 use crate::report::period::Since;
 
-/// The last gate on a Kubernetes node: holds every container to its Pod Security level before it starts.
+/// Checks every container on a Kubernetes node against its Pod Security level before it starts
 #[derive(Debug, Parser)]
 #[command(name = "pss-guard", version, arg_required_else_help = true, max_term_width = 100)]
 pub struct Cli {
     /// Trace each step of a verdict to stderr
     #[arg(short, long, global = true)]
     pub verbose: bool,
-    /// Work on the files under another root directory
+    /// Use the files below this root directory
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
     /// What to do
@@ -31,84 +31,84 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Judge the container whose OCI state is on standard input (called by container runtimes)
+    /// Evaluate the container whose OCI state is on standard input (called by container runtimes)
     ///
-    /// Exit code: 0 it may start, 2 it cannot be judged, 10 + n it is refused, where n is the number of the first
-    /// violated control (`pss-guard explain` lists them).
+    /// Exit code: 0 allowed, 2 cannot be judged, 10 + n denied, where n is the number of the first violated control
+    /// (`pss-guard explain` lists them).
     Hook(Hook),
-    /// Would these containers be refused?
+    /// Check config.json files and bundles: would these containers be refused?
     ///
     /// Exit code: 0 all may start, 1 at least one would be refused, 2 at least one cannot be judged, or wrong usage.
     Check(Check),
-    /// What of this node would be refused at its next start?
+    /// List running containers that would be refused at their next start
     ///
-    /// Looks at every running container of containerd, CRI-O, podman and docker, by its config.json and by its process.
-    /// What has more than its config.json asks for is listed, too. Under --root it is a captured node, and every bundle
-    /// counts.
+    /// Inspects every running container of containerd, CRI-O, podman and docker: its config.json and its process. A
+    /// process that has more than its config.json asks for is listed, too. With --root it inspects a captured node and
+    /// every bundle on it.
     ///
-    /// Exit code: 0, 1 with --fail if a container would be refused or has more than was asked for, 2 if something could
-    /// not be judged or looked at, or wrong usage. With --keep alone this is recorded as a metric and does not fail.
+    /// Exit code: 0; 1 with --fail if a container would be refused or has more than was asked for; 2 if anything could
+    /// not be judged or inspected, or wrong usage. With --keep alone this is recorded as a metric and does not fail.
     Scan(Scan),
-    /// What a control wants, what a node can see of it, and the fix
+    /// Describe a control or an exit code: what it requires, what a node can see of it, the fix
     Explain(Explain),
-    /// The policy of this node
+    /// Check, show or remove this node's policy
     #[command(subcommand)]
     Policy(Policy),
-    /// The levels of the cluster's namespaces on this node
+    /// Import the levels of the cluster's namespaces
     #[command(subcommand)]
     Namespaces(Namespaces),
-    /// Put the gate in front of an engine's containers
+    /// Install the gate for a container engine
     ///
-    /// Exit code: 0 it is installed (with --restart: and was seen to judge), 1 it is installed but could not be seen to
-    /// judge, 2 it is not installed, or wrong usage. A second call changes nothing. With --dry-run: 2 if it would be
-    /// refused.
+    /// Running it again changes nothing. Exit code: 0 installed, and with --restart proved by probes; 1 installed, but
+    /// the probes could not prove it; 2 not installed, or wrong usage. With --dry-run: 2 if it would be refused.
     Install(Install),
-    /// Take the gate away; every file becomes what it was
+    /// Uninstall the gate and restore every file
     ///
-    /// A file that somebody changed since keeps that change and loses only what is ours. What stays is said, with the
-    /// command that removes it.
+    /// A file that was changed since keeps that change and loses only our part. What remains is listed, with the command
+    /// that removes it.
     Uninstall(Uninstall),
-    /// Does the gate really stand before this node's containers?
+    /// Check that the gate is active for this node's containers
     ///
-    /// Every engine that runs here counts, gated or not. Exit code: 0 all is good, 1 something starts past the gate
-    /// (`open`) or is not as it should be (`WRONG`), 2 it cannot be told, or wrong usage. A runtime handler of another
-    /// kind is `open` until the policy exempts it; what the admin chose, and what can start nothing, is a `note` and does
-    /// not count. With --verbose the running containers are named.
+    /// Every running engine counts, gated or not. Exit code: 0 everything is good, 1 something bypasses the gate (`open`)
+    /// or is not as it should be (`WRONG`), 2 unknown, or wrong usage. A runtime handler of another kind is `open` until
+    /// the policy exempts it. What the admin chose, and what can start nothing, is a `note` and does not count. With
+    /// --verbose the running containers are listed.
     Status(Status),
-    /// Which mode is in force, or another one: for good, or for a time
+    /// Show or change the mode of the node, permanently or for a time
     ///
-    /// Without a mode it says which one is in force, because of what, and until when. With one it is written into the
-    /// policy; with --for it holds for that time, whatever the policy says and even if it is broken, and ends by itself.
-    /// Before enforce mode it says what would be refused, and asks. Every change is an event in the journal.
+    /// Without MODE, shows the mode in force, what set it, and until when. With MODE, writes it into the policy; with
+    /// --for, overrides the policy for that time, even if the policy is broken. Before enforce mode it lists what would
+    /// be refused, and asks. Every change is logged.
     ///
-    /// Exit code: 0 success, 1 not confirmed, or a system pod would be refused, 2 it could not be done, or wrong usage.
+    /// Exit code: 0 success, 1 not confirmed, or a system pod would be refused, 2 failed, or wrong usage.
     Mode(Mode),
-    /// What Prometheus wants to know of this node: decisions counted, and whether it enforces
+    /// Write metrics for Prometheus: decisions, and whether the node enforces
     ///
-    /// Exit code: 0 metrics written, 2 failed. Partial failures go to standard error, and are a metric.
+    /// Exit code: 0 metrics written, 2 failed. Partial failures go to standard error and to a metric.
     Metrics(Metrics),
-    /// What has the gate seen, and which level could be enforced?
+    /// Report what was decided, and which level each namespace is ready for
     ///
-    /// Reads every event of the journal and of the file that stands in for it, and answers first: in which namespaces could
-    /// restricted, or baseline, be enforced with nothing refused, neither in the events nor of what runs now (as scan sees
-    /// it). Then by decision, day, control, namespace and workload;
-    /// what changed since the period before; which exceptions are used, never used, or end soon. Compliant starts leave no
-    /// event unless log-allowed = true in the policy, so silence proves something only where the namespace asks for the
-    /// level. Exit code: 0, or 2 if nothing could be read, or wrong usage.
+    /// Reads all events from the journal and its fallback file, and scans what runs. Lists first the namespaces in which
+    /// restricted, or baseline, could be enforced with nothing refused. Then counts by decision, day, control, namespace
+    /// and workload; changes since the previous period; and exceptions that are used, never used, or end soon. Compliant
+    /// starts leave no event unless log-allowed = true, so an empty log proves nothing unless the namespace asks for the
+    /// level.
+    ///
+    /// Exit code: 0; 2 if nothing could be read, or wrong usage.
     Report(Report),
-    /// Completions for a shell
+    /// Print completions for a shell
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// The manual page
+    /// Print the manual page
     Man,
 }
 
 /// Arguments of `hook`. They are read by [`crate::hook`] itself; here they are for the help and the manual.
 #[derive(Args, Debug)]
 pub struct Hook {
-    /// The engine that makes the containers: containerd, cri-o, podman, docker, none
+    /// The engine that creates the containers: containerd, cri-o, podman, docker, none
     #[arg(long)]
     pub engine: Option<String>,
     /// The engine's name for the runtime class that this hook is installed for
@@ -125,7 +125,7 @@ pub struct Check {
     /// The policy file [default: the node's, or built-in defaults where there is none]
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// How to show the results
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
     /// config.json files, bundles, or captured cases (folders with observed.json)
@@ -139,7 +139,7 @@ pub enum Format {
     /// For people
     #[default]
     Text,
-    /// One object a container, one a line
+    /// One JSON object per container and line
     Json,
     /// SARIF 2.1.0
     Sarif,
@@ -148,7 +148,7 @@ pub enum Format {
 /// Arguments of `scan`.
 #[derive(Args, Debug)]
 pub struct Scan {
-    /// Check every container against this level instead of its own: what would break?
+    /// Check every container against this level instead of its own
     #[arg(long, value_name = "LEVEL[:VERSION]", value_parser = level)]
     pub level: Option<(Level, Version)>,
     /// Only containers of this namespace; may be repeated
@@ -157,13 +157,13 @@ pub struct Scan {
     /// Only this control; may be repeated
     #[arg(long, value_name = "CONTROL", value_parser = control)]
     pub control: Vec<&'static str>,
-    /// Fail if a container would be refused, or runs with more than was asked for
+    /// Exit with 1 if a container would be refused, or runs with more than was asked for
     #[arg(long)]
     pub fail: bool,
-    /// Keep the numbers for `metrics`, as pss-guard-scan.timer does
+    /// Save the results for `metrics`, as pss-guard-scan.timer does
     #[arg(long, conflicts_with_all = ["namespace", "control"])]
     pub keep: bool,
-    /// How to show the results
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: ScanFormat,
 }
@@ -174,7 +174,7 @@ pub enum AnswerFormat {
     /// For people
     #[default]
     Text,
-    /// One object
+    /// One JSON object
     Json,
 }
 
@@ -183,14 +183,14 @@ pub enum AnswerFormat {
 pub enum ScanFormat {
     /// For people
     #[default]
-    // What scripts say that are older than the one spelling.
+    // For scripts older than `--format text`.
     #[value(alias = "table")]
     Text,
-    /// One object a container, one a line
+    /// One JSON object per container and line
     Json,
     /// SARIF 2.1.0
     Sarif,
-    /// One page that loads nothing: for a browser, a mail, a printer
+    /// One page that loads nothing, for a browser, a mail or a printer
     Html,
     /// wgpolicyk8s.io/v1alpha2 reports, one for each namespace, as JSON for kubectl apply
     Policyreport,
@@ -201,7 +201,9 @@ pub enum ScanFormat {
 /// A control by its id.
 fn control(text: &str) -> Result<&'static str, String> {
     let found = CONTROLS.iter().find(|control| control.id.eq_ignore_ascii_case(text));
-    found.map(|control| control.id).ok_or_else(|| "is no control; `pss-guard explain` lists them".to_owned())
+    found
+        .map(|control| control.id)
+        .ok_or_else(|| "unknown control; `pss-guard explain` lists them".to_owned())
 }
 
 /// Arguments of `explain`.
@@ -210,7 +212,7 @@ pub struct Explain {
     /// A control's id, or an exit code of the hook [default: list all controls]
     #[arg(value_name = "CONTROL|EXIT-CODE")]
     pub what: Option<String>,
-    /// All controls as one Markdown document
+    /// Print all controls as one Markdown document
     #[arg(long, conflicts_with = "what")]
     pub markdown: bool,
 }
@@ -218,26 +220,26 @@ pub struct Explain {
 /// Commands of `policy`.
 #[derive(Debug, Subcommand)]
 pub enum Policy {
-    /// Is a policy valid, and what does it mean?
+    /// Check that a policy is valid, and say what it means
     Check {
         /// The file [default: the node's policy]
         file: Option<PathBuf>,
     },
-    /// Which level holds in each namespace, or for a pod of one, and because of what?
+    /// Show the levels of each namespace, or of a pod, and what set them
     Show(Show),
-    /// Remove the policy for good: the built-in defaults hold then, which stop nothing
+    /// Remove the policy for good and return to the built-in defaults, which never stop a container
     ///
-    /// While the policy is gone, broken or not to be trusted, the last good text of it goes on judging, over reboots and
-    /// upgrades as well. This removes that text, too.
+    /// While the policy is missing, broken or not trusted, the last good policy stays in force, across reboots and
+    /// upgrades. This command removes that one, too.
     ///
-    /// Exit code: 0 it is removed, or there was none; 1 nobody confirmed it; 2 it cannot be removed.
+    /// Exit code: 0 removed, or there was none; 1 not confirmed; 2 failed.
     Remove(Remove),
 }
 
 /// Arguments of `policy remove`.
 #[derive(Args, Debug)]
 pub struct Remove {
-    /// Why, for the journal
+    /// The reason, for the journal
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,
     /// Do not ask
@@ -251,7 +253,7 @@ pub struct Show {
     /// The pod's namespace [default: a table of all]
     #[arg(long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
-    /// A container of no pod (ctr, podman, docker)
+    /// A container that belongs to no pod (ctr, podman, docker)
     #[arg(long, conflicts_with_all = ["namespace", "pod_annotation"])]
     pub unmanaged: bool,
     /// An annotation of the pod; may be repeated
@@ -262,25 +264,25 @@ pub struct Show {
 /// Commands of `namespaces`.
 #[derive(Debug, Subcommand)]
 pub enum Namespaces {
-    /// Take over the Pod Security labels of namespaces from `kubectl get namespaces -o json` on standard input
+    /// Import the Pod Security labels of namespaces from `kubectl get namespaces -o json` on standard input
     ///
-    /// A list is all there is: a namespace that it lacks is dropped. One object (`kubectl get namespace shop -o json`)
-    /// updates that namespace alone. Several names, or a selector, print a list as well: import them one at a time. An
-    /// empty list and a page of a list change nothing, and neither does a list without `default`, `kube-public` or
-    /// `kube-system` where the node knows them, because nobody can delete those.
+    /// A list replaces everything: a namespace that it lacks is dropped. A single object (`kubectl get namespace shop -o
+    /// json`) updates that namespace only. Several names, or a selector, print a list as well, so import them one at a
+    /// time. An empty list or one page of a list is rejected, and so is a list that lacks `default`, `kube-public` or
+    /// `kube-system` if the node knows them, because those cannot be deleted.
     Import,
 }
 
 /// Arguments of `install`.
 #[derive(Args, Debug)]
 pub struct Install {
-    /// The engine: containerd, crio, podman, docker, or auto for all that are there
+    /// The engine: containerd, crio, podman, docker, or auto for all on this node
     #[arg(long, value_name = "ENGINE", value_parser = engine_or_auto)]
     pub engine: Chosen,
-    /// How the gate stands there [default: runtime for containerd and docker, hook for CRI-O and podman]
+    /// How the engine calls the gate [default: runtime for containerd and docker, hook for CRI-O and podman]
     #[arg(long, value_enum)]
     pub method: Option<Method>,
-    /// Do not start containers to see whether they are judged
+    /// Do not start probe containers
     #[arg(long, requires = "restart")]
     pub no_probe: bool,
     /// What install and uninstall share
@@ -291,7 +293,7 @@ pub struct Install {
 /// Arguments of `uninstall`.
 #[derive(Args, Debug)]
 pub struct Uninstall {
-    /// The engine, or auto for all that the gate is installed for
+    /// The engine, or auto for all that have the gate
     #[arg(long, value_name = "ENGINE", value_parser = engine_or_auto, default_value = "auto")]
     pub engine: Chosen,
     /// What install and uninstall share
@@ -302,21 +304,21 @@ pub struct Uninstall {
 /// Arguments of `install` and `uninstall`.
 #[derive(Args, Debug)]
 pub struct Change {
-    /// The engine's configuration file [default: the usual one, or the one that was named at the installation]
+    /// The engine's configuration file [default: the usual one, or the one given to install]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Show all that would be done, or why it is refused, and do nothing
+    /// Show everything that would be done, or why it is refused, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Restart the engine afterwards; after an installation that does not work, undo it
+    /// Restart the engine afterwards; if an installation does not work, roll it back
     #[arg(long)]
     pub restart: bool,
-    /// Restart it by this command, which a shell runs, instead of systemctl
+    /// Restart it with this shell command instead of systemctl
     #[arg(long, value_name = "COMMAND", requires = "restart", value_parser = command)]
     pub restart_command: Option<String>,
 }
 
-/// A shell does nothing for an empty command, and says that it went well.
+/// An empty command succeeds in a shell without doing anything.
 fn command(text: &str) -> Result<String, String> {
     if text.trim().is_empty() { Err("must be a command".to_owned()) } else { Ok(text.to_owned()) }
 }
@@ -324,16 +326,16 @@ fn command(text: &str) -> Result<String, String> {
 /// Arguments of `report`.
 #[derive(Args, Debug)]
 pub struct Report {
-    /// Where to begin: so long ago (7d, 24h, 90m), or at a date in UTC (2027-06-30, 2027-06-30T08:00:00Z)
+    /// Start of the period: an age (7d, 24h, 90m), or a date in UTC (2027-06-30, 2027-06-30T08:00:00Z)
     #[arg(long, value_name = "TIME", default_value = "7d")]
     pub since: Since,
     /// Only this namespace; may be repeated
     #[arg(long, value_name = "NAMESPACE")]
     pub namespace: Vec<String>,
-    /// Do not look at what runs now: go by the events alone
+    /// Use only the events; do not scan what runs now
     #[arg(long)]
     pub no_scan: bool,
-    /// How to show it
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: ReportFormat,
 }
@@ -344,9 +346,9 @@ pub enum ReportFormat {
     /// For people
     #[default]
     Text,
-    /// One object
+    /// One JSON object
     Json,
-    /// One page that loads nothing: for a browser, a mail, a printer
+    /// One page that loads nothing, for a browser, a mail or a printer
     Html,
 }
 
@@ -365,28 +367,28 @@ fn engine_or_auto(text: &str) -> Result<Chosen, String> {
 #[derive(Args, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Mode {
-    /// audit: log, never block; enforce: block what violates the enforce level
+    /// audit: log, never refuse; enforce: refuse what violates the enforce level
     #[arg(value_name = "MODE", value_parser = mode)]
     pub mode: Option<level::Mode>,
-    /// For a time (90s, 30m, 2h30m; at most 24h) instead of for good
+    /// For this long only (90s, 30m, 2h30m; at most 24h)
     #[arg(long = "for", value_name = "TIME", value_parser = span::parse, requires = "mode")]
     pub time: Option<Duration>,
-    /// End what --for has put in force
+    /// End the temporary mode that --for started
     #[arg(long, conflicts_with_all = ["mode", "format", "json"])]
     pub end: bool,
-    /// Why; kept with the mode and written into the event
+    /// The reason, for the journal
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = reason)]
     pub reason: String,
     /// Do not ask before enforcing
     #[arg(long, short, requires = "mode")]
     pub yes: bool,
-    /// Enforce even if pods of the system would be refused
+    /// Enforce even if system pods would be refused
     #[arg(long, requires = "mode")]
     pub force: bool,
-    /// How to answer
+    /// Output format
     #[arg(long, value_enum, default_value_t, conflicts_with = "mode")]
     pub format: AnswerFormat,
-    /// The same as `--format json`, for scripts that are older than it
+    /// Same as `--format json`, for older scripts
     #[arg(long, hide = true, conflicts_with_all = ["mode", "format"])]
     pub json: bool,
 }
@@ -395,7 +397,7 @@ fn mode(text: &str) -> Result<level::Mode, String> {
     text.parse().map_err(|error: level::policy::UnknownWord| error.to_string())
 }
 
-/// It goes into the event of every change, and has to fit there.
+/// The reason is part of the event of every change, and must fit there.
 fn reason(text: &str) -> Result<String, String> {
     const LONGEST: usize = 512;
     if text.len() <= LONGEST {
@@ -408,13 +410,13 @@ fn reason(text: &str) -> Result<String, String> {
 /// Arguments of `status`.
 #[derive(Args, Debug)]
 pub struct Status {
-    /// Ask for one engine [default: all that are on the node]
+    /// Check one engine only [default: all on this node]
     #[arg(long, value_name = "ENGINE", value_parser = engine)]
     pub engine: Option<Engine>,
-    /// How to answer
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: AnswerFormat,
-    /// The same as `--format json`, for scripts that are older than it
+    /// Same as `--format json`, for older scripts
     #[arg(long, hide = true, conflicts_with = "format")]
     pub json: bool,
 }
@@ -422,18 +424,17 @@ pub struct Status {
 /// Arguments of `metrics`.
 #[derive(Args, Debug)]
 pub struct Metrics {
-    /// Replace this file, as node_exporter's textfile collector wants it (its name must end in .prom), instead of
-    /// writing to standard output
+    /// Replace this file, for node_exporter's textfile collector, instead of writing to standard output; the name must
+    /// end in .prom
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// In this format; node_exporter reads the first alone
+    /// Output format; node_exporter reads only the first
     #[arg(long, value_enum, default_value_t)]
     pub format: crate::metrics::exposition::Format,
-    /// Answer GET /metrics on the sockets that systemd passed, until nobody asks any more; in the format that the
-    /// client prefers
+    /// Serve GET /metrics on systemd-activated sockets and exit when idle; the format follows the Accept header
     #[arg(long, conflicts_with_all = ["output", "format"])]
     pub http: bool,
-    /// For how long nobody must have asked
+    /// Exit after this long without a request
     #[arg(long, value_name = "SECONDS", requires = "http", default_value_t = 120)]
     pub idle: u64,
 }

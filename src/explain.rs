@@ -125,7 +125,7 @@ pub struct Exit {
 
 /// Neither a control nor an exit code.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no control and no exit code is called {asked:?}{hint}")]
+#[error("there is no control or exit code {asked:?}{hint}")]
 pub struct Unknown {
     /// What was asked for.
     pub asked: String,
@@ -236,7 +236,7 @@ fn versions(control: &Control) -> String {
         all = format!("{all}; changed in {}", changes.join(", "));
     }
     for id in control.overrides {
-        all = format!("{all}; takes the place of {id} unless an exception lifts it");
+        all = format!("{all}; replaces {id} unless an exception lifts it");
     }
     for other in CONTROLS.iter().filter(|other| other.overrides.contains(&control.id)) {
         all = format!("{all}; at {} replaced by {} from {}", other.level, other.id, since(other));
@@ -248,17 +248,17 @@ const fn meaning(sees: Sees) -> &'static str {
     match sees {
         Sees::Exact => "a finding is proof, and so is its absence",
         Sees::OneSided => "a violation is proof, its absence is not",
-        Sees::Hardly => "only a part of it, or only under the conditions named",
-        Sees::Nothing => "nothing of it shows on a Linux node",
+        Sees::Hardly => "only part of it, or only under the conditions named",
+        Sees::Nothing => "nothing of it is visible on a Linux node",
     }
 }
 
 const SEES: [Sees; 4] = [Sees::Exact, Sees::OneSided, Sees::Hardly, Sees::Nothing];
 
-const OVERVIEW: &str = "Restricted holds its own controls and all of baseline's, but for those that one of its own takes \
-                        the place of. What a control cannot prove is reported as unseen, or as suspect where it looks like \
-                        a violation; neither is ever passed off as compliant. What is marked [pss-guard] is pss-guard's own \
-                        control and not part of the Pod Security Standards: the policy can switch it off.";
+const OVERVIEW: &str = "Restricted has its own controls and those of baseline, except where one of its own replaces one of \
+                        baseline. What a control cannot prove is reported as unseen, or as suspect where it looks like a \
+                        violation, and never passed off as compliant. Controls marked [pss-guard] are pss-guard's own and \
+                        not part of the Pod Security Standards; the policy can switch them off.";
 
 /// The exit codes that name no control.
 const EXITS: &[Exit] = &[
@@ -266,8 +266,8 @@ const EXITS: &[Exit] = &[
     Exit {
         code: 1,
         text: "`pss-guard check`: at least one container violates its level. `scan --fail`: a container would be refused, \
-               or has more than it asked for. `status`: a container that should pass the gate would not. `mode`: not \
-               confirmed. `install`: installed, but not seen to judge. The hook never ends with 1; it names the control \
+               or has more than it asked for. `status`: a container bypasses the gate. `mode`: not \
+               confirmed. `install`: installed, but not proved by probes. The hook never ends with 1; it names the control \
                instead.",
     },
     Exit {
@@ -340,7 +340,7 @@ mod tests {
     fn the_documentation_is_what_the_table_says() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/controls.md");
         let shown = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(shown == markdown(), "docs/controls.md is stale; write it anew with `make docs`");
+        assert!(shown == markdown(), "docs/controls.md is stale; run `make docs`");
     }
 
     #[test]
@@ -382,7 +382,7 @@ mod tests {
         for (id, part) in [
             ("sysctls", "in force from v1.0; changed in v1.27, v1.29, v1.32, v1.37"),
             ("procMount", "changed in v1.35; at restricted replaced by procMount_restricted from v1.35"),
-            ("procMount_restricted", "in force from v1.35; takes the place of procMount"),
+            ("procMount_restricted", "in force from v1.35; replaces procMount"),
             ("readOnlyRootFilesystem", "not part of the Pod Security Standards"),
         ] {
             let shown = find(id).unwrap().to_string();
@@ -425,7 +425,7 @@ mod tests {
             ("kittens and dogs", list),
         ] {
             let shown = find(asked).unwrap_err().to_string();
-            assert_eq!(shown, format!("no control and no exit code is called {asked:?} {hint}"));
+            assert_eq!(shown, format!("there is no control or exit code {asked:?} {hint}"));
         }
         let shown = find("a\nb").unwrap_err().to_string();
         assert!(!shown.contains('\n'), "{shown}");

@@ -59,13 +59,13 @@ const ROWS: &[Row] = &[
     row("scan --namespace", "--root NODE scan --namespace shopp --fail", "a typo", (2, "no container of namespace \"shopp\" runs here (namespaces with pods: ops, shop)"), NONE),
     row("scan --namespace", "--root NODE scan --namespace shopp --format json", "a typo", (2, "no container of namespace \"shopp\" runs here"), "verdict"),
     row("scan --namespace", "--root NODE scan --namespace shop --namespace shopp", "one of two", (2, "no container of namespace \"shopp\" runs here"), ""),
-    row("scan --control", "--root NODE scan --level restricted --control hostPathVolumes --fail", "replaced at this level", (1, "at restricted restrictedVolumes stands in for hostPathVolumes"), NONE),
-    row("scan --control", "--root NODE scan --level restricted --control capabilities_baseline --fail", "replaced at this level", (1, "at restricted capabilities_restricted stands in for capabilities_baseline"), NONE),
-    row("scan --control", "--root NODE scan --level restricted --control seccompProfile_baseline --fail", "replaced at this level", (1, "at restricted seccompProfile_restricted stands in for seccompProfile_baseline"), NONE),
-    row("scan --control", "--root NODE scan --level restricted --control procMount", "replaced at this level", (0, "at restricted procMount_restricted stands in for procMount"), ""),
+    row("scan --control", "--root NODE scan --level restricted --control hostPathVolumes --fail", "replaced at this level", (1, "at restricted restrictedVolumes replaces hostPathVolumes"), NONE),
+    row("scan --control", "--root NODE scan --level restricted --control capabilities_baseline --fail", "replaced at this level", (1, "at restricted capabilities_restricted replaces capabilities_baseline"), NONE),
+    row("scan --control", "--root NODE scan --level restricted --control seccompProfile_baseline --fail", "replaced at this level", (1, "at restricted seccompProfile_restricted replaces seccompProfile_baseline"), NONE),
+    row("scan --control", "--root NODE scan --level restricted --control procMount", "replaced at this level", (0, "at restricted procMount_restricted replaces procMount"), ""),
     row("scan --control", "--root NODE scan --level baseline --control runAsNonRoot --fail", "not of this level", (2, "runAsNonRoot is not in force at baseline:latest"), NONE),
     row("scan --control", "--root NODE scan --level restricted:v1.5 --control capabilities_restricted", "not of this version", (2, "capabilities_restricted is not in force at restricted:v1.5"), NONE),
-    row("scan --control", "--root NODE scan --control windowsHostProcess --fail", "nothing can be seen of it", (2, "nothing of windowsHostProcess can be seen"), NONE),
+    row("scan --control", "--root NODE scan --control windowsHostProcess --fail", "nothing can be seen of it", (2, "a node can see nothing of windowsHostProcess"), NONE),
     row("scan --control", "--root NODE scan --control hostPath", "a typo", (2, "pss-guard explain"), NONE),
     row("scan --level", "--root NODE scan --level restrictd", "a typo", (2, "restrictd"), NONE),
     row("scan --level", "--root NODE scan --level restricted:v1.99", "a version that nobody knows", (0, "v1.99 is newer than v1."), ""),
@@ -87,13 +87,13 @@ const ROWS: &[Row] = &[
     row("explain CONTROL|EXIT-CODE", "explain runAsNonRoott", "a typo", (2, "did you mean runAsNonRoot?"), ""),
 
     row("policy check FILE", "policy check NODE/nothing", "no such file", (2, "NODE/nothing: No such file"), "valid"),
-    row("policy show --namespace", "policy show --namespace a/b", "no name", (2, "it is no DNS label"), "enforce "),
+    row("policy show --namespace", "policy show --namespace a/b", "no name", (2, "it is not a DNS label"), "enforce "),
     row("policy show --pod-annotation", "--root NODE policy show --namespace shop --pod-annotation pod-security.kubernetes.io/enfoce=restricted", "a typo", (2, "sets no level"), ""),
     row("policy show --unmanaged", "--root NODE policy show --unmanaged --namespace shop", "two questions", (2, "cannot be used with"), "enforce "),
 
     row("install --engine", "--root NODE install --engine crio", "not there", (2, "cri-o is not on this node: no program crio in "), "wrote"),
     row("install --engine", "--root NODE install --engine podman --dry-run", "not there", (2, "podman is not on this node: no program podman in "), "would"),
-    row("install --engine", "--root NODE install --engine auto", "none there", (2, "no engine that this could be installed for was found"), "wrote"),
+    row("install --engine", "--root NODE install --engine auto", "none there", (2, "no supported container engine was found"), "wrote"),
     row("install --engine", "--root NODE install --engine crioo", "a typo", (2, "must be containerd, cri-o, podman or docker, or auto"), "wrote"),
     row("install --method", "--root GATED install --engine docker --method hook", "not for this engine", (2, "docker supports only --method runtime"), "wrote"),
     row("install --config", "--root GATED install --engine containerd --config /etc/nothing.toml", "no such file", (2, "/etc/nothing.toml: no such file"), "wrote"),
@@ -101,7 +101,7 @@ const ROWS: &[Row] = &[
     row("install --restart", "--root GATED install --engine containerd --restart", "out of reach", (2, "--restart does not reach the containerd of another root directory"), "wrote"),
     row("install --restart-command", "--root GATED install --engine containerd --restart-command true", "no restart", (2, "--restart"), "wrote"),
     row("install --restart-command", "--root GATED install --engine containerd --restart --restart-command=", "no command", (2, "value"), "wrote"),
-    row("install --restart-command", "--root GATED install --engine containerd --restart --restart-command true", "no proof", (1, "not shown: that it judges"), "seen: "),
+    row("install --restart-command", "--root GATED install --engine containerd --restart --restart-command true", "no proof", (1, "not shown: that it evaluates containers"), "seen: "),
     row("install --no-probe", "--root GATED install --engine containerd --no-probe", "no probe is made anyway", (2, "--restart"), "wrote"),
 
     row("uninstall --engine", "--root GATED uninstall --engine crio", "not gated", (0, "cri-o: the gate is not installed"), "restored"),
@@ -125,8 +125,8 @@ const ROWS: &[Row] = &[
     row("mode --yes", "--root NODE mode --yes", "no mode", (2, "MODE"), "the mode is"),
     row("mode --force", "--root NODE mode --force", "no mode", (2, "MODE"), "the mode is"),
 
-    row("status --engine", "--root NODE status --engine crio", "not there", (1, "no gate is installed for cri-o"), "active"),
-    row("status --engine", "--root NODE status --engine crioo", "a typo", (2, "must be containerd, cri-o, podman or docker"), "active"),
+    row("status --engine", "--root NODE status --engine crio", "not there", (1, "no gate is installed for cri-o"), "is active"),
+    row("status --engine", "--root NODE status --engine crioo", "a typo", (2, "must be containerd, cri-o, podman or docker"), "is active"),
     row("status --json", "--root NODE status --json", "no gate", (1, "\"state\":\"wrong\""), ""),
 
     row("metrics --output", "--root NODE metrics --output NODE/nothing/x.prom", "no such folder", (2, "NODE/nothing"), ""),
@@ -221,7 +221,7 @@ fn without_a_whole_look_nothing_is_said_to_be_absent() {
     let program = node.root().join("program");
     fs::copy(program::binary(), &program).expect("a copy of the program");
     for (arguments, words) in [
-        (&["scan"][..], "no container was seen, but not everything could be looked at"),
+        (&["scan"][..], "no container was seen, but not everything could be inspected"),
         (&["scan", "--namespace", "shop"], "no container of namespace \"shop\" was seen (no pod was seen)"),
     ] {
         let mut command = Command::new("setpriv");

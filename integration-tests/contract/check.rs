@@ -50,7 +50,7 @@ fn the_exit_code_is_that_of_the_worst_container() {
         ("restricted", &[&good, &missing], 2, "0 allowed, 1 refused, 1 could not be judged"),
         ("baseline", &[&missing, &good], 2, "1 allowed, 0 refused, 1 could not be judged"),
         ("baseline", &[&missing], 2, "missing: No such file"),
-        ("baseline", &[&empty], 2, "no container is in this folder"),
+        ("baseline", &[&empty], 2, "there is no container in this folder"),
         ("baseline", &[&bare], 2, "bare/config.json: No such file"),
         ("baseline", &[&garbage], 2, "as an OCI runtime spec"),
     ];
@@ -174,7 +174,7 @@ fn a_manifest_is_called_one() {
     fs::write(&list, "\n{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[]}").unwrap();
     for path in [&pod, &list] {
         let done = check(&[], &[path]);
-        let says = "is a Kubernetes manifest; pss-guard judges config.json, which the container engine generates from it";
+        let says = "is a Kubernetes manifest; pss-guard evaluates config.json, which the container engine generates from it";
         assert!(done.code == Some(2) && done.stdout.contains(says), "{done}");
     }
     let notes = dir.path().join("notes.txt");

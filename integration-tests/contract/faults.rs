@@ -399,7 +399,7 @@ fn the_last_good_policy_judges_while_the_policy_cannot_be_used() {
                 let [said, message] = ["PSS_POLICY_FAULT", "MESSAGE"].map(|key| event[key].as_str().unwrap());
                 assert!(said.contains(fault), "{row}: {said}");
                 assert!(
-                    message.contains("; the last good policy judges: ") && message.contains(fault),
+                    message.contains("; the last good policy is in force: ") && message.contains(fault),
                     "{message}"
                 );
             }

@@ -113,7 +113,7 @@ fn only_its_removal_ends_a_policy() {
     node.reboot();
     assert_eq!(node.kept().mode, Mode::Enforce);
     let (code, said) = remove(true);
-    let expected = "removed /var/lib/pss-guard/policy.toml\nthe built-in defaults hold; the mode is audit\n";
+    let expected = "removed /var/lib/pss-guard/policy.toml\nthe built-in defaults apply; the mode is audit\n";
     assert_eq!((code, &*said), (0, expected));
     assert_eq!(node.good(), Policy::default());
     let events = fs::read_to_string(node.paths.decisions()).unwrap();
@@ -121,7 +121,7 @@ fn only_its_removal_ends_a_policy() {
         events.contains("mode audit: the policy was removed by") && events.contains("new node"),
         "{events}"
     );
-    assert_eq!(remove(true), (0, "there is no policy; the built-in defaults hold\n".to_owned()));
+    assert_eq!(remove(true), (0, "there is no policy; the built-in defaults apply\n".to_owned()));
     // It ends one that is there, too.
     node.root.policy("mode = 'enforce'");
     node.good();
@@ -244,7 +244,7 @@ valid
     let (code, out, err) = check(Some(draft));
     assert!(code == 0 && out.starts_with("valid\n"), "{out}");
     assert!(
-        err.contains("a node would not take this file as it is: ") && err.contains("chown root:root"),
+        err.contains("a node would reject this file as it is: ") && err.contains("chown root:root"),
         "{err}"
     );
 
@@ -252,7 +252,7 @@ valid
     let (code, out, _) = run(|out, err| commands::policy::check(&fresh.paths, None, today, out, err));
     assert_eq!(code, 0);
     assert!(
-        fresh.shown(&out).starts_with("no /etc/pss-guard/policy.toml: the built-in defaults hold\n"),
+        fresh.shown(&out).starts_with("no /etc/pss-guard/policy.toml: the built-in defaults apply\n"),
         "{out}"
     );
 }
@@ -316,7 +316,7 @@ warn     privileged:latest  level from [unmanaged] of /etc/pss-guard/policy.toml
             Subject::Namespace("kube-system"),
             &[],
             0,
-            "exempt: namespace \"kube-system\" is exempt; nothing is judged\n",
+            "exempt: namespace \"kube-system\" is exempt; nothing is evaluated\n",
         ),
         (
             Subject::Namespace("new"),
@@ -328,7 +328,7 @@ warn     privileged:latest  level from [unmanaged] of /etc/pss-guard/policy.toml
             Subject::Namespace("../x"),
             &[],
             2,
-            "pss-guard: \"../x\" cannot be the name of a namespace: it is no DNS label\n",
+            "pss-guard: \"../x\" cannot be the name of a namespace: it is not a DNS label\n",
         ),
         (
             Subject::Namespace("shop"),
@@ -366,7 +366,7 @@ fn namespaces_import_prints_what_it_did_or_why_it_did_nothing() {
     };
     assert_eq!(import(TWO), (0, "imported 2 namespaces (2 changed, 0 removed)\n".to_owned(), String::new()));
     let one = r#"{"kind":"Namespace","metadata":{"name":"bare","labels":{}}}"#;
-    let said = "1 namespace is known so already; this node knows 1 more, which stay as they are\n";
+    let said = "1 namespace is unchanged; this node knows 1 more, which are unchanged\n";
     assert_eq!(import(one), (0, said.to_owned(), String::new()));
     let nothing = "pss-guard: the list has no namespaces (is the cluster reachable, and may this user list them?); nothing was changed\n";
     assert_eq!(import(r#"{"kind":"List","items":[]}"#), (2, String::new(), nothing.to_owned()));

@@ -143,7 +143,7 @@ fn counters_that_are_damaged_begin_anew_and_out_loud() {
         std::thread::sleep(std::time::Duration::from_millis(20));
         root.decide(Kind::Denied, "shop", 2);
         let done = metrics(&root, &[]).expect_success();
-        assert!(done.stderr.contains("all counters begin anew"), "{what}: {done}");
+        assert!(done.stderr.contains("all counters restart"), "{what}: {done}");
         let found = numbers(&done.stdout);
         // Those before are in Prometheus: a counter that falls to 2 has grown by 2.
         assert_eq!(found[DENIED], 2.0, "{what}: {done}");
@@ -166,7 +166,7 @@ fn where_nothing_can_be_kept_the_numbers_are_right_all_the_same() {
     fs::rename(&folder, &away).unwrap();
     fs::write(&folder, "").unwrap();
     let done = metrics(&root, &[]).expect_success();
-    assert!(done.stderr.contains("is not kept"), "{done}");
+    assert!(done.stderr.contains("not saved"), "{done}");
     assert_eq!(numbers(&done.stdout)["pss_guard_counters_kept"], 0.0, "{done}");
     assert_eq!(numbers(&done.stdout)[DENIED], 0.0, "{done}");
     fs::remove_file(&folder).unwrap();
@@ -185,7 +185,7 @@ fn where_nothing_can_be_kept_the_numbers_are_right_all_the_same() {
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(root.path("pss-guard"));
         command.arg("--root").arg(root.path("")).arg("metrics");
         let done = run::run(&mut command).expect_success();
-        for part in ["is not kept", "Permission denied", "only root can tell whether the node enforces"] {
+        for part in ["not saved", "Permission denied", "run as root to include the enforcement metrics"] {
             assert!(done.stderr.contains(part), "{part}: {done}");
         }
         // What others cannot see must not look as if it were open.
@@ -230,7 +230,7 @@ fn a_file_is_replaced_whole_and_read_by_everybody() {
     for name in ["numbers", "pss-guard.prom.tmp", "prom"] {
         let done = run::run(root.command(&["metrics", "--output", name]).current_dir(root.path("out")));
         assert_eq!((done.code, &*done.stdout), (Some(2), ""), "{name}: {done}");
-        assert!(done.stderr.contains("does not end in .prom"), "{name}: {done}");
+        assert!(done.stderr.contains("whose names end in .prom"), "{name}: {done}");
     }
     let names = fs::read_dir(root.path("out")).unwrap().count();
     assert_eq!(names, 2, "nothing is left beside it");

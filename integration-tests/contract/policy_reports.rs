@@ -116,7 +116,7 @@ fn a_result_says_no_more_than_the_scan_can_know() {
         ("agent", "hostNamespaces", &restricted, vec!["fail"], "the container's own"),
         ("(sandbox)", "runAsNonRoot", &restricted, vec![], "the pause container's user is not the pod's"),
         ("proxy", "", &restricted, vec!["skip"], "its namespace is exempt"),
-        ("app", "", &own, vec!["skip"], "its own level is privileged, which asks for nothing"),
+        ("app", "", &own, vec!["skip"], "its own level is privileged, which requires nothing"),
         ("app", "runAsNonRoot", &["--level", "baseline"], vec![], "baseline does not ask for it"),
     ] {
         assert_eq!(result(&node, arguments, container, rule), expected, "{container} {rule}: {why}");

@@ -1,5 +1,6 @@
-//! Is what the documents say true? Their commands are ones that there are, their policies are valid, their files exist.
+//! Checks the README and the manual: every command in them parses, every policy is valid, every link leads somewhere.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use clap::Parser as _;
@@ -10,10 +11,34 @@ use pss_guard::paths::Paths;
 
 use crate::support::documents;
 
-const DOCUMENTS: [&str; 4] = ["README.md", "docs/operations.md", "docs/rollout.md", "docs/watch.md"];
+/// The documents that tell readers to run `pss-guard`.
+const MANUAL: [&str; 7] = [
+    "README.md",
+    "docs/install.md",
+    "docs/operations.md",
+    "docs/policy.md",
+    "docs/rollout.md",
+    "docs/scan.md",
+    "docs/watch.md",
+];
 
-/// Who else may be called, and what is then not ours to check.
+/// Programs of others; their arguments are not checked.
 const OTHERS: [&str; 7] = ["kubectl", "curl", "journalctl", "jq", "make", "systemctl", "helm"];
+
+/// Every document, by its path in the repository.
+fn all_documents() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = Vec::new();
+    for folder in ["", "docs/"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if Path::new(&name).extension().is_some_and(|extension| extension == "md") {
+                all.push(format!("{folder}{name}"));
+            }
+        }
+    }
+    all
+}
 
 fn policy(text: &str) -> Policy {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -23,10 +48,10 @@ fn policy(text: &str) -> Policy {
 
 #[test]
 fn the_policies_of_the_documents_are_valid() {
-    let readme: Vec<Policy> =
-        documents::blocks("README.md", "toml").iter().map(|text| policy(text)).collect();
-    assert_eq!(readme[0].mode, Mode::Enforce);
-    assert_eq!(readme[0].exceptions.len(), 1);
+    let reference: Vec<Policy> =
+        documents::blocks("docs/policy.md", "toml").iter().map(|text| policy(text)).collect();
+    assert_eq!(reference[0].mode, Mode::Enforce);
+    assert_eq!(reference[0].exceptions.len(), 1);
     let rollout: Vec<Policy> =
         documents::blocks("docs/rollout.md", "toml").iter().map(|text| policy(text)).collect();
     // Nobody is led to enforce by a file.
@@ -34,19 +59,40 @@ fn the_policies_of_the_documents_are_valid() {
 }
 
 #[test]
-fn every_file_that_a_document_links_to_exists() {
-    for document in DOCUMENTS {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
-        let folder = folder.parent().unwrap();
-        let text = documents::read(document);
-        let links = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
-        // What leads to a section: see `watch`.
-        let files: Vec<&str> = links.filter(|link| !link.contains("://") && !link.starts_with('#')).collect();
-        assert!(!files.is_empty(), "{document}");
-        for file in files {
-            assert!(folder.join(file).exists(), "{document}: {file}");
+fn the_readme_is_short_and_names_every_document() {
+    let readme = documents::read("README.md");
+    assert!(readme.lines().count() <= 150, "{}", readme.lines().count());
+    for document in all_documents().iter().filter(|document| *document != "README.md") {
+        assert!(readme.contains(&format!("({document})")), "README.md does not link to {document}");
+    }
+}
+
+#[test]
+fn every_link_of_a_document_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut links = 0;
+    for document in all_documents() {
+        let text = documents::read(&document);
+        let folder = Path::new(&document).parent().unwrap();
+        // An inline link, or the definition of one (`[name]: target`).
+        let inline = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+        let defined = text.lines().filter(|line| line.starts_with('['));
+        let defined = defined.filter_map(|line| line.split_once("]: ")).map(|(_, target)| target);
+        for link in inline.chain(defined).filter(|link| !link.contains("://")) {
+            let (file, section) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { root.join(&document) } else { root.join(folder).join(file) };
+            assert!(target.exists(), "{document}: {link}");
+            if !section.is_empty() {
+                let target = target.to_str().unwrap();
+                assert!(
+                    documents::anchors(target).iter().any(|own| own == section),
+                    "{document}: no section {link}"
+                );
+            }
+            links += 1;
         }
     }
+    assert!(links > 50, "only {links} links were found");
 }
 
 /// The words of a command, as a shell has them.
@@ -89,7 +135,7 @@ fn commands(document: &str) -> Vec<String> {
 
 #[test]
 fn every_command_of_the_documents_is_one() {
-    for document in DOCUMENTS {
+    for document in MANUAL {
         let mut ours = 0;
         for line in commands(document) {
             // Where a shell puts what is written is the shell's.
@@ -104,11 +150,7 @@ fn every_command_of_the_documents_is_one() {
                     assert!(parsed.is_ok(), "{document}: {line}\n{}", parsed.unwrap_err());
                     continue;
                 }
-                // The README also shows what is printed.
-                assert!(
-                    document == "README.md" || OTHERS.contains(&program),
-                    "{document}: who is {program}? {line}"
-                );
+                assert!(OTHERS.contains(&program), "{document}: unknown program {program}: {line}");
                 for unit in part.iter().filter(|word| word.starts_with("pss-guard-")) {
                     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(unit);
                     assert!(file.exists(), "{document}: {line}");
@@ -119,37 +161,66 @@ fn every_command_of_the_documents_is_one() {
     }
 }
 
-/// What `docs/watch.md` says that there is, and nothing else.
+/// The strings between two marks.
+fn quoted(text: &str, mark: &str) -> Vec<String> {
+    text.split(mark).skip(1).map(|rest| rest.split(mark).next().unwrap_or_default().to_owned()).collect()
+}
+
+/// The names in the first column of the tables in `docs/watch.md`.
+fn documented_names() -> Vec<String> {
+    let text = documents::read("docs/watch.md");
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    rows.flat_map(|line| quoted(line.split(" | ").next().unwrap(), "`").into_iter().step_by(2)).collect()
+}
+
+#[test]
+fn every_event_field_is_in_the_document_and_every_field_of_the_document_there() {
+    fn sources(folder: &Path, all: &mut String) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, all);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                *all += &std::fs::read_to_string(&path).unwrap();
+            }
+        }
+    }
+    let mut source = String::new();
+    for folder in ["src", "crates"] {
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut source);
+    }
+    let is_field = |name: &String| {
+        name.strip_prefix("PSS_").is_some_and(|rest| {
+            !rest.starts_with("GUARD_") && rest.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+        })
+    };
+    let written: BTreeSet<String> = quoted(&source, "\"").into_iter().filter(is_field).collect();
+    let documented: BTreeSet<String> = documented_names().into_iter().filter(is_field).collect();
+    assert_eq!(written, documented);
+}
+
 #[test]
 fn every_number_is_in_the_document_and_every_number_of_the_document_there() {
     let source =
         ["counters", "mod", "node", "scan"].map(|name| documents::read(&format!("src/metrics/{name}.rs")));
-    let quoted = |text: &str, end: &str| -> Vec<String> {
-        let names = text.split(end).skip(1).map(|rest| rest.split(end).next().unwrap_or_default());
-        names.map(str::to_owned).collect()
-    };
     let is_name = |name: &String| {
         (name.starts_with("pss_guard_") || name.starts_with("kube_pod_"))
             && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
     };
-    let source: std::collections::BTreeSet<String> =
+    let source: BTreeSet<String> =
         source.iter().flat_map(|text| quoted(text, "\"")).filter(is_name).collect();
-    let mut documented = std::collections::BTreeSet::new();
-    for line in documents::read("docs/watch.md").lines().filter(|line| line.starts_with("| `")) {
-        let names = line.split(" | ").next().unwrap();
-        for name in quoted(names, "`").iter().step_by(2) {
-            // `a_{b,c}_d{labels}`: labels are at the end.
-            let labels = name.strip_suffix('}').and_then(|rest| rest.rfind('{')).filter(|at| *at > 0);
-            let name = labels.map_or(&**name, |at| &name[..at]);
-            let all = match name.split_once('{').and_then(|(head, rest)| Some((head, rest.split_once('}')?)))
-            {
-                None => vec![name.to_owned()],
-                Some((head, (words, tail))) => {
-                    words.split(',').map(|word| format!("{head}{word}{tail}")).collect()
-                }
-            };
-            documented.extend(all.into_iter().map(|name| name.trim_end_matches("_total").to_owned()));
-        }
+    let mut documented = BTreeSet::new();
+    for name in documented_names().iter().filter(|name| !name.starts_with("PSS_")) {
+        // `a_{b,c}_d{labels}`: labels are at the end.
+        let labels = name.strip_suffix('}').and_then(|rest| rest.rfind('{')).filter(|at| *at > 0);
+        let name = labels.map_or(&**name, |at| &name[..at]);
+        let all = match name.split_once('{').and_then(|(head, rest)| Some((head, rest.split_once('}')?))) {
+            None => vec![name.to_owned()],
+            Some((head, (words, tail))) => {
+                words.split(',').map(|word| format!("{head}{word}{tail}")).collect()
+            }
+        };
+        documented.extend(all.into_iter().map(|name| name.trim_end_matches("_total").to_owned()));
     }
     assert_eq!(source, documented);
 }

@@ -24,7 +24,7 @@ fn object(root: &Path, arguments: &[&str]) -> Value {
     serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}\n{done}"))
 }
 
-/// Writes an event down as the gate does where journald does not listen.
+/// Writes an event down as the gate does where journald does not answer.
 fn event(root: &Path, kind: Kind, days: u64, whose: &str, level: &str, controls: &str) {
     let (namespace, pod) = whose.split_once('/').expect("a namespace and a pod");
     let now = std::time::UNIX_EPOCH.elapsed().expect("a clock that is set").as_micros();

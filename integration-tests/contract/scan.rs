@@ -128,14 +128,13 @@ fn the_answer_counts_containers_and_pods_once_and_the_exit_code_follows() {
 }
 
 #[test]
-fn the_readme_shows_what_it_says() {
+fn the_manual_shows_what_it_says() {
     let node = small();
     let mut scan =
         scan_command(node.root(), &["--level", "restricted", "--namespace", "ops", "--namespace", "shop"]);
     let shown = run::run(scan.env("COLUMNS", "112")).expect_success().stdout;
-    let indented: String =
-        shown.lines().map(|line| format!("    {line}").trim_end().to_owned() + "\n").collect();
-    assert!(documents::readme().contains(&indented), "{indented}");
+    let block = format!("```text\n{shown}```\n");
+    assert!(documents::read("docs/scan.md").contains(&block), "{block}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ const STRICT: &str = "mode = \"enforce\"\n[unmanaged]\nenforce = \"restricted\"\
 const LENIENT: &str = "mode = \"enforce\"\n";
 
 const WRONG: &str = "WRONG: see containerd below";
-const GOOD: &str = "enforcing: the gate stands before containerd, podman";
+const GOOD: &str = "enforcing: the gate is active for containerd, podman";
 
 /// The exit code of `status`, its first line, and all of it.
 fn status(machine: &Machine) -> (Option<i32>, String, String) {
@@ -137,7 +137,7 @@ fn walk(test: &str) {
         let (code, first, all) = status(&machine);
         assert_eq!(
             (code, &*first),
-            (Some(0), "enforcing: the gate stands before containerd"),
+            (Some(0), "enforcing: the gate is active for containerd"),
             "{what}\n{all}"
         );
     }
@@ -163,7 +163,7 @@ fn tell(test: &str) {
     podman::lay_out(&engine.machine);
     podman::load_images(&engine.machine, "podman");
     policy(&engine, enforce);
-    row(&engine, "no gate", 1, "WRONG: no gate stands before any engine", 0.0);
+    row(&engine, "no gate", 1, "WRONG: the gate is not active for any engine", 0.0);
     gate::install(&engine.machine, "podman", Method::Hook, Restart::Later);
     // The control: what it vouches for is not so.
     let attempt = cri::start(&engine, &Pod::bare());
@@ -185,7 +185,7 @@ fn tell(test: &str) {
         &engine,
         "audit mode",
         0,
-        "auditing: the gate stands before containerd, podman; nothing is refused in audit mode",
+        "auditing: the gate is active for containerd, podman; nothing is refused in audit mode",
         0.0,
     );
     policy(&engine, "mode = \"strict\"\n");
@@ -204,7 +204,7 @@ fn tell(test: &str) {
     let kata = "\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.kata]\n\
                 runtime_type = 'io.containerd.kata.v2'\n";
     engine.machine.write(config, &(gated.clone() + kata));
-    row(&engine, "kata", 1, "open: some containers start past the gate (containerd)", 0.0);
+    row(&engine, "kata", 1, "open: some containers bypass the gate (containerd)", 0.0);
     let said = status(&engine.machine).2;
     assert!(said.contains("kata is not gated: "), "{said}");
     let ungated = "pss_guard_ungated_handlers{engine=\"containerd\"}";
@@ -218,7 +218,7 @@ fn tell(test: &str) {
     engine.stop();
     row(&engine, "containerd does not run", 0, GOOD, 1.0);
     engine.machine.run(&["/opt/pss-guard", "uninstall", "--engine", "containerd"]).expect_success();
-    let podman = "enforcing: the gate stands before podman";
+    let podman = "enforcing: the gate is active for podman";
     row(&engine, "containerd has no gate, and does not run", 0, podman, 1.0);
     engine.restart();
     row(&engine, "and then it runs", 1, WRONG, 0.0);
@@ -227,13 +227,13 @@ fn tell(test: &str) {
     let asked = cri::ask(&engine, &Pod::bare());
     assert!(asked.ran, "{:?}", asked.calls.last());
     gate::install(&engine.machine, "containerd", Method::Runtime, Restart::Command(&restart));
-    row(&engine, "an old pod", 1, "open: some containers start past the gate (containerd)", 0.0);
+    row(&engine, "an old pod", 1, "open: some containers bypass the gate (containerd)", 0.0);
     asked.end(&engine);
     row(&engine, "and without it", 0, GOOD, 1.0);
 
     // An engine without a daemon counts as soon as something runs under it.
     gate::uninstall(&engine.machine, "podman", Restart::Later);
-    let containerd = "enforcing: the gate stands before containerd";
+    let containerd = "enforcing: the gate is active for containerd";
     row(&engine, "podman has no gate, and runs nothing", 0, containerd, 1.0);
     let podman = |arguments: &[&str]| {
         engine.machine.run(&[&["podman"], arguments].concat()).expect_success();

@@ -1,7 +1,7 @@
-//! Is the gate there after what the README says was done, word for word? On a node with containerd and podman.
+//! Runs the README's installation commands, word for word, on a node with containerd and podman.
 //!
-//! What a machine in namespaces has not is stood in for: `make build` by the program under test (`make e2e` has built it
-//! by that very command), `sudo` by whoever is root already, and systemd by a `systemctl` that restarts containerd.
+//! Stand-ins replace what a machine in namespaces lacks: `make build` copies the program under test (`make e2e` has built it
+//! with that very command), `sudo` runs its arguments, and `systemctl` restarts containerd.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use crate::support::machine::{Machine, changed};
 use crate::support::run::Done;
 use crate::support::{documents, needs, podman};
 
-/// Where the README's reader has the sources: a place that does not stay, such as a home.
+/// The reader's checkout: a place that may go away later, such as a home.
 const CHECKOUT: &str = "/run/machine/checkout";
 
 #[test]
@@ -26,7 +26,7 @@ fn follow(test: &str) {
     let engine = Engine::up(Kind::Containerd2);
     let machine = &engine.machine;
     podman::lay_out(machine);
-    // It makes files of its own when it is first called.
+    // Its first call creates files of its own.
     machine.run(&["podman", "info"]).expect_success();
     shim(machine, "sudo", "exec \"$@\"");
     shim(
@@ -41,7 +41,7 @@ fn follow(test: &str) {
     machine.run(&["mkdir", CHECKOUT]).expect_success();
     let before = machine.snapshot();
 
-    let commands = documents::commands_of("Put it before containers");
+    let commands = documents::commands_of("Install");
     let [build, dry_run, install, status] = &commands[..] else { panic!("other commands: {commands:?}") };
     follow_line(machine, build).expect_success();
     let shown = follow_line(machine, dry_run).expect_success();
@@ -53,14 +53,14 @@ fn follow(test: &str) {
         assert!(said.contains("seen: a harmless probe started"), "{engine}: {installed}");
     }
     assert!(
-        installed.stdout.contains("seen: a forbidden probe was judged (would-deny) and started"),
+        installed.stdout.contains("seen: a forbidden probe was evaluated (would-deny) and started"),
         "{installed}"
     );
     let status = follow_line(machine, status).expect_success();
-    assert_eq!(status.stdout.matches(" method: the gate stands").count(), 2, "{status}");
-    assert!(status.stdout.starts_with("auditing: the gate stands before containerd, podman;"), "{status}");
+    assert_eq!(status.stdout.matches(" method: the gate is active").count(), 2, "{status}");
+    assert!(status.stdout.starts_with("auditing: the gate is active for containerd, podman;"), "{status}");
 
-    // And the way back, of which the text below the commands speaks.
+    // And the way back that docs/install.md describes.
     machine.run(&["pss-guard", "uninstall", "--restart"]).expect_success();
     assert_eq!(changed(&before, &machine.snapshot()), [""; 0], "every byte is as it was");
 }

@@ -6,7 +6,7 @@ use crate::support::engine::{Engine, Kind};
 use crate::support::gate::{self, Method, Restart};
 use crate::support::kube::{self, Cluster, Seen};
 use crate::support::pod::{Pod, ProcMount};
-use crate::support::{image, machine, run};
+use crate::support::{documents, image, machine, run};
 
 /// The controls that are judged on the pod's own sandbox: hostNamespaces and sysctls.
 const OF_THE_POD: [u8; 2] = [3, 11];
@@ -175,7 +175,7 @@ fn without_its_policy(engine: &Engine) -> Vec<String> {
                 wrong.push(format!("policy {what}: each event should say so\n{refused}"));
             }
             let status = machine.run(&["/opt/pss-guard", "status", "--engine", engine.kind.name()]);
-            if status.code != Some(1) || !status.stdout.contains("the last good policy judges") {
+            if status.code != Some(1) || !status.stdout.contains("the last good policy is in force") {
                 wrong.push(format!("policy {what}: status should say so\n{status}"));
             }
         }
@@ -303,6 +303,11 @@ fn tell_of_a_cluster(test: &str, kind: Kind) {
         let described = seen.iter().find(|pod| pod.name == *name);
         wrong.extend(described_right(case, described).err().map(|what| format!("{name}: {what}")));
     }
+    if kind == Kind::Containerd2
+        && !seen.iter().any(|pod| one_line(&pod.described).contains(&shown_in_the_readme()))
+    {
+        wrong.push(format!("no pod is described as in the README: {}", shown_in_the_readme()));
+    }
     cluster.clear();
 
     cluster.engine.machine.write("/etc/pss-guard/policy.toml", &gate::policy("audit"));
@@ -414,6 +419,17 @@ fn described_right(case: &Case, seen: Option<&Seen>) -> Result<(), String> {
         return Err(format!("should have been refused, and say why\n{}", pod.described));
     }
     Ok(())
+}
+
+/// The refusal in the README, from the error on: before that come a time and columns.
+fn shown_in_the_readme() -> String {
+    let blocks = documents::blocks("README.md", "text");
+    let block = blocks.first().expect("the README shows a refusal");
+    one_line(&block[block.find("Error: ").expect("an error")..])
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl Seen {

@@ -15,7 +15,7 @@ const REFUSES: [&str; 2] =
     ["seen: a harmless probe started (unmanaged)", "seen: a forbidden probe was refused: "];
 const WATCHES: [&str; 2] = [
     "seen: a harmless probe started (unmanaged)",
-    "seen: a forbidden probe was judged (would-deny) and started",
+    "seen: a forbidden probe was evaluated (would-deny) and started",
 ];
 const ASKS_NOTHING: [&str; 2] =
     ["seen: a harmless probe started (unmanaged)", "seen: a forbidden probe started, because [unmanaged]"];

@@ -155,13 +155,13 @@ fn without_a_journal_the_event_is_in_the_file_and_the_verdict_stands() {
 }
 
 #[test]
-fn the_readmes_line_prints_fixes_with_whose_they_are() {
-    if !needs::can_run("the_readmes_line_prints_fixes_with_whose_they_are", &["runc", "busybox", "jq"]) {
+fn the_documented_line_prints_fixes_with_whose_they_are() {
+    if !needs::can_run("the_documented_line_prints_fixes_with_whose_they_are", &["runc", "busybox", "jq"]) {
         return;
     }
-    let readme = documents::readme();
-    let begins = readme.find("    journalctl -t pss-guard -a -o json").expect("the command");
-    let (_, command) = readme[begins..].split_once(" | ").expect("a pipe");
+    let manual = documents::read("docs/watch.md");
+    let begins = manual.find("    journalctl -t pss-guard -a -o json").expect("the command");
+    let (_, command) = manual[begins..].split_once(" | ").expect("a pipe");
     let (command, _) = command.split_once("\n\n").expect("its end");
     let node = RuntimeNode::new(Engine::Containerd, Runtime::Runc);
     refuse(&node);

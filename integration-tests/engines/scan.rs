@@ -306,7 +306,7 @@ fn what_others_may_not_see_is_said() {
     let as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/opt/pss-guard", "scan"];
     let done = node.machine.run(&as_nobody);
     assert_eq!(done.code, Some(2), "{done}");
-    let place = "cannot look at /run/containerd/io.containerd.runtime.v2.task: Permission denied";
+    let place = "cannot inspect /run/containerd/io.containerd.runtime.v2.task: Permission denied";
     assert!(done.stdout.contains(place) && done.stdout.contains("there may be more containers"), "{done}");
     let done = node.machine.run(&[&as_nobody[..], &["--format", "json"]].concat());
     assert!(done.code == Some(2) && done.stderr.contains(place), "{done}");
@@ -314,7 +314,7 @@ fn what_others_may_not_see_is_said() {
     node.machine.run(&["chmod", "-R", "a+rX", "/run/containerd"]).expect_success();
     let done = node.machine.run(&[&as_nobody[..], &["--level", "restricted"]].concat());
     assert!(done.stdout.contains("1 of 1 container in 1 pod would be refused at restricted"), "{done}");
-    assert!(done.stdout.contains("the processes of 1 container could be looked at in part only"), "{done}");
+    assert!(done.stdout.contains("the processes of 1 container could be inspected only in part"), "{done}");
     assert_eq!(done.code, Some(2), "{done}");
 }
 

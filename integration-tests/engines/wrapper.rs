@@ -140,8 +140,8 @@ fn where_no_sandbox_is_seen_the_refusal_says_that_the_setting_is_wrong() {
     let done = run::feed(&mut node.hook_command(), node.state().as_bytes());
     let said = stderr(&done);
     assert_eq!(done.status.code(), Some(2), "{said}");
-    let reason = "on-unknown-namespace = \"deny\" cannot be kept on containerd by the hook method: the gate does not see \
-                  sandboxes there, and a refused container of a pod with restartPolicy Never is not tried again";
+    let reason = "on-unknown-namespace = \"deny\" does not work on containerd with the hook method: the gate does not see \
+                  sandboxes there, and a refused container of a pod with restartPolicy Never is not retried";
     assert!(
         said.contains("namespace \"shop\" is not known on this node yet") && said.contains(reason),
         "{said}"
@@ -417,7 +417,7 @@ fn without_a_real_runtime_nothing_starts_and_it_says_why() {
             "start the real runtime /nowhere/runc; install it",
         ),
         (program::entry(root, "cri-o", "self", &program::gate()), "would be pss-guard itself"),
-        (program::entry(root, "podman", "loop", &wrapper), "calls pss-guard-runtime again, without an end"),
+        (program::entry(root, "podman", "loop", &wrapper), "calls pss-guard-runtime again in a loop"),
     ];
     let bundle = node.node.bundle();
     for (entry, says) in rows {

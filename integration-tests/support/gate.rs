@@ -22,7 +22,7 @@ impl Method {
 /// Who restarts the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Restart<'a> {
-    /// The program itself, by this command; after an installation it looks whether the gate stands.
+    /// The program itself, by this command; after an installation it looks whether the gate is active.
     Command(&'a str),
     /// Somebody else, later.
     Later,

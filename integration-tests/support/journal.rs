@@ -49,7 +49,7 @@ impl Journal {
         let quiet = || Stdio::null();
         let child = Command::new(PROGRAM).stdin(quiet()).stdout(quiet()).stderr(quiet()).spawn();
         journal.ours = Some(child.expect("start systemd-journald"));
-        assert!(run::eventually(listens), "systemd-journald does not listen on {SOCKET}");
+        assert!(run::eventually(listens), "systemd-journald does not answer on {SOCKET}");
         journal
     }
 

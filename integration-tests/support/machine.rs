@@ -156,7 +156,7 @@ impl Machine {
     pub(crate) fn start_journald(&self) -> Daemon {
         let daemon = self.start("journald", &["/lib/systemd/systemd-journald"]);
         let socket = self.path("/run/systemd/journal/socket");
-        assert!(run::eventually(|| socket.exists()), "journald does not listen\n{}", self.said("journald"));
+        assert!(run::eventually(|| socket.exists()), "journald does not answer\n{}", self.said("journald"));
         daemon
     }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::support::root::Root;
 
 impl Root {
-    /// Appends events as the gate does where journald does not listen.
+    /// Appends events as the gate does where journald does not answer.
     pub(crate) fn decide(&self, kind: Kind, namespace: &str, count: usize) {
         let path = self.decisions();
         fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");

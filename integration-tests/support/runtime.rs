@@ -62,7 +62,7 @@ impl Runtime {
     }
 }
 
-/// Whether the gate stands before the runtime.
+/// Whether the gate is active for the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
     /// The hook is in every container's spec.

@@ -1,12 +1,11 @@
-//! Is somebody sure? A question on the terminal; where there is none, the answer is no.
+//! Asks for confirmation on the terminal; without one, the answer is no.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write};
 
 /// Whether the answer is yes. `to` says what `--yes` does without being asked.
 pub(super) fn ask(question: &str, to: &str, err: &mut dyn Write) -> bool {
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        let _ =
-            writeln!(err, "pss-guard: there is no terminal to ask on; use --yes to {to} without being asked");
+        let _ = writeln!(err, "pss-guard: no terminal to ask on; use --yes to {to} without confirmation");
         return false;
     }
     let _ = write!(err, "{question} [y/N] ").and_then(|()| err.flush());

@@ -1,4 +1,4 @@
-//! `pss-guard check`: would these containers be refused? For files, bundles and captured cases, many at once.
+//! `pss-guard check`: evaluates files, bundles and captured cases, many at once.
 
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -157,7 +157,7 @@ fn cases(path: &Path) -> Vec<Case> {
     match entries {
         // Nothing to judge is no verdict: it must not look as if all were well.
         Ok(containers) if containers.is_empty() => {
-            vec![fault(&folder, io::Error::new(ErrorKind::NotFound, "no container is in this folder"))]
+            vec![fault(&folder, io::Error::new(ErrorKind::NotFound, "there is no container in this folder"))]
         }
         Ok(mut containers) => {
             containers.sort();
@@ -173,7 +173,8 @@ fn cases(path: &Path) -> Vec<Case> {
 /// What `kubectl` reads and writes, and no engine.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{} is a Kubernetes manifest; pss-guard judges config.json, which the container engine generates from it",
+    "{} is a Kubernetes manifest; pss-guard evaluates config.json, which the container engine generates from \
+     it",
     path.display()
 )]
 struct Manifest {

@@ -1,4 +1,4 @@
-//! `pss-guard install`: puts the gate in front of an engine's containers.
+//! `pss-guard install`: installs the gate for an engine.
 //!
 //! ```text
 //!  the node ─► Prepared: all that is going to be done, or why nothing is ─┬─► --dry-run: shows it
@@ -73,7 +73,9 @@ impl Failure {
     pub(super) fn of_restart(error: &RestartError, engine: &str, by_command: bool) -> Self {
         let mut failure = Self { printed: error.said().to_vec(), ..Self::new(line(error)) };
         if !by_command {
-            failure.more.push(format!("--restart-command names another command that restarts {engine}"));
+            failure
+                .more
+                .push(format!("use --restart-command to name another command that restarts {engine}"));
         }
         failure
     }
@@ -110,7 +112,7 @@ pub(super) fn as_root(node: &Live, what: &str) -> Result<(), Failure> {
     if !node.is_running() || user.is_root() {
         return Ok(());
     }
-    Err(Failure::new(format!("{what} as root: engines' files are root's alone, and this is uid {user}")))
+    Err(Failure::new(format!("{what} as root: only root can change engines' files, and this is uid {user}")))
 }
 
 /// Installs the gate.
@@ -122,7 +124,7 @@ pub fn install(root: &Path, options: &Options<'_>, out: &mut dyn Write, err: &mu
         Err(failure) => return failure.tell(None, err),
     };
     if engines.is_empty() {
-        let says = "no engine that this could be installed for was found on this node";
+        let says = "no supported container engine was found on this node";
         return Failure::new(says).tell(None, err);
     }
     let mut code = OK;
@@ -194,13 +196,13 @@ impl Job<'_> {
             drop(store);
             sweep(node, self.processes, out)?;
             return Err(Failure::new(format!(
-                "{GATE} was put there and does not run, so no container would start; is its file system mounted \
-                 noexec? The engine was left alone"
+                "{GATE} was installed but does not run, so no container would start; is its file system \
+                 mounted noexec? The engine was not changed"
             )));
         }
         if let Some(other) = other {
             self.undo(&store, installed.as_ref(), &self.running(), out)?;
-            writeln!(out, "  the {other} method was taken away")?;
+            writeln!(out, "  removed the {other} method")?;
             plan = (installer.plan)(node, &request)?;
         }
         for link in place::entries(installer.engine, &plan.entries) {
@@ -212,7 +214,7 @@ impl Job<'_> {
             Ok(command) => {
                 let both = [command, place::beside_command()];
                 if let Err(failure) = both.iter().try_for_each(|piece| put(node, piece, out).map(drop)) {
-                    writeln!(out, "  not there for people to call: {}", failure.says)?;
+                    writeln!(out, "  not installed on the PATH: {}", failure.says)?;
                 }
             }
             Err(own) => prepared::where_it_is(&own, out)?,
@@ -250,7 +252,7 @@ impl Job<'_> {
         wrote(&plan, out)?;
         let is_as_before = !changed && !is_new && plan.changes.is_empty();
         if is_as_before {
-            writeln!(out, "  was installed already; nothing changed")?;
+            writeln!(out, "  already installed; nothing changed")?;
         }
         for open in &plan.open {
             writeln!(out, "  open: {}", escape(open))?;

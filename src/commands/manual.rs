@@ -1,4 +1,4 @@
-//! `pss-guard man`: one page that has all commands, because one file is easier to install than ten.
+//! Renders the manual page: one page for all commands, because one file is easier to install than ten.
 
 use std::io;
 
@@ -38,20 +38,20 @@ const FILES: &str = r#".SH FILES
 The policy. Without one the node is in audit mode.
 .TP
 .I /run/pss\-guard/namespaces/
-The levels of the cluster's namespaces, as they were last imported; kept for the next boot in
+The levels of the cluster's namespaces as imported last; the copy for the next boot is in
 .IR /var/lib/pss\-guard/namespaces/ .
 .TP
 .I /run/pss\-guard/mode.json
-The mode that holds for a time.
+The temporary mode.
 .TP
 .I /var/lib/pss\-guard/bin/pss\-guard
-The gate itself, as the engines call it.
+The gate, as the engines call it.
 .TP
 .I /var/lib/pss\-guard/install/
-What was installed, and what every changed file was before.
+What was installed, and the original of every changed file.
 .TP
 .I /var/log/pss\-guard/decisions.jsonl
-The events of moments at which journald did not answer.
+Events that journald did not accept.
 .SH SEE ALSO
 .BR journalctl (1)
 with

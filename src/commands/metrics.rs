@@ -1,4 +1,4 @@
-//! `pss-guard metrics`: what Prometheus wants to know of this node.
+//! `pss-guard metrics`: writes metrics for Prometheus.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -22,8 +22,7 @@ pub fn write(
     err: &mut dyn Write,
 ) -> u8 {
     if let Some(path) = output.filter(|path| path.extension().is_none_or(|end| end != "prom")) {
-        let says =
-            format!("{}: node_exporter reads no file whose name does not end in .prom", path.display());
+        let says = format!("{}: node_exporter reads only files whose names end in .prom", path.display());
         return end(Err(says), err);
     }
     // Until the file is there: of two that count at once, the one that has counted less must not write last.

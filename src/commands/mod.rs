@@ -1,4 +1,4 @@
-//! What does each command print? Bodies of commands: text to a writer, an exit code back.
+//! The commands' bodies: each writes text to a writer and returns an exit code.
 
 mod ask;
 pub mod check;
@@ -50,7 +50,7 @@ pub fn tell_of_newer(level: Option<(Level, Version)>, err: &mut dyn Write) {
     {
         let _ = writeln!(
             err,
-            "pss-guard: v1.{minor} is newer than v1.{NEWEST}, the newest that is known: that one is used"
+            "pss-guard: v1.{minor} is newer than v1.{NEWEST}, the newest version known, which is used instead"
         );
     }
 }

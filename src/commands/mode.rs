@@ -1,4 +1,4 @@
-//! `pss-guard mode`: which mode is in force, and how does it become another one?
+//! `pss-guard mode`: shows or changes the mode of the node.
 
 use std::fs;
 use std::io::{self, Write};
@@ -116,7 +116,7 @@ fn set(
     if mode == Mode::Enforce && system::engines(&setting.live).is_empty() {
         writeln!(
             err,
-            "pss-guard: no gate is installed here: nothing is refused until `pss-guard install` puts one before an engine"
+            "pss-guard: no gate is installed here: nothing is refused until `pss-guard install` installs it"
         )?;
     }
     let now = now(paths).1;
@@ -154,7 +154,11 @@ fn end(paths: &Paths, options: &Options<'_>, out: &mut dyn Write, err: &mut dyn 
             writeln!(out, "ended {}; the mode is {mode} again", describe(&old))?;
         }
         Ok(InForce { mode, temporary: State::Ignored(why), .. }) => {
-            writeln!(out, "removed what was not believed ({}); the mode is {mode}, as before", line(&why))?;
+            writeln!(
+                out,
+                "removed a file that was not trusted ({}); the mode is {mode}, as before",
+                line(&why)
+            )?;
         }
         Ok(InForce { mode, temporary: State::None | State::Ended(..), .. }) => {
             writeln!(out, "no temporary mode is active; the mode is {mode}")?;
@@ -215,7 +219,8 @@ fn tell_permanent(paths: &Paths, mode: Mode, done: &Permanent, out: &mut dyn Wri
     {
         writeln!(
             out,
-            "the default enforce level is privileged: refused is only what a namespace or a pod asks to be held to more"
+            "the default enforce level is privileged: only namespaces and pods that ask for a stricter one \
+             are affected"
         )?;
     }
     Ok(())
@@ -225,7 +230,7 @@ fn tell_temporary(temporary: &Temporary, policy: Mode, out: &mut dyn Write) -> i
     let (mode, until) = (temporary.mode, rfc3339(temporary.until()));
     let length = span::show(temporary.length().unwrap_or_default());
     writeln!(out, "mode {mode} for {length}, until {until}; then {policy}")?;
-    writeln!(out, "it ends by itself, and with a reboot; `pss-guard mode --end` ends it before that")
+    writeln!(out, "it ends by itself, or with a reboot; `pss-guard mode --end` ends it earlier")
 }
 
 /// Whose temporary mode it is, and how long it would have held.
@@ -263,7 +268,7 @@ fn show(paths: &Paths, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> 
     if let Some(error @ LoadError::File(file)) = loaded.fault()
         && file.is_denied()
     {
-        let _ = writeln!(err, "pss-guard: only root can tell the mode here: {}", line(error));
+        let _ = writeln!(err, "pss-guard: only root can read the mode here: {}", line(error));
         return Ok(FAILED);
     }
     let path = paths.policy();
@@ -326,7 +331,7 @@ fn text(shown: &Shown<'_>, since: Option<SystemTime>, out: &mut dyn Write) -> io
             let left = span::show(Duration::from_secs(*left_seconds));
             row("until", &format!("{until} ({left} left), then {}", shown.policy))?;
         }
-        None => row("until", "somebody changes it")?,
+        None => row("until", "changed")?,
     }
     if let Some(ignored) = &shown.ignored {
         row("ignored", ignored)?;

@@ -1,4 +1,4 @@
-//! `pss-guard namespaces import`: the labels of all namespaces, from the API server's list to this node.
+//! `pss-guard namespaces import`: stores the labels of the API server's namespaces on this node.
 
 use std::io::{Read, Write};
 
@@ -12,7 +12,7 @@ pub fn import(paths: &Paths, input: &mut dyn Read, out: &mut dyn Write, err: &mu
     match namespaces::import(input, &paths.namespaces(), &paths.kept_namespaces()) {
         Ok(imported) => {
             for invalid in &imported.invalid {
-                let _ = writeln!(err, "pss-guard: {invalid}; `pss-guard policy show` says what holds");
+                let _ = writeln!(err, "pss-guard: {invalid}; `pss-guard policy show` shows what is in force");
             }
             let _ = writeln!(out, "{imported}");
             OK

@@ -1,4 +1,4 @@
-//! `pss-guard policy check` and `policy show`: what does the policy mean?
+//! `pss-guard policy`: checks, shows and removes the policy.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -43,13 +43,12 @@ pub fn check(
             // Elsewhere than on a node, in a repository, it is somebody's of course.
             let closed = file.filter(|_| change::as_root().is_ok()).and_then(cache::would_not_take);
             if let Some(error) = closed {
-                let _ =
-                    writeln!(err, "pss-guard: a node would not take this file as it is: {}", line(&error));
+                let _ = writeln!(err, "pss-guard: a node would reject this file as it is: {}", line(&error));
             }
             // A reader that went away does not make a valid policy invalid.
             let _ = match policy {
                 Some(policy) => writeln!(out, "valid").and_then(|()| describe(&policy, today, out)),
-                None => writeln!(out, "no {}: the built-in defaults hold", paths.policy().display())
+                None => writeln!(out, "no {}: the built-in defaults apply", paths.policy().display())
                     .and_then(|()| describe(&Policy::default(), today, out)),
             };
             OK
@@ -84,7 +83,7 @@ fn describe(policy: &Policy, today: Date, out: &mut dyn Write) -> io::Result<()>
     row(
         out,
         "namespaces",
-        &listed(policy.namespaces.keys().map(String::as_str), "none has its own levels here"),
+        &listed(policy.namespaces.keys().map(String::as_str), "no overrides in this file"),
     )?;
     let exempt = &policy.exemptions;
     row(out, "exempt", &listed(exempt.namespaces.iter().map(String::as_str), "no namespace"))?;
@@ -166,7 +165,7 @@ pub fn remove(paths: &Paths, reason: &str, yes: bool, out: &mut dyn Write, err: 
     if let Err(error) = change::as_root() {
         return failed(err, &line(&error));
     }
-    let question = "Remove the policy? The built-in defaults hold then, and stop nothing.";
+    let question = "Remove the policy? The built-in defaults apply then, and stop nothing.";
     let is_there = cache::was_there(paths) || paths.policy().symlink_metadata().is_ok();
     if is_there && !yes && !ask(question, "remove the policy", err) {
         return LEFT;
@@ -176,12 +175,12 @@ pub fn remove(paths: &Paths, reason: &str, yes: bool, out: &mut dyn Write, err: 
         Err(error) => failed(err, &line(&error)),
         Ok(removed) => {
             let _ = if removed.is_empty() {
-                writeln!(out, "there is no policy; the built-in defaults hold")
+                writeln!(out, "there is no policy; the built-in defaults apply")
             } else {
                 removed.iter().try_for_each(|path| writeln!(out, "removed {}", path.display())).and_then(
                     |()| {
                         let mode = in_force(paths, cache::load(paths).mode()).mode;
-                        writeln!(out, "the built-in defaults hold; the mode is {mode}")
+                        writeln!(out, "the built-in defaults apply; the mode is {mode}")
                     },
                 )
             };
@@ -253,7 +252,7 @@ pub fn show(
         );
     }
     let _ = match resolution {
-        Resolution::Exempt(exempt) => writeln!(out, "exempt: {exempt}; nothing is judged"),
+        Resolution::Exempt(exempt) => writeln!(out, "exempt: {exempt}; nothing is evaluated"),
         Resolution::UnknownNamespace(name) => writeln!(
             out,
             "denied: namespace {name:?} is not in {}, and on-unknown-namespace is \"deny\"",

@@ -1,4 +1,4 @@
-//! `pss-guard report`: what has the gate seen, and which level could be enforced?
+//! `pss-guard report`: reports what was decided, and which level each namespace is ready for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! `pss-guard scan`: what of this node would be refused at its next start?
+//! `pss-guard scan`: lists running containers that would be refused at their next start.
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Write};
@@ -94,7 +94,7 @@ pub fn scan(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: 
     }
     if !absent.is_empty() && scan.containers.is_empty() {
         for place in &scan.unseen {
-            let _ = writeln!(err, "pss-guard: cannot look at {}: {}", place.path, place.why);
+            let _ = writeln!(err, "pss-guard: cannot inspect {}: {}", place.path, place.why);
         }
         return FAILED;
     }
@@ -120,7 +120,7 @@ pub fn scan(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: 
     }
     if options.format != Format::Text {
         for place in &scan.unseen {
-            let _ = writeln!(err, "pss-guard: cannot look at {}: {}", place.path, place.why);
+            let _ = writeln!(err, "pss-guard: cannot inspect {}: {}", place.path, place.why);
         }
     }
     let sum = scan.summary();
@@ -141,7 +141,7 @@ fn controls(setting: &Setting, options: &Options<'_>) -> Result<(Vec<&'static st
     for id in options.controls {
         let Some(control) = CONTROLS.iter().find(|control| control.id == *id) else { continue };
         if control.sees == Sees::Nothing {
-            return Err(format!("nothing of {id} can be seen on a node, so its silence says nothing"));
+            return Err(format!("a node can see nothing of {id}, so an empty result proves nothing"));
         }
         let next: Vec<_> = successors(id).collect();
         let in_force = |level, version: Version| {
@@ -154,7 +154,8 @@ fn controls(setting: &Setting, options: &Options<'_>) -> Result<(Vec<&'static st
         {
             let since = control.revisions.first().map_or(0, |(minor, _)| *minor);
             return Err(format!(
-                "{id} is not in force at {level}:{version}, where nothing would be found; it is from {}:v1.{since} on",
+                "{id} is not in force at {level}:{version}, so nothing would be found; it is in force from \
+                 {}:v1.{since} on",
                 control.level
             ));
         }
@@ -163,7 +164,7 @@ fn controls(setting: &Setting, options: &Options<'_>) -> Result<(Vec<&'static st
                 level >= next.level && next.at(version.minor(latest)).is_some()
             }) {
                 selected.push(next.id);
-                notes.push(format!("at {} {} stands in for {id}, and is shown as well", next.level, next.id));
+                notes.push(format!("at {} {} replaces {id}, and is shown as well", next.level, next.id));
             }
         }
     }
@@ -180,7 +181,7 @@ fn absent(setting: &Setting, options: &Options<'_>, scan: &Scan) -> Vec<String> 
     let all: Vec<String> = seen.union(&scan.elsewhere).map(|name| escape(name)).collect();
     let (found, partial) = match scan.unseen.len() {
         0 => ("runs here", ""),
-        _ => ("was seen", "; not everything could be looked at"),
+        _ => ("was seen", "; not everything could be inspected"),
     };
     let others = if all.is_empty() {
         format!("no pod {found}")

@@ -1,4 +1,4 @@
-//! `pss-guard status`: does the gate really stand?
+//! `pss-guard status`: checks that the gate is active.
 
 use std::io::{self, Write};
 
@@ -81,9 +81,9 @@ fn headline(status: &Status) -> String {
     if status.state <= State::Note {
         let gated = names(&|engine| engine.method.is_some());
         return match status.policy.mode {
-            Mode::Enforce => format!("enforcing: the gate stands before {gated}"),
+            Mode::Enforce => format!("enforcing: the gate is active for {gated}"),
             Mode::Audit => {
-                format!("auditing: the gate stands before {gated}; nothing is refused in audit mode")
+                format!("auditing: the gate is active for {gated}; nothing is refused in audit mode")
             }
         };
     }
@@ -92,10 +92,10 @@ fn headline(status: &Status) -> String {
         of = if of.is_empty() { "policy".to_owned() } else { format!("{of}, policy") };
     }
     match status.state {
-        State::Open => format!("open: some containers start past the gate ({of})"),
-        State::Unknown => format!("unknown: it cannot be told whether all is good ({of})"),
+        State::Open => format!("open: some containers bypass the gate ({of})"),
+        State::Unknown => format!("unknown: some checks could not be made ({of})"),
         _ if status.engines.iter().all(|engine| engine.method.is_none()) => {
-            "WRONG: no gate stands before any engine".to_owned()
+            "WRONG: the gate is not active for any engine".to_owned()
         }
         _ => format!("WRONG: see {of} below"),
     }
@@ -104,10 +104,10 @@ fn headline(status: &Status) -> String {
 fn verdict(engine: &EngineStatus) -> &'static str {
     match engine.state {
         State::Note if engine.method.is_none() => "not gated, and no container of it runs",
-        State::Ok | State::Note => "the gate stands",
-        State::Open => "the gate stands, but not before everything",
-        State::Unknown => "it cannot be told whether the gate stands",
-        State::Wrong => "the gate does not stand",
+        State::Ok | State::Note => "the gate is active",
+        State::Open => "the gate is active, but not for everything",
+        State::Unknown => "it is unknown whether the gate is active",
+        State::Wrong => "the gate is not active",
     }
 }
 

@@ -1,4 +1,4 @@
-//! `pss-guard uninstall`: takes the gate away, and says what stays.
+//! `pss-guard uninstall`: removes the gate, and lists what remains.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -94,7 +94,7 @@ impl Job<'_> {
         restarted.map_err(|error| {
             let by_command = self.options.restart_command.is_some();
             let failure = Failure::of_restart(&error, self.name(), by_command);
-            failure.and(format!("the gate was taken away; {} has yet to be restarted", self.name()))
+            failure.and(format!("the gate was removed; {} has yet to be restarted", self.name()))
         })
     }
 
@@ -118,8 +118,8 @@ impl Job<'_> {
             let (name, links) = (self.name(), place::entries_of(installer.engine));
             let (who, until) = match callers {
                 _ if stale => (
-                    format!("{name} still runs with the configuration of before"),
-                    format!("{name} was restarted and what it started so is gone"),
+                    format!("{name} still runs with its previous configuration"),
+                    format!("{name} was restarted and the containers that it started that way are gone"),
                 ),
                 1 => ("1 running container was started through the gate".to_owned(), "it is gone".to_owned()),
                 _ => (
@@ -160,10 +160,10 @@ pub(super) fn tell(done: &[(PathBuf, Undone)], out: &mut dyn Write) -> io::Resul
         let what = match undone {
             Undone::Restored => "restored",
             Undone::Removed => "removed",
-            Undone::Stripped => "was changed since; took out what is ours:",
-            Undone::AsItWas => "nothing of ours is left in",
-            Undone::Gone => "somebody has removed",
-            Undone::Kept => "kept, because another engine's installation rests on it:",
+            Undone::Stripped => "was changed since; removed only our part:",
+            Undone::AsItWas => "our part was already gone from",
+            Undone::Gone => "was already removed:",
+            Undone::Kept => "kept, because another engine's installation needs it:",
         };
         writeln!(out, "  {what} {}", path.display())?;
     }
@@ -177,7 +177,7 @@ pub(super) fn sweep(node: &Live, processes: &Processes, out: &mut dyn Write) -> 
         return Ok(false);
     }
     // Asked again under the lock, which is held to the end: an installation that another run makes for another engine
-    // meanwhile must not lose the gate, nor what undoing it needs.
+    // meanwhile must not lose the gate, nor what uninstall needs.
     let store = Store::open(node)?;
     if is_left() || place::gate_is_called(node, processes) {
         return Ok(false);
@@ -263,7 +263,7 @@ fn tell_left(node: &Live, out: &mut dyn Write) -> io::Result<()> {
     let places: Vec<String> = left.iter().map(|path| quoted(&node.place(path))).collect();
     writeln!(
         out,
-        "what stays (policy, namespaces, counters, events): {}; `rm -r {}` removes it",
+        "what remains (policy, namespaces, counters, events): {}; `rm -r {}` removes it",
         escape(&shown.join(", ")),
         places.join(" ")
     )

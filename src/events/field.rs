@@ -1,4 +1,5 @@
-//! What does one line of JSON say? The fields of an event as `journalctl --output=json` and the file have them.
+//! Parses one line of JSON into the fields of an event, as `journalctl --output=json` and the fallback file have
+//! them.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};

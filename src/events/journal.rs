@@ -1,4 +1,4 @@
-//! What does the journal have? Asked of `journalctl`, which knows every format that journald ever wrote.
+//! Reads the journal through `journalctl`, which knows every format that journald ever wrote.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsFd;
@@ -116,7 +116,7 @@ impl<P: Read + AsFd> Read for Patient<P> {
         match poll(&mut ready, timeout) {
             Ok(0) => {
                 let seconds = self.patience.as_secs();
-                Err(io::Error::other(format!("journalctl has said nothing for {seconds} seconds")))
+                Err(io::Error::other(format!("journalctl has printed nothing for {seconds} seconds")))
             }
             Ok(_) => self.pipe.read(buffer),
             // Whoever reads tries again.
@@ -186,7 +186,7 @@ mod tests {
     fn a_journalctl_that_hangs_is_ended_and_that_is_said() {
         let id = Kind::Denied.message_id();
         let line = format!(r#"echo '{{"__CURSOR":"c","__REALTIME_TIMESTAMP":"1","MESSAGE_ID":"{id}"}}'"#);
-        let silent = "the journal, from some event on: journalctl has said nothing for 1 seconds";
+        let silent = "the journal, from some event on: journalctl has printed nothing for 1 seconds";
         let failed = "the journal, or part of it: journalctl failed";
         let rows: [(String, &[&str]); 4] = [
             (line.clone(), &[]),

@@ -1,5 +1,4 @@
-//! What was decided on this node? The gate's events, read back from the journal and from the file that takes what the
-//! journal could not: the other end of [`crate::event`].
+//! Reads the gate's events back, from the journal and from its fallback file: the other end of [`crate::event`].
 //!
 //! Either source can be empty, gone or closed to this user. Then the other is read all the same, and [`Read::unseen`]
 //! says what is missing.

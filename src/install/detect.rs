@@ -1,4 +1,4 @@
-//! Which engines are on this node? By their programs, their processes and their files.
+//! Detects the engines of this node by their programs, processes and files.
 
 use std::path::{Path, PathBuf};
 
@@ -103,7 +103,8 @@ pub fn elsewhere(live: &Live, processes: &Processes, engine: Engine, config: &Pa
     let running = running(processes, engine);
     let says = |process: &Process, with: &str, not: &str| {
         format!(
-            "{} (process {}) runs with {with} and not with {not}, so the gate is not before its containers",
+            "{} (process {}) runs with {with} and not with {not}, so the gate is not active for its \
+             containers",
             process.program.file_name().unwrap_or_default().display(),
             process.pid
         )
@@ -119,11 +120,12 @@ pub fn elsewhere(live: &Live, processes: &Processes, engine: Engine, config: &Pa
     flags.flat_map(|flag| running.iter().map(move |process| (flag, process))).find_map(|(flag, process)| {
         let name = flag.names.first().copied().unwrap_or_default();
         let option = process.option(flag.names).map(|told| (format!("{name} {told}"), told));
-        let told =
-            option.or_else(|| process.variable(flag.variable).map(|told| (format!("{}={told}", flag.variable), told)));
+        let told = option.or_else(|| {
+            process.variable(flag.variable).map(|told| (format!("{}={told}", flag.variable), told))
+        });
         let (shown, _) = told.filter(|(_, told)| told.trim_end_matches('/') != flag.usual)?;
         Some(format!(
-            "{} (process {}) was started with {shown}, which goes before what its files say; write it into {} instead",
+            "{} (process {}) was started with {shown}, which overrides its files; write it into {} instead",
             daemon.programs.first().copied().unwrap_or_default(),
             process.pid,
             config.display()
@@ -150,10 +152,10 @@ pub fn other_rules(live: &Live, found: &Path, process: &Process) -> Option<Strin
     if own.as_ref().is_some_and(|(own, _)| *own == asked) {
         return None;
     }
-    let own = own.map_or_else(|| "whose version cannot be asked".to_owned(), |(_, said)| said);
+    let own = own.map_or_else(|| "whose version is unknown".to_owned(), |(_, said)| said);
     Some(format!(
-        "process {} is {} ({own}), and its files are read by the rules of {} ({its}): which handlers it has cannot be \
-         told; remove the one that does not run",
+        "process {} is {} ({own}), and its files are read by the rules of {} ({its}): its handlers are \
+         unknown; remove the one that does not run",
         process.pid,
         process.program.display(),
         found.display()
@@ -338,7 +340,7 @@ mod tests {
                 program("two", "2.1.9"),
                 Some("/two/containerd (containerd github.com/containerd/x/v2 2.1.9 abc), and"),
             ),
-            (program("silent", ""), Some("/silent/containerd (whose version cannot be asked), and")),
+            (program("silent", ""), Some("/silent/containerd (whose version is unknown), and")),
         ];
         let (live, proc) = (Live::under(Path::new("/")), directory.path().join("proc"));
         for (running, expected) in rows {

@@ -1,4 +1,4 @@
-//! How does the gate come before an engine's containers, and how is it taken away again?
+//! Installs the gate for an engine, and uninstalls it.
 //!
 //! ```text
 //!  the node's files ─► engines::<engine>::plan ─► Plan ─► transaction::apply ─► files, backups, manifest
@@ -31,7 +31,7 @@ use crate::files::FileError;
 use crate::node::host::Node;
 use crate::pss::facts::Engine;
 
-/// How the gate stands before an engine's containers.
+/// How the gate is active for an engine's containers.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
@@ -70,7 +70,7 @@ pub struct Request<'a> {
 /// What has to be done. Nothing has been done yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// The runtimes that the gate stands in front of, by handler.
+    /// The runtimes that the gate is active in front of, by handler.
     pub entries: Vec<Entry>,
     /// The engine's files, in the order in which they are to be written: after any number of them the engine must
     /// still be able to start, and to start containers. Files that are as they should be are not among them.
@@ -121,7 +121,8 @@ pub enum Refusal {
     #[error(transparent)]
     File(#[from] FileError),
     /// A file is not what its engine reads.
-    #[error("{} cannot be understood: {cause}; mend it first (the engine would not start with it either)", .path.display())]
+    #[error("{} cannot be parsed: {cause}; fix it first (the engine would not start with it \
+             either)", .path.display())]
     Malformed {
         /// The file.
         path: PathBuf,

@@ -1,5 +1,5 @@
-//! Which pods are older than the gate? containerd takes a container's runtime from the sandbox of its pod
-//! (`internal/cri/server/container_create.go`, `WithRuntime`), so whatever starts in them passes the gate by.
+//! Lists the pods that are older than the gate. containerd takes a container's runtime from the sandbox of its pod
+//! (`internal/cri/server/container_create.go`, `WithRuntime`), so whatever starts in them bypasses the gate.
 
 use std::collections::BTreeSet;
 
@@ -59,7 +59,7 @@ fn recreate(namespace: &str, pod: &str, is_static: bool) -> String {
         () if !is_dns_label(namespace) || !is_dns_subdomain(pod) => escape(&format!("({namespace}/{pod})")),
         // Its mirror can be deleted, and nothing comes of it.
         () if is_static => {
-            format!("(static pod {namespace}/{pod}: take its file out of the kubelet's folder, and back)")
+            format!("(static pod {namespace}/{pod}: move its file out of the kubelet's folder and back)")
         }
         () => format!("kubectl -n {namespace} delete pod {pod}"),
     }

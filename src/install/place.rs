@@ -1,5 +1,4 @@
-//! Where are the programs that an engine calls? The gate, and a folder of two links for each runtime in front of which it
-//! stands.
+//! Places the programs that engines call: the gate, and for each runtime that it wraps a folder with two links.
 //!
 //! They are there before an engine's configuration names them, and stay until nobody calls them any more: a container
 //! is killed and removed through the path by which it was started, and an engine starts containers by the

@@ -1,4 +1,5 @@
-//! Is an engine on this node at all? A gate before an engine that is not there would be called a gate all the same.
+//! Checks that an engine is on this node at all; otherwise `install` would claim a gate for an engine that does not
+//! exist.
 //!
 //! A program, a process, or a configuration file of its own. None that engines share: CRI-O and podman read one folder of
 //! hooks, and `containers.conf` comes with buildah and skopeo, too. So podman, which is no daemon, is its program.

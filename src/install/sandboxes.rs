@@ -1,5 +1,4 @@
-//! Can this node keep what its policy says of unknown namespaces? Not where the gate is installed so that it sees no
-//! sandboxes.
+//! Checks whether this node can deny unknown namespaces: it cannot where the gate sees no sandboxes.
 
 use super::Method;
 use super::transaction::manifest;

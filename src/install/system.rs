@@ -1,6 +1,5 @@
-//! What does a node get beside the gate? The files for systemd: the folder under `/run` and what a start needs are
-//! there again after a boot, the journal knows the events, and a boot says whether the gate stands. And the manual, to
-//! which all of them point.
+//! Installs the files beside the gate: units, tmpfiles snippet, message catalog, and the manual that all of them
+//! refer to.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

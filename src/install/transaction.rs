@@ -1,4 +1,4 @@
-//! How does a plan become files, and the files what they were?
+//! Applies a plan to the files, and undoes it.
 //!
 //! Everything that undoing needs is on the disk before the first of the engine's files changes: a copy of each file as
 //! it was and as it will be, and the manifest that names them. A kill at any point therefore leaves each file whole,
@@ -44,7 +44,7 @@ pub enum TransactionError {
     Busy(PathBuf),
     /// The manifest is not ours.
     #[error(
-        "{} cannot be read; it says how to undo the installation, so nothing was changed: bring it back from a \
+        "{} cannot be read; it says how to undo the installation, so nothing was changed: restore it from a \
          backup, or restore the engine's files by hand (the copies lie beside it) and remove it", .path.display()
     )]
     Manifest {
@@ -62,7 +62,7 @@ pub enum TransactionError {
         found: u32,
     },
     /// A file changed between plan and deed.
-    #[error("{} was changed by somebody else at this very moment; try again", .0.display())]
+    #[error("{} was changed by another process meanwhile; try again", .0.display())]
     Raced(PathBuf),
 }
 
@@ -77,7 +77,7 @@ pub struct Manifest {
     pub method: Option<Method>,
     /// The engine's configuration file, where it was named.
     pub config: Option<PathBuf>,
-    /// The runtimes that the gate stands in front of.
+    /// The runtimes that the gate is active in front of.
     pub entries: Vec<Entry>,
     /// The files, in the order in which they were written.
     pub files: Vec<Record>,

@@ -1,5 +1,4 @@
-//! Does the engine still start containers, and does the gate judge them? Asked after an installation, of the engine
-//! itself.
+//! Verifies an installation with the engine itself: containers start, and the gate evaluates them.
 //!
 //! ```text
 //!  restart ─► the engine answers ─► a probe starts ─► a forbidden probe is refused, or logged

@@ -1,4 +1,4 @@
-//! How is a file of somebody else replaced so that there is never half of it?
+//! Replaces files of others atomically.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};

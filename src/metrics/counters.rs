@@ -1,4 +1,4 @@
-//! What is counted? Events, into a number of series that has an end. Pure.
+//! Counts events into a bounded number of series. Pure.
 
 use std::collections::BTreeMap;
 
@@ -121,7 +121,8 @@ impl Counters {
         vec![
             counter(
                 "kube_pod_security_policy_violations",
-                "Controls of the Pod Security Standards that containers violate, or may violate: one for each control of each event.",
+                "Controls of the Pod Security Standards that containers violate, or may violate: one per \
+                 control and event.",
                 self.violations.samples(|violation| {
                     let Violation { namespace, level, control, mode, decision } = violation.clone();
                     vec![
@@ -133,7 +134,7 @@ impl Counters {
                     ]
                 }),
             ),
-            counter("pss_guard_decisions", "Events, by what was decided.", self.decisions()),
+            counter("pss_guard_decisions", "Events by decision.", self.decisions()),
             counter(
                 "pss_guard_faults",
                 "Containers that could not be judged, by namespace.",
@@ -141,12 +142,12 @@ impl Counters {
             ),
             counter(
                 "pss_guard_exemptions",
-                "Containers that were not judged because their namespace or runtime class is exempt, by namespace.",
+                "Exempt containers, by namespace.",
                 by_namespace(&self.exemptions),
             ),
             counter(
                 "pss_guard_mode_changes",
-                "Changes of the mode of the node.",
+                "Mode changes of the node.",
                 vec![(Vec::new(), Number::Whole(self.mode_changes))],
             ),
         ]

@@ -1,8 +1,8 @@
-//! How is a number written down so that Prometheus reads it? In its own text format, or in OpenMetrics.
+//! Writes metrics in Prometheus' text format or in OpenMetrics.
 //!
-//! Both are lines of `name{label="value"} number`. They differ in what a counter is called where its type is told: by
-//! the name of its samples (`…_total`) in the one, without the ending in the other. A reader of the one that is given
-//! the other takes the counters for numbers of no type.
+//! Both are lines of `name{label="value"} number`. They differ in a counter's name in its TYPE line: the text format has
+//! the name of the samples (`…_total`), OpenMetrics the name without that suffix. A parser of one that reads the other
+//! takes counters for untyped values.
 
 use std::fmt::Write as _;
 

@@ -1,9 +1,9 @@
-//! How is a scrape answered? `GET /metrics` on the sockets that systemd passed, one answer a connection.
+//! Serves `GET /metrics` on the sockets that systemd passed, one response per connection.
 //!
-//! systemd holds the sockets (sd_listen_fds(3), `Accept=no`) and starts this program for the first scrape; it ends when
-//! nobody asks any more, and a connection that comes at that moment starts the next one. Nothing of a client is
-//! trusted: its head has a size and a time, its connection too, and there are only so many at once. Whoever comes when
-//! there are too many is told so, as long as there are not too many of those.
+//! systemd holds the sockets (sd_listen_fds(3), `Accept=no`) and starts this program for the first scrape. It exits when
+//! idle; a connection that arrives at that moment starts the next one. Clients are not trusted: the size and the time of a
+//! request, the time of a connection, and the number of connections are bounded. Beyond that a client gets a 503, as long
+//! as there are not too many of those, either.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};

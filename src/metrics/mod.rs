@@ -1,4 +1,4 @@
-//! What does Prometheus want to know? How often what was decided, and whether the node enforces.
+//! `pss-guard metrics`: how often what was decided, and whether the node enforces.
 //!
 //! ```text
 //!  events ─► counters ◄─► store (one file: what was counted, how far was read)
@@ -27,22 +27,18 @@ pub fn gather(setting: &Setting<'_>, counted: Counted) -> (Vec<Family>, Vec<Stri
     families.extend([
         Family::gauge(
             "pss_guard_counted_since_timestamp_seconds",
-            "When the counters began.",
+            "When the counters started.",
             Number::Whole(since / 1_000_000),
         ),
         Family::gauge(
             "pss_guard_counters_damaged_timestamp_seconds",
-            "When the kept counters were last found to be damaged and began anew, or 0.",
+            "When the saved counters were last found damaged and reset, or 0.",
             Number::Whole(damaged / 1_000_000),
         ),
-        Family::gauge(
-            "pss_guard_counters_kept",
-            "Whether what was counted could be kept for the next time.",
-            flag(kept),
-        ),
+        Family::gauge("pss_guard_counters_kept", "Whether the counters could be saved.", flag(kept)),
         Family::gauge(
             "pss_guard_event_sources_unread",
-            "Sources of events, the journal and the file beside it, that could not be read in whole.",
+            "Event sources (the journal and its fallback file) that could not be read completely.",
             Number::Whole(sources_unread as u64),
         ),
     ]);

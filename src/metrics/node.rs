@@ -1,4 +1,4 @@
-//! Is enforcement active? The mode in force, the gate before each engine, the policy and its age.
+//! Metrics of the node's state: the mode in force, the gate of each engine, the policy and its age.
 
 use std::fs;
 use std::path::Path;
@@ -23,18 +23,15 @@ type Samples = Vec<(Vec<(&'static str, String)>, Number)>;
 pub fn families(setting: &Setting<'_>, faults: &mut Vec<String>) -> Vec<Family> {
     let paths = &setting.paths;
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
-    let mut families = vec![one(
-        "pss_guard_build_info",
-        "The version of the program that tells this.",
-        vec![(version, Number::Whole(1))],
-    )];
+    let mut families =
+        vec![one("pss_guard_build_info", "The version of pss-guard.", vec![(version, Number::Whole(1))])];
     let loaded = cache::load(paths);
     let status = setting.ask(None);
     if nix::unistd::geteuid().is_root() {
         families.extend(enforcement(setting, &loaded, &status, faults));
     } else {
         // To others a node looks open that is not.
-        faults.push("only root can tell whether the node enforces: that is left out".to_owned());
+        faults.push("run as root to include the enforcement metrics".to_owned());
     }
     families.extend(policy_file(&paths.policy()));
     if let Ok(policy) = loaded.policy() {
@@ -68,29 +65,30 @@ fn enforcement(
     vec![
         Family::gauge(
             "pss_guard_enforcing",
-            "Whether containers that violate are refused: pss-guard status finds nothing open or wrong, and the mode in force is enforce.",
+            "Whether violating containers are refused: the mode in force is enforce, and pss-guard status \
+             finds no gap and no fault.",
             flag(status.enforces),
         ),
         one(
             "pss_guard_mode",
-            "The mode in force: 1 for the one that is.",
+            "1 for the mode in force, 0 for the other.",
             [Mode::Audit, Mode::Enforce]
                 .map(|each| (vec![("mode", each.name().to_owned())], flag(each == mode)))
                 .into(),
         ),
         Family::gauge(
             "pss_guard_break_glass_since_timestamp_seconds",
-            "Since when audit mode holds in place of the policy's, or 0.",
+            "When the temporary audit mode started, or 0.",
             seconds(break_glass.map(Held::since)),
         ),
         Family::gauge(
             "pss_guard_break_glass_until_timestamp_seconds",
-            "Until when audit mode holds in place of the policy's, or 0.",
+            "When the temporary audit mode will end, or 0.",
             seconds(break_glass.map(Held::until)),
         ),
         one(
             "pss_guard_gate_standing",
-            "Whether the gate stands before the containers of an engine, as far as can be told.",
+            "Whether the gate is active for the containers of an engine, as far as can be told.",
             status
                 .engines
                 .iter()
@@ -101,24 +99,27 @@ fn enforcement(
         ),
         one(
             "pss_guard_runtime_executable",
-            "Whether the gate, and each runtime that it hands over to, can be executed. Where not, no container starts, and under the runtime method none is killed or deleted.",
+            "Whether the gate and the runtimes behind it can be executed. If not, no container starts, and \
+             with the runtime method none can be killed or deleted.",
             gated().filter_map(|engine| Some((labels(engine), flag(engine.executable?)))).collect(),
         ),
         one(
             "pss_guard_ungated_handlers",
-            "Runtime handlers of another kind, whose containers pass the gate by and which the policy does not exempt.",
+            "Runtime handlers of another kind, whose containers bypass the gate and which the policy does \
+             not exempt.",
             gated()
                 .map(|engine| (labels(engine), Number::Whole(engine.ungated_handlers.len() as u64)))
                 .collect(),
         ),
         one(
             "pss_guard_running_containers",
-            "Running containers by how they came past the gate.",
+            "Running containers by whether they passed the gate.",
             status.engines.iter().flat_map(running).collect(),
         ),
         Family::gauge(
             "pss_guard_policy_valid",
-            "Whether the policy can be used; while it cannot, the last good one judges, or enforce mode refuses all but the system namespaces.",
+            "Whether the policy can be used. If not, the last good one is in force, or enforce mode refuses \
+             all but the system namespaces.",
             flag(loaded.fault().is_none()),
         ),
     ]
@@ -174,7 +175,7 @@ fn policy_file(path: &Path) -> Vec<Family> {
     vec![
         one(
             "pss_guard_policy_info",
-            "The policy file, by a checksum of its bytes.",
+            "The checksum of the policy file.",
             vec![(vec![("checksum", sum)], Number::Whole(1))],
         ),
         Family::gauge(
@@ -200,7 +201,7 @@ fn exceptions(policy: &Policy, today: Date) -> Vec<Family> {
         let end = u64::try_from(day + 1).unwrap_or_default() * 86_400;
         families.push(Family::gauge(
             "pss_guard_policy_exceptions_next_end_timestamp_seconds",
-            "When the next exception ends.",
+            "When the next exception expires.",
             Number::Whole(end),
         ));
     }
@@ -219,7 +220,7 @@ fn namespaces(folder: &Path, count: Option<usize>) -> Vec<Family> {
         ),
         Family::gauge(
             "pss_guard_namespaces_imported_timestamp_seconds",
-            "When they were last imported, whether anything had changed or not.",
+            "When they were last imported, changed or not.",
             seconds(imported),
         ),
     ]

@@ -1,5 +1,4 @@
-//! What did the last scans of the node come to? A few numbers that `scan --keep` leaves and `metrics` shows: nobody looks
-//! at every container because somebody asked for a number.
+//! Saves a few numbers of each `scan --keep` for `metrics`, so that a scrape does not inspect every container.
 
 use std::io;
 use std::time::UNIX_EPOCH;
@@ -94,10 +93,10 @@ pub(super) fn families(paths: &Paths, faults: &mut Vec<String>) -> Vec<Family> {
         ),
         gauge(
             "pss_guard_scan_unseen_places",
-            "Files and folders that the last scan could not look at.",
+            "Files and folders that the last scan could not inspect.",
             &|kept| count(kept.unseen),
         ),
-        gauge("pss_guard_last_scan_timestamp_seconds", "When the last scan began.", &|kept| {
+        gauge("pss_guard_last_scan_timestamp_seconds", "When the last scan started.", &|kept| {
             Number::Real(kept.at)
         }),
         gauge("pss_guard_scan_duration_seconds", "How long the last scan took.", &|kept| {

@@ -1,11 +1,12 @@
-//! How is every event counted once? What was counted and how far was read are one file, which is replaced whole.
+//! Counts every event exactly once: the counters and the position in the journal are one file, which is replaced
+//! atomically.
 //!
-//! Who counts holds a lock, reads that file, reads the events behind its position, and writes both anew. Whoever is
-//! killed on the way has counted nothing: the next one begins where the last file says. Who cannot lock or write, for
-//! want of rights or of room, counts all the same and keeps nothing; his numbers are right, and the next one's too.
+//! A process takes the lock, reads the file, counts the events after its position, and writes the file again. If it is
+//! killed in between, the next one starts from the old file. A process that cannot take the lock or write the file still
+//! counts correctly; it does not save the result, and the next run counts those events again.
 //!
-//! A file that is damaged says nothing of what was counted. Then counting begins anew with zeros, as Prometheus expects
-//! of a counter that was lost, with the events since the file was written: those before are in Prometheus already.
+//! If the file is damaged, the counters restart at zero, as Prometheus expects of a lost counter, with the events since the
+//! file was written: Prometheus has the earlier ones already.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -92,15 +93,15 @@ impl<'a> Store<'a> {
         });
         state.position = read.position;
         let sources_unread = read.unseen.len();
-        faults.extend(
-            read.unseen.into_iter().map(|unseen| format!("events that are not counted yet: {unseen}")),
-        );
+        faults.extend(read.unseen.into_iter().map(|unseen| format!("events not counted yet: {unseen}")));
         let kept = match &self.lock {
             Ok(_) => self.keep(&state).map_err(|error| line(&error)),
             Err(error) => Err(error.clone()),
         };
         if let Err(error) = &kept {
-            faults.push(format!("what was counted is not kept, the next one counts it again: {error}"));
+            faults.push(format!(
+                "the counters were not saved, so the next run counts these events again: {error}"
+            ));
         }
         let State { since, damaged, counters, .. } = state;
         Counted { counters, since, damaged, kept: kept.is_ok(), faults, sources_unread }
@@ -131,7 +132,7 @@ impl<'a> Store<'a> {
         };
         let written = fs::symlink_metadata(&path).and_then(|file| file.modified()).map_or(now, micros);
         let said = format!(
-            "{damage}: all counters begin anew, with the events since it was written; it is kept as {}",
+            "{damage}: all counters restart, with the events since it was written; it is kept as {}",
             aside(&path).display()
         );
         if self.lock.is_ok() {
@@ -175,7 +176,7 @@ fn lock(folder: &Path) -> io::Result<File> {
             Ok(()) => return Ok(file),
             Err(TryLockError::Error(error)) => return Err(error),
             Err(TryLockError::WouldBlock) if Instant::now() >= end => {
-                return Err(io::Error::other("somebody else is counting and does not come to an end"));
+                return Err(io::Error::other("another process is counting and does not finish"));
             }
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
         }

@@ -1,4 +1,4 @@
-//! How is the mode changed? In the policy, until somebody changes it again; or for a time, beside the policy.
+//! Changes the mode: in the policy, until it is changed again; or for a time, beside the policy.
 //!
 //! Each change is one event, and so is each end of a temporary mode, whoever or whatever ends it.
 
@@ -24,7 +24,7 @@ use crate::paths::Paths;
 #[non_exhaustive]
 pub enum ChangeError {
     /// Only root's files are believed.
-    #[error("change the mode as root: the gate believes nobody else's files, and this is uid {0}")]
+    #[error("change the mode as root: the gate trusts only root's files, and this is uid {0}")]
     NotRoot(u32),
     /// The policy cannot be read, or is wrong.
     #[error("{}; it was left alone: fix it, or use --for, which works without it", line(.0))]
@@ -50,7 +50,7 @@ pub enum ChangeError {
     #[error(transparent)]
     Clock(#[from] Ignored),
     /// What was written is not what the gate sees.
-    #[error("{} was written, but the gate still takes the mode to be {mode}", .path.display())]
+    #[error("{} was written, but the mode in force is still {mode}", .path.display())]
     NotSeen {
         /// The file.
         path: PathBuf,
@@ -201,7 +201,7 @@ pub fn end(paths: &Paths, author: Author<'_>) -> Result<InForce, ChangeError> {
     Ok(InForce { mode: before.policy, ..before })
 }
 
-/// Removes the policy for good, with the last good text of it: the built-in defaults hold then. The files that there were.
+/// Removes the policy for good, with the last good text of it: the built-in defaults apply then. The files that there were.
 pub fn remove_policy(paths: &Paths, author: Author<'_>) -> Result<Vec<PathBuf>, ChangeError> {
     as_root()?;
     let _lock = lock(paths)?;
@@ -209,7 +209,7 @@ pub fn remove_policy(paths: &Paths, author: Author<'_>) -> Result<Vec<PathBuf>, 
     if !removed.is_empty() {
         let mode = in_force(paths, cache::load(paths).mode()).mode;
         let message =
-            format!("mode {mode}: the policy was removed by {}; the built-in defaults hold", author.who);
+            format!("mode {mode}: the policy was removed by {}; the built-in defaults apply", author.who);
         emit(paths, mode, &message, "the policy was removed", author, "");
     }
     Ok(removed)

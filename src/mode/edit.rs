@@ -1,4 +1,4 @@
-//! How does a policy come to say another mode, with every other byte as it was?
+//! Changes the mode in the text of a policy and leaves every other byte as it was.
 //!
 //! Nothing is written anew: the parser says where the value lies, and only that is replaced. So comments, order, line
 //! ends and spelling stay whatever they are.

@@ -1,4 +1,5 @@
-//! What would enforcing break? What runs now and would be refused at its next start, and what was seen lately.
+//! Lists what enforcing would break: what runs now and would be refused at its next start, and what was logged
+//! lately.
 //!
 //! What is known of the system on a node: the namespace kube-system, and pods that the kubelet started from a file. A
 //! priority class is in no config.json, so it cannot be asked.
@@ -47,15 +48,17 @@ pub fn look(setting: &Setting, progress: &dyn Fn(usize, usize)) -> Outlook {
         (Loaded::Good(policy) | Loaded::Kept { policy, .. }, Ok(scan)) => {
             outlook.now(&scan, policy.on_fault == OnFault::Deny);
         }
-        (_, Err(error)) => outlook.says.push(format!("what runs cannot be looked at: {}", line(&error))),
+        (_, Err(error)) => {
+            outlook.says.push(format!("running containers cannot be inspected: {}", line(&error)))
+        }
     }
     let since = SystemTime::now().checked_sub(LATELY).unwrap_or(UNIX_EPOCH);
     let mut lately = Lately::on(scan::node_name(&setting.live));
     let read = events::read(&setting.paths, &events::From::Since(since), &mut |record| lately.add(&record));
     outlook.says.extend(lately.says());
-    outlook.says.extend(
-        read.unseen.iter().map(|unseen| format!("not all of the events can be read: {}", escape(unseen))),
-    );
+    outlook
+        .says
+        .extend(read.unseen.iter().map(|unseen| format!("not all events can be read: {}", escape(unseen))));
     outlook
 }
 

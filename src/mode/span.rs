@@ -1,4 +1,4 @@
-//! How long is `2h30m`? The words of systemd.time(7) that a person under pressure uses.
+//! Parses and prints durations like `2h30m`, in the words of systemd.time(7).
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ pub enum SpanError {
     #[error("must be a time like 90s, 30m, 1h, 2h30m or 1d")]
     Form,
     /// It is too long.
-    #[error("must be at most 24h; without --for the mode is changed in the policy, for good")]
+    #[error("must be at most 24h; without --for the mode is changed permanently")]
     Long,
 }
 

@@ -1,4 +1,4 @@
-//! Who is at work here? What the kernel and sudo know of the person who started this process.
+//! Names the person who started this process, from what the kernel and sudo know.
 
 use std::fs;
 use std::io::IsTerminal as _;

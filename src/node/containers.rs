@@ -1,5 +1,5 @@
-//! Which containers run on this node? Asked of what holds them, without an engine's API: the engines' bundles, the
-//! monitors' arguments, and the state that runtimes keep.
+//! Finds the containers that run on this node, without an engine's API: from the engines' bundles, the monitors'
+//! arguments, and the state that runtimes keep.
 //!
 //! | who                        | bundle                                                            | first process      |
 //! |----------------------------|-------------------------------------------------------------------|--------------------|
@@ -330,9 +330,9 @@ impl Search<'_> {
         };
         unseen(
             passed_over,
-            &format!("are passed over: {OF_A_USER} of a user are asked, and {OF_ALL_USERS} in all"),
+            &format!("are skipped: {OF_A_USER} of a user are inspected, and {OF_ALL_USERS} in all"),
         );
-        unseen(silent, "do not let their command lines be read");
+        unseen(silent, "have unreadable command lines");
         let mounts = Mounts::of_this_program();
         for conmon in read {
             self.monitored(conmon, Some(&mounts));

@@ -1,4 +1,4 @@
-//! What does an installer see of a node? Files, links, programs, and what programs print; it changes nothing.
+//! A node as installers see it: files, links, programs, and what programs print. Read-only.
 
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Many things that have nothing to do with each other, as many at a time as there are processors.
+//! Runs independent work items in parallel, on as many threads as there are processors.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};

@@ -1,7 +1,7 @@
-//! Which programs run on this node? The process file system, read once and as far as somebody asks.
+//! Reads the process table from `/proc`, once and only as far as it is needed.
 //!
-//! A name is not proof: any container may run a program that is called `containerd`. So only processes of the node itself
-//! count (`node`), and of these it is asked whether they see the same file where the engine's configuration should be.
+//! A name is not proof: any container may run a program called `containerd`. So only processes that belong to the node
+//! itself count (`node`), and only if they see the same file as we do where the engine's configuration should be.
 
 mod node;
 

@@ -1,4 +1,4 @@
-//! How is somebody else's program run so that it can neither hang nor flood this one?
+//! Runs other programs so that they can neither hang nor flood this one.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};

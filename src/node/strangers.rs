@@ -1,4 +1,4 @@
-//! How is a file read whose place only some user tells? Without waiting for anybody, and not much of it.
+//! Reads files at paths that an unprivileged user chose, without waiting for anything and only up to a limit.
 //!
 //! A path can lead into a file system whose server never answers: FUSE, NFS, an automount. Whoever looks up a name in it waits,
 //! and cannot even be killed (`fs/fuse/dev.c`, `request_wait_answer`). So the path is walked a name at a time with
@@ -100,7 +100,7 @@ impl Mounts {
         match id.and_then(|id: u64| self.0.get(&id)) {
             Some(true) => Ok(()),
             _ => Err(io::Error::other(
-                "it is on a file system that may not answer, and that a user names is no reason to wait",
+                "it is on a file system that may not answer, so it is not read for a user's process",
             )),
         }
     }

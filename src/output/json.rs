@@ -1,6 +1,6 @@
-//! The shape of a judged container in JSON: one object a container, one a line.
+//! The JSON form of an evaluated container: one object per container and line.
 //!
-//! It borrows from the container's files while they are at hand, and can be taken away from them by `into_owned`.
+//! It borrows from the container's files while they are in memory; `into_owned` detaches it.
 
 use std::borrow::Cow;
 
@@ -137,7 +137,7 @@ impl<'a> Result<'a> {
             ),
             (Outcome::Fault(err) | Outcome::Unread(err), _) => other(Verdict::CannotJudge, line(*err)),
             (Outcome::Judged { .. }, None) => {
-                other(Verdict::CannotJudge, "nobody knows whose it is".to_owned())
+                other(Verdict::CannotJudge, "its container cannot be identified".to_owned())
             }
             (Outcome::Judged { rules, enforce, .. }, Some(identity)) => {
                 let denied = rules.against(enforce).next().is_some();

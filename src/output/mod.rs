@@ -1,4 +1,4 @@
-//! Who is told, and how?
+//! Output formats that commands share. They choose the form of a result and decide nothing.
 
 pub mod json;
 pub mod page;

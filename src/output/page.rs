@@ -1,8 +1,7 @@
-//! How does a page look that people keep, send and print? One file of HTML that asks nobody for anything: no script, no
-//! font, no picture from elsewhere.
+//! Builds HTML pages that people keep, send and print: one file without scripts, fonts or pictures from elsewhere.
 //!
-//! What is written without being escaped must be part of this program: [`Page::raw`] takes nothing else. Everything from
-//! outside goes through [`Page::text`].
+//! Everything from outside goes through [`Page::text`], which escapes it. [`Page::raw`] accepts only text that is part of
+//! this program.
 
 use std::fmt::Display;
 

@@ -1,4 +1,4 @@
-//! SARIF 2.1.0: what code hosting sites and editors read. Only the parts of it that say something here.
+//! Writes SARIF 2.1.0 for code hosting sites and editors; only the parts that carry information here.
 
 use std::fmt::Write as _;
 use std::io::Write;

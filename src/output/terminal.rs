@@ -1,4 +1,4 @@
-//! What can be written to this terminal? Its width, its colours and letters; and a bar while people wait.
+//! What the terminal can show: its width, colours and letters; and a progress bar.
 
 use std::cell::Cell;
 use std::ffi::OsStr;

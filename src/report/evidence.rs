@@ -1,8 +1,8 @@
-//! What does one event prove? Whether this start would be refused at baseline and at restricted, and by which controls.
+//! What one event proves: whether this start would be refused at baseline and at restricted, and by which controls.
 //!
-//! An event speaks of one level, and says nothing of a stricter one. Of a looser one it says something: what restricted
-//! adds to baseline is known, and where a control of restricted stands in for one of baseline, its text tells which part
-//! is violated. What cannot be told is said to be unclear.
+//! An event is about one level and proves nothing about a stricter one. About a looser one it does: what restricted adds
+//! to baseline is known, and where a control of restricted replaces one of baseline, its text shows which part is
+//! violated. Anything else is reported as unclear.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Which exceptions are in use, which never are, and which end soon? The policy's, held against the events.
+//! Compares the policy's exceptions with the events: which are used, which never are, and which end soon.
 
 use serde::Serialize;
 

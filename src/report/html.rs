@@ -1,4 +1,4 @@
-//! How is a report looked at? One page: the picture of namespaces and levels first, then what it rests on.
+//! Renders a report as one HTML page: the matrix of namespaces and levels first, then what it rests on.
 
 use super::period::{self, minute};
 use super::readiness::{Cell, LEVELS, Row, State, count};
@@ -51,7 +51,7 @@ fn workload(name: &Name) -> String {
 
 fn readiness(page: &mut Page, report: &Report) {
     let ready = &report.ready;
-    page.section("Which level could be enforced", "As far as this node has seen, with nothing refused.");
+    page.section("Which level could be enforced", "With nothing refused, as far as this node has seen.");
     if ready.namespaces.is_empty() {
         page.raw("<p>No data yet.</p>\n").end();
         return;
@@ -61,11 +61,18 @@ fn readiness(page: &mut Page, report: &Report) {
     page.ring("restricted", ready.restricted.ready, ready.restricted.of);
     page.raw("</div>\n<div>");
     let none = ready.restricted.of - ready.restricted.ready;
-    page.element("<p>", &if none == 0 {
-        "Restricted could be enforced everywhere on this node.".to_owned()
-    } else {
-        format!("{} not ready for restricted. What stands against each is beside it, and what to fix first further down.", namespaces_are(none))
-    }, "</p>\n");
+    page.element(
+        "<p>",
+        &if none == 0 {
+            "Restricted could be enforced everywhere on this node.".to_owned()
+        } else {
+            format!(
+                "{} not ready for restricted. The reasons are beside each, and what to fix first is below.",
+                namespaces_are(none)
+            )
+        },
+        "</p>\n",
+    );
     page.legend(&[
         (Tone::Good, "ready: nothing would be refused"),
         (Tone::Bad, "refused: so many workloads would be"),
@@ -128,7 +135,7 @@ fn more(page: &mut Page, all: usize) {
     if all > ROWS {
         page.element(
             "<p class=\"soft small\">",
-            &format!("And {} more; --namespace picks, --format json has all.", all - ROWS),
+            &format!("And {} more; --namespace selects, --format json has all.", all - ROWS),
             "</p>\n",
         );
     }
@@ -165,7 +172,7 @@ fn parts(page: &mut Page, report: &Report) {
 fn decisions(page: &mut Page, report: &Report) {
     page.section(
         "Decisions",
-        "Container starts. One start can have several; one that is refused is tried again and again.",
+        "Container starts. One start can have several; a refused one is retried again and again.",
     );
     let rows: Vec<_> = report.decisions.iter().filter(|row| row.starts + row.before > 0).collect();
     if rows.is_empty() {
@@ -221,10 +228,7 @@ fn workloads(page: &mut Page, report: &Report) {
     if rows.is_empty() {
         return;
     }
-    page.section(
-        "Workloads to look at",
-        "Most starts first. Their names are guessed from the names of pods.",
-    );
+    page.section("Workloads to fix", "Most starts first. Their names are derived from pod names.");
     page.raw("<div class=\"scroll\"><table>").columns(&["workload", "#starts", "violates", "~last seen"]);
     for row in rows.iter().take(ROWS) {
         page.element("<tr><th scope=\"row\">", &workload(&row.name), "");
@@ -290,9 +294,11 @@ fn changes(page: &mut Page, report: &Report) {
         &format!("Since the {} before", period::length(report.period.seconds)),
         match changes.comparable {
             Comparable::Whole => "",
-            Comparable::Part => "The journal begins within that time, so that things only look new.",
-            Comparable::Nothing => "The journal does not go back so far: there is nothing to compare with.",
-            Comparable::Unknown => "How far back the journal goes is not known.",
+            Comparable::Part => "The journal begins within that time, so some things only look new.",
+            Comparable::Nothing => {
+                "The journal does not go back that far, so there is nothing to compare with."
+            }
+            Comparable::Unknown => "It is unknown how far back the journal goes.",
         },
     );
     let listed = |names: Vec<String>| {
@@ -326,7 +332,7 @@ fn exceptions(page: &mut Page, report: &Report) {
     if report.exceptions.is_empty() && report.exceptions_gone == 0 {
         return;
     }
-    page.section("Exceptions", "The policy's, held against the events of this period on this node.");
+    page.section("Exceptions", "The policy's, compared with the events of this period on this node.");
     page.raw("<div class=\"scroll\"><table>").columns(&["for", "controls", "use", "end", "~reason"]);
     for row in report.exceptions.iter().take(ROWS) {
         page.element("<tr><th scope=\"row\">", &row.whom, "</th><td class=\"small\">")
@@ -355,7 +361,10 @@ fn exceptions(page: &mut Page, report: &Report) {
     }
     page.raw("</tbody></table></div>\n");
     if report.exceptions.iter().any(|row| row.state == exceptions::State::Untold) {
-        page.raw("<p class=\"soft small\">Cannot be told: the enforce level of the namespace does not ask for the control, and no use is written down.</p>\n");
+        page.raw(
+            "<p class=\"soft small\">Unknown: the enforce level of the namespace does not ask for the \
+                  control, and no use was logged.</p>\n",
+        );
     }
     if report.exceptions_gone > 0 {
         let text = format!(

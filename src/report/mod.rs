@@ -1,4 +1,4 @@
-//! What has the gate seen, and what follows from it? Events, counted and answered.
+//! `pss-guard report`: counts events and derives which level each namespace is ready for.
 //!
 //! ```text
 //! events::read ─► tally::History ─┐
@@ -6,7 +6,7 @@
 //!   policy, namespaces, a scan ───┘
 //! ```
 //!
-//! All of it is pure: what it knows of the node is handed in.
+//! All of it is pure: the caller passes in what is known of the node.
 
 pub mod evidence;
 pub mod exceptions;
@@ -509,14 +509,12 @@ fn notes(history: &History, known: &Known<'_>, ready: &Readiness) -> Vec<String>
     let period = history.period;
     if let Some(begins) = known.journal_begins.filter(|begins| *begins > period.since) {
         notes.push(format!(
-            "the journal begins at {} UTC: what was before is not known",
+            "the journal begins at {} UTC; earlier events are unknown",
             period::minute(&rfc3339(begins))
         ));
     }
     if known.journal_begins.is_none() {
-        notes.push(
-            "there is no journal that can be read here; events are those of the file beside it".to_owned(),
-        );
+        notes.push("there is no readable journal here; the events are from its fallback file".to_owned());
     }
     if known.policy_changed.is_some_and(|changed| changed > period.since) {
         notes.push(
@@ -529,20 +527,19 @@ fn notes(history: &History, known: &Known<'_>, ready: &Readiness) -> Vec<String>
         let way_out = if known.running.is_some() {
             "log-allowed = true in the policy logs them"
         } else {
-            "log-allowed = true in the policy logs them, pss-guard scan --level tells of what runs now"
+            "log-allowed = true in the policy logs them, pss-guard scan --level shows what runs now"
         };
         notes.push(format!("a start that violates nothing leaves no event; {way_out}"));
     }
     if ready.namespaces.iter().any(|row| row.namespace.is_none()) {
         notes.push(
-            "unmanaged containers (podman, docker, ctr: of no pod) are listed, and count as no namespace"
-                .to_owned(),
+            "unmanaged containers (podman, docker, ctr) are listed, and count as no namespace".to_owned(),
         );
     }
     if !history.namespaces.is_empty() {
         notes.push(
-            "a start that is refused is tried again and again: workloads say how many things there are to fix. Their names \
-             are guessed from the names of pods"
+            "a refused start is retried again and again; workloads say how many things there are to fix. \
+             Their names are derived from pod names"
                 .to_owned(),
         );
     }
@@ -551,7 +548,7 @@ fn notes(history: &History, known: &Known<'_>, ready: &Readiness) -> Vec<String>
         (namespaces, "of namespaces beyond the first 1,000 are counted as (others)"),
         (
             workloads,
-            "of workloads beyond those that are told apart (500 of a namespace, 20,000 of all) are counted under no name",
+            "of workloads beyond the limit (500 of a namespace, 20,000 in all) are counted without a name",
         ),
         (texts, "have a text (fault, exception, mode) beyond those that are kept"),
         (parts, "lie in parts of the period beyond those that are shown"),

@@ -1,4 +1,4 @@
-//! Which time is asked about? A period that ends now, and the one of the same length before it.
+//! The period that a report covers: it ends now, and is compared with the one of the same length before it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

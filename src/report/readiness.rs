@@ -1,17 +1,17 @@
-//! Which level could be enforced where, with nothing refused? What events can prove of that, and what they cannot.
+//! Decides per namespace and level whether enforcing it would refuse anything: what events can prove of that, and
+//! what they cannot.
 //!
-//! The gate writes down what is wrong. A start that violates none of the levels that its namespace asks for leaves no
-//! trace (but where the policy has `log-allowed = true`), and a level that is stricter than all of them is not looked at.
-//! So for one namespace and one level:
+//! The gate logs violations. A start that violates none of its namespace's levels leaves no event (unless the policy has
+//! `log-allowed = true`), and a level stricter than all of them is not evaluated. So for one namespace and one level:
 //!
 //! | state      | means                                                                                              |
 //! |------------|----------------------------------------------------------------------------------------------------|
 //! | `refused`  | a start in the period, or a container that runs now, would be refused                              |
 //! | `ready`    | the namespace asks for this level or a stricter one, nothing was found against any start, and there was one: an event of a start that complies, or a container that runs now |
 //! | `unproven` | nothing is known against it, and not enough for it; the cell says what is missing                  |
-//! | `exempt`   | the policy does not judge this namespace                                                           |
+//! | `exempt`   | the policy exempts this namespace                                                                  |
 //!
-//! What the namespace asks for is what it asks for now: nobody wrote down what it was at every moment of the period.
+//! The namespace's levels are today's: what they were during the period is not recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -343,7 +343,7 @@ fn cell(
     if asked == Asked::Exempt {
         cell.state = State::Exempt;
         (cell.workloads, cell.ours_alone) = (0, 0);
-        "the policy does not judge it".clone_into(&mut cell.why);
+        "the policy exempts it".clone_into(&mut cell.why);
         return cell;
     }
     let why = refusals(level, namespace, running, &cell, known);
@@ -434,24 +434,24 @@ fn otherwise(
         let s = if proofs.unclear == 1 { "s" } else { "" };
         return unproven(format!(
             "{} violate{s} controls of restricted that hide whether {level} is violated, too; pss-guard scan --level \
-             {level} tells of what runs",
+             {level} shows what runs",
             count(proofs.unclear, "start")
         ));
     }
     let Some(watched) = watched else {
-        return unproven("what it asks for cannot be read, so that silence proves nothing".to_owned());
+        return unproven("what it asks for cannot be read, so an empty log proves nothing".to_owned());
     };
     if watched < level {
         let now = if runs > 0 { format!("the {} now would start; ", runs_now(runs)) } else { String::new() };
         return unproven(format!(
-            "{now}it asks for no more than {watched}, so that starts were not held against {level}; audit = \
+            "{now}it asks for no more than {watched}, so starts were not checked against {level}; audit = \
              \"{level}\" does that"
         ));
     }
     if seen + runs == 0 {
         return unproven(format!(
-            "no start that complies was logged; log-allowed = true logs them, pss-guard scan --level {level} tells of \
-             what runs"
+            "no compliant start was logged; log-allowed = true logs them, pss-guard scan --level {level} \
+             shows what runs"
         ));
     }
     let mut why = Vec::new();

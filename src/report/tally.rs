@@ -1,5 +1,5 @@
-//! How often did what happen? Events are counted as they come, in memory that does not grow with their number, nor with
-//! the names that somebody may think up.
+//! Counts events as they are read, in memory that grows neither with their number nor with the number of names in
+//! them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};

@@ -1,4 +1,4 @@
-//! Tables of events, and the report that they make.
+//! Tables of events, and the report that each makes.
 #![allow(clippy::too_many_lines, clippy::type_complexity, reason = "tables")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -162,7 +162,7 @@ fn a_namespace_is_ready_only_where_that_is_proven() {
             vec![allowed()],
             Ready,
             Unproven,
-            "it asks for no more than baseline, so that starts were not held against restricted; audit = \
+            "it asks for no more than baseline, so starts were not checked against restricted; audit = \
              \"restricted\" does that",
         ),
         (
@@ -171,8 +171,7 @@ fn a_namespace_is_ready_only_where_that_is_proven() {
             vec![allowed()],
             Ready,
             Unproven,
-            "the 2 containers that run now would start; it asks for no more than baseline, so that starts were \
-             not held against restricted; audit = \"restricted\" does that",
+            "the 2 containers that run now would start; it asks for no more than baseline, so starts were not checked against restricted; audit = \"restricted\" does that",
         ),
         (
             "nothing is held against anything",
@@ -180,8 +179,7 @@ fn a_namespace_is_ready_only_where_that_is_proven() {
             vec![],
             Unproven,
             Unproven,
-            "the container that runs now would start; it asks for no more than privileged, so that starts were \
-             not held against restricted; audit = \"restricted\" does that",
+            "the container that runs now would start; it asks for no more than privileged, so starts were not checked against restricted; audit = \"restricted\" does that",
         ),
         (
             "silence, and something runs",
@@ -243,7 +241,7 @@ fn a_namespace_is_ready_only_where_that_is_proven() {
             vec![allowed()],
             Unproven,
             Unproven,
-            "what it asks for cannot be read, so that silence proves nothing",
+            "what it asks for cannot be read, so an empty log proves nothing",
         ),
         (
             "no judgement, by the policy",
@@ -255,7 +253,7 @@ fn a_namespace_is_ready_only_where_that_is_proven() {
             vec![event(Kind::Exempt, 1, "shop/web-0", "", "")],
             Exempt,
             Exempt,
-            "the policy does not judge it",
+            "the policy exempts it",
         ),
     ];
     for (what, node, events, baseline, restricted, why) in rows {

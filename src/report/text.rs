@@ -1,4 +1,4 @@
-//! How is a report read in a terminal? The answer first, then what it rests on.
+//! Renders a report for a terminal: the answer first, then what it rests on.
 
 use std::io::{self, Write};
 
@@ -79,7 +79,7 @@ impl Page<'_> {
 
     fn more(&mut self, all: usize) -> io::Result<()> {
         if all > ROWS {
-            let text = format!("  and {} more; --namespace picks, --format json has all", all - ROWS);
+            let text = format!("  and {} more; --namespace selects, --format json has all", all - ROWS);
             let text = self.style.paint(Tone::Faint, &text);
             self.line(&text)?;
         }
@@ -299,7 +299,7 @@ impl Page<'_> {
         if rows.is_empty() {
             return Ok(());
         }
-        self.title("Workloads to look at", "starts, and what they violate")?;
+        self.title("Workloads to fix", "starts, and what they violate")?;
         let names: Vec<String> = rows.iter().take(ROWS).map(|row| self.workload(&row.name)).collect();
         let wide = self.widest(&names, "workload").max((self.style.width / 4).min(24));
         for (row, name) in rows.iter().zip(&names) {
@@ -339,12 +339,12 @@ impl Page<'_> {
             Comparable::Whole => {}
             Comparable::Nothing => {
                 return self
-                    .item("-", "the journal does not go back so far: there is nothing to compare with");
+                    .item("-", "the journal does not go back that far, so there is nothing to compare with");
             }
             Comparable::Part => {
-                self.item("!", "the journal begins within that time, so that things only look new")?;
+                self.item("!", "the journal begins within that time, so some things only look new")?;
             }
-            Comparable::Unknown => self.item("!", "how far back the journal goes is not known")?,
+            Comparable::Unknown => self.item("!", "it is unknown how far back the journal goes")?,
         }
         let mut said = false;
         for (mark, what, names) in [
@@ -383,7 +383,8 @@ impl Page<'_> {
                 exceptions::State::Unused => ("?", "never used here in this period".to_owned()),
                 exceptions::State::Untold => (
                     "?",
-                    "whether it is used cannot be told: the enforce level of the namespace does not ask for it".to_owned(),
+                    "unknown whether it is used: the enforce level of the namespace does not ask for it"
+                        .to_owned(),
                 ),
                 exceptions::State::Expired => ("!", format!("expired on {}", row.expires)),
             };

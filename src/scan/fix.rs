@@ -1,4 +1,4 @@
-//! How is a fix said on one line? The YAML of a finding as paths: `securityContext.runAsUser: 1000`.
+//! Renders a finding's fix on one line: its YAML as paths, `securityContext.runAsUser: 1000`.
 
 /// The fields of a fix that is a line or two. A volume is not replaced in that.
 #[must_use]

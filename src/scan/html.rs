@@ -1,4 +1,4 @@
-//! How is a scan looked at? One page: every container as a square, for each namespace at each level; then what would be
+//! Renders a scan as one HTML page: a square per container, for each namespace and level; then what would be
 //! refused, and the fix.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ pub fn page(scan: &Scan, levels: &[AtLevel<'_>]) -> String {
     let mut sentences = scan.sentences().into_iter();
     let answer = sentences.next().unwrap_or_default();
     let at = minute(&rfc3339(scan.at));
-    let below = format!("Node {} · held against {} · {at} UTC", scan.node, scan.asked());
+    let below = format!("Node {} · checked against {} · {at} UTC", scan.node, scan.asked());
     page.head("pss-guard scan", &answer, &below);
     picture(&mut page, scan, levels, &sentences.collect::<Vec<_>>());
     controls(&mut page, scan);
@@ -76,8 +76,8 @@ fn picture(page: &mut Page, scan: &Scan, levels: &[AtLevel<'_>], sentences: &[St
     page.section(
         "What would still start",
         &format!(
-            "Every square is a container that runs now, held against the level above it. Where a namespace has more than \
-             {MOST_UNITS}, a square stands for several."
+            "Every square is a container that runs now, checked against the level above it. Where a \
+             namespace has more than {MOST_UNITS}, a square stands for several."
         ),
     );
     page.raw("<div class=\"hero\"><div class=\"rings\">\n");
@@ -156,7 +156,10 @@ fn controls(page: &mut Page, scan: &Scan) {
     let mut rows: Vec<_> = by_control.into_iter().collect();
     rows.sort_by_key(|(control, (counts, _, _))| (std::cmp::Reverse(counts.containers), *control));
     let largest = rows.iter().map(|(_, (counts, _, _))| counts.containers).max().unwrap_or(1).max(1);
-    page.section("Violated controls", "Containers by control. pss-guard explain CONTROL says what it wants.");
+    page.section(
+        "Violated controls",
+        "Containers by control. pss-guard explain CONTROL says what it requires.",
+    );
     page.raw("<table>").columns(&["control", "", "#containers", "#namespaces", "~reason"]);
     for (control, (counts, namespaces, finding)) in rows {
         let whose = if finding.is_ours() { OURS } else { "" };
@@ -300,7 +303,7 @@ fn unseen(page: &mut Page, scan: &Scan) {
     if scan.unseen.is_empty() {
         return;
     }
-    page.section("Could not be looked at", "There may be more containers.");
+    page.section("Could not be inspected", "There may be more containers.");
     let places: Vec<String> =
         scan.unseen.iter().map(|place| format!("{}: {}", place.path, place.why)).collect();
     page.list(places.iter().map(String::as_str)).end();

@@ -1,10 +1,11 @@
-//! Does the process run with more than config.json asks for? `/proc/PID/status` and `/proc/PID/ns` against the spec.
+//! Detects drift: compares `/proc/PID/status` and `/proc/PID/ns` with what config.json asks for.
 //!
-//! Less is no difference worth a word: most programs drop what they do not need. More is: the runtime gave something
-//! that nobody asked for, config.json was changed after the start, or somebody went into another namespace.
+//! A process that has less is not reported: most programs drop what they do not need. One that has more is: the runtime
+//! granted something that was not asked for, config.json was changed after the start, or the process entered another
+//! namespace.
 //!
-//! A process that made itself a user namespace has every capability in that (`user_namespaces(7)`), and none more over
-//! the host; its capabilities are compared only where it has stayed in the one it was given.
+//! A process that created a user namespace has every capability in it (`user_namespaces(7)`) and none more over the host,
+//! so capabilities are compared only if the process is still in the user namespace that it was given.
 
 use std::borrow::Cow;
 use std::cell::Cell;

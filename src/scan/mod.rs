@@ -1,4 +1,4 @@
-//! What runs on this node, and what of it would be refused at its next start?
+//! Evaluates everything that runs on this node: what would be refused at its next start?
 //!
 //! ```text
 //!            containers::find ─► a bundle and a process each
@@ -6,10 +6,10 @@
 //!        /proc/PID ─► live: what runs and was not asked for ─► drift ───────────┴─► Scan ─► table, json, sarif, …
 //! ```
 //!
-//! The verdict is about the next start and nothing else: it is what the gate would say with the same policy, namespaces
-//! and, where one is asked about, level. What a process has beyond its config.json is listed beside it.
+//! The verdict is about the next start only: it is the gate's, with the same policy and namespaces, and the level that was
+//! asked for. What a process has beyond its config.json is listed beside it.
 //!
-//! A [`Scan`] borrows nothing; what is shown of it is a function from it to a writer.
+//! A [`Scan`] borrows nothing; each output is a function from it to a writer.
 
 pub mod fix;
 pub mod html;

@@ -1,5 +1,6 @@
-//! A scan as objects that a cluster keeps: wgpolicyk8s.io/v1alpha2 `PolicyReport` or openreports.io/v1alpha1 `Report`, one
-//! for each namespace, and a cluster-scoped one for what belongs to none. A `List` in JSON, which `kubectl apply` takes.
+//! Writes a scan as reports for the cluster: wgpolicyk8s.io/v1alpha2 `PolicyReport` or openreports.io/v1alpha1
+//! `Report`, one per namespace, and a cluster-scoped one for what belongs to none. The output is a JSON `List` for
+//! `kubectl apply`.
 //!
 //! The two have the same fields (policy-report/crd/v1alpha2 of kubernetes-sigs/wg-policy-prototypes, config/crd of
 //! openreports/reports-api). Each control of each container is one result:
@@ -12,8 +13,7 @@
 //! | `skip`  | not judged: a node cannot see it, an exception covers it, the policy exempts it, nothing is asked   |
 //! | `error` | the container cannot be judged, or a place could not be looked at                                  |
 //!
-//! A report that grew too large for an object of etcd, or for the annotation in which `kubectl apply` keeps it, is written
-//! as several.
+//! A report that is too large for an object in etcd, or for the annotation in which `kubectl apply` stores it, is split.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -145,7 +145,7 @@ fn reports(scan: &Scan, policy: &Policy, api: Api) -> Vec<Report> {
     }
     for place in &scan.unseen {
         let mut outcome = Outcome::of(scan, None, "pod-security", "error");
-        outcome.message = format!("cannot look at {}: {}", place.path, place.why);
+        outcome.message = format!("cannot inspect {}: {}", place.path, place.why);
         by_namespace.entry(String::new()).or_default().push(outcome);
     }
     let mut reports = Vec::new();
@@ -235,7 +235,7 @@ fn outcomes(scan: &Scan, one: &Scanned, policy: &Policy) -> Vec<Outcome> {
     let exempt = one.verdict == Verdict::Exempt;
     if exempt || level == Level::Privileged {
         let mut outcome = Outcome::of(scan, Some(one), "pod-security-privileged", "skip");
-        let why = if exempt { "exempt: " } else { "the level is privileged, which asks for nothing: " };
+        let why = if exempt { "exempt: " } else { "the level is privileged, which requires nothing: " };
         outcome.message = format!("{why}{}", escape(&result.because));
         return vec![outcome];
     }

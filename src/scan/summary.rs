@@ -1,4 +1,4 @@
-//! What is the answer? The numbers of a scan, and the sentences that every output ends with.
+//! The numbers of a scan, and the closing sentences that every output shares.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -115,7 +115,7 @@ impl Scan {
         let containers = plural(sum.containers, "container");
         let mut all = vec![match sum {
             Summary { containers: 0, unjudged: 0, .. } if !self.unseen.is_empty() => {
-                "no container was seen, but not everything could be looked at".to_owned()
+                "no container was seen, but not everything could be inspected".to_owned()
             }
             Summary { containers: 0, unjudged: 0, .. } => "no container runs here".to_owned(),
             Summary { refused: 0, containers: 1, .. } => {
@@ -151,13 +151,13 @@ impl Scan {
         let in_part = self.containers.iter().filter(|one| one.in_part).count();
         add(
             in_part,
-            format!("the processes of {} could be looked at in part only", plural(in_part, "container")),
+            format!("the processes of {} could be inspected only in part", plural(in_part, "container")),
         );
         add(self.vanished, format!("{} ended meanwhile", self.vanished));
         add(
             self.unseen.len(),
             format!(
-                "{} could not be looked at; there may be more containers",
+                "{} could not be inspected; there may be more containers",
                 plural(self.unseen.len(), "place")
             ),
         );

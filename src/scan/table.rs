@@ -1,5 +1,5 @@
-//! A scan for people: by namespace and pod, each container with its verdict, the reason and the fix, and the answer at
-//! the end.
+//! Renders a scan for people: by namespace and pod, each container with its verdict, reason and fix, and the
+//! summary at the end.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -52,7 +52,7 @@ pub fn write(scan: &Scan, style: &Style, out: &mut dyn Write) -> io::Result<()> 
         })
     };
     for place in &scan.unseen {
-        paragraph(None, &format!("cannot look at {}: {}", place.path, place.why))?;
+        paragraph(None, &format!("cannot inspect {}: {}", place.path, place.why))?;
     }
     for (index, sentence) in scan.sentences().iter().enumerate() {
         paragraph((index == 0).then_some(Tone::Title), sentence)?;

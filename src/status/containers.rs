@@ -1,4 +1,4 @@
-//! Which running containers passed the gate? One that did has the gate as its runtime, or as a hook in its config.json.
+//! Finds the running containers that passed the gate: it is their runtime, or a hook in their config.json.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ pub(super) enum Passed {
     NotAsked,
     /// It, or its pod, is older than the gate.
     Before,
-    /// Its runtime is of another kind, which the gate does not stand in front of.
+    /// Its runtime is of another kind, which the gate does not cover.
     OtherKind,
     /// The gate of another engine judged it.
     OtherEngine,
@@ -37,7 +37,7 @@ pub struct Tally {
     pub through_the_gate: Vec<String>,
     /// They, or their pods, are older than the gate.
     pub before_the_gate: Vec<String>,
-    /// Their runtime is of a kind that the gate does not stand in front of.
+    /// Their runtime is of a kind that the gate does not cover.
     pub of_another_kind: Vec<String>,
     /// They should have passed the gate, and did not.
     pub past_the_gate: Vec<String>,
@@ -162,14 +162,14 @@ pub(super) fn ask(
             Method::Hook => "the engine dropped the hook, which it does silently while the gate is missing",
         };
         let says = format!(
-            "{} newer than the gate did not pass it: {why}; restart the engine, and then the containers",
+            "{} newer than the gate bypassed it: {why}; restart the engine, and then the containers",
             count(&tally.past_the_gate)
         );
         checks.add(State::Wrong, "containers", says);
     }
     if let Some(first) = unreadable.first() {
         let says = format!(
-            "{} running container{} cannot be looked at, the first is {}",
+            "{} running container{} cannot be inspected, the first is {}",
             unreadable.len(),
             s(unreadable.len()),
             first.display()
@@ -187,12 +187,12 @@ fn count(list: &[String]) -> String {
 /// `is_open`: and would be refused otherwise.
 fn excused(tally: &Tally, by_pod: bool, is_open: bool, checks: &mut Checks) {
     let older = if by_pod {
-        "did not pass the gate, because their pods are older than it; what starts in those, a restart as well, is like \
-         them until they are recreated (`kubectl delete pod`, `kubectl rollout restart`)"
+        "bypassed the gate, because their pods are older than it; so does what starts or restarts in those \
+         until they are recreated (`kubectl delete pod`, `kubectl rollout restart`)"
     } else {
         "started before the engine had the gate and never passed it; they will when they start again"
     };
-    let other_kind = "have a runtime of another kind, which the gate does not stand in front of";
+    let other_kind = "have a runtime of another kind, which the gate does not cover";
     let state = if by_pod && is_open { State::Open } else { State::Note };
     for (state, list, says) in
         [(state, &tally.before_the_gate, older), (State::Note, &tally.of_another_kind, other_kind)]

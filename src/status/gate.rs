@@ -1,4 +1,4 @@
-//! Is the gate where engines look for it, and can nobody but root change it?
+//! Checks that the gate is where the engines look for it, and that only root can change it.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -13,7 +13,7 @@ use crate::pss::facts::Engine;
 
 /// Looks at the gate binary; gives back what it says of its version, and whether it can be executed.
 pub(super) fn binary(setting: &Setting<'_>, engine: Engine, checks: &mut Checks) -> (Option<String>, bool) {
-    let again = format!("`pss-guard install --engine {}` puts it there again", engine.name());
+    let again = format!("`pss-guard install --engine {}` restores it", engine.name());
     let path = setting.live.place(Path::new(GATE));
     if let Some(fault) = program::fault(&setting.live, Path::new(TOOL)) {
         let says = format!("{TOOL}, which systemd's units call, {fault}; {again}");
@@ -25,7 +25,7 @@ pub(super) fn binary(setting: &Setting<'_>, engine: Engine, checks: &mut Checks)
     }
     let judged = match fs::metadata(&path) {
         Ok(metadata) if metadata.permissions().mode() & 0o111 != 0o111 => {
-            let says = format!("{} cannot be executed by everybody; {again}", path.display());
+            let says = format!("{} cannot be executed by all users; {again}", path.display());
             checks.add(State::Wrong, "gate", says);
             return (None, true);
         }
@@ -90,7 +90,7 @@ pub(super) fn entries(setting: &Setting<'_>, engine: Engine, entries: &[Entry], 
             if !runs {
                 // For whoever cannot wait for that: see docs/operations.md.
                 let by_hand = format!(
-                    "; by hand, and then without the gate: `ln -sfn {} {}`",
+                    "; by hand, without the gate: `ln -sfn {} {}`",
                     entry.runtime.display(),
                     path.display()
                 );
@@ -122,7 +122,7 @@ fn links(setting: &Setting<'_>, path: &Path) -> Result<(), (String, bool)> {
     match (live.link(path), file(path)) {
         (None, _) => return dead(format!("{} is missing", path.display())),
         (Some(to), None) => {
-            return dead(format!("{} leads to {}, which is not there", path.display(), to.display()));
+            return dead(format!("{} leads to {}, which is missing", path.display(), to.display()));
         }
         (Some(to), own) if own != gate => {
             let runs = program::fault(live, path).is_none();
@@ -139,10 +139,10 @@ fn links(setting: &Setting<'_>, path: &Path) -> Result<(), (String, bool)> {
     if !to.is_absolute() || !live.is_program(&to) {
         let other = live.find_again(to.clone());
         if other == to {
-            return dead(format!("{shown}, which is no program"));
+            return dead(format!("{shown}, which is not a program"));
         }
         return Err((
-            format!("{shown}, which is no program: {} is called in its place", other.display()),
+            format!("{shown}, which is not a program: {} is called instead", other.display()),
             program::fault(live, &other).is_none(),
         ));
     }

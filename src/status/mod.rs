@@ -1,4 +1,4 @@
-//! Does the gate really stand? What was installed, held against what is there and what runs now.
+//! Checks that the gate is active: compares what was installed with what is there and what runs now.
 //!
 //! Each question is answered by one or more [`Check`]s, a sentence each. The worst of them is the answer:
 //!
@@ -269,7 +269,7 @@ impl<'a> Setting<'a> {
             || (engine == Engine::Docker && !self.processes.running(&["cri-dockerd"]).is_empty());
         let serving = running.iter().filter(|_| is_cri).find(serves_pods);
         let name = engine.name();
-        let install = format!("`pss-guard install --engine {name}` does it");
+        let install = format!("`pss-guard install --engine {name}` installs it");
         let containers = format!("{count} container{}", s(count));
         let none = format!("no gate is installed for {name}");
         let (state, says) = match (serving, running.first()) {
@@ -293,9 +293,9 @@ impl<'a> Setting<'a> {
                 (State::Note, format!("{none}; no container of it runs"))
             }
             (None, None) if self.processes.are_seen() => {
-                (State::Unknown, format!("{none}; only root can see whether it runs"))
+                (State::Unknown, format!("{none}; run as root to see whether it runs"))
             }
-            (None, None) => (State::Note, format!("{none}; whether it will run here cannot be seen")),
+            (None, None) => (State::Note, format!("{none}; whether it will run here is unknown")),
         };
         let mut status = self.engine(installer);
         status.checks.add(state, "installed", says);
@@ -353,7 +353,7 @@ impl<'a> Setting<'a> {
             let what = if lost.is_empty() {
                 "is not as it was installed".to_owned()
             } else {
-                format!("starts the containers of {} past the gate", lost.join(", "))
+                format!("starts the containers of {} without the gate", lost.join(", "))
             };
             checks.add(State::Wrong, "configuration", format!("{path} {what}; {fixes}"));
         }
@@ -364,8 +364,8 @@ impl<'a> Setting<'a> {
                 checks.add(State::Note, "handlers", says);
             } else {
                 let says = format!(
-                    "{handler} is not gated: {says}; if that is meant, name it in runtime-classes of [exemptions] \
-                     in the policy"
+                    "{handler} is not gated: {says}; if that is intended, list it in runtime-classes under \
+                     [exemptions] in the policy"
                 );
                 checks.add(State::Open, "handlers", says);
                 status.ungated_handlers.push(handler.clone());
@@ -393,7 +393,7 @@ impl<'a> Setting<'a> {
         }
         // Others would see no engine, and take that for none.
         if !self.processes.are_told() {
-            checks.add(State::Unknown, "process", "only root can see which engines run");
+            checks.add(State::Unknown, "process", "run as root to see which engines run");
             return None;
         }
         // An engine without a daemon reads its configuration whenever it is called.
@@ -411,7 +411,7 @@ impl<'a> Setting<'a> {
                 continue;
             }
             let other = format!(
-                "process {} ({}) runs with {}: no gate is before its containers",
+                "process {} ({}) runs with {}: the gate is not active for its containers",
                 other.pid,
                 other.program.display(),
                 theirs.display()
@@ -426,7 +426,8 @@ impl<'a> Setting<'a> {
                 more => format!(" and {more} more"),
             };
             let says = format!(
-                "process {pid} ({}){others}: engines in containers; the gate is not before what they start",
+                "process {pid} ({}){others}: engines in containers; the gate is not active for what they \
+                 start",
                 program.display()
             );
             checks.add(State::Note, "process", says);
@@ -440,7 +441,7 @@ impl<'a> Setting<'a> {
             checks.add(
                 State::Note,
                 "process",
-                format!("{name} is not running; the gate holds when it starts"),
+                format!("{name} is not running; the gate is active when it starts"),
             );
             return None;
         };
@@ -456,8 +457,8 @@ impl<'a> Setting<'a> {
         let pending = recorded.restart && is_older && !self.was_reloaded(installer.engine);
         if pending {
             let says = format!(
-                "{name} (process {pid}) started {since} ago, before the gate came, and has not read its configuration \
-                 since then; systemctl restart {unit}"
+                "{name} (process {pid}) started {since} ago, before the gate was installed, and has not read \
+                 its configuration since then; systemctl restart {unit}"
             );
             checks.add(State::Wrong, "process", says);
         } else if process.replaced {

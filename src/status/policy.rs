@@ -1,4 +1,4 @@
-//! Which policy is in force, does it fit this node, and can the gate say what it decides?
+//! Checks the policy: which one is in force, whether it fits this node, and whether its decisions can be logged.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -67,10 +67,10 @@ pub(super) fn ask(setting: &Setting<'_>) -> (PolicyStatus, Exemptions) {
                 && let Err(error) = cache::is_kept(paths)
             {
                 let (state, how) = if cache::will_be_kept(paths) {
-                    (State::Note, "the next container start keeps it")
+                    (State::Note, "the next container start saves it")
                 } else {
-                    let how = "no container start keeps it, so that a reboot without the policy would be one without \
-                               any; `pss-guard install` keeps it";
+                    let how = "no container start saves it, so after a reboot without the policy there would \
+                               be none; `pss-guard install` saves it";
                     (State::Wrong, how)
                 };
                 checks.add(state, "policy", format!("{}; {how}", line(&error)));
@@ -83,7 +83,7 @@ pub(super) fn ask(setting: &Setting<'_>) -> (PolicyStatus, Exemptions) {
             let since = since.map(|when| format!(", kept {} ago", ago(when))).unwrap_or_default();
             let (kept, mode) = (kept.display(), policy.mode);
             let says = format!(
-                "{}; the last good policy judges: {kept}{since}, mode {mode}; {}",
+                "{}; the last good policy is in force: {kept}{since}, mode {mode}; {}",
                 line(&error),
                 levels(&policy)
             );
@@ -92,7 +92,8 @@ pub(super) fn ask(setting: &Setting<'_>) -> (PolicyStatus, Exemptions) {
         }
         Err(error) => {
             let says = format!(
-                "{}; no good policy is kept: until it is fixed, enforce mode refuses all but the exempt namespaces",
+                "{}; there is no last good policy: until it is fixed, enforce mode refuses all but the \
+                 exempt namespaces",
                 line(&error)
             );
             checks.add(State::Wrong, "policy", says);
@@ -139,7 +140,7 @@ fn describe(path: &Path, policy: &Policy, in_force: Mode, checks: &mut Checks) {
     // The built-in defaults are of no file.
     let (state, says) = match (policy.file.is_none(), policy.mode) {
         (true, _) => {
-            (State::Note, format!("no {path}: the built-in defaults hold, which stop nothing; {levels}"))
+            (State::Note, format!("no {path}: the built-in defaults apply, which stop nothing; {levels}"))
         }
         (false, Mode::Audit) if in_force == Mode::Enforce => {
             (State::Note, format!("{path}, mode audit; {levels}"))
@@ -163,8 +164,7 @@ fn mode(paths: &Paths, in_force: &InForce, checks: &mut Checks) {
             checks.add(state, "mode", crate::mode::view::View::of(temporary).sentence(in_force.policy));
         }
         Temporary::Ignored(why) => {
-            let says =
-                format!("the policy's alone; not believed: {}; `pss-guard mode --end` removes it", line(why));
+            let says = format!("the policy's; not trusted: {}; `pss-guard mode --end` removes it", line(why));
             checks.add(State::Note, "mode", says);
         }
         Temporary::None | Temporary::Ended(..) => in_force.settle(paths),
@@ -178,7 +178,7 @@ fn exemptions(policy: &Policy, checks: &mut Checks) {
         list = format!("{list}, and the runtime classes {}", exempt.runtime_classes.join(", "));
     }
     if !list.is_empty() {
-        checks.add(State::Note, "exempt", format!("not judged: {list}"));
+        checks.add(State::Note, "exempt", format!("not evaluated: {list}"));
     }
 }
 
@@ -192,11 +192,14 @@ fn imported(folder: &Path, policy: &Policy, checks: &mut Checks) -> Option<usize
     }
     let Ok(metadata) = fs::metadata(folder) else {
         let denies = match policy.on_unknown_namespace {
-            OnUnknownNamespace::Deny => ", and on-unknown-namespace = \"deny\" sleeps until there are some",
+            OnUnknownNamespace::Deny => {
+                ", and on-unknown-namespace = \"deny\" has no effect until there are some"
+            }
             OnUnknownNamespace::Defaults => "",
         };
         let says = format!(
-            "no {shown}: levels come from the policy alone{denies} (`pss-guard namespaces import` makes the cluster's known)"
+            "no {shown}: levels come from the policy only{denies} (`pss-guard namespaces import` imports the \
+             cluster's)"
         );
         checks.add(State::Note, "namespaces", says);
         return None;
@@ -221,8 +224,8 @@ fn lost(paths: &Paths, checks: &mut Checks) {
     let mut lost = kept.difference(&here);
     if let Some(first) = lost.next() {
         let says = format!(
-            "{} of the namespaces that were imported are gone from {}, the first is {}: the levels of the policy alone \
-             hold for them; `pss-guard namespaces import` brings them back",
+            "{} of the imported namespaces are gone from {}, the first is {}: only the policy's levels apply \
+             to them; `pss-guard namespaces import` restores them",
             lost.count() + 1,
             paths.namespaces().display(),
             Path::new(first).file_stem().unwrap_or_default().display()
@@ -275,7 +278,7 @@ fn journal(socket: &Path, file: &Path, checks: &mut Checks) {
     match connected {
         Ok(()) => checks.add(State::Ok, "journal", "events go to the journal (journalctl -t pss-guard)"),
         Err(error) => {
-            let says = format!("journald does not listen ({error}); events go to {}", file.display());
+            let says = format!("journald does not answer ({error}); events go to {}", file.display());
             checks.add(State::Note, "journal", says);
         }
     }

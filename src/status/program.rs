@@ -1,4 +1,4 @@
-//! Can a file be executed? What the kernel would say of it, without calling it.
+//! Checks whether a file can be executed, as the kernel would, without calling it.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -22,7 +22,7 @@ pub(super) fn fault(live: &Live, path: &Path) -> Option<String> {
         Err(error) => return Some(format!("cannot be found: {error}")),
     };
     if !metadata.is_file() {
-        return Some("is no file".to_owned());
+        return Some("is not a file".to_owned());
     }
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o111 == 0 {
@@ -123,7 +123,7 @@ mod tests {
             symlink("runtime", &link).unwrap();
             assert_eq!(fault(&live, &link).is_some(), expected.is_some());
         }
-        assert!(fault(&live, dir.path()).unwrap().contains("is no file"));
+        assert!(fault(&live, dir.path()).unwrap().contains("is not a file"));
         assert!(fault(&live, Path::new("/nothing/here")).unwrap().contains("cannot be found"));
     }
 }

@@ -1,4 +1,4 @@
-//! What did the installer write down?
+//! Reads what the installer recorded.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -38,7 +38,7 @@ pub(super) fn recorded(live: &Live, engine: Engine) -> Option<Result<Recorded, S
         Err(error) => return Some(Err(line(&error))),
     };
     let Some(method) = manifest.method else {
-        return Some(Err(format!("{} does not say by which method", place.display())));
+        return Some(Err(format!("{} names no method", place.display())));
     };
     let restart =
         crate::install::engines::of(engine).is_some_and(|installer| installer.needs_restart(method));

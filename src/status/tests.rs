@@ -1,4 +1,4 @@
-//! A node on which the gate stands, and everything that can go wrong with it, one at a time.
+//! A node with an active gate, and everything that can go wrong with it, one at a time.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -270,7 +270,7 @@ fn a_gate_that_stands_is_said_to_stand() {
     let (code, said) = machine.said(None);
     assert_eq!(code, 0, "{said}");
     for part in [
-        "containerd, runtime method: the gate stands\n",
+        "containerd, runtime method: the gate is active\n",
         "1 runtime handler covered: runc",
         "1 running container passed the gate",
         "passed         shop/web/app",
@@ -288,23 +288,23 @@ fn every_break_is_said_and_changes_the_exit_code() {
     type Break = fn(&Machine);
     #[rustfmt::skip]
     let rows: &[(&str, Break, u8, &str)] = &[
-        ("the gate is deleted", |m| m.remove(&GATE[1..]), 1, "puts it there again"),
-        ("the gate is a folder", |m| { m.remove(&GATE[1..]); fs::create_dir(m.root.join(&GATE[1..])).unwrap(); }, 1, "is no file"),
+        ("the gate is deleted", |m| m.remove(&GATE[1..]), 1, "restores it"),
+        ("the gate is a folder", |m| { m.remove(&GATE[1..]); fs::create_dir(m.root.join(&GATE[1..])).unwrap(); }, 1, "is not a file"),
         ("the gate cannot be executed", |m| m.mode(&GATE[1..], 0o644), 1, "has mode 0644 and cannot be executed; `pss-guard install"),
         ("the gate is empty", |m| { m.file(&GATE[1..], ""); }, 1, "is empty; `pss-guard install"),
-        ("the gate cannot be executed by users", |m| m.mode(&GATE[1..], 0o744), 1, "cannot be executed by everybody"),
+        ("the gate cannot be executed by users", |m| m.mode(&GATE[1..], 0o744), 1, "cannot be executed by all users"),
         ("others can write the gate", |m| m.mode(&GATE[1..], 0o757), 1, "must be writable by root alone"),
         ("others can replace the gate", |m| m.mode("var/lib/pss-guard/bin", 0o777), 1, "must be writable by root alone"),
         ("others can replace the folder", |m| m.mode("var/lib/pss-guard", 0o777), 1, "must be writable by root alone"),
         ("others can replace an entry", |m| m.mode("var/lib/pss-guard/runtimes/containerd", 0o777), 1, "must be writable by root alone"),
         ("an entry is gone", |m| m.remove("var/lib/pss-guard/runtimes/containerd/runc/pss-guard-runtime"), 1, "pss-guard-runtime is missing: no container starts with it, and none is killed or deleted; `pss-guard install"),
         ("the entry's runtime is gone", |m| m.remove("var/lib/pss-guard/runtimes/containerd/runc/runtime"), 1, "runtime is missing"),
-        ("the real runtime is in another folder now", |m| { m.remove("usr/sbin/runc"); m.program("usr/bin/runc", "runc"); }, 1, "which is no program: /usr/bin/runc is called in its place; `pss-guard install"),
-        ("the real runtime is deleted", |m| m.remove("usr/sbin/runc"), 1, "which is no program"),
+        ("the real runtime is in another folder now", |m| { m.remove("usr/sbin/runc"); m.program("usr/bin/runc", "runc"); }, 1, "which is not a program: /usr/bin/runc is called instead; `pss-guard install"),
+        ("the real runtime is deleted", |m| m.remove("usr/sbin/runc"), 1, "which is not a program"),
         ("the real runtime is empty", |m| { m.file("usr/sbin/runc", ""); }, 1, "/usr/sbin/runc, which is empty: no container starts with it, and none is killed or deleted"),
         ("the real runtime is a text", |m| { m.file("usr/sbin/runc", "<html>"); }, 1, "which is neither a program nor a script"),
-        ("the real runtime cannot be executed", |m| m.mode("usr/sbin/runc", 0o644), 1, "which is no program"),
-        ("the way back without the gate", |m| m.remove("var/lib/pss-guard/bin"), 1, "; by hand, and then without the gate: `ln -sfn /usr/sbin/runc /var/lib/pss-guard/runtimes/containerd/runc/pss-guard-runtime`"),
+        ("the real runtime cannot be executed", |m| m.mode("usr/sbin/runc", 0o644), 1, "which is not a program"),
+        ("the way back without the gate", |m| m.remove("var/lib/pss-guard/bin"), 1, "; by hand, without the gate: `ln -sfn /usr/sbin/runc /var/lib/pss-guard/runtimes/containerd/runc/pss-guard-runtime`"),
         ("the way back, and the configuration is broken", |m| { m.remove("var/lib/pss-guard/bin"); m.file(CONFIG, "what\n"); m.manifest(Engine::Containerd, Method::Runtime, "runc"); }, 1, "`ln -sfn /usr/sbin/runc /var"),
         ("the entry leads to itself", |m| m.entry(Engine::Containerd, "runc", GATE), 1, "which is the gate itself"),
         ("the entry leads past the gate", |m| {
@@ -312,42 +312,42 @@ fn every_break_is_said_and_changes_the_exit_code() {
             fs::remove_file(&entry).unwrap();
             symlink("runtime", entry).unwrap();
         }, 1, "leads to runtime and not to the gate"),
-        ("the handler lost the gate", |m| { m.file(CONFIG, "runc = /usr/sbin/runc\n"); }, 1, "starts the containers of runc past the gate"),
+        ("the handler lost the gate", |m| { m.file(CONFIG, "runc = /usr/sbin/runc\n"); }, 1, "starts the containers of runc without the gate"),
         ("a handler was added without the gate", |m| {
             let runc = fs::read_to_string(m.root.join(CONFIG)).unwrap();
             m.file(CONFIG, &format!("{runc}crun = /usr/bin/crun\n"));
-        }, 1, "starts the containers of crun past the gate"),
-        ("the configuration is broken", |m| { m.file(CONFIG, "what\n"); }, 1, "cannot be understood: line 1: what"),
+        }, 1, "starts the containers of crun without the gate"),
+        ("the configuration is broken", |m| { m.file(CONFIG, "what\n"); }, 1, "cannot be parsed: line 1: what"),
         ("the configuration cannot be read", |m| { m.remove(CONFIG); fs::create_dir(m.root.join(CONFIG)).unwrap(); }, 2, "must be a regular file"),
         ("the manifest is broken", |m| { m.file("var/lib/pss-guard/install/containerd/manifest.json", "{"); }, 2, "manifest.json"),
         ("others can write the manifest", |m| m.mode("var/lib/pss-guard/install/containerd/manifest.json", 0o666), 2, "must be writable by root alone"),
-        ("the engine was not restarted", |m| m.process(1, INSTALLED + 10, &["/usr/bin/containerd"]), 1, "before the gate came, and has not read its configuration"),
+        ("the engine was not restarted", |m| m.process(1, INSTALLED + 10, &["/usr/bin/containerd"]), 1, "before the gate was installed, and has not read its configuration"),
         ("the engine was not restarted, and the clock was set since", |m| {
             m.file("run/pss-guard/unread/containerd", &format!("1 {}\n", (fake::UPTIME - RESTARTED) * 100));
-        }, 1, "before the gate came, and has not read its configuration"),
-        ("a container went past the gate", |m| m.task("k8s.io", 20, STARTED, Some("runc"), &pod("containerd", "side")), 1, "1 running container newer than the gate did not pass it"),
+        }, 1, "before the gate was installed, and has not read its configuration"),
+        ("a container went past the gate", |m| m.task("k8s.io", 20, STARTED, Some("runc"), &pod("containerd", "side")), 1, "1 running container newer than the gate bypassed it"),
         ("a container went past the gate in a pod that passed it", |m| {
             let runtime = entry_path(Engine::Containerd, "runc");
             m.task("k8s.io", 20, STARTED + 5, Some(runtime.to_str().unwrap()), &sandbox("containerd", 20));
             m.task("k8s.io", 21, STARTED, Some("runc"), &in_sandbox("containerd", "side", 20));
-        }, 1, "1 running container newer than the gate did not pass it"),
+        }, 1, "1 running container newer than the gate bypassed it"),
         ("no hook in a pod older than the gate, where hooks do not depend on it", |m| {
             m.install(Engine::Containerd, Method::Hook);
             m.task("k8s.io", 20, INSTALLED + 5, Some("runc"), &sandbox("containerd", 20));
             m.task("k8s.io", 21, STARTED, Some("runc"), &in_sandbox("containerd", "side", 20));
-        }, 1, "1 running container newer than the gate did not pass it"),
+        }, 1, "1 running container newer than the gate bypassed it"),
         ("the engine runs with another file", |m| {
             m.file("etc/other/config.toml", "");
             m.process(1, RESTARTED, &["/usr/bin/containerd", "--config", "/etc/other/config.toml"]);
         }, 1, "containerd (process 1) runs with /etc/other/config.toml and not with /etc/containerd/config.toml"),
         ("the gate of another engine", |m| m.task("k8s.io", 20, STARTED, Some("/var/lib/pss-guard/runtimes/docker/runc/pss-guard-runtime"), &pod("containerd", "side")), 1, "passed the gate of another engine"),
         ("the hook of another engine", |m| m.task("k8s.io", 20, STARTED, Some(""), &hooked("containerd", "side", "cri-o")), 1, "passed the gate of another engine"),
-        ("a bundle that cannot be parsed", |m| m.task("k8s.io", 20, STARTED, Some(""), "{"), 2, "1 running container cannot be looked at"),
-        ("the policy is broken", |m| { m.file("etc/pss-guard/policy.toml", "mode = \"strict\"\n"); }, 1, "no good policy is kept: until it is fixed"),
+        ("a bundle that cannot be parsed", |m| m.task("k8s.io", 20, STARTED, Some(""), "{"), 2, "1 running container cannot be inspected"),
+        ("the policy is broken", |m| { m.file("etc/pss-guard/policy.toml", "mode = \"strict\"\n"); }, 1, "there is no last good policy: until it is fixed"),
         ("the policy is broken, and was good", |m| {
             m.keep_the_policy();
             m.file("etc/pss-guard/policy.toml", "mode = \"strict\"\n");
-        }, 1, "the last good policy judges: "),
+        }, 1, "the last good policy is in force: "),
         ("the policy is gone", |m| { m.keep_the_policy(); m.remove("etc/pss-guard/policy.toml"); }, 1, "`pss-guard policy remove`"),
         ("the policy is gone since a boot", |m| {
             m.keep_the_policy();
@@ -423,20 +423,20 @@ fn what_nobody_can_close_is_said_and_does_not_count() {
             m.process(5, 5, &["/usr/bin/containerd", "--config", "/run/docker/containerd/containerd.toml"]);
         }, "1 running container passed the gate"),
         ("an engine that is merely installed", |m| m.program("usr/bin/crio", ""), "no gate is installed for cri-o; no container of it runs"),
-        ("no policy", |m| m.remove("etc/pss-guard/policy.toml"), "the built-in defaults hold, which stop nothing"),
+        ("no policy", |m| m.remove("etc/pss-guard/policy.toml"), "the built-in defaults apply, which stop nothing"),
         ("audit mode", |m| { m.file("etc/pss-guard/policy.toml", "mode = \"audit\"\n"); }, "mode audit: nothing is stopped"),
         ("a break-glass", |m| {
             let author = Author { who: "alice", reason: "INC 42" };
             for_a_time(&m.setting().paths, Mode::Audit, Duration::from_secs(3600), author).unwrap();
         }, "left), then enforce; by alice, \"INC 42\""),
         ("a damaged break-glass", |m| { m.file("run/pss-guard/mode.json", "{}"); }, "`pss-guard mode --end` removes it"),
-        ("no namespaces", |_| {}, "levels come from the policy alone ("),
-        ("no namespaces, but denied", |m| { m.file("etc/pss-guard/policy.toml", "on-unknown-namespace = \"deny\"\n"); }, "sleeps until there are some"),
+        ("no namespaces", |_| {}, "levels come from the policy only ("),
+        ("no namespaces, but denied", |m| { m.file("etc/pss-guard/policy.toml", "on-unknown-namespace = \"deny\"\n"); }, "has no effect until there are some"),
         ("namespaces", |m| {
             m.file("run/pss-guard/namespaces/shop.json", "{}");
             m.file("var/lib/pss-guard/namespaces/shop.json", "{}");
         }, "1 namespace in"),
-        ("exempt", |_| {}, "not judged: kube-system"),
+        ("exempt", |_| {}, "not evaluated: kube-system"),
         ("no journald", |m| m.remove("run/systemd/journal/socket"), "var/log/pss-guard/decisions.jsonl"),
         ("a kubelet in a container", |m| {
             let root = m.root.join("elsewhere");
@@ -465,8 +465,8 @@ fn namespaces_that_were_imported_and_are_gone_are_missed() {
     let rows: [(&[&str], &[&str], Option<&str>); 4] = [
         (&[], &[], None),
         (&["ops", "shop"], &["ops", "shop"], None),
-        (&["ops", "shop"], &["ops"], Some("1 of the namespaces that were imported are gone from")),
-        (&["ops", "shop"], &[], Some("the first is ops: the levels of the policy alone hold for them")),
+        (&["ops", "shop"], &["ops"], Some("1 of the imported namespaces are gone from")),
+        (&["ops", "shop"], &[], Some("the first is ops: only the policy's levels apply to them")),
     ];
     for (kept, here, expected) in rows {
         let machine = Machine::new();
@@ -477,7 +477,7 @@ fn namespaces_that_were_imported_and_are_gone_are_missed() {
         }
         let (code, said) = machine.said(None);
         assert_eq!(
-            (code, said.contains("were imported are gone")),
+            (code, said.contains("of the imported namespaces are gone")),
             (u8::from(expected.is_some()), expected.is_some())
         );
         assert!(expected.is_none_or(|part| said.contains(part)), "{expected:?} in\n{said}");
@@ -503,7 +503,7 @@ fn a_last_good_policy_that_no_start_will_keep_is_missed() {
     assert!(!machine.root.join(kept).exists(), "the start after that");
     let (code, said) = machine.said(None);
     assert_eq!((code, machine.status().enforces), (1, false), "{said}");
-    assert!(said.contains("; no container start keeps it, so that a reboot"), "{said}");
+    assert!(said.contains("; no container start saves it, so after a reboot"), "{said}");
     cache::keep_now(&paths);
     assert_eq!(machine.said(None).0, 0);
     // It cannot be written.
@@ -519,7 +519,7 @@ fn a_last_good_policy_that_no_start_will_keep_is_missed() {
     assert_eq!(machine.said(None).0, 0);
 }
 
-/// Whether the gate stands before containerd.
+/// Whether the gate is active for containerd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gate {
     Whole,
@@ -618,11 +618,11 @@ fn row(runs: bool, gate: Gate, written: Written, second: Second, mode: Mode) -> 
     assert_eq!(code, u8::from(!is_good), "{what}\n{said}");
     let expected = match mode {
         _ if !is_good && gate == Gate::None && second != Second::Gated => {
-            "WRONG: no gate stands before any engine"
+            "WRONG: the gate is not active for any engine"
         }
         _ if !is_good => "WRONG: see ",
-        Mode::Audit => &format!("auditing: the gate stands before {gated}; nothing is refused in audit mode"),
-        Mode::Enforce => &format!("enforcing: the gate stands before {gated}"),
+        Mode::Audit => &format!("auditing: the gate is active for {gated}; nothing is refused in audit mode"),
+        Mode::Enforce => &format!("enforcing: the gate is active for {gated}"),
     };
     assert!(first == expected || (!is_good && first.starts_with(expected)), "{what}\n{said}");
     assert_eq!(
@@ -654,7 +654,7 @@ fn what_is_open_fails_until_the_admin_closes_it_or_says_that_it_is_meant() {
     };
     #[rustfmt::skip]
     let rows: &[(&str, Change, &str)] = &[
-        ("a handler of another kind", kata, "open     handlers       kata is not gated: it runs virtual machines; if that is meant"),
+        ("a handler of another kind", kata, "open     handlers       kata is not gated: it runs virtual machines; if that is intended"),
         ("a container older than the gate", |m| m.task("k8s.io", 20, INSTALLED + 5, Some("runc"), &pod("containerd", "old")), "before         shop/web/old"),
         ("a container older than the restart", |m| m.task("k8s.io", 20, RESTARTED + 5, Some("runc"), &pod("containerd", "old")), "before         shop/web/old"),
         ("a container that started later in a pod older than the gate", |m| {
@@ -669,11 +669,8 @@ fn what_is_open_fails_until_the_admin_closes_it_or_says_that_it_is_meant() {
         let (code, said) = machine.said(None);
         assert_eq!((code, machine.status().enforces), (1, false), "{what}\n{said}");
         assert!(said.contains(sentence), "{what}: {sentence:?} in\n{said}");
-        assert!(
-            said.starts_with("open: some containers start past the gate (containerd)\n"),
-            "{what}: {said}"
-        );
-        assert!(said.contains(": the gate stands, but not before everything\n"), "{what}: {said}");
+        assert!(said.starts_with("open: some containers bypass the gate (containerd)\n"), "{what}: {said}");
+        assert!(said.contains(": the gate is active, but not for everything\n"), "{what}: {said}");
     }
     // A handler that the policy names; pods of an exempt namespace; pods older than the gate while nothing is refused.
     let meant = "mode = \"enforce\"\n[exemptions]\nnamespaces = [\"shop\"]\nruntime-classes = [\"kata\"]\n";
@@ -722,9 +719,9 @@ fn without_an_installation_the_engines_of_the_node_are_named() {
     machine.remove("var/lib/pss-guard/install");
     let (code, said) = machine.said(None);
     assert_eq!(code, 1, "{said}");
-    assert!(said.contains("`pss-guard install --engine containerd` does it"), "{said}");
+    assert!(said.contains("`pss-guard install --engine containerd` installs it"), "{said}");
     assert!(!said.contains("cri-o"), "{said}");
-    assert!(said.starts_with("WRONG: no gate stands before any engine\n"), "{said}");
+    assert!(said.starts_with("WRONG: the gate is not active for any engine\n"), "{said}");
     machine.remove("usr/bin/containerd");
     machine.remove("proc/1");
     machine.remove("run/containerd");

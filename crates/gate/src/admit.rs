@@ -62,7 +62,7 @@ pub struct Caller<'a> {
     pub id: Option<&'a str>,
     /// Its first process; 0 where there is none yet.
     pub pid: i32,
-    /// Whether the gate stands as the engine's runtime, or else as a hook.
+    /// Whether the gate is active as the engine's runtime, or else as a hook.
     pub as_runtime: bool,
     /// The checkpoint that it is to be restored from.
     pub restore: Option<&'a Restore<'a>>,
@@ -346,8 +346,11 @@ impl Gate {
             Loaded::Kept { error, .. } => line(error),
             Loaded::Good(_) | Loaded::Bad { .. } => String::new(),
         };
-        let note =
-            if fault.is_empty() { String::new() } else { format!("; the last good policy judges: {fault}") };
+        let note = if fault.is_empty() {
+            String::new()
+        } else {
+            format!("; the last good policy is in force: {fault}")
+        };
         let note = cut(&note, LIMIT / 4);
         Event {
             kind,

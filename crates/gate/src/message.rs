@@ -1,4 +1,4 @@
-//! How is a decision said in one line? Upstream's words, then what set the level; safe for any terminal and log.
+//! Renders a decision as one line: upstream's words, then what set the level; safe for any terminal and log.
 
 use std::fmt::Write as _;
 

@@ -181,7 +181,7 @@ fn uninstalling_leaves_every_byte_as_it_was() {
         root.call(&["status", "--engine", engine]).expect_success();
         let installed = (root.tree(), root.identities());
         let again = root.call(&install).expect_success();
-        assert!(again.stdout.contains("was installed already; nothing changed"), "{what}: {again}");
+        assert!(again.stdout.contains("already installed; nothing changed"), "{what}: {again}");
         assert!((root.tree(), root.identities()) == installed, "{what}: the second time changed something");
 
         let shown = root.call(&["uninstall", "--engine", engine, "--dry-run"]).expect_success();
@@ -389,7 +389,7 @@ fn the_file_that_was_named_once_is_remembered() {
     let before = root.tree();
     root.call(&["install", "--engine", "containerd", "--config", "/etc/other.toml"]).expect_success();
     let again = root.call(&["install", "--engine", "containerd"]).expect_success();
-    assert!(again.stdout.contains("was installed already; nothing changed"), "{again}");
+    assert!(again.stdout.contains("already installed; nothing changed"), "{again}");
     let usual = Path::new("etc/containerd/config.toml");
     assert_eq!(root.tree()[usual], before[usual]);
     root.call(&["uninstall"]).expect_success();
@@ -556,7 +556,7 @@ fn an_uninstallation_says_what_stays() {
     root.call(&["install", "--engine", "containerd"]).expect_success();
     let clean = root.copy();
     let done = clean.call(&["uninstall"]).expect_success();
-    assert!(!done.stdout.contains("what stays"), "{done}");
+    assert!(!done.stdout.contains("what remains"), "{done}");
 
     for (path, text) in [
         ("etc/pss-guard/policy.toml", "mode = \"audit\"\n"),
@@ -597,7 +597,7 @@ fn an_uninstallation_says_what_stays() {
         "{done}"
     );
     let last = done.stdout.lines().last().unwrap_or_default();
-    assert!(last.starts_with("what stays ") && !last.contains("runtimes"), "{done}");
+    assert!(last.starts_with("what remains ") && !last.contains("runtimes"), "{done}");
     assert_eq!(run::read(&unit), mine);
     // The commands that were named, as they stand there, leave nothing of ours but what containers call.
     for line in done.stdout.lines() {

@@ -75,7 +75,10 @@ fn only_what_a_run_has_installed_is_taken_back() {
         );
         let gated = run::read(&root.path(RUNNING[0].0)).contains("/pss-guard-runtime");
         assert_eq!(gated, stays, "{before}\n{done}");
-        assert!(done.stderr.contains(if stays { "and stays installed" } else { "was taken back" }), "{done}");
+        assert!(
+            done.stderr.contains(if stays { "and stays installed" } else { "was rolled back" }),
+            "{done}"
+        );
     }
 }
 
@@ -95,12 +98,12 @@ fn a_restart_is_asked_for_until_there_was_one() {
     let root = Host::new(RUNNING);
     let script = format!(
         "{ENGINE}
-         try() {{ /gate install --engine containerd | grep -o 'it holds once containerd is restarted' || echo nothing; }}
+         try() {{ /gate install --engine containerd | grep -o 'it is active once containerd is restarted' || echo nothing; }}
          try; try; down; up; try
          echo 'version = 2' >/etc/containerd/config.toml; /gate uninstall >/dev/null; try; down; try"
     );
     let done = on_running_node(&root, "exec", &script).expect_success();
-    let asks = "it holds once containerd is restarted";
+    let asks = "it is active once containerd is restarted";
     assert_eq!(done.stdout.lines().collect::<Vec<_>>(), [asks, asks, "nothing", asks, "nothing"], "{done}");
 }
 
@@ -115,31 +118,30 @@ fn a_restart_that_fails_says_what_the_node_is_now() {
     let rows = [
         (
             "'echo one >&2; echo two >&2; exit 3'".to_owned(),
-            "`echo one >&2; echo two >&2; exit 3` failed with exit status 3; it said:\n    one\n    two\n  the installation was taken \
-             back; containerd was not restarted, and runs with its own configuration\n",
+            "`echo one >&2; echo two >&2; exit 3` failed with exit status 3; it said:\n    one\n    two\n  the installation was rolled back; containerd was not restarted, and runs with its own configuration\n",
         ),
         (
             "false".to_owned(),
-            "pss-guard: containerd: `false` failed with exit status 1\n  the installation was taken back; containerd was not restarted, ",
+            "pss-guard: containerd: `false` failed with exit status 1\n  the installation was rolled back; containerd was not restarted, ",
         ),
         (
             format!("'{again}; ! grep -q pss-guard-runtime /etc/containerd/config.toml'"),
-            "the installation was taken back; containerd was restarted with its own configuration\n",
+            "the installation was rolled back; containerd was restarted with its own configuration\n",
         ),
         (
             "'kill $(cat /engine); sleep 0.2; exit 4'".to_owned(),
-            "the installation was taken back; restarting containerd with its own configuration failed as well (`kill $(cat /engine); \
+            "the installation was rolled back; restarting containerd with its own configuration failed as well (`kill $(cat /engine); \
              sleep 0.2; exit 4` failed with exit status",
         ),
         (
             format!("'{again}; exit 5'"),
-            "failed with exit status 5): what it starts until it is restarted goes by the configuration that was taken back, and without the gate\n",
+            "failed with exit status 5): until it is restarted, what it starts uses the configuration that was rolled back, and bypasses the gate\n",
         ),
         // systemd's own words, and the other way.
         (
             String::new(),
             "`systemctl restart containerd.service` failed with exit status 1; it said:\n    System has not been booted.\n    Host is \
-             down.\n  --restart-command names another command that restarts containerd\n  the installation was taken back; ",
+             down.\n  use --restart-command to name another command that restarts containerd\n  the installation was rolled back; ",
         ),
     ];
     for (command, expected) in rows {
@@ -186,8 +188,9 @@ fn who_is_not_root_is_told_so_and_who_keeps_the_program_elsewhere_where_it_is() 
     );
     let done = on_running_node(&root, "exec", &script).expect_success();
     let said: Vec<&str> = done.stderr.lines().collect();
-    let as_root =
-        |what| format!("pss-guard: {what} as root: engines' files are root's alone, and this is uid 65534");
+    let as_root = |what| {
+        format!("pss-guard: {what} as root: only root can change engines' files, and this is uid 65534")
+    };
     let (install, uninstall) = (as_root("install"), as_root("uninstall"));
     assert_eq!(said, [&install, &install, &uninstall, &uninstall], "{done}");
     assert!(done.stdout.starts_with("2\n2\n2\n2\n"), "nothing is said before that\n{done}");
@@ -238,7 +241,7 @@ fn pods_that_are_older_than_the_gate_are_named_with_what_recreates_them() {
     let named: Vec<&str> = done.stdout.lines().filter_map(|line| line.strip_prefix("    ")).collect();
     let expected = [
         "(ops/x;reboot)",
-        "(static pod ops/static-node: take its file out of the kubelet's folder, and back)",
+        "(static pod ops/static-node: move its file out of the kubelet's folder and back)",
         "kubectl -n shop delete pod db-0",
         "kubectl -n shop delete pod web-1",
     ];
@@ -262,7 +265,7 @@ fn an_engine_of_another_root_is_restarted_by_the_command_that_reaches_it_or_not_
     let command = format!("touch {}", mark.display());
     let done = root.call(&[&install[..], &["--restart-command", &command]].concat());
     assert!(done.code == Some(1) && mark.exists(), "{done}");
-    assert!(done.stdout.contains("not shown: that it judges"), "{done}");
+    assert!(done.stdout.contains("not shown: that it evaluates containers"), "{done}");
     fs::remove_file(&mark).expect("a file of ours");
     root.call(&[&install[..], &["--restart-command", &command, "--no-probe"]].concat()).expect_success();
     assert!(mark.exists());

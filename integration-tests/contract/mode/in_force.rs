@@ -208,7 +208,7 @@ fn assert_in_force(
         assert!(expected.iter().all(|(field, value)| end[field] == *value), "{row}: {end}");
         let name = if mode == "audit" { "break-glass" } else { "trial" };
         let message = end["MESSAGE"].as_str().unwrap_or_default();
-        let how = if what.contains("boot") { "ended with the boot" } else { "ended at 2" };
+        let how = if what.contains("boot") { "ended with a reboot" } else { "ended at 2" };
         assert!(message.starts_with(&format!("mode {known}: the {name} of alice {how}")), "{row}: {message}");
     }
     let there = fs::symlink_metadata(node.root().join(FILE)).is_ok();
@@ -335,7 +335,7 @@ fn what_is_not_believed_is_in_nobodys_way() {
         assert!(done.stdout.contains("; the mode is enforce again"), "{what}: {done}");
         lay(&node, "audit");
         let done = call(&node, &["--end"]).expect_success();
-        assert!(done.stdout.starts_with("removed what was not believed ("), "{what}: {done}");
+        assert!(done.stdout.starts_with("removed a file that was not trusted ("), "{what}: {done}");
         assert!(fs::symlink_metadata(node.root().join(FILE)).is_err(), "{what}");
         assert_eq!(changes(&node).len(), 2, "{what}: {:?}", changes(&node));
     }

@@ -170,8 +170,8 @@ fn nothing_is_changed_where_it_cannot_be_done_right() {
         ("a folder", |node| { fs::remove_file(node.root().join(POLICY)).expect("a file"); fs::create_dir(node.root().join(POLICY)).expect("a folder"); }, &["audit"], "must be a regular file, but is a directory"),
         ("gone", |node| { learn(node, "mode = 'enforce'\n"); fs::remove_file(node.root().join(POLICY)).expect("a file"); }, &["audit"], "is gone, but there was a policy before"),
         ("a link to nowhere", |node| { fs::remove_file(node.root().join(POLICY)).expect("a file"); symlink("nowhere", node.root().join(POLICY)).expect("a link"); }, &["audit"], "No such file"),
-        ("no terminal", |_| (), &["enforce"], "there is no terminal to ask on; use --yes"),
-        ("no terminal for a trial", |_| (), &["enforce", "--for", "1h"], "there is no terminal to ask on; use --yes"),
+        ("no terminal", |_| (), &["enforce"], "no terminal to ask on; use --yes"),
+        ("no terminal for a trial", |_| (), &["enforce", "--for", "1h"], "no terminal to ask on; use --yes"),
         ("too long", |_| (), &["audit", "--for", "25h"], "must be at most 24h"),
         ("no time", |_| (), &["audit", "--for", "60"], "must be a time like 90s"),
         ("no mode", |_| (), &["off"], "must be one of audit, enforce"),
@@ -196,7 +196,7 @@ fn nothing_is_changed_where_it_cannot_be_done_right() {
     // (what is wrong, a script that makes it so, what is called, a part of the line)
     #[rustfmt::skip]
     let rows: [(&str, &str, &[&str], &str); 6] = [
-        ("not root", "exec setpriv --reuid 1000 --clear-groups \"$0\" \"$@\"", &["audit"], "as root: the gate believes nobody else's files, and this is uid 1000"),
+        ("not root", "exec setpriv --reuid 1000 --clear-groups \"$0\" \"$@\"", &["audit"], "as root: the gate trusts only root's files, and this is uid 1000"),
         ("not root, for a time", "exec setpriv --reuid 1000 --clear-groups \"$0\" \"$@\"", &["audit", "--for", "1h"], "as root"),
         ("not root, at the end", "exec setpriv --reuid 1000 --clear-groups \"$0\" \"$@\"", &["--end"], "as root"),
         ("/etc read-only", "mount --bind $R/etc $R/etc && mount -o remount,bind,ro $R/etc && exec \"$0\" \"$@\"", &["enforce", "--yes"], "etc/pss-guard/policy.toml: Read-only file system"),
@@ -263,7 +263,7 @@ fn others_can_ask_as_far_as_they_can_see() {
     // What is closed to somebody is not broken.
     fs::set_permissions(node.root().join(POLICY), Permissions::from_mode(0o600)).expect("chmod");
     let done = ask();
-    assert!(done.code == Some(2) && done.stderr.contains("only root can tell the mode here"), "{done}");
+    assert!(done.code == Some(2) && done.stderr.contains("only root can read the mode here"), "{done}");
     assert!(done.stdout.is_empty(), "{done}");
 }
 

@@ -315,7 +315,7 @@ fn a_mount_into_a_running_container_is_refused_above_privileged() {
             assert_eq!(done.code, *code, "{policy}\n{done}");
             assert_eq!(done.stdout.contains("mounts.json"), *code == Some(0), "{policy}\n{done}");
             assert_eq!(events(&node).len(), *said, "{policy}\n{:?}", events(&node));
-            let says = "what is mounted into a running container is not judged";
+            let says = "mounts into a running container cannot be judged";
             assert!(*code == Some(0) || policy == "broken" || done.stderr.contains(says), "{done}");
         }
     }
@@ -427,7 +427,7 @@ fn a_runtime_that_calls_the_gate_again_is_no_endless_loop() {
         let entry = program::entry(node.root(), "containerd", "again", &runtime);
         let done = run::run(Command::new(entry).args(["state", "id"]).env("PSS_GUARD_PASSED", "1:8"));
         assert_eq!(done.code, Some(1), "{again}\n{done}");
-        assert!(done.stderr.contains("calls pss-guard-runtime again, without an end"), "{again}\n{done}");
+        assert!(done.stderr.contains("calls pss-guard-runtime again in a loop"), "{again}\n{done}");
     }
 }
 

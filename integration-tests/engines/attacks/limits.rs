@@ -30,7 +30,7 @@ fn the_bounds_are_the_documented_ones() {
         format!("| {} MiB, 100,000 mounts;", LIMIT >> 20),
         format!("| {LIST_ITEMS} items, {} KiB ", LIST_BYTES >> 10),
         format!("| {NAME_BYTES} bytes "),
-        format!("| a field of an event but `PSS_FINDINGS`                      | {} KiB ", FIELD >> 10),
+        format!("| an event field other than `PSS_FINDINGS` | {} KiB ", FIELD >> 10),
         format!("| two of {} MiB and one event", ROTATE_AT >> 20),
         format!("no more than {} MiB beside", MEMORY >> 20),
         format!("and {} MiB of output", OUTPUT >> 20),
@@ -136,7 +136,7 @@ fn a_scan_costs_no_more_for_what_users_bring() {
     ] {
         assert!((41..=42).contains(&of(user, verdict, why)), "{} of {user}", of(user, verdict, why));
     }
-    let said = "200 programs called conmon, most of them or all of uid 65534, are passed over: 100 of a user are asked, and 250 in all";
+    let said = "200 programs called conmon, most of them or all of uid 65534, are skipped: 100 of a user are inspected, and 250 in all";
     assert!(done.stderr.contains(said), "{}", done.stderr);
     let table = measured(&["scan", "--level", "restricted"]);
     assert!(

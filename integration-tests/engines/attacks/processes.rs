@@ -138,7 +138,7 @@ fn no_process_in_a_container_passes_for_the_engine_of_the_node() {
         ["/opt/pss-guard", "install", "--engine", "containerd", "--restart", "--restart-command", &restart];
     let done = engine.machine.run(&line);
     assert!(done.code == Some(0) && done.stdout.contains("a forbidden probe was"), "{done}{}", engine.said());
-    assert!(!done.stdout.contains("taken back") && !done.stderr.contains("taken back"), "{done}");
+    assert!(!done.stdout.contains("rolled back") && !done.stderr.contains("rolled back"), "{done}");
 
     let status =
         |engine: &Engine| engine.machine.run(&["/opt/pss-guard", "status", "--engine", "containerd"]).stdout;

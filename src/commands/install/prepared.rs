@@ -1,4 +1,4 @@
-//! What is an installation going to do? Known in full, or refused, before anything is done.
+//! Prepares an installation: everything that it will do is known, or it is refused, before anything is done.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -101,8 +101,9 @@ impl<'a> Job<'a> {
             if self.running().is_empty() { "" } else { ", and those that start before it is restarted," };
         writeln!(
             out,
-            "  open: containerd takes a container's runtime from its pod: pods that are older than the gate{until} pass \
-             it by, with what starts in them later (a restart, kubectl debug), until they are recreated"
+            "  open: containerd takes a container's runtime from its pod: pods older than the gate{until} \
+             bypass it, including containers started in them later (a restart, kubectl debug), until they \
+             are recreated"
         )?;
         for pod in older.recreate.iter().take(MOST_PODS) {
             writeln!(out, "    {pod}")?;
@@ -111,7 +112,11 @@ impl<'a> Job<'a> {
             writeln!(out, "    and {more} more: `pss-guard status --verbose` names their containers")?;
         }
         if older.unread > 0 {
-            writeln!(out, "    and what could not be looked at: {} of the running containers", older.unread)?;
+            writeln!(
+                out,
+                "    and {} of the running containers, which could not be inspected",
+                older.unread
+            )?;
         }
         Ok(())
     }
@@ -151,8 +156,8 @@ impl Prepared<'_> {
         }
         if node.is_running() && flags_above(&node.place(Path::new(GATE))).contains(FsFlags::ST_NOEXEC) {
             return Err(Failure::new(format!(
-                "{GATE} would be on a file system that is mounted noexec: it does not run there, and no container would \
-                 start. The engine was left alone"
+                "{GATE} would be on a file system that is mounted noexec: it cannot run there, and no \
+                 container would start. The engine was not changed"
             )));
         }
         // Where there is no lock nobody holds one, and to look is not to write.
@@ -167,7 +172,7 @@ impl Prepared<'_> {
         let Job { node, options, .. } = *job;
         let mut nothing = true;
         if let Some(other) = self.other {
-            writeln!(out, "  would take the {other} method away first")?;
+            writeln!(out, "  would remove the {other} method first")?;
             let held = self.installed.as_ref().is_some_and(|installed| job.is_held(installed));
             job.preview(&Store::open(node)?, held, out)?;
         }
@@ -210,7 +215,7 @@ impl Prepared<'_> {
         if nothing && self.installed.is_some() {
             writeln!(out, "  no file would change")?;
         } else {
-            writeln!(out, "  would keep in {FOLDER} what undoing it needs")?;
+            writeln!(out, "  would keep in {FOLDER} what uninstall needs")?;
         }
         for open in &self.plan.open {
             writeln!(out, "  open: {}", escape(open))?;
@@ -219,7 +224,10 @@ impl Prepared<'_> {
             writeln!(out, "  would restart {}: {how}", job.name())?;
         }
         if options.restart && options.probe && node.is_running() {
-            writeln!(out, "  would start two containers to see whether they are judged, and remove them")?;
+            writeln!(
+                out,
+                "  would start two probe containers to prove that the gate evaluates them, and remove them"
+            )?;
         }
         Ok(())
     }
@@ -251,7 +259,7 @@ impl System {
             let path = path.display();
             writeln!(
                 out,
-                "  kept {path}, which was changed since it was installed; without it there would be a new one"
+                "  kept {path}, which was changed since it was installed; remove it to get the new one"
             )
         })
     }

@@ -1,4 +1,4 @@
-//! Does the gate stand now? The engine is restarted, if that is asked for, and shown two probes; what fails is taken back.
+//! Restarts the engine, proves with two probes that the gate is active, and rolls back what fails.
 
 use std::io::Write;
 use std::path::Path;
@@ -27,13 +27,13 @@ pub(super) struct Run<'a> {
 }
 
 impl Job<'_> {
-    /// Restarts the engine if that is asked for, and sees whether the gate stands.
+    /// Restarts the engine if that is asked for, and sees whether the gate is active.
     pub(super) fn prove(&self, run: &Run<'_>, out: &mut dyn Write) -> Result<u8, Failure> {
         let method = run.request.method;
         if !self.options.restart {
             if let Some(unit) = self.installer.unit.filter(|_| self.has_yet_to_read(&run.request)) {
                 let name = self.name();
-                writeln!(out, "  it holds once {name} is restarted: systemctl restart {unit}")?;
+                writeln!(out, "  it is active once {name} is restarted: systemctl restart {unit}")?;
             }
             return Ok(OK);
         }
@@ -51,8 +51,8 @@ impl Job<'_> {
         if !self.node.is_running() {
             writeln!(
                 out,
-                "  not shown: that it judges. Probes are made on the node itself, and this is another root directory; \
-                 --no-probe says that none are wanted"
+                "  not shown: that it evaluates containers. Probes run on the node itself, and this is \
+                 another root directory; --no-probe skips them"
             )?;
             return Ok(UNPROVEN);
         }
@@ -107,7 +107,7 @@ impl Job<'_> {
                 let pids: Vec<String> =
                     self.running().iter().map(|process| process.pid.to_string()).collect();
                 return Some(format!(
-                    "`{how}` went well, but {} was not restarted by it: process {} was there before",
+                    "`{how}` succeeded, but did not restart {}: process {} was there before",
                     self.name(),
                     pids.join(", ")
                 ));
@@ -129,13 +129,13 @@ impl Job<'_> {
     fn take_back(&self, run: &Run<'_>, failure: Failure, out: &mut dyn Write) -> Result<u8, Failure> {
         if run.is_as_before {
             // This run has done nothing that could be to blame, and a node without its gate is no way back.
-            let failure = failure.and("the gate was there before, and stays installed");
+            let failure = failure.and("the gate was installed before, and stays installed");
             return Err(Failure { code: UNPROVEN, ..failure });
         }
         match self.undo_run(run, out) {
-            Ok(state) => Err(failure.and(format!("the installation was taken back; {state}"))),
+            Ok(state) => Err(failure.and(format!("the installation was rolled back; {state}"))),
             Err(error) => Err(failure.and(format!(
-                "taking the installation back failed: {}; `{} uninstall --engine {}` tries again",
+                "rolling the installation back failed: {}; `{} uninstall --engine {}` tries again",
                 error.says,
                 escape(&std::env::args().next().unwrap_or_else(|| "pss-guard".to_owned())),
                 self.name()
@@ -168,11 +168,11 @@ impl Job<'_> {
             sweep(self.node, self.processes, out)?;
             if let Err(error) = restarted {
                 let now = match (self.node.is_running(), runs().is_empty()) {
-                    (false, _) => "what it runs with cannot be seen from here",
+                    (false, _) => "the configuration that it runs with cannot be seen from here",
                     (true, true) => "it does not run",
                     (true, false) => {
-                        "what it starts until it is restarted goes by the configuration that was taken back, and without \
-                         the gate"
+                        "until it is restarted, what it starts uses the configuration that was rolled back, \
+                         and bypasses the gate"
                     }
                 };
                 return Ok(format!(
@@ -183,7 +183,7 @@ impl Job<'_> {
         }
         Ok(match () {
             () if untouched => format!("{name} was not restarted, and runs with its own configuration"),
-            () if !restarts => format!("{name} goes by its own configuration"),
+            () if !restarts => format!("{name} uses its own configuration"),
             () if self.node.is_running() && runs().is_empty() => {
                 format!("{name} was restarted with its own configuration, and does not run")
             }

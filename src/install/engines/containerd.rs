@@ -1,4 +1,4 @@
-//! How does the gate come before containerd's containers?
+//! Plans the gate for containerd.
 //!
 //! As the runtime: `BinaryName` of every handler whose shim calls runc names the gate's entry for it. As a hook:
 //! `base_runtime_spec` of the same handlers names a spec with the gate as a createRuntime hook. Either way the
@@ -112,10 +112,7 @@ fn plan_for(node: &dyn Node, method: Method, mut config: Config) -> Result<Plan,
     }
     if plan.entries.is_empty() {
         return Err(Refusal::Unsupported {
-            what: format!(
-                "containerd has no handler that the gate could stand in front of: {}",
-                plan.open.join("; ")
-            ),
+            what: format!("containerd has no handler that the gate could cover: {}", plan.open.join("; ")),
             instead: format!("give it one with runtime_type = {SHIM:?} first"),
         });
     }
@@ -130,9 +127,9 @@ fn plan_for(node: &dyn Node, method: Method, mut config: Config) -> Result<Plan,
 
 /// What is not seen by a hook that comes from `base_runtime_spec`.
 const HOOK_LEAVES_OPEN: [&str; 2] = [
-    "containerd gives base_runtime_spec to no pod sandbox: what a pod asks of it (host namespaces, sysctls) is judged \
-     when the pod's first container starts",
-    "a hook is not called for exec: only the runtime method judges what is started in a running container",
+    "containerd does not apply base_runtime_spec to sandboxes: what a pod asks of its sandbox (host \
+     namespaces, sysctls) is evaluated when the pod's first container starts",
+    "a hook is not called for exec: only the runtime method evaluates commands in running containers",
 ];
 
 /// Why the gate cannot stand in front of a handler; `None` if it can.
@@ -144,7 +141,7 @@ fn not_covered(handler: &Handler) -> Result<Option<String>, Refusal> {
             if shim.is_empty() || shim_name.starts_with("containerd-shim-runc-") => {}
         "io.containerd.runc.v1" | SHIM => {
             return Ok(Some(format!(
-                "containers of the handler {name:?} are not judged: {shim} starts them, not runc's shim"
+                "containers of the handler {name:?} are not evaluated: {shim} starts them, not runc's shim"
             )));
         }
         "io.containerd.runtime.v1.linux" => {
@@ -163,7 +160,7 @@ fn not_covered(handler: &Handler) -> Result<Option<String>, Refusal> {
         }
         _ => {
             return Ok(Some(format!(
-                "containers of the handler {name:?} are not judged: {kind} is not runc's shim"
+                "containers of the handler {name:?} are not evaluated: {kind} is not runc's shim"
             )));
         }
     }
@@ -187,7 +184,7 @@ fn real_runtime(node: &dyn Node, config: &Config, handler: &Handler) -> Result<P
         return runtime.map(|runtime| node.find_again(runtime)).ok_or_else(|| {
             unsupported(
                 format!(
-                    "the handler {:?} names the gate, but {} is no link to the real runtime",
+                    "the handler {:?} names the gate, but {} is not a link to the real runtime",
                     handler.name,
                     link.display()
                 ),

@@ -1,5 +1,5 @@
-//! How does the gate come before CRI-O's containers? As a hook in its folder of hooks, or as the runtime of each of its
-//! handlers, by one drop-in file.
+//! Plans the gate for CRI-O: as a hook in its folder of hooks, or as the runtime of each of its handlers, by one
+//! drop-in file.
 //!
 //! What CRI-O does (`pkg/config/config.go`): `/etc/crio/crio.conf` first, then every file below `/etc/crio/crio.conf.d`,
 //! whatever its name, in the order of their names; what comes later wins. A handler's table replaces an earlier one
@@ -113,10 +113,10 @@ impl Settings {
             let folders = item.as_array().and_then(|array| {
                 array.iter().map(|folder| folder.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
             });
-            self.hooks = Some(folders.ok_or_else(|| wrong("hooks_dir", "a list of texts"))?);
+            self.hooks = Some(folders.ok_or_else(|| wrong("hooks_dir", "a list of strings"))?);
         }
         if let Some(item) = runtime.get("default_runtime") {
-            let name = item.as_str().ok_or_else(|| wrong("default_runtime", "a text"))?;
+            let name = item.as_str().ok_or_else(|| wrong("default_runtime", "a string"))?;
             self.default = Some(name.to_owned()).filter(|name| !name.is_empty());
         }
         let Some(handlers) = runtime.get("runtimes") else { return Ok(()) };
@@ -129,7 +129,7 @@ impl Settings {
             let handler = handler.ok_or_else(|| wrong(&format!("runtimes.{name}"), "a table"))?;
             for key in ["runtime_path", "runtime_type"] {
                 if handler.get(key).is_some_and(|value| !value.is_str()) {
-                    return Err(wrong(&format!("runtimes.{name}.{key}"), "a text"));
+                    return Err(wrong(&format!("runtimes.{name}.{key}"), "a string"));
                 }
             }
             self.handlers.insert(name.to_owned(), handler);
@@ -149,7 +149,7 @@ impl Settings {
         let mut told = Self::default();
         told.add(source, &toml::parse(source, text.as_bytes())?)?;
         let differs = |what: String| Refusal::Unsupported {
-            what: format!("`crio config` says otherwise than the files below /etc/crio about {what}"),
+            what: format!("`crio config` contradicts the files below /etc/crio about {what}"),
             instead: "look for flags (`--runtimes`, `--hooks-dir`, `--config-dir`) in the unit of CRI-O and \
                       write them into /etc/crio/crio.conf instead"
                 .to_owned(),
@@ -213,11 +213,12 @@ fn hook(node: &dyn Node, settings: &Settings, others: &[PathBuf]) -> Result<Plan
         }
     }
     plan.open.extend([
-        "CRI-O calls no hook for a pod's sandbox; what the sandbox holds is judged with the first container".to_owned(),
-        "a hook does not see what is executed in a running container (kubectl exec), and crun calls none when it \
+        "CRI-O calls no hook for a pod's sandbox; its settings are evaluated with the first container"
+            .to_owned(),
+        "a hook does not see commands in running containers (kubectl exec), and crun calls none when it \
          restores a checkpoint; --method runtime covers both"
             .to_owned(),
-        format!("CRI-O leaves the hook out, without a word, if {GATE} is missing when it reads the folder"),
+        format!("CRI-O silently skips the hook if {GATE} is missing when it reads the folder"),
     ]);
     Ok(plan)
 }
@@ -242,8 +243,7 @@ fn runtime(node: &dyn Node, settings: &Settings, others: &[PathBuf]) -> Result<P
             if settings.default.as_ref() == Some(&name) {
                 return Err(missing(&name, text_of(&handler, "runtime_path")));
             }
-            plan.open
-                .push(format!("handler {name}: its runtime is not there, so CRI-O leaves the handler out"));
+            plan.open.push(format!("handler {name}: its runtime is missing, so CRI-O skips the handler"));
             continue;
         };
         if let Some(platforms) = handler.get("platform_runtime_paths").and_then(Value::as_inline_table) {
@@ -269,7 +269,7 @@ fn runtime(node: &dyn Node, settings: &Settings, others: &[PathBuf]) -> Result<P
     }
     if plan.entries.is_empty() {
         return Err(Refusal::Unsupported {
-            what: "CRI-O has no handler whose runtime the gate could stand in front of".to_owned(),
+            what: "CRI-O has no handler whose runtime the gate could wrap".to_owned(),
             instead: format!("see [crio.runtime.runtimes] in {MAIN} and below {DROP_INS}"),
         });
     }
@@ -295,7 +295,7 @@ fn calls_hooks(node: &dyn Node, runtime: &Path) -> bool {
 
 fn vm(name: &str) -> String {
     format!(
-        "handler {name}: its containers run in virtual machines, behind a shim that takes neither hook nor gate"
+        "handler {name}: its containers run in virtual machines, behind a shim that supports neither method"
     )
 }
 
@@ -375,11 +375,10 @@ fn says_all(node: &dyn Node, settings: &Settings) -> bool {
 
 fn unknown() -> Refusal {
     Refusal::Unsupported {
-        what: "which runtime CRI-O uses cannot be told: crio does not run here, and its files do not say"
-            .to_owned(),
+        what: "CRI-O's runtime is unknown: crio does not run here, and its files do not name one".to_owned(),
         instead: format!(
-            "write default_runtime and a table [crio.runtime.runtimes.NAME] for crun and for runc, as far as they are \
-             there, into a file below {DROP_INS}"
+            "write default_runtime and a table [crio.runtime.runtimes.NAME] for crun and for runc, if they \
+             are installed, into a file below {DROP_INS}"
         ),
     }
 }
@@ -602,7 +601,7 @@ container_min_memory = \"500KiB\"
         let runtime = said(&node, Runtime);
         for part in [
             "handler kata:",
-            "handler gone: its runtime is not there",
+            "handler gone: its runtime is missing",
             "images for linux/arm64 are started by \"/q\"",
         ] {
             assert!(runtime.contains(part), "{part}: {runtime}");
@@ -638,7 +637,7 @@ container_min_memory = \"500KiB\"
         assert_eq!(changed(&rival("99-nvidia.conf"), Runtime), [OURS]);
         assert_eq!(changed(&rival("99-q.conf"), Runtime), [drop_in("zz-pss-guard.conf")]);
         assert_eq!(changed(&rival("99-pss-guard.conf.d/x"), Runtime), [drop_in("zz-pss-guard.conf")]);
-        refused(&INSTALLER, &rival("zzz"), Runtime, &["/zzz is read after", "earlier in the alphabet"]);
+        refused(&INSTALLER, &rival("zzz"), Runtime, &["/zzz is read after", "sorts earlier"]);
     }
 
     #[test]
@@ -674,12 +673,12 @@ container_min_memory = \"500KiB\"
         let rows = [
             ("[crio", Hook, "line 1, column 6"),
             ("a = 1\nb = = 2\n", Hook, "line 2, column 5"),
-            ("[crio.runtime]\nhooks_dir = \"/a\"\n", Hook, "hooks_dir is not a list of texts"),
+            ("[crio.runtime]\nhooks_dir = \"/a\"\n", Hook, "hooks_dir is not a list of strings"),
             ("[crio.runtime]\nhooks_dir = []\n", Hook, "sets hooks_dir to no folder at all"),
-            ("[crio.runtime]\ndefault_runtime = 1\n", Hook, "default_runtime is not a text"),
+            ("[crio.runtime]\ndefault_runtime = 1\n", Hook, "default_runtime is not a string"),
             ("[crio.runtime]\nruntimes = 1\n", Hook, "runtimes is not a table"),
             ("[crio.runtime.runtimes]\ncrun = 1\n", Hook, "runtimes.crun is not a table"),
-            (&format!("{runtimes}runtime_path = 1\n"), Hook, "runtimes.crun.runtime_path is not a text"),
+            (&format!("{runtimes}runtime_path = 1\n"), Hook, "runtimes.crun.runtime_path is not a string"),
             (&format!("{runtimes}runtime_path = \"crun\"\n"), Runtime, "has the relative runtime_path crun"),
             (&format!("{runtimes}runtime_path = \"{E}/crun/pss-guard-runtime\"\n"), Runtime, "cri-o/crun/runtime is missing"),
             ("[crio.runtime.runtimes.\"a b\"]\nruntime_path = \"/usr/bin/crun\"\n", Runtime, "cannot be the name of a directory"),
@@ -689,12 +688,7 @@ container_min_memory = \"500KiB\"
         for (before, method, part) in rows {
             refused(&INSTALLER, &version(crio().file(MAIN, before), "1.36.0"), method, &[part]);
         }
-        refused(
-            &INSTALLER,
-            &crio(),
-            Runtime,
-            &["which runtime CRI-O uses cannot be told", "default_runtime"],
-        );
+        refused(&INSTALLER, &crio(), Runtime, &["CRI-O's runtime is unknown", "default_runtime"]);
         refused(
             &INSTALLER,
             &version(Fake::default(), "1.36.0"),
@@ -719,7 +713,7 @@ container_min_memory = \"500KiB\"
             &INSTALLER,
             &asked(&runtimes("/other", "")),
             Hook,
-            &["says otherwise", "the runtime crun", "`--runtimes`"],
+            &["contradicts the files", "the runtime crun", "`--runtimes`"],
         );
         let more = "[crio.runtime.runtimes.flag]\nruntime_path = \"/x\"\n";
         refused(&INSTALLER, &asked(&runtimes(good, more)), Hook, &["the runtime flag"]);

@@ -1,5 +1,4 @@
-//! How does the gate come before docker's containers? As the runtime of every runtime that `daemon.json` names, and as
-//! the default.
+//! Plans the gate for docker: as the runtime of every runtime that `daemon.json` names, and as the default.
 //!
 //! What docker does (moby `daemon/runtime_unix.go`, `daemon/config/config.go`): `runc` cannot be given another program,
 //! its name is reserved. The other name that docker has of itself, `io.containerd.runc.v2`, can since docker 25: with the
@@ -48,8 +47,8 @@ fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, Refusal> {
     if path.components().any(|part| part.as_os_str() == ".config") {
         return Err(unsupported(
             format!("{} is the configuration of a rootless docker", path.display()),
-            "its user can take the gate away again, so there is nothing to be gained; keep users from docker, or give \
-             them podman, whose hooks lie in a folder of root's",
+            "its user can remove the gate again, so installing it gains nothing; deny users docker, or give \
+             them podman, whose hooks are in a root-owned folder",
         ));
     }
     if node.find("dockerd").is_none() && !node.list(Path::new("/var/snap/docker")).is_empty() {
@@ -67,8 +66,8 @@ fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, Refusal> {
     daemon.runtimes(node, &mut plan)?;
     daemon.default(node, &mut plan)?;
     plan.open.push(
-        "who may use docker can ask for the runtime runc by name (docker run --runtime runc), which docker does not \
-         let anybody replace; containers made before the gate keep the runtime they were made with"
+        "anyone who can use docker can select runc by name (docker run --runtime runc), which docker does \
+         not allow to replace; containers created before the gate keep their runtime"
             .to_owned(),
     );
     let after = format!("{bom}{}", daemon.text.as_str()).into_bytes();
@@ -124,7 +123,7 @@ impl Daemon<'_> {
             None => STOCK,
             Some(Value::String(name)) if name.is_empty() => STOCK,
             Some(Value::String(name)) => name,
-            Some(_) => return Err(self.wrong("default-runtime is not a text")),
+            Some(_) => return Err(self.wrong("default-runtime is not a string")),
         };
         let is_default = default == STOCK || self.is_ours(default) || (default == SHIM && !self.has(SHIM));
         if !is_default && !self.has(default) {
@@ -149,8 +148,9 @@ impl Daemon<'_> {
         };
         if name == OWN {
             plan.open.push(format!(
-                "docker remembers the runtime of a container by its name: after the gate is taken away, the name {OWN} \
-                 stays in daemon.json, for the real runtime, as long as there are containers that were made with it"
+                "docker remembers the runtime of a container by its name: after uninstall, the name {OWN} \
+                 stays in daemon.json, for the real runtime, as long as there are containers that were \
+                 created with it"
             ));
         }
         let entry = Value::from(entry_path(Engine::Docker, STOCK).display().to_string()).to_string();
@@ -164,7 +164,7 @@ impl Daemon<'_> {
         }
         let runtime = node.find(STOCK).ok_or_else(|| {
             unsupported(
-                "docker starts runc, but there is no runc in any folder of programs".to_owned(),
+                "docker starts runc, but there is no runc in the usual folders".to_owned(),
                 "install runc",
             )
         })?;
@@ -287,14 +287,14 @@ fn program<'a>(path: &Path, name: &str, runtime: &'a Value) -> Result<Option<Pla
     let text = |key: &str| match members.get(key) {
         None => Ok(""),
         Some(Value::String(text)) => Ok(text.as_str()),
-        Some(_) => Err(wrong("has a path or runtimeType that is not a text")),
+        Some(_) => Err(wrong("has a path or runtimeType that is not a string")),
     };
     match (text("path")?, text("runtimeType")?) {
         ("", "") => Err(wrong("has neither path nor runtimeType")),
         (value, "") => Ok(Some(Place { key: &["path"], value })),
         ("", SHIM) => {
             let binary = runtime.pointer("/options/BinaryName").map_or(Some(""), Value::as_str);
-            let value = binary.ok_or_else(|| wrong("has a BinaryName that is not a text"))?;
+            let value = binary.ok_or_else(|| wrong("has a BinaryName that is not a string"))?;
             let value = if value.is_empty() { STOCK } else { value };
             Ok(Some(Place { key: &["options", "BinaryName"], value }))
         }
@@ -315,7 +315,7 @@ fn real(node: &dyn Node, config: &Path, name: &str, program: &str) -> Result<Pat
     node.find(program).ok_or_else(|| {
         unsupported(
             format!(
-                "the runtime {name} in {} is {program}, which is in no folder of programs",
+                "the runtime {name} in {} is {program}, which is in none of the usual folders",
                 config.display()
             ),
             "write its path in full, or take the runtime out",
@@ -607,20 +607,20 @@ mod tests {
         #[rustfmt::skip]
         let texts = [
             ("[]", "it is not an object"),
-            ("{", "cannot be understood: EOF"),
+            ("{", "cannot be parsed: EOF"),
             ("{\"runtimes\":[]}", "runtimes is not an object"),
             ("{\"runtimes\":{\"a\":1}}", "the runtime a is not an object"),
             ("{\"runtimes\":{\"a\":{}}}", "has neither path nor runtimeType"),
-            ("{\"runtimes\":{\"a\":{\"path\":1}}}", "that is not a text"),
+            ("{\"runtimes\":{\"a\":{\"path\":1}}}", "that is not a string"),
             ("{\"runtimes\":{\"a\":{\"path\":\"/a\",\"runtimeType\":\"b\"}}}", "has both path and runtimeType"),
             ("{\"runtimes\":{\"a\":{\"Path\":\"/a\"}}}", "has the key \"Path\"; write it as docker documents it"),
             ("{\"runtimes\":{\"runc\":{\"path\":\"/a\"}}}", "the runtime runc is defined, but its name is reserved"),
             ("{\"runtimes\":{\"a/b\":{\"path\":\"/a\"}}}", "cannot be the name of a directory"),
-            ("{\"runtimes\":{\"a\":{\"path\":\"nowhere\"}}}", "is nowhere, which is in no folder of programs"),
+            ("{\"runtimes\":{\"a\":{\"path\":\"nowhere\"}}}", "is nowhere, which is in none of the usual folders"),
             ("{\"runtimes\":{\"a\":{\"path\":\"/var/lib/pss-guard/runtimes/docker/a/pss-guard-runtime\"}}}",
              "/var/lib/pss-guard/runtimes/docker/a/runtime is missing"),
             ("{\"default-runtime\":\"gone\"}", "default-runtime is gone, which is not among the runtimes"),
-            ("{\"default-runtime\":1}", "default-runtime is not a text"),
+            ("{\"default-runtime\":1}", "default-runtime is not a string"),
             ("{\"debug\":true,\"debug\":false}", "the name \"debug\" occurs twice"),
         ];
         for (before, part) in texts {

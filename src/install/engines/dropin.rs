@@ -1,5 +1,5 @@
-//! How does one file lay itself over the configuration of an engine that reads a folder of them? It is read last and
-//! says all that it replaces.
+//! Plans one drop-in file that overrides an engine's configuration: it is read last and contains everything that it
+//! replaces.
 
 use std::path::{Path, PathBuf};
 
@@ -36,12 +36,8 @@ pub(super) fn change(
     }
     if let Some(later) = others.iter().find(|other| **other > file) {
         return Err(Refusal::Unsupported {
-            what: format!(
-                "{} is read after {}, and would take the gate away",
-                later.display(),
-                file.display()
-            ),
-            instead: "give it a name that comes earlier in the alphabet".to_owned(),
+            what: format!("{} is read after {}, and would remove the gate", later.display(), file.display()),
+            instead: "rename it so that it sorts earlier".to_owned(),
         });
     }
     let mut table = content;

@@ -1,4 +1,4 @@
-//! How does the gate become an OCI hook of CRI-O and podman? As one file in a folder of hooks.
+//! Plans the gate as an OCI hook of CRI-O and podman: one file in a folder of hooks.
 //!
 //! Both engines read `/usr/share/containers/oci/hooks.d`, so one file serves them both, under one name and with the
 //! same bytes: it says `--engine cri-o`, by which the gate knows podman's containers too

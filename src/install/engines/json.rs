@@ -1,5 +1,5 @@
-//! How is one value of a JSON text changed, and nothing else? By cutting it out of the text and putting another one in,
-//! so that order, spelling and layout of all the rest stay as somebody wrote them.
+//! Changes one value of a JSON text by cutting it out and inserting another, so that order, spelling and layout of
+//! the rest stay as they are.
 
 use std::collections::BTreeSet;
 use std::ops::Range;

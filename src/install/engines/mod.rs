@@ -1,4 +1,4 @@
-//! Which engines can the gate be installed for? One file an engine.
+//! The engines that the gate can be installed for, one file per engine.
 
 pub mod containerd;
 mod crio;

@@ -1,5 +1,5 @@
-//! How does the gate come before podman's containers, root's and everybody's? As a hook in the folder of hooks that
-//! podman reads for all users, or as the program behind the names of its runtimes.
+//! Plans the gate for podman, root's and everyone's: as a hook in the folder that podman reads for all users, or as
+//! the program behind the names of its runtimes.
 //!
 //! What podman does (containers/common `pkg/config`): it reads the distribution's `containers.conf`, the admin's, then
 //! drop-ins by name; what comes later wins, key by key. Up to version 5 both main files count, from version 6 on only
@@ -58,7 +58,7 @@ const FOLDERS: [&str; 7] = [
 fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, Refusal> {
     if let Some(config) = request.config {
         return Err(Refusal::Unsupported {
-            what: format!("podman was to be configured in {}, but gets a file of its own", config.display()),
+            what: format!("podman cannot be configured in {}: it gets a file of its own", config.display()),
             instead: "install without --config".to_owned(),
         });
     }
@@ -157,7 +157,7 @@ impl Settings {
                         self.append =
                             attributes.get("append").and_then(Value::as_bool).unwrap_or(self.append);
                     }
-                    _ => return Err(wrong("hooks_dir", "a list of texts")),
+                    _ => return Err(wrong("hooks_dir", "a list of strings")),
                 }
             }
             if self.append {
@@ -168,7 +168,7 @@ impl Settings {
             self.hooks = Some(folders);
         }
         if let Some(item) = engine.get("runtime") {
-            let name = item.as_str().ok_or_else(|| wrong("runtime", "a text"))?;
+            let name = item.as_str().ok_or_else(|| wrong("runtime", "a string"))?;
             self.default = Some(name.to_owned()).filter(|name| !name.is_empty());
         }
         let Some(runtimes) = engine.get("runtimes") else { return Ok(()) };
@@ -177,7 +177,7 @@ impl Settings {
             let programs = item
                 .as_array()
                 .and_then(|list| list.iter().map(|path| path.as_str().map(str::to_owned)).collect());
-            let programs = programs.ok_or_else(|| wrong(&format!("runtimes.{name}"), "a list of texts"))?;
+            let programs = programs.ok_or_else(|| wrong(&format!("runtimes.{name}"), "a list of strings"))?;
             self.programs.insert(name.to_owned(), programs);
         }
         Ok(())
@@ -212,10 +212,10 @@ fn hook(node: &dyn Node, settings: &Settings, rivals: &[PathBuf]) -> Result<Plan
     }
     plan.open.extend([
         users("--hooks-dir"),
-        "a hook does not see what is executed in a running container (podman exec), and crun calls none when it \
+        "a hook does not see commands in running containers (podman exec), and crun calls none when it \
          restores a checkpoint; --method runtime covers both"
             .to_owned(),
-        format!("podman leaves the hook out, without a word, if {GATE} is missing"),
+        format!("podman silently skips the hook if {GATE} is missing"),
     ]);
     Ok(plan)
 }
@@ -245,8 +245,9 @@ fn runtime(node: &dyn Node, settings: &Settings, rivals: &[PathBuf]) -> Result<P
         if settings.program(node, name)?.is_none() {
             continue;
         }
-        let says =
-            format!("runtime {name}: it is no runtime like runc, so its containers start without the gate");
+        let says = format!(
+            "runtime {name}: it is not a runtime like runc, so its containers start without the gate"
+        );
         // One that podman is not told of, and that lies there for another engine, only who calls podman can ask for.
         if settings.default.as_deref() == Some(name) || settings.programs.contains_key(name) {
             plan.leave(name, says);
@@ -256,7 +257,7 @@ fn runtime(node: &dyn Node, settings: &Settings, rivals: &[PathBuf]) -> Result<P
     }
     if plan.entries.is_empty() {
         return Err(Refusal::Unsupported {
-            what: "podman has no runtime that the gate could stand in front of".to_owned(),
+            what: "podman has no runtime that the gate could wrap".to_owned(),
             instead: "install crun or runc".to_owned(),
         });
     }
@@ -265,17 +266,18 @@ fn runtime(node: &dyn Node, settings: &Settings, rivals: &[PathBuf]) -> Result<P
         let name =
             plan.entries.iter().find(|entry| entry.runtime == path).map(|entry| entry.handler.as_str());
         let name = name.ok_or_else(|| Refusal::Unsupported {
-            what: format!("the runtime of podman is {}, which no name stands for", path.display()),
+            what: format!("the runtime of podman is {}, which has no name", path.display()),
             instead: "add it to [engine.runtimes] and let runtime be the name it has there".to_owned(),
         })?;
         engine.insert("runtime", toml_edit::value(name));
-        plan.open.push(format!("containers made before the gate keep {} as their runtime", path.display()));
+        plan.open
+            .push(format!("containers created before the gate keep {} as their runtime", path.display()));
     }
     engine.insert("runtimes", Item::Table(runtimes));
     plan.changes.extend(dropin::change(node, Path::new(DROP_INS), rivals, HEADER, &["engine"], engine)?);
     plan.open.extend([
         users("--runtime"),
-        "podman takes the real runtime from the folders of programs, without a word, if the gate's entry is missing"
+        "podman silently falls back to the real runtime in the usual folders if the gate's entry is missing"
             .to_owned(),
         "a podman service that is running (podman.socket) keeps its runtimes until it ends".to_owned(),
     ]);
@@ -284,8 +286,8 @@ fn runtime(node: &dyn Node, settings: &Settings, rivals: &[PathBuf]) -> Result<P
 
 fn users(flag: &str) -> String {
     format!(
-        "who may start podman can start it with {flag}, and a user's own containers.conf can say otherwise: before \
-         rootless containers the gate is advice"
+        "anyone who can run podman can bypass the gate ({flag}, or containers.conf of their own): for \
+         rootless containers it is advisory only"
     )
 }
 
@@ -408,12 +410,7 @@ mod tests {
             changed(&rival("a.conf"), Runtime),
             ["/etc/containers/containers.conf.d/zz-pss-guard.conf"]
         );
-        refused(
-            &INSTALLER,
-            &rival("zzz.conf"),
-            Runtime,
-            &["zzz.conf is read after", "earlier in the alphabet"],
-        );
+        refused(&INSTALLER, &rival("zzz.conf"), Runtime, &["zzz.conf is read after", "sorts earlier"]);
         assert_eq!(changed(&rival("zzz.bak"), Runtime), [DROP_IN]);
     }
 
@@ -446,12 +443,12 @@ mod tests {
         let rows = [
             ("[engine", Hook, "line 1, column 8"),
             ("[engine]\nhooks_dir = 1\n", Hook, "hooks_dir is not a list"),
-            ("[engine]\nhooks_dir = [1]\n", Hook, "hooks_dir is not a list of texts"),
+            ("[engine]\nhooks_dir = [1]\n", Hook, "hooks_dir is not a list of strings"),
             ("[engine]\nhooks_dir = []\n", Hook, "sets hooks_dir to no folder at all"),
-            ("[engine]\nruntime = 1\n", Runtime, "runtime is not a text"),
+            ("[engine]\nruntime = 1\n", Runtime, "runtime is not a string"),
             ("[engine]\nruntimes = 1\n", Runtime, "runtimes is not a table"),
-            ("[engine.runtimes]\ncrun = \"/a\"\n", Runtime, "runtimes.crun is not a list of texts"),
-            ("[engine]\nruntime = \"/opt/x\"\n", Runtime, "the runtime of podman is /opt/x, which no name stands for"),
+            ("[engine.runtimes]\ncrun = \"/a\"\n", Runtime, "runtimes.crun is not a list of strings"),
+            ("[engine]\nruntime = \"/opt/x\"\n", Runtime, "the runtime of podman is /opt/x, which has no name"),
             ("[engine.runtimes]\n\"a b\" = [\"/usr/bin/crun\"]\n", Runtime, "cannot be the name of a directory"),
         ];
         for (before, method, part) in rows {

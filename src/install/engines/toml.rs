@@ -1,4 +1,4 @@
-//! How are the TOML files of CRI-O and podman read? As they are, with the place of a fault.
+//! Reads the TOML files of CRI-O and podman, with the place of a fault.
 
 use std::path::Path;
 

@@ -220,8 +220,8 @@ pub(super) fn probe(client: &Client, state: &State, expect: &Expect<'_>, journal
     report.judged(journal)
 }
 
-const OTHERS: &str = "each pod of a probe was ended before its container could start, as a kubelet does with pods that it \
-                      does not know; on a node as slow as this, stop the kubelet for the time of the probes";
+const OTHERS: &str = "each probe pod was ended before its container could start, as a kubelet does with \
+                      unknown pods; on a node this slow, stop the kubelet while the probes run";
 
 /// A pod that shows something.
 struct Probe<'a> {

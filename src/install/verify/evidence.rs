@@ -1,4 +1,4 @@
-//! Was a probe judged? What the gate wrote down of it, in the journal or in the file beside it.
+//! Finds the event that the gate logged for a probe, in the journal or its fallback file.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! What must come of a probe? What the node's own policy says, by the code that the gate itself uses.
+//! Computes what must happen to a probe under the node's own policy, with the gate's own code.
 
 use std::borrow::Cow;
 

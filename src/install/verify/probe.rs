@@ -1,5 +1,4 @@
-//! What does a probe show, whichever engine made it? What came of it is held against what must come of it, and what was
-//! seen is put together.
+//! Compares what happened to a probe with what must happen, for every engine.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -40,9 +39,7 @@ impl Seen {
                 let said = event(kind).or(words);
                 said.map(Some).ok_or_else(|| format!("{what} was refused, but not by the gate: {refusal}"))
             }
-            (Expected::Refused(_), None) => {
-                Err(format!("{what} was not refused: the gate is not in its way"))
-            }
+            (Expected::Refused(_), None) => Err(format!("{what} was not refused: it bypassed the gate")),
             (Expected::Starts(_), Some(refusal)) => Err(format!("{what} did not start: {refusal}")),
             (Expected::Starts(Some(kind)), None) => match event(kind) {
                 None if journal.can_be_read() => {
@@ -100,7 +97,7 @@ impl Report {
                 self.missing.push(format!("a refusal: the policy exempts {NAMESPACE}"));
             }
             Expected::Starts(Some(kind)) if !said.is_empty() => self.seen.push(format!(
-                "a forbidden probe was judged ({}) and started, because the policy refuses nothing: {said}",
+                "a forbidden probe was evaluated ({}) and started, because nothing is refused: {said}",
                 kind.name()
             )),
             Expected::Starts(_) => {}
@@ -117,9 +114,9 @@ impl Report {
     pub(super) fn judged(mut self, journal: &Journal) -> Outcome {
         if !self.judged {
             let why = if journal.can_be_read() {
-                "the policy asks nothing of the probes"
+                "the policy requires nothing of the probes"
             } else {
-                "there is no journalctl to read the journal with"
+                "there is no journalctl to read the journal"
             };
             self.misses(format!("a judgement: {why}"));
         }

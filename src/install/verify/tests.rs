@@ -163,11 +163,11 @@ fn what_the_engine_does_decides() {
     let rows = [
         (enforce, REFUSES, "verified: the engine answers; a harmless probe started (pss-guard-probe); a forbidden probe was refused: violates PodSecurity"),
         (enforce, "on_start() { if forbidden; then refuse 'violates PodSecurity \"restricted:latest\"'; fi; }", "verified: "),
-        (audit, LOGS, "was judged (would-deny) and started"),
-        (quiet, "", "unproven: the engine answers; a harmless probe started (pss-guard-probe) BUT a judgement: the policy asks nothing of the probes"),
+        (audit, LOGS, "was evaluated (would-deny) and started"),
+        (quiet, "", "unproven: the engine answers; a harmless probe started (pss-guard-probe) BUT a judgement: the policy requires nothing of the probes"),
         (exempt, "on_start() { event exempt 'not judged'; }", "BUT a refusal: the policy exempts pss-guard-probe"),
         (exempt, "", "failed: a harmless probe started, and the gate wrote no event \"exempt\" of it"),
-        (enforce, "", "failed: a forbidden probe was not refused: the gate is not in its way"),
+        (enforce, "", "failed: a forbidden probe was not refused: it bypassed the gate"),
         (enforce, LOGS, "failed: a forbidden probe was not refused"),
         (audit, "", "failed: a forbidden probe started, and the gate wrote no event \"would-deny\" of it"),
         (audit, REFUSES, "failed: a forbidden probe did not start: rpc error"),
@@ -235,10 +235,10 @@ fn a_pod_that_somebody_ends_shows_nothing() {
         // Eight of the one, and five of the other.
         (
             13,
-            "unproven: the engine answers; the sandbox of a harmless probe started; a forbidden probe was refused: violates PodSecurity BUT that a container starts: each pod of a probe was ended",
+            "unproven: the engine answers; the sandbox of a harmless probe started; a forbidden probe was refused: violates PodSecurity BUT that a container starts: each probe pod was ended",
         ),
-        (99, "BUT that a container starts: each pod"),
-        (99, "; what comes of a forbidden container: each pod"),
+        (99, "BUT that a container starts: each probe pod"),
+        (99, "; what comes of a forbidden container: each probe pod"),
     ] {
         let node = Node::new("mode = 'enforce'\n");
         node.crictl(&ended(times));
@@ -358,11 +358,11 @@ fn what_becomes_of_containers_of_no_pod_decides() {
     let rows = [
         (enforce, refuses, "verified: HARMLESS; a forbidden probe was refused: violates PodSecurity"),
         (enforce, "on_run() { if forbidden; then refuse 'violates PodSecurity \"restricted:latest\"'; fi; }", "verified: "),
-        (audit, logs, "verified: HARMLESS; a forbidden probe was judged (would-deny) and started, because the policy refuses nothing: would violate"),
+        (audit, logs, "verified: HARMLESS; a forbidden probe was evaluated (would-deny) and started, because nothing is refused: would violate"),
         // By default nothing is asked of them: that they passed the gate is seen all the same.
-        ("", "", "verified: HARMLESS; a forbidden probe started, because [unmanaged] in the policy asks nothing of it"),
-        ("", "runtime=runc", "failed: a probe started past the gate"),
-        (audit, "runtime=runc", "failed: a probe started past the gate"),
+        ("", "", "verified: HARMLESS; a forbidden probe started, because [unmanaged] in the policy requires nothing of it"),
+        ("", "runtime=runc", "failed: a probe bypassed the gate"),
+        (audit, "runtime=runc", "failed: a probe bypassed the gate"),
         (enforce, "on_run() { [ -e $state/read ] || runtime=runc; touch $state/read; if forbidden; then refuse 'violates PodSecurity'; fi; }", "verified: "),
         ("", "on_run() { id=$id-; }", "BUT that it passed the gate: it is not seen"),
         // An engine that lets nobody have this capability says nothing of the gate.
@@ -371,7 +371,7 @@ fn what_becomes_of_containers_of_no_pod_decides() {
         ("", "on_run() { if forbidden; then refuse 'hook /var/lib/pss-guard/bin/pss-guard-gate exited with 2'; fi; }", "failed: a forbidden probe did not start: docker: "),
         ("", "on_run() { if forbidden; then event fault 'cannot judge'; refuse 'create failed'; fi; }", "failed: a forbidden probe did not start: docker: "),
         (audit, refuses, "failed: a forbidden probe did not start: docker: "),
-        (enforce, "", "failed: a forbidden probe was not refused: the gate is not in its way"),
+        (enforce, "", "failed: a forbidden probe was not refused: it bypassed the gate"),
         (enforce, "on_run() { if forbidden; then refuse 'no space left'; fi; }", "failed: a forbidden probe was refused, but not by the gate: docker: Error response from daemon: no space left"),
         (enforce, "on_run() { refuse 'exec pss-guard-runtime: no such file'; }", "failed: a harmless probe did not start: docker: Error response from daemon: exec"),
         (audit, "", "failed: a forbidden probe started, and the gate wrote no event \"would-deny\" of it"),

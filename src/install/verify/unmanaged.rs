@@ -94,12 +94,12 @@ pub(super) fn probe(
             Err(reason) => return Outcome::Failed(reason),
         };
         if passed == Some(false) {
-            return Outcome::Failed("a probe started past the gate".to_owned());
+            return Outcome::Failed("a probe bypassed the gate".to_owned());
         }
         if forbidden {
             if expected == Expected::Starts(None) {
                 report.saw(
-                    "a forbidden probe started, because [unmanaged] in the policy asks nothing of it"
+                    "a forbidden probe started, because [unmanaged] in the policy requires nothing of it"
                         .to_owned(),
                 );
             }

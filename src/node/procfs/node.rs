@@ -1,5 +1,6 @@
-//! Does a process belong to the node, or to a container? Asked before its name, its arguments or a path of its own count
-//! for anything: whoever runs a container can call a program `containerd`, write its command line and lay out its files.
+//! Decides whether a process belongs to the node or to a container. This comes before its name, its arguments or
+//! its paths are used: anyone who runs a container can call a program `containerd`, write its command line and lay
+//! out its files.
 //!
 //! A process is the node's own if all of this holds:
 //!

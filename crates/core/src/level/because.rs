@@ -142,7 +142,7 @@ impl Invalid<'_> {
         let name = self.key.strip_prefix(Labels::PREFIX).unwrap_or(self.key);
         write!(
             f,
-            "; {name} {kind} {} is invalid: {expected}, so {} holds",
+            "; {name} {kind} {} is invalid: {expected}, so {} applies",
             Shortened(self.value),
             self.instead
         )

@@ -102,8 +102,8 @@ pub enum LoadError {
     Text(#[from] PolicyError),
     /// There was one.
     #[error(
-        "{0} is gone, but there was a policy before; put it back (the last good text is {1}), or run `pss-guard policy \
-         remove` to go on with the built-in defaults",
+        "{0} is gone, but there was a policy before; restore it (the last good policy is {1}), or run \
+         `pss-guard policy remove` to continue with the built-in defaults",
         .policy.display(), .kept.display()
     )]
     Gone {
@@ -285,10 +285,10 @@ pub fn text_fresh(paths: &Paths) -> Result<Option<String>, LoadError> {
 #[non_exhaustive]
 pub enum NotKept {
     /// What is kept cannot be believed or read.
-    #[error("no last good policy is kept")]
+    #[error("there is no last good policy")]
     File(#[source] FileError),
     /// It was kept before the policy was changed.
-    #[error("{} is not what the policy says now", .0.display())]
+    #[error("{} is not the current policy", .0.display())]
     Older(PathBuf),
 }
 
@@ -523,7 +523,7 @@ fn put(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) 
     written
 }
 
-/// Forgets all that is known of a policy, so that the built-in defaults hold. The last good text goes before the cache:
+/// Forgets all that is known of a policy, so that the built-in defaults apply. The last good text goes before the cache:
 /// whoever comes between sees that there was a policy.
 pub fn forget(paths: &Paths) -> Result<Vec<PathBuf>, FileError> {
     let mut removed = Vec::new();

@@ -721,8 +721,8 @@ mod tests {
         const OVERRIDE: &str = "[pod-annotations]\ntrust = 'override'\nfloor = 'baseline'";
         let long = format!("enforce={}", "x".repeat(2000));
         let cut = format!(
-            "level from namespace \"shop\" ({SHOP}); enforce label \"{}\"... is invalid: \
-             must be one of privileged, baseline, restricted, so restricted holds",
+            "level from namespace \"shop\" ({SHOP}); enforce label \"{}\"... is invalid: must be one of \
+             privileged, baseline, restricted, so restricted applies",
             "x".repeat(63)
         );
         let rows: &[(&str, &str, &str, &[&str])] = &[
@@ -746,19 +746,15 @@ mod tests {
                 "",
                 "enforce=Restricted",
                 "",
-                &[
-                    "level from namespace \"shop\" (/run/pss-guard/namespaces/shop.json); enforce label \"Restricted\" is \
-                   invalid: must be one of privileged, baseline, restricted, so restricted holds",
-                ],
+                &["level from namespace \"shop\" (/run/pss-guard/namespaces/shop.json); enforce label \
+                     \"Restricted\" is invalid: must be one of privileged, baseline, restricted, so restricted applies"],
             ),
             (
                 "",
                 "enforce=baseline enforce-version=1.24",
                 "",
-                &[
-                    "level from namespace \"shop\" (/run/pss-guard/namespaces/shop.json); enforce-version label \"1.24\" is \
-                   invalid: must be \"latest\" or \"v1.x\", so latest holds",
-                ],
+                &["level from namespace \"shop\" (/run/pss-guard/namespaces/shop.json); enforce-version \
+                     label \"1.24\" is invalid: must be \"latest\" or \"v1.x\", so latest applies"],
             ),
             ("", &long, "", &[&cut]),
             (
@@ -767,8 +763,8 @@ mod tests {
                 "enforce=no\u{7}",
                 &[
                     "level from namespace \"shop\" (/run/pss-guard/namespaces/shop.json)",
-                    "level from pod annotation pod-security.kubernetes.io/enforce; enforce annotation \"no\\u{7}\" is \
-                     invalid: must be one of privileged, baseline, restricted, so restricted holds",
+                    "level from pod annotation pod-security.kubernetes.io/enforce; enforce annotation \
+                     \"no\\u{7}\" is invalid: must be one of privileged, baseline, restricted, so restricted applies",
                 ],
             ),
             (
@@ -818,8 +814,8 @@ mod tests {
         let Resolution::Levels(levels) = resolve(&policy, &whose, &found) else { panic!() };
         assert_eq!(
             levels.warn[0].because.to_string(),
-            "level from namespace \"shop\" (/run/pss-guard/namespaces/shop.json); enforce-version label \"bad\" is \
-             invalid: must be \"latest\" or \"v1.x\", so latest holds"
+            "level from namespace \"shop\" (/run/pss-guard/namespaces/shop.json); enforce-version label \
+             \"bad\" is invalid: must be \"latest\" or \"v1.x\", so latest applies"
         );
     }
 

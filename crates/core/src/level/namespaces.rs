@@ -21,13 +21,13 @@ use crate::files::{self, FileError, Links, Owner};
 #[non_exhaustive]
 pub enum NamespaceError {
     /// The name must not become part of a path.
-    #[error("{0:?} cannot be the name of a namespace: it is no DNS label")]
+    #[error("{0:?} cannot be the name of a namespace: it is not a DNS label")]
     Name(String),
     /// The file or its folder cannot be believed or read.
     #[error(transparent)]
     File(#[from] FileError),
     /// The file says something else than labels.
-    #[error("parse {} as labels of a namespace (pss-guard namespaces import writes it anew)", .path.display())]
+    #[error("parse {} as labels of a namespace (pss-guard namespaces import rewrites it)", .path.display())]
     Parse {
         /// The file.
         path: PathBuf,
@@ -127,14 +127,14 @@ impl<'de> Visitor<'de> for LabelVisitor {
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match (labels.slot(&key), &self.others) {
                 // Two values for one label: nobody can say which of them the API server meant.
-                (Some(Some(_)), _) => return Err(de::Error::custom(format_args!("{key:?} is there twice"))),
+                (Some(Some(_)), _) => return Err(de::Error::custom(format_args!("{key:?} appears twice"))),
                 (Some(slot), _) => *slot = Some(Cow::Owned(map.next_value()?)),
                 (None, Others::Skip) => {
                     map.next_value::<IgnoredAny>()?;
                 }
                 (None, Others::Refuse) => {
                     return Err(de::Error::custom(format_args!(
-                        "{} is no label of pod security",
+                        "{} is not a Pod Security label",
                         Shortened(&key)
                     )));
                 }
@@ -175,15 +175,15 @@ pub enum ImportError {
     Page,
     /// Some namespaces by name or by a selector: the rest would be dropped.
     #[error(
-        "the list lacks namespace {0:?}, which nobody can delete: it is a part of the list; import all namespaces, or one \
-         at a time; nothing was changed"
+        "the list lacks namespace {0:?}, which cannot be deleted, so the list is incomplete; import all \
+         namespaces, or one at a time; nothing was changed"
     )]
     Part(&'static str),
     /// A name that must not become part of a path.
-    #[error("{0:?} cannot be the name of a namespace: it is no DNS label; nothing was changed")]
+    #[error("{0:?} cannot be the name of a namespace: it is not a DNS label; nothing was changed")]
     Name(String),
     /// What is known of the others cannot be read.
-    #[error("keep what is known of the other namespaces; import all of them; nothing was changed")]
+    #[error("keep the levels of the other namespaces; import all of them; nothing was changed")]
     Others(#[source] NamespaceError),
     /// Two objects with one name.
     #[error("namespace {0:?} is in the list twice; nothing was changed")]
@@ -199,7 +199,9 @@ pub enum ImportError {
         source: io::Error,
     },
     /// The next boot would bring back older levels.
-    #[error("the namespaces were imported, but cannot be kept for the next boot; import them again after it")]
+    #[error(
+        "the namespaces were imported, but cannot be saved for the next boot; import them again after it"
+    )]
     Keep(#[source] Box<ImportError>),
 }
 
@@ -223,10 +225,10 @@ impl fmt::Display for Imported {
         let plural = if self.namespaces == 1 { "" } else { "s" };
         let Self { namespaces, changed, removed, one, invalid: _ } = self;
         if *one {
-            let done = if *changed == 0 { "1 namespace is known so already" } else { "updated 1 namespace" };
+            let done = if *changed == 0 { "1 namespace is unchanged" } else { "updated 1 namespace" };
             return match namespaces.saturating_sub(1) {
                 0 => write!(f, "{done}; this node knows no other"),
-                others => write!(f, "{done}; this node knows {others} more, which stay as they are"),
+                others => write!(f, "{done}; this node knows {others} more, which are unchanged"),
             };
         }
         write!(f, "imported {namespaces} namespace{plural} ({changed} changed, {removed} removed)")

@@ -21,8 +21,8 @@ pub const fn are_seen(engine: Engine, as_runtime: bool) -> bool {
 /// `on-unknown-namespace = "deny"` where no sandbox is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "on-unknown-namespace = \"deny\" cannot be kept on {} by the {} method: the gate does not see sandboxes there, and a \
-     refused container of a pod with restartPolicy Never is not tried again; {}",
+    "on-unknown-namespace = \"deny\" does not work on {} with the {} method: the gate does not see sandboxes \
+     there, and a refused container of a pod with restartPolicy Never is not retried; {}",
     .engine.name(), if *.as_runtime { "runtime" } else { "hook" }, self.way_out()
 )]
 pub struct Unseen {
@@ -55,9 +55,9 @@ mod tests {
     fn only_where_sandboxes_are_seen_can_the_unknown_be_denied() {
         for (engine, as_runtime, expected) in [
             (Engine::Containerd, true, None),
-            (Engine::Containerd, false, Some("containerd by the hook method")),
-            (Engine::CriO, true, Some("cri-o by the runtime method")),
-            (Engine::CriO, false, Some("cri-o by the hook method")),
+            (Engine::Containerd, false, Some("containerd with the hook method")),
+            (Engine::CriO, true, Some("cri-o with the runtime method")),
+            (Engine::CriO, false, Some("cri-o with the hook method")),
             (Engine::Podman, false, None),
             (Engine::Docker, true, None),
             (Engine::None, true, None),

@@ -171,18 +171,18 @@ fn what_is_no_list_of_namespaces_changes_nothing() {
         ),
         (
             &named("../x"),
-            "\"../x\" cannot be the name of a namespace: it is no DNS label; nothing was changed",
+            "\"../x\" cannot be the name of a namespace: it is not a DNS label; nothing was changed",
         ),
-        (&named("A"), "\"A\" cannot be the name of a namespace: it is no DNS label; nothing was changed"),
-        (&named(""), "\"\" cannot be the name of a namespace: it is no DNS label; nothing was changed"),
+        (&named("A"), "\"A\" cannot be the name of a namespace: it is not a DNS label; nothing was changed"),
+        (&named(""), "\"\" cannot be the name of a namespace: it is not a DNS label; nothing was changed"),
         (
             &named("a\\u0000"),
-            "\"a\\0\" cannot be the name of a namespace: it is no DNS label; nothing was changed",
+            "\"a\\0\" cannot be the name of a namespace: it is not a DNS label; nothing was changed",
         ),
         (
             &named(&too_long),
             &format!(
-                "\"{too_long}\" cannot be the name of a namespace: it is no DNS label; nothing was changed"
+                "\"{too_long}\" cannot be the name of a namespace: it is not a DNS label; nothing was changed"
             ),
         ),
         (&twice, "namespace \"a\" is in the list twice; nothing was changed"),
@@ -192,7 +192,7 @@ fn what_is_no_list_of_namespaces_changes_nothing() {
         ),
         (
             r#"{"kind":"Namespace","metadata":{"name":"a","labels":{"pod-security.kubernetes.io/warn":"a","pod-security.kubernetes.io/warn":"b"}}}"#,
-            "parse the output of kubectl get namespaces -o json; nothing was changed: \"pod-security.kubernetes.io/warn\" is there twice at line 1 column 124",
+            "parse the output of kubectl get namespaces -o json; nothing was changed: \"pod-security.kubernetes.io/warn\" appears twice at line 1 column 124",
         ),
     ];
     let node = Node::new();
@@ -235,9 +235,9 @@ fn one_object_updates_one_namespace_and_a_part_of_a_list_none() {
     // Its time tells of the last list.
     let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
     fs::File::open(&live).unwrap().set_modified(long_ago).unwrap();
-    let more = "; this node knows 4 more, which stay as they are";
+    let more = "; this node knows 4 more, which are unchanged";
     assert_eq!(said(&one("shop", "baseline")).unwrap(), format!("updated 1 namespace{more}"));
-    assert_eq!(said(&one("shop", "baseline")).unwrap(), format!("1 namespace is known so already{more}"));
+    assert_eq!(said(&one("shop", "baseline")).unwrap(), format!("1 namespace is unchanged{more}"));
     assert_eq!((level("shop"), level("pay")), ("baseline".to_owned(), "restricted".to_owned()));
     assert_eq!(live.metadata().unwrap().modified().unwrap(), long_ago);
     // And the next boot knows the same, whatever the copy was like.
@@ -251,7 +251,7 @@ fn one_object_updates_one_namespace_and_a_part_of_a_list_none() {
     for part in [&["pay", "shop"][..], &["pay"], &["default", "kube-public", "pay"]] {
         let lacks = if part.len() == 3 { "kube-system" } else { "default" };
         let expected = format!(
-            "the list lacks namespace \"{lacks}\", which nobody can delete: it is a part of the list; import all \
+            "the list lacks namespace \"{lacks}\", which cannot be deleted, so the list is incomplete; import all \
              namespaces, or one at a time; nothing was changed"
         );
         assert_eq!(said(&list(part, "privileged")), Err(expected), "{part:?}");
@@ -262,7 +262,7 @@ fn one_object_updates_one_namespace_and_a_part_of_a_list_none() {
     fs::write(live.join("pay.json"), "[").unwrap();
     let error = said(&one("shop", "baseline")).unwrap_err();
     assert!(
-        error.starts_with("keep what is known of the other namespaces; import all of them; nothing was"),
+        error.starts_with("keep the levels of the other namespaces; import all of them; nothing was"),
         "{error}"
     );
     assert!(said(&list(&all, "restricted")).is_ok());
@@ -293,7 +293,7 @@ fn what_was_imported_is_kept_for_the_next_boot() {
     fs::remove_dir_all(&kept).unwrap();
     fs::write(&kept, "").unwrap();
     let error = node.import(&list(&["shop"], "privileged")).unwrap_err();
-    let expected = "the namespaces were imported, but cannot be kept for the next boot; import them again after it: \
+    let expected = "the namespaces were imported, but cannot be saved for the next boot; import them again after it: \
                     create /var/lib/pss-guard/namespaces: Not a directory";
     assert_eq!(error, expected);
     let read = node.read("shop");
@@ -395,27 +395,27 @@ fn a_namespace_file_that_is_not_exactly_right_is_a_fault() {
         (
             "empty",
             |path| fs::write(path, "").unwrap(),
-            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): EOF while parsing a value at line 1 column 0",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): EOF while parsing a value at line 1 column 0",
         ),
         (
             "no object",
             |path| fs::write(path, "[]").unwrap(),
-            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): invalid type: sequence, expected an object of labels at line 1 column 0",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): invalid type: sequence, expected an object of labels at line 1 column 0",
         ),
         (
             "null",
             |path| fs::write(path, "null").unwrap(),
-            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): invalid type: null, expected an object of labels at line 1 column 4",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): invalid type: null, expected an object of labels at line 1 column 4",
         ),
         (
             "another key",
             |path| fs::write(path, r#"{"enforce":"baseline"}"#).unwrap(),
-            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): \"enforce\" is no label of pod security at line 1 column 10",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): \"enforce\" is not a Pod Security label at line 1 column 10",
         ),
         (
             "another type",
             |path| fs::write(path, r#"{"pod-security.kubernetes.io/enforce":1}"#).unwrap(),
-            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): invalid type: integer `1`, expected a string at line 1 column 39",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): invalid type: integer `1`, expected a string at line 1 column 39",
         ),
         (
             "twice",
@@ -426,12 +426,12 @@ fn a_namespace_file_that_is_not_exactly_right_is_a_fault() {
                 )
                 .unwrap();
             },
-            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): \"pod-security.kubernetes.io/enforce\" is there twice at line 1 column 78",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): \"pod-security.kubernetes.io/enforce\" appears twice at line 1 column 78",
         ),
         (
             "more behind it",
             |path| fs::write(path, "{} {}").unwrap(),
-            "parse FILE as labels of a namespace (pss-guard namespaces import writes it anew): trailing characters at line 1 column 4",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): trailing characters at line 1 column 4",
         ),
         (
             "large",
@@ -505,7 +505,7 @@ fn a_name_that_is_no_dns_label_never_becomes_a_path() {
     fs::write(node.paths.namespaces().parent().unwrap().join("x.json"), "{}").unwrap();
     let long = "a".repeat(64);
     for name in ["../x", "..", "", "/etc/passwd", "shop/../shop", "Shop", "shop\0", "shop\n", &long] {
-        let expected = format!("{name:?} cannot be the name of a namespace: it is no DNS label");
+        let expected = format!("{name:?} cannot be the name of a namespace: it is not a DNS label");
         assert_eq!(node.read(name), Err(expected), "{name:?}");
     }
     // The error itself stays short.

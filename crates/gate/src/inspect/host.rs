@@ -164,7 +164,7 @@ pub enum ObservedError {
         source: serde_json::Error,
     },
     /// The bit mask is none.
-    #[error("{}: own_capabilities is no hexadecimal bit mask", path.display())]
+    #[error("{}: own_capabilities is not a hexadecimal bit mask", path.display())]
     Capabilities {
         /// The file.
         path: PathBuf,

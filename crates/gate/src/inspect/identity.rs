@@ -74,7 +74,8 @@ pub fn short_id(id: &str) -> &str {
 /// A container that says it is a pod's but does not say whose.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "annotation {key} is missing: {engine} writes it for every container of a pod, so this config.json is not as it left the engine"
+    "annotation {key} is missing: {engine} writes it for every container of a pod, so this config.json was \
+     changed after the engine wrote it"
 )]
 pub struct NoNamespace {
     engine: &'static str,

@@ -77,8 +77,8 @@ pub enum FactsError {
     },
     /// Hooks would write into a file that the container names: the gate's own lines, for a start.
     #[error(
-        "annotation {key:?} moves the output of hooks, and so the gate's, into a file of the host: take it out of the pod \
-         or the image (and out of the engine's allowed annotations)"
+        "annotation {key:?} redirects the output of hooks, and so the gate's, into a file of the host: \
+         remove it from the pod or the image (and from the engine's allowed annotations)"
     )]
     MovesOutput {
         /// The annotation.

@@ -41,7 +41,7 @@ pub struct State {
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// It does not name one bundle.
-    #[error("{} does not say in one way where the container's bundle is", .0.display())]
+    #[error("{} does not say unambiguously where the container's bundle is", .0.display())]
     NoBundle(PathBuf),
     /// It is not JSON, or not a state.
     #[error("parse {} as the state of a runtime", .path.display())]
@@ -128,9 +128,9 @@ mod tests {
             (&[("state.json", RUNC)][..], at(Maker::Runc)),
             (&[("state.json", r#"{"bundle": "/b"}"#)], at(Maker::Youki)),
             (&[("status", r#"{"bundle": "/b"}"#)], at(Maker::Crun)),
-            (&[("state.json", &forged)], Err("does not say in one way")),
-            (&[("state.json", "{}")], Err("does not say in one way")),
-            (&[("state.json", RUNC), ("status", r#"{"bundle": "/x"}"#)], Err("does not say in one way")),
+            (&[("state.json", &forged)], Err("does not say unambiguously")),
+            (&[("state.json", "{}")], Err("does not say unambiguously")),
+            (&[("state.json", RUNC), ("status", r#"{"bundle": "/x"}"#)], Err("does not say unambiguously")),
             (&[("state.json", RUNC), ("status", "{")], Err("as the state of a runtime")),
             (&[("state.json/x", ""), ("status", r#"{"bundle": "/b"}"#)], Err("is a directory")),
             (&[], Ok(None)),

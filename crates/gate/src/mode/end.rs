@@ -56,7 +56,7 @@ pub fn tell_of_end(paths: &Paths, mode: Mode, was: &Temporary, how: How<'_>) {
     let opened = Author { who: &was.who, reason: &was.reason };
     let (how, author) = match how {
         How::Ended(End::Time) => (format!("ended at {}", rfc3339(was.until())), opened),
-        How::Ended(End::Boot) => ("ended with the boot that it was opened in".to_owned(), opened),
+        How::Ended(End::Boot) => ("ended with a reboot".to_owned(), opened),
         How::Closed(author) => (format!("was closed by {}", author.who), author),
         How::Replaced(author) => (format!("was replaced by {}", author.who), author),
     };

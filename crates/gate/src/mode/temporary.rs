@@ -126,7 +126,7 @@ impl Temporary {
     fn state(self, now: &Now, path: &Path) -> State {
         let nonsense = |what| State::Ignored(Ignored::Nonsense { path: path.to_owned(), what });
         if !is_boot_id(&self.boot) {
-            return nonsense("`boot` is no boot id");
+            return nonsense("`boot` is not a boot id");
         }
         // A time that nobody can have asked for: such a file must not hold for ever.
         if self.length().is_none_or(|length| length > LONGEST) {
@@ -243,8 +243,8 @@ mod tests {
             (HERE, 2000, 1000, 1500, "wrong way round"),
             (HERE, 1000, 1001 + DAY, 1500, "too far apart"),
             (HERE, 0, u64::MAX, 1500, "too far apart"),
-            ("", 1000, 2000, 1500, "no boot id"),
-            ("0a1b2c3d-0000-4000-8000-00000000000\n", 1000, 2000, 1500, "no boot id"),
+            ("", 1000, 2000, 1500, "not a boot id"),
+            ("0a1b2c3d-0000-4000-8000-00000000000\n", 1000, 2000, 1500, "not a boot id"),
         ];
         for (boot, since, until, now, expected) in rows {
             let text = format!(

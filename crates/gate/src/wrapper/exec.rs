@@ -40,13 +40,13 @@ pub(super) enum ExecError {
     #[error("exec")]
     State(#[from] StateError),
     #[error(
-        "mounts: what is mounted into a running container is not judged; put the mount into the pod, or the pod into a \
-         privileged namespace"
+        "mounts: mounts into a running container cannot be judged; put the mount into the pod, or the pod \
+         into a privileged namespace"
     )]
     Mounts,
     #[error("exec: parse {} as an OCI process", .path.display())]
     Process { path: PathBuf, source: serde_json::Error },
-    #[error("exec: the user {0:?} is no number")]
+    #[error("exec: the user {0:?} is not a number")]
     User(String),
     #[error(transparent)]
     File(#[from] FileError),

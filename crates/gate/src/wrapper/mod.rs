@@ -47,7 +47,7 @@ enum HandOverError {
     #[error("start the real runtime {}; install it, or run `pss-guard install` again for the one that is there",
         .runtime.display())]
     Execute { runtime: PathBuf, source: std::io::Error },
-    #[error("{} calls pss-guard-runtime again, without an end; let the link `runtime` lead to runc, crun or youki",
+    #[error("{} calls pss-guard-runtime again in a loop; let the link `runtime` lead to runc, crun or youki",
         .runtime.display())]
     Loop { runtime: PathBuf },
     #[error("an argument has a NUL byte")]

@@ -1,4 +1,4 @@
-//! Which handlers does containerd have, and which of its files say so?
+//! Reads containerd's configuration: its handlers, and which of its files defines them.
 //!
 //! What is written here of containerd was seen in its source and by `containerd config dump` of 1.6, 1.7 and 2.1:
 //!
@@ -109,7 +109,7 @@ impl Config {
             return Err(Refusal::Unsupported {
                 what: format!(
                     "several of the files that {} reads have a table {}, and only the version of containerd says \
-                    how they are merged, which cannot be asked here",
+                    how they are merged, which is unknown here",
                     main.display(),
                     name(&["plugins", plugin])
                 ),
@@ -271,8 +271,9 @@ impl Config {
                 "`containerd --config {} config dump` and the files do not agree: {what}",
                 main.display()
             ),
-            instead: "set what the gate needs by hand, and tell the authors of pss-guard, with these files"
-                .to_owned(),
+            instead:
+                "set what the gate needs by hand, and report it to the authors of pss-guard, with these files"
+                    .to_owned(),
         };
         let file = File::parse(Path::new("containerd config dump"), dump.as_bytes())?;
         // containerd 1 takes a relative pattern from the folder it runs in, until 1.6.39 and 1.7.24; it says what it read.
@@ -313,10 +314,15 @@ impl Config {
             let off = layer.file.strings(&["disabled_plugins"])?.unwrap_or_default();
             let Some(plugin) = off.iter().find(|plugin| PLUGINS.contains(&plugin.as_str())) else { continue };
             return Err(Refusal::Unsupported {
-                what: format!("{} turns the CRI plugin off (disabled_plugins has {plugin:?}), so that the kubelet cannot \
-                    start containers with this containerd", layer.file.path().display()),
-                instead: "install the gate for the engine that starts them (for docker: --engine docker), or take the \
-                    plugin out of disabled_plugins first".to_owned(),
+                what: format!(
+                    "{} turns the CRI plugin off (disabled_plugins has {plugin:?}), so that the kubelet cannot \
+                    start containers with this containerd",
+                    layer.file.path().display()
+                ),
+                instead:
+                    "install the gate for the engine that starts them (for docker: --engine docker), or \
+                          remove the plugin from disabled_plugins first"
+                        .to_owned(),
             });
         }
         Ok(())
@@ -413,8 +419,7 @@ fn version(files: &[Layer], generation: Option<Generation>) -> Result<Version, R
 
 const FIRST_VERSION: &str =
     "has no version, or version = 1, and containerd 2 ignores the CRI plugin's settings in it";
-const MIGRATE: &str =
-    "make it new with `containerd config migrate` first, and look whether it still says what you mean";
+const MIGRATE: &str = "convert it with `containerd config migrate` first, and check the result";
 
 /// The main file and all that it imports, in containerd's order. `extra` is read where it would be if it were there.
 fn read_all(
@@ -452,7 +457,7 @@ fn read_all(
             {
                 return Err(Refusal::Unsupported {
                     what: format!(
-                        "{} imports {import:?}, and not every containerd takes that for the same files",
+                        "{} imports {import:?}, which not every containerd resolves to the same files",
                         path.display()
                     ),
                     instead: "write it as an absolute path with no other wildcard than a star first"

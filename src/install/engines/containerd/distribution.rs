@@ -1,5 +1,5 @@
-//! Is this containerd's configuration somebody else's to write? Distributions of Kubernetes with a containerd of their
-//! own write it anew at every start, from a template.
+//! Recognizes Kubernetes distributions that bring their own containerd and rewrite its configuration at every
+//! start, from a template.
 
 use std::path::Path;
 
@@ -117,14 +117,15 @@ impl Distribution {
         };
         Refusal::Unsupported {
             what: format!(
-                "{} is written by {} at every start, so that nothing that is put into it stays",
+                "{} is written by {} at every start, so changes to it are lost",
                 file.display(),
                 self.name
             ),
             instead: format!(
                 "by hand: copy pss-guard-gate to {GATE}; make {folder} with the links pss-guard-runtime -> \
                 ../../../bin/pss-guard-gate and runtime -> the runc of {}; the lines are, with version = 3, {}, and with \
-                version = 2, {}; {}; or name the engine that is meant, if it is another (--engine crio, podman or docker)",
+                version = 2, {}; {}; or name the engine, if you mean another one (--engine crio, podman or \
+                docker)",
                 self.name,
                 lines(three),
                 lines(two),

@@ -1,4 +1,4 @@
-//! How is a TOML file changed so that everything else in it stays as it was, byte by byte?
+//! Edits a TOML file and leaves everything else in it byte for byte as it was.
 
 use std::path::{Path, PathBuf};
 
@@ -49,7 +49,7 @@ impl File {
         if file.render() != bytes {
             return Err(Refusal::Unsupported {
                 what: format!("{} has lines that end in CR LF and lines that end in LF", path.display()),
-                instead: "give all of them the same end first, then run this again".to_owned(),
+                instead: "give all lines the same ending first, then run this again".to_owned(),
             });
         }
         Ok(file)
@@ -145,7 +145,7 @@ impl File {
 
     /// Sets a key; tables on the way that are not there come into being.
     pub(super) fn set(&mut self, keys: &[&str], mut value: Value) -> Result<(), Refusal> {
-        let wrong = self.wrong(keys, "cannot be set, because one of the tables it is in is none");
+        let wrong = self.wrong(keys, "cannot be set, because one of the tables above it is not a table");
         let Some((last, tables)) = keys.split_last() else { return Ok(()) };
         let Some(item) = descend(self.document.as_item_mut(), tables) else { return Err(wrong) };
         let indent = indent(item);

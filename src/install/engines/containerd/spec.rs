@@ -1,4 +1,4 @@
-//! What does the spec look like from which containerd makes those of all containers, with the gate's hook in it?
+//! Builds the base spec of containerd's containers, with the gate's hook in it.
 
 use std::path::{Path, PathBuf};
 
@@ -85,7 +85,7 @@ fn read(node: &dyn Node, handler: &Handler, path: &Path) -> Result<Value, Refusa
             handler.name,
             path.display()
         ),
-        instead: "put the file back, or take base_runtime_spec away first".to_owned(),
+        instead: "put the file back, or remove base_runtime_spec first".to_owned(),
     })?;
     serde_json::from_slice(&bytes)
         .map_err(|error| Refusal::Malformed { path: path.to_owned(), cause: error.to_string() })

@@ -1,4 +1,4 @@
-//! What is left of a file without what was installed into it?
+//! Removes from a file what the installer added.
 
 use super::config::{HEADER, PLUGINS};
 use super::edit::File;

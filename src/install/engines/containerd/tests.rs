@@ -109,7 +109,7 @@ fn what_is_not_understood_is_refused_with_a_way_out() {
             TWO,
             "turns the CRI plugin off",
         ),
-        ("version = 2\n[plugins\n".into(), ONE, "config.toml cannot be understood: line 2, column 9: "),
+        ("version = 2\n[plugins\n".into(), ONE, "config.toml cannot be parsed: line 2, column 9: "),
         ("version = 2\nversion = 2\n".into(), ONE, "line 2, column 1: duplicate key"),
         (
             "version = 2\nroot = \"\u{e9}\"\r\n".into(),
@@ -122,7 +122,11 @@ fn what_is_not_understood_is_refused_with_a_way_out() {
         ("version = 5".into(), TWO, "has version = 5, which this containerd does not have"),
         ("version = 1".into(), TWO, "containerd config migrate"),
         ("[plugins.cri]\nenable_selinux = true".into(), TWO, "containerd config migrate"),
-        ("version = 2\nplugins = 3".into(), ONE, "cannot be set, because one of the tables it is in is none"),
+        (
+            "version = 2\nplugins = 3".into(),
+            ONE,
+            "cannot be set, because one of the tables above it is not a table",
+        ),
         (format!("version = 2\n{one} = 3"), ONE, "containerd.runtimes must be a table"),
         (format!("version = 2\n[{one}.runc]\nruntime_type = 2"), ONE, "runc.runtime_type must be a string"),
         (format!("version = 2\n[{one}.runc]\npod_annotations = [1]"), ONE, "must be a list of strings"),
@@ -370,7 +374,7 @@ fn a_hook_comes_into_the_spec_from_which_containers_are_made() {
     let rows = [
         (mute, "`ctr oci spec` does not print it here"),
         (with(&own), "has base_runtime_spec = \"/etc/base.json\", and there is no such file"),
-        (with(&own).file("/etc/base.json", "{"), "/etc/base.json cannot be understood: EOF"),
+        (with(&own).file("/etc/base.json", "{"), "/etc/base.json cannot be parsed: EOF"),
         (with(&own).file("/etc/base.json", r#"{"hooks":3}"#), "hooks.createRuntime must be a list"),
         (with(&own).file("/etc/base.json", "[]"), "hooks.createRuntime must be a list"),
     ];
@@ -405,8 +409,8 @@ fn what_the_gate_leaves_open_is_said() {
         [("runc", "/usr/sbin/runc"), ("crun", "/usr/bin/crun"), ("untrusted", "/usr/sbin/runc")]
     );
     let expected = [
-        "containers of the handler \"kata-qemu\" are not judged: io.containerd.kata-qemu.v2 is not runc's shim",
-        "containers of the handler \"gvisor\" are not judged: io.containerd.runsc.v1 is not runc's shim",
+        "containers of the handler \"kata-qemu\" are not evaluated: io.containerd.kata-qemu.v2 is not runc's shim",
+        "containers of the handler \"gvisor\" are not evaluated: io.containerd.runsc.v1 is not runc's shim",
         "the handler \"half\" has no runtime_type, so that containerd starts nothing with it",
     ];
     assert_eq!(plan.open, expected);
@@ -420,7 +424,7 @@ fn what_the_gate_leaves_open_is_said() {
     let open = |path: &str| plan_on(&with(&shim(path)), TWO, Method::Runtime).unwrap().open;
     assert_eq!(open("/opt/bin/containerd-shim-runc-v2"), Vec::<String>::new());
     let sentence =
-        "containers of the handler \"x\" are not judged: /opt/bin/shim starts them, not runc's shim";
+        "containers of the handler \"x\" are not evaluated: /opt/bin/shim starts them, not runc's shim";
     assert_eq!(open("/opt/bin/shim"), [sentence]);
 }
 
@@ -488,7 +492,7 @@ fn containerd_itself_is_asked_whether_it_sees_the_same() {
             dump(&handler("runc", "options.BinaryName = 'crun'")).replace(CONFIG, "/x"),
             Err("only one of them has /"),
         ),
-        ("no toml".into(), Err("containerd config dump cannot be understood: line 1")),
+        ("no toml".into(), Err("containerd config dump cannot be parsed: line 1")),
     ];
     let version = "containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u3\n";
     let command = format!("containerd --config {CONFIG} config dump");
@@ -503,7 +507,7 @@ fn containerd_itself_is_asked_whether_it_sees_the_same() {
         }
     }
     let error = plan(&asked, &request).unwrap_err().to_string();
-    assert!(error.contains("config.toml cannot be understood: `/usr/bin/containerd --config"), "{error}");
+    assert!(error.contains("config.toml cannot be parsed: `/usr/bin/containerd --config"), "{error}");
     let error = plan(&node(), &request).unwrap_err().to_string();
     assert!(error.contains("there is no /etc/containerd/config.toml and no containerd"), "{error}");
     // Another root: the file is there, and no program can be asked.
@@ -608,7 +612,7 @@ fn what_is_there_already_is_not_added_and_not_taken_away() {
         "{touched:?}"
     );
     let error = plan_on(&link("runc"), TWO, Method::Runtime).unwrap_err().to_string();
-    assert!(error.contains("is no link to the real runtime"), "{error}");
+    assert!(error.contains("is not a link to the real runtime"), "{error}");
 
     let text = format!(
         "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.x]\nruntime_type = '{SHIM}'\n"

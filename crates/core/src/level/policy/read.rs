@@ -194,7 +194,8 @@ fn whole_image(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err(format!(
-        "must be an image with its registry, perhaps with a tag or a digest, like docker.io/library/nginx, not {text:?}"
+        "must be an image with its registry, optionally with a tag or a digest, like \
+         docker.io/library/nginx, not {text:?}"
     ))
 }
 
@@ -383,7 +384,7 @@ impl<'t> Section<'t> {
             let header = format!("[{key}.{name:?}]");
             match value.get_ref() {
                 _ if !is_dns_label(name) => {
-                    self.faults.add(start, format!("{header}: no namespace can have this name"));
+                    self.faults.add(start, format!("{header}: not a valid namespace name"));
                 }
                 DeValue::Table(table) => {
                     self.child(header, value.span().start, table, |section| read(name, section));
@@ -779,7 +780,7 @@ path = "/usr/bin/crun"
                 "[exemptions]\nnamespaces = ['kube-*']",
                 "2:15: an item of \"namespaces\" in [exemptions] must be one name of lower-case letters, digits and dashes, not \"kube-*\"",
             ),
-            ("[namespaces.'../x']", "1:13: [namespaces.\"../x\"]: no namespace can have this name"),
+            ("[namespaces.'../x']", "1:13: [namespaces.\"../x\"]: not a valid namespace name"),
             (
                 "[exemptions]\nruntime-classes = ['']",
                 "2:20: an item of \"runtime-classes\" in [exemptions] must not be empty",
@@ -849,7 +850,8 @@ path = "/usr/bin/crun"
             ),
             (
                 "[[exceptions]]\nnamespace = 'a'\nimage = 'nginx'\ncontrols = ['sysctls']\nreason = 'x'\nexpires = 2027-01-01",
-                "3:9: \"image\" in [[exceptions]] must be an image with its registry, perhaps with a tag or a digest, like docker.io/library/nginx, not \"nginx\"",
+                "3:9: \"image\" in [[exceptions]] must be an image with its registry, optionally with a tag \
+                 or a digest, like docker.io/library/nginx, not \"nginx\"",
             ),
             // The first of several, in the order of the file.
             (

@@ -357,7 +357,7 @@ fn of_engine<'a>(
                     None if inside.is_empty() => Is::Own,
                     None => Is::Volume(Volume::Unclear {
                         destination,
-                        why: "its source is inside a volume, where a container can exchange what leads to it",
+                        why: "its source is inside a volume, where a container can replace parts of its path",
                     }),
                 }),
                 is => Ok(is),

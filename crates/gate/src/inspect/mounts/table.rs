@@ -113,7 +113,8 @@ impl Table {
         }
         match (own, others.first()) {
             (Some(own), _) if hidden.is_nfs() && !self.is_only_root(own, &others) => Behind::Unclear(
-                "several directories of one NFS export are mounted here, and which of them it shows cannot be told",
+                "several directories of one NFS export are mounted here, and it is unknown which of them it \
+                 shows",
             ),
             (Some(_), _) => Behind::OfPod,
             (None, _) if nested => {
