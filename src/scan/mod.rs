@@ -83,6 +83,8 @@ pub struct Options<'a> {
     pub namespaces: &'a [String],
     /// Only these controls; all if there are none.
     pub controls: &'a [&'static str],
+    /// Levels that each container is held against besides, for its verdict alone: see [`Scanned::at_levels`].
+    pub besides: &'a [(Level, Version)],
     /// Told of every container: how many were looked at, and how many there are.
     pub progress: Option<&'a dyn Fn(usize, usize)>,
 }
@@ -126,6 +128,9 @@ pub struct Scanned {
     /// The same verdict as a type.
     #[serde(skip)]
     pub verdict: Verdict,
+    /// The verdicts at [`Options::besides`], in that order; none where it cannot be judged at any level.
+    #[serde(skip)]
+    pub at_levels: Vec<Verdict>,
     /// The controls that say no: the reasons of a refusal.
     #[serde(skip)]
     pub against: Vec<&'static str>,
@@ -249,10 +254,10 @@ fn look_at_all(
     // Written down before they start: later than what was found.
     let probes = &Probes::of(&setting.paths);
     let large = &Mutex::new(());
-    let filter = (options.namespaces, options.controls, options.level);
+    let filter = (options.namespaces, options.controls, options.level, options.besides);
     let work = |mut share: Share<'_, '_, &Container>, progress: Option<&dyn Fn(usize, usize)>| {
-        let (namespaces, controls, level) = filter;
-        let options = &Options { level, namespaces, controls, progress };
+        let (namespaces, controls, level, besides) = filter;
+        let options = &Options { level, namespaces, controls, besides, progress };
         let (node, parents, patience) = (Rc::default(), RefCell::default(), Patience::default());
         let mounts = OnceCell::new();
         let looker =
@@ -428,6 +433,19 @@ impl Looker<'_> {
         if let Some(file) = file.filter(|_| scanned.sandbox) {
             self.sandboxes.keep(file, &spec);
         }
+        scanned.at_levels = self
+            .options
+            .besides
+            .iter()
+            .map(|(level, version)| {
+                let request = Request { demand: Some(Demand::argument(*level, *version)), ..request };
+                judge_spec(&request, path, &spec, |identity, outcome| {
+                    let mut scanned = self.scanned(&shown, container, identity, outcome);
+                    scanned.keep_only(self.options.controls);
+                    scanned.verdict
+                })
+            })
+            .collect();
         let seen = self.process(container, &spec, host).unwrap_or_default();
         (scanned.drift, scanned.in_part) = (seen.drift, seen.in_part);
         scanned
@@ -468,6 +486,7 @@ impl Looker<'_> {
             pid: container.process.map(|first| first.pid),
             drift: Vec::new(),
             verdict,
+            at_levels: Vec::new(),
             against,
             of_a_file: identity.and_then(|identity| identity.pod_uid).is_some_and(is_static),
             in_part: false,
@@ -514,6 +533,7 @@ impl Scanned {
             pid: container.process.map(|first| first.pid),
             drift: Vec::new(),
             verdict,
+            at_levels: Vec::new(),
             against: Vec::new(),
             of_a_file: false,
             in_part: false,
