@@ -19,6 +19,7 @@ use crate::mode::{in_force, who};
 use crate::node::host::Live;
 use crate::paths::Paths;
 use crate::pss::controls::CONTROLS;
+use crate::words::plural;
 
 /// Says whether a policy is valid, and what it means. Without `file` (or with the path of it) it is the node's own,
 /// which must also be owned by root; any other file is only read.
@@ -147,7 +148,7 @@ fn end_of(exception: &Exception, today: Date) -> String {
     let end = match left {
         ..0 => format!("expired on {expires}"),
         0 => format!("expires today ({expires})"),
-        1..=30 => format!("expires in {left} day{} ({expires})", if left == 1 { "" } else { "s" }),
+        1..=30 => format!("expires in {} ({expires})", plural(left, "day")),
         _ => format!("until {expires}"),
     };
     format!("{}: {} ({reason:?}), {end}", exception.whom(), controls.join(", "))

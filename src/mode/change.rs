@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::edit::{self, EditError};
 use super::end::{Author, How, emit, open_lock, tell_of_end};
-use super::temporary::{Ignored, State, Temporary};
-use super::{InForce, in_force, span};
+use super::temporary::{Ignored, LONGEST, State, Temporary};
+use super::{InForce, in_force};
 use crate::files::FileError;
 use crate::install::write::{self, WriteError};
 use crate::level::Mode;
@@ -18,6 +18,24 @@ use crate::level::cache::{self, LoadError};
 use crate::level::date::rfc3339;
 use crate::message::line;
 use crate::paths::Paths;
+use crate::time;
+
+/// Why a text is no time that a mode can hold for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LengthError {
+    /// It is no length of time.
+    #[error("must be a time like 90s, 30m, 1h, 2h30m or 1d")]
+    Form,
+    /// It is too long.
+    #[error("must be at most 24h; without --for the mode is changed in the policy, for good")]
+    Long,
+}
+
+/// Reads for how long a mode shall hold.
+pub fn parse_length(text: &str) -> Result<Duration, LengthError> {
+    let length = time::parse_length(text).ok_or(LengthError::Form)?;
+    if length > LONGEST { Err(LengthError::Long) } else { Ok(length) }
+}
 
 /// Why the mode was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -149,14 +167,14 @@ pub fn permanently(paths: &Paths, mode: Mode, author: Author<'_>) -> Result<Perm
 pub fn for_a_time(
     paths: &Paths,
     mode: Mode,
-    time: Duration,
+    length: Duration,
     author: Author<'_>,
 ) -> Result<(Temporary, Option<Temporary>), ChangeError> {
     as_root()?;
     let lock = lock(paths)?;
     let policy = cache::load(paths).mode();
     let before = in_force(paths, policy);
-    let temporary = Temporary::from_now(mode, time, author.who, author.reason)?;
+    let temporary = Temporary::from_now(mode, length, author.who, author.reason)?;
     let path = paths.temporary_mode();
     if let State::Ignored(_) = before.temporary {
         // Its owner and its permissions would be kept.
@@ -185,7 +203,7 @@ pub fn for_a_time(
     let name = temporary.name();
     let message = format!(
         "mode {mode} for {}, until {until}, then {policy}: {name} of {}",
-        span::show(time),
+        time::length(length),
         author.who
     );
     emit(paths, mode, &message, &format!("{name} until {until}"), author, &until);
@@ -248,4 +266,26 @@ fn lock(paths: &Paths) -> Result<File, ChangeError> {
     let file = open_lock(paths).map_err(fault)?;
     file.lock().map_err(fault)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{LengthError, parse_length};
+
+    #[test]
+    fn a_mode_holds_for_a_day_at_most() {
+        for (text, expected) in [
+            ("2h30m", Ok(9_000)),
+            ("24h", Ok(86_400)),
+            ("1d1s", Err(LengthError::Long)),
+            ("1w", Err(LengthError::Long)),
+            ("99999999999999999999999h", Err(LengthError::Long)),
+            ("0s", Err(LengthError::Form)),
+            ("", Err(LengthError::Form)),
+        ] {
+            assert_eq!(parse_length(text), expected.map(Duration::from_secs), "{text}");
+        }
+    }
 }

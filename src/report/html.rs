@@ -1,9 +1,10 @@
 //! `report --format html`: the picture of namespaces and levels first, then what it rests on.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
 
-use super::period::{self, minute};
-use super::readiness::{Cell, LEVELS, Row, State, count};
+use super::readiness::{Cell, LEVELS, Row, State};
 use super::text::{rank, split};
 use super::{Comparable, Name, Report, exceptions};
 use crate::message::{OURS, UNMANAGED, marked};
@@ -11,6 +12,8 @@ use crate::output::page::{
     About, Column, Tone, chart, document, legend, list, pill, ring, row_head, scrolled, section, table, tile,
 };
 use crate::pss::Origin;
+use crate::time::{in_words, minute};
+use crate::words::{agree, plural};
 
 /// Rows of a table; more would be no page for people.
 const ROWS: usize = 200;
@@ -88,7 +91,7 @@ fn readiness(report: &Report) -> Markup {
                     @if none == 0 {
                         "Restricted could be enforced everywhere on this node."
                     } @else {
-                        (namespaces_are(none)) " not ready for restricted. What stands against each is beside it, and what \
+                        (plural(none, "namespace")) " " (agree(&none, "is", "are")) " not ready for restricted. What stands against each is beside it, and what \
                         to fix first further down."
                     }
                 }
@@ -110,10 +113,6 @@ fn readiness(report: &Report) -> Markup {
         @if !open.is_empty() { div.phone.small { h3 { "What is missing" } (list(open)) } }
     };
     section(title, below, &content)
-}
-
-fn namespaces_are(count: usize) -> String {
-    if count == 1 { "1 namespace is".to_owned() } else { format!("{count} namespaces are") }
 }
 
 fn why(row: &Row) -> String {
@@ -326,7 +325,7 @@ fn changes(report: &Report) -> Markup {
         }
     }
     all.extend(report.modes.iter().map(|row| format!("{}: {}", minute(&row.at), row.message)));
-    let title = format!("Since the {} before", period::length(report.period.seconds));
+    let title = format!("Since the {} before", in_words(Duration::from_secs(report.period.seconds)));
     section(&title, below, &list(all))
 }
 
@@ -335,14 +334,14 @@ fn exceptions(report: &Report) -> Markup {
         return Markup::default();
     }
     let use_of = |row: &exceptions::Row| match row.state {
-        exceptions::State::Used => pill(Tone::Good, &format!("used by {}", count(row.starts, "start"))),
+        exceptions::State::Used => pill(Tone::Good, &format!("used by {}", plural(row.starts, "start"))),
         exceptions::State::Unused => pill(Tone::Odd, "never used"),
         exceptions::State::Untold => pill(Tone::None, "cannot be told"),
         exceptions::State::Expired => pill(Tone::Bad, "expired"),
     };
     let end = |row: &exceptions::Row| match row.days_left {
         0 => "today".to_owned(),
-        days if row.ends_soon => format!("in {} ({})", count(days.unsigned_abs(), "day"), row.expires),
+        days if row.ends_soon => format!("in {} ({})", plural(days.unsigned_abs(), "day"), row.expires),
         _ => row.expires.clone(),
     };
     let rows = html! {
@@ -365,7 +364,7 @@ fn exceptions(report: &Report) -> Markup {
         }
         @if report.exceptions_gone > 0 {
             p.small {
-                (count(report.exceptions_gone, "start")) " by exceptions that are not in the policy any more."
+                (plural(report.exceptions_gone, "start")) " by exceptions that are not in the policy any more."
             }
         }
     };

@@ -16,7 +16,7 @@ use crate::output::page::{
     units,
 };
 use crate::pss::{Level, Version};
-use crate::report::period::minute;
+use crate::time::minute;
 
 /// The levels that the picture shows, whichever was asked about.
 pub const LEVELS: [(Level, Version); 2] =

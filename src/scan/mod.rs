@@ -40,7 +40,7 @@ use crate::inspect::{self, find_config, find_config_by};
 use crate::level::cache::{LoadError, Usable, load_usable};
 use crate::level::workload::is_static;
 use crate::level::{Demand, Labels, Policy, Whose, exempt};
-use crate::message::{escape, head, line};
+use crate::message::{escape, line, shortened};
 use crate::node::containers::{self, Container, Keeper, Voucher};
 use crate::node::host::Live;
 use crate::node::parallel::{self, Share};
@@ -187,7 +187,7 @@ impl Scanned {
     fn be_brief(&mut self) {
         for finding in &mut self.result.findings {
             if finding.detail.len() > BRIEF {
-                finding.detail = format!("{}\u{2026}", head(&finding.detail, BRIEF)).into();
+                finding.detail = shortened(&finding.detail, BRIEF).into();
             }
             // YAML that ends somewhere is none.
             if finding.fix.len() > BRIEF {
@@ -287,8 +287,7 @@ fn order(scanned: &Scanned) -> impl Ord {
 
 /// A path for any terminal, as far as somebody reads it.
 fn shown(path: &Path) -> String {
-    let text = escape(&path.to_string_lossy());
-    if text.len() > FIELD { format!("{}\u{2026}", head(&text, FIELD)) } else { text }
+    shortened(&escape(&path.to_string_lossy()), FIELD)
 }
 
 /// What the node calls itself.

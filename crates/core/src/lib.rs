@@ -9,3 +9,5 @@ pub mod files;
 pub mod level;
 pub mod paths;
 pub mod signals;
+pub mod time;
+pub mod words;

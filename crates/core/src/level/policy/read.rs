@@ -14,6 +14,7 @@ use toml::de::{DeTable, DeValue};
 use super::{Exception, LevelSet, LevelVersion, Mode, NamespaceLevels, Policy};
 use crate::level::labels::is_dns_subdomain;
 use crate::level::{date::Date, image, is_dns_label};
+use crate::words::did_you_mean;
 use pss::{Level, Version, capabilities, controls};
 
 /// What is wrong with the text of a policy, and where.
@@ -199,11 +200,11 @@ fn whole_image(text: &str) -> Result<String, String> {
 }
 
 fn control(text: &str) -> Result<String, String> {
-    let mut ids = controls::CONTROLS.iter().map(|control| control.id);
+    let ids = controls::CONTROLS.iter().map(|control| control.id);
     if ids.clone().any(|id| id == text) {
         return Ok(text.to_owned());
     }
-    let hint = nearest(text, &mut ids).map_or_else(String::new, |id| format!("; did you mean {id:?}?"));
+    let hint = hint(text, ids);
     Err(format!("must be the id of a control (see pss-guard explain), not {text:?}{hint}"))
 }
 
@@ -212,9 +213,13 @@ fn capability(text: &str) -> Result<String, String> {
     if capabilities::NAMES.contains(&bare) {
         return Ok(bare.to_owned());
     }
-    let mut names = capabilities::NAMES.into_iter();
-    let hint = nearest(bare, &mut names).map_or_else(String::new, |name| format!("; did you mean {name:?}?"));
+    let hint = hint(bare, capabilities::NAMES);
     Err(format!("must be a capability of the kernel, not {text:?}{hint}"))
+}
+
+/// What to put behind a name that is none of these.
+fn hint(text: &str, names: impl IntoIterator<Item = &'static str>) -> String {
+    did_you_mean(text, names).map_or_else(String::new, |question| format!("; {question}"))
 }
 
 /// What is wrong, by place.
@@ -431,10 +436,8 @@ impl<'t> Section<'t> {
             if self.known.contains(&key) {
                 continue;
             }
-            let way_out = match nearest(key, &mut self.known.iter().copied()) {
-                Some(known) => format!("did you mean {known:?}?"),
-                None => format!("known keys: {}", self.known.join(", ")),
-            };
+            let way_out = did_you_mean(key, self.known.iter().copied())
+                .unwrap_or_else(|| format!("known keys: {}", self.known.join(", ")));
             self.faults.add(start, format!("unknown key {}; {way_out}", self.name(key)));
         }
     }
@@ -450,37 +453,6 @@ fn kind(value: &DeValue<'_>) -> &'static str {
         DeValue::Array(_) => "an array",
         DeValue::Table(_) => "a table",
     }
-}
-
-/// The candidate that was probably meant: at most a third of its letters are different.
-pub(crate) fn nearest<'c>(text: &str, candidates: &mut dyn Iterator<Item = &'c str>) -> Option<&'c str> {
-    // The distance takes the product of both lengths; nobody means a short key by a very long one.
-    if text.len() > 64 {
-        return None;
-    }
-    let measured = candidates.map(|candidate| (distance(text, candidate), candidate));
-    let close = measured.filter(|(distance, candidate)| *distance <= candidate.len().div_ceil(3));
-    close.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
-}
-
-/// How many letters to insert, remove or replace (Levenshtein), whatever their case.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().flat_map(char::to_lowercase).collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (line, own) in from.chars().flat_map(char::to_lowercase).enumerate() {
-        let mut diagonal = line;
-        let mut left = line + 1;
-        for (cell, other) in row.iter_mut().skip(1).zip(&to) {
-            let replaced = diagonal + usize::from(own != *other);
-            diagonal = *cell;
-            left = replaced.min(left + 1).min(*cell + 1);
-            *cell = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = line + 1;
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 fn at(text: &str, file: &str, start: usize, mut what: String) -> PolicyError {
@@ -506,7 +478,7 @@ fn one_line(message: &str) -> String {
 // A table is long where there is much to say.
 #[allow(clippy::too_many_lines)]
 mod tests {
-    use super::{mode_of, nearest, parse};
+    use super::{mode_of, parse};
     use crate::level::policy::{
         AppArmor, Exception, LevelVersion, Mode, OnFault, OnSuspect, OnUnknownNamespace, Policy, Setting,
         Trust,
@@ -690,8 +662,8 @@ path = "/usr/bin/crun"
             ),
             ("[cluster]\nminor = 3", "2:1: unknown key \"minor\" in [cluster]; known keys: version"),
             (
-                "[node]\nkubelet = '/x'",
-                "2:1: unknown key \"kubelet\" in [node]; known keys: kubelet-root, seccomp-default, default-capabilities, default-sysctls, not-host-paths, apparmor",
+                "[node]\nshelf = '/x'",
+                "2:1: unknown key \"shelf\" in [node]; known keys: kubelet-root, seccomp-default, default-capabilities, default-sysctls, not-host-paths, apparmor",
             ),
             ("[runtime]\npaths = '/x'", "2:1: unknown key \"paths\" in [runtime]; did you mean \"path\"?"),
             (
@@ -898,23 +870,5 @@ path = "/usr/bin/crun"
         ] {
             assert_eq!(mode_of(text), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn the_nearest_key_is_near() {
-        let known = ["enforce", "enforce-version", "audit", "warn"];
-        for (text, expected) in [
-            ("enforcee", Some("enforce")),
-            ("Enforce", Some("enforce")),
-            ("enforce_version", Some("enforce-version")),
-            ("enfroce", Some("enforce")),
-            ("adit", Some("audit")),
-            ("", None),
-            ("x", None),
-            ("level", None),
-        ] {
-            assert_eq!(nearest(text, &mut known.into_iter()), expected, "{text}");
-        }
-        assert_eq!(nearest(&"enforce".repeat(100_000), &mut known.into_iter()), None);
     }
 }
