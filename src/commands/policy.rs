@@ -102,7 +102,7 @@ fn describe(policy: &Policy, today: Date, out: &mut dyn Write) -> io::Result<()>
     row(out, "on fault", &format!("{} (in enforce mode; audit mode never stops anything)", policy.on_fault))?;
     row(out, "on suspect", policy.on_suspect.name())?;
     row(out, "log allowed", if policy.log_allowed { "yes" } else { "no" })?;
-    row(out, "controls", &format!("readOnlyRootFilesystem {}", policy.read_only_root_filesystem))?;
+    row(out, "controls", &format!("readOnlyRootFilesystem {}", policy.controls.read_only_root_filesystem))?;
     let node = &policy.node;
     let seccomp = if node.seccomp_default { "on" } else { "off" };
     let apparmor = node.apparmor;
@@ -120,7 +120,7 @@ fn describe(policy: &Policy, today: Date, out: &mut dyn Write) -> io::Result<()>
             row(out, "", &format!("{what}: {}", list.join(", ")))?;
         }
     }
-    row(out, "runtime", &policy.runtime)?;
+    row(out, "runtime", &policy.runtime.path)?;
     row(out, "exceptions", &policy.exceptions.len().to_string())?;
     for exception in &policy.exceptions {
         row(out, "", &end_of(exception, today))?;
