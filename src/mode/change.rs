@@ -11,8 +11,8 @@ use super::edit::{self, EditError};
 use super::end::{Author, How, emit, open_lock, tell_of_end};
 use super::temporary::{Ignored, LONGEST, State, Temporary};
 use super::{InForce, in_force};
+use crate::atomic::{self, WriteError};
 use crate::files::FileError;
-use crate::install::write::{self, WriteError};
 use crate::level::Mode;
 use crate::level::cache::{self, LoadError};
 use crate::level::date::rfc3339;
@@ -146,9 +146,9 @@ pub fn permanently(paths: &Paths, mode: Mode, author: Author<'_>) -> Result<Perm
     let file = fs::canonicalize(&path).unwrap_or(path);
     if written != Written::Nothing {
         if let Some(folder) = file.parent() {
-            write::make_folder(folder)?;
+            atomic::make_folder(folder)?;
         }
-        write::replace(&file, text.as_bytes(), 0o644)?;
+        atomic::replace(&file, text.as_bytes(), 0o644)?;
     }
     let closed = close(paths, &before, mode, author)?;
     let now = in_force(paths, cache::load(paths).mode());
@@ -178,11 +178,11 @@ pub fn for_a_time(
     let path = paths.temporary_mode();
     if let State::Ignored(_) = before.temporary {
         // Its owner and its permissions would be kept.
-        write::remove_if_there(&path)?;
+        atomic::remove_if_there(&path)?;
     }
     // Strings and numbers: there is no way to fail.
     let text = serde_json::to_string(&temporary).unwrap_or_default() + "\n";
-    write::replace(&path, text.as_bytes(), 0o644)?;
+    atomic::replace(&path, text.as_bytes(), 0o644)?;
     let now = in_force(paths, policy);
     if !matches!(&now.temporary, State::Holds(seen) if *seen == temporary) {
         return Err(ChangeError::NotSeen { path, mode: now.mode });
@@ -243,7 +243,7 @@ fn close(
     if let State::None = before.temporary {
         return Ok(None);
     }
-    write::remove_if_there(&paths.temporary_mode())?;
+    atomic::remove_if_there(&paths.temporary_mode())?;
     match &before.temporary {
         State::Holds(old) => {
             tell_of_end(paths, mode, old, How::Closed(author));
@@ -260,7 +260,7 @@ fn close(
 fn lock(paths: &Paths) -> Result<File, ChangeError> {
     let path = paths.mode_lock();
     if let Some(folder) = path.parent() {
-        write::make_folder(folder)?;
+        atomic::make_folder(folder)?;
     }
     let fault = |source| ChangeError::Lock { path: path.clone(), source };
     let file = open_lock(paths).map_err(fault)?;

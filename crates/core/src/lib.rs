@@ -3,6 +3,7 @@
 //!
 //! It knows no engine, no process and no command line.
 
+pub mod atomic;
 pub mod checksum;
 pub mod decision;
 pub mod files;
