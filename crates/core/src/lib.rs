@@ -9,6 +9,7 @@ pub mod decision;
 pub mod files;
 pub mod level;
 pub mod paths;
+pub mod record;
 pub mod signals;
 pub mod time;
 pub mod words;

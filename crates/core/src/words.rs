@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 /// `1 pod`, `2 pods`: a count and what is counted.
 #[must_use]
-pub fn plural<N: Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
+pub fn plural<N: Copy + Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
     let s = agree(&count, "", "s");
     format!("{count} {noun}{s}")
 }

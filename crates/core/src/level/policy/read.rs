@@ -194,7 +194,7 @@ impl serde::de::Error for Fault {
 /// A value of the document, and where it is.
 #[derive(Clone, Copy)]
 struct Value<'t> {
-    value: &'t Spanned<DeValue<'t>>,
+    own: &'t Spanned<DeValue<'t>>,
     key: &'t str,
     /// The header of the table that the key is in.
     within: &'t str,
@@ -205,7 +205,7 @@ struct Value<'t> {
 
 impl<'t> Value<'t> {
     fn start(&self) -> usize {
-        self.value.span().start
+        self.own.span().start
     }
 
     /// How messages call it.
@@ -225,14 +225,14 @@ impl<'t> Value<'t> {
 
     /// The items of an array, but for those that are known to be wrong.
     fn items(self, array: &'t [Spanned<DeValue<'t>>]) -> impl Iterator<Item = Self> {
-        let items = array.iter().map(move |value| Self { value, is_item: true, ..self });
+        let items = array.iter().map(move |value| Self { own: value, is_item: true, ..self });
         items.filter(|item| !item.known.wrong.contains(&item.start()))
     }
 
     /// Reads it, and puts its place to what is wrong.
     fn read<'de, S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Fault> {
         // An array that lost some of its items may be too short for that alone.
-        let lost_some = |_: &Kind| match self.value.get_ref() {
+        let lost_some = |_: &Kind| match self.own.get_ref() {
             DeValue::Array(array) => self.items(array).count() < array.len(),
             _ => false,
         };
@@ -240,7 +240,7 @@ impl<'t> Value<'t> {
     }
 
     fn must_be<R>(self, wanted: &str) -> Result<R, Fault> {
-        let found = match self.value.get_ref() {
+        let found = match self.own.get_ref() {
             DeValue::String(_) => "a string",
             DeValue::Integer(_) => "an integer",
             DeValue::Float(_) => "a float",
@@ -262,7 +262,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
     type Error = Fault;
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        match self.value.get_ref() {
+        match self.own.get_ref() {
             DeValue::String(text) => visitor.visit_str(text),
             _ => self.must_be("a string"),
         }
@@ -278,14 +278,14 @@ impl<'de> Deserializer<'de> for Value<'_> {
         words: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        match self.value.get_ref() {
+        match self.own.get_ref() {
             DeValue::String(text) => StrDeserializer::new(text).deserialize_enum(name, words, visitor),
             _ => self.must_be("a string"),
         }
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        match self.value.get_ref() {
+        match self.own.get_ref() {
             DeValue::Boolean(value) => visitor.visit_bool(*value),
             _ => self.must_be("true or false"),
         }
@@ -293,7 +293,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
 
     /// Only a date asks for this: it is one of TOML's own, or a string.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        match self.value.get_ref() {
+        match self.own.get_ref() {
             DeValue::String(text) => visitor.visit_str(text),
             DeValue::Datetime(moment) => visitor.visit_str(&moment.to_string()),
             _ => self.must_be("a date like 2027-06-30"),
@@ -305,7 +305,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        match self.value.get_ref() {
+        match self.own.get_ref() {
             DeValue::Array(array) => visitor.visit_seq(Items(self.items(array))),
             // What has items at the top has tables.
             _ if self.within.is_empty() => {
@@ -316,7 +316,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        match self.value.get_ref() {
+        match self.own.get_ref() {
             DeValue::Table(entries) => {
                 let header = self.header();
                 Table { start: self.start(), header: &header, entries, known: self.known }
@@ -366,7 +366,7 @@ impl<'de> Deserializer<'de> for Table<'_> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let Self { start, header, entries, known } = self;
-        let value = |key, value| Value { value, key, within: header, is_item: false, known };
+        let value = |key, value| Value { own: value, key, within: header, is_item: false, known };
         let own = entries.iter().map(|(key, own)| (key.span().start, value(key.get_ref(), own)));
         let is_wrong = |start: usize| known.wrong.contains(&start);
         let mut all: Vec<_> = own.filter(|(key, own)| !is_wrong(*key) && !is_wrong(own.start())).collect();
@@ -834,7 +834,7 @@ path = "/usr/bin/crun"
         ];
         let found: Vec<String> = mistakes(text, "f").iter().map(ToString::to_string).collect();
         assert_eq!(found, expected.map(|mistake| format!("f:{mistake}")));
-        let many: String = (0..1_000).map(|number| format!("a{number} = 1\n")).collect();
+        let many = (0..1_000).map(|number| format!("a{number} = 1")).collect::<Vec<_>>().join("\n");
         assert_eq!(mistakes(&many, "f").len(), MOST);
         assert!(mistakes("", "f").is_empty());
     }
