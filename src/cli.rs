@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::install::{Method, engines};
 use crate::level;
-use crate::mode::span;
+use crate::mode::change;
 use crate::pss::controls::CONTROLS;
 use crate::pss::facts::Engine;
 use crate::pss::{Level, Version};
@@ -371,7 +371,7 @@ pub struct Mode {
     #[arg(value_name = "MODE", value_parser = mode)]
     pub mode: Option<level::Mode>,
     /// For this long only (90s, 30m, 2h30m; at most 24h)
-    #[arg(long = "for", value_name = "TIME", value_parser = span::parse, requires = "mode")]
+    #[arg(long = "for", value_name = "TIME", value_parser = change::parse_length, requires = "mode")]
     pub time: Option<Duration>,
     /// End the temporary mode that --for started
     #[arg(long, conflicts_with_all = ["mode", "format", "json"])]

@@ -5,8 +5,10 @@
 use std::fmt;
 
 use crate::message::mark;
+use crate::output::terminal;
 use crate::pss::controls::CONTROLS;
 use crate::pss::{Control, Origin, Sees, Version};
+use crate::words::did_you_mean;
 
 /// All controls in one table, and how to read it.
 #[must_use]
@@ -30,7 +32,7 @@ pub fn overview() -> String {
     lines.extend(wrap(&label(&format!("exit 11-{}", last_exit_code())), DENIED));
     lines.push(String::new());
     lines.extend(wrap("", "pss-guard explain CONTROL or EXIT-CODE says more."));
-    text(&lines)
+    joined(&lines)
 }
 
 /// Everything about one control.
@@ -44,7 +46,7 @@ pub fn control(control: &Control) -> String {
     }
     lines.extend([String::new(), "  fix".to_owned()]);
     lines.extend(control.doc.fix.lines().map(|line| format!("    {line}")));
-    text(&lines)
+    joined(&lines)
 }
 
 /// `docs/controls.md`.
@@ -89,7 +91,7 @@ pub fn markdown() -> String {
         lines.extend(control.doc.fix.lines().map(str::to_owned));
         lines.push("```".to_owned());
     }
-    text(&lines)
+    joined(&lines)
 }
 
 /// Something that can be explained.
@@ -108,7 +110,7 @@ impl fmt::Display for Explained {
             Self::Exit(exit) => {
                 let mut lines = vec![format!("exit code {}", exit.code), String::new()];
                 lines.extend(wrap("  ", exit.text));
-                f.write_str(&text(&lines))
+                f.write_str(&joined(&lines))
             }
         }
     }
@@ -149,50 +151,9 @@ pub fn find(asked: &str) -> Result<Explained, Unknown> {
         }
         return unknown(format!(" (exit codes are 0, 1, 2, and 11 to {})", last_exit_code()));
     }
-    let near = near(asked);
-    if near.is_empty() {
-        return unknown(" (pss-guard explain lists them all)".to_owned());
-    }
-    unknown(format!(" (did you mean {}?)", near.join(" or ")))
-}
-
-/// The ids that a text could have been meant as: those that contain it, else those a few typing errors
-/// away, else none.
-fn near(asked: &str) -> Vec<&'static str> {
-    // Longer than any id with any number of errors that could still be taken for one.
-    if asked.len() > 64 {
-        return Vec::new();
-    }
-    let asked = asked.to_lowercase();
-    let ids = || CONTROLS.iter().map(|control| control.id);
-    if asked.len() >= 3 {
-        let within: Vec<&str> = ids().filter(|id| id.to_lowercase().contains(&asked)).collect();
-        if !within.is_empty() {
-            return within;
-        }
-    }
-    let distances: Vec<(usize, &str)> = ids().map(|id| (distance(&asked, &id.to_lowercase()), id)).collect();
-    let least = distances.iter().map(|(distance, _)| *distance).min().unwrap_or(usize::MAX);
-    let close = |id: &str| least <= id.len() / 3;
-    distances.into_iter().filter(|(distance, id)| *distance == least && close(id)).map(|(_, id)| id).collect()
-}
-
-/// How many letters must be put in, left out or changed (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut above: Vec<usize> = (0..=b.len()).collect();
-    for (row, from) in a.chars().enumerate() {
-        let mut left = row + 1;
-        let mut current = vec![left];
-        for (to, window) in b.iter().zip(above.windows(2)) {
-            if let [diagonal, up] = window {
-                left = (diagonal + usize::from(from != *to)).min(up + 1).min(left + 1);
-                current.push(left);
-            }
-        }
-        above = current;
-    }
-    above.last().copied().unwrap_or_default()
+    let ids = CONTROLS.iter().map(|control| control.id);
+    let hint = did_you_mean(asked, ids).unwrap_or_else(|| "pss-guard explain lists them all".to_owned());
+    unknown(format!(" ({hint})"))
 }
 
 /// What the hook ends with when this control is the first that is violated.
@@ -294,23 +255,7 @@ fn label(name: &str) -> String {
 /// Lines of at most [`WIDTH`]: the first begins with `head`, the others are indented as far.
 fn wrap(head: &str, prose: &str) -> Vec<String> {
     let indent = " ".repeat(head.chars().count());
-    let mut lines = Vec::new();
-    let mut line = head.to_owned();
-    let mut empty = true;
-    for word in prose.split_whitespace() {
-        let longer = line.chars().count() + usize::from(!empty) + word.chars().count();
-        if !empty && longer > WIDTH {
-            lines.push(std::mem::replace(&mut line, indent.clone()));
-            empty = true;
-        }
-        if !empty {
-            line.push(' ');
-        }
-        line.push_str(word);
-        empty = false;
-    }
-    lines.push(line);
-    lines
+    terminal::wrap(prose, WIDTH, head, &indent).into_iter().map(Into::into).collect()
 }
 
 /// Prose in which Markdown must not find emphasis or links; what is in backticks stays as it is.
@@ -327,13 +272,13 @@ fn escaped(prose: &str) -> String {
     markdown
 }
 
-fn text(lines: &[String]) -> String {
+fn joined(lines: &[String]) -> String {
     lines.iter().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{EXITS, Explained, WIDTH, control, distance, exit_code, find, markdown, overview, wrap};
+    use super::{EXITS, Explained, WIDTH, control, exit_code, find, markdown, overview};
     use crate::pss::controls::CONTROLS;
 
     #[test]
@@ -410,11 +355,11 @@ mod tests {
         let codes = "(exit codes are 0, 1, 2, and 11 to 30)";
         let list = "(pss-guard explain lists them all)";
         for (asked, hint) in [
-            ("hostPort", "(did you mean hostPorts?)"),
-            ("hostprots", "(did you mean hostPorts?)"),
-            ("priviledged", "(did you mean privileged?)"),
-            ("seccomp", "(did you mean seccompProfile_baseline or seccompProfile_restricted?)"),
-            ("runAsRoot", "(did you mean runAsNonRoot?)"),
+            ("hostPort", "(did you mean \"hostPorts\"?)"),
+            ("hostprots", "(did you mean \"hostPorts\"?)"),
+            ("priviledged", "(did you mean \"privileged\"?)"),
+            ("seccomp", "(did you mean \"seccompProfile_baseline\" or \"seccompProfile_restricted\"?)"),
+            ("runAsRoot", "(did you mean \"runAsNonRoot\"?)"),
             ("3", codes),
             ("10", codes),
             ("31", codes),
@@ -430,29 +375,5 @@ mod tests {
         let shown = find("a\nb").unwrap_err().to_string();
         assert!(!shown.contains('\n'), "{shown}");
         assert!(find(&"h".repeat(1 << 20)).is_err());
-    }
-
-    #[test]
-    fn the_distance_counts_typing_errors() {
-        for (a, b, errors) in [
-            ("", "", 0),
-            ("", "abc", 3),
-            ("abc", "", 3),
-            ("abc", "abc", 0),
-            ("abc", "abd", 1),
-            ("abc", "ac", 1),
-            ("kitten", "sitting", 3),
-        ] {
-            assert_eq!(distance(a, b), errors, "{a:?} {b:?}");
-        }
-    }
-
-    #[test]
-    fn a_line_is_broken_between_words_only() {
-        let long = "w".repeat(WIDTH + 20);
-        assert_eq!(wrap("- ", &format!("a {long} b")), ["- a", &format!("  {long}"), "  b"]);
-        let (a, b) = ("a".repeat(49), "b".repeat(50));
-        assert_eq!(wrap("", &format!("{a} {b}")), [format!("{a} {b}")], "exactly as wide as allowed");
-        assert_eq!(wrap("", &format!("{a} {b}b")), [a, format!("{b}b")]);
     }
 }

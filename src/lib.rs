@@ -59,5 +59,5 @@ pub mod status;
 pub mod verbose;
 
 pub use pss;
-pub use pss_guard_core::{checksum, decision, files, level, paths};
+pub use pss_guard_core::{atomic, checksum, decision, files, level, paths, record, time, words};
 pub use pss_guard_gate::{admit, event, hook, inspect, message, wrapper};

@@ -84,7 +84,7 @@ const ROWS: &[Row] = &[
     row("check PATH", "check NODE/etc", "nothing to judge in it", (2, "cannot-judge"), "allow "),
     row("check PATH", "check NODE/shop NODE/nothing", "one of two", (2, "cannot-judge"), ""),
 
-    row("explain CONTROL|EXIT-CODE", "explain runAsNonRoott", "a typo", (2, "did you mean runAsNonRoot?"), ""),
+    row("explain CONTROL|EXIT-CODE", "explain runAsNonRoott", "a typo", (2, "did you mean \"runAsNonRoot\"?"), ""),
 
     row("policy check FILE", "policy check NODE/nothing", "no such file", (2, "NODE/nothing: No such file"), "valid"),
     row("policy show --namespace", "policy show --namespace a/b", "no name", (2, "it is not a DNS label"), "enforce "),

@@ -1,7 +1,7 @@
 //! What becomes of the pages in a browser? A real Chromium, which is told to run everything and fetch everything that a
 //! page asks for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::net::TcpListener;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::sync::mpsc;
 
 use serde_json::{Value, json};
 
-use crate::support::captured::{Captured, config, sandbox};
+use crate::support::captured::{Captured, config, sandbox, small};
 use crate::support::run::{self, Done};
 use crate::support::{files, needs, program};
 
@@ -216,6 +216,66 @@ fn a_page_fits_a_phone_and_a_desk_and_its_colours_can_be_read() {
                 let is_dark = scheme.ends_with('0').to_string();
                 assert_eq!(told("dark"), is_dark, "{what}");
             }
+        }
+    }
+}
+
+/// How often a scan opens the config.json of each container, by its path. A sandbox is also looked for from its pod's
+/// containers.
+fn opened(node: &Captured, format: &str) -> BTreeMap<String, usize> {
+    let log = tempfile::NamedTempFile::new().expect("a temporary file");
+    let mut command = Command::new("strace");
+    command.args(["--follow-forks", "--quiet=all", "--trace=open,openat", "--output"]).arg(log.path());
+    command.arg(program::binary()).arg("--root").arg(node.root()).args(["scan", "--format", format]);
+    run::run(&mut command).expect_success();
+    let text = std::fs::read_to_string(log.path()).expect("the log of strace");
+    let mut opened = BTreeMap::new();
+    for path in text.lines().filter_map(|line| line.split('"').nth(1)) {
+        if path.ends_with("/config.json") && !path.contains("/../") {
+            *opened.entry(path.to_owned()).or_default() += 1;
+        }
+    }
+    opened
+}
+
+#[test]
+fn a_page_of_three_levels_reads_each_container_once() {
+    let test = "a_page_of_three_levels_reads_each_container_once";
+    if !needs::can_run(test, &["strace"]) {
+        return;
+    }
+    let node = small();
+    let page = opened(&node, "html");
+    assert_eq!(page.len(), 8, "{page:?}");
+    assert!(page.values().all(|count| *count == 1), "{page:?}");
+    assert_eq!(page, opened(&node, "json"));
+}
+
+#[test]
+fn the_squares_are_what_a_scan_at_that_level_says() {
+    let node = small();
+    let scan = |arguments: &[&str]| {
+        let mut command = Command::new(program::binary());
+        run::run(command.arg("--root").arg(node.root()).arg("scan").args(arguments)).expect_success().stdout
+    };
+    for arguments in [&[][..], &["--level", "restricted"], &["--control", "hostPathVolumes"]] {
+        let html = scan(&[&["--format", "html"], arguments].concat());
+        for level in ["baseline", "restricted"] {
+            let filter = if arguments.first() == Some(&"--control") { arguments } else { &[] };
+            let text = scan(&[&["--level", level, "--format", "json"], filter].concat());
+            let all = || text.lines().map(|line| serde_json::from_str::<Value>(line).expect("an object"));
+            let refused = all().filter(|one| one["sandbox"] == true && one["verdict"] == "deny");
+            let pods: BTreeSet<String> = refused.map(|one| one["container"]["pod"].to_string()).collect();
+            let (mut judged, mut allowed) = (0, 0);
+            for one in all().filter(|one| one["sandbox"] == false && one["verdict"] != "exempt") {
+                judged += 1;
+                allowed += u32::from(
+                    one["verdict"] == "allow" && !pods.contains(&one["container"]["pod"].to_string()),
+                );
+            }
+            assert!(judged > 0, "{text}");
+            let expected = format!("aria-label=\"{level} (1 exempt): {allowed} of {judged}\"");
+            assert!(html.contains(&expected), "{arguments:?}: {expected} is not in {html}");
         }
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{FAILED, OK, line};
+use crate::atomic::publish;
 use crate::install::engines;
-use crate::install::write::publish;
 use crate::message::escape;
 use crate::metrics::exposition::{self, Format};
 use crate::metrics::store::Store;

@@ -19,10 +19,11 @@ use crate::mode::end::Author;
 use crate::mode::outlook;
 use crate::mode::temporary::{State, Temporary};
 use crate::mode::view::View;
-use crate::mode::{InForce, in_force, span, who};
+use crate::mode::{InForce, in_force, who};
 use crate::output::terminal::Bar;
 use crate::paths::Paths;
 use crate::scan::Setting;
+use crate::time;
 
 /// Exit code: nothing was changed, because nobody confirmed it or because a pod of the system would be refused.
 pub const LEFT: u8 = 1;
@@ -228,14 +229,14 @@ fn tell_permanent(paths: &Paths, mode: Mode, done: &Permanent, out: &mut dyn Wri
 
 fn tell_temporary(temporary: &Temporary, policy: Mode, out: &mut dyn Write) -> io::Result<()> {
     let (mode, until) = (temporary.mode, rfc3339(temporary.until()));
-    let length = span::show(temporary.length().unwrap_or_default());
+    let length = time::length(temporary.length().unwrap_or_default());
     writeln!(out, "mode {mode} for {length}, until {until}; then {policy}")?;
     writeln!(out, "it ends by itself, or with a reboot; `pss-guard mode --end` ends it earlier")
 }
 
 /// Whose temporary mode it is, and how long it would have held.
 fn describe(temporary: &Temporary) -> String {
-    let left = span::show(temporary.left());
+    let left = time::length(temporary.left());
     format!("the {} of {} ({left} left)", temporary.name(), escape(&temporary.who))
 }
 
@@ -324,11 +325,11 @@ fn text(shown: &Shown<'_>, since: Option<SystemTime>, out: &mut dyn Write) -> io
     }
     if let (Some(text), Some(since)) = (&shown.since, since) {
         let ago = SystemTime::now().duration_since(since).unwrap_or_default();
-        row("since", &format!("{text} ({} ago)", span::show(ago)))?;
+        row("since", &format!("{text} ({} ago)", time::length(ago)))?;
     }
     match &shown.temporary {
         Some(View { until, left_seconds, .. }) => {
-            let left = span::show(Duration::from_secs(*left_seconds));
+            let left = time::length(Duration::from_secs(*left_seconds));
             row("until", &format!("{until} ({left} left), then {}", shown.policy))?;
         }
         None => row("until", "changed")?,

@@ -19,6 +19,7 @@ use crate::mode::{in_force, who};
 use crate::node::host::Live;
 use crate::paths::Paths;
 use crate::pss::controls::CONTROLS;
+use crate::words::plural;
 
 /// Says whether a policy is valid, and what it means. Without `file` (or with the path of it) it is the node's own,
 /// which must also be owned by root; any other file is only read.
@@ -100,7 +101,7 @@ fn describe(policy: &Policy, today: Date, out: &mut dyn Write) -> io::Result<()>
     row(out, "on fault", &format!("{} (in enforce mode; audit mode never stops anything)", policy.on_fault))?;
     row(out, "on suspect", policy.on_suspect.name())?;
     row(out, "log allowed", if policy.log_allowed { "yes" } else { "no" })?;
-    row(out, "controls", &format!("readOnlyRootFilesystem {}", policy.read_only_root_filesystem))?;
+    row(out, "controls", &format!("readOnlyRootFilesystem {}", policy.controls.read_only_root_filesystem))?;
     let node = &policy.node;
     let seccomp = if node.seccomp_default { "on" } else { "off" };
     let apparmor = node.apparmor;
@@ -118,7 +119,7 @@ fn describe(policy: &Policy, today: Date, out: &mut dyn Write) -> io::Result<()>
             row(out, "", &format!("{what}: {}", list.join(", ")))?;
         }
     }
-    row(out, "runtime", &policy.runtime)?;
+    row(out, "runtime", &policy.runtime.path)?;
     row(out, "exceptions", &policy.exceptions.len().to_string())?;
     for exception in &policy.exceptions {
         row(out, "", &end_of(exception, today))?;
@@ -146,7 +147,7 @@ fn end_of(exception: &Exception, today: Date) -> String {
     let end = match left {
         ..0 => format!("expired on {expires}"),
         0 => format!("expires today ({expires})"),
-        1..=30 => format!("expires in {left} day{} ({expires})", if left == 1 { "" } else { "s" }),
+        1..=30 => format!("expires in {} ({expires})", plural(left, "day")),
         _ => format!("until {expires}"),
     };
     format!("{}: {} ({reason:?}), {end}", exception.whom(), controls.join(", "))

@@ -18,6 +18,7 @@ use crate::report::readiness::{Asked, LEVELS, Running};
 use crate::report::tally::{Caps, History};
 use crate::report::{self, Known, html, text};
 use crate::scan::{self, Setting, node_name};
+use crate::time;
 
 /// So many other namespaces are noted: names come from outside.
 const MOST: usize = 1000;
@@ -67,7 +68,7 @@ pub fn report(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err
     let rules = policy.clone().unwrap_or_default();
     let node = node_name(&setting.live);
     let mut history = History::new(period, &node, &rules, options.namespaces, Caps::default());
-    let from = From::Since(std::time::UNIX_EPOCH + std::time::Duration::from_micros(period.before()));
+    let from = From::Since(time::of_micros(period.before()));
     let mut others = BTreeSet::new();
     let read = events::read(paths, &from, &mut |record| {
         let fits = others.len() < MOST && !record.namespace.is_empty();

@@ -73,6 +73,7 @@ pub fn scan(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: 
         level: options.level,
         namespaces: options.namespaces,
         controls: &controls,
+        besides: if options.format == Format::Html { &html::LEVELS } else { &[] },
         progress: Some(&progress),
     };
     let scan = scan::scan(setting, &question);
@@ -108,7 +109,7 @@ pub fn scan(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: 
         Format::Text => table::write(&scan, &options.style, out),
         Format::Json => json(&scan, out),
         Format::Sarif => to_sarif(&scan, out),
-        Format::Html => to_html(setting, &question, &scan, out),
+        Format::Html => out.write_all(html::page(&scan).as_bytes()),
         Format::Reports(api) => to_reports(setting, &scan, api, out),
     };
     // A reader that went away (`| head`) has seen enough; the exit code still tells.
@@ -211,22 +212,6 @@ fn json(scan: &Scan, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(b"\n")?;
     }
     Ok(())
-}
-
-/// The picture shows every level, whichever was asked about.
-fn to_html(
-    setting: &Setting,
-    question: &scan::Options<'_>,
-    scan: &Scan,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let at = |level| {
-        let question = scan::Options { level: Some((level, Version::Latest)), progress: None, ..*question };
-        scan::scan(setting, &question).map_err(io::Error::other)
-    };
-    let [baseline, restricted] = [at(Level::Baseline)?, at(Level::Restricted)?];
-    let page = html::page(scan, &[(Level::Baseline, &baseline), (Level::Restricted, &restricted)]);
-    out.write_all(page.as_bytes())
 }
 
 fn to_reports(setting: &Setting, scan: &Scan, api: Api, out: &mut dyn Write) -> io::Result<()> {

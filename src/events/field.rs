@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::Record;
-use crate::event::Kind;
+use crate::record::{Field, Kind};
 
 /// An event, and what its source calls its place.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(super) struct Line {
 /// What makes it one is the message id: a program that logs under our name, or a container whose output is logged
 /// under it, does not have it.
 pub(super) fn line(bytes: &[u8]) -> Option<Line> {
-    let Parsed { mut line, message_id, at } = serde_json::from_slice(bytes).ok()?;
+    let Parsed { mut line, message_id, at, .. } = serde_json::from_slice(bytes).ok()?;
     line.record.kind = Some(Kind::of_message_id(&message_id)?);
     line.record.at = at.parse().ok()?;
     Some(line)
@@ -31,10 +31,51 @@ pub(super) fn moment(bytes: &[u8]) -> Option<u64> {
     at.parse().ok()
 }
 
+#[derive(Default)]
 struct Parsed {
     line: Line,
     message_id: String,
     at: String,
+    cursor: String,
+    exec: String,
+}
+
+/// The fields that a [`Record`] is made of.
+pub(super) fn read() -> impl Iterator<Item = Field> {
+    Field::ALL.iter().copied().filter(|field| Parsed::default().place(*field).is_some())
+}
+
+impl Parsed {
+    /// Where a field is kept; `None` for one that nobody asks for.
+    fn place(&mut self, field: Field) -> Option<&mut String> {
+        let record = &mut self.line.record;
+        Some(match field {
+            Field::Message => &mut record.message,
+            Field::MessageId => &mut self.message_id,
+            Field::Mode => &mut record.mode,
+            Field::Level => &mut record.level,
+            Field::Version => &mut record.version,
+            Field::Controls => &mut record.controls,
+            Field::Findings => &mut record.findings,
+            Field::Because => &mut record.because,
+            Field::Exec => &mut self.exec,
+            Field::Engine => &mut record.engine,
+            Field::Namespace => &mut record.namespace,
+            Field::Pod => &mut record.pod,
+            Field::PodUid => &mut record.pod_uid,
+            Field::Container => &mut record.container,
+            Field::ContainerId => &mut record.container_id,
+            Field::Image => &mut record.image,
+            Field::Priority
+            | Field::Identifier
+            | Field::Decision
+            | Field::PolicyFault
+            | Field::Who
+            | Field::Reason
+            | Field::Until
+            | Field::Subject => return None,
+        })
+    }
 }
 
 impl<'de> Deserialize<'de> for Parsed {
@@ -48,39 +89,22 @@ impl<'de> Deserialize<'de> for Parsed {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parsed, A::Error> {
-                let (mut line, mut cursor) = (Line::default(), String::new());
-                let (mut message_id, mut at, mut exec) = (String::new(), String::new(), String::new());
+                let mut parsed = Parsed::default();
                 while let Some(name) = map.next_key::<std::borrow::Cow<'_, str>>()? {
-                    let record = &mut line.record;
-                    let field = match &*name {
-                        "__CURSOR" => &mut cursor,
-                        "__REALTIME_TIMESTAMP" => &mut at,
-                        "MESSAGE_ID" => &mut message_id,
-                        "MESSAGE" => &mut record.message,
-                        "PSS_MODE" => &mut record.mode,
-                        "PSS_LEVEL" => &mut record.level,
-                        "PSS_VERSION" => &mut record.version,
-                        "PSS_CONTROLS" => &mut record.controls,
-                        "PSS_FINDINGS" => &mut record.findings,
-                        "PSS_BECAUSE" => &mut record.because,
-                        "PSS_EXEC" => &mut exec,
-                        "PSS_ENGINE" => &mut record.engine,
-                        "PSS_NAMESPACE" => &mut record.namespace,
-                        "PSS_POD" => &mut record.pod,
-                        "PSS_POD_UID" => &mut record.pod_uid,
-                        "PSS_CONTAINER" => &mut record.container,
-                        "PSS_CONTAINER_ID" => &mut record.container_id,
-                        "PSS_IMAGE" => &mut record.image,
-                        _ => {
-                            map.next_value::<IgnoredAny>()?;
-                            continue;
-                        }
+                    let place = match &*name {
+                        "__CURSOR" => Some(&mut parsed.cursor),
+                        "__REALTIME_TIMESTAMP" => Some(&mut parsed.at),
+                        name => Field::of_name(name).and_then(|field| parsed.place(field)),
                     };
-                    *field = map.next_value::<Text>()?.0;
+                    match place {
+                        Some(place) => *place = map.next_value::<Text>()?.0,
+                        None => _ = map.next_value::<IgnoredAny>()?,
+                    }
                 }
-                line.cursor = (!cursor.is_empty()).then_some(cursor);
-                line.record.exec = exec == "1";
-                Ok(Parsed { line, message_id, at })
+                let cursor = std::mem::take(&mut parsed.cursor);
+                parsed.line.cursor = (!cursor.is_empty()).then_some(cursor);
+                parsed.line.record.exec = parsed.exec == "1";
+                Ok(parsed)
             }
         }
         deserializer.deserialize_map(Fields)
@@ -130,8 +154,8 @@ impl<'de> Deserialize<'de> for Text {
 
 #[cfg(test)]
 mod tests {
-    use super::line;
-    use crate::event::Kind;
+    use super::{Parsed, line, read};
+    use crate::record::{Field, Kind};
 
     #[test]
     fn values_are_read_in_every_form_that_journalctl_has() {
@@ -185,6 +209,22 @@ mod tests {
         ];
         for row in rows {
             assert!(line(row).is_none(), "{}", String::from_utf8_lossy(row));
+        }
+    }
+
+    #[test]
+    fn the_journal_is_asked_for_what_a_record_has() {
+        let names: Vec<&str> = read().map(Field::name).collect();
+        assert_eq!(
+            names.join(","),
+            "MESSAGE,MESSAGE_ID,PSS_MODE,PSS_LEVEL,PSS_VERSION,PSS_CONTROLS,PSS_FINDINGS,PSS_BECAUSE,PSS_EXEC,\
+             PSS_ENGINE,PSS_NAMESPACE,PSS_POD,PSS_POD_UID,PSS_CONTAINER,PSS_CONTAINER_ID,PSS_IMAGE"
+        );
+        // Each has a place of its own.
+        let mut parsed = Parsed::default();
+        for field in read() {
+            let place = parsed.place(field).unwrap();
+            assert_eq!(std::mem::replace(place, field.name().to_owned()), "", "{field:?}");
         }
     }
 }

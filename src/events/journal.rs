@@ -12,16 +12,13 @@ use super::{Record, field};
 use crate::message::escape;
 use crate::node::run;
 use crate::paths::Paths;
+use crate::record::Field;
 
 /// No event is that long, in bytes; a line that is was not written by the gate.
 pub(super) const LONGEST: u64 = 4 << 20;
 
 /// How long journalctl may say nothing. There is no limit to the whole: a journal has millions of events.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The fields that a [`Record`] has; journalctl would give all others, too.
-const FIELDS: &str = "MESSAGE,MESSAGE_ID,PSS_MODE,PSS_LEVEL,PSS_VERSION,PSS_CONTROLS,PSS_FINDINGS,PSS_BECAUSE,PSS_EXEC,\
-                      PSS_ENGINE,PSS_NAMESPACE,PSS_POD,PSS_POD_UID,PSS_CONTAINER,PSS_CONTAINER_ID,PSS_IMAGE";
 
 /// Reads the journal from a time (microseconds, 0 for its beginning) or from behind the event at a cursor, which may be gone
 /// by now. Gives the cursor of the last event.
@@ -88,7 +85,11 @@ fn listen(
 
 fn ask(paths: &Paths, since: u64, after: Option<&str>) -> Command {
     let mut command = Command::new("journalctl");
-    command.args(["--no-pager", "--output=json", "--all"]).arg(format!("--output-fields={FIELDS}"));
+    // It would give all others, too.
+    let fields: Vec<&str> = field::read().map(Field::name).collect();
+    command
+        .args(["--no-pager", "--output=json", "--all"])
+        .arg(format!("--output-fields={}", fields.join(",")));
     if let Some(root) = paths.other_root() {
         command.arg("--root").arg(root);
     }

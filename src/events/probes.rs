@@ -24,8 +24,8 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::{Record, micros};
+use crate::atomic::{self, WriteError, fault};
 use crate::files::{self, Links, Owner};
-use crate::install::write::{self, WriteError, fault};
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 
@@ -161,11 +161,11 @@ impl Ledger {
             Ok(bytes) if bytes.len() as u64 > FULL => {
                 let half = bytes.split_at(bytes.len() / 2).1;
                 let lines = half.splitn(2, |byte| *byte == b'\n').nth(1).unwrap_or_default();
-                write::publish(&path, lines, MODE)?;
+                atomic::publish(&path, lines, MODE)?;
             }
             Ok(_) => {}
             // What is there is not ours, or too large to be.
-            Err(_) => write::publish(&path, b"", MODE)?,
+            Err(_) => atomic::publish(&path, b"", MODE)?,
         }
         Ok(Self { path, engine })
     }

@@ -6,9 +6,9 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 use super::exposition::{Family, Number, Type};
+use crate::atomic::{self, WriteError};
 use crate::decision::Verdict;
 use crate::files::{self, Links, Owner};
-use crate::install::write::{self, WriteError};
 use crate::message::line;
 use crate::paths::Paths;
 use crate::pss::Level;
@@ -52,9 +52,9 @@ pub fn keep(paths: &Paths, scan: &Scan) -> Result<(), WriteError> {
         unseen: scan.unseen.len(),
     };
     let path = paths.kept_scan(asked(scan.level.map(|(level, _)| level)));
-    let bytes = serde_json::to_vec(&kept).map_err(io::Error::from).map_err(write::fault("write", &path))?;
-    write::make_folder(&paths.metrics())?;
-    write::replace(&path, &bytes, 0o644)
+    let bytes = serde_json::to_vec(&kept).map_err(io::Error::from).map_err(atomic::fault("write", &path))?;
+    atomic::make_folder(&paths.metrics())?;
+    atomic::replace(&path, &bytes, 0o644)
 }
 
 /// What Prometheus is told of the last scans; what cannot be read goes to `faults`.

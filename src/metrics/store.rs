@@ -17,10 +17,10 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::counters::Counters;
+use crate::atomic;
 use crate::checksum::checksum;
 use crate::events::{self, From, Position, micros};
 use crate::files::{self, Links, Owner};
-use crate::install::write;
 use crate::message::line;
 use crate::paths::Paths;
 
@@ -137,18 +137,18 @@ impl<'a> Store<'a> {
         );
         if self.lock.is_ok() {
             // A second name and not another one: who finds no file counts everything that the journal has.
-            let _ = write::remove_if_there(&aside(&path));
+            let _ = atomic::remove_if_there(&aside(&path));
             let _ = fs::hard_link(&path, aside(&path));
         }
         (State { from: written.min(now), damaged: now, ..new }, Some(said))
     }
 
-    fn keep(&self, state: &State) -> Result<(), write::WriteError> {
+    fn keep(&self, state: &State) -> Result<(), atomic::WriteError> {
         let body = serde_json::to_vec(state).map_err(io::Error::from);
-        let body = body.map_err(write::fault("write", &self.path()))?;
+        let body = body.map_err(atomic::fault("write", &self.path()))?;
         let mut bytes = format!("{FORMAT} {:016x}\n", checksum(&body)).into_bytes();
         bytes.extend_from_slice(&body);
-        write::replace(&self.path(), &bytes, 0o644)
+        atomic::replace(&self.path(), &bytes, 0o644)
     }
 }
 
@@ -166,7 +166,7 @@ fn parse(bytes: &[u8]) -> Option<State> {
 
 /// The lock is a file of its own, because the other one is replaced. It goes with the process that holds it.
 fn lock(folder: &Path) -> io::Result<File> {
-    write::make_folder(folder).map_err(|error| io::Error::other(line(&error)))?;
+    atomic::make_folder(folder).map_err(|error| io::Error::other(line(&error)))?;
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
     let file = options.open(folder.join("lock"))?;

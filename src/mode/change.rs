@@ -9,15 +9,33 @@ use std::time::Duration;
 
 use super::edit::{self, EditError};
 use super::end::{Author, How, emit, open_lock, tell_of_end};
-use super::temporary::{Ignored, State, Temporary};
-use super::{InForce, in_force, span};
+use super::temporary::{Ignored, LONGEST, State, Temporary};
+use super::{InForce, in_force};
+use crate::atomic::{self, WriteError};
 use crate::files::FileError;
-use crate::install::write::{self, WriteError};
 use crate::level::Mode;
 use crate::level::cache::{self, LoadError};
 use crate::level::date::rfc3339;
 use crate::message::line;
 use crate::paths::Paths;
+use crate::time;
+
+/// Why a text is no time that a mode can hold for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LengthError {
+    /// It is no length of time.
+    #[error("must be a time like 90s, 30m, 1h, 2h30m or 1d")]
+    Form,
+    /// It is too long.
+    #[error("must be at most 24h; without --for the mode is changed permanently")]
+    Long,
+}
+
+/// Reads for how long a mode shall hold.
+pub fn parse_length(text: &str) -> Result<Duration, LengthError> {
+    let length = time::parse_length(text).ok_or(LengthError::Form)?;
+    if length > LONGEST { Err(LengthError::Long) } else { Ok(length) }
+}
 
 /// Why the mode was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -128,9 +146,9 @@ pub fn permanently(paths: &Paths, mode: Mode, author: Author<'_>) -> Result<Perm
     let file = fs::canonicalize(&path).unwrap_or(path);
     if written != Written::Nothing {
         if let Some(folder) = file.parent() {
-            write::make_folder(folder)?;
+            atomic::make_folder(folder)?;
         }
-        write::replace(&file, text.as_bytes(), 0o644)?;
+        atomic::replace(&file, text.as_bytes(), 0o644)?;
     }
     let closed = close(paths, &before, mode, author)?;
     let now = in_force(paths, cache::load(paths).mode());
@@ -149,22 +167,22 @@ pub fn permanently(paths: &Paths, mode: Mode, author: Author<'_>) -> Result<Perm
 pub fn for_a_time(
     paths: &Paths,
     mode: Mode,
-    time: Duration,
+    length: Duration,
     author: Author<'_>,
 ) -> Result<(Temporary, Option<Temporary>), ChangeError> {
     as_root()?;
     let lock = lock(paths)?;
     let policy = cache::load(paths).mode();
     let before = in_force(paths, policy);
-    let temporary = Temporary::from_now(mode, time, author.who, author.reason)?;
+    let temporary = Temporary::from_now(mode, length, author.who, author.reason)?;
     let path = paths.temporary_mode();
     if let State::Ignored(_) = before.temporary {
         // Its owner and its permissions would be kept.
-        write::remove_if_there(&path)?;
+        atomic::remove_if_there(&path)?;
     }
     // Strings and numbers: there is no way to fail.
     let text = serde_json::to_string(&temporary).unwrap_or_default() + "\n";
-    write::replace(&path, text.as_bytes(), 0o644)?;
+    atomic::replace(&path, text.as_bytes(), 0o644)?;
     let now = in_force(paths, policy);
     if !matches!(&now.temporary, State::Holds(seen) if *seen == temporary) {
         return Err(ChangeError::NotSeen { path, mode: now.mode });
@@ -185,7 +203,7 @@ pub fn for_a_time(
     let name = temporary.name();
     let message = format!(
         "mode {mode} for {}, until {until}, then {policy}: {name} of {}",
-        span::show(time),
+        time::length(length),
         author.who
     );
     emit(paths, mode, &message, &format!("{name} until {until}"), author, &until);
@@ -225,7 +243,7 @@ fn close(
     if let State::None = before.temporary {
         return Ok(None);
     }
-    write::remove_if_there(&paths.temporary_mode())?;
+    atomic::remove_if_there(&paths.temporary_mode())?;
     match &before.temporary {
         State::Holds(old) => {
             tell_of_end(paths, mode, old, How::Closed(author));
@@ -242,10 +260,32 @@ fn close(
 fn lock(paths: &Paths) -> Result<File, ChangeError> {
     let path = paths.mode_lock();
     if let Some(folder) = path.parent() {
-        write::make_folder(folder)?;
+        atomic::make_folder(folder)?;
     }
     let fault = |source| ChangeError::Lock { path: path.clone(), source };
     let file = open_lock(paths).map_err(fault)?;
     file.lock().map_err(fault)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{LengthError, parse_length};
+
+    #[test]
+    fn a_mode_holds_for_a_day_at_most() {
+        for (text, expected) in [
+            ("2h30m", Ok(9_000)),
+            ("24h", Ok(86_400)),
+            ("1d1s", Err(LengthError::Long)),
+            ("1w", Err(LengthError::Long)),
+            ("99999999999999999999999h", Err(LengthError::Long)),
+            ("0s", Err(LengthError::Form)),
+            ("", Err(LengthError::Form)),
+        ] {
+            assert_eq!(parse_length(text), expected.map(Duration::from_secs), "{text}");
+        }
+    }
 }

@@ -3,7 +3,6 @@
 pub mod change;
 pub mod edit;
 pub mod outlook;
-pub mod span;
 pub mod view;
 pub mod who;
 

@@ -14,11 +14,13 @@ use crate::level::cache::{self, Loaded};
 use crate::level::date::rfc3339;
 use crate::level::policy::OnFault;
 use crate::level::workload;
-use crate::message::{SANDBOX, UNMANAGED, escape, line, marked, our_controls};
+use crate::message::{SANDBOX, UNMANAGED, escape, line, marked, our_controls, shortened};
 use crate::pss::controls::CONTROLS;
-use crate::report::tally::{BEYOND, Caps, cut};
+use crate::report::tally::{BEYOND, Caps};
 use crate::scan::summary::ours_alone;
 use crate::scan::{self, Scan, Scanned, Setting};
+use crate::time;
+use crate::words::{agree, plural};
 
 /// What was seen longer ago says little of what would be refused tomorrow.
 const LATELY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -134,8 +136,8 @@ impl Lately {
             Some(Kind::Fault) => self.unjudged += 1,
             Some(Kind::Denied | Kind::WouldDeny) => {
                 let workload = workload::of(&record.pod, &record.pod_uid, &self.node);
-                let mut key =
-                    [&record.namespace, workload, &record.container].map(|name| cut(name, self.caps.name));
+                let mut key = [&record.namespace, workload, &record.container]
+                    .map(|name| shortened(name, self.caps.name));
                 // Names are from outside, and somebody may think up any number of them.
                 if self.refused.len() >= self.caps.all_workloads && !self.refused.contains_key(&key) {
                     key = [BEYOND.to_owned(), String::new(), String::new()];
@@ -157,8 +159,9 @@ impl Lately {
         let starts: usize = self.refused.values().map(|seen| seen.starts).sum();
         if starts > 0 {
             says.push(format!(
-                "in the last 7 days {} against the enforce level:",
-                count(starts, "start", "was", "were")
+                "in the last 7 days {} {} against the enforce level:",
+                plural(starts, "start"),
+                agree(&starts, "was", "were")
             ));
         }
         let by_ours: usize = self.refused.values().map(|seen| seen.by_ours_alone).sum();
@@ -169,22 +172,17 @@ impl Lately {
             let path: Vec<String> = path.into_iter().filter(|part| !part.is_empty()).collect();
             let path = if path.is_empty() { UNMANAGED.to_owned() } else { path.join("/") };
             let controls = seen.controls.into_iter().map(marked).collect::<Vec<_>>().join(", ");
-            let last = rfc3339(UNIX_EPOCH + Duration::from_micros(seen.last));
+            let last = rfc3339(time::of_micros(seen.last));
             let times =
                 if seen.starts == 1 { "once,".to_owned() } else { format!("{} times, last", seen.starts) };
             escape(&format!("  {path}  {controls}; {times} {last}"))
         });
         says.extend(some_of(rows.collect()));
         if self.unjudged > 0 {
-            let starts = count(self.unjudged, "start", "could not be judged", "could not be judged");
-            says.push(format!("in the last 7 days {starts}"));
+            says.push(format!("in the last 7 days {} could not be judged", plural(self.unjudged, "start")));
         }
         says
     }
-}
-
-fn count(number: usize, noun: &str, one: &str, many: &str) -> String {
-    if number == 1 { format!("1 {noun} {one}") } else { format!("{number} {noun}s {many}") }
 }
 
 #[cfg(test)]

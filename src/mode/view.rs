@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::span;
 use super::temporary::Temporary;
 use crate::level::Mode;
 use crate::level::date::rfc3339;
+use crate::time;
 
 /// A temporary mode in the words of every JSON output.
 #[derive(Debug, Serialize)]
@@ -47,7 +47,7 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn sentence(&self, then: Mode) -> String {
         let Self { name, mode, until, who, reason, .. } = self;
-        let left = span::show(Duration::from_secs(self.left_seconds));
+        let left = time::length(Duration::from_secs(self.left_seconds));
         let why = if reason.is_empty() { "no reason given".to_owned() } else { format!("{reason:?}") };
         format!("{name}: {mode} until {until} ({left} left), then {then}; by {who}, {why}")
     }

@@ -1,20 +1,20 @@
-//! Builds HTML pages that people keep, send and print: one file without scripts, fonts or pictures from elsewhere.
+//! The HTML pages that people keep, send and print: one file that asks nobody for anything. No script, no font, no picture
+//! from elsewhere.
 //!
-//! Everything from outside goes through [`Page::text`], which escapes it. [`Page::raw`] accepts only text that is part of
-//! this program.
+//! The templates are maud's, compiled with the program: a tag that is not closed does not build, and every value is escaped
+//! unless it is a [`Markup`] itself. [`document`] also escapes the control characters of everything, once.
 
-use std::fmt::Display;
+use std::fmt::Arguments;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::message::escape;
 
 /// Nothing is fetched, whatever somebody may get into the page; styles are those that are in it.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
-/// A page that is being written.
-#[derive(Debug)]
-pub struct Page {
-    html: String,
-}
+/// The elements that begin a line, for those who read the source. What is not markup has no `<`.
+const ON_THEIR_OWN_LINE: [&str; 7] = ["<head", "<style", "<body", "<section", "<details", "<tr", "<li"];
 
 /// What a colour says. Every colour stands beside a word or a sign: not everybody sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +31,7 @@ pub enum Tone {
 
 impl Tone {
     /// The class of what has it as background.
-    #[must_use]
-    pub const fn class(self) -> &'static str {
+    const fn class(self) -> &'static str {
         match self {
             Self::Good => "good",
             Self::Bad => "bad",
@@ -40,308 +39,290 @@ impl Tone {
             Self::None => "none",
         }
     }
+}
 
-    /// The class of a shape that is filled with it.
-    #[must_use]
-    pub const fn fill(self) -> &'static str {
-        match self {
-            Self::Good => "fill-good",
-            Self::Bad => "fill-bad",
-            Self::Odd => "fill-odd",
-            Self::None => "fill-none",
+/// What stands above and below the content of a page.
+#[derive(Debug)]
+pub struct About<'a> {
+    /// The command that wrote it.
+    pub program: &'a str,
+    /// The node.
+    pub node: &'a str,
+    /// The answer in a sentence.
+    pub answer: &'a str,
+    /// A line below it.
+    pub below: &'a str,
+    /// When it was written, in UTC.
+    pub at: &'a str,
+}
+
+/// A whole page.
+#[must_use]
+pub fn document(about: &About<'_>, main: &Markup) -> String {
+    let mut answer = about.answer.to_owned();
+    if let Some(first) = answer.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta name="referrer" content="no-referrer";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (about.program) ": " (about.node) }
+                style { @for line in include_str!("page.css").lines() { (PreEscaped(line)) } }
+            }
+            body {
+                a.skip href="#main" { "Skip to the content" }
+                header {
+                    p.brand { (about.program) }
+                    h1 { (answer) }
+                    p.soft { (about.below) }
+                }
+                main #main { (main) }
+                footer {
+                    p {
+                        "Written by pss-guard " (env!("CARGO_PKG_VERSION")) " on " (about.at)
+                        " UTC. This page loads nothing and runs nothing."
+                    }
+                }
+            }
+        }
+    };
+    let page = escape(&page.into_string());
+    ON_THEIR_OWN_LINE.iter().fold(page, |page, tag| page.replace(tag, &format!("\n{tag}"))) + "\n"
+}
+
+/// A section with its title, and a line below it if there is something to say.
+#[must_use]
+pub fn section(title: &str, below: &str, content: &Markup) -> Markup {
+    html! {
+        section {
+            h2 { (title) }
+            @if !below.is_empty() { p.soft.small { (below) } }
+            (content)
         }
     }
 }
 
-impl Page {
-    /// A page of this name: its head, and the way past it for those who use no mouse.
-    #[must_use]
-    pub fn new(title: &str) -> Self {
-        let mut page = Self { html: String::with_capacity(64 << 10) };
-        page.raw("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n")
-            .raw("<meta http-equiv=\"Content-Security-Policy\" content=\"")
-            .raw(POLICY)
-            .raw("\">\n<meta name=\"referrer\" content=\"no-referrer\">\n")
-            .raw("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>")
-            .text(title)
-            .raw("</title>\n<style>\n")
-            .raw(include_str!("page.css"))
-            .raw("</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#main\">Skip to the content</a>\n");
-        page
-    }
+/// A list of sentences.
+#[must_use]
+pub fn list(items: impl IntoIterator<Item: AsRef<str>>) -> Markup {
+    html! { ul.plain { @for item in items { li { (item.as_ref()) } } } }
+}
 
-    /// The whole page.
-    #[must_use]
-    pub fn finish(mut self) -> String {
-        self.raw("</body>\n</html>\n");
-        self.html
-    }
-
-    /// Markup of this program's own.
-    // A page is a thousand calls of these, and nobody waits for it: as calls they are a third of the code.
-    #[inline(never)]
-    pub fn raw(&mut self, markup: &'static str) -> &mut Self {
-        self.html.push_str(markup);
-        self
-    }
-
-    /// A text from anywhere, as the content of an element or of an attribute in quotes.
-    #[inline(never)]
-    pub fn text(&mut self, text: &str) -> &mut Self {
-        self.escaped(&escape(text))
-    }
-
-    /// The same with its line breaks, for `<pre>`.
-    pub fn lines(&mut self, text: &str) -> &mut Self {
-        for (index, line) in text.lines().enumerate() {
-            if index > 0 {
-                self.html.push('\n');
-            }
-            self.text(line);
+/// A text with its line breaks. They are references, so that [`document`] knows them from what else breaks a line.
+#[must_use]
+pub fn code(label: &str, text: &str) -> Markup {
+    html! {
+        pre tabindex="0" aria-label=(label) {
+            code { @for (index, line) in text.lines().enumerate() { @if index > 0 { (PreEscaped("&#10;")) } (line) } }
         }
-        self
     }
+}
 
-    #[inline(never)]
-    fn escaped(&mut self, text: &str) -> &mut Self {
-        for letter in text.chars() {
-            match letter {
-                '&' => self.html.push_str("&amp;"),
-                '<' => self.html.push_str("&lt;"),
-                '>' => self.html.push_str("&gt;"),
-                '"' => self.html.push_str("&quot;"),
-                '\'' => self.html.push_str("&#39;"),
-                // A browser reads `${` and backquotes as letters; templates that somebody pastes it into do not.
-                '`' => self.html.push_str("&#96;"),
-                _ => self.html.push(letter),
-            }
-        }
-        self
-    }
-
-    /// A number.
-    pub fn number(&mut self, number: impl Display) -> &mut Self {
-        let text = number.to_string();
-        self.escaped(&text)
-    }
-
-    /// Markup, a text, markup.
-    #[inline(never)]
-    pub fn element(&mut self, open: &'static str, text: &str, close: &'static str) -> &mut Self {
-        self.raw(open).text(text).raw(close)
-    }
-
-    /// What the page is about: the program, the answer, and a line below it. Everything after it is the content.
-    pub fn head(&mut self, program: &'static str, answer: &str, below: &str) -> &mut Self {
-        let mut answer: String = answer.to_owned();
-        if let Some(first) = answer.get_mut(..1) {
-            first.make_ascii_uppercase();
-        }
-        self.raw("<header>\n<p class=\"brand\">").raw(program).raw("</p>\n");
-        self.element("<h1>", &answer, "</h1>\n");
-        self.element("<p class=\"soft\">", below, "</p>\n</header>\n<main id=\"main\">\n")
-    }
-
-    /// The end of the content.
-    pub fn foot(&mut self, says: &str) -> &mut Self {
-        self.element("</main>\n<footer><p>", says, "</p></footer>\n")
-    }
-
-    /// Opens a section with its title, and a line below it if there is something to say.
-    pub fn section(&mut self, title: &str, below: &str) -> &mut Self {
-        self.element("<section>\n<h2>", title, "</h2>\n");
-        if !below.is_empty() {
-            self.element("<p class=\"soft small\">", below, "</p>\n");
-        }
-        self
-    }
-
-    /// Closes it.
-    pub fn end(&mut self) -> &mut Self {
-        self.raw("</section>\n")
-    }
-
-    /// A list of sentences.
-    pub fn list<'t>(&mut self, items: impl IntoIterator<Item = &'t str>) -> &mut Self {
-        self.raw("<ul class=\"plain\">\n");
-        for item in items {
-            self.element("<li>", item, "</li>\n");
-        }
-        self.raw("</ul>\n")
-    }
-
-    /// A row of column titles; one that begins with `#` is of numbers, with `~` not shown where there is no room,
-    /// and one without a title is of bars.
-    pub fn columns(&mut self, titles: &[&'static str]) -> &mut Self {
-        self.raw("<thead><tr>");
-        for title in titles {
-            let (class, title) = match title.strip_prefix('#') {
-                _ if title.is_empty() => ("<td class=\"bar\">", ""),
-                Some(title) => ("<th scope=\"col\" class=\"n\">", title),
-                None => match title.strip_prefix('~') {
-                    Some(title) => ("<th scope=\"col\" class=\"wide\">", title),
-                    None => ("<th scope=\"col\">", *title),
-                },
-            };
-            self.element(class, title, if title.is_empty() { "</td>" } else { "</th>" });
-        }
-        self.raw("</tr></thead>\n<tbody>\n")
-    }
-
-    /// A cell with a word in its colour.
-    pub fn tile(&mut self, tone: Tone, sign: &'static str, says: &str) -> &mut Self {
-        self.raw("<span class=\"tile ").raw(tone.class()).raw("\"><span aria-hidden=\"true\">").raw(sign);
-        self.element("</span>", says, "</span>")
-    }
-
-    /// A small word in its colour.
-    pub fn pill(&mut self, tone: Tone, says: &str) -> &mut Self {
-        self.raw("<span class=\"pill ").raw(tone.class()).element("\">", says, "</span>")
-    }
-
-    /// A ring that is closed as far as `value` is `of`.
-    pub fn ring(&mut self, title: &str, value: usize, of: usize) -> &mut Self {
-        let part = if of == 0 { 0.0 } else { 100.0 * ratio(value as u64, of as u64) };
-        self.raw("<figure class=\"ring\"><svg viewBox=\"0 0 120 120\" role=\"img\" aria-label=\"");
-        self.text(&format!("{title}: {value} of {of}"));
-        self.raw("\"><circle class=\"track\" cx=\"60\" cy=\"60\" r=\"50\" stroke-width=\"14\"/>");
-        if value > 0 {
-            self.raw(
-                "<circle class=\"arc\" cx=\"60\" cy=\"60\" r=\"50\" stroke-width=\"14\" pathLength=\"100\" ",
-            );
-            self.raw("transform=\"rotate(-90 60 60)\" stroke-dasharray=\"").number(format_args!("{part:.2}"));
-            self.raw(" 100\"/>");
-        }
-        // What fits into the ring.
-        let digits = value.to_string().len() + of.to_string().len();
-        let (large, small) = if digits < 5 { (30, 20) } else { (130 / digits, 90 / digits) };
-        self.raw("<text x=\"60\" y=\"60\" text-anchor=\"middle\" dominant-baseline=\"central\" font-size=\"");
-        self.number(large).raw("\" font-weight=\"700\">").number(value);
-        self.raw("<tspan class=\"axis\" font-weight=\"500\" font-size=\"").number(small).raw("\">/");
-        self.number(of).raw("</tspan></text></svg>").element(
-            "<figcaption>",
-            title,
-            "</figcaption></figure>\n",
-        )
-    }
-
-    /// The name of a row and its bar, of parts beside each other, for the largest of all bars. Where there is little room
-    /// the bar is below the name.
-    pub fn row(&mut self, name: &str, more: &str, parts: &[(u64, Tone)], largest: u64) -> &mut Self {
-        self.element("<tr><th scope=\"row\">", name, "");
-        if !more.is_empty() {
-            self.element(" <span class=\"soft small\">", more, "</span>");
-        }
-        self.raw("<div class=\"phone bar\">").bar(parts, largest).raw("</div></th><td class=\"bar\">");
-        self.bar(parts, largest).raw("</td>")
-    }
-
-    fn bar(&mut self, parts: &[(u64, Tone)], largest: u64) -> &mut Self {
-        self.raw("<svg viewBox=\"0 0 100 1\" preserveAspectRatio=\"none\" aria-hidden=\"true\">");
-        // Parts can be more than what they are parts of: one start can count in two.
-        let largest = largest.max(parts.iter().map(|(value, _)| value).sum());
-        let mut x = 0.0;
-        for (value, tone) in parts.iter().filter(|(value, _)| *value > 0) {
-            // Never nothing where there is something.
-            let width = (100.0 * ratio(*value, largest)).max(0.6);
-            self.raw("<rect class=\"").raw(tone.fill()).raw("\" x=\"").number(format_args!("{x:.2}"));
-            self.raw("\" width=\"").number(format_args!("{width:.2}")).raw("\" height=\"1\"/>");
-            x += width;
-        }
-        self.raw("</svg>")
-    }
-
-    /// Columns over time, each of two parts, with a label below some of them.
-    pub fn chart(&mut self, title: &str, columns: &[Column]) -> &mut Self {
-        const HEIGHT: f64 = 190.0;
-        let count = columns.len().max(1);
-        let each = (420.0 / to_f64(count as u64)).min(60.0);
-        let width = each * to_f64(count as u64);
-        let largest = columns.iter().map(|column| column.dark + column.light).max().unwrap_or(0).max(1);
-        // A label needs some room.
-        let every = (48.0 / each).ceil().max(1.0);
-        self.raw("<svg class=\"chart\" viewBox=\"0 -22 ").number(format_args!("{width:.0}"));
-        self.raw(" 238\" role=\"img\" aria-label=\"").text(title).raw("\">");
-        self.raw("<line class=\"grid\" x1=\"0\" y1=\"190\" y2=\"190\" x2=\"")
-            .number(format_args!("{width:.0}"))
-            .raw("\"/>");
-        for (index, column) in columns.iter().enumerate() {
-            let x = each * to_f64(index as u64);
-            let dark = HEIGHT * ratio(column.dark, largest);
-            let light = HEIGHT * ratio(column.light, largest);
-            let sum = column.dark + column.light;
-            self.raw("<g>").element(
-                "<title>",
-                &format!(
-                    "{}: {} refused or would be, {} reported only",
-                    column.label, column.dark, column.light
-                ),
-                "</title>",
-            );
-            for (y, height, class) in
-                [(HEIGHT - dark, dark, Tone::Bad.fill()), (HEIGHT - dark - light, light, Tone::Odd.fill())]
-            {
-                if height > 0.0 {
-                    self.raw("<rect class=\"")
-                        .raw(class)
-                        .raw("\" rx=\"2\" x=\"")
-                        .number(format_args!("{:.1}", x + each * 0.14));
-                    self.raw("\" y=\"").number(format_args!("{y:.1}")).raw("\" width=\"");
-                    self.number(format_args!("{:.1}", each * 0.72)).raw("\" height=\"");
-                    self.number(format_args!("{:.1}", height.max(1.0))).raw("\"/>");
+/// A table: its titles and its rows. A title that begins with `#` is of numbers, one with `~` is not shown where there is
+/// no room, and an empty one is of bars.
+#[must_use]
+pub fn table(class: Option<&str>, caption: &str, titles: &[&str], rows: &Markup) -> Markup {
+    html! {
+        table class=[class] {
+            @if !caption.is_empty() { caption.skip { (caption) } }
+            thead {
+                tr {
+                    @for title in titles {
+                        @if title.is_empty() {
+                            td.bar {}
+                        } @else if let Some(title) = title.strip_prefix('#') {
+                            th.n scope="col" { (title) }
+                        } @else if let Some(title) = title.strip_prefix('~') {
+                            th.wide scope="col" { (title) }
+                        } @else {
+                            th scope="col" { (title) }
+                        }
+                    }
                 }
             }
-            if sum > 0 && each >= 22.0 {
-                self.raw("<text class=\"axis\" text-anchor=\"middle\" font-size=\"13\" x=\"");
-                self.number(format_args!("{:.1}", x + each / 2.0)).raw("\" y=\"");
-                self.number(format_args!("{:.1}", HEIGHT - dark - light - 6.0))
-                    .raw("\">")
-                    .number(sum)
-                    .raw("</text>");
-            }
-            if (to_f64(index as u64) % every) < 0.5 {
-                self.raw("<text class=\"axis\" text-anchor=\"middle\" font-size=\"13\" y=\"208\" x=\"");
-                self.number(format_args!("{:.1}", x + each / 2.0)).element("\">", &column.short, "</text>");
-            }
-            self.raw("</g>");
+            tbody { (rows) }
         }
-        self.raw("</svg>\n")
     }
+}
 
-    /// One little square a thing, in the order of the tones; each stands for several where there are more than
-    /// [`MOST_UNITS`].
-    pub fn units(&mut self, title: &str, counts: &[(usize, Tone)]) -> &mut Self {
-        const ROW: usize = 12;
-        let all: usize = counts.iter().map(|(count, _)| count).sum();
-        let each = all.div_ceil(MOST_UNITS).max(1);
-        let squares =
-            counts.iter().flat_map(|(count, tone)| std::iter::repeat_n(*tone, count.div_ceil(each)));
-        let squares: Vec<Tone> = squares.collect();
-        let rows = squares.len().div_ceil(ROW).max(1);
-        let columns = squares.len().clamp(1, ROW);
-        self.raw("<svg role=\"img\" width=\"").number(columns * 16).raw("\" height=\"").number(rows * 16);
-        self.raw("\" viewBox=\"0 0 ")
-            .number(columns * 16)
-            .raw(" ")
-            .number(rows * 16)
-            .raw("\" aria-label=\"")
-            .text(title);
-        self.raw("\">").element("<title>", title, "</title>");
-        for (index, tone) in squares.iter().enumerate() {
-            self.raw("<rect class=\"").raw(tone.fill()).raw("\" width=\"13\" height=\"13\" rx=\"3\" x=\"");
-            self.number(index % ROW * 16 + 1).raw("\" y=\"").number(index / ROW * 16 + 1).raw("\"/>");
+/// The same where it may be wider than the page.
+#[must_use]
+pub fn scrolled(table: &Markup) -> Markup {
+    html! { div.scroll { (table) } }
+}
+
+/// A cell with a word in its colour.
+#[must_use]
+pub fn tile(tone: Tone, sign: &str, word: &str) -> Markup {
+    html! { span class={ "tile " (tone.class()) } { span aria-hidden="true" { (sign) } span { (word) } } }
+}
+
+/// A small word in its colour.
+#[must_use]
+pub fn pill(tone: Tone, word: &str) -> Markup {
+    html! { span class={ "pill " (tone.class()) } { (word) } }
+}
+
+/// A filled rectangle.
+fn rect(tone: Tone, [x, y, width, height, radius]: [Arguments<'_>; 5]) -> Markup {
+    html! { rect class={ "fill-" (tone.class()) } x=(x) y=(y) width=(width) height=(height) rx=(radius) {} }
+}
+
+/// A ring that is closed as far as `value` is `of`.
+#[must_use]
+pub fn ring(title: &str, value: usize, of: usize) -> Markup {
+    let part = if of == 0 { 0.0 } else { 100.0 * ratio(value as u64, of as u64) };
+    // What fits into the ring.
+    let digits = value.to_string().len() + of.to_string().len();
+    let (large, small) = if digits < 5 { (30, 20) } else { (130 / digits, 90 / digits) };
+    html! {
+        figure.ring {
+            svg viewBox="0 0 120 120" role="img" aria-label={ (title) ": " (value) " of " (of) } {
+                circle.track cx="60" cy="60" r="50" stroke-width="14" {}
+                @if value > 0 {
+                    circle.arc cx="60" cy="60" r="50" stroke-width="14" pathLength="100"
+                        transform="rotate(-90 60 60)" stroke-dasharray=(format_args!("{part:.2} 100")) {}
+                }
+                text x="60" y="60" text-anchor="middle" dominant-baseline="central" font-size=(large) font-weight="700" {
+                    (value)
+                    tspan.axis font-weight="500" font-size=(small) { "/" (of) }
+                }
+            }
+            figcaption { (title) }
         }
-        self.raw("</svg>")
     }
+}
 
-    /// What the colours mean.
-    pub fn legend(&mut self, entries: &[(Tone, &str)]) -> &mut Self {
-        self.raw("<ul class=\"legend\">");
-        for (tone, says) in entries {
-            self.raw("<li><svg viewBox=\"0 0 11 11\" aria-hidden=\"true\"><rect width=\"11\" height=\"11\" rx=\"2.5\" class=\"");
-            self.raw(tone.fill()).element("\"/></svg>", says, "</li>");
+/// The name of a row and its bar, of parts beside each other, for the largest of all bars. Where there is little room
+/// the bar is below the name.
+#[must_use]
+pub fn row_head(name: &str, more: &str, parts: &[(u64, Tone)], largest: u64) -> Markup {
+    let bar = bar(parts, largest);
+    html! {
+        th scope="row" {
+            (name)
+            @if !more.is_empty() { " " span.soft.small { (more) } }
+            div.phone.bar { (bar) }
         }
-        self.raw("</ul>\n")
+        td.bar { (bar) }
+    }
+}
+
+fn bar(parts: &[(u64, Tone)], largest: u64) -> Markup {
+    // Parts can be more than what they are parts of: one start can count in two.
+    let largest = largest.max(parts.iter().map(|(value, _)| value).sum());
+    let parts = parts.iter().filter(|(value, _)| *value > 0).scan(0.0, |x, (value, tone)| {
+        let begin = *x;
+        // Never nothing where there is something.
+        let width = (100.0 * ratio(*value, largest)).max(0.6);
+        *x += width;
+        Some((begin, width, *tone))
+    });
+    html! {
+        svg viewBox="0 0 100 1" preserveAspectRatio="none" aria-hidden="true" {
+            @for (x, width, tone) in parts {
+                rect class={ "fill-" (tone.class()) } x=(format_args!("{x:.2}")) width=(format_args!("{width:.2}"))
+                    height="1" {}
+            }
+        }
+    }
+}
+
+/// Columns over time, each of two parts, with a label below some of them.
+#[must_use]
+pub fn chart(title: &str, columns: &[Column]) -> Markup {
+    const HEIGHT: f64 = 190.0;
+    let count = columns.len().max(1);
+    let each = (420.0 / to_f64(count as u64)).min(60.0);
+    let width = each * to_f64(count as u64);
+    let largest = columns.iter().map(|column| column.dark + column.light).max().unwrap_or(0).max(1);
+    // A label needs some room.
+    let every = (48.0 / each).ceil().max(1.0);
+    let axis = |x: f64, y: f64, text: &str| {
+        html! {
+            text.axis text-anchor="middle" font-size="13" x=(format_args!("{x:.1}")) y=(format_args!("{y:.1}")) { (text) }
+        }
+    };
+    let column = |index: usize, column: &Column| {
+        let x = each * to_f64(index as u64);
+        let (dark, light) = (HEIGHT * ratio(column.dark, largest), HEIGHT * ratio(column.light, largest));
+        let sum = column.dark + column.light;
+        let parts = [(HEIGHT - dark, dark, Tone::Bad), (HEIGHT - dark - light, light, Tone::Odd)];
+        html! {
+            g {
+                title {
+                    (column.label) ": " (column.dark) " refused or would be, " (column.light) " reported only"
+                }
+                @for (y, height, tone) in parts.into_iter().filter(|(_, height, _)| *height > 0.0) {
+                    (rect(tone, [
+                        format_args!("{:.1}", x + each * 0.14),
+                        format_args!("{y:.1}"),
+                        format_args!("{:.1}", each * 0.72),
+                        format_args!("{:.1}", height.max(1.0)),
+                        format_args!("2"),
+                    ]))
+                }
+                @if sum > 0 && each >= 22.0 {
+                    (axis(x + each / 2.0, HEIGHT - dark - light - 6.0, &sum.to_string()))
+                }
+                @if to_f64(index as u64) % every < 0.5 { (axis(x + each / 2.0, 208.0, &column.short)) }
+            }
+        }
+    };
+    html! {
+        svg.chart viewBox=(format_args!("0 -22 {width:.0} 238")) role="img" aria-label=(title) {
+            line.grid x1="0" y1="190" y2="190" x2=(format_args!("{width:.0}")) {}
+            @for (index, one) in columns.iter().enumerate() { (column(index, one)) }
+        }
+    }
+}
+
+/// One little square a thing, in the order of the tones; each stands for several where there are more than
+/// [`MOST_UNITS`].
+#[must_use]
+pub fn units(title: &str, counts: &[(usize, Tone)]) -> Markup {
+    const ROW: usize = 12;
+    let all: usize = counts.iter().map(|(count, _)| count).sum();
+    let each = all.div_ceil(MOST_UNITS).max(1);
+    let squares: Vec<Tone> =
+        counts.iter().flat_map(|(count, tone)| std::iter::repeat_n(*tone, count.div_ceil(each))).collect();
+    let height = squares.len().div_ceil(ROW).max(1) * 16;
+    let width = squares.len().clamp(1, ROW) * 16;
+    html! {
+        svg role="img" width=(width) height=(height) viewBox={ "0 0 " (width) " " (height) } aria-label=(title) {
+            title { (title) }
+            @for (index, tone) in squares.iter().enumerate() {
+                (rect(*tone, [
+                    format_args!("{}", index % ROW * 16 + 1),
+                    format_args!("{}", index / ROW * 16 + 1),
+                    format_args!("13"),
+                    format_args!("13"),
+                    format_args!("3"),
+                ]))
+            }
+        }
+    }
+}
+
+/// What the colours mean.
+#[must_use]
+pub fn legend(entries: &[(Tone, &str)]) -> Markup {
+    html! {
+        ul.legend {
+            @for (tone, meaning) in entries {
+                li {
+                    svg viewBox="0 0 11 11" aria-hidden="true" {
+                        rect class={ "fill-" (tone.class()) } width="11" height="11" rx="2.5" {}
+                    }
+                    (meaning)
+                }
+            }
+        }
     }
 }
 
@@ -372,40 +353,52 @@ fn to_f64(value: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Column, Page, Tone};
+    use maud::{PreEscaped, html};
+
+    use super::{
+        About, Column, Tone, chart, code, document, legend, list, pill, ring, row_head, section, table, tile,
+        units,
+    };
+
+    fn page(text: &str, main: &maud::Markup) -> String {
+        document(&About { program: "pss-guard", node: text, answer: text, below: text, at: text }, main)
+    }
 
     #[test]
     fn nothing_from_outside_becomes_markup() {
-        let evil = "<script>alert(1)</script>\"'`&\u{202e}\u{1b}[2J onload=x javascript:x";
-        let mut page = Page::new(evil);
-        page.head("pss-guard", evil, evil).section(evil, evil).list([evil]);
-        page.raw("<pre>").lines(&format!("{evil}\n{evil}")).raw("</pre>");
-        page.row(evil, evil, &[], 0)
-            .tile(Tone::Bad, "x", evil)
-            .pill(Tone::Odd, evil)
-            .ring(evil, 1, 2)
-            .units(evil, &[(1, Tone::Good)]);
+        let evil = "<script>alert(1)</script>\"'`&\u{202e}\u{1b}[2J\n onload=x javascript:x";
         let column = Column { label: evil.into(), short: evil.into(), dark: 1, light: 2 };
-        page.chart(evil, &[column]).legend(&[(Tone::Good, evil)]).end().foot(evil);
-        let html = page.finish();
+        let main = html! {
+            (section(evil, evil, &list([evil])))
+            (code(evil, &format!("{evil}\n{evil}")))
+            (table(None, evil, &[evil, "#n", "~w", ""], &html! { tr { (row_head(evil, evil, &[], 0)) } }))
+            (tile(Tone::Bad, "x", evil)) (pill(Tone::Odd, evil)) (ring(evil, 1, 2)) (units(evil, &[(1, Tone::Good)]))
+            (chart(evil, &[column])) (legend(&[(Tone::Good, evil)]))
+        };
+        let html = page(evil, &main);
         assert!(
             !html.contains("<script") && !html.contains("\"'") && !html.contains("alert(1)</script"),
             "{html}"
         );
         assert!(
-            html.contains("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&#96;&amp;\\u{202e}\\u{1b}[2J")
+            html.contains("&lt;script&gt;alert(1)&lt;/script&gt;&quot;'`&amp;\\u{202e}\\u{1b}[2J\\n"),
+            "{html}"
         );
         assert!(!html.chars().any(|c| c != '\n' && c.is_control()), "no control character");
-        for tag in ["section", "main", "header", "footer", "svg", "ul", "li", "figure", "style"] {
-            let count = |text: &str| html.matches(text).count();
-            let opened = count(&format!("<{tag}>")) + count(&format!("<{tag} "));
-            assert_eq!(opened, count(&format!("</{tag}>")), "{tag} is closed as often as it is opened");
-        }
+        assert!(html.contains("[2J&#10; onload"), "only a text of several lines breaks them");
+    }
+
+    #[test]
+    fn a_line_of_the_source_begins_with_an_element() {
+        let html = page("a\nb", &html! { ul { li { "one" } li { "two" } } (PreEscaped("<hr>\n")) });
+        assert!(html.ends_with("</html>\n"));
+        assert!(html.lines().all(|line| line.starts_with('<')), "{html}");
+        assert_eq!(html.matches("\n<li>").count(), 2);
     }
 
     #[test]
     fn a_page_asks_for_nothing() {
-        let html = Page::new("x").finish();
+        let html = page("x", &html! {});
         assert!(html.contains("default-src 'none'"));
         for fetches in ["http:", "https:", "//", "url(", "@import", "<link", "<img", "<script", " src="] {
             assert!(!html.contains(fetches), "{fetches}");
@@ -414,16 +407,17 @@ mod tests {
 
     #[test]
     fn pictures_hold_for_nothing_and_for_very_much() {
-        let mut page = Page::new("x");
-        page.ring("none", 0, 0)
-            .row("none", "", &[], 0)
-            .row("", "", &[(0, Tone::Bad)], 0)
-            .row("", "", &[(9, Tone::Bad)], 3)
-            .chart("none", &[])
-            .units("none", &[]);
-        page.row("", "", &[(u64::MAX, Tone::Bad)], u64::MAX)
-            .units("many", &[(100_000, Tone::Bad), (1, Tone::Good)]);
-        let html = page.finish();
+        let html = html! {
+            (ring("none", 0, 0))
+            (row_head("none", "", &[], 0))
+            (row_head("", "", &[(0, Tone::Bad)], 0))
+            (row_head("", "", &[(9, Tone::Bad)], 3))
+            (chart("none", &[]))
+            (units("none", &[]))
+            (row_head("", "", &[(u64::MAX, Tone::Bad)], u64::MAX))
+            (units("many", &[(100_000, Tone::Bad), (1, Tone::Good)]))
+        }
+        .into_string();
         assert!(!html.contains("width=\"300"), "no bar leaves its place");
         assert!(!html.contains("NaN") && !html.contains("inf"), "{html}");
         assert!(

@@ -1,5 +1,6 @@
 //! What the terminal can show: its width, colours and letters; and a progress bar.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io::{IsTerminal as _, Write as _};
@@ -124,23 +125,17 @@ impl Style {
     /// much room. The text must be escaped already.
     #[must_use]
     pub fn wrapped(&self, first: &str, indent: usize, text: &str) -> String {
-        let mut lines = first.to_owned();
-        let mut column = first.chars().count();
-        for (index, word) in self.plain(text).split(' ').enumerate() {
-            let length = word.chars().count();
-            if index > 0 && (column + 1).saturating_add(length) > self.width {
-                lines.push('\n');
-                lines.push_str(&" ".repeat(indent));
-                column = indent;
-            } else if index > 0 {
-                lines.push(' ');
-                column += 1;
-            }
-            lines.push_str(word);
-            column += length;
-        }
-        lines
+        wrap(&self.plain(text), self.width, first, &" ".repeat(indent)).join("\n")
     }
+}
+
+/// The lines of a text, no wider than `width`: the first behind `first`, the others behind `rest`. Only a word that is
+/// wider than that is broken.
+#[must_use]
+pub fn wrap<'t>(text: &'t str, width: usize, first: &'t str, rest: &'t str) -> Vec<Cow<'t, str>> {
+    let options = textwrap::Options::new(width).initial_indent(first).subsequent_indent(rest);
+    // A name with dashes is one word, which somebody may want to copy.
+    textwrap::wrap(text, options.word_splitter(textwrap::WordSplitter::NoHyphenation))
 }
 
 fn is_dumb(terminal: Option<&OsStr>) -> bool {
@@ -195,7 +190,7 @@ impl Bar {
 
 #[cfg(test)]
 mod tests {
-    use super::Style;
+    use super::{Style, wrap};
 
     #[test]
     fn the_look_follows_the_terminal_and_what_people_set() {
@@ -261,5 +256,23 @@ mod tests {
             "- one two three four\n  five six"
         );
         assert_eq!(Style::PLAIN.wrapped("- ", 2, "one two"), "- one two");
+    }
+
+    #[test]
+    fn a_text_is_broken_at_blanks_or_where_it_must_be() {
+        let rows: [(&str, usize, &str, &[&str]); 9] = [
+            ("", 5, "", &[""]),
+            ("one two", 20, "", &["one two"]),
+            ("one two", 7, "", &["one two"]),
+            ("one two three", 7, "", &["one two", "three"]),
+            ("ä ö ü", 3, "", &["ä ö", "ü"]),
+            ("one-two three", 7, "", &["one-two", "three"]),
+            ("abcdefgh ij", 3, "", &["abc", "def", "gh", "ij"]),
+            ("a bcdefg h", 6, "- ", &["- a", "  bcde", "  fg h"]),
+            ("one two", usize::MAX, "- ", &["- one two"]),
+        ];
+        for (text, width, first, expected) in rows {
+            assert_eq!(wrap(text, width, first, &" ".repeat(first.len())), expected, "{text} {width}");
+        }
     }
 }

@@ -17,6 +17,7 @@ pub mod tally;
 pub mod text;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -27,6 +28,8 @@ use crate::level::policy::OnFault;
 use crate::level::{Mode, Policy};
 use crate::pss::Origin;
 use crate::pss::controls::CONTROLS;
+use crate::time::{in_words, minute};
+use crate::words::plural;
 
 /// Everything that is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -78,7 +81,7 @@ impl Report {
     /// The line below the answer, its parts one by one.
     #[must_use]
     pub fn about(&self) -> Vec<String> {
-        let until = self.mode_until.as_deref().map(|until| format!(" until {} UTC", period::minute(until)));
+        let until = self.mode_until.as_deref().map(|until| format!(" until {} UTC", minute(until)));
         let mode = match self.mode {
             Some(mode) => format!("mode {mode}{}", until.unwrap_or_default()),
             None => "mode unknown".to_owned(),
@@ -86,16 +89,11 @@ impl Report {
         let Told { since, until, seconds, .. } = &self.period;
         let time = format!(
             "{} to {} UTC ({})",
-            period::minute(since),
-            period::minute(until),
-            period::length(*seconds)
+            minute(since),
+            minute(until),
+            in_words(Duration::from_secs(*seconds))
         );
-        vec![
-            self.node.clone(),
-            mode,
-            time,
-            format!("{} logged", readiness::count(self.starts, "container start")),
-        ]
+        vec![self.node.clone(), mode, time, format!("{} logged", plural(self.starts, "container start"))]
     }
 }
 
@@ -510,7 +508,7 @@ fn notes(history: &History, known: &Known<'_>, ready: &Readiness) -> Vec<String>
     if let Some(begins) = known.journal_begins.filter(|begins| *begins > period.since) {
         notes.push(format!(
             "the journal begins at {} UTC; earlier events are unknown",
-            period::minute(&rfc3339(begins))
+            minute(&rfc3339(begins))
         ));
     }
     if known.journal_begins.is_none() {
@@ -554,7 +552,7 @@ fn notes(history: &History, known: &Known<'_>, ready: &Readiness) -> Vec<String>
         (parts, "lie in parts of the period beyond those that are shown"),
     ] {
         if count > 0 {
-            notes.push(format!("{} {what}", readiness::count(count, "event")));
+            notes.push(format!("{} {what}", plural(count, "event")));
         }
     }
     notes

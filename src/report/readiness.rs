@@ -27,6 +27,7 @@ use crate::message::{OURS, marked, our_controls};
 use crate::pss::Level;
 use crate::pss::controls::CONTROLS;
 use crate::scan::Scanned;
+use crate::words::{agree, plural};
 
 /// The levels that can be enforced, in the order of every pair here.
 pub const LEVELS: [Level; 2] = [Level::Baseline, Level::Restricted];
@@ -262,7 +263,7 @@ fn answer(baseline: Count, restricted: Count) -> String {
             format!("{} of {}", count.ready, count.of)
         }
     };
-    let s = if restricted.of == 1 { "" } else { "s" };
+    let s = agree(&restricted.of, "", "s");
     let more = match restricted.but_for_ours {
         0 => String::new(),
         more => {
@@ -376,13 +377,13 @@ fn refusals(
     if cell.workloads > 0 {
         let mut what = Vec::new();
         if cell.starts > 0 {
-            what.push(count(cell.starts, "start"));
+            what.push(plural(cell.starts, "start"));
         }
         if refused_now > 0 {
             what.push(format!(
                 "{} that run{} now",
-                count(refused_now, "container"),
-                if refused_now == 1 { "s" } else { "" }
+                plural(refused_now, "container"),
+                agree(&refused_now, "s", "")
             ));
         }
         let controls = controls(level, namespace.workloads.values().filter(|workload| refuses(workload)));
@@ -394,7 +395,7 @@ fn refusals(
         };
         why.push(format!(
             "{} would be refused{by} ({}){ours}",
-            count(cell.workloads, "workload"),
+            plural(cell.workloads, "workload"),
             what.join(", ")
         ));
     }
@@ -402,16 +403,16 @@ fn refusals(
     if execs > 0 {
         why.push(format!(
             "{} in running containers (exec, probes) would violate it",
-            count(execs, "command")
+            plural(execs, "command")
         ));
     }
     if faults > 0 && fault_refuses {
-        why.push(format!("{} could not be judged, which enforce mode refuses", count(faults, "start")));
+        why.push(format!("{} could not be judged, which enforce mode refuses", plural(faults, "start")));
     }
     if unjudged > 0 && fault_refuses {
         why.push(format!(
             "{} cannot be judged, which enforce mode refuses",
-            count(unjudged, "running container")
+            plural(unjudged, "running container")
         ));
     }
     why
@@ -431,11 +432,11 @@ fn otherwise(
     let seen = proofs.complying + allowed;
     let unproven = |why: String| (State::Unproven, why);
     if proofs.unclear > 0 {
-        let s = if proofs.unclear == 1 { "s" } else { "" };
+        let s = agree(&proofs.unclear, "s", "");
         return unproven(format!(
             "{} violate{s} controls of restricted that hide whether {level} is violated, too; pss-guard scan --level \
              {level} shows what runs",
-            count(proofs.unclear, "start")
+            plural(proofs.unclear, "start")
         ));
     }
     let Some(watched) = watched else {
@@ -456,13 +457,13 @@ fn otherwise(
     }
     let mut why = Vec::new();
     if seen > 0 {
-        why.push(format!("nothing against {}", count(seen, "logged start")));
+        why.push(format!("nothing against {}", plural(seen, "logged start")));
     }
     if runs > 0 {
         why.push(format!("nothing against the {} now", runs_now(runs)));
     }
     if namespace.now.counts.exception > 0 {
-        why.push(format!("{} by an exception", count(namespace.now.counts.exception, "start")));
+        why.push(format!("{} by an exception", plural(namespace.now.counts.exception, "start")));
     }
     if !namespace.versions.is_empty() {
         why.push(format!("judged at {}", namespace.versions.join(", ")));
@@ -480,11 +481,9 @@ fn controls<'a>(level: Level, workloads: impl Iterator<Item = &'a Workload>) -> 
 }
 
 fn runs_now(count: u64) -> String {
-    if count == 1 { "container that runs".to_owned() } else { format!("{count} containers that run") }
-}
-
-/// `2 workloads`
-#[must_use]
-pub fn count(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+    if count == 1 {
+        "container that runs".to_owned()
+    } else {
+        format!("{} that run", plural(count, "container"))
+    }
 }

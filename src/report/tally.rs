@@ -14,6 +14,7 @@ use crate::event::Kind;
 use crate::events::Record;
 use crate::level::policy::OnSuspect;
 use crate::level::{Policy, workload};
+use crate::message::shortened;
 use crate::pss::controls::CONTROLS;
 
 /// How many container starts ended in each kind of decision. One start can have several: what would be denied at the
@@ -328,7 +329,8 @@ impl History {
         let seen = if exec { Seen::default() } else { self.open.see(record, kind, now, &evidence) };
 
         if now && kind == Kind::Fault {
-            let text = cut(if record.because.is_empty() { &record.message } else { &record.because }, 400);
+            let text =
+                shortened(if record.because.is_empty() { &record.message } else { &record.because }, 400);
             count_text(&mut self.faults, text, self.caps.texts, &mut self.folded.texts);
         }
         if now && kind == Kind::Exception && !exec {
@@ -416,11 +418,11 @@ impl History {
             self.modes.pop_front();
             self.folded.texts += 1;
         }
-        self.modes.push_back(ModeChange { at: record.at, message: cut(&record.message, 1_000) });
+        self.modes.push_back(ModeChange { at: record.at, message: shortened(&record.message, 1_000) });
     }
 
     fn namespace(&mut self, record: &Record) -> &mut Namespace {
-        let name = cut(&record.namespace, self.caps.name);
+        let name = shortened(&record.namespace, self.caps.name);
         if self.namespaces.len() >= self.caps.namespaces && !self.namespaces.contains_key(&*name) {
             self.folded.namespaces += 1;
             return self.namespaces.entry(BEYOND.into()).or_default();
@@ -431,12 +433,12 @@ impl History {
     fn workload(&mut self, record: &Record) -> &mut Workload {
         let name = if record.pod.is_empty() {
             // A container of no pod has at least an id, which says nothing tomorrow, and an image.
-            cut(&record.image, self.caps.name)
+            shortened(&record.image, self.caps.name)
         } else {
-            cut(workload::of(&record.pod, &record.pod_uid, &self.node), self.caps.name)
+            shortened(workload::of(&record.pod, &record.pod_uid, &self.node), self.caps.name)
         };
         let (caps, all, folded) = (self.caps, self.workloads, &mut self.folded.workloads);
-        let namespace = cut(&record.namespace, caps.name);
+        let namespace = shortened(&record.namespace, caps.name);
         let key = if self.namespaces.contains_key(&*namespace) { &*namespace } else { BEYOND };
         let namespace = self.namespaces.entry(key.into()).or_default();
         let is_known = namespace.workloads.contains_key(&*name);
@@ -483,18 +485,6 @@ fn count_text(texts: &mut BTreeMap<Box<str>, u64>, text: String, cap: usize, fol
         return;
     }
     *texts.entry(text.into_boxed_str()).or_default() += 1;
-}
-
-/// A name from outside, no longer than this many bytes.
-pub(crate) fn cut(text: &str, limit: usize) -> String {
-    if text.len() <= limit {
-        return text.to_owned();
-    }
-    let mut end = limit;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", text.get(..end).unwrap_or_default())
 }
 
 /// The starts of which there may be more events. Those of one start are written one after the other by one process, so

@@ -1,12 +1,15 @@
 //! Renders a report for a terminal: the answer first, then what it rests on.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
-use super::readiness::{Cell, LEVELS, Row, State, count};
+use super::readiness::{Cell, LEVELS, Row, State};
 use super::tally::Counts;
-use super::{Comparable, Name, Report, exceptions, period};
+use super::{Comparable, Name, Report, exceptions};
 use crate::message::{UNMANAGED, escape, marked};
 use crate::output::terminal::{Style, Tone};
+use crate::time::{in_words, minute};
+use crate::words::plural;
 
 /// Rows of a table; the rest is counted.
 const ROWS: usize = 15;
@@ -202,7 +205,7 @@ impl Page<'_> {
                     dark,
                     light,
                     value: row.starts,
-                    after: format!("{}{before}", count(row.workloads, "workload")),
+                    after: format!("{}{before}", plural(row.workloads, "workload")),
                 }
             })
             .collect();
@@ -233,10 +236,8 @@ impl Page<'_> {
             .parts
             .iter()
             .map(|part| {
-                let label = period::minute(&part.from)
-                    .get(..if by_hour { 16 } else { 10 })
-                    .unwrap_or_default()
-                    .to_owned();
+                let label =
+                    minute(&part.from).get(..if by_hour { 16 } else { 10 }).unwrap_or_default().to_owned();
                 let (dark, light) = split(&part.counts);
                 Bar { label, dark, light, value: dark + light, after: String::new() }
             })
@@ -264,7 +265,7 @@ impl Page<'_> {
                     dark: 0,
                     light: row.starts,
                     value: row.starts,
-                    after: format!("{}{suspected}{before}", count(row.workloads, "workload")),
+                    after: format!("{}{suspected}{before}", plural(row.workloads, "workload")),
                 }
             })
             .collect();
@@ -283,7 +284,7 @@ impl Page<'_> {
             .map(|row| {
                 let (dark, light) = split(&row.decisions);
                 let before = before(report, row.starts, row.before);
-                let mut after = format!("{}{before}", count(row.workloads, "workload"));
+                let mut after = format!("{}{before}", plural(row.workloads, "workload"));
                 if row.decisions.exempt > 0 {
                     after += ", exempt";
                 }
@@ -333,7 +334,7 @@ impl Page<'_> {
 
     fn changes(&mut self, report: &Report) -> io::Result<()> {
         let changes = &report.changes;
-        let length = period::length(report.period.seconds);
+        let length = in_words(Duration::from_secs(report.period.seconds));
         self.title(&format!("Since the {length} before"), "")?;
         match changes.comparable {
             Comparable::Whole => {}
@@ -379,7 +380,7 @@ impl Page<'_> {
         self.title("Exceptions", "")?;
         for row in &report.exceptions {
             let (mark, how) = match row.state {
-                exceptions::State::Used => (" ", format!("used by {}", count(row.starts, "start"))),
+                exceptions::State::Used => (" ", format!("used by {}", plural(row.starts, "start"))),
                 exceptions::State::Unused => ("?", "never used here in this period".to_owned()),
                 exceptions::State::Untold => (
                     "?",
@@ -402,7 +403,7 @@ impl Page<'_> {
         if report.exceptions_gone > 0 {
             let text = format!(
                 "{} by exceptions that are not in the policy any more",
-                count(report.exceptions_gone, "start")
+                plural(report.exceptions_gone, "start")
             );
             self.item("-", &text)?;
         }
@@ -426,7 +427,7 @@ impl Page<'_> {
         }
         self.title("Changes of mode", "")?;
         for row in &report.modes {
-            self.item(&period::minute(&row.at), &row.message)?;
+            self.item(&minute(&row.at), &row.message)?;
         }
         Ok(())
     }

@@ -1,7 +1,9 @@
-//! Renders a scan as one HTML page: a square per container, for each namespace and level; then what would be
-//! refused, and the fix.
+//! `scan --format html`: every container as a square, for each namespace at each level; then what would be refused, and the
+//! fix.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use maud::{Markup, html};
 
 use super::{Scan, Scanned};
 use crate::decision::Verdict;
@@ -9,31 +11,34 @@ use crate::level::date::rfc3339;
 use crate::level::workload;
 use crate::message::{OURS, SANDBOX, UNMANAGED, marked};
 use crate::output::json::Finding;
-use crate::output::page::{MOST_UNITS, Page, Tone};
-use crate::pss::Level;
-use crate::report::period::minute;
+use crate::output::page::{
+    About, MOST_UNITS, Tone, code, document, legend, list, pill, ring, row_head, scrolled, section, table,
+    units,
+};
+use crate::pss::{Level, Version};
+use crate::time::minute;
 
-/// A node held against a level.
-pub type AtLevel<'a> = (Level, &'a Scan);
+/// The levels that the picture shows, whichever was asked about.
+pub const LEVELS: [(Level, Version); 2] =
+    [(Level::Baseline, Version::Latest), (Level::Restricted, Version::Latest)];
 
-/// The page: a scan, and the same node at the levels that the picture shows.
+/// The page of a scan that was also held against [`LEVELS`].
 #[must_use]
-pub fn page(scan: &Scan, levels: &[AtLevel<'_>]) -> String {
-    let mut page = Page::new(&format!("pss-guard scan: {}", scan.node));
+pub fn page(scan: &Scan) -> String {
     let mut sentences = scan.sentences().into_iter();
-    let answer = sentences.next().unwrap_or_default();
     let at = minute(&rfc3339(scan.at));
-    let below = format!("Node {} · checked against {} · {at} UTC", scan.node, scan.asked());
-    page.head("pss-guard scan", &answer, &below);
-    picture(&mut page, scan, levels, &sentences.collect::<Vec<_>>());
-    controls(&mut page, scan);
-    containers(&mut page, scan);
-    unseen(&mut page, scan);
-    page.foot(&format!(
-        "Written by pss-guard {} on {at} UTC. This page loads nothing and runs nothing.",
-        env!("CARGO_PKG_VERSION")
-    ));
-    page.finish()
+    let about = About {
+        program: "pss-guard scan",
+        node: &scan.node,
+        answer: &sentences.next().unwrap_or_default(),
+        below: &format!("Node {} · checked against {} · {at} UTC", scan.node, scan.asked()),
+        at: &at,
+    };
+    let sentences: Vec<String> = sentences.collect();
+    document(
+        &about,
+        &html! { (picture(scan, &sentences)) (controls(scan)) (containers(scan)) (unseen(scan)) },
+    )
 }
 
 fn name(namespace: Option<&str>) -> &str {
@@ -48,12 +53,14 @@ fn namespaces(scan: &Scan) -> Vec<Option<&str>> {
     names
 }
 
-/// How a scan's containers fare, by namespace; a sandbox that is refused takes its pod's containers with it.
-fn fates(scan: &Scan) -> BTreeMap<Option<&str>, [usize; 4]> {
+/// How containers fare at the level of this place in [`LEVELS`], by namespace: refused, not judged, exempt, allowed. A
+/// sandbox that is refused takes its pod's containers with it.
+fn fates(scan: &Scan, level: usize) -> BTreeMap<Option<&str>, [usize; 4]> {
+    let verdict = |one: &Scanned| one.at_levels.get(level).copied().unwrap_or(one.verdict);
     let pods: BTreeSet<&str> = scan
         .containers
         .iter()
-        .filter(|one| one.sandbox && one.is_refused())
+        .filter(|one| one.sandbox && verdict(one) == Verdict::Deny)
         .filter_map(|one| one.pod.as_deref())
         .collect();
     let mut fates: BTreeMap<Option<&str>, [usize; 4]> = BTreeMap::new();
@@ -61,7 +68,7 @@ fn fates(scan: &Scan) -> BTreeMap<Option<&str>, [usize; 4]> {
         let [refused, unjudged, exempt, allowed] =
             fates.entry(one.result.container.namespace.as_deref()).or_default();
         let with_its_pod = one.pod.as_deref().is_some_and(|pod| pods.contains(pod));
-        *match one.verdict {
+        *match verdict(one) {
             Verdict::Deny => refused,
             _ if with_its_pod => refused,
             Verdict::CannotJudge => unjudged,
@@ -72,75 +79,73 @@ fn fates(scan: &Scan) -> BTreeMap<Option<&str>, [usize; 4]> {
     fates
 }
 
-fn picture(page: &mut Page, scan: &Scan, levels: &[AtLevel<'_>], sentences: &[String]) {
-    page.section(
-        "What would still start",
-        &format!(
-            "Every square is a container that runs now, checked against the level above it. Where a \
-             namespace has more than {MOST_UNITS}, a square stands for several."
-        ),
-    );
-    page.raw("<div class=\"hero\"><div class=\"rings\">\n");
-    let fates: Vec<_> = levels.iter().map(|(level, scan)| (level, fates(scan))).collect();
-    for (level, fates) in &fates {
+fn picture(scan: &Scan, sentences: &[String]) -> Markup {
+    let fates: Vec<_> =
+        LEVELS.iter().enumerate().map(|(index, (level, _))| (level, fates(scan, index))).collect();
+    let rings = fates.iter().map(|(level, fates)| {
         let judged = fates.values().map(|[refused, unjudged, _, allowed]| refused + unjudged + allowed).sum();
         let exempt: usize = fates.values().map(|[_, _, exempt, _]| exempt).sum();
         let allowed = fates.values().map(|[_, _, _, allowed]| allowed).sum();
         // The answer counts what is exempt, too.
         let title = if exempt > 0 { format!("{level} ({exempt} exempt)") } else { level.to_string() };
-        page.ring(&title, allowed, judged);
-    }
-    page.raw("</div>\n<div>");
-    if !sentences.is_empty() {
-        page.list(sentences.iter().map(String::as_str));
-    }
-    page.legend(&[
-        (Tone::Good, "would start"),
-        (Tone::Bad, "would be refused"),
-        (Tone::Odd, "cannot be judged"),
-        (Tone::None, "exempt"),
-    ]);
-    page.raw("</div></div>\n");
-    let names = namespaces(scan);
-    if names.is_empty() {
-        page.raw("<p>No container runs here.</p>\n").end();
-        return;
-    }
-    page.raw("<div class=\"scroll\"><table class=\"matrix\"><caption class=\"skip\">Containers of each namespace at each level</caption>\n");
-    page.raw("<thead><tr><th scope=\"col\">namespace</th>");
-    for (level, _) in &fates {
-        page.element("<th scope=\"col\">", level.name(), "</th>");
-    }
-    page.raw("</tr></thead>\n<tbody>\n");
-    for (index, namespace) in names.iter().enumerate() {
-        page.raw("<tr><th scope=\"row\"><a href=\"#n").number(index).element(
-            "\">",
-            name(*namespace),
-            "</a></th>",
-        );
-        for (level, fates) in &fates {
-            let [refused, unjudged, exempt, allowed] = fates.get(namespace).copied().unwrap_or_default();
-            let all = refused + unjudged + exempt + allowed;
-            let title = format!("{refused} of {all} would be refused at {level}");
-            page.raw("<td><div class=\"units\">");
-            page.units(
-                &title,
-                &[(refused, Tone::Bad), (unjudged, Tone::Odd), (exempt, Tone::None), (allowed, Tone::Good)],
-            );
-            page.raw("<span class=\"small soft\">");
-            match (refused, exempt) {
-                (0, exempt) if exempt == all => page.raw("exempt"),
-                (0, _) => page.raw("none refused"),
-                _ => page.text(&format!("{refused} of {all}")),
-            };
-            page.raw("</span></div></td>");
+        ring(&title, allowed, judged)
+    });
+    let cell = |level: &Level, [refused, unjudged, exempt, allowed]: [usize; 4]| {
+        let all = refused + unjudged + exempt + allowed;
+        let title = format!("{refused} of {all} would be refused at {level}");
+        let counts =
+            [(refused, Tone::Bad), (unjudged, Tone::Odd), (exempt, Tone::None), (allowed, Tone::Good)];
+        html! {
+            td {
+                div.units {
+                    (units(&title, &counts))
+                    span.small.soft {
+                        @if refused > 0 { (refused) " of " (all) }
+                        @else if exempt == all { "exempt" }
+                        @else { "none refused" }
+                    }
+                }
+            }
         }
-        page.raw("</tr>\n");
-    }
-    page.raw("</tbody></table></div>\n").end();
+    };
+    let names = namespaces(scan);
+    let rows = html! {
+        @for (index, namespace) in names.iter().enumerate() {
+            tr {
+                th scope="row" { a href={ "#n" (index) } { (name(*namespace)) } }
+                @for (level, fates) in &fates { (cell(level, fates.get(namespace).copied().unwrap_or_default())) }
+            }
+        }
+    };
+    let titles: Vec<&str> =
+        std::iter::once("namespace").chain(LEVELS.map(|(level, _)| level.name())).collect();
+    let content = html! {
+        div.hero {
+            div.rings { @for ring in rings { (ring) } }
+            div {
+                @if !sentences.is_empty() { (list(sentences)) }
+                (legend(&[
+                    (Tone::Good, "would start"),
+                    (Tone::Bad, "would be refused"),
+                    (Tone::Odd, "cannot be judged"),
+                    (Tone::None, "exempt"),
+                ]))
+            }
+        }
+        @if names.is_empty() {
+            p { "No container runs here." }
+        } @else {
+            (scrolled(&table(Some("matrix"), "Containers of each namespace at each level", &titles, &rows)))
+        }
+    };
+    let below = format!(
+        "Every square is a container that runs now, checked against the level above it. Where a namespace has more than \
+         {MOST_UNITS}, a square stands for several."
+    );
+    section("What would still start", &below, &content)
 }
 
-fn controls(page: &mut Page, scan: &Scan) {
+fn controls(scan: &Scan) -> Markup {
     let mut by_control: BTreeMap<&str, (Counts, BTreeSet<Option<&str>>, &Finding<'_>)> = BTreeMap::new();
     for one in &scan.containers {
         for finding in one.reasons() {
@@ -151,32 +156,31 @@ fn controls(page: &mut Page, scan: &Scan) {
         }
     }
     if by_control.is_empty() {
-        return;
+        return Markup::default();
     }
     let mut rows: Vec<_> = by_control.into_iter().collect();
     rows.sort_by_key(|(control, (counts, _, _))| (std::cmp::Reverse(counts.containers), *control));
     let largest = rows.iter().map(|(_, (counts, _, _))| counts.containers).max().unwrap_or(1).max(1);
-    page.section(
+    let lines = html! {
+        @for (control, (counts, namespaces, finding)) in rows {
+            @let whose = if finding.is_ours() { OURS } else { "" };
+            tr {
+                (row_head(control, whose, &[(counts.containers, Tone::Bad)], largest))
+                td.n {
+                    (counts.containers)
+                    // A pod whose sandbox is refused has no container that starts, and may have none that runs.
+                    @if counts.containers == 0 { " " span.soft.small { "+" (counts.sandboxes) " sandbox" } }
+                }
+                td.n { (namespaces.len()) }
+                td.wide.soft.small.any { (finding.reason) }
+            }
+        }
+    };
+    section(
         "Violated controls",
         "Containers by control. pss-guard explain CONTROL says what it requires.",
-    );
-    page.raw("<table>").columns(&["control", "", "#containers", "#namespaces", "~reason"]);
-    for (control, (counts, namespaces, finding)) in rows {
-        let whose = if finding.is_ours() { OURS } else { "" };
-        page.row(control, whose, &[(counts.containers, Tone::Bad)], largest);
-        page.raw("<td class=\"n\">").number(counts.containers);
-        // A pod whose sandbox is refused has no container that starts, and may have none that runs.
-        if counts.containers == 0 {
-            page.element(
-                " <span class=\"soft small\">",
-                &format!("+{} sandbox", counts.sandboxes),
-                "</span>",
-            );
-        }
-        page.raw("</td><td class=\"n\">").number(namespaces.len());
-        page.element("</td><td class=\"wide soft small any\">", &finding.reason, "</td></tr>\n");
-    }
-    page.raw("</tbody></table>\n").end();
+        &table(None, "", &["control", "", "#containers", "#namespaces", "~reason"], &lines),
+    )
 }
 
 /// How many are refused by a control.
@@ -186,28 +190,28 @@ struct Counts {
     sandboxes: u64,
 }
 
-fn containers(page: &mut Page, scan: &Scan) {
-    for (index, namespace) in namespaces(scan).into_iter().enumerate() {
-        let all = || {
-            scan.containers.iter().filter(move |one| one.result.container.namespace.as_deref() == namespace)
+fn containers(scan: &Scan) -> Markup {
+    let of = |namespace: Option<&str>| {
+        let own = scan.containers.iter().filter(|one| one.result.container.namespace.as_deref() == namespace);
+        let (odd, plain): (Vec<&Scanned>, Vec<&Scanned>) = own.partition(|one| is_worth_telling(one));
+        let starts = plain.iter().filter(|one| !one.sandbox);
+        let names: BTreeSet<String> = starts.clone().map(|one| whose(one, &scan.node)).collect();
+        let (tone, what) = if plain.iter().all(|one| one.verdict == Verdict::Exempt) {
+            (Tone::None, "Exempt by the policy")
+        } else {
+            (Tone::Good, "Would start")
         };
-        page.raw("<section id=\"n").number(index).element("\">\n<h2>", name(namespace), "</h2>\n");
-        let (odd, plain): (Vec<&Scanned>, Vec<&Scanned>) = all().partition(|one| is_worth_telling(one));
-        for alike in alike(odd, &scan.node) {
-            container(page, &alike, &scan.node);
+        html! {
+            @for alike in alike(odd, &scan.node) { (container(&alike, &scan.node)) }
+            @if !names.is_empty() {
+                details { summary { (pill(tone, what)) " " (starts.count()) } (list(names)) }
+            }
         }
-        let starts = plain.iter().filter(|one| !one.sandbox).map(|one| whose(one, &scan.node));
-        let starts: BTreeSet<String> = starts.collect();
-        let count = plain.iter().filter(|one| !one.sandbox).count();
-        if !starts.is_empty() {
-            let exempt = plain.iter().all(|one| one.verdict == Verdict::Exempt);
-            let what = if exempt { "Exempt by the policy" } else { "Would start" };
-            page.raw("<details><summary>").pill(if exempt { Tone::None } else { Tone::Good }, what);
-            page.element(" ", &count.to_string(), "</summary>\n")
-                .list(starts.iter().map(String::as_str))
-                .raw("</details>\n");
+    };
+    html! {
+        @for (index, namespace) in namespaces(scan).into_iter().enumerate() {
+            section id={ "n" (index) } { h2 { (name(namespace)) } (of(namespace)) }
         }
-        page.end();
     }
 }
 
@@ -246,65 +250,51 @@ fn whose(one: &Scanned, node: &str) -> String {
     }
 }
 
-fn container(page: &mut Page, alike: &[&Scanned], node: &str) {
-    let Some(one) = alike.first() else { return };
-    page.raw("<details><summary>");
-    match one.verdict {
-        Verdict::Deny => page.pill(Tone::Bad, "refused"),
-        Verdict::CannotJudge => page.pill(Tone::Odd, "cannot be judged"),
-        Verdict::Allow | Verdict::Exempt => page.pill(Tone::Odd, "runs with more"),
+fn container(alike: &[&Scanned], node: &str) -> Markup {
+    let Some(one) = alike.first() else { return Markup::default() };
+    let word = match one.verdict {
+        Verdict::Deny => pill(Tone::Bad, "refused"),
+        Verdict::CannotJudge => pill(Tone::Odd, "cannot be judged"),
+        Verdict::Allow | Verdict::Exempt => pill(Tone::Odd, "runs with more"),
     };
-    page.element(" ", &whose(one, node), "");
-    if alike.len() > 1 {
-        page.element(" <strong>×", &alike.len().to_string(), "</strong>");
-    }
     let reasons = one.reasons().map(|finding| finding.control);
     let controls: Vec<String> =
         reasons.chain(one.drift.iter().map(|drift| drift.control)).map(marked).collect();
-    page.element(" <span class=\"soft small\">", &controls.join(", "), "</span></summary>\n");
-    if one.verdict == Verdict::CannotJudge {
-        page.element("<p class=\"finding\">", &one.result.because, "</p>\n");
-    }
-    for drift in &one.drift {
-        let says = format!("{}: runs with {}, asked for {}", drift.control, drift.runs, drift.asked);
-        page.element("<p class=\"finding warn\">", &says, "</p>\n");
-    }
-    for found in one.reasons() {
-        finding(page, found);
-    }
     let pods: Vec<&str> = alike.iter().filter_map(|one| one.result.container.pod.as_deref()).collect();
-    if !pods.is_empty() {
-        page.element("<p class=\"finding soft small\">pods ", &pods.join(", "), "</p>\n");
+    html! {
+        details {
+            summary {
+                (word) " " (whose(one, node))
+                @if alike.len() > 1 { " " strong { "×" (alike.len()) } }
+                " " span.soft.small { (controls.join(", ")) }
+            }
+            @if one.verdict == Verdict::CannotJudge { p.finding { (one.result.because) } }
+            @for drift in &one.drift {
+                p.finding.warn { (drift.control) ": runs with " (drift.runs) ", asked for " (drift.asked) }
+            }
+            @for one in one.reasons() { (finding(one)) }
+            @if !pods.is_empty() { p.finding.soft.small { "pods " (pods.join(", ")) } }
+            @if let Some(image) = &one.result.container.image { p.finding.soft.small { "image " (image) } }
+        }
     }
-    if let Some(image) = &one.result.container.image {
-        page.element("<p class=\"finding soft small\">image ", image, "</p>\n");
-    }
-    page.raw("</details>\n");
 }
 
-fn finding(page: &mut Page, finding: &Finding<'_>) {
-    page.raw("<div class=\"finding\"><strong>").text(finding.control).raw("</strong> ");
-    if finding.is_ours() {
-        page.pill(Tone::None, OURS).raw(" ");
+fn finding(finding: &Finding<'_>) -> Markup {
+    html! {
+        div.finding {
+            strong { (finding.control) } " "
+            @if finding.is_ours() { (pill(Tone::None, OURS)) " " }
+            (finding.reason)
+            @if !finding.detail.is_empty() { br; span.soft.small { (finding.detail) } }
+            @if !finding.fix.is_empty() { (code("the fix", &finding.fix)) }
+        }
     }
-    page.text(&finding.reason);
-    if !finding.detail.is_empty() {
-        page.element("<br><span class=\"soft small\">", &finding.detail, "</span>");
-    }
-    if !finding.fix.is_empty() {
-        page.raw("<pre tabindex=\"0\" aria-label=\"the fix\"><code>")
-            .lines(&finding.fix)
-            .raw("</code></pre>");
-    }
-    page.raw("</div>\n");
 }
 
-fn unseen(page: &mut Page, scan: &Scan) {
+fn unseen(scan: &Scan) -> Markup {
     if scan.unseen.is_empty() {
-        return;
+        return Markup::default();
     }
-    page.section("Could not be inspected", "There may be more containers.");
-    let places: Vec<String> =
-        scan.unseen.iter().map(|place| format!("{}: {}", place.path, place.why)).collect();
-    page.list(places.iter().map(String::as_str)).end();
+    let places = scan.unseen.iter().map(|place| format!("{}: {}", place.path, place.why));
+    section("Could not be inspected", "There may be more containers.", &list(places))
 }

@@ -40,7 +40,7 @@ use crate::inspect::{self, find_config, find_config_by};
 use crate::level::cache::{LoadError, Usable, load_usable};
 use crate::level::workload::is_static;
 use crate::level::{Demand, Labels, Policy, Whose, exempt};
-use crate::message::{escape, head, line};
+use crate::message::{escape, line, shortened};
 use crate::node::containers::{self, Container, Keeper, Voucher};
 use crate::node::host::Live;
 use crate::node::parallel::{self, Share};
@@ -83,6 +83,8 @@ pub struct Options<'a> {
     pub namespaces: &'a [String],
     /// Only these controls; all if there are none.
     pub controls: &'a [&'static str],
+    /// Levels that each container is held against besides, for its verdict alone: see [`Scanned::at_levels`].
+    pub besides: &'a [(Level, Version)],
     /// Told of every container: how many were looked at, and how many there are.
     pub progress: Option<&'a dyn Fn(usize, usize)>,
 }
@@ -126,6 +128,9 @@ pub struct Scanned {
     /// The same verdict as a type.
     #[serde(skip)]
     pub verdict: Verdict,
+    /// The verdicts at [`Options::besides`], in that order; none where it cannot be judged at any level.
+    #[serde(skip)]
+    pub at_levels: Vec<Verdict>,
     /// The controls that say no: the reasons of a refusal.
     #[serde(skip)]
     pub against: Vec<&'static str>,
@@ -182,7 +187,7 @@ impl Scanned {
     fn be_brief(&mut self) {
         for finding in &mut self.result.findings {
             if finding.detail.len() > BRIEF {
-                finding.detail = format!("{}\u{2026}", head(&finding.detail, BRIEF)).into();
+                finding.detail = shortened(&finding.detail, BRIEF).into();
             }
             // YAML that ends somewhere is none.
             if finding.fix.len() > BRIEF {
@@ -249,10 +254,10 @@ fn look_at_all(
     // Written down before they start: later than what was found.
     let probes = &Probes::of(&setting.paths);
     let large = &Mutex::new(());
-    let filter = (options.namespaces, options.controls, options.level);
+    let filter = (options.namespaces, options.controls, options.level, options.besides);
     let work = |mut share: Share<'_, '_, &Container>, progress: Option<&dyn Fn(usize, usize)>| {
-        let (namespaces, controls, level) = filter;
-        let options = &Options { level, namespaces, controls, progress };
+        let (namespaces, controls, level, besides) = filter;
+        let options = &Options { level, namespaces, controls, besides, progress };
         let (node, parents, patience) = (Rc::default(), RefCell::default(), Patience::default());
         let mounts = OnceCell::new();
         let looker =
@@ -282,8 +287,7 @@ fn order(scanned: &Scanned) -> impl Ord {
 
 /// A path for any terminal, as far as somebody reads it.
 fn shown(path: &Path) -> String {
-    let text = escape(&path.to_string_lossy());
-    if text.len() > FIELD { format!("{}\u{2026}", head(&text, FIELD)) } else { text }
+    shortened(&escape(&path.to_string_lossy()), FIELD)
 }
 
 /// What the node calls itself.
@@ -428,6 +432,19 @@ impl Looker<'_> {
         if let Some(file) = file.filter(|_| scanned.sandbox) {
             self.sandboxes.keep(file, &spec);
         }
+        scanned.at_levels = self
+            .options
+            .besides
+            .iter()
+            .map(|(level, version)| {
+                let request = Request { demand: Some(Demand::argument(*level, *version)), ..request };
+                judge_spec(&request, path, &spec, |identity, outcome| {
+                    let mut scanned = self.scanned(&shown, container, identity, outcome);
+                    scanned.keep_only(self.options.controls);
+                    scanned.verdict
+                })
+            })
+            .collect();
         let seen = self.process(container, &spec, host).unwrap_or_default();
         (scanned.drift, scanned.in_part) = (seen.drift, seen.in_part);
         scanned
@@ -468,6 +485,7 @@ impl Looker<'_> {
             pid: container.process.map(|first| first.pid),
             drift: Vec::new(),
             verdict,
+            at_levels: Vec::new(),
             against,
             of_a_file: identity.and_then(|identity| identity.pod_uid).is_some_and(is_static),
             in_part: false,
@@ -514,6 +532,7 @@ impl Scanned {
             pid: container.process.map(|first| first.pid),
             drift: Vec::new(),
             verdict,
+            at_levels: Vec::new(),
             against: Vec::new(),
             of_a_file: false,
             in_part: false,

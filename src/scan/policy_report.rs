@@ -281,7 +281,7 @@ fn outcomes(scan: &Scan, one: &Scanned, policy: &Policy) -> Vec<Outcome> {
 
 /// Whether silence means that a control was satisfied.
 fn was_looked_at(control: &Control, one: &Scanned, policy: &Policy) -> bool {
-    let off = control.origin == Origin::PssGuard && policy.read_only_root_filesystem == Setting::Off;
+    let off = control.origin == Origin::PssGuard && policy.controls.read_only_root_filesystem == Setting::Off;
     let of_others = one.sandbox && control.scope == Scope::Container;
     !off && !of_others
 }

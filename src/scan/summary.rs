@@ -8,6 +8,7 @@ use super::{Scan, Scanned, fix};
 use crate::decision::Verdict;
 use crate::message::{OURS, UNMANAGED, escape, our_controls};
 use crate::pss::Version;
+use crate::words::{agree, plural};
 
 /// Numbers of containers; a pod's sandbox is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -183,14 +184,10 @@ pub fn ours_alone() -> String {
     format!("{ours} alone, {OURS} and not part of the Pod Security Standards")
 }
 
-fn plural(count: usize, word: &str) -> String {
-    if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
-}
-
 fn runs(count: usize) -> String {
-    if count == 1 { "1 runs".to_owned() } else { format!("{count} run") }
+    format!("{count} {}", agree(&count, "runs", "run"))
 }
 
 fn is(count: usize) -> String {
-    if count == 1 { "1 is".to_owned() } else { format!("{count} are") }
+    format!("{count} {}", agree(&count, "is", "are"))
 }

@@ -9,6 +9,7 @@ use super::{Scan, Scanned, fix};
 use crate::decision::Verdict;
 use crate::message::{SANDBOX, UNMANAGED, escape, is_plain, mark};
 use crate::output::json::Finding;
+use crate::output::terminal;
 use crate::output::terminal::{Style, Tone};
 
 /// From this width on a fix stands beside its reason, and not below it.
@@ -180,51 +181,7 @@ fn name(one: &Scanned, style: &Style) -> String {
     style.cut(&shown(&name, style), LONGEST)
 }
 
-/// The lines of a text that fit a width, broken at blanks where there are some.
+/// The lines of a text in a column.
 fn wrap(text: &str, width: usize) -> Vec<Cow<'_, str>> {
-    if text.is_empty() || text.len() <= width {
-        return Vec::from_iter((!text.is_empty()).then_some(Cow::Borrowed(text)));
-    }
-    let mut lines: Vec<Cow<'_, str>> = Vec::new();
-    let mut line = String::new();
-    let mut used = 0;
-    for word in text.split_whitespace() {
-        let mut rest: Vec<char> = word.chars().collect();
-        if used > 0 && used + 1 + rest.len() > width {
-            lines.push(Cow::Owned(std::mem::take(&mut line)));
-            used = 0;
-        }
-        while rest.len() > width {
-            lines.push(Cow::Owned(rest.drain(..width).collect()));
-        }
-        if used > 0 {
-            line.push(' ');
-            used += 1;
-        }
-        used += rest.len();
-        line.extend(rest);
-    }
-    if !line.is_empty() {
-        lines.push(Cow::Owned(line));
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::wrap;
-
-    #[test]
-    fn a_text_is_broken_at_blanks_or_where_it_must_be() {
-        let rows: [(&str, usize, &[&str]); 5] = [
-            ("", 5, &[]),
-            ("one two", 20, &["one two"]),
-            ("one two three", 7, &["one two", "three"]),
-            ("abcdefgh ij", 3, &["abc", "def", "gh", "ij"]),
-            ("ä ö ü", 3, &["ä ö", "ü"]),
-        ];
-        for (text, width, expected) in rows {
-            assert_eq!(wrap(text, width), expected, "{text} {width}");
-        }
-    }
+    if text.is_empty() { Vec::new() } else { terminal::wrap(text, width, "", "") }
 }

@@ -141,7 +141,7 @@ impl<'p> Rules<'p> {
         }
         // Ours is a matter of taste, and so the only control that can be switched off.
         let setting = if control.origin == Origin::PssGuard {
-            self.policy.read_only_root_filesystem
+            self.policy.controls.read_only_root_filesystem
         } else {
             Setting::Enforce
         };

@@ -3,9 +3,13 @@
 //!
 //! It knows no engine, no process and no command line.
 
+pub mod atomic;
 pub mod checksum;
 pub mod decision;
 pub mod files;
 pub mod level;
 pub mod paths;
+pub mod record;
 pub mod signals;
+pub mod time;
+pub mod words;

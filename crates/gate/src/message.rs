@@ -109,15 +109,20 @@ pub fn is_plain(text: &str) -> bool {
 /// The text, or as much of it as fits `limit` bytes, ending in a sign that it goes on.
 #[must_use]
 pub fn cut(text: &str, limit: usize) -> String {
-    const GOES_ON: &str = " … (cut; the whole is in the journal)";
+    ended(text, limit, " … (cut; the whole is in the journal)")
+}
+
+/// The same where only a name is cut.
+#[must_use]
+pub fn shortened(text: &str, limit: usize) -> String {
+    ended(text, limit, "…")
+}
+
+fn ended(text: &str, limit: usize, sign: &str) -> String {
     if text.len() <= limit {
         return text.to_owned();
     }
-    let mut end = limit.saturating_sub(GOES_ON.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}{GOES_ON}", text.get(..end).unwrap_or_default())
+    format!("{}{sign}", head(text, limit.saturating_sub(sign.len())))
 }
 
 /// The beginning of a text, at most so many bytes of it.
@@ -160,7 +165,7 @@ pub fn stderr_line(line: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{LIMIT, cut, escape, message};
+    use super::{LIMIT, cut, escape, message, shortened};
     use pss::controls::CONTROLS;
     use pss::{Finding, Level, Origin, Version};
     use pss_guard_core::decision::{Assessment, Effect, Judged};
@@ -228,5 +233,12 @@ mod tests {
         let long = "ü".repeat(100);
         let text = cut(&long, 99);
         assert!(text.len() <= 99 && text.ends_with("(cut; the whole is in the journal)"), "{text}");
+    }
+
+    #[test]
+    fn what_is_cut_ends_in_a_sign_and_within_its_limit() {
+        assert_eq!(shortened("äöü", 6), "äöü");
+        assert_eq!(shortened("äöüß", 7), "äö…");
+        assert_eq!(shortened("abc", 2), "…", "no less than the sign");
     }
 }

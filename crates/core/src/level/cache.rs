@@ -7,19 +7,18 @@
 //! invalid or untrusted, containers are evaluated against this last good text, across reboots and upgrades, so a fault
 //! of the file neither relaxes the node nor stops it. Only `pss-guard policy remove` ends it.
 
-use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::policy::{self, Mode, Policy, PolicyError, SYSTEM_NAMESPACE};
+use crate::atomic::{self, Lasts};
 use crate::checksum::checksum;
 use crate::files::{self, FileError, Links, Owner};
 use crate::paths::Paths;
-use crate::signals;
 
 /// The policy, or why there is none.
 #[derive(Debug)]
@@ -426,7 +425,7 @@ fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
 const MAGIC: &str = "pss-guard-policy";
 
 /// Counted up whenever the meaning of the compiled form changes within one version of the program.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// File systems stamp in ticks of the kernel's clock, at most 10 ms: a file that changes twice in one tick can look
 /// unchanged. A cache that is hardly younger than the policy is therefore not believed (git calls this "racily clean").
@@ -469,7 +468,9 @@ fn write_cache(path: &Path, header: &str, mode: u32, policy: &Policy) -> io::Res
     let body = serde_json::to_vec(policy)?;
     let mut bytes = format!("{header} {:016x}\n", checksum(&body)).into_bytes();
     bytes.extend_from_slice(&body);
-    put(path, mode, |file| file.write_all(&bytes))
+    make_folder_of(path)?;
+    // One that a power cut leaves empty has no checksum, and is made again.
+    atomic::put(path, &bytes, mode & READABLE, Lasts::Processes)
 }
 
 /// Keeps a good text, if it is another one than is kept.
@@ -497,8 +498,7 @@ fn keep(paths: &Paths, identity: &Identity, mode: u32, text: &str) -> io::Result
         return Err(io::Error::other("the policy has changed"));
     }
     // It has to outlive a power cut: an empty file would be no last good text.
-    put(&path, mode, |file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))?;
-    File::open(path.parent().unwrap_or(&path))?.sync_all()
+    atomic::put(&path, text.as_bytes(), mode & READABLE, Lasts::PowerCuts)
 }
 
 /// Readable by those who can read the policy, and by nobody else.
@@ -506,21 +506,6 @@ const READABLE: u32 = 0o644;
 
 fn make_folder_of(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| DirBuilder::new().recursive(true).mode(0o755).create(folder))
-}
-
-/// Puts a whole file in place of what was there.
-fn put(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    // The gate, too, comes here, and must not die of a full quota.
-    signals::ignore();
-    make_folder_of(path)?;
-    let mut temporary = OsString::from(path);
-    temporary.push(format!(".{}", std::process::id()));
-    let opened = OpenOptions::new().write(true).create_new(true).mode(mode & READABLE).open(&temporary);
-    let written = opened.and_then(|mut file| write(&mut file)).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
 }
 
 /// Forgets all that is known of a policy, so that the built-in defaults apply. The last good text goes before the cache:

@@ -15,6 +15,7 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor}
 use super::because::Shortened;
 use super::{Found, Labels, is_dns_label};
 use crate::files::{self, FileError, Links, Owner};
+use crate::words::plural;
 
 /// Why it cannot be said what a namespace asks for.
 #[derive(Debug, thiserror::Error)]
@@ -222,7 +223,6 @@ pub struct Imported {
 
 impl fmt::Display for Imported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.namespaces == 1 { "" } else { "s" };
         let Self { namespaces, changed, removed, one, invalid: _ } = self;
         if *one {
             let done = if *changed == 0 { "1 namespace is unchanged" } else { "updated 1 namespace" };
@@ -231,7 +231,7 @@ impl fmt::Display for Imported {
                 others => write!(f, "{done}; this node knows {others} more, which are unchanged"),
             };
         }
-        write!(f, "imported {namespaces} namespace{plural} ({changed} changed, {removed} removed)")
+        write!(f, "imported {} ({changed} changed, {removed} removed)", plural(*namespaces, "namespace"))
     }
 }
 

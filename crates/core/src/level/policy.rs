@@ -8,9 +8,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::date::Date;
+use super::is_dns_label;
+use super::labels::is_dns_subdomain;
+use crate::words::did_you_mean;
+use pss::capabilities::NAMES;
+use pss::controls::CONTROLS;
 use pss::{Level, Minor, NEWEST, Version};
 
 pub use read::{PolicyError, mistakes, parse};
@@ -152,23 +158,50 @@ impl FromStr for LevelVersion {
 }
 
 /// The three levels of a table of the policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LevelSet {
     /// Stops containers.
-    #[serde(with = "text")]
     pub enforce: LevelVersion,
     /// Is logged.
-    #[serde(with = "text")]
     pub audit: LevelVersion,
     /// Is logged as a warning.
-    #[serde(with = "text")]
     pub warn: LevelVersion,
+}
+
+impl LevelSet {
+    /// These levels, but for what a table sets.
+    fn with(self, own: &NamespaceLevels) -> Self {
+        let pair = |base: LevelVersion, level: Option<Level>, version: Option<Version>| LevelVersion {
+            level: level.unwrap_or(base.level),
+            version: version.unwrap_or(base.version),
+        };
+        Self {
+            enforce: pair(self.enforce, own.enforce, own.enforce_version),
+            audit: pair(self.audit, own.audit, own.audit_version),
+            warn: pair(self.warn, own.warn, own.warn_version),
+        }
+    }
+}
+
+impl Serialize for LevelSet {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        // What a table is short of is the newest version, in both of them.
+        let version = |pair: LevelVersion| Some(pair.version).filter(|version| *version != Version::Latest);
+        let own = NamespaceLevels {
+            enforce: Some(self.enforce.level),
+            enforce_version: version(self.enforce),
+            audit: Some(self.audit.level),
+            audit_version: version(self.audit),
+            warn: Some(self.warn.level),
+            warn_version: version(self.warn),
+        };
+        own.serialize(out)
+    }
 }
 
 /// What `[namespaces."name"]` sets; what it leaves out comes from `[defaults]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct NamespaceLevels {
     /// The enforce level.
     #[serde(with = "text::optional", skip_serializing_if = "Option::is_none")]
@@ -192,12 +225,13 @@ pub struct NamespaceLevels {
 
 /// What is never judged. Exact names, as upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Exemptions {
     /// Namespaces. Always written to the cache, because a later policy may be unreadable.
+    #[serde(deserialize_with = "all::<Label, _>")]
     pub namespaces: Vec<String>,
     /// Runtime classes, as the engine calls their handlers.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "all::<Text, _>", skip_serializing_if = "Vec::is_empty")]
     pub runtime_classes: Vec<String>,
 }
 
@@ -232,25 +266,28 @@ impl Default for PodAnnotations {
 #[serde(deny_unknown_fields)]
 pub struct Exception {
     /// The namespace it is made for.
+    #[serde(deserialize_with = "one::<Label, _>")]
     pub namespace: String,
     /// The pod's name; none means every pod.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "maybe::<Name, _>", skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
     /// The workload's, as far as the pod's name tells it ([`super::workload`]); none means every workload.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "maybe::<Name, _>", skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
     /// The container's, be it an init or an ephemeral one; none means every container.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "maybe::<Label, _>", skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
     /// The image's, with its registry and perhaps a tag or a digest; none means every image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "maybe::<Image, _>", skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Ids of the controls.
+    #[serde(deserialize_with = "some::<ControlId, _>")]
     pub controls: Vec<String>,
     /// Why.
+    #[serde(deserialize_with = "one::<Text, _>")]
     pub reason: String,
     /// The last day it holds, in UTC.
-    #[serde(with = "text")]
+    #[serde(serialize_with = "text::serialize", deserialize_with = "text::of_anything")]
     pub expires: Date,
 }
 
@@ -303,21 +340,22 @@ impl Exception {
 
 /// What the node and its engine are like.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Node {
     /// The kubelet's directory.
+    #[serde(deserialize_with = "one::<Absolute, _>")]
     pub kubelet_root: String,
     /// The kubelet's own `seccompDefault`.
     #[serde(skip_serializing_if = "is_default")]
     pub seccomp_default: bool,
     /// Capabilities, without `CAP_`, that the engine grants by default beyond its built-in list.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "all::<Capability, _>", skip_serializing_if = "Vec::is_empty")]
     pub default_capabilities: Vec<String>,
     /// Sysctls that the engine's own configuration sets.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "all::<Text, _>", skip_serializing_if = "Vec::is_empty")]
     pub default_sysctls: Vec<String>,
     /// Bind sources that are no hostPath volumes.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "all::<Absolute, _>", skip_serializing_if = "Vec::is_empty")]
     pub not_host_paths: Vec<String>,
     /// Whether AppArmor is in use.
     #[serde(skip_serializing_if = "is_default")]
@@ -337,9 +375,48 @@ impl Default for Node {
     }
 }
 
-/// The policy of a node.
+/// The cluster that the node belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cluster {
+    /// What `latest` stands for, where the cluster is older than this program.
+    #[serde(with = "text")]
+    pub version: Version,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self { version: Version::Latest }
+    }
+}
+
+/// What becomes of single controls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Controls {
+    /// The one control that is ours.
+    #[serde(rename = "readOnlyRootFilesystem")]
+    pub read_only_root_filesystem: Setting,
+}
+
+/// What the wrapper hands over to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub struct Runtime {
+    /// The program.
+    #[serde(deserialize_with = "one::<Absolute, _>")]
+    pub path: String,
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self { path: "/usr/sbin/runc".to_owned() }
+    }
+}
+
+/// The policy of a node: the keys of `policy.toml`, and of its compiled form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Policy {
     /// The file it was read from; `None` for the built-in one.
     #[serde(skip)]
@@ -358,26 +435,26 @@ pub struct Policy {
     /// Whether plain allows are logged too.
     #[serde(skip_serializing_if = "is_default")]
     pub log_allowed: bool,
-    /// The minor that `latest` stands for, where the cluster is older than this program.
+    /// The cluster.
     #[serde(skip_serializing_if = "is_default")]
-    pub cluster: Option<Minor>,
+    pub cluster: Cluster,
     /// The levels of a namespace that says nothing.
-    #[serde(skip_serializing_if = "is_usual_defaults")]
+    #[serde(deserialize_with = "defaults", skip_serializing_if = "is_usual_defaults")]
     pub defaults: LevelSet,
+    /// The levels of containers that belong to no pod.
+    #[serde(deserialize_with = "unmanaged", skip_serializing_if = "is_usual_unmanaged")]
+    pub unmanaged: LevelSet,
     /// What is never judged.
     pub exemptions: Exemptions,
     /// What a pod's annotations can do.
     #[serde(skip_serializing_if = "is_default")]
     pub pod_annotations: PodAnnotations,
     /// Levels of single namespaces.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "namespaces", skip_serializing_if = "BTreeMap::is_empty")]
     pub namespaces: BTreeMap<String, NamespaceLevels>,
-    /// The levels of containers that belong to no pod.
-    #[serde(skip_serializing_if = "is_usual_unmanaged")]
-    pub unmanaged: LevelSet,
-    /// The one control that is ours.
+    /// What becomes of single controls.
     #[serde(skip_serializing_if = "is_default")]
-    pub read_only_root_filesystem: Setting,
+    pub controls: Controls,
     /// What is allowed to fail, and until when.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<Exception>,
@@ -385,7 +462,8 @@ pub struct Policy {
     #[serde(skip_serializing_if = "is_default")]
     pub node: Node,
     /// The runtime that the wrapper hands over to.
-    pub runtime: String,
+    #[serde(skip_serializing_if = "is_default")]
+    pub runtime: Runtime,
 }
 
 impl Default for Policy {
@@ -398,16 +476,16 @@ impl Default for Policy {
             on_suspect: OnSuspect::Audit,
             on_unknown_namespace: OnUnknownNamespace::Defaults,
             log_allowed: false,
-            cluster: None,
+            cluster: Cluster::default(),
             defaults: USUAL_DEFAULTS,
+            unmanaged: USUAL_UNMANAGED,
             exemptions: Exemptions::default(),
             pod_annotations: PodAnnotations::default(),
             namespaces: BTreeMap::new(),
-            unmanaged: USUAL_UNMANAGED,
-            read_only_root_filesystem: Setting::Enforce,
+            controls: Controls::default(),
             exceptions: Vec::new(),
             node: Node::default(),
-            runtime: "/usr/sbin/runc".to_owned(),
+            runtime: Runtime::default(),
         }
     }
 }
@@ -416,7 +494,7 @@ impl Policy {
     /// The minor that `latest` stands for.
     #[must_use]
     pub fn latest_minor(&self) -> Minor {
-        self.cluster.unwrap_or(NEWEST)
+        self.cluster.version.minor(NEWEST)
     }
 }
 
@@ -438,6 +516,89 @@ fn is_usual_defaults(levels: &LevelSet) -> bool {
 
 fn is_usual_unmanaged(levels: &LevelSet) -> bool {
     *levels == USUAL_UNMANAGED
+}
+
+fn defaults<'de, D: Deserializer<'de>>(from: D) -> Result<LevelSet, D::Error> {
+    NamespaceLevels::deserialize(from).map(|own| USUAL_DEFAULTS.with(&own))
+}
+
+fn unmanaged<'de, D: Deserializer<'de>>(from: D) -> Result<LevelSet, D::Error> {
+    NamespaceLevels::deserialize(from).map(|own| USUAL_UNMANAGED.with(&own))
+}
+
+fn namespaces<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, NamespaceLevels>, D::Error> {
+    let own = BTreeMap::<Label, NamespaceLevels>::deserialize(from)?;
+    Ok(own.into_iter().map(|(name, levels)| (name.into(), levels)).collect())
+}
+
+fn one<'de, T: Deserialize<'de> + Into<String>, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    T::deserialize(from).map(Into::into)
+}
+
+fn maybe<'de, T: Deserialize<'de> + Into<String>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<String>, D::Error> {
+    one::<T, D>(from).map(Some)
+}
+
+fn all<'de, T: Deserialize<'de> + Into<String>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<String>, D::Error> {
+    Ok(Vec::<T>::deserialize(from)?.into_iter().map(Into::into).collect())
+}
+
+fn some<'de, T: Deserialize<'de> + Into<String>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<String>, D::Error> {
+    let items = all::<T, D>(from)?;
+    if items.is_empty() { Err(D::Error::custom("is empty; name at least one control")) } else { Ok(items) }
+}
+
+/// What a string of the policy must look like: how it is kept, if it is right, what is wanted, and of which names it is one.
+macro_rules! shapes {
+    ($($Name:ident = |$text:ident| $kept:expr, $wanted:literal $(, $names:expr)?;)+) => {$(
+        #[derive(PartialEq, Eq, PartialOrd, Ord)]
+        struct $Name(String);
+
+        impl FromStr for $Name {
+            type Err = String;
+
+            fn from_str($text: &str) -> Result<Self, String> {
+                let kept: Option<&str> = $kept;
+                kept.map(|kept| Self(kept.to_owned())).ok_or_else(|| {
+                    let names: &[&[&'static str]] = &[$(&$names)?];
+                    let meant = did_you_mean($text, names.iter().copied().flatten().copied());
+                    format!("must be {}{}", $wanted, meant.map_or_else(String::new, |meant| format!(" ({meant})")))
+                })
+            }
+        }
+
+        impl From<$Name> for String {
+            fn from(own: $Name) -> Self {
+                own.0
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $Name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                text::deserialize(from)
+            }
+        }
+    )+};
+}
+
+shapes! {
+    Text = |text| Some(text).filter(|text| !text.trim().is_empty()), "some text";
+    Absolute = |text| Some(text).filter(|text| text.starts_with('/')), "an absolute path";
+    Label = |text| Some(text).filter(|text| is_dns_label(text)), "one name of lower-case letters, digits and dashes";
+    Name = |text| Some(text).filter(|text| is_dns_subdomain(text)),
+        "a whole name of lower-case letters, digits, dashes and dots";
+    Image = |text| Some(text).filter(|text| super::image::is_whole(text)),
+        "an image with its registry, optionally with a tag or a digest, like docker.io/library/nginx";
+    ControlId = |text| Some(text).filter(|text| CONTROLS.iter().any(|control| control.id == *text)),
+        "the id of a control that pss-guard explain lists", CONTROLS.iter().map(|control| control.id).collect::<Vec<_>>();
+    Capability = |text| Some(text.strip_prefix("CAP_").unwrap_or(text)).filter(|bare| NAMES.contains(bare)),
+        "a capability of the kernel", NAMES;
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -470,6 +631,15 @@ pub(super) mod text {
         from.deserialize_str(Parsed(PhantomData))
     }
 
+    /// The same of what is no text everywhere: a date of TOML's own.
+    pub(in super::super) fn of_anything<'de, T, D>(from: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        from.deserialize_any(Parsed(PhantomData))
+    }
+
     struct Parsed<T>(PhantomData<T>);
 
     impl<T: FromStr<Err: Display>> Visitor<'_> for Parsed<T> {
@@ -480,7 +650,7 @@ pub(super) mod text {
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-            text.parse().map_err(E::custom)
+            text.parse().map_err(|error| E::custom(format_args!("{error}, not {text:?}")))
         }
     }
 

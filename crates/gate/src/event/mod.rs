@@ -15,98 +15,9 @@ use crate::message::{cut, escape, head};
 use pss::facts::{Engine, Subject};
 use pss_guard_core::level::Mode;
 use pss_guard_core::paths::Paths;
+use pss_guard_core::record::Field;
 
-/// The kinds of event. Each has its message id and its entry in `systemd/pss-guard.catalog`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A container was refused.
-    Denied,
-    /// Audit mode: it would have been refused.
-    WouldDeny,
-    /// The audit level is violated.
-    Audit,
-    /// The warn level is violated.
-    Warn,
-    /// It was not judged.
-    Exempt,
-    /// An exception let it start.
-    Exception,
-    /// It could not be judged.
-    Fault,
-    /// It was allowed (`log-allowed = true`).
-    Allowed,
-    /// The node's mode was changed.
-    ModeChange,
-}
-
-impl Kind {
-    /// All kinds.
-    pub const ALL: [Self; 9] = [
-        Self::Denied,
-        Self::WouldDeny,
-        Self::Audit,
-        Self::Warn,
-        Self::Exempt,
-        Self::Exception,
-        Self::Fault,
-        Self::Allowed,
-        Self::ModeChange,
-    ];
-
-    /// The word in `PSS_DECISION`, and the constant `MESSAGE_ID`.
-    const fn row(self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Self::Denied => ("denied", "6b52a4b24abb49c7b3bf48fe11dfe305", "4"),
-            Self::WouldDeny => ("would-deny", "59f78bbb8c304038b9583a3e361c18d7", "4"),
-            Self::Audit => ("audit", "bfd3048ad1b14533ad7ccd59d8062c5b", "5"),
-            Self::Warn => ("warn", "4509b834f58449ca86586c9b6c3f5fff", "5"),
-            Self::Exempt => ("exempt", "885b47efaca24d5f82e821d381a5f09b", "6"),
-            Self::Exception => ("exception", "02060cee3e2a4c3ab90d8fb90cc18656", "5"),
-            Self::Fault => ("fault", "8c3bdf9b0a95406cae882291b74b6d32", "3"),
-            Self::Allowed => ("allowed", "ba075927321949c0b245420dc3891581", "6"),
-            Self::ModeChange => ("mode-change", "3172d57843e24b2b8e1e2876853c90c6", "5"),
-        }
-    }
-
-    /// The word in `PSS_DECISION`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        self.row().0
-    }
-
-    /// The 128-bit id that `journalctl MESSAGE_ID=…` and the catalog know it by.
-    #[must_use]
-    pub const fn message_id(self) -> &'static str {
-        self.row().1
-    }
-
-    /// The kind with this message id.
-    #[must_use]
-    pub fn of_message_id(id: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.message_id() == id)
-    }
-
-    /// The word that tells a line of the journal from those of other decisions.
-    const fn word(self) -> &'static str {
-        match self {
-            Self::WouldDeny => "would be denied",
-            Self::Fault => "cannot judge",
-            Self::Denied
-            | Self::Audit
-            | Self::Warn
-            | Self::Exempt
-            | Self::Exception
-            | Self::Allowed
-            | Self::ModeChange => self.name(),
-        }
-    }
-
-    /// The syslog priority.
-    #[must_use]
-    pub const fn priority(self) -> &'static str {
-        self.row().2
-    }
-}
+pub use pss_guard_core::record::Kind;
 
 /// Who changed the node's mode, why, and until when.
 #[derive(Clone, Copy, Debug)]
@@ -149,10 +60,7 @@ pub struct Event<'a> {
     pub change: Option<Change<'a>>,
 }
 
-/// The one field that may be longer than [`FIELD`].
-const FINDINGS: &str = "PSS_FINDINGS";
-
-/// The longest field, in bytes. Annotations of images and of containers of no pod are as long as somebody likes.
+/// The longest field but for the findings, in bytes. Annotations of images and of containers of no pod are as long as somebody likes.
 pub const FIELD: usize = 4096;
 
 /// The size from which the fallback file is set aside for a new one, in bytes. Two of them are kept.
@@ -182,34 +90,35 @@ impl Event<'_> {
     fn fields<'s>(&'s self, line: &'s str, subject: &'s str) -> Vec<(&'static str, &'s str)> {
         let who = self.identity;
         let all = [
-            ("MESSAGE", line),
-            ("MESSAGE_ID", self.kind.message_id()),
-            ("PRIORITY", self.kind.priority()),
-            ("SYSLOG_IDENTIFIER", "pss-guard"),
-            ("PSS_DECISION", self.kind.name()),
-            ("PSS_MODE", self.mode.map_or("", Mode::name)),
-            ("PSS_LEVEL", self.level),
-            ("PSS_VERSION", self.version),
-            ("PSS_CONTROLS", self.controls),
-            (FINDINGS, self.findings),
-            ("PSS_BECAUSE", self.because),
-            ("PSS_POLICY_FAULT", self.policy_fault),
-            ("PSS_EXEC", if self.is_exec { "1" } else { "" }),
-            ("PSS_WHO", self.change.map_or("", |change| change.who)),
-            ("PSS_REASON", self.change.map_or("", |change| change.reason)),
-            ("PSS_UNTIL", self.change.map_or("", |change| change.until)),
-            ("PSS_SUBJECT", subject),
-            ("PSS_ENGINE", who.map_or("", |who| who.engine.name())),
-            ("PSS_NAMESPACE", who.and_then(|who| who.namespace).unwrap_or_default()),
-            ("PSS_POD", who.and_then(|who| who.pod).unwrap_or_default()),
-            ("PSS_POD_UID", who.and_then(|who| who.pod_uid).unwrap_or_default()),
-            ("PSS_CONTAINER", who.and_then(|who| who.container).unwrap_or_default()),
-            ("PSS_CONTAINER_ID", who.and_then(|who| who.id).unwrap_or_default()),
-            ("PSS_IMAGE", who.and_then(|who| who.image).unwrap_or_default()),
+            (Field::Message, line),
+            (Field::MessageId, self.kind.message_id()),
+            (Field::Priority, self.kind.priority()),
+            (Field::Identifier, "pss-guard"),
+            (Field::Decision, self.kind.name()),
+            (Field::Mode, self.mode.map_or("", Mode::name)),
+            (Field::Level, self.level),
+            (Field::Version, self.version),
+            (Field::Controls, self.controls),
+            (Field::Findings, self.findings),
+            (Field::Because, self.because),
+            (Field::PolicyFault, self.policy_fault),
+            (Field::Exec, if self.is_exec { "1" } else { "" }),
+            (Field::Who, self.change.map_or("", |change| change.who)),
+            (Field::Reason, self.change.map_or("", |change| change.reason)),
+            (Field::Until, self.change.map_or("", |change| change.until)),
+            (Field::Subject, subject),
+            (Field::Engine, who.map_or("", |who| who.engine.name())),
+            (Field::Namespace, who.and_then(|who| who.namespace).unwrap_or_default()),
+            (Field::Pod, who.and_then(|who| who.pod).unwrap_or_default()),
+            (Field::PodUid, who.and_then(|who| who.pod_uid).unwrap_or_default()),
+            (Field::Container, who.and_then(|who| who.container).unwrap_or_default()),
+            (Field::ContainerId, who.and_then(|who| who.id).unwrap_or_default()),
+            (Field::Image, who.and_then(|who| who.image).unwrap_or_default()),
         ];
         let all = all.into_iter().filter(|(_, value)| !value.is_empty());
         // The findings are JSON, and have an end of their own (`pss::controls`).
-        all.map(|(name, value)| (name, if name == FINDINGS { value } else { head(value, FIELD) })).collect()
+        let shown = |field, value| if field == Field::Findings { value } else { head(value, FIELD) };
+        all.map(|(field, value)| (field.name(), shown(field, value))).collect()
     }
 
     /// Writes the event where it can be written.

@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use pss_guard_core::files::{self, FileError, Links, Owner};
 use pss_guard_core::level::Mode;
+use pss_guard_core::time;
 
 /// A break-glass that holds longer is no break-glass.
-pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+pub const LONGEST: Duration = Duration::from_secs(time::DAY);
 
 /// Longer than any file of ours.
 const LIMIT: u64 = 16 << 10;

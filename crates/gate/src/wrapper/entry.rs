@@ -103,7 +103,7 @@ impl Entry {
         if let Ok(policy) = load(&Paths::under(&self.root)).policy()
             && policy.runtime != default
         {
-            let runtime = PathBuf::from(&policy.runtime);
+            let runtime = PathBuf::from(&policy.runtime.path);
             if is_this_program(&runtime) {
                 return Err(RuntimeError::Itself { called: super::NAME.into(), runtime });
             }
