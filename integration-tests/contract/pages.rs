@@ -225,7 +225,9 @@ fn a_page_fits_a_phone_and_a_desk_and_its_colours_can_be_read() {
 fn opened(node: &Captured, format: &str) -> BTreeMap<String, usize> {
     let log = tempfile::NamedTempFile::new().expect("a temporary file");
     let mut command = Command::new("strace");
-    command.args(["--follow-forks", "--quiet=all", "--trace=open,openat", "--output"]).arg(log.path());
+    command
+        .args(["--follow-forks", "--quiet=all", "--trace=open,openat,openat2", "--output"])
+        .arg(log.path());
     command.arg(program::binary()).arg("--root").arg(node.root()).args(["scan", "--format", format]);
     run::run(&mut command).expect_success();
     let text = std::fs::read_to_string(log.path()).expect("the log of strace");
