@@ -366,8 +366,8 @@ fn every_break_is_said_and_changes_the_exit_code() {
         ("docker for the kubelet", |m| {
             m.process(5, 5, &["/usr/bin/dockerd"]);
             m.process(6, 5, &["/usr/bin/cri-dockerd"]);
-        }, 1, "no gate is installed for docker, which runs (process 5, 0 containers); `pss-guard install --engine docker` does it"),
-        ("another engine without a gate", |m| m.process(5, 5, &["/usr/bin/crio"]), 1, "no gate is installed for cri-o, which runs (process 5, 0 containers); `pss-guard install --engine cri-o` does it"),
+        }, 1, "no gate is installed for docker, which runs (process 5, 0 containers); `pss-guard install --engine docker` installs it"),
+        ("another engine without a gate", |m| m.process(5, 5, &["/usr/bin/crio"]), 1, "no gate is installed for cri-o, which runs (process 5, 0 containers); `pss-guard install --engine cri-o` installs it"),
         ("containers of an engine without a gate", |m| m.monitored(30, 5, "/usr/bin/crun", &pod("cri-o", "app")), 1, "no gate is installed for cri-o, which runs 1 container; "),
         ("others can write the policy", |m| m.mode("etc/pss-guard/policy.toml", 0o666), 1, "must be writable by root alone"),
         ("others can write the namespaces", |m| { m.file("run/pss-guard/namespaces/shop.json", "{}"); m.mode("run/pss-guard/namespaces", 0o777); }, 1, "must be writable by root alone"),

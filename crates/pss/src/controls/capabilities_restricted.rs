@@ -29,7 +29,8 @@ pub(super) const CONTROL: Control = Control {
                   pods, which no Linux node runs.",
         evidence: "`process.capabilities` of config.json: dropping ALL empties every set on both engines, so anything \
                    but NET_BIND_SERVICE that is left proves the violation.",
-        blind: "Whether an empty set comes from \"ALL\", from \"all\" (the engines take it, upstream does not) or from \
+        blind: "Whether an empty set comes from \"ALL\", from \"all\" (engines accept it, upstream does not) \
+                or from \
                 dropping name by name, which upstream does not accept either. What a privileged container drops.",
         fix: "spec:\n  containers:\n  - name: app\n    securityContext:\n      capabilities:\n        drop: [\"ALL\"]",
     },

@@ -25,7 +25,7 @@ pub(super) const CONTROL: Control = Control {
         allowed: "unset or false",
         evidence: "Each namespace that config.json joins, by its inode, against the runtime's own. Whether an entry is \
                    there proves nothing: a container of a hostNetwork pod has a `network` entry like any other.",
-        blind: "Nothing, unless a namespace's path cannot be read; then it is said.",
+        blind: "Nothing, unless a namespace's path cannot be read, which is reported.",
         fix: "spec:\n  hostNetwork: false\n  hostPID: false\n  hostIPC: false",
     },
 };

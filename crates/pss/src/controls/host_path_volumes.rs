@@ -34,7 +34,7 @@ pub(super) const CONTROL: Control = Control {
         blind: "A hostPath volume that this container does not mount. A claim bound to a hostPath persistent volume \
                 and the mounts of device plugins look like a hostPath volume: name their directories in \
                 `[node] not-host-paths`. A pod's device may have come by a claim of volumeMode Block, or by a plugin \
-                of the node: it is a suspicion unless a CDI specification or `[node] not-host-paths` has it.",
+                of the node: it is suspect unless a CDI specification or `[node] not-host-paths` has it.",
         fix: "spec:\n  volumes:\n  - name: data\n    emptyDir: {}   # or a claim, a ConfigMap, ...; no hostPath",
     },
 };

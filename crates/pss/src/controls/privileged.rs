@@ -32,8 +32,9 @@ pub(super) const CONTROL: Control = Control {
                    `org.criu.*`, `module.wasm.*`), hooks that neither hooks.d nor a CDI specification of the node has, \
                    a shared `rootfsPropagation`, a writable cgroup or sysfs, network devices of the host, sections for \
                    other systems.",
-        blind: "Nothing. A container that asks for all three one by one is reported as privileged. Who put the rest into \
-                the spec, the node's admin or somebody else, is not visible: it is a suspicion.",
+        blind: "Nothing. A container that asks for all three one by one is reported as privileged. Whether \
+                the node's admin or someone else put the rest into the spec is not visible, so it is \
+                suspect.",
         fix: "spec:\n  containers:\n  - name: app\n    securityContext:\n      privileged: false",
     },
 };

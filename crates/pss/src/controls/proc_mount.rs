@@ -33,7 +33,7 @@ pub(super) const CONTROL: Control = Control {
         evidence: "/proc/kcore in `linux.maskedPaths` and /proc/sys in `linux.readonlyPaths` of config.json. From v1.35 \
                    also whether the container has a user namespace of its own.",
         blind: "Of a privileged container, which loses the masks with or without procMount, only `privileged` is \
-                reported. CRI-O makes user namespaces for an annotation too; there the finding is a suspicion.",
+                reported. CRI-O makes user namespaces for an annotation too; there the finding is suspect.",
         fix: "spec:\n  containers:\n  - name: app\n    securityContext:\n      procMount: Default",
     },
 };

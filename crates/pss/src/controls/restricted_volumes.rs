@@ -28,7 +28,7 @@ pub(super) const CONTROL: Control = Control {
         evidence: "A path of the host as for hostPathVolumes; for the others the plugin's name in the kubelet's path \
                    (`volumes/kubernetes.io~nfs/...`). A git-repo volume can only be declared inline, so it is proof.",
         blind: "A volume that this container does not mount. An inline nfs, iscsi, fc or flexVolume looks like a claim \
-                bound to such a persistent volume, which is allowed: it is a suspicion. Types that were moved to CSI \
+                bound to such a persistent volume, which is allowed: it is suspect. Types that were moved to CSI \
                 drivers look like csi.",
         fix: "spec:\n  volumes:\n  - name: data\n    emptyDir: {}   # or a claim, a ConfigMap, ...; no hostPath",
     },

@@ -35,7 +35,7 @@ pub(super) const CONTROL: Control = Control {
         evidence: "`process.user.uid` of config.json. Where runAsNonRoot is true the kubelet starts no container as uid 0, \
                    so uid 0 proves that it is not.",
         blind: "The field itself, which stays in the kubelet: a container that runs as another user may lack it. CRI-O \
-                makes user namespaces for an annotation too; there uid 0 is a suspicion from v1.35.",
+                makes user namespaces for an annotation too; there uid 0 is suspect from v1.35.",
         fix: "spec:\n  containers:\n  - name: app\n    securityContext:\n      runAsNonRoot: true\n      \
               runAsUser: 1000   # any but 0; not needed where the image names such a user",
     },

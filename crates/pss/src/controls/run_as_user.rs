@@ -31,7 +31,8 @@ pub(super) const CONTROL: Control = Control {
         fields: "spec.securityContext.runAsUser, spec.containers[*].securityContext.runAsUser, and of initContainers \
                  and ephemeralContainers",
         allowed: "unset or any number but 0; from v1.35 anything in a pod with hostUsers: false",
-        evidence: "`process.user.uid` of config.json. uid 0 is a suspicion: it comes from runAsUser: 0 or from the image. \
+        evidence: "`process.user.uid` of config.json. uid 0 is suspect: it comes from runAsUser: 0 or from \
+                   the image. \
                    Either way runAsNonRoot, at the same level, proves a violation.",
         blind: "Which of the two it was, and a runAsUser: 0 of the pod that every container overrides.",
         fix: "spec:\n  containers:\n  - name: app\n    securityContext:\n      runAsUser: 1000   # any but 0",

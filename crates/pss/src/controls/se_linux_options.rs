@@ -22,7 +22,7 @@ pub(super) const CONTROL: Control = Control {
     overrides: &[],
     revisions: &[(0, |facts, out| check(facts, 0, out)), (31, |facts, out| check(facts, 31, out))],
     doc: Doc {
-        rule: "Only the SELinux types made for containers may be asked for, and neither a user nor a role.",
+        rule: "Only the SELinux types made for containers may be requested, and neither a user nor a role.",
         fields: "spec.securityContext.seLinuxOptions, spec.containers[*].securityContext.seLinuxOptions, and of \
                  initContainers and ephemeralContainers",
         allowed: "type unset, container_t, container_init_t or container_kvm_t, from v1.31 container_engine_t too; user \

@@ -30,7 +30,7 @@ pub(super) const CONTROL: Control = Control {
                    true`) a filter that is absent proves Unconfined.",
         blind: "Without seccompDefault the kubelet turns unset into Unconfined, so both look the same. Annotations. \
                 Privileged containers never have a filter. An Unconfined of the pod that every container overrides. A \
-                Localhost profile that filters nothing passes admission: it is a suspicion.",
+                Localhost profile that filters nothing passes admission: it is suspect.",
         fix: "spec:\n  containers:\n  - name: app\n    securityContext:\n      seccompProfile:\n        \
               type: RuntimeDefault",
     },

@@ -21,7 +21,7 @@ pub(super) const CONTROL: Control = Control {
     overrides: &["seccompProfile_baseline"],
     revisions: &[(19, check)],
     doc: Doc {
-        rule: "A system call filter must be asked for.",
+        rule: "A system call filter must be requested.",
         fields: "spec.securityContext.seccompProfile.type, spec.containers[*].securityContext.seccompProfile.type, and of \
                  initContainers and ephemeralContainers",
         allowed: "RuntimeDefault or Localhost, for every container, by itself or from the pod. From v1.25 upstream exempts \
@@ -29,8 +29,8 @@ pub(super) const CONTROL: Control = Control {
         evidence: "`linux.seccomp` of config.json. A filter that is absent proves the violation: with RuntimeDefault or \
                    Localhost there would be one.",
         blind: "Where the kubelet runs with seccompDefault, an unset profile has a filter too. Privileged containers never \
-                have one. An Unconfined of the pod that every container overrides. A Localhost profile that filters \
-                nothing passes admission: it is a suspicion.",
+                have one. An Unconfined of the pod that every container overrides. A Localhost profile that \
+                filters nothing passes admission: it is suspect.",
         fix: "spec:\n  containers:\n  - name: app\n    securityContext:\n      seccompProfile:\n        \
               type: RuntimeDefault",
     },
