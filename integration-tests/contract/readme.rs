@@ -9,7 +9,7 @@ use pss_guard::level::cache::load_file;
 use pss_guard::level::{Mode, Policy};
 use pss_guard::paths::Paths;
 
-use crate::support::documents;
+use crate::support::documents::{anchors, blocks, read};
 
 /// The documents that tell readers to run `pss-guard`.
 const MANUAL: [&str; 7] = [
@@ -26,7 +26,7 @@ const MANUAL: [&str; 7] = [
 const OTHERS: [&str; 7] = ["kubectl", "curl", "journalctl", "jq", "make", "systemctl", "helm"];
 
 /// Every document, by its path in the repository.
-fn all_documents() -> Vec<String> {
+fn documents() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut all = Vec::new();
     for folder in ["", "docs/"] {
@@ -48,21 +48,19 @@ fn policy(text: &str) -> Policy {
 
 #[test]
 fn the_policies_of_the_documents_are_valid() {
-    let reference: Vec<Policy> =
-        documents::blocks("docs/policy.md", "toml").iter().map(|text| policy(text)).collect();
+    let reference: Vec<Policy> = blocks("docs/policy.md", "toml").iter().map(|text| policy(text)).collect();
     assert_eq!(reference[0].mode, Mode::Enforce);
     assert_eq!(reference[0].exceptions.len(), 1);
-    let rollout: Vec<Policy> =
-        documents::blocks("docs/rollout.md", "toml").iter().map(|text| policy(text)).collect();
+    let rollout: Vec<Policy> = blocks("docs/rollout.md", "toml").iter().map(|text| policy(text)).collect();
     // Nobody is led to enforce by a file.
     assert!(rollout.len() == 2 && rollout.iter().all(|policy| policy.mode == Mode::Audit));
 }
 
 #[test]
 fn the_readme_is_short_and_names_every_document() {
-    let readme = documents::read("README.md");
+    let readme = read("README.md");
     assert!(readme.lines().count() <= 150, "{}", readme.lines().count());
-    for document in all_documents().iter().filter(|document| *document != "README.md") {
+    for document in documents().iter().filter(|document| *document != "README.md") {
         assert!(readme.contains(&format!("({document})")), "README.md does not link to {document}");
     }
 }
@@ -71,8 +69,8 @@ fn the_readme_is_short_and_names_every_document() {
 fn every_link_of_a_document_leads_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut links = 0;
-    for document in all_documents() {
-        let text = documents::read(&document);
+    for document in documents() {
+        let text = read(&document);
         let folder = Path::new(&document).parent().unwrap();
         // An inline link, or the definition of one (`[name]: target`).
         let inline = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
@@ -84,15 +82,45 @@ fn every_link_of_a_document_leads_somewhere() {
             assert!(target.exists(), "{document}: {link}");
             if !section.is_empty() {
                 let target = target.to_str().unwrap();
-                assert!(
-                    documents::anchors(target).iter().any(|own| own == section),
-                    "{document}: no section {link}"
-                );
+                assert!(anchors(target).iter().any(|own| own == section), "{document}: no section {link}");
             }
             links += 1;
         }
     }
     assert!(links > 50, "only {links} links were found");
+}
+
+/// The table of `docs/architecture.md`: a package, and what is in its `src`.
+#[test]
+fn the_architecture_is_that_of_the_repository() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = read("docs/architecture.md");
+    let (mut package, mut places) = (String::new(), 0);
+    for row in text.lines().filter(|line| line.starts_with("| ") && line.contains("` | ")) {
+        let columns: Vec<&str> = row.split('|').map(str::trim).collect();
+        if let [name] = &quoted(columns[1], "`").into_iter().step_by(2).collect::<Vec<_>>()[..] {
+            package.clone_from(name);
+        }
+        let sources = if package == "src" { root.join("src") } else { root.join(&package).join("src") };
+        for place in quoted(columns[2], "`").iter().step_by(2) {
+            assert!(sources.join(place).exists(), "docs/architecture.md: {package} has no {place}");
+            places += 1;
+        }
+    }
+    assert!(places > 25, "only {places} places were found");
+    // And the other way round: no room is left out.
+    for package in ["src", "crates/gate/src", "crates/core/src", "crates/pss/src"] {
+        for entry in std::fs::read_dir(root.join(package)).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            if entry.path().is_dir() {
+                assert!(
+                    text.contains(&format!("`{name}/`")),
+                    "docs/architecture.md does not name {package}/{name}/"
+                );
+            }
+        }
+    }
 }
 
 /// The words of a command, as a shell has them.
@@ -119,7 +147,7 @@ fn words(line: &str) -> Vec<String> {
 
 /// Every command of a document: the lines of its blocks, and what begins with the program's name within a sentence.
 fn commands(document: &str) -> Vec<String> {
-    let text = documents::read(document);
+    let text = read(document);
     let prose = text.split("```").step_by(2).collect::<Vec<_>>().join("\n");
     let lines = prose.lines().filter_map(|line| line.strip_prefix("    ")).filter(|line| {
         // A list goes on with the same indentation.
@@ -168,7 +196,7 @@ fn quoted(text: &str, mark: &str) -> Vec<String> {
 
 /// The names in the first column of the tables in `docs/watch.md`.
 fn documented_names() -> Vec<String> {
-    let text = documents::read("docs/watch.md");
+    let text = read("docs/watch.md");
     let rows = text.lines().filter(|line| line.starts_with("| `"));
     rows.flat_map(|line| quoted(line.split(" | ").next().unwrap(), "`").into_iter().step_by(2)).collect()
 }
@@ -201,8 +229,7 @@ fn every_event_field_is_in_the_document_and_every_field_of_the_document_there() 
 
 #[test]
 fn every_number_is_in_the_document_and_every_number_of_the_document_there() {
-    let source =
-        ["counters", "mod", "node", "scan"].map(|name| documents::read(&format!("src/metrics/{name}.rs")));
+    let source = ["counters", "mod", "node", "scan"].map(|name| read(&format!("src/metrics/{name}.rs")));
     let is_name = |name: &String| {
         (name.starts_with("pss_guard_") || name.starts_with("kube_pod_"))
             && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')

@@ -7,18 +7,6 @@ pub(crate) fn read(document: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap()
 }
 
-/// The sections of a document, as GitHub names them: lower case, without punctuation, blanks as dashes.
-pub(crate) fn anchors(document: &str) -> Vec<String> {
-    let text = read(document);
-    let headings = text.lines().filter(|line| line.starts_with('#'));
-    let name = |heading: &str| {
-        let words = heading.trim_start_matches('#').trim().to_lowercase();
-        let kept = words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-        kept.collect::<String>().replace(' ', "-")
-    };
-    headings.map(name).collect()
-}
-
 /// The blocks of a language.
 pub(crate) fn blocks(document: &str, language: &str) -> Vec<String> {
     let text = read(document);
@@ -31,4 +19,16 @@ pub(crate) fn commands_of(section: &str) -> Vec<String> {
     let readme = read("README.md");
     let section = readme.split(&format!("\n## {section}\n\n")).nth(1).unwrap();
     section.lines().map_while(|line| line.strip_prefix("    ")).map(str::to_owned).collect()
+}
+
+/// The sections of a document, as GitHub names them: lower case, without punctuation, blanks as dashes.
+pub(crate) fn anchors(document: &str) -> Vec<String> {
+    let text = read(document);
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let name = |heading: &str| {
+        let words = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.collect::<String>().replace(' ', "-")
+    };
+    headings.map(name).collect()
 }

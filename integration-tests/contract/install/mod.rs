@@ -338,7 +338,7 @@ fn engines_share_the_hook_until_the_last_is_gone() {
 fn auto_means_all_engines_that_are_there() {
     let root = Host::new(CONTAINERD);
     let none = root.call(&["install", "--engine", "auto"]);
-    assert!(none.code == Some(2) && none.stderr.contains("no engine"), "{none}");
+    assert!(none.code == Some(2) && none.stderr.contains("no supported container engine"), "{none}");
     for program in ["containerd", "podman"] {
         root.program(program);
     }

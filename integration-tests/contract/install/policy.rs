@@ -21,7 +21,8 @@ fn what_the_method_cannot_keep_is_refused_by_all_who_look_at_the_policy() {
     for method in ["hook", "runtime"] {
         let root = Host::new(CRIO);
         root.program("crio");
-        let reason = format!("on-unknown-namespace = \"deny\" does not work on cri-o by the {method} method");
+        let reason =
+            format!("on-unknown-namespace = \"deny\" does not work on cri-o with the {method} method");
         let install = ["install", "--engine", "crio", "--method", method];
         policy(&root, deny);
         let before = root.tree();

@@ -114,7 +114,7 @@ pub enum LoadError {
     /// It says nothing, and there was one that did: a full disk or a shell's `>` has truncated it.
     #[error(
         "{0} is empty, but there was a policy before; write it again (the last good text is {1}), or run `pss-guard \
-         policy remove` to go on with the built-in defaults",
+         policy remove` to continue with the built-in defaults",
         .policy.display(), .kept.display()
     )]
     Empty {

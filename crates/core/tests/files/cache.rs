@@ -16,11 +16,13 @@ fn salvage(mode: Mode, namespaces: &[&str]) -> Salvage {
     Salvage { mode, exempt_namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect() }
 }
 
-const GONE: &str = "/etc/pss-guard/policy.toml is gone, but there was a policy before; restore it (the last good policy is /var/lib/pss-guard/policy.toml), or run `pss-guard policy remove` to continue with the built-in defaults";
+const GONE: &str = "/etc/pss-guard/policy.toml is gone, but there was a policy before; restore it (the last \
+                    good policy is /var/lib/pss-guard/policy.toml), or run `pss-guard policy remove` to \
+                    continue with the built-in defaults";
 
 const EMPTY: &str = "/etc/pss-guard/policy.toml is empty, but there was a policy before; write it again (the last good \
-                     text is /var/lib/pss-guard/policy.toml), or run `pss-guard policy remove` to go on with the \
-                     built-in defaults";
+                     text is /var/lib/pss-guard/policy.toml), or run `pss-guard policy remove` to continue \
+                     with the built-in defaults";
 
 /// The cache is one of another version of the program.
 fn another_version(node: &Node) {

@@ -192,7 +192,8 @@ fn what_is_no_list_of_namespaces_changes_nothing() {
         ),
         (
             r#"{"kind":"Namespace","metadata":{"name":"a","labels":{"pod-security.kubernetes.io/warn":"a","pod-security.kubernetes.io/warn":"b"}}}"#,
-            "parse the output of kubectl get namespaces -o json; nothing was changed: \"pod-security.kubernetes.io/warn\" appears twice at line 1 column 124",
+            "parse the output of kubectl get namespaces -o json; nothing was changed: \
+             \"pod-security.kubernetes.io/warn\" appears twice at line 1 column 124",
         ),
     ];
     let node = Node::new();
@@ -251,8 +252,8 @@ fn one_object_updates_one_namespace_and_a_part_of_a_list_none() {
     for part in [&["pay", "shop"][..], &["pay"], &["default", "kube-public", "pay"]] {
         let lacks = if part.len() == 3 { "kube-system" } else { "default" };
         let expected = format!(
-            "the list lacks namespace \"{lacks}\", which cannot be deleted, so the list is incomplete; import all \
-             namespaces, or one at a time; nothing was changed"
+            "the list lacks namespace \"{lacks}\", which cannot be deleted, so the list is incomplete; \
+             import all namespaces, or one at a time; nothing was changed"
         );
         assert_eq!(said(&list(part, "privileged")), Err(expected), "{part:?}");
         assert_eq!(node.names().len(), 5, "{part:?}");
@@ -293,8 +294,8 @@ fn what_was_imported_is_kept_for_the_next_boot() {
     fs::remove_dir_all(&kept).unwrap();
     fs::write(&kept, "").unwrap();
     let error = node.import(&list(&["shop"], "privileged")).unwrap_err();
-    let expected = "the namespaces were imported, but cannot be saved for the next boot; import them again after it: \
-                    create /var/lib/pss-guard/namespaces: Not a directory";
+    let expected = "the namespaces were imported, but cannot be saved for the next boot; import them again \
+                    after it: create /var/lib/pss-guard/namespaces: Not a directory";
     assert_eq!(error, expected);
     let read = node.read("shop");
     let Ok(Found::Labels { labels, .. }) = read else { panic!("{read:?}") };
@@ -395,27 +396,32 @@ fn a_namespace_file_that_is_not_exactly_right_is_a_fault() {
         (
             "empty",
             |path| fs::write(path, "").unwrap(),
-            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): EOF while parsing a value at line 1 column 0",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): EOF while \
+             parsing a value at line 1 column 0",
         ),
         (
             "no object",
             |path| fs::write(path, "[]").unwrap(),
-            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): invalid type: sequence, expected an object of labels at line 1 column 0",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): invalid type: \
+             sequence, expected an object of labels at line 1 column 0",
         ),
         (
             "null",
             |path| fs::write(path, "null").unwrap(),
-            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): invalid type: null, expected an object of labels at line 1 column 4",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): invalid type: \
+             null, expected an object of labels at line 1 column 4",
         ),
         (
             "another key",
             |path| fs::write(path, r#"{"enforce":"baseline"}"#).unwrap(),
-            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): \"enforce\" is not a Pod Security label at line 1 column 10",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): \"enforce\" is \
+             not a Pod Security label at line 1 column 10",
         ),
         (
             "another type",
             |path| fs::write(path, r#"{"pod-security.kubernetes.io/enforce":1}"#).unwrap(),
-            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): invalid type: integer `1`, expected a string at line 1 column 39",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): invalid type: \
+             integer `1`, expected a string at line 1 column 39",
         ),
         (
             "twice",
@@ -426,12 +432,14 @@ fn a_namespace_file_that_is_not_exactly_right_is_a_fault() {
                 )
                 .unwrap();
             },
-            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): \"pod-security.kubernetes.io/enforce\" appears twice at line 1 column 78",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): \
+             \"pod-security.kubernetes.io/enforce\" appears twice at line 1 column 78",
         ),
         (
             "more behind it",
             |path| fs::write(path, "{} {}").unwrap(),
-            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): trailing characters at line 1 column 4",
+            "parse FILE as labels of a namespace (pss-guard namespaces import rewrites it): trailing \
+             characters at line 1 column 4",
         ),
         (
             "large",
