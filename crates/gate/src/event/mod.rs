@@ -177,6 +177,7 @@ fn name(text: &str) -> Cow<'_, str> {
 }
 
 /// What the fallback file is called once a new one was begun.
+#[must_use]
 pub fn set_aside(path: &Path) -> PathBuf {
     path.with_extension("jsonl.1")
 }

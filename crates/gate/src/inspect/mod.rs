@@ -428,6 +428,7 @@ pub fn entries<'s>(linux: &'s Linux<'_>, kind: &'s str) -> impl Iterator<Item = 
 }
 
 /// Whether a mapping of users reaches the host's root.
+#[must_use]
 pub fn maps_root(linux: &Linux<'_>) -> bool {
     let mappings = linux.uid_mappings.as_deref().unwrap_or_default();
     mappings.iter().any(|map| map.host.unwrap_or(0) == 0 && map.size.unwrap_or(0) > 0)
@@ -466,6 +467,7 @@ fn user_namespace(spec: &Spec<'_>, linux: &Linux<'_>, host: &Host) -> UserNamesp
 }
 
 /// The user that the process will really have.
+#[must_use]
 pub fn uid(process: &Process<'_>) -> u32 {
     // Absent is zero, as everywhere in the runtime spec.
     match process.user.as_ref().and_then(|user| user.uid).unwrap_or(0) {

@@ -41,7 +41,7 @@ pub fn parse(text: &str, file: &str) -> Result<Policy, PolicyError> {
     })
 }
 
-/// All that is wrong with the text of a policy, in its order, but no more than [`MOST`]. A mistake of syntax hides what comes
+/// All that is wrong with the text of a policy, in its order, but no more than a screen of them. A mistake of syntax hides what comes
 /// after it.
 #[must_use]
 pub fn mistakes(text: &str, file: &str) -> Vec<PolicyError> {
