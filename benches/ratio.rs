@@ -223,6 +223,9 @@ struct Programs {
     _folder: tempfile::TempDir,
 }
 
+/// In one write.
+const WHOLE: usize = usize::MAX;
+
 impl Programs {
     /// Beside this program, where cargo builds them: `release/pss-guard`, `release/pss-guard-gate` and
     /// `release/examples/noop`.
@@ -244,7 +247,6 @@ impl Programs {
             bytes.chunks(piece).try_for_each(|piece| file.write_all(piece))?;
             Ok(copy)
         };
-        const WHOLE: usize = usize::MAX;
         Ok(Self {
             tool: copy(&examples.join("../pss-guard"), "pss-guard", WHOLE)?,
             rebooted: copy(&hook, "pss-guard-gate-rebooted", 4096)?,

@@ -51,7 +51,7 @@ pub fn look(setting: &Setting, progress: &dyn Fn(usize, usize)) -> Outlook {
             outlook.now(&scan, policy.on_fault == OnFault::Deny);
         }
         (_, Err(error)) => {
-            outlook.says.push(format!("running containers cannot be inspected: {}", line(&error)))
+            outlook.says.push(format!("running containers cannot be inspected: {}", line(&error)));
         }
     }
     let since = SystemTime::now().checked_sub(LATELY).unwrap_or(UNIX_EPOCH);

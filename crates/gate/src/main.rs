@@ -27,24 +27,24 @@ static MEMORY: Arena<SIZE> = Arena::new();
 
 /// # Safety
 ///
-/// `argv` must point to `argc` strings that live as long as the process, as the C library's start gives them.
+/// `strings` must point to `count` strings that live as long as the process, as the C library's start gives them.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+unsafe extern "C" fn main(count: c_int, strings: *const *const c_char) -> c_int {
     handover::fill_standard_streams();
-    let count = usize::try_from(argc).unwrap_or(0);
+    let count = usize::try_from(count).unwrap_or(0);
     let argument = |nth| {
-        // SAFETY: below `argc`, so it is in the array and points to a string that ends in NUL and lives on.
-        let text = unsafe { CStr::from_ptr(*argv.add(nth)) };
+        // SAFETY: below `count`, so it is in the array and points to a string that ends in NUL and lives on.
+        let text = unsafe { CStr::from_ptr(*strings.add(nth)) };
         OsStr::from_bytes(text.to_bytes()).to_owned()
     };
-    run((0..count).map(argument).collect()).into()
+    run(&(0..count).map(argument).collect::<Vec<_>>()).into()
 }
 
-fn run(arguments: Vec<OsString>) -> u8 {
+fn run(arguments: &[OsString]) -> u8 {
     let name = arguments.first().map(Path::new).and_then(Path::file_name);
     if name.is_some_and(|name| name == wrapper::NAME) {
-        wrapper::install_panic_hook(&arguments);
-        return wrapper::run(&arguments);
+        wrapper::install_panic_hook(arguments);
+        return wrapper::run(arguments);
     }
     let rest = arguments.get(1..).unwrap_or_default();
     match rest.first().and_then(|first| first.to_str()) {

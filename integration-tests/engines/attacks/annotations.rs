@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::files::write;
 use crate::support::pod::{self, Engine, Pod};
-use crate::support::program::binary;
+use crate::support::program;
 use crate::support::random::{self, Numbers};
 use crate::support::runtime::{Gate, Runtime, RuntimeNode, remove_cgroups};
 use crate::support::{image, needs, run};
@@ -186,7 +186,7 @@ impl Spec {
     }
 
     fn hook_line(&self) -> String {
-        format!("{} hook --engine none --root {}", gate().display(), self.dir.path().display())
+        format!("{} hook --engine none --root {}", program::gate().display(), self.dir.path().display())
     }
 
     fn state(&self) -> String {
@@ -200,10 +200,10 @@ impl Spec {
         let mut spec: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
         spec["linux"]["cgroupsPath"] = json!(pod::cgroups_path(Engine::Containerd, &id));
         let hooks: Vec<Value> = spec["hooks"]["createRuntime"].as_array().cloned().unwrap_or_default();
-        let own = json!({"path": gate(), "args": ["pss-guard-gate", "hook", "--engine", "none", "--root", self.dir.path()]});
+        let own = json!({"path": program::gate(), "args": ["pss-guard-gate", "hook", "--engine", "none", "--root", self.dir.path()]});
         let hooks: Vec<Value> = hooks
             .into_iter()
-            .filter(|hook| hook["path"] != json!(gate()))
+            .filter(|hook| hook["path"] != json!(program::gate()))
             .chain(gate.then_some(own))
             .collect();
         spec["hooks"]["createRuntime"] = json!(hooks);
