@@ -232,9 +232,7 @@ fn read(folders: &[&str]) -> Read {
             read.edits.extend(specification.edits.into_iter().chain(of_devices));
             Ok(())
         });
-        for err in &skipped {
-            trace!(error = err as &dyn std::error::Error, "CDI specification skipped");
-        }
+        trace!(?skipped, "CDI specifications");
         read.skipped.extend(skipped);
     }
     read
