@@ -2,7 +2,7 @@
 //! ([`pss_guard_gate`]); what both must agree on is another ([`pss_guard_core`]), and the standard is a third ([`pss`]).
 //!
 //! ```text
-//!                       cli.rs, commands ─► one file a command
+//!                       cli ─► one file a command
 //!                                │
 //!     check ─► scan ─► report    │    install ─► status ─► metrics
 //!       │        │        ▲      │       │          │
@@ -38,11 +38,8 @@
 //! `docs/architecture.md` has the picture of the crates and one container's way through them.
 
 pub mod cli;
-pub mod commands;
 pub mod events;
-pub mod explain;
 pub mod install;
-mod live;
 pub mod metrics;
 pub mod mode;
 pub mod node;
@@ -50,7 +47,7 @@ pub mod output;
 pub mod report;
 pub mod scan;
 pub mod status;
-pub mod verbose;
+pub mod verify;
 
 pub use pss;
 pub use pss_guard_core::{atomic, checksum, decision, files, level, paths, record, time, words};

@@ -6,19 +6,20 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use pss_guard::cli::{
+use pss_guard::cli::arguments::{
     AnswerFormat, Change, Cli, Command, Format, Namespaces, Policy, Report, ReportFormat, ScanFormat,
 };
-use pss_guard::commands::{
-    self, check, install, manual, metrics, mode, namespaces, policy, report, scan, status, uninstall,
+use pss_guard::cli::{
+    self, arguments, check, explain, install, manual, metrics, mode, namespaces, policy, report, scan,
+    status, uninstall, verbose,
 };
+use pss_guard::hook;
 use pss_guard::install::engines;
 use pss_guard::level::date::Date;
 use pss_guard::output::terminal::Style;
 use pss_guard::paths::Paths;
 use pss_guard::scan::policy_report::Api;
 use pss_guard::status::Setting;
-use pss_guard::{cli, explain, hook, verbose};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
         Err(err) => {
             // Help and version are no errors; everything else is wrong usage.
             let _ = err.print();
-            u8::try_from(err.exit_code()).unwrap_or(commands::FAILED).into()
+            u8::try_from(err.exit_code()).unwrap_or(cli::FAILED).into()
         }
     }
 }
@@ -49,15 +50,15 @@ fn run(cli: &Cli) -> u8 {
     let paths = Paths::under(&cli.root);
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut err = std::io::stderr();
-    if let Err(says) = commands::is_root(&cli.root) {
+    if let Err(says) = cli::is_root(&cli.root) {
         let _ = writeln!(err, "pss-guard: {says}");
-        return commands::FAILED;
+        return cli::FAILED;
     }
     let code = match &cli.command {
         // `hook` as the first argument never comes here.
         Command::Hook(_) => {
             let _ = writeln!(err, "pss-guard: `hook` must be the first argument, its options come after it");
-            commands::FAILED
+            cli::FAILED
         }
         Command::Check(arguments) => {
             let options = check::Options {
@@ -70,7 +71,7 @@ fn run(cli: &Cli) -> u8 {
                 },
                 paths: &arguments.paths,
             };
-            commands::tell_of_newer(arguments.level, &mut err);
+            cli::tell_of_newer(arguments.level, &mut err);
             check::check(&paths, &options, &mut out, &mut err)
         }
         Command::Scan(arguments) => {
@@ -90,7 +91,7 @@ fn run(cli: &Cli) -> u8 {
                 },
                 style: Style::of_stdout(),
             };
-            commands::tell_of_newer(arguments.level, &mut err);
+            cli::tell_of_newer(arguments.level, &mut err);
             scan::scan(&pss_guard::scan::Setting::under(&cli.root), &options, &mut out, &mut err)
         }
         Command::Explain(arguments) if arguments.markdown => {
@@ -101,7 +102,7 @@ fn run(cli: &Cli) -> u8 {
             Some(Ok(explained)) => print(&mut out, &mut err, explained.to_string().as_bytes()),
             Some(Err(unknown)) => {
                 let _ = writeln!(err, "pss-guard: {unknown}");
-                commands::FAILED
+                cli::FAILED
             }
         },
         Command::Policy(Policy::Check { file }) => {
@@ -164,10 +165,10 @@ fn run(cli: &Cli) -> u8 {
         Command::Man => print(&mut out, &mut err, &manual::manual()),
     };
     // What has failed has said so.
-    if code == commands::FAILED { code } else { code.max(written(out.flush(), &mut err)) }
+    if code == cli::FAILED { code } else { code.max(written(out.flush(), &mut err)) }
 }
 
-fn change_mode(cli: &Cli, arguments: &cli::Mode, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+fn change_mode(cli: &Cli, arguments: &arguments::Mode, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let act = match arguments.mode {
         Some(mode) => mode::Act::Set { mode, time: arguments.time },
         None if arguments.end => mode::Act::End,
@@ -216,8 +217,8 @@ fn written(result: std::io::Result<()>, err: &mut dyn Write) -> u8 {
     match result {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             let _ = writeln!(err, "pss-guard: write to standard output: {error}");
-            commands::FAILED
+            cli::FAILED
         }
-        _ => commands::OK,
+        _ => cli::OK,
     }
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Command;
 
 use clap::CommandFactory as _;
-use pss_guard::cli::Cli;
+use pss_guard::cli::arguments::Cli;
 
 use crate::support::captured::{Captured, config};
 use crate::support::run::{self, Done};

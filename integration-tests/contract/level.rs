@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use pss_guard::commands;
-use pss_guard::commands::policy::Subject;
+use pss_guard::cli;
+use pss_guard::cli::policy::Subject;
 use pss_guard::level::cache::{Loaded, load};
 use pss_guard::level::date::Date;
 use pss_guard::level::{Mode, Policy};
@@ -68,7 +68,7 @@ impl Files {
 
     fn import(&self, text: &str) {
         let (code, _, err) =
-            run(|out, err| commands::namespaces::import(&self.paths, &mut text.as_bytes(), out, err));
+            run(|out, err| cli::namespaces::import(&self.paths, &mut text.as_bytes(), out, err));
         assert_eq!((code, &*err), (0, ""));
     }
 
@@ -102,7 +102,7 @@ fn only_its_removal_ends_a_policy() {
     let node = Files::with_known_policy("mode = 'enforce'");
     let remove = |yes| {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = commands::policy::remove(&node.paths, "new node", yes, &mut out, &mut err);
+        let code = cli::policy::remove(&node.paths, "new node", yes, &mut out, &mut err);
         (code, node.shown(&String::from_utf8([out, err].concat()).unwrap()))
     };
     // Tests have no terminal.
@@ -152,7 +152,7 @@ fn policy_check_says_whom_an_exception_names_and_what_it_leaves_in_force() {
     .concat();
     let node = Files::with_policy(&text);
     let today: Date = "2027-06-01".parse().unwrap();
-    let (code, out, err) = run(|out, err| commands::policy::check(&node.paths, None, today, out, err));
+    let (code, out, err) = run(|out, err| cli::policy::check(&node.paths, None, today, out, err));
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     let shown = out.split_once("exceptions ").unwrap().1;
     let expected = "       2
@@ -211,7 +211,7 @@ valid
                     shop/*: sysctls (\"why\"), until 2027-07-02
 ";
     let check = |file: Option<PathBuf>| {
-        run(|out, err| commands::policy::check(&node.paths, file.as_deref(), today, out, err))
+        run(|out, err| cli::policy::check(&node.paths, file.as_deref(), today, out, err))
     };
     assert_eq!(check(None), (0, expected.to_owned(), String::new()));
     assert_eq!(check(Some(node.paths.policy())), (0, expected.to_owned(), String::new()));
@@ -249,7 +249,7 @@ valid
     );
 
     let fresh = Files::new();
-    let (code, out, _) = run(|out, err| commands::policy::check(&fresh.paths, None, today, out, err));
+    let (code, out, _) = run(|out, err| cli::policy::check(&fresh.paths, None, today, out, err));
     assert_eq!(code, 0);
     assert!(
         fresh.shown(&out).starts_with("no /etc/pss-guard/policy.toml: the built-in defaults apply\n"),
@@ -264,7 +264,7 @@ fn policy_show_says_which_level_holds_and_because_of_what() {
     }
     let node = Files::with_policy("on-unknown-namespace = 'deny'\n[unmanaged]\naudit = 'baseline'");
     node.import(TWO);
-    let (code, out, err) = run(|out, err| commands::policy::show(&node.paths, Subject::All, &[], out, err));
+    let (code, out, err) = run(|out, err| cli::policy::show(&node.paths, Subject::All, &[], out, err));
     let expected = "\
 namespace    enforce            audit              warn               enforce level from
 bare         privileged:latest  restricted:latest  restricted:latest  [defaults] of /etc/pss-guard/policy.toml
@@ -281,13 +281,13 @@ shop         baseline:v1.30     restricted:latest  restricted:latest  namespace 
         [("shopp", "namespace \"shopp\" is not known on this node"), ("shop", ""), ("kube-system", "")]
     {
         let (code, _, err) =
-            run(|out, err| commands::policy::show(&lenient.paths, Subject::Namespace(name), &[], out, err));
+            run(|out, err| cli::policy::show(&lenient.paths, Subject::Namespace(name), &[], out, err));
         assert!(code == 0 && err.contains(said) && err.is_empty() == said.is_empty(), "{name}: {err}");
     }
     let show = |subject, annotations: &[&str]| {
         let annotations: Vec<String> = annotations.iter().map(|pair| (*pair).to_owned()).collect();
         let (code, out, err) =
-            run(|out, err| commands::policy::show(&node.paths, subject, &annotations, out, err));
+            run(|out, err| cli::policy::show(&node.paths, subject, &annotations, out, err));
         (code, node.shown(&format!("{out}{err}")))
     };
     let rows: &[(Subject<'_>, &[&str], u8, &str)] = &[
@@ -361,9 +361,8 @@ fn namespaces_import_prints_what_it_did_or_why_it_did_nothing() {
         return;
     }
     let node = Files::new();
-    let import = |text: &str| {
-        run(|out, err| commands::namespaces::import(&node.paths, &mut text.as_bytes(), out, err))
-    };
+    let import =
+        |text: &str| run(|out, err| cli::namespaces::import(&node.paths, &mut text.as_bytes(), out, err));
     assert_eq!(import(TWO), (0, "imported 2 namespaces (2 changed, 0 removed)\n".to_owned(), String::new()));
     let one = r#"{"kind":"Namespace","metadata":{"name":"bare","labels":{}}}"#;
     let said = "1 namespace is unchanged; this node knows 1 more, which are unchanged\n";

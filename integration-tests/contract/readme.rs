@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use clap::Parser as _;
-use pss_guard::cli::Cli;
+use pss_guard::cli::arguments::Cli;
 use pss_guard::level::cache::load_file;
 use pss_guard::level::{Mode, Policy};
 use pss_guard::paths::Paths;

@@ -56,7 +56,7 @@ fn the_units_call_commands_that_there_are() {
             let (_, line) = line.trim_end_matches('\'').rsplit_once(" | ").unwrap_or(("", line));
             let line =
                 line.strip_prefix("/var/lib/pss-guard/bin/").unwrap_or_else(|| panic!("{unit}: {line}"));
-            let parsed = pss_guard::cli::Cli::try_parse_from(line.split_whitespace());
+            let parsed = pss_guard::cli::arguments::Cli::try_parse_from(line.split_whitespace());
             assert!(parsed.is_ok(), "{unit}: {line}: {}", parsed.unwrap_err());
             called.push(line.to_owned());
         }

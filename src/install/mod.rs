@@ -13,13 +13,11 @@
 
 pub mod detect;
 pub mod engines;
-pub mod older;
-pub mod place;
 pub mod presence;
+pub mod programs;
 pub mod sandboxes;
-pub mod system;
 pub mod transaction;
-pub mod verify;
+pub mod units;
 pub mod write;
 
 use std::fmt;

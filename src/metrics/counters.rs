@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::exposition::{Family, Number, Type};
-use crate::event::Kind;
 use crate::events::Record;
 use crate::level::{Mode, is_dns_label};
 use crate::pss::Level;
 use crate::pss::controls::CONTROLS;
+use pss_guard_core::record::Kind;
 
 /// What stands for a value that gets no series of its own. No namespace can be called that.
 pub const OTHER: &str = "_other";
@@ -181,9 +181,9 @@ fn namespace(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Counters, MOST, OTHER};
-    use crate::event::Kind;
     use crate::events::Record;
     use crate::metrics::exposition::{Format, write};
+    use pss_guard_core::record::Kind;
 
     fn record(kind: Kind, namespace: &str, mode: &str, controls: &str) -> Record {
         Record {

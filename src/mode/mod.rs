@@ -2,7 +2,6 @@
 
 pub mod change;
 pub mod edit;
-pub mod outlook;
 pub mod view;
 pub mod who;
 

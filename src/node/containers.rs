@@ -34,11 +34,11 @@ use std::time::{Duration, SystemTime};
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 
 use crate::files::{self, LIMIT};
-use crate::inspect::runtime_state;
 use crate::node::host::Live;
 use crate::node::parallel;
 use crate::node::procfs::{Birth, Process, Processes};
 use crate::node::strangers::Mounts;
+use pss_guard_core::runtime_state;
 
 /// Who keeps a container's bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

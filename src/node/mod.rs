@@ -2,6 +2,7 @@
 
 pub mod containers;
 pub mod host;
+pub(crate) mod live_root;
 pub mod parallel;
 pub mod procfs;
 pub mod run;

@@ -9,10 +9,10 @@ use serde::Serialize;
 pub use pss_guard_gate::finding::Finding;
 
 use crate::decision::{Assessment, Verdict};
-use crate::event::FIELD;
 use crate::inspect::evaluate::Outcome;
 use crate::inspect::identity::Identity;
 use crate::message::{head, line};
+use pss_guard_core::record::FIELD;
 
 /// One container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

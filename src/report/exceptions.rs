@@ -165,6 +165,6 @@ fn row(exception: &Exception, used: Use, enforced: Option<Level>, today: Date) -
         ends_soon: (0..=SOON).contains(&days_left),
         state,
         starts: used.starts,
-        last: (used.starts > 0).then(|| super::period::rfc3339(used.last)),
+        last: (used.starts > 0).then(|| super::time_range::rfc3339(used.last)),
     }
 }

@@ -1,29 +1,30 @@
 //! `pss-guard report`: counts events and derives which level each namespace is ready for.
 //!
 //! ```text
-//! events::read ─► tally::History ─┐
+//! events::read ─► aggregate::History ─┐
 //!        evidence of one event    ├─► readiness, exceptions ─► Report ─► text, json, html
 //!   policy, namespaces, a scan ───┘
 //! ```
 //!
 //! All of it is pure: the caller passes in what is known of the node.
 
-pub mod evidence;
+pub mod aggregate;
 pub mod exceptions;
 pub mod html;
-pub mod period;
+pub mod preflight;
+pub mod proof;
 pub mod readiness;
-pub mod tally;
 pub mod text;
+pub mod time_range;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use self::period::{day, rfc3339};
+use self::aggregate::{Counts, Folded, History, Tally};
 use self::readiness::{Asked, Readiness, Running};
-use self::tally::{Counts, Folded, History, Tally};
+use self::time_range::{day, rfc3339};
 use crate::level::policy::OnFault;
 use crate::level::{Mode, Policy};
 use crate::pss::Origin;
@@ -350,7 +351,7 @@ pub fn report(history: &History, known: &Known<'_>) -> Report {
 
 fn all_workloads(
     history: &History,
-) -> impl Iterator<Item = (&str, &tally::Namespace, &str, &tally::Workload)> {
+) -> impl Iterator<Item = (&str, &aggregate::Namespace, &str, &aggregate::Workload)> {
     history.namespaces.iter().flat_map(|(name, namespace)| {
         namespace.workloads.iter().map(move |(own, workload)| (&**name, namespace, &**own, workload))
     })

@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::evidence::Controls;
-use super::tally::{BEYOND, Namespace, Proofs, Workload};
+use super::aggregate::{BEYOND, Namespace, Proofs, Workload};
+use super::proof::Controls;
 
 use crate::decision::Verdict;
 use crate::level::policy::OnFault;

@@ -4,17 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::aggregate::{Caps, History};
 use super::exceptions::State::{Expired, Untold, Unused, Used};
-use super::period::{Period, Since};
 use super::readiness::{Asked, Running, State};
-use super::tally::{Caps, History};
+use super::time_range::{Period, Since};
 use super::{Comparable, Known, Report, report, text};
-use crate::event::Kind;
 use crate::events::Record;
 use crate::level::policy::OnSuspect;
 use crate::level::{Mode, Policy, policy};
 use crate::output::terminal::Style;
 use crate::pss::Level::{self, Baseline, Privileged, Restricted};
+use pss_guard_core::record::Kind;
 
 const DAY: u64 = 86_400_000_000;
 
@@ -515,6 +515,7 @@ fn the_text_fits_every_terminal_and_nothing_in_it_comes_from_outside_unescaped()
 
 #[test]
 fn commands_are_told_by_what_became_of_them() {
-    let counts = super::tally::Counts { denied: 1, would_deny: 2, audit: 3, warn: 4, ..Default::default() };
+    let counts =
+        super::aggregate::Counts { denied: 1, would_deny: 2, audit: 3, warn: 4, ..Default::default() };
     assert_eq!(counts.of_commands(), "1 refused, 2 would be, 4 reported");
 }

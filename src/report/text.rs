@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use super::aggregate::Counts;
 use super::readiness::{Cell, LEVELS, Row, State};
-use super::tally::Counts;
 use super::{Comparable, Name, Report, exceptions};
 use crate::message::{UNMANAGED, escape, marked};
 use crate::output::terminal::{Style, Tone};

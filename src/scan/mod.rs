@@ -11,10 +11,10 @@
 //!
 //! A [`Scan`] borrows nothing; each output is a function from it to a writer.
 
-pub mod fix;
+pub mod drift;
 pub mod html;
-pub mod live;
 pub mod policy_report;
+pub mod remedy;
 pub mod summary;
 pub mod table;
 
@@ -29,7 +29,6 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 
 use crate::decision::{Judged, Verdict};
-use crate::event::FIELD;
 use crate::events::probes::{Probe, Probes};
 use crate::files::FileError;
 use crate::inspect::evaluate::{Outcome, Request, judge, judge_spec};
@@ -50,9 +49,10 @@ use crate::output::json;
 use crate::paths::Paths;
 use crate::pss::facts::{Engine, Subject};
 use crate::pss::{Level, Version};
+use pss_guard_core::record::FIELD;
 
-pub use live::Drift;
-use live::Patience;
+pub use drift::Drift;
+use drift::Patience;
 pub use summary::Summary;
 
 /// Where to look.
@@ -450,9 +450,9 @@ impl Looker<'_> {
         scanned
     }
 
-    fn process(&self, container: &Container, spec: &Spec<'_>, host: &Host) -> Option<live::Seen> {
+    fn process(&self, container: &Container, spec: &Spec<'_>, host: &Host) -> Option<drift::Seen> {
         let first = container.process.as_ref().filter(|_| !container.waits())?;
-        live::look(spec, host, &self.setting.processes.folder(first.pid)?, first, &self.patience)
+        drift::look(spec, host, &self.setting.processes.folder(first.pid)?, first, &self.patience)
     }
 
     fn scanned(

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde::Serialize;
 
-use super::{Scan, Scanned, fix};
+use super::{Scan, Scanned, remedy};
 use crate::decision::Verdict;
 use crate::message::{OURS, UNMANAGED, escape, our_controls};
 use crate::pss::Version;
@@ -172,7 +172,7 @@ impl Scanned {
     pub fn needs_one_line(&self) -> bool {
         let mut reasons = self.reasons();
         let (first, second) = (reasons.next(), reasons.next());
-        let fields = first.filter(|_| second.is_none()).and_then(|finding| fix::short(&finding.fix));
+        let fields = first.filter(|_| second.is_none()).and_then(|finding| remedy::short(&finding.fix));
         fields.is_some_and(|fields| fields.len() == 1)
     }
 }

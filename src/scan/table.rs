@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-use super::{Scan, Scanned, fix};
+use super::{Scan, Scanned, remedy};
 use crate::decision::Verdict;
 use crate::message::{SANDBOX, UNMANAGED, escape, is_plain, mark};
 use crate::output::json::Finding;
@@ -81,7 +81,7 @@ impl<'a> Table<'a> {
         let mut reason = 0;
         for finding in scan.containers.iter().flat_map(Scanned::reasons) {
             reason = reason.max(length(&shown(&finding.reason, style)));
-            let one_line = || fix::short(&finding.fix).map(|fields| fields.join(", "));
+            let one_line = || remedy::short(&finding.fix).map(|fields| fields.join(", "));
             fixes.entry(&finding.fix).or_insert_with(one_line);
         }
         Self { style, name: name.unwrap_or(0), reason, fixes }

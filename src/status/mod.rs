@@ -28,6 +28,7 @@
 
 pub mod containers;
 mod gate;
+pub mod older;
 mod policy;
 mod program;
 mod recorded;
@@ -39,7 +40,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::install::detect;
-use crate::install::{Installer, Method, Plan, Refusal, Request, entry_path, place};
+use crate::install::{Installer, Method, Plan, Refusal, Request, entry_path, programs};
 use crate::level::policy::{Exemptions, Mode};
 use crate::message::{escape, line};
 use crate::node::host::{Live, Node as _};
@@ -452,7 +453,7 @@ impl<'a> Setting<'a> {
         let (pid, since) = (process.pid, ago(process.started));
         // Who ran then was written down, because the clock may have been set since. Otherwise: a tick of the clock that
         // both are read from, and a little.
-        let is_older = place::is_unread(&self.live, installer.engine, process)
+        let is_older = programs::is_unread(&self.live, installer.engine, process)
             .unwrap_or_else(|| process.started + Duration::from_millis(50) < recorded.written);
         let pending = recorded.restart && is_older && !self.was_reloaded(installer.engine);
         if pending {
@@ -478,7 +479,7 @@ impl<'a> Setting<'a> {
         let asks = ["info", "--format", "{{json .Runtimes}}"];
         let docker = self.live.find("docker").filter(|_| engine == Engine::Docker);
         let said = docker.and_then(|docker| self.live.output(&docker, &asks)).unwrap_or_default();
-        said.contains(&*place::entries_of(engine).to_string_lossy())
+        said.contains(&*programs::entries_of(engine).to_string_lossy())
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::{Setting, State, Status};
-use crate::commands::status::{Options, status};
+use crate::cli::status::{Options, status};
 use crate::install::{Change, Entry, GATE, Installer, Method, Plan, Refusal, Request, TOOL, entry_path};
 use crate::level::{Mode, cache};
 use crate::metrics;

@@ -10,6 +10,7 @@ pub mod files;
 pub mod level;
 pub mod paths;
 pub mod record;
+pub mod runtime_state;
 pub mod signals;
 pub mod time;
 pub mod words;

@@ -174,6 +174,10 @@ fields! {
     Image = "PSS_IMAGE",
 }
 
+/// The longest field but for the findings, in bytes. Annotations of images and of containers of no pod are as long as
+/// somebody likes.
+pub const FIELD: usize = 4096;
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -17,7 +17,7 @@ use pss_guard_core::level::Mode;
 use pss_guard_core::paths::Paths;
 use pss_guard_core::record::Field;
 
-pub use pss_guard_core::record::Kind;
+pub use pss_guard_core::record::{FIELD, Kind};
 
 /// Who changed the node's mode, why, and until when.
 #[derive(Clone, Copy, Debug)]
@@ -59,9 +59,6 @@ pub struct Event<'a> {
     /// For a change of the mode: whose it is.
     pub change: Option<Change<'a>>,
 }
-
-/// The longest field but for the findings, in bytes. Annotations of images and of containers of no pod are as long as somebody likes.
-pub const FIELD: usize = 4096;
 
 /// The size from which the fallback file is set aside for a new one, in bytes. Two of them are kept.
 pub const ROTATE_AT: u64 = 64 << 20;

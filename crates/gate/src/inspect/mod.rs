@@ -13,7 +13,6 @@ pub mod identity;
 mod mounts;
 mod path;
 mod root_files;
-pub mod runtime_state;
 pub mod sandboxes;
 pub mod spec;
 mod yaml;

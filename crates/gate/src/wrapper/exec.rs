@@ -25,12 +25,12 @@ use std::path::{Path, PathBuf};
 use super::{argv, process_file};
 use crate::admit::{Caller, Gate, Verdict};
 use crate::inspect::evaluate;
-use crate::inspect::runtime_state::{self, Maker, State, StateError};
 use crate::inspect::spec::{CapabilitySets, Process, Text, User};
 use crate::inspect::{self, FactsError};
 use pss::capabilities::CapabilitySet;
 use pss_guard_core::files::{self, FileError, LIMIT};
 use pss_guard_core::paths::Paths;
+use pss_guard_core::runtime_state::{self, Maker, State, StateError};
 
 /// Why a process cannot be judged.
 #[derive(Debug, thiserror::Error)]

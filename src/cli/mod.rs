@@ -1,7 +1,9 @@
 //! The commands' bodies: each writes text to a writer and returns an exit code.
 
+pub mod arguments;
 mod ask;
 pub mod check;
+pub mod explain;
 pub mod install;
 pub mod manual;
 pub mod metrics;
@@ -12,6 +14,7 @@ pub mod report;
 pub mod scan;
 pub mod status;
 pub mod uninstall;
+pub mod verbose;
 
 use std::io::{ErrorKind, Write};
 use std::path::Path;

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use crate::event::Kind;
 use crate::level::{Demand, Found, Labels, Levels, Mode, Policy, Resolution, Whose, namespaces, resolve};
 use crate::mode::in_force;
 use crate::paths::Paths;
 use crate::pss::Level;
+use pss_guard_core::record::Kind;
 
 /// The namespace of the probes. There is none of that name in the cluster.
 pub(super) const NAMESPACE: &str = "pss-guard-probe";
@@ -89,12 +89,12 @@ mod tests {
     use std::time::Duration;
 
     use super::{Expect, Expected, NAMESPACE};
-    use crate::event::Kind;
     use crate::level::{Mode, policy};
     use crate::mode::change::for_a_time;
     use crate::mode::end::Author;
     use crate::paths::Paths;
     use crate::pss::Level;
+    use pss_guard_core::record::Kind;
 
     #[test]
     fn what_must_come_of_a_probe_follows_from_the_policy() {

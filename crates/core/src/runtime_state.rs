@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use pss_guard_core::files::{self, FileError, LIMIT};
+use crate::files::{self, FileError, LIMIT};
 
 /// Which runtime made a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -76,7 +76,7 @@ mod tests {
             tracing::debug!(name = ?Some("a\nb"), path = %"/x\ny", "looked");
             tracing::trace!("a detail");
         });
-        let shown = "DEBUG pss_guard::verbose::tests: looked name=Some(\"a\\nb\") path=/x\\ny";
+        let shown = "DEBUG pss_guard::cli::verbose::tests: looked name=Some(\"a\\nb\") path=/x\\ny";
         assert_eq!(*lines.lock().unwrap(), [shown]);
     }
 }

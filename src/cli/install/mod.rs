@@ -19,14 +19,14 @@ use super::uninstall::{sweep, tell};
 use super::{FAILED, OK, faults_of_anchors, line};
 use crate::install::detect::{self, detect};
 use crate::install::transaction::{Manifest, Store, Strip, strip_whole};
-use crate::install::verify::{Patience, Restart, RestartError, restart};
-use crate::install::{GATE, Installer, Method, engines, place, system};
+use crate::install::{GATE, Installer, Method, engines, programs, units};
 use crate::level::cache;
 use crate::message::escape;
 use crate::node::host::Live;
 use crate::node::procfs::{Process, Processes};
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
+use crate::verify::{Patience, Restart, RestartError, restart};
 use prepared::Prepared;
 
 /// Exit code: the gate is installed, but nobody has seen it work.
@@ -191,8 +191,8 @@ impl Job<'_> {
         // Another run can have come and gone meanwhile: then the plan is for a node that there is no more.
         store.is_unchanged(self.name(), installed.as_ref())?;
         // Programs first: a configuration may only ever name what is there.
-        let mut changed = put(node, &place::gate(), out)?;
-        if !place::gate_runs(node) {
+        let mut changed = put(node, &programs::gate(), out)?;
+        if !programs::gate_runs(node) {
             drop(store);
             sweep(node, self.processes, out)?;
             return Err(Failure::new(format!(
@@ -205,14 +205,14 @@ impl Job<'_> {
             writeln!(out, "  removed the {other} method")?;
             plan = (installer.plan)(node, &request)?;
         }
-        for link in place::entries(installer.engine, &plan.entries) {
+        for link in programs::entries(installer.engine, &plan.entries) {
             changed |= put(node, &link, out)?;
         }
-        place::bring_over(node)?;
-        put(node, &place::tool(), out)?;
+        programs::bring_over(node)?;
+        put(node, &programs::tool(), out)?;
         match command {
             Ok(command) => {
-                let both = [command, place::beside_command()];
+                let both = [command, programs::beside_command()];
                 if let Err(failure) = both.iter().try_for_each(|piece| put(node, piece, out).map(drop)) {
                     writeln!(out, "  not installed on the PATH: {}", failure.says)?;
                 }
@@ -223,11 +223,11 @@ impl Job<'_> {
         system.tell_kept(out)?;
         if !system.plan.changes.is_empty() {
             // No container needs any of it: where `/usr` is sealed, the gate comes without.
-            match store.apply(system::NAME, None, &system.plan, strip_whole) {
+            match store.apply(units::NAME, None, &system.plan, strip_whole) {
                 Ok(()) => wrote(&system.plan, out)?,
                 Err(error) => writeln!(out, "  not done: {}", line(&error))?,
             }
-            for complaint in system::enable(node) {
+            for complaint in units::enable(node) {
                 writeln!(out, "  not done: {}", escape(&complaint))?;
             }
         }
@@ -239,7 +239,7 @@ impl Job<'_> {
         {
             if node.is_running() && (is_new || !plan.changes.is_empty()) {
                 // Without it status goes by the clock.
-                let _ = place::keep_unread(node, installer.engine, &before);
+                let _ = programs::keep_unread(node, installer.engine, &before);
             }
             store.apply(self.name(), Some(&request), &plan, installer.strip)?;
         }
@@ -316,10 +316,10 @@ impl Job<'_> {
         }
         let engine = self.installer.engine;
         // A run that only comes back for what is left must not take an engine that was restarted since for one of them.
-        if installed.is_some() || place::lead_to_gate(self.node, engine) {
-            place::keep_entries(self.node, engine, callers)?;
+        if installed.is_some() || programs::lead_to_gate(self.node, engine) {
+            programs::keep_entries(self.node, engine, callers)?;
         }
-        Ok(place::open(self.node, engine)?)
+        Ok(programs::open(self.node, engine)?)
     }
 
     /// The engine's own processes.
@@ -329,7 +329,7 @@ impl Job<'_> {
 }
 
 /// Puts something on the node, and says so.
-fn put(node: &Live, piece: &place::Piece, out: &mut dyn Write) -> Result<bool, Failure> {
+fn put(node: &Live, piece: &programs::Piece, out: &mut dyn Write) -> Result<bool, Failure> {
     let changed = piece.put(node)?;
     if changed {
         writeln!(out, "  wrote {}", piece.path().display())?;

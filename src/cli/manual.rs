@@ -5,7 +5,7 @@ use std::io;
 use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 
-use crate::cli::Cli;
+use crate::cli::arguments::Cli;
 
 /// The page, in roff.
 #[must_use]
@@ -89,7 +89,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::manual;
-    use crate::cli::Cli;
+    use crate::cli::arguments::Cli;
 
     #[test]
     fn the_manual_has_every_option_of_every_command() {

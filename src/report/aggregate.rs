@@ -6,16 +6,16 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use serde::Serialize;
 
-use super::evidence::{self, Controls, Evidence, Proof};
 use super::exceptions::Uses;
-use super::period::Period;
+use super::proof::{self, Controls, Evidence, Proof};
+use super::time_range::Period;
 
-use crate::event::Kind;
 use crate::events::Record;
 use crate::level::policy::OnSuspect;
 use crate::level::{Policy, workload};
 use crate::message::shortened;
 use crate::pss::controls::CONTROLS;
+use pss_guard_core::record::Kind;
 
 /// How many container starts ended in each kind of decision. One start can have several: what would be denied at the
 /// enforce level is most often audited, too.
@@ -324,7 +324,7 @@ impl History {
         }
         self.events += 1;
         self.first = Some(self.first.map_or(record.at, |first| first.min(record.at)));
-        let evidence = evidence::of(record, self.on_suspect);
+        let evidence = proof::of(record, self.on_suspect);
         let exec = record.is_exec();
         let seen = if exec { Seen::default() } else { self.open.see(record, kind, now, &evidence) };
 
@@ -560,10 +560,10 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::{Caps, Counts, History};
-    use crate::event::Kind;
     use crate::events::Record;
     use crate::level::Policy;
-    use crate::report::period::{Period, Since};
+    use crate::report::time_range::{Period, Since};
+    use pss_guard_core::record::Kind;
 
     const NOW: u64 = 1_000_000_000;
 

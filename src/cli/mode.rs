@@ -9,19 +9,19 @@ use serde::Serialize;
 use super::ask::ask;
 use super::{FAILED, OK, faults_of_anchors, line};
 use crate::install::sandboxes::unseen_on;
-use crate::install::system;
+use crate::install::units;
 use crate::level::Mode;
 use crate::level::cache::{self, LoadError, Loaded};
 use crate::level::date::rfc3339;
 use crate::message::escape;
 use crate::mode::change::{self, ChangeError, Permanent, Written};
 use crate::mode::end::Author;
-use crate::mode::outlook;
 use crate::mode::temporary::{State, Temporary};
 use crate::mode::view::View;
 use crate::mode::{InForce, in_force, who};
 use crate::output::terminal::Bar;
 use crate::paths::Paths;
+use crate::report::preflight;
 use crate::scan::Setting;
 use crate::time;
 
@@ -114,7 +114,7 @@ fn set(
             return Ok(FAILED);
         }
     }
-    if mode == Mode::Enforce && system::engines(&setting.live).is_empty() {
+    if mode == Mode::Enforce && units::engines(&setting.live).is_empty() {
         writeln!(
             err,
             "pss-guard: no gate is installed here: nothing is refused until `pss-guard install` installs it"
@@ -181,7 +181,7 @@ fn confirm(
     err: &mut dyn Write,
 ) -> io::Result<Answer> {
     let bar = Bar::on_stderr();
-    let outlook = outlook::look(setting, &|done, all| bar.show(done, all));
+    let outlook = preflight::look(setting, &|done, all| bar.show(done, all));
     bar.clear();
     let shown = outlook.says.iter().try_for_each(|sentence| writeln!(out, "{sentence}"));
     match shown.and_then(|()| out.flush()) {

@@ -29,8 +29,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::detect;
 use crate::events::probes::Ledger;
+use crate::install::detect;
 use crate::level::cache;
 use crate::message::{cut, escape, line};
 use crate::node::host::{Live, Node as _};

@@ -165,7 +165,7 @@ fn complaint(command: &[&str]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::{FILES, MANUAL};
-    use crate::commands::manual::manual;
+    use crate::cli::manual::manual;
     use crate::node::host::fake::Fake;
     use crate::pss::facts::Engine;
 

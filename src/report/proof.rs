@@ -8,11 +8,11 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use crate::event::Kind;
 use crate::events::Record;
 use crate::level::policy::OnSuspect;
 use crate::pss::controls::CONTROLS;
 use crate::pss::{Control, Level, Origin};
+use pss_guard_core::record::Kind;
 
 /// What is known of a start at one level. Later says more, and is believed where events of one start differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -197,12 +197,12 @@ fn baseline(control: &Control, detail: &str) -> Proof {
 mod tests {
     use super::Proof::{Complies, Nothing, Refused, Unclear};
     use super::{Proof, of};
-    use crate::event::Kind;
     use crate::events::Record;
     use crate::level::policy::OnSuspect;
     use crate::pss::facts::{Facts, Volume};
     use crate::pss::testing::{compliant, make_privileged, with};
     use crate::pss::{self, Certainty, Level, NEWEST};
+    use pss_guard_core::record::Kind;
 
     fn record(kind: Kind, level: &str, controls: &str, findings: &str) -> Record {
         Record {

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::decision::Verdict;
-use crate::event::Kind;
 use crate::events::{self, Record};
 use crate::level::cache::{self, Loaded};
 use crate::level::date::rfc3339;
@@ -16,11 +15,12 @@ use crate::level::policy::OnFault;
 use crate::level::workload;
 use crate::message::{SANDBOX, UNMANAGED, escape, line, marked, our_controls, shortened};
 use crate::pss::controls::CONTROLS;
-use crate::report::tally::{BEYOND, Caps};
+use crate::report::aggregate::{BEYOND, Caps};
 use crate::scan::summary::ours_alone;
 use crate::scan::{self, Scan, Scanned, Setting};
 use crate::time;
 use crate::words::{agree, plural};
+use pss_guard_core::record::Kind;
 
 /// What was seen longer ago says little of what would be refused tomorrow.
 const LATELY: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -188,9 +188,9 @@ impl Lately {
 #[cfg(test)]
 mod tests {
     use super::Lately;
-    use crate::event::Kind;
     use crate::events::Record;
-    use crate::report::tally::Caps;
+    use crate::report::aggregate::Caps;
+    use pss_guard_core::record::Kind;
 
     fn refused(namespace: &str, pod: &str, controls: &str) -> Record {
         Record {

@@ -8,7 +8,7 @@ use super::install::{Failure, Job, Options, as_root, diff};
 use crate::install::transaction::{
     FOLDER, Manifest, Store, Undone, edited, installations, manifest, strip_whole,
 };
-use crate::install::{GATE, Installer, Method, Request, detect, engines, place, system};
+use crate::install::{GATE, Installer, Method, Request, detect, engines, programs, units};
 use crate::message::escape;
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::Processes;
@@ -58,13 +58,13 @@ fn rest(
 
 /// Whether anything of an installation is left for this engine.
 fn has_something(node: &Live, engine: Engine) -> bool {
-    installations(node).iter().any(|name| name == engine.name()) || place::has_entries(node, engine)
+    installations(node).iter().any(|name| name == engine.name()) || programs::has_entries(node, engine)
 }
 
 impl Job<'_> {
     fn uninstall(&self, out: &mut dyn Write) -> Result<(), Failure> {
         let installed = manifest(self.node, self.name())?;
-        if installed.is_none() && !place::has_entries(self.node, self.installer.engine) {
+        if installed.is_none() && !programs::has_entries(self.node, self.installer.engine) {
             writeln!(out, "{}: the gate is not installed", self.name())?;
             return Ok(());
         }
@@ -111,11 +111,11 @@ impl Job<'_> {
     pub(super) fn clear(&self, method: Option<Method>, out: &mut dyn Write) -> Result<(), Failure> {
         let Self { node, processes, installer, .. } = *self;
         let needs = method.is_none_or(|method| installer.needs_restart(method));
-        let stale = needs && place::entries_are_called(node, installer.engine, processes);
-        let callers = place::callers(node, installer.engine, processes);
+        let stale = needs && programs::entries_are_called(node, installer.engine, processes);
+        let callers = programs::callers(node, installer.engine, processes);
         if stale || callers > 0 {
             // What they call is the real runtime by now.
-            let (name, links) = (self.name(), place::entries_of(installer.engine));
+            let (name, links) = (self.name(), programs::entries_of(installer.engine));
             let (who, until) = match callers {
                 _ if stale => (
                     format!("{name} still runs with its previous configuration"),
@@ -132,17 +132,17 @@ impl Job<'_> {
                 out,
                 "  {who}: the links in {links} stay, and lead to the real runtime; once {until} (or after a reboot), \
                  `rm -r {}` removes them",
-                quoted(&node.place(&place::entries_of(installer.engine)))
+                quoted(&node.place(&programs::entries_of(installer.engine)))
             )?;
             if stale && method == Some(Method::Hook) {
                 writeln!(out, "  and so does {GATE}, for its hook")?;
             }
         } else {
-            place::remove_entries(node, installer.engine)?;
+            programs::remove_entries(node, installer.engine)?;
         }
         if stale && method == Some(Method::Hook) {
             // Its specs name the hook for as long as it runs; a sweep must not take the program away.
-            place::keep_gate(node, &self.running())?;
+            programs::keep_gate(node, &self.running())?;
         }
         Ok(())
     }
@@ -172,21 +172,21 @@ pub(super) fn tell(done: &[(PathBuf, Undone)], out: &mut dyn Write) -> io::Resul
 
 /// Removes what all engines share once there is none. Whether anything was removed.
 pub(super) fn sweep(node: &Live, processes: &Processes, out: &mut dyn Write) -> Result<bool, Failure> {
-    let is_left = || !system::engines(node).is_empty();
-    if is_left() || !place::is_there(node) {
+    let is_left = || !units::engines(node).is_empty();
+    if is_left() || !programs::is_there(node) {
         return Ok(false);
     }
     // Asked again under the lock, which is held to the end: an installation that another run makes for another engine
     // meanwhile must not lose the gate, nor what uninstall needs.
     let store = Store::open(node)?;
-    if is_left() || place::gate_is_called(node, processes) {
+    if is_left() || programs::gate_is_called(node, processes) {
         return Ok(false);
     }
-    let entries = engines::ALL.iter().any(|installer| place::has_entries(node, installer.engine));
+    let entries = engines::ALL.iter().any(|installer| programs::has_entries(node, installer.engine));
     let mut swept = false;
-    if manifest(node, system::NAME)?.is_some() {
-        let complaints = system::disable(node);
-        let (mut done, errors) = store.undo(system::NAME, strip_whole, false);
+    if manifest(node, units::NAME)?.is_some() {
+        let complaints = units::disable(node);
+        let (mut done, errors) = store.undo(units::NAME, strip_whole, false);
         // They are ours as a whole, so one that is still there was changed by somebody.
         let is_somebodys = |path: &Path| node.read(path).is_ok_and(|bytes| bytes.is_some());
         done.retain(|(path, undone)| {
@@ -204,18 +204,18 @@ pub(super) fn sweep(node: &Live, processes: &Processes, out: &mut dyn Write) -> 
         if let Some(error) = errors.into_iter().next() {
             return Err(error.into());
         }
-        for complaint in complaints.iter().chain(&system::forget(node)) {
+        for complaint in complaints.iter().chain(&units::forget(node)) {
             writeln!(out, "  not done: {}", escape(complaint))?;
         }
         swept = true;
     }
-    for program in place::programs(node) {
+    for program in programs::programs(node) {
         writeln!(out, "  removed {}", program.display())?;
         swept = true;
     }
-    place::remove_gate(node)?;
+    programs::remove_gate(node)?;
     if !entries {
-        place::remove_rest(node)?;
+        programs::remove_rest(node)?;
     }
     drop(store);
     Ok(swept)
@@ -224,13 +224,13 @@ pub(super) fn sweep(node: &Live, processes: &Processes, out: &mut dyn Write) -> 
 /// What a sweep would remove.
 fn show_sweep(node: &Live, options: &Options<'_>, out: &mut dyn Write) -> Result<(), Failure> {
     let goes = |name: &String| options.engine.is_none_or(|engine| engine.name() == name);
-    if !system::engines(node).iter().all(goes) {
+    if !units::engines(node).iter().all(goes) {
         return Ok(());
     }
-    let files = manifest(node, system::NAME)?.map_or_else(Vec::new, |manifest| manifest.files);
-    let edited = edited(node, system::NAME)?;
+    let files = manifest(node, units::NAME)?.map_or_else(Vec::new, |manifest| manifest.files);
+    let edited = edited(node, units::NAME)?;
     let files = files.into_iter().map(|file| file.path).filter(|path| !edited.contains(path));
-    for path in files.chain(place::programs(node)).filter(|path| node.place(path).exists()) {
+    for path in files.chain(programs::programs(node)).filter(|path| node.place(path).exists()) {
         writeln!(out, "  would remove {}", path.display())?;
     }
     Ok(())
@@ -238,15 +238,15 @@ fn show_sweep(node: &Live, options: &Options<'_>, out: &mut dyn Write) -> Result
 
 /// Says what stays on the node after the last installation has gone, and how that is removed.
 fn tell_left(node: &Live, out: &mut dyn Write) -> io::Result<()> {
-    if !system::engines(node).is_empty() {
+    if !units::engines(node).is_empty() {
         return Ok(());
     }
-    let mut left = system::beside(node);
+    let mut left = units::beside(node);
     for folder in ["/etc/pss-guard", "/var/lib/pss-guard", "/run/pss-guard", "/var/log/pss-guard"] {
         let inside: Vec<PathBuf> =
             node.list(Path::new(folder)).iter().map(|name| Path::new(folder).join(name)).collect();
         // What engines and containers still call has been said, and is not to be removed yet.
-        let is_called = |path: &PathBuf| place::CALLED.iter().any(|called| path == Path::new(called));
+        let is_called = |path: &PathBuf| programs::CALLED.iter().any(|called| path == Path::new(called));
         let is_needed = |path: &PathBuf| {
             is_called(path) || [GATE, FOLDER].iter().any(|own| Path::new(own).starts_with(path))
         };

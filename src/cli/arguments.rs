@@ -11,7 +11,7 @@ use crate::mode::change;
 use crate::pss::controls::CONTROLS;
 use crate::pss::facts::Engine;
 use crate::pss::{Level, Version};
-use crate::report::period::Since;
+use crate::report::time_range::Since;
 
 /// Checks every container on a Kubernetes node against its Pod Security level before it starts
 #[derive(Debug, Parser)]

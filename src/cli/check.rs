@@ -11,8 +11,8 @@ use crate::inspect::identity::identify;
 use crate::inspect::{self, read_config};
 use crate::level::cache::{LoadError, load_file};
 use crate::level::{Demand, Policy};
-use crate::live;
 use crate::message::{escape, line};
+use crate::node::live_root;
 use crate::output::json::{Container, Result as Object};
 use crate::output::sarif;
 use crate::paths::Paths;
@@ -282,7 +282,7 @@ fn is_running(config: &Path, bytes: &[u8]) -> bool {
         is_named
             || inspect::read_sandbox(&identity, config, &Host::Live, None).is_ok_and(|found| found.is_some())
     };
-    (root.is_relative() || is_its_own()) && live::is_a_root(&bundle.join(root))
+    (root.is_relative() || is_its_own()) && live_root::is_a_root(&bundle.join(root))
 }
 
 fn json(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {

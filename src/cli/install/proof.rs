@@ -5,15 +5,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{Failure, Job, UNPROVEN, sweep};
-use crate::commands::{OK, line};
+use crate::cli::{OK, line};
 use crate::install::transaction::{self, Store, manifest};
-use crate::install::verify::{Outcome, Patience, Verification};
-use crate::install::{Request, detect, place};
+use crate::install::{Request, detect, programs};
 use crate::message::escape;
 use crate::node::host::Node as _;
 use crate::node::procfs::Process;
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
+use crate::verify::{Outcome, Patience, Verification};
 
 /// What a run has installed.
 pub(super) struct Run<'a> {
@@ -90,7 +90,7 @@ impl Job<'_> {
         let changed = transaction::changed(node, self.name());
         let is_older = |process: &Process| {
             let by_clock = || changed.is_none_or(|at| process.started + Duration::from_millis(50) < at);
-            place::is_unread(node, engine, process).unwrap_or_else(by_clock)
+            programs::is_unread(node, engine, process).unwrap_or_else(by_clock)
         };
         let running = self.running();
         let mut ours = running.iter().filter(|process| process.shares(&daemon.config_of(process), &config));
@@ -122,7 +122,7 @@ impl Job<'_> {
         let docker = self.node.find("docker").filter(|_| self.installer.engine == Engine::Docker);
         let asks = ["info", "--format", "{{json .Runtimes}}"];
         let said = docker.and_then(|docker| self.node.output(&docker, &asks)).unwrap_or_default();
-        said.contains(&*place::entries_of(Engine::Docker).to_string_lossy())
+        said.contains(&*programs::entries_of(Engine::Docker).to_string_lossy())
     }
 
     /// Makes the node what it was before a run that failed, and says what it is now.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Outcome;
 use super::evidence::{Event, Journal};
 use super::expect::{Expected, NAMESPACE};
-use crate::event::Kind;
+use pss_guard_core::record::Kind;
 
 /// What came of one probe.
 pub(super) struct Seen {

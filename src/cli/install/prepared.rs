@@ -7,16 +7,17 @@ use nix::errno::Errno;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::{Failure, Job, anchors_hold, cache, diff};
-use crate::commands::manual::manual;
-use crate::install::place::{self, Piece};
+use crate::cli::manual::manual;
+use crate::install::programs::{self, Piece};
 use crate::install::sandboxes::unseen_by;
 use crate::install::transaction::{self, FOLDER, Manifest, Store, manifest};
 use crate::install::write::{WriteError, fault};
-use crate::install::{GATE, Method, Plan, Request, detect, older, presence, system};
+use crate::install::{GATE, Method, Plan, Request, detect, presence, units};
 use crate::level::Policy;
 use crate::message::escape;
 use crate::node::host::{Live, Node as _};
 use crate::paths::Paths;
+use crate::status::older;
 
 /// All that is going to be done.
 pub(super) struct Prepared<'a> {
@@ -80,9 +81,9 @@ impl<'a> Job<'a> {
             request,
             other: installed.as_ref().and_then(|installed| installed.method).filter(|own| *own != method),
             installed,
-            links: place::entries(installer.engine, &plan.entries),
+            links: programs::entries(installer.engine, &plan.entries),
             plan,
-            command: place::for_people(node),
+            command: programs::for_people(node),
             system: System::of(node)?,
         };
         prepared.can_be_written(node)?;
@@ -129,14 +130,18 @@ impl Prepared<'_> {
     /// The pieces that are to be put there, in the order in which they are.
     fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
         let command =
-            self.command.clone().ok().into_iter().flat_map(|command| [command, place::beside_command()]);
-        [place::gate()].into_iter().chain(self.links.iter().cloned()).chain([place::tool()]).chain(command)
+            self.command.clone().ok().into_iter().flat_map(|command| [command, programs::beside_command()]);
+        [programs::gate()]
+            .into_iter()
+            .chain(self.links.iter().cloned())
+            .chain([programs::tool()])
+            .chain(command)
     }
 
     /// Whether what the installer cannot do without can be written: the gate must be where it can be executed, and no
     /// other run may be at it.
     fn can_be_written(&self, node: &Live) -> Result<(), Failure> {
-        if let Some(gate) = place::missing_gate() {
+        if let Some(gate) = programs::missing_gate() {
             return Err(Failure::new(format!(
                 "{} is not there: `install` takes the gate from beside the tool; put both into one folder (a package and \
                  `make build` do). The engine was left alone",
@@ -145,7 +150,7 @@ impl Prepared<'_> {
         }
         // Of a link the folder: where it leads is somebody else's.
         let folder = |path: &Path| node.place(path.parent().unwrap_or(path));
-        let own = [place::gate(), place::tool()].into_iter().chain(self.links.iter().cloned());
+        let own = [programs::gate(), programs::tool()].into_iter().chain(self.links.iter().cloned());
         let own = own.filter(|piece| !piece.is_there(node)).map(|piece| folder(piece.path()));
         let files = self.plan.changes.iter().map(|change| node.place(&change.path));
         for place in own.chain(files).chain([node.place(&Path::new(FOLDER).join("lock"))]) {
@@ -197,7 +202,7 @@ impl Prepared<'_> {
         }
         self.system.tell_kept(out)?;
         if !self.system.plan.changes.is_empty() {
-            for command in system::notices(node) {
+            for command in units::notices(node) {
                 writeln!(out, "  would run {}", escape(&command.join(" ")))?;
             }
         }
@@ -246,8 +251,8 @@ pub(super) struct System {
 
 impl System {
     pub(super) fn of(node: &Live) -> Result<Self, Failure> {
-        let mut plan = system::plan(node, &manual())?;
-        let mut kept = transaction::edited(node, system::NAME)?;
+        let mut plan = units::plan(node, &manual())?;
+        let mut kept = transaction::edited(node, units::NAME)?;
         kept.retain(|path| plan.changes.iter().any(|change| change.path == *path));
         plan.changes.retain(|change| !kept.contains(&change.path));
         Ok(Self { plan, kept })
@@ -267,7 +272,7 @@ impl System {
 
 /// Where people find the program that is not put where they look.
 pub(super) fn where_it_is(own: &Path, out: &mut dyn Write) -> io::Result<()> {
-    if place::is_on_path(own) {
+    if programs::is_on_path(own) {
         return Ok(());
     }
     let folder = own.parent().unwrap_or(own).display();
@@ -275,7 +280,7 @@ pub(super) fn where_it_is(own: &Path, out: &mut dyn Write) -> io::Result<()> {
         out,
         "  {} stays where it is, and {folder} is not on the usual PATH: call it by its path, or `ln -s {0} {}`",
         own.display(),
-        place::COMMAND
+        programs::COMMAND
     )
 }
 
