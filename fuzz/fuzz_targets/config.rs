@@ -22,7 +22,7 @@ use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use pss_guard::inspect::host::Host;
 use pss_guard::inspect::sandboxes::Sandboxes;
 use pss_guard::inspect::spec::Spec;
-use pss_guard::inspect::evaluate::{Outcome, Request, judge};
+use pss_guard::inspect::evaluate::{Outcome, Request, evaluate};
 use pss_guard::level::Policy;
 use pss_guard::level::policy::parse;
 use pss_guard::pss::facts::{Engine, Subject};
@@ -246,12 +246,12 @@ fn answer(case: &Case<'_>, config: Vec<u8>) -> (Answer, Subject) {
             demand: None,
             sandboxes: Some(&case.sandbox),
         };
-        judge(&request, |identity, outcome| {
+        evaluate(&request, |identity, outcome| {
             let answer = match outcome {
-                Outcome::Judged { rules, enforce, .. } if rules.against(&enforce).next().is_some() => {
+                Outcome::Evaluated { rules, enforce, .. } if rules.denying(&enforce).next().is_some() => {
                     Answer::Deny
                 }
-                Outcome::Judged { .. } | Outcome::Exempt(_) | Outcome::Unread(_) => Answer::Allow,
+                Outcome::Evaluated { .. } | Outcome::Exempt(_) | Outcome::Unread(_) => Answer::Allow,
                 Outcome::UnknownNamespace(_) => Answer::Deny,
                 Outcome::Fault(_) => Answer::Fault,
             };

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use crate::decision::Verdict;
 use crate::files::{FileError, LIMIT, read};
-use crate::inspect::evaluate::{Request, judge};
+use crate::inspect::evaluate::{Request, evaluate};
 use crate::inspect::host::Host;
 use crate::inspect::identity::identify;
 use crate::inspect::{self, read_config};
 use crate::level::cache::{LoadError, load_file};
-use crate::level::{Demand, Policy};
+use crate::level::{Policy, RequiredLevel};
 use crate::message::{escape, line};
 use crate::node::live_root;
 use crate::output::json::{Container, Result as Object};
@@ -90,7 +90,7 @@ pub fn check(paths: &Paths, options: &Options<'_>, out: &mut dyn Write, err: &mu
     let mut pipe = Ok(());
     for path in options.paths {
         for case in cases(path) {
-            let verdict = case.judge(&policy, options, &paths.namespaces(), |object| {
+            let verdict = case.evaluate(&policy, options, &paths.namespaces(), |object| {
                 if pipe.is_ok() {
                     pipe = match options.format {
                         Format::Text => text(object, out),
@@ -201,7 +201,7 @@ fn shown(path: &Path) -> String {
 }
 
 impl Case {
-    fn judge(
+    fn evaluate(
         &self,
         policy: &Policy,
         options: &Options<'_>,
@@ -241,10 +241,10 @@ impl Case {
             runtime_handler: None,
             sees_sandboxes: false,
             namespaces: Some(namespaces),
-            demand: options.level.map(|(level, version)| Demand::argument(level, version)),
+            demand: options.level.map(|(level, version)| RequiredLevel::argument(level, version)),
             sandboxes: None,
         };
-        judge(&request, |identity, outcome| {
+        evaluate(&request, |identity, outcome| {
             let (object, verdict) = Object::of(&self.shown, identity, &outcome);
             show(&object);
             verdict

@@ -7,7 +7,7 @@ use std::fmt;
 use crate::message::mark;
 use crate::output::terminal;
 use crate::pss::controls::CONTROLS;
-use crate::pss::{Control, Origin, Sees, Version};
+use crate::pss::{Control, Origin, Version, Visibility};
 use crate::words::did_you_mean;
 
 /// All controls in one table, and how to read it.
@@ -205,16 +205,17 @@ fn versions(control: &Control) -> String {
     all
 }
 
-const fn meaning(sees: Sees) -> &'static str {
+const fn meaning(sees: Visibility) -> &'static str {
     match sees {
-        Sees::Exact => "a finding is proof, and so is its absence",
-        Sees::OneSided => "a violation is proof, its absence is not",
-        Sees::Hardly => "only part of it, or only under the conditions named",
-        Sees::Nothing => "nothing of it is visible on a Linux node",
+        Visibility::Exact => "a finding is proof, and so is its absence",
+        Visibility::OneSided => "a violation is proof, its absence is not",
+        Visibility::Hardly => "only part of it, or only under the conditions named",
+        Visibility::Nothing => "nothing of it is visible on a Linux node",
     }
 }
 
-const SEES: [Sees; 4] = [Sees::Exact, Sees::OneSided, Sees::Hardly, Sees::Nothing];
+const SEES: [Visibility; 4] =
+    [Visibility::Exact, Visibility::OneSided, Visibility::Hardly, Visibility::Nothing];
 
 const OVERVIEW: &str = "Restricted has its own controls and those of baseline, except where one of its own replaces one of \
                         baseline. What a control cannot prove is reported as unseen, or as suspect where it looks like a \

@@ -12,7 +12,9 @@ use crate::install::sandboxes::unseen_on;
 use crate::level::cache::LoadError;
 use crate::level::date::Date;
 use crate::level::policy::{Exception, LevelSet, Policy};
-use crate::level::{self, Demand, Found, Labels, Levels, Mode, Resolution, Whose, cache, namespaces};
+use crate::level::{
+    self, Found, Labels, Levels, Mode, PodAttributes, RequiredLevel, Resolution, cache, namespaces,
+};
 use crate::mode::change;
 use crate::mode::end::Author;
 use crate::mode::{in_force, who};
@@ -190,7 +192,7 @@ pub fn remove(paths: &Paths, reason: &str, yes: bool, out: &mut dyn Write, err: 
     }
 }
 
-/// Whose level `policy show` asks for.
+/// PodAttributes level `policy show` asks for.
 #[derive(Clone, Copy, Debug)]
 pub enum Subject<'a> {
     /// Everybody, in a table.
@@ -209,7 +211,7 @@ pub fn show(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
-    let mut whose = Whose::default();
+    let mut whose = PodAttributes::default();
     if let Subject::Namespace(name) = subject {
         whose.namespace = Some(name);
     }
@@ -285,7 +287,7 @@ fn show_all(
     // No namespace can have this name: it is what is not known of.
     let others = "";
     for name in names.iter().copied().chain([others]) {
-        let whose = Whose { namespace: Some(name), ..Whose::default() };
+        let whose = PodAttributes { namespace: Some(name), ..PodAttributes::default() };
         let found = match level::exempt(policy, &whose) {
             None if name != others => namespaces::read(&paths.namespaces(), name),
             None if paths.namespaces().is_dir() => Ok(Found::Missing),
@@ -305,7 +307,7 @@ fn show_all(
             Resolution::Levels(levels) => level_row(&mut row, shown, &levels),
         }
     }
-    if let Resolution::Levels(levels) = level::resolve(policy, &Whose::default(), &Found::NoFolder) {
+    if let Resolution::Levels(levels) = level::resolve(policy, &PodAttributes::default(), &Found::NoFolder) {
         level_row(&mut row, WHOSE, &levels);
     }
     code
@@ -323,8 +325,8 @@ fn level_row(row: &mut impl FnMut(&str, [&str; 3], &str), name: &str, levels: &L
     row(name, [&shown[0], &shown[1], &shown[2]], &because.unwrap_or_default());
 }
 
-fn demands(purpose: &str, demands: &[Demand<'_>], out: &mut dyn Write) -> io::Result<()> {
-    for (index, Demand { level, version, because }) in demands.iter().enumerate() {
+fn demands(purpose: &str, demands: &[RequiredLevel<'_>], out: &mut dyn Write) -> io::Result<()> {
+    for (index, RequiredLevel { level, version, because }) in demands.iter().enumerate() {
         let purpose = if index == 0 { purpose } else { "  and" };
         writeln!(out, "{purpose:<8} {:<18} {because}", format!("{level}:{version}"))?;
     }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::{FAILED, LAST_GOOD, OK, line, some};
 use crate::events::{self, From, micros};
 use crate::level::cache::{Usable, load_usable};
-use crate::level::{self, Found, Levels, Policy, Resolution, Whose, namespaces};
+use crate::level::{self, Found, Levels, PodAttributes, Policy, Resolution, namespaces};
 use crate::message::escape;
 use crate::mode::{InForce, in_force};
 use crate::output::terminal::Style;
@@ -140,7 +140,7 @@ fn json(report: &report::Report, out: &mut dyn Write) -> io::Result<()> {
 /// What a namespace asks for now.
 fn asked(paths: &Paths, policy: Option<&Policy>, name: &str) -> Asked {
     let Some(policy) = policy else { return Asked::Unknown };
-    let whose = Whose { namespace: (!name.is_empty()).then_some(name), ..Whose::default() };
+    let whose = PodAttributes { namespace: (!name.is_empty()).then_some(name), ..PodAttributes::default() };
     if level::exempt(policy, &whose).is_some() {
         return Asked::Exempt;
     }
@@ -149,7 +149,7 @@ fn asked(paths: &Paths, policy: Option<&Policy>, name: &str) -> Asked {
         Some(Ok(found)) => found,
         Some(Err(_)) => return Asked::Unknown,
     };
-    let strictest = |demands: &[level::Demand<'_>]| {
+    let strictest = |demands: &[level::RequiredLevel<'_>]| {
         demands.iter().map(|demand| demand.level).max().unwrap_or(Level::Privileged)
     };
     match level::resolve(policy, &whose, &found) {

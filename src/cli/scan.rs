@@ -12,7 +12,7 @@ use crate::node::host::Node as _;
 use crate::output::sarif;
 use crate::output::terminal::{Bar, Style};
 use crate::pss::controls::{CONTROLS, successors};
-use crate::pss::{Level, NEWEST, Sees, Version};
+use crate::pss::{Level, NEWEST, Version, Visibility};
 use crate::scan::policy_report::{self, Api};
 use crate::scan::{self, Scan, Setting, html, table};
 
@@ -141,7 +141,7 @@ fn controls(setting: &Setting, options: &Options<'_>) -> Result<(Vec<&'static st
     let (mut selected, mut notes) = (options.controls.to_vec(), Vec::new());
     for id in options.controls {
         let Some(control) = CONTROLS.iter().find(|control| control.id == *id) else { continue };
-        if control.sees == Sees::Nothing {
+        if control.sees == Visibility::Nothing {
             return Err(format!("a node can see nothing of {id}, so an empty result proves nothing"));
         }
         let next: Vec<_> = successors(id).collect();

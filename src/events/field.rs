@@ -57,7 +57,7 @@ impl Parsed {
             Field::Version => &mut record.version,
             Field::Controls => &mut record.controls,
             Field::Findings => &mut record.findings,
-            Field::Because => &mut record.because,
+            Field::Provenance => &mut record.because,
             Field::Exec => &mut self.exec,
             Field::Engine => &mut record.engine,
             Field::Namespace => &mut record.namespace,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Refusal;
+use super::PlanError;
 use super::engines::containerd::refuse_node;
 use crate::node::host::{Live, Node};
 use crate::node::procfs::{Process, Processes};
@@ -205,7 +205,7 @@ pub struct Detected {
 
 /// The engines of this node. A distribution that brings its own is refused, because what is written into its files
 /// would be gone after the next start.
-pub fn detect(node: &dyn Node, processes: &Processes) -> Result<Detected, Refusal> {
+pub fn detect(node: &dyn Node, processes: &Processes) -> Result<Detected, PlanError> {
     refuse_node(node, processes)?;
     let mut detected = Detected::default();
     for engine in Engine::ALL {
@@ -227,7 +227,7 @@ pub fn detect(node: &dyn Node, processes: &Processes) -> Result<Detected, Refusa
 }
 
 /// Whether containerd serves no kubelet (the configuration that docker's packages bring).
-pub fn has_no_cri(node: &dyn Node, config: &Path) -> Result<bool, Refusal> {
+pub fn has_no_cri(node: &dyn Node, config: &Path) -> Result<bool, PlanError> {
     /// All of the file that matters here.
     #[derive(serde::Deserialize)]
     struct Config {

@@ -114,7 +114,7 @@ pub struct Change {
 /// Why an installer does not touch a node.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum PlanError {
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
@@ -148,10 +148,10 @@ pub struct Installer {
     /// The systemd unit to restart, where a restart is needed at all.
     pub unit: Option<&'static str>,
     /// The files as they should be.
-    pub plan: fn(&dyn Node, &Request<'_>) -> Result<Plan, Refusal>,
+    pub plan: fn(&dyn Node, &Request<'_>) -> Result<Plan, PlanError>,
     /// A changed file without what this program put into it. `original` is what stood there before the installation.
     /// `None` if nothing else would be left of the file and there was none before.
-    pub strip: fn(&Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal>,
+    pub strip: fn(&Stripped<'_>) -> Result<Option<Vec<u8>>, PlanError>,
     /// The containers that could not be started again once the installation is gone, because they remember a name that
     /// it gave. Where there are any, files are stripped and not put back, even if nobody changed them: see
     /// [`Stripped::held`].

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::write::{self, WriteError, fault};
-use super::{Entry, Method, Plan, Refusal, Request, Stripped};
+use super::{Entry, Method, Plan, PlanError, Request, Stripped};
 use crate::files::{self, FileError};
 use crate::node::host::{LIMIT, Live, Node as _};
 
@@ -38,7 +38,7 @@ pub enum TransactionError {
     File(#[from] FileError),
     /// What is ours cannot be taken out of a file that somebody changed.
     #[error(transparent)]
-    Refusal(#[from] Refusal),
+    PlanError(#[from] PlanError),
     /// Somebody else is at it.
     #[error("another `pss-guard install` or `uninstall` is running ({} is locked); wait for it", .0.display())]
     Busy(PathBuf),
@@ -425,10 +425,10 @@ fn keep(folder: &Path, kind: &str, bytes: &[u8]) -> Result<String, WriteError> {
 }
 
 /// How the engine's installer takes what is ours out of a file.
-pub type Strip = fn(&Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal>;
+pub type Strip = fn(&Stripped<'_>) -> Result<Option<Vec<u8>>, PlanError>;
 
 /// For files that are ours as a whole: one that somebody changed is his from then on.
-pub fn strip_whole(stripped: &Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+pub fn strip_whole(stripped: &Stripped<'_>) -> Result<Option<Vec<u8>>, PlanError> {
     Ok((stripped.now != stripped.installed).then(|| stripped.now.to_vec()))
 }
 
@@ -445,7 +445,7 @@ impl Copies {
         now: &[u8],
         entries: &[Entry],
         (strip, held): (Strip, bool),
-    ) -> Result<Option<Vec<u8>>, Refusal> {
+    ) -> Result<Option<Vec<u8>>, PlanError> {
         let original = self.before.as_deref();
         strip(&Stripped { path: &record.path, original, installed: &self.after, now, entries, held })
     }
@@ -510,7 +510,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::{FOLDER, Live, Manifest, Store, TransactionError, Undone, manifest};
-    use crate::install::{Change, Plan, Refusal, Stripped};
+    use crate::install::{Change, Plan, PlanError, Stripped};
     use crate::node::host::Node as _;
 
     const NAME: &str = "engine";
@@ -550,10 +550,10 @@ mod tests {
     }
 
     /// Ours are the lines that say so; in a file that says no, nobody can tell.
-    fn strip(stripped: &Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+    fn strip(stripped: &Stripped<'_>) -> Result<Option<Vec<u8>>, PlanError> {
         let now = str::from_utf8(stripped.now).unwrap();
         if now.contains("no\n") {
-            return Err(Refusal::Unsupported {
+            return Err(PlanError::Unsupported {
                 what: stripped.path.display().to_string(),
                 instead: String::new(),
             });

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::transaction::installations;
-use super::{Change, Plan, Refusal};
+use super::{Change, Plan, PlanError};
 use crate::node::host::{Live, Node};
 use crate::node::run::run;
 
@@ -63,7 +63,7 @@ const FILES: [(&str, &str, &str); 9] = [
 const MANUAL: (&str, &str) = ("/usr/local/share/man/man1/pss-guard.1", "/usr/share/man/man1/pss-guard.1.gz");
 
 /// The files for systemd, and the manual that they name, on a node that has it and as far as no package brought them.
-pub fn plan(node: &dyn Node, manual: &[u8]) -> Result<Plan, Refusal> {
+pub fn plan(node: &dyn Node, manual: &[u8]) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     if node.find("systemctl").is_none() {
         return Ok(plan);

@@ -47,7 +47,7 @@ impl Mounts {
     pub(crate) fn read(&self, path: &Path, limit: u64) -> Result<(Metadata, Vec<u8>), FileError> {
         let fault = |source| FileError::Open { path: path.to_owned(), source };
         let found = self.walk(path).map_err(fault)?;
-        files::judge(path, &found.metadata().map_err(fault)?, Owner::Anybody, limit)?;
+        files::check(path, &found.metadata().map_err(fault)?, Owner::Anybody, limit)?;
         let opened = OpenOptions::new()
             .read(true)
             // Whoever holds a lease on it is not waited for, either.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 pub use pss_guard_gate::finding::Finding;
 
-use crate::decision::{Assessment, Verdict};
+use crate::decision::{Evaluation, Verdict};
 use crate::inspect::evaluate::Outcome;
 use crate::inspect::identity::Identity;
 use crate::message::{head, line};
@@ -17,7 +17,7 @@ use pss_guard_core::record::FIELD;
 /// One container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Result<'a> {
-    /// Whose it is.
+    /// PodAttributes it is.
     pub container: Container<'a>,
     /// The level it was held against.
     pub level: &'static str,
@@ -33,7 +33,7 @@ pub struct Result<'a> {
     pub path: Cow<'a, str>,
 }
 
-/// Whose a container is; what is not known is `null`.
+/// PodAttributes a container is; what is not known is `null`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Container<'a> {
     /// The engine.
@@ -90,7 +90,7 @@ impl<'a> Result<'a> {
     pub fn judged(
         path: &'a str,
         identity: &Identity<'a>,
-        assessment: &'a Assessment<'a>,
+        assessment: &'a Evaluation<'a>,
         verdict: Verdict,
     ) -> Self {
         let demand = assessment.demand();
@@ -136,11 +136,11 @@ impl<'a> Result<'a> {
                 format!("namespace {name:?} is not known here, and on-unknown-namespace = \"deny\""),
             ),
             (Outcome::Fault(err) | Outcome::Unread(err), _) => other(Verdict::CannotJudge, line(*err)),
-            (Outcome::Judged { .. }, None) => {
+            (Outcome::Evaluated { .. }, None) => {
                 other(Verdict::CannotJudge, "its container cannot be identified".to_owned())
             }
-            (Outcome::Judged { rules, enforce, .. }, Some(identity)) => {
-                let denied = rules.against(enforce).next().is_some();
+            (Outcome::Evaluated { rules, enforce, .. }, Some(identity)) => {
+                let denied = rules.denying(enforce).next().is_some();
                 let verdict = if denied { Verdict::Deny } else { Verdict::Allow };
                 (Self::judged(path, identity, enforce, verdict), verdict)
             }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            containers::find ─► a bundle and a process each
-//! config.json ─► judge, as before a start in enforce mode ─► verdict, findings ─┐
+//! config.json ─► evaluate, as before a start in enforce mode ─► verdict, findings ─┐
 //!        /proc/PID ─► live: what runs and was not asked for ─► drift ───────────┴─► Scan ─► table, json, sarif, …
 //! ```
 //!
@@ -28,17 +28,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
-use crate::decision::{Judged, Verdict};
+use crate::decision::{ControlResult, Verdict};
 use crate::events::probes::{Probe, Probes};
 use crate::files::FileError;
-use crate::inspect::evaluate::{Outcome, Request, judge, judge_spec};
+use crate::inspect::evaluate::{Outcome, Request, evaluate, evaluate_spec};
 use crate::inspect::host::{Beside, Host, Shared};
 use crate::inspect::sandboxes::Sandboxes;
 use crate::inspect::spec::Spec;
 use crate::inspect::{self, find_config, find_config_by};
 use crate::level::cache::{LoadError, Usable, load_usable};
 use crate::level::workload::is_static;
-use crate::level::{Demand, Labels, Policy, Whose, exempt};
+use crate::level::{Labels, PodAttributes, Policy, RequiredLevel, exempt};
 use crate::message::{escape, line, shortened};
 use crate::node::containers::{self, Container, Keeper, Voucher};
 use crate::node::host::Live;
@@ -116,7 +116,7 @@ pub struct Scan {
 #[allow(clippy::struct_excessive_bools, reason = "independent of each other")]
 #[derive(Clone, Debug, Serialize)]
 pub struct Scanned {
-    /// Whose it is, the verdict, and the findings.
+    /// PodAttributes it is, the verdict, and the findings.
     #[serde(flatten)]
     pub result: json::Result<'static>,
     /// Whether it is a pod's sandbox and no container of its own.
@@ -358,7 +358,7 @@ impl Looker<'_> {
         let is_large = file.as_ref().is_some_and(|file| file.len() > LARGE);
         let _one = is_large.then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
         let mut scanned = match &host {
-            Ok(host) => self.judge(container, &config, file.as_ref(), host),
+            Ok(host) => self.evaluate(container, &config, file.as_ref(), host),
             Err(error) => Scanned::unjudged(container, line(error)),
         };
         // A container that ends while it is looked at leaves half of itself behind.
@@ -396,7 +396,7 @@ impl Looker<'_> {
         process.unwrap_or_else(|| "/proc/self".into())
     }
 
-    fn judge(
+    fn evaluate(
         &self,
         container: &Container,
         config: &Result<(std::path::PathBuf, Vec<u8>), FileError>,
@@ -418,15 +418,17 @@ impl Looker<'_> {
             runtime_handler: container.entry().map(|(_, handler)| handler),
             sees_sandboxes: false,
             namespaces: Some(&namespaces),
-            demand: self.options.level.map(|(level, version)| Demand::argument(level, version)),
+            demand: self.options.level.map(|(level, version)| RequiredLevel::argument(level, version)),
             sandboxes: Some(self.sandboxes),
         };
         let spec =
             config.as_ref().ok().and_then(|(path, bytes)| Some((path, inspect::parse(path, bytes).ok()?)));
         let Some((path, spec)) = spec.filter(|(path, spec)| inspect::of_linux(spec, path).is_ok()) else {
-            return judge(&request, |identity, outcome| self.scanned(&shown, container, identity, outcome));
+            return evaluate(&request, |identity, outcome| {
+                self.scanned(&shown, container, identity, outcome)
+            });
         };
-        let mut scanned = judge_spec(&request, path, &spec, |identity, outcome| {
+        let mut scanned = evaluate_spec(&request, path, &spec, |identity, outcome| {
             self.scanned(&shown, container, identity, outcome)
         });
         if let Some(file) = file.filter(|_| scanned.sandbox) {
@@ -437,8 +439,8 @@ impl Looker<'_> {
             .besides
             .iter()
             .map(|(level, version)| {
-                let request = Request { demand: Some(Demand::argument(*level, *version)), ..request };
-                judge_spec(&request, path, &spec, |identity, outcome| {
+                let request = Request { demand: Some(RequiredLevel::argument(*level, *version)), ..request };
+                evaluate_spec(&request, path, &spec, |identity, outcome| {
                     let mut scanned = self.scanned(&shown, container, identity, outcome);
                     scanned.keep_only(self.options.controls);
                     scanned.verdict
@@ -468,8 +470,8 @@ impl Looker<'_> {
         };
         let (result, verdict) = json::Result::of(path, identity, &outcome);
         let against = match &outcome {
-            Outcome::Judged { rules, enforce, .. } => {
-                rules.against(enforce).map(|judged: &Judged<'_>| judged.control.id).collect()
+            Outcome::Evaluated { rules, enforce, .. } => {
+                rules.denying(enforce).map(|judged: &ControlResult<'_>| judged.control.id).collect()
             }
             _ => Vec::new(),
         };
@@ -513,7 +515,7 @@ impl Looker<'_> {
         identity: &inspect::identity::Identity<'i>,
         container: &'i Container,
     ) -> Option<crate::level::Exempt<'i>> {
-        let whose = Whose {
+        let whose = PodAttributes {
             namespace: identity.namespace,
             runtime_handler: container.entry().map(|(_, handler)| handler),
             annotations: Labels::default(),

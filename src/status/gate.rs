@@ -29,7 +29,7 @@ pub(super) fn binary(setting: &Setting<'_>, engine: Engine, checks: &mut Checks)
             checks.add(State::Wrong, "gate", says);
             return (None, true);
         }
-        Ok(metadata) => files::judge(&path, &metadata, Owner::Root, u64::MAX),
+        Ok(metadata) => files::check(&path, &metadata, Owner::Root, u64::MAX),
         Err(source) => Err(FileError::Open { path: path.clone(), source }),
     };
     if let Err(error) = judged {
@@ -69,7 +69,7 @@ fn folders_are_roots(setting: &Setting<'_>, path: &Path, checks: &mut Checks) ->
     for folder in folders {
         let folder = setting.live.place(folder);
         let judged = match fs::metadata(&folder) {
-            Ok(metadata) => files::judge_folder(&folder, &metadata),
+            Ok(metadata) => files::check_folder(&folder, &metadata),
             Err(source) => Err(FileError::Open { path: folder, source }),
         };
         if let Err(error) = judged {

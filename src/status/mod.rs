@@ -40,7 +40,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::install::detect;
-use crate::install::{Installer, Method, Plan, Refusal, Request, entry_path, programs};
+use crate::install::{Installer, Method, Plan, PlanError, Request, entry_path, programs};
 use crate::level::policy::{Exemptions, Mode};
 use crate::message::{escape, line};
 use crate::node::host::{Live, Node as _};
@@ -319,7 +319,7 @@ impl<'a> Setting<'a> {
         let plan = match (installer.plan)(&self.live, &request) {
             Ok(plan) => plan,
             Err(error) => {
-                let is_closed = matches!(error, Refusal::File(_));
+                let is_closed = matches!(error, PlanError::File(_));
                 let state = if is_closed { State::Unknown } else { State::Wrong };
                 checks.add(state, "configuration", line(&error));
                 // The engine goes on with what it read.

@@ -7,7 +7,7 @@ use crate::inspect;
 use crate::inspect::identity::identify;
 use crate::level::labels::{is_dns_label, is_dns_subdomain};
 use crate::level::workload::is_static;
-use crate::level::{Labels, Policy, Whose, exempt};
+use crate::level::{Labels, PodAttributes, Policy, exempt};
 use crate::message::escape;
 use crate::node::containers::{self, Voucher};
 use crate::node::host::Live;
@@ -41,8 +41,11 @@ pub fn pods(live: &Live, processes: &Processes, policy: &Policy) -> Older {
         let Ok(identity) = identify(&spec, None, Some(&container.bundle), container.id.as_deref()) else {
             continue;
         };
-        let whose =
-            Whose { namespace: identity.namespace, runtime_handler: handler, annotations: Labels::default() };
+        let whose = PodAttributes {
+            namespace: identity.namespace,
+            runtime_handler: handler,
+            annotations: Labels::default(),
+        };
         let is_pod = (identity.engine, identity.subject) == (Engine::Containerd, Subject::Sandbox);
         if let (Some(namespace), Some(pod), true) = (identity.namespace, identity.pod, is_pod)
             && exempt(policy, &whose).is_none()

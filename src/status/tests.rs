@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Setting, State, Status};
 use crate::cli::status::{Options, status};
-use crate::install::{Change, Entry, GATE, Installer, Method, Plan, Refusal, Request, TOOL, entry_path};
+use crate::install::{Change, Entry, GATE, Installer, Method, Plan, PlanError, Request, TOOL, entry_path};
 use crate::level::{Mode, cache};
 use crate::metrics;
 use crate::metrics::exposition::Number;
@@ -48,7 +48,7 @@ static ALL: &[&Installer] = &[&CONTAINERD, &CRI_O, &DOCKER];
 
 const CONFIG: &str = "etc/containerd/config.toml";
 
-fn plan(engine: Engine, node: &dyn Node, request: &Request<'_>) -> Result<Plan, Refusal> {
+fn plan(engine: Engine, node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
     let path = PathBuf::from("/").join(CONFIG);
     let before = node.read(&path)?;
     let text = String::from_utf8(before.clone().unwrap_or_default()).unwrap();
@@ -56,7 +56,7 @@ fn plan(engine: Engine, node: &dyn Node, request: &Request<'_>) -> Result<Plan, 
     let mut after = String::new();
     for line in text.lines() {
         let Some((handler, program)) = line.split_once(" = ") else {
-            return Err(Refusal::Malformed { path, cause: format!("line 1: {line}") });
+            return Err(PlanError::Malformed { path, cause: format!("line 1: {line}") });
         };
         if handler == "kata" {
             plan.leave(handler, "it runs virtual machines".to_owned());

@@ -119,7 +119,7 @@ impl Client {
         let seen = Seen { refusal, events: journal.wait(POD, &probe.name, probe.expected) };
         Ok(match seen.judge(probe.forbidden, probe.expected, journal) {
             Err(_) if sandbox.ok && self.has_ended(&probe.name) => Attempt::Ended,
-            judged => Attempt::Judged(judged),
+            judged => Attempt::ControlResult(judged),
         })
     }
 
@@ -159,7 +159,7 @@ impl Client {
 /// What came of one try.
 enum Attempt {
     /// It shows something: what the gate said, or why the installation has failed.
-    Judged(Result<Option<String>, String>),
+    ControlResult(Result<Option<String>, String>),
     /// It shows nothing: somebody else ended the pod meanwhile.
     Ended,
 }
@@ -196,8 +196,8 @@ pub(super) fn probe(client: &Client, state: &State, expect: &Expect<'_>, journal
                 .to_owned(),
         ),
         Some(probe) => match probe.make(client, state, journal) {
-            Attempt::Judged(Err(reason)) => return Outcome::Failed(reason),
-            Attempt::Judged(Ok(said)) => report.harmless(probe.namespace, said.is_some()),
+            Attempt::ControlResult(Err(reason)) => return Outcome::Failed(reason),
+            Attempt::ControlResult(Ok(said)) => report.harmless(probe.namespace, said.is_some()),
             Attempt::Ended => {
                 report.saw("the sandbox of a harmless probe started".to_owned());
                 report.misses(format!("that a container starts: {OTHERS}"));
@@ -206,8 +206,8 @@ pub(super) fn probe(client: &Client, state: &State, expect: &Expect<'_>, journal
     }
     let probe = Probe::forbidden(expect);
     match probe.make(client, state, journal) {
-        Attempt::Judged(Err(reason)) => return Outcome::Failed(reason),
-        Attempt::Judged(Ok(said)) => report.forbidden(probe.expected, said),
+        Attempt::ControlResult(Err(reason)) => return Outcome::Failed(reason),
+        Attempt::ControlResult(Ok(said)) => report.forbidden(probe.expected, said),
         Attempt::Ended => report.misses(format!("what comes of a forbidden container: {OTHERS}")),
     }
     if let Ok(left) = client.ask(&["pods", "--quiet", "--name", &ours])
@@ -260,10 +260,10 @@ impl<'a> Probe<'a> {
         loop {
             let attempt = Probe { name: name(), ..*self };
             match client.attempt(&attempt, state, journal) {
-                Ok(Attempt::Judged(Err(reason))) => {
+                Ok(Attempt::ControlResult(Err(reason))) => {
                     failed += 1;
                     if failed == TRIES {
-                        return Attempt::Judged(Err(reason));
+                        return Attempt::ControlResult(Err(reason));
                     }
                 }
                 Ok(Attempt::Ended) => {
@@ -274,7 +274,7 @@ impl<'a> Probe<'a> {
                 }
                 Ok(judged) => return judged,
                 // An engine that does not answer is not asked again.
-                Err(reason) => return Attempt::Judged(Err(reason)),
+                Err(reason) => return Attempt::ControlResult(Err(reason)),
             }
         }
     }

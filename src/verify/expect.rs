@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::level::{Demand, Found, Labels, Levels, Mode, Policy, Resolution, Whose, namespaces, resolve};
+use crate::level::{
+    Found, Labels, Levels, Mode, PodAttributes, Policy, RequiredLevel, Resolution, namespaces, resolve,
+};
 use crate::mode::in_force;
 use crate::paths::Paths;
 use crate::pss::Level;
@@ -38,7 +40,7 @@ impl<'a> Expect<'a> {
         if let Some(level) = asks {
             annotations.set(Labels::KEYS[0], Cow::Borrowed(level.name()));
         }
-        let whose = Whose { namespace: Some(namespace), runtime_handler: None, annotations };
+        let whose = PodAttributes { namespace: Some(namespace), runtime_handler: None, annotations };
         let fault =
             if self.blocks() { Expected::Refused(Kind::Fault) } else { Expected::Starts(Some(Kind::Fault)) };
         // Exempt or not is decided before the namespace's file is read, and so it is here.
@@ -55,7 +57,7 @@ impl<'a> Expect<'a> {
 
     /// What becomes of a container of no pod, which no annotation can tighten.
     pub(super) fn of_no_pod(&self, violates: bool) -> Expected {
-        let nobody = Whose { namespace: None, runtime_handler: None, annotations: Labels::default() };
+        let nobody = PodAttributes { namespace: None, runtime_handler: None, annotations: Labels::default() };
         match resolve(self.policy, &nobody, &Found::NoFolder) {
             Resolution::Levels(levels) => self.at(&levels, violates),
             Resolution::Exempt(_) | Resolution::UnknownNamespace(_) => Expected::Starts(None),
@@ -63,7 +65,8 @@ impl<'a> Expect<'a> {
     }
 
     fn at(&self, levels: &Levels<'_>, violates: bool) -> Expected {
-        let asked = |demands: &[Demand<'_>]| demands.iter().any(|demand| demand.level > Level::Privileged);
+        let asked =
+            |demands: &[RequiredLevel<'_>]| demands.iter().any(|demand| demand.level > Level::Privileged);
         match self.blocks() {
             _ if !violates => Expected::Starts(None),
             true if asked(&levels.enforce) => Expected::Refused(Kind::Denied),

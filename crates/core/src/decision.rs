@@ -2,7 +2,7 @@
 
 use crate::level::date::Date;
 use crate::level::policy::{Exception, Named, OnSuspect, Setting};
-use crate::level::{Demand, Policy};
+use crate::level::{Policy, RequiredLevel};
 use pss::controls::CONTROLS;
 use pss::facts::Facts;
 use pss::{Certainty, Control, Finding, Origin};
@@ -52,7 +52,7 @@ pub enum Effect<'p> {
 
 /// A finding and what becomes of it.
 #[derive(Clone, Debug)]
-pub struct Judged<'p> {
+pub struct ControlResult<'p> {
     /// The control.
     pub control: &'static Control,
     /// What it found.
@@ -61,7 +61,7 @@ pub struct Judged<'p> {
     pub effect: Effect<'p>,
 }
 
-impl Judged<'_> {
+impl ControlResult<'_> {
     /// Whether it is a proven violation.
     #[must_use]
     pub fn is_violation(&self) -> bool {
@@ -77,11 +77,11 @@ impl Judged<'_> {
 
 /// A container held against one purpose's levels (enforce, audit or warn).
 #[derive(Clone, Debug)]
-pub struct Assessment<'p> {
+pub struct Evaluation<'p> {
     /// What was asked, and whether the answer to it alone would be no.
-    pub demands: Vec<(Demand<'p>, bool)>,
+    pub demands: Vec<(RequiredLevel<'p>, bool)>,
     /// The united findings, in upstream's order, one a control.
-    pub findings: Vec<Judged<'p>>,
+    pub findings: Vec<ControlResult<'p>>,
 }
 
 /// The settings that findings meet, and the day on which exceptions are looked at.
@@ -112,8 +112,8 @@ impl<'p> Rules<'p> {
 
     /// Evaluates every demand and unites the findings.
     #[must_use]
-    pub fn assess(&self, demands: &[Demand<'p>], facts: &Facts<'_>) -> Assessment<'p> {
-        let mut findings: Vec<Judged<'p>> = Vec::new();
+    pub fn assess(&self, demands: &[RequiredLevel<'p>], facts: &Facts<'_>) -> Evaluation<'p> {
+        let mut findings: Vec<ControlResult<'p>> = Vec::new();
         let mut asked = Vec::with_capacity(demands.len());
         for demand in demands {
             let minor = demand.version.minor(self.policy.latest_minor());
@@ -122,16 +122,16 @@ impl<'p> Rules<'p> {
             let lifted = |control: &Control| self.effect(control) != Some(Effect::Counts);
             for found in pss::evaluate(demand.level, minor, facts, lifted) {
                 let Some(effect) = self.effect(found.control) else { continue };
-                let judged = Judged { control: found.control, finding: found.finding, effect };
+                let judged = ControlResult { control: found.control, finding: found.finding, effect };
                 no |= self.counts(&judged);
                 unite(&mut findings, judged);
             }
             asked.push((demand.clone(), no));
         }
         let position =
-            |judged: &Judged<'_>| CONTROLS.iter().position(|control| control.id == judged.control.id);
+            |judged: &ControlResult<'_>| CONTROLS.iter().position(|control| control.id == judged.control.id);
         findings.sort_by_key(position);
-        Assessment { demands: asked, findings }
+        Evaluation { demands: asked, findings }
     }
 
     /// What the settings make of a control; `None` where it is switched off, or not asked about.
@@ -159,7 +159,7 @@ impl<'p> Rules<'p> {
     }
 
     /// Whether a finding is reason enough to say no.
-    fn counts(&self, judged: &Judged<'_>) -> bool {
+    fn counts(&self, judged: &ControlResult<'_>) -> bool {
         judged.effect == Effect::Counts && self.is_bad(judged.finding.certainty)
     }
 
@@ -172,19 +172,25 @@ impl<'p> Rules<'p> {
     }
 
     /// The findings that say no.
-    pub fn against<'s>(&'s self, assessment: &'s Assessment<'p>) -> impl Iterator<Item = &'s Judged<'p>> {
+    pub fn denying<'s>(
+        &'s self,
+        assessment: &'s Evaluation<'p>,
+    ) -> impl Iterator<Item = &'s ControlResult<'p>> {
         assessment.findings.iter().filter(|judged| self.counts(judged))
     }
 
     /// The findings that would say no but for an exception.
-    pub fn excepted<'s>(&'s self, assessment: &'s Assessment<'p>) -> impl Iterator<Item = &'s Judged<'p>> {
-        let excepted = |judged: &&Judged<'_>| matches!(judged.effect, Effect::Excepted(_));
+    pub fn excepted<'s>(
+        &'s self,
+        assessment: &'s Evaluation<'p>,
+    ) -> impl Iterator<Item = &'s ControlResult<'p>> {
+        let excepted = |judged: &&ControlResult<'_>| matches!(judged.effect, Effect::Excepted(_));
         assessment.findings.iter().filter(excepted).filter(|judged| self.is_bad(judged.finding.certainty))
     }
 }
 
 /// One finding a control: the surest one stays.
-fn unite<'p>(findings: &mut Vec<Judged<'p>>, new: Judged<'p>) {
+fn unite<'p>(findings: &mut Vec<ControlResult<'p>>, new: ControlResult<'p>) {
     match findings.iter_mut().find(|old| old.control.id == new.control.id) {
         Some(old) if old.finding.certainty < new.finding.certainty => *old = new,
         Some(_) => {}
@@ -192,27 +198,27 @@ fn unite<'p>(findings: &mut Vec<Judged<'p>>, new: Judged<'p>) {
     }
 }
 
-impl<'p> Assessment<'p> {
+impl<'p> Evaluation<'p> {
     /// What privileged demands come to: they ask for nothing.
     #[must_use]
-    pub fn of_nothing(demands: Vec<Demand<'p>>) -> Self {
+    pub fn of_nothing(demands: Vec<RequiredLevel<'p>>) -> Self {
         Self { demands: demands.into_iter().map(|demand| (demand, false)).collect(), findings: Vec::new() }
     }
 
     /// The demand that speaks for all: the strictest of those that said no, else the strictest.
     #[must_use]
-    pub fn demand(&self) -> Option<&Demand<'p>> {
-        let by_level = |(demand, no): &&(Demand<'_>, bool)| (*no, demand.level);
+    pub fn demand(&self) -> Option<&RequiredLevel<'p>> {
+        let by_level = |(demand, no): &&(RequiredLevel<'_>, bool)| (*no, demand.level);
         self.demands.iter().max_by_key(by_level).map(|(demand, _)| demand)
     }
 
     /// Everything that was asked.
-    pub fn all_demands(&self) -> impl Iterator<Item = &Demand<'p>> {
+    pub fn all_demands(&self) -> impl Iterator<Item = &RequiredLevel<'p>> {
         self.demands.iter().map(|(demand, _)| demand)
     }
 
     /// The demands that said no, or all if none did.
-    pub fn asked(&self) -> impl Iterator<Item = &Demand<'p>> {
+    pub fn asked(&self) -> impl Iterator<Item = &RequiredLevel<'p>> {
         let any = self.demands.iter().any(|(_, no)| *no);
         self.demands.iter().filter(move |(_, no)| *no || !any).map(|(demand, _)| demand)
     }

@@ -56,7 +56,7 @@ pub enum FileError {
     Owner {
         /// The file.
         path: PathBuf,
-        /// Whose it is.
+        /// PodAttributes it is.
         uid: u32,
     },
     /// Others can change it.
@@ -154,7 +154,7 @@ pub fn read_proc(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a regular file that passes [`judge`]. A FIFO in its place does not block, and a growing file does not grow
+/// Reads a regular file that passes [`check`]. A FIFO in its place does not block, and a growing file does not grow
 /// beyond the limit.
 pub fn read_as(
     path: &Path,
@@ -167,7 +167,7 @@ pub fn read_as(
     Ok((file, metadata, bytes))
 }
 
-/// Opens a regular file that passes [`judge`].
+/// Opens a regular file that passes [`check`].
 fn open_as(path: &Path, links: Links, owner: Owner, limit: u64) -> Result<(File, Metadata), FileError> {
     let no_follow = if links == Links::Refuse { libc::O_NOFOLLOW } else { 0 };
     let file = match open_to_read(path, libc::O_NONBLOCK | libc::O_NOCTTY | no_follow) {
@@ -179,7 +179,7 @@ fn open_as(path: &Path, links: Links, owner: Owner, limit: u64) -> Result<(File,
         Err(source) => return Err(FileError::Open { path: path.to_owned(), source }),
     };
     let metadata = file.metadata().map_err(|source| FileError::Read { path: path.to_owned(), source })?;
-    judge(path, &metadata, owner, limit)?;
+    check(path, &metadata, owner, limit)?;
     Ok((file, metadata))
 }
 
@@ -238,7 +238,7 @@ fn read_to_limit(file: &mut File, size: u64, limit: u64) -> io::Result<Vec<u8>> 
 }
 
 /// Whether a file is regular, not too large and, if asked for, writable by root alone.
-pub fn judge(path: &Path, metadata: &Metadata, owner: Owner, limit: u64) -> Result<(), FileError> {
+pub fn check(path: &Path, metadata: &Metadata, owner: Owner, limit: u64) -> Result<(), FileError> {
     if !metadata.is_file() {
         return Err(FileError::Kind { path: path.to_owned(), wanted: REGULAR, kind: kind(metadata) });
     }
@@ -252,7 +252,7 @@ pub fn judge(path: &Path, metadata: &Metadata, owner: Owner, limit: u64) -> Resu
 }
 
 /// Whether a folder is one in which only root can put files.
-pub fn judge_folder(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
+pub fn check_folder(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
     if !metadata.is_dir() {
         return Err(FileError::Kind { path: path.to_owned(), wanted: "a directory", kind: kind(metadata) });
     }
@@ -290,14 +290,14 @@ pub fn judge_closed(path: &Path, links: Links, owners: Owners) -> Result<(), Fil
 /// Whether root alone decides what lies at a path, of which lstat(2) says `own`. Whoever can write to its folder can put
 /// another file of root's there, or a link to one; the same holds of every folder on the way that a link leads, and of
 /// every link on it.
-pub fn judge_place(path: &Path, own: &Metadata) -> Result<(), FileError> {
-    judge_folder_of(path)?;
+pub fn check_place(path: &Path, own: &Metadata) -> Result<(), FileError> {
+    check_folder_of(path)?;
     if own.is_symlink() { walk(path).map(|_| ()) } else { Ok(()) }
 }
 
 /// Whether root alone can put files in place of those that lie beside this one, or take them away. A sticky folder is
 /// closed: nobody renames or removes there what is root's.
-pub fn judge_folder_of(path: &Path) -> Result<&Path, FileError> {
+pub fn check_folder_of(path: &Path) -> Result<&Path, FileError> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let open = |source| FileError::Open { path: folder.to_owned(), source };
     let metadata = std::fs::metadata(folder).map_err(open)?;
@@ -308,7 +308,7 @@ pub fn judge_folder_of(path: &Path) -> Result<&Path, FileError> {
 /// Whether only root can exchange what is root's own in a folder: others may put files of theirs into a sticky one.
 pub fn judge_way(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
     let is_sticky = metadata.is_dir() && metadata.mode() & libc::S_ISVTX != 0;
-    if is_sticky { root_owns(path, metadata) } else { judge_folder(path, metadata) }
+    if is_sticky { root_owns(path, metadata) } else { check_folder(path, metadata) }
 }
 
 /// As many links as the kernel follows in one path (`MAXSYMLINKS`).

@@ -145,7 +145,7 @@ fields! {
     /// Violations and suspicions, as a JSON array.
     Findings = "PSS_FINDINGS",
     /// What set the level, or the mode.
-    Because = "PSS_BECAUSE",
+    Provenance = "PSS_BECAUSE",
     /// Why the last good policy is the one that judges.
     PolicyFault = "PSS_POLICY_FAULT",
     /// `1` if a command is to join a running container.
@@ -156,7 +156,7 @@ fields! {
     Reason = "PSS_REASON",
     /// When that ends by itself.
     Until = "PSS_UNTIL",
-    /// Whose container it is, in words.
+    /// PodAttributes container it is, in words.
     Subject = "PSS_SUBJECT",
     /// The engine.
     Engine = "PSS_ENGINE",

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use crate::event::{Event, Kind};
 use crate::finding::Finding;
 use crate::inspect::checkpoint::Restore;
-use crate::inspect::evaluate::{self, Exec, Outcome, Request, judge};
+use crate::inspect::evaluate::{self, Exec, Outcome, Request, evaluate};
 use crate::inspect::host::Host;
 use crate::inspect::identity::Identity;
 use crate::inspect::spec::Spec;
@@ -16,7 +16,7 @@ use crate::message::{LIMIT, cut, escape, line, message};
 use crate::mode;
 use pss::Origin;
 use pss::facts::Engine;
-use pss_guard_core::decision::{Assessment, Judged, Rules};
+use pss_guard_core::decision::{ControlResult, Evaluation, Rules};
 use pss_guard_core::files::FileError;
 use pss_guard_core::level::cache::{Loaded, load, salvaged};
 use pss_guard_core::level::policy::OnFault;
@@ -39,21 +39,21 @@ static PATHS: OnceLock<Paths> = OnceLock::new();
 
 /// May it start?
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Response {
     /// It may.
     Allow,
     /// It may not.
-    Refuse {
+    Deny {
         /// What people read: one line, without the program's name.
         line: String,
         /// The exit code that says why.
-        code: u8,
+        exit_code: u8,
     },
 }
 
 /// What is known of a container before its config.json is read.
 #[derive(Clone, Copy, Debug)]
-pub struct Caller<'a> {
+pub struct Invocation<'a> {
     /// The engine, as the installer told.
     pub engine: Option<Engine>,
     /// The engine's name for the pod's runtime class, as the installer told.
@@ -79,7 +79,7 @@ enum Start {
 }
 
 impl Start {
-    fn of(caller: &Caller<'_>, exec: Option<&Exec<'_>>) -> Self {
+    fn of(caller: &Invocation<'_>, exec: Option<&Exec<'_>>) -> Self {
         match (exec, caller.restore) {
             (Some(_), _) => Self::Exec,
             (None, Some(_)) => Self::Restore,
@@ -127,13 +127,13 @@ impl Gate {
 
     /// Holds a container, or a process that is to join one, against the level that it must meet.
     #[must_use]
-    pub fn hold(
+    pub fn admit(
         &self,
-        caller: &Caller<'_>,
+        caller: &Invocation<'_>,
         config: &Result<(PathBuf, Vec<u8>), FileError>,
         exec: Option<&Exec<'_>>,
-    ) -> Verdict {
-        self.judge(caller, config, exec, |identity, outcome| {
+    ) -> Response {
+        self.evaluate(caller, config, exec, |identity, outcome| {
             // What cannot be judged has an id all the same, and that is how people find it.
             let nobody =
                 Identity { engine: caller.engine.unwrap_or(Engine::None), ..Identity::of_nobody(caller.id) };
@@ -144,44 +144,44 @@ impl Gate {
     /// Writes down, once, that somebody executes commands in a container that would not start today: it is older than
     /// the gate, or than the level. `first` says whether this is the first time; it is asked only if there is something
     /// to say.
-    pub fn hold_against_its_container(
+    pub fn audit_exec_target(
         &self,
-        caller: &Caller<'_>,
+        caller: &Invocation<'_>,
         config: &Result<(PathBuf, Vec<u8>), FileError>,
         first: impl FnOnce() -> bool,
     ) {
-        self.judge(caller, config, None, |identity, outcome| {
-            let Outcome::Judged { rules, enforce, .. } = outcome else { return };
-            if rules.against(&enforce).next().is_none() || !first() {
+        self.evaluate(caller, config, None, |identity, outcome| {
+            let Outcome::Evaluated { rules, enforce, .. } = outcome else { return };
+            if rules.denying(&enforce).next().is_none() || !first() {
                 return;
             }
-            let message = message("exec into a container that violates", &enforce, rules.against(&enforce));
-            let summary = Summary::assessed(&enforce, rules.against(&enforce));
+            let message = message("exec into a container that violates", &enforce, rules.denying(&enforce));
+            let summary = Summary::assessed(&enforce, rules.denying(&enforce));
             self.emit(Kind::WouldDeny, &message, identity, &summary);
         });
     }
 
-    fn judge<R>(
+    fn evaluate<R>(
         &self,
-        caller: &Caller<'_>,
+        caller: &Invocation<'_>,
         config: &Result<(PathBuf, Vec<u8>), FileError>,
         exec: Option<&Exec<'_>>,
         then: impl FnOnce(Option<&Identity<'_>>, Outcome<'_>) -> R,
     ) -> R {
         let namespaces = self.paths.namespaces();
-        judge(&self.request(caller, config, exec, &namespaces), then)
+        evaluate(&self.request(caller, config, exec, &namespaces), then)
     }
 
     /// Whether nothing is asked of a container: then nothing that a command does to it is looked at.
     #[must_use]
-    pub fn asks_nothing(&self, caller: &Caller<'_>, path: &Path, spec: &Spec<'_>) -> bool {
+    pub fn asks_nothing(&self, caller: &Invocation<'_>, path: &Path, spec: &Spec<'_>) -> bool {
         let (nothing, namespaces) = (Ok((PathBuf::new(), Vec::new())), self.paths.namespaces());
         evaluate::asks_nothing(&self.request(caller, &nothing, None, &namespaces), path, spec)
     }
 
     fn request<'a>(
         &'a self,
-        caller: &Caller<'a>,
+        caller: &Invocation<'a>,
         config: &'a Result<(PathBuf, Vec<u8>), FileError>,
         exec: Option<&'a Exec<'a>>,
         namespaces: &'a Path,
@@ -206,18 +206,18 @@ impl Gate {
 
     fn answer(
         &self,
-        caller: &Caller<'_>,
+        caller: &Invocation<'_>,
         identity: &Identity<'_>,
         outcome: Outcome<'_>,
         start: Start,
-    ) -> Verdict {
+    ) -> Response {
         match outcome {
             // Probes run every few seconds: that their container is exempt was said when it started.
-            Outcome::Exempt(_) if start == Start::Exec => Verdict::Allow,
+            Outcome::Exempt(_) if start == Start::Exec => Response::Allow,
             Outcome::Exempt(exempt) => {
                 let because = escape(&exempt.to_string());
                 self.emit(Kind::Exempt, &because, Some(identity), &Summary::of(&because));
-                Verdict::Allow
+                Response::Allow
             }
             Outcome::UnknownNamespace(name) => {
                 // Where no sandbox is seen the setting is wrong. What it asks is done all the same: to start what nobody
@@ -237,9 +237,9 @@ impl Gate {
             Outcome::Unread(err) => {
                 let said = line(err);
                 self.emit(Kind::Fault, &said, Some(identity), &Summary::of(&said));
-                Verdict::Allow
+                Response::Allow
             }
-            Outcome::Judged { rules, enforce, audit, warn } => {
+            Outcome::Evaluated { rules, enforce, audit, warn } => {
                 self.rule(identity, &rules, &enforce, &audit, warn.as_ref(), start)
             }
         }
@@ -249,18 +249,18 @@ impl Gate {
         &self,
         identity: &Identity<'_>,
         rules: &Rules<'_>,
-        enforce: &Assessment<'_>,
-        audit: &Assessment<'_>,
-        warn: Option<&Assessment<'_>>,
+        enforce: &Evaluation<'_>,
+        audit: &Evaluation<'_>,
+        warn: Option<&Evaluation<'_>>,
         start: Start,
-    ) -> Verdict {
+    ) -> Response {
         let [violates, may_violate] = match start {
             Start::Container => ["violates", "may violate"],
             Start::Exec => ["exec violates", "exec may violate"],
             Start::Restore => ["restore violates", "restore may violate"],
         };
         let identity = Some(identity);
-        let mut against = rules.against(enforce).peekable();
+        let mut against = rules.denying(enforce).peekable();
         let first = against.peek().map(|judged| judged.control.number);
         // Controls that were spoken of at the enforce level: at the same level again they would be news to nobody.
         let mut told: Vec<&str> = Vec::new();
@@ -272,11 +272,11 @@ impl Gate {
                 Mode::Audit => Kind::WouldDeny,
             };
             let message = message(violates, enforce, against);
-            let summary = Summary::assessed(enforce, rules.against(enforce)).listing(whole());
+            let summary = Summary::assessed(enforce, rules.denying(enforce)).listing(whole());
             self.emit(kind, &message, identity, &summary);
             if self.mode == Mode::Enforce {
                 // Denied is all there is to say: upstream, too, leaves warnings out then.
-                return Verdict::Refuse { line: message, code: DENIED + number };
+                return Response::Deny { line: message, exit_code: DENIED + number };
             }
         }
         if rules.excepted(enforce).next().is_some() {
@@ -289,12 +289,12 @@ impl Gate {
         for (kind, assessment) in [(Kind::Audit, Some(audit)), (Kind::Warn, warn)] {
             let Some(assessment) = assessment else { continue };
             let again = ask_alike(assessment.all_demands(), enforce.all_demands());
-            let news = |judged: &&Judged<'_>| !(again && told.contains(&judged.control.id));
+            let news = |judged: &&ControlResult<'_>| !(again && told.contains(&judged.control.id));
             let shown = || assessment.findings.iter().filter(|judged| judged.is_worth_telling()).filter(news);
             if shown().next().is_some() {
                 silent = false;
                 // Of upstream's level, if it is spoken of: what is ours is always sure.
-                let upstreams = |judged: &&Judged<'_>| judged.control.origin == Origin::Upstream;
+                let upstreams = |judged: &&ControlResult<'_>| judged.control.origin == Origin::Upstream;
                 let is_ours_alone = !shown().any(|judged| upstreams(&judged));
                 let sure =
                     shown().any(|judged| (is_ours_alone || upstreams(&judged)) && judged.is_violation());
@@ -307,12 +307,12 @@ impl Gate {
             let message = message("complies with", enforce, std::iter::empty());
             self.emit(Kind::Allowed, &message, identity, &Summary::assessed(enforce, std::iter::empty()));
         }
-        Verdict::Allow
+        Response::Allow
     }
 
     /// A container that cannot be judged.
     #[must_use]
-    pub fn fault(&self, identity: Option<&Identity<'_>>, err: &(dyn Error + 'static)) -> Verdict {
+    pub fn fault(&self, identity: Option<&Identity<'_>>, err: &(dyn Error + 'static)) -> Response {
         let denies = match &self.loaded {
             Loaded::Good(policy) | Loaded::Kept { policy, .. } => policy.on_fault == OnFault::Deny,
             Loaded::Bad { salvage, .. } => {
@@ -332,12 +332,12 @@ impl Gate {
         said: &str,
         line: String,
         denies: bool,
-    ) -> Verdict {
+    ) -> Response {
         self.emit(Kind::Fault, said, identity, &Summary::of(said));
         if self.mode == Mode::Audit || !denies {
-            return Verdict::Allow;
+            return Response::Allow;
         }
-        Verdict::Refuse { line, code: CANNOT_JUDGE }
+        Response::Deny { line, exit_code: CANNOT_JUDGE }
     }
 
     fn emit(&self, kind: Kind, message: &str, identity: Option<&Identity<'_>>, summary: &Summary) {
@@ -386,10 +386,10 @@ impl Summary {
     }
 
     fn assessed<'s, 'p: 's>(
-        assessment: &'s Assessment<'p>,
-        shown: impl Iterator<Item = &'s Judged<'p>>,
+        assessment: &'s Evaluation<'p>,
+        shown: impl Iterator<Item = &'s ControlResult<'p>>,
     ) -> Self {
-        let shown: Vec<&Judged<'_>> = shown.collect();
+        let shown: Vec<&ControlResult<'_>> = shown.collect();
         let controls: Vec<&str> = shown.iter().map(|judged| judged.control.id).collect();
         let because: Vec<String> = assessment.asked().map(|demand| demand.because.to_string()).collect();
         Self {
@@ -403,8 +403,8 @@ impl Summary {
     }
 
     /// With these findings in full, which can be more than the controls that the message names.
-    fn listing<'s, 'p: 's>(self, findings: impl Iterator<Item = &'s Judged<'p>>) -> Self {
-        let findings: Vec<&Judged<'_>> = findings.collect();
+    fn listing<'s, 'p: 's>(self, findings: impl Iterator<Item = &'s ControlResult<'p>>) -> Self {
+        let findings: Vec<&ControlResult<'_>> = findings.collect();
         let findings: Vec<Finding<'_>> = findings.iter().map(|judged| Finding::of(judged)).collect();
         Self { findings: serde_json::to_string(&findings).unwrap_or_default(), ..self }
     }

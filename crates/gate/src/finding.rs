@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use pss::Origin;
-use pss_guard_core::decision::{Effect, Judged};
+use pss_guard_core::decision::{ControlResult, Effect};
 use serde::Serialize;
 
 /// One finding.
@@ -32,7 +32,7 @@ pub struct Finding<'a> {
 impl<'a> Finding<'a> {
     /// One finding as it is shown.
     #[must_use]
-    pub fn of(judged: &'a Judged<'a>) -> Self {
+    pub fn of(judged: &'a ControlResult<'a>) -> Self {
         Self {
             control: judged.control.id,
             origin: judged.control.origin.name(),

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::stat::{SFlag, fstat, makedev};
 
-use crate::admit::{self, Caller, Gate, Verdict};
+use crate::admit::{self, Gate, Invocation, Response};
 use crate::inspect;
 use crate::inspect::checkpoint::Restore;
 use crate::inspect::spec::{State, Text};
@@ -63,8 +63,8 @@ pub fn run(arguments: &[OsString]) -> u8 {
     // The runtime is writing the state whatever happens here; a pipe that nobody reads makes older cruns fail.
     let state = read_state();
     match verdict(&gate, &arguments, wrong, &state) {
-        Verdict::Allow => admit::ALLOW,
-        Verdict::Refuse { line, code } => say(&line, code),
+        Response::Allow => admit::ALLOW,
+        Response::Deny { line, exit_code } => say(&line, exit_code),
     }
 }
 
@@ -97,7 +97,7 @@ fn verdict(
     arguments: &Arguments,
     wrong: Option<UsageError>,
     state: &Result<Vec<u8>, StateError>,
-) -> Verdict {
+) -> Response {
     if let Some(err) = wrong {
         return gate.fault(None, &err);
     }
@@ -114,7 +114,7 @@ fn verdict(
     };
     let id = state.id.as_ref().map(Text::as_str);
     let hold = |restore: Option<&Restore<'_>>| {
-        let caller = Caller {
+        let caller = Invocation {
             engine: arguments.engine,
             runtime_handler: arguments.runtime_handler.as_deref(),
             id,
@@ -122,7 +122,7 @@ fn verdict(
             as_runtime: false,
             restore,
         };
-        gate.hold(&caller, &inspect::read_config(bundle), None)
+        gate.admit(&caller, &inspect::read_config(bundle), None)
     };
     // A container that is to be created is `creating` to runc and youki and `created` to crun. To runc one that is to be
     // restored is still `stopped` (`libcontainer/criu_linux.go` criuNotifications); crun restores without hooks.

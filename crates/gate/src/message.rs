@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use pss::Origin;
 use pss::controls::CONTROLS;
-use pss_guard_core::decision::{Assessment, Effect, Judged};
+use pss_guard_core::decision::{ControlResult, Effect, Evaluation};
 
 /// The longest message, in bytes: with the program's name before it and the end of the line, 4 KiB.
 pub const LIMIT: usize = 4096 - "pss-guard: \n".len();
@@ -44,8 +44,8 @@ pub fn mark(origin: &str) -> &'static str {
 #[must_use]
 pub fn message<'s, 'p: 's>(
     verb: &str,
-    assessment: &Assessment<'_>,
-    findings: impl Iterator<Item = &'s Judged<'p>>,
+    assessment: &Evaluation<'_>,
+    findings: impl Iterator<Item = &'s ControlResult<'p>>,
 ) -> String {
     let mut levels = String::new();
     let mut because = String::new();
@@ -168,14 +168,14 @@ mod tests {
     use super::{LIMIT, cut, escape, message, shortened};
     use pss::controls::CONTROLS;
     use pss::{Finding, Level, Origin, Version};
-    use pss_guard_core::decision::{Assessment, Effect, Judged};
-    use pss_guard_core::level::Demand;
+    use pss_guard_core::decision::{ControlResult, Effect, Evaluation};
+    use pss_guard_core::level::RequiredLevel;
 
     #[test]
     fn what_upstream_does_not_ask_for_is_not_said_to_violate_pod_security() {
-        let demand = Demand::argument(Level::Restricted, Version::Latest);
-        let assessment = Assessment { demands: vec![(demand, true)], findings: Vec::new() };
-        let judged = |id: &str, reason: &'static str, detail: &str| Judged {
+        let demand = RequiredLevel::argument(Level::Restricted, Version::Latest);
+        let assessment = Evaluation { demands: vec![(demand, true)], findings: Vec::new() };
+        let judged = |id: &str, reason: &'static str, detail: &str| ControlResult {
             control: CONTROLS.iter().find(|control| control.id == id).unwrap(),
             finding: Finding::violates(reason, detail.to_owned(), ""),
             effect: Effect::Counts,

@@ -27,7 +27,7 @@ impl Origin {
 
 /// How much of a control a node can know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sees {
+pub enum Visibility {
     /// A finding and its absence are both proof.
     Exact,
     /// A violation is proof; silence is not.
@@ -38,7 +38,7 @@ pub enum Sees {
     Nothing,
 }
 
-impl Sees {
+impl Visibility {
     /// The word used in `explain` and the documentation.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -94,7 +94,7 @@ pub struct Control {
     /// Whether the sandbox's own spec is judged by it.
     pub scope: Scope,
     /// How much of it a node can know.
-    pub sees: Sees,
+    pub sees: Visibility,
     /// Ids of the controls that this one replaces while it is active.
     pub overrides: &'static [&'static str],
     /// The revisions and the first minor each applies to, ascending.

@@ -16,7 +16,7 @@ mod version;
 
 use alloc::vec::Vec;
 
-pub use control::{Check, Control, Doc, Origin, Scope, Sees};
+pub use control::{Check, Control, Doc, Origin, Scope, Visibility};
 use facts::{Facts, Subject};
 pub use finding::{Certainty, Finding};
 pub use level::{Level, UnknownLevel};
@@ -88,8 +88,8 @@ mod tests {
     };
     use super::testing::{compliant, findings, make_privileged};
     use super::{
-        Certainty, Control, Level, Minor, NEWEST, Origin, Scope, Sees, UnknownLevel, UnknownVersion, Version,
-        active, evaluate,
+        Certainty, Control, Level, Minor, NEWEST, Origin, Scope, UnknownLevel, UnknownVersion, Version,
+        Visibility, active, evaluate,
     };
 
     /// Nothing is lifted: upstream's own semantics.
@@ -380,9 +380,9 @@ mod tests {
             let passes = all.iter().any(|found| !found.iter().any(|f| is_against(f.certainty)));
             let proves = all.iter().any(Vec::is_empty);
             match control.sees {
-                Sees::Nothing => assert!(!fails && !proves, "{}", control.id),
-                Sees::Exact => assert!(fails && proves, "{}", control.id),
-                Sees::OneSided | Sees::Hardly => assert!(fails && passes, "{}", control.id),
+                Visibility::Nothing => assert!(!fails && !proves, "{}", control.id),
+                Visibility::Exact => assert!(fails && proves, "{}", control.id),
+                Visibility::OneSided | Visibility::Hardly => assert!(fails && passes, "{}", control.id),
             }
         }
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value};
 
 use super::super::{
-    Entry, GATE, Installer, Method, Plan, Refusal, Request, Stripped, entry_path, is_entry_name,
+    Entry, GATE, Installer, Method, Plan, PlanError, Request, Stripped, entry_path, is_entry_name,
 };
 use super::{behind, dropin, hooks_d, toml};
 use crate::node::host::Node;
@@ -40,7 +40,7 @@ const HEADER: &str = "\
 # change them there and run `pss-guard install --engine cri-o` again.
 ";
 
-fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, Refusal> {
+fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
     let main = request.config.unwrap_or(Path::new(MAIN));
     let files = drop_ins(node, Path::new(DROP_INS))?;
     let (ours, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| dropin::is_ours(file));
@@ -52,7 +52,7 @@ fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, Refusal> {
     }
 }
 
-fn strip(stripped: &Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+fn strip(stripped: &Stripped<'_>) -> Result<Option<Vec<u8>>, PlanError> {
     if hooks_d::is_ours(stripped.path) {
         return Ok(hooks_d::strip(stripped));
     }
@@ -66,7 +66,7 @@ fn strip(stripped: &Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal> {
 }
 
 /// All files below a folder, in the order in which CRI-O reads them.
-fn drop_ins(node: &dyn Node, folder: &Path) -> Result<Vec<PathBuf>, Refusal> {
+fn drop_ins(node: &dyn Node, folder: &Path) -> Result<Vec<PathBuf>, PlanError> {
     let mut files = Vec::new();
     for name in node.list(folder) {
         let path = folder.join(name);
@@ -92,7 +92,7 @@ impl Settings {
         node: &dyn Node,
         main: &'a Path,
         files: impl IntoIterator<Item = &'a PathBuf>,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, PlanError> {
         let mut settings = Self::default();
         for file in std::iter::once(main).chain(files.into_iter().map(PathBuf::as_path)) {
             if let Some(document) = toml::read(node, file)? {
@@ -103,8 +103,8 @@ impl Settings {
     }
 
     /// Lays one more file over what was read before.
-    fn add(&mut self, file: &Path, document: &DocumentMut) -> Result<(), Refusal> {
-        let wrong = |key: &str, wanted: &str| Refusal::Malformed {
+    fn add(&mut self, file: &Path, document: &DocumentMut) -> Result<(), PlanError> {
+        let wrong = |key: &str, wanted: &str| PlanError::Malformed {
             path: file.to_owned(),
             cause: format!("{key} is not {wanted}"),
         };
@@ -138,7 +138,7 @@ impl Settings {
     }
 
     /// Holds the files against what CRI-O itself makes of them, where it can be asked.
-    fn compare(&self, node: &dyn Node, request: &Request<'_>) -> Result<(), Refusal> {
+    fn compare(&self, node: &dyn Node, request: &Request<'_>) -> Result<(), PlanError> {
         let config = request.config.and_then(Path::to_str).map(|path| ["--config", path]);
         let arguments: Vec<&str> = config.iter().flatten().copied().chain(["config"]).collect();
         let Some(text) = node.find("crio").and_then(|crio| node.output(&crio, &arguments)) else {
@@ -148,7 +148,7 @@ impl Settings {
         let source = Path::new("the output of crio config");
         let mut told = Self::default();
         told.add(source, &toml::parse(source, text.as_bytes())?)?;
-        let differs = |what: String| Refusal::Unsupported {
+        let differs = |what: String| PlanError::Unsupported {
             what: format!("`crio config` contradicts the files below /etc/crio about {what}"),
             instead: "look for flags (`--runtimes`, `--hooks-dir`, `--config-dir`) in the unit of CRI-O and \
                       write them into /etc/crio/crio.conf instead"
@@ -184,7 +184,7 @@ fn text_of<'a>(handler: &'a InlineTable, key: &str) -> &'a str {
     handler.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn hook(node: &dyn Node, settings: &Settings, others: &[PathBuf]) -> Result<Plan, Refusal> {
+fn hook(node: &dyn Node, settings: &Settings, others: &[PathBuf]) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     let folders = hooks_d::folders(node, "CRI-O", &settings.hooks())?;
     hooks_d::put(node, &folders, &mut plan)?;
@@ -223,7 +223,7 @@ fn hook(node: &dyn Node, settings: &Settings, others: &[PathBuf]) -> Result<Plan
     Ok(plan)
 }
 
-fn runtime(node: &dyn Node, settings: &Settings, others: &[PathBuf]) -> Result<Plan, Refusal> {
+fn runtime(node: &dyn Node, settings: &Settings, others: &[PathBuf]) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     let mut handlers = settings.handlers.clone();
     if let Some((name, handler)) = built_in(node, settings)? {
@@ -254,7 +254,7 @@ fn runtime(node: &dyn Node, settings: &Settings, others: &[PathBuf]) -> Result<P
             }
         }
         if !is_entry_name(&name) {
-            return Err(Refusal::Unsupported {
+            return Err(PlanError::Unsupported {
                 what: format!("the handler {name:?} of CRI-O cannot be the name of a directory"),
                 instead: "give it a name of letters, digits, '-', '_' and '.', or use --method hook"
                     .to_owned(),
@@ -268,7 +268,7 @@ fn runtime(node: &dyn Node, settings: &Settings, others: &[PathBuf]) -> Result<P
         plan.entries.push(Entry { handler: name, runtime });
     }
     if plan.entries.is_empty() {
-        return Err(Refusal::Unsupported {
+        return Err(PlanError::Unsupported {
             what: "CRI-O has no handler whose runtime the gate could wrap".to_owned(),
             instead: format!("see [crio.runtime.runtimes] in {MAIN} and below {DROP_INS}"),
         });
@@ -300,7 +300,7 @@ fn vm(name: &str) -> String {
 }
 
 /// The program behind a handler; `None` where there is none.
-fn runtime_of(node: &dyn Node, name: &str, handler: &InlineTable) -> Result<Option<PathBuf>, Refusal> {
+fn runtime_of(node: &dyn Node, name: &str, handler: &InlineTable) -> Result<Option<PathBuf>, PlanError> {
     let path = Path::new(text_of(handler, "runtime_path"));
     if path.as_os_str().is_empty() {
         return Ok(node.find(name));
@@ -309,7 +309,7 @@ fn runtime_of(node: &dyn Node, name: &str, handler: &InlineTable) -> Result<Opti
         return Ok(Some(real));
     }
     if path.is_relative() {
-        return Err(Refusal::Unsupported {
+        return Err(PlanError::Unsupported {
             what: format!("the handler {name} of CRI-O has the relative runtime_path {}", path.display()),
             instead: "write it as an absolute path".to_owned(),
         });
@@ -317,9 +317,9 @@ fn runtime_of(node: &dyn Node, name: &str, handler: &InlineTable) -> Result<Opti
     Ok(Some(path.to_owned()).filter(|path| node.is_program(path)))
 }
 
-fn missing(name: &str, path: &str) -> Refusal {
+fn missing(name: &str, path: &str) -> PlanError {
     let path = if path.is_empty() { name } else { path };
-    Refusal::Unsupported {
+    PlanError::Unsupported {
         what: format!("the runtime of CRI-O's default handler {name}, {path}, is not there"),
         instead: "install it, or let default_runtime name another handler; CRI-O does not start without it"
             .to_owned(),
@@ -328,7 +328,7 @@ fn missing(name: &str, path: &str) -> Refusal {
 
 /// The handler that CRI-O has without being told: `crun` since 1.31, `runc` before. `None` where a file replaces it, or
 /// where its program is not there and CRI-O leaves it out.
-fn built_in(node: &dyn Node, settings: &Settings) -> Result<Option<(String, InlineTable)>, Refusal> {
+fn built_in(node: &dyn Node, settings: &Settings) -> Result<Option<(String, InlineTable)>, PlanError> {
     let Some(minor) = minor_version(node) else {
         return if says_all(node, settings) { Ok(None) } else { Err(unknown()) };
     };
@@ -373,8 +373,8 @@ fn says_all(node: &dyn Node, settings: &Settings) -> bool {
         && ["crun", "runc"].into_iter().all(|name| defined(name) || node.find(name).is_none())
 }
 
-fn unknown() -> Refusal {
-    Refusal::Unsupported {
+fn unknown() -> PlanError {
+    PlanError::Unsupported {
         what: "CRI-O's runtime is unknown: crio does not run here, and its files do not name one".to_owned(),
         instead: format!(
             "write default_runtime and a table [crio.runtime.runtimes.NAME] for crun and for runc, if they \
@@ -383,8 +383,8 @@ fn unknown() -> Refusal {
     }
 }
 
-fn undefined(default: &str) -> Refusal {
-    Refusal::Unsupported {
+fn undefined(default: &str) -> PlanError {
+    PlanError::Unsupported {
         what: format!("default_runtime of CRI-O is {default}, for which there is no table"),
         instead: format!("add [crio.runtime.runtimes.{default}]; CRI-O does not start without it"),
     }

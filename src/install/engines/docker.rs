@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::super::{
-    Change, Entry, Installer, Method, Plan, Refusal, Request, Stripped, entry_path, is_entry_name,
+    Change, Entry, Installer, Method, Plan, PlanError, Request, Stripped, entry_path, is_entry_name,
 };
 use super::behind;
 use super::json::Text;
@@ -42,7 +42,7 @@ const OWN: &str = "pss-guard";
 
 const BOM: &str = "\u{feff}";
 
-fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, Refusal> {
+fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
     let path = request.config.unwrap_or(Path::new(CONFIG));
     if path.components().any(|part| part.as_os_str() == ".config") {
         return Err(unsupported(
@@ -86,7 +86,7 @@ struct Daemon<'a> {
 
 impl Daemon<'_> {
     /// Puts the gate before every runtime that is defined.
-    fn runtimes(&mut self, node: &dyn Node, plan: &mut Plan) -> Result<(), Refusal> {
+    fn runtimes(&mut self, node: &dyn Node, plan: &mut Plan) -> Result<(), PlanError> {
         let defined = match self.config.get("runtimes") {
             None => return Ok(()),
             Some(defined) => defined.as_object().ok_or_else(|| self.wrong("runtimes is not an object"))?,
@@ -118,7 +118,7 @@ impl Daemon<'_> {
     }
 
     /// Makes the gate the default, if docker's own runtime is, and puts it behind the name of the shim, if that is free.
-    fn default(&mut self, node: &dyn Node, plan: &mut Plan) -> Result<(), Refusal> {
+    fn default(&mut self, node: &dyn Node, plan: &mut Plan) -> Result<(), PlanError> {
         let default = match self.config.get("default-runtime") {
             None => STOCK,
             Some(Value::String(name)) if name.is_empty() => STOCK,
@@ -187,12 +187,12 @@ impl Daemon<'_> {
         }
     }
 
-    fn wrong(&self, cause: &str) -> Refusal {
-        Refusal::Malformed { path: self.path.to_owned(), cause: cause.to_owned() }
+    fn wrong(&self, cause: &str) -> PlanError {
+        PlanError::Malformed { path: self.path.to_owned(), cause: cause.to_owned() }
     }
 }
 
-fn strip(stripped: &Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+fn strip(stripped: &Stripped<'_>) -> Result<Option<Vec<u8>>, PlanError> {
     let (bom, mut text) = parse(stripped.path, stripped.now)?;
     let (_, original) = parse(stripped.path, stripped.original.unwrap_or_default())?;
     let config = text.value();
@@ -266,8 +266,8 @@ struct Place<'a> {
 }
 
 /// Finds the program in a runtime's definition; `None` for a shim of another kind.
-fn program<'a>(path: &Path, name: &str, runtime: &'a Value) -> Result<Option<Place<'a>>, Refusal> {
-    let wrong = |cause: &str| Refusal::Malformed {
+fn program<'a>(path: &Path, name: &str, runtime: &'a Value) -> Result<Option<Place<'a>>, PlanError> {
+    let wrong = |cause: &str| PlanError::Malformed {
         path: path.to_owned(),
         cause: format!("the runtime {name} {cause}"),
     };
@@ -304,7 +304,7 @@ fn program<'a>(path: &Path, name: &str, runtime: &'a Value) -> Result<Option<Pla
 }
 
 /// The real program behind what a runtime's definition names.
-fn real(node: &dyn Node, config: &Path, name: &str, program: &str) -> Result<PathBuf, Refusal> {
+fn real(node: &dyn Node, config: &Path, name: &str, program: &str) -> Result<PathBuf, PlanError> {
     let path = Path::new(program);
     if let Some(real) = behind(node, path)? {
         return Ok(real);
@@ -324,8 +324,8 @@ fn real(node: &dyn Node, config: &Path, name: &str, program: &str) -> Result<Pat
 }
 
 /// The text of daemon.json, and the mark before it.
-fn parse(path: &Path, bytes: &[u8]) -> Result<(&'static str, Text), Refusal> {
-    let malformed = |cause| Refusal::Malformed { path: path.to_owned(), cause };
+fn parse(path: &Path, bytes: &[u8]) -> Result<(&'static str, Text), PlanError> {
+    let malformed = |cause| PlanError::Malformed { path: path.to_owned(), cause };
     let text = str::from_utf8(bytes).map_err(|error| malformed(error.to_string()))?;
     let (bom, text) = text.strip_prefix(BOM).map_or(("", text), |text| (BOM, text));
     let text = if text.trim().is_empty() { "{}\n" } else { text };
@@ -333,7 +333,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<(&'static str, Text), Refusal> {
 }
 
 /// Refuses where docker is told on its command line what daemon.json may then not say.
-fn flags(node: &dyn Node, config: &Path) -> Result<(), Refusal> {
+fn flags(node: &dyn Node, config: &Path) -> Result<(), PlanError> {
     let folders =
         ["/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"].map(|at| Path::new(at).join("systemd/system"));
     let mut files = vec![PathBuf::from("/etc/default/docker"), PathBuf::from("/etc/sysconfig/docker")];
@@ -369,8 +369,8 @@ fn flags(node: &dyn Node, config: &Path) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn unsupported(what: String, instead: &str) -> Refusal {
-    Refusal::Unsupported { what, instead: instead.to_owned() }
+fn unsupported(what: String, instead: &str) -> PlanError {
+    PlanError::Unsupported { what, instead: instead.to_owned() }
 }
 
 /// The 28 of `Docker version 28.0.1, build 068a01e`.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{DocumentMut, Item, Table, Value};
 
-use super::super::{Change, Refusal, Stripped};
+use super::super::{Change, PlanError, Stripped};
 use super::toml;
 use crate::node::host::Node;
 
@@ -26,7 +26,7 @@ pub(super) fn change(
     header: &str,
     path: &[&str],
     content: Table,
-) -> Result<Option<Change>, Refusal> {
+) -> Result<Option<Change>, PlanError> {
     let mut file = folder.to_owned();
     for name in NAMES {
         file = folder.join(name);
@@ -35,7 +35,7 @@ pub(super) fn change(
         }
     }
     if let Some(later) = others.iter().find(|other| **other > file) {
-        return Err(Refusal::Unsupported {
+        return Err(PlanError::Unsupported {
             what: format!("{} is read after {}, and would remove the gate", later.display(), file.display()),
             instead: "rename it so that it sorts earlier".to_owned(),
         });
@@ -59,7 +59,7 @@ pub(super) fn strip(
     stripped: &Stripped<'_>,
     whole: &[&str],
     mend: &dyn Fn(&str, &mut Item),
-) -> Result<Option<Vec<u8>>, Refusal> {
+) -> Result<Option<Vec<u8>>, PlanError> {
     let mut now = toml::parse(stripped.path, stripped.now)?;
     let installed = toml::parse(stripped.path, stripped.installed)?;
     subtract(now.as_table_mut(), installed.as_table(), Some(whole), mend);

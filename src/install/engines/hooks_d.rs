@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use super::super::{Change, GATE, Plan, Refusal, Stripped, TOOL};
+use super::super::{Change, GATE, Plan, PlanError, Stripped, TOOL};
 use crate::node::host::Node;
 
 /// The folder that CRI-O and podman read unless they are told otherwise.
@@ -32,9 +32,9 @@ pub(super) enum Folders {
 }
 
 /// Chooses among the folders that `engine` reads.
-pub(super) fn folders(node: &dyn Node, engine: &str, read: &[String]) -> Result<Folders, Refusal> {
+pub(super) fn folders(node: &dyn Node, engine: &str, read: &[String]) -> Result<Folders, PlanError> {
     if read.is_empty() {
-        return Err(Refusal::Unsupported {
+        return Err(PlanError::Unsupported {
             what: format!(
                 "the configuration of {engine} sets hooks_dir to no folder at all, so it runs no hooks"
             ),
@@ -42,7 +42,7 @@ pub(super) fn folders(node: &dyn Node, engine: &str, read: &[String]) -> Result<
         });
     }
     if let Some(relative) = read.iter().find(|folder| !folder.starts_with('/')) {
-        return Err(Refusal::Unsupported {
+        return Err(PlanError::Unsupported {
             what: format!("the configuration of {engine} has the relative path {relative:?} in hooks_dir"),
             instead: "write it as an absolute path, or take it out".to_owned(),
         });
@@ -58,7 +58,7 @@ pub(super) fn folders(node: &dyn Node, engine: &str, read: &[String]) -> Result<
 }
 
 /// Adds the hook's file to a plan, once for each folder.
-pub(super) fn put(node: &dyn Node, folders: &Folders, plan: &mut Plan) -> Result<(), Refusal> {
+pub(super) fn put(node: &dyn Node, folders: &Folders, plan: &mut Plan) -> Result<(), PlanError> {
     let folders = match folders {
         Folders::Among(folders) => folders.as_slice(),
         Folders::AllAnd(folders) => folders.last().map(std::slice::from_ref).unwrap_or_default(),

@@ -11,7 +11,7 @@ mod toml;
 
 use std::path::{Path, PathBuf};
 
-use super::{Installer, Refusal};
+use super::{Installer, PlanError};
 use crate::node::host::Node;
 use crate::pss::facts::Engine;
 
@@ -32,12 +32,12 @@ pub fn of(engine: Engine) -> Option<&'static Installer> {
 }
 
 /// The real runtime behind a path that is one of the gate's own entries; `None` if it is none.
-fn behind(node: &dyn Node, path: &Path) -> Result<Option<PathBuf>, Refusal> {
+fn behind(node: &dyn Node, path: &Path) -> Result<Option<PathBuf>, PlanError> {
     if !path.starts_with("/var/lib/pss-guard/runtimes") {
         return Ok(None);
     }
     let link = path.with_file_name("runtime");
-    node.link(&link).map(|real| Some(node.find_again(real))).ok_or_else(|| Refusal::Unsupported {
+    node.link(&link).map(|real| Some(node.find_again(real))).ok_or_else(|| PlanError::Unsupported {
         what: format!("{} is configured as a runtime, but {} is missing", path.display(), link.display()),
         instead: "put the path of the real runtime back into the configuration, then install again"
             .to_owned(),
@@ -49,7 +49,7 @@ fn behind(node: &dyn Node, path: &Path) -> Result<Option<PathBuf>, Refusal> {
 mod testing {
     use std::path::Path;
 
-    use crate::install::{Change, Installer, Method, Plan, Refusal, Request, Stripped};
+    use crate::install::{Change, Installer, Method, Plan, PlanError, Request, Stripped};
     use crate::node::host::fake::Fake;
 
     pub(super) fn request(method: Method) -> Request<'static> {
@@ -78,7 +78,7 @@ mod testing {
         plan: &Plan,
         change: &Change,
         now: &[u8],
-    ) -> Result<Option<Vec<u8>>, Refusal> {
+    ) -> Result<Option<Vec<u8>>, PlanError> {
         (installer.strip)(&Stripped {
             path: &change.path,
             original: change.before.as_deref(),

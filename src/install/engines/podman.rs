@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use super::super::{
-    Entry, GATE, Installer, Method, Plan, Refusal, Request, Stripped, entry_path, is_entry_name,
+    Entry, GATE, Installer, Method, Plan, PlanError, Request, Stripped, entry_path, is_entry_name,
 };
 use super::{behind, dropin, hooks_d, toml};
 use crate::node::host::Node;
@@ -55,9 +55,9 @@ const FOLDERS: [&str; 7] = [
     "/usr/lib/cri-o-runc/sbin",
 ];
 
-fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, Refusal> {
+fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
     if let Some(config) = request.config {
-        return Err(Refusal::Unsupported {
+        return Err(PlanError::Unsupported {
             what: format!("podman cannot be configured in {}: it gets a file of its own", config.display()),
             instead: "install without --config".to_owned(),
         });
@@ -70,7 +70,7 @@ fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, Refusal> {
     }
 }
 
-fn strip(stripped: &Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+fn strip(stripped: &Stripped<'_>) -> Result<Option<Vec<u8>>, PlanError> {
     if hooks_d::is_ours(stripped.path) {
         return Ok(hooks_d::strip(stripped));
     }
@@ -130,7 +130,7 @@ struct Settings {
 }
 
 impl Settings {
-    fn merged<'a>(node: &dyn Node, files: impl IntoIterator<Item = &'a PathBuf>) -> Result<Self, Refusal> {
+    fn merged<'a>(node: &dyn Node, files: impl IntoIterator<Item = &'a PathBuf>) -> Result<Self, PlanError> {
         let mut settings = Self::default();
         for file in files {
             if let Some(document) = toml::read(node, file)? {
@@ -141,8 +141,8 @@ impl Settings {
     }
 
     /// Lays one more file over what was read before.
-    fn add(&mut self, file: &Path, document: &DocumentMut) -> Result<(), Refusal> {
-        let wrong = |key: &str, wanted: &str| Refusal::Malformed {
+    fn add(&mut self, file: &Path, document: &DocumentMut) -> Result<(), PlanError> {
+        let wrong = |key: &str, wanted: &str| PlanError::Malformed {
             path: file.to_owned(),
             cause: format!("{key} is not {wanted}"),
         };
@@ -189,7 +189,7 @@ impl Settings {
     }
 
     /// The program behind a runtime's name; `None` where there is none.
-    fn program(&self, node: &dyn Node, name: &str) -> Result<Option<PathBuf>, Refusal> {
+    fn program(&self, node: &dyn Node, name: &str) -> Result<Option<PathBuf>, PlanError> {
         let known = || FOLDERS.iter().map(|folder| Path::new(folder).join(name)).collect();
         let places: Vec<PathBuf> = self
             .programs
@@ -202,7 +202,7 @@ impl Settings {
     }
 }
 
-fn hook(node: &dyn Node, settings: &Settings, rivals: &[PathBuf]) -> Result<Plan, Refusal> {
+fn hook(node: &dyn Node, settings: &Settings, rivals: &[PathBuf]) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     let folders = hooks_d::folders(node, "podman", &settings.hooks())?;
     hooks_d::put(node, &folders, &mut plan)?;
@@ -220,7 +220,7 @@ fn hook(node: &dyn Node, settings: &Settings, rivals: &[PathBuf]) -> Result<Plan
     Ok(plan)
 }
 
-fn runtime(node: &dyn Node, settings: &Settings, rivals: &[PathBuf]) -> Result<Plan, Refusal> {
+fn runtime(node: &dyn Node, settings: &Settings, rivals: &[PathBuf]) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     let mut runtimes = Table::new();
     let mut names: Vec<&str> = KNOWN.to_vec();
@@ -231,7 +231,7 @@ fn runtime(node: &dyn Node, settings: &Settings, rivals: &[PathBuf]) -> Result<P
             continue;
         }
         if !is_entry_name(name) {
-            return Err(Refusal::Unsupported {
+            return Err(PlanError::Unsupported {
                 what: format!("the runtime {name:?} of podman cannot be the name of a directory"),
                 instead: "give it a name of letters, digits, '-', '_' and '.', or use --method hook"
                     .to_owned(),
@@ -256,7 +256,7 @@ fn runtime(node: &dyn Node, settings: &Settings, rivals: &[PathBuf]) -> Result<P
         }
     }
     if plan.entries.is_empty() {
-        return Err(Refusal::Unsupported {
+        return Err(PlanError::Unsupported {
             what: "podman has no runtime that the gate could wrap".to_owned(),
             instead: "install crun or runc".to_owned(),
         });
@@ -265,7 +265,7 @@ fn runtime(node: &dyn Node, settings: &Settings, rivals: &[PathBuf]) -> Result<P
     if let Some(path) = settings.default.as_deref().map(Path::new).filter(|path| path.is_absolute()) {
         let name =
             plan.entries.iter().find(|entry| entry.runtime == path).map(|entry| entry.handler.as_str());
-        let name = name.ok_or_else(|| Refusal::Unsupported {
+        let name = name.ok_or_else(|| PlanError::Unsupported {
             what: format!("the runtime of podman is {}, which has no name", path.display()),
             instead: "add it to [engine.runtimes] and let runtime be the name it has there".to_owned(),
         })?;

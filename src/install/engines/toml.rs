@@ -4,17 +4,17 @@ use std::path::Path;
 
 use toml_edit::{Document, DocumentMut, TableLike};
 
-use super::super::Refusal;
+use super::super::PlanError;
 use crate::node::host::Node;
 
 /// A file's document; `None` where there is no such file.
-pub(super) fn read(node: &dyn Node, path: &Path) -> Result<Option<DocumentMut>, Refusal> {
+pub(super) fn read(node: &dyn Node, path: &Path) -> Result<Option<DocumentMut>, PlanError> {
     node.read(path)?.map(|bytes| parse(path, &bytes)).transpose()
 }
 
 /// A document out of the bytes of a file.
-pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<DocumentMut, Refusal> {
-    let malformed = |cause| Refusal::Malformed { path: path.to_owned(), cause };
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<DocumentMut, PlanError> {
+    let malformed = |cause| PlanError::Malformed { path: path.to_owned(), cause };
     let text = str::from_utf8(bytes).map_err(|error| malformed(error.to_string()))?;
     Document::parse(text).map(Document::into_mut).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();

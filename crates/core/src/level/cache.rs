@@ -39,7 +39,7 @@ pub enum Loaded {
         /// Why.
         error: LoadError,
         /// What still holds.
-        salvage: Salvage,
+        salvage: Fallback,
     },
 }
 
@@ -82,7 +82,7 @@ pub struct Usable {
 
 /// What holds while the policy cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Salvage {
+pub struct Fallback {
     /// The last mode that was asked for; `enforce` if nothing is known, because then nobody asked for less.
     pub mode: Mode,
     /// The namespaces that start nevertheless.
@@ -146,8 +146,8 @@ pub fn load(paths: &Paths) -> Loaded {
         // A dangling link: the admin meant to have a policy.
         Err(source) => return bad(FileError::Open { path, source }.into(), None),
     };
-    let judged = files::judge(&path, &metadata, Owner::Root, LIMIT);
-    if let Err(error) = judged.and_then(|()| files::judge_place(&path, &own)) {
+    let judged = files::check(&path, &metadata, Owner::Root, LIMIT);
+    if let Err(error) = judged.and_then(|()| files::check_place(&path, &own)) {
         return bad(error.into(), None);
     }
     let compiled = read_cache(&paths.policy_cache());
@@ -334,7 +334,7 @@ fn text(path: &Path, owner: Owner) -> Result<(File, Metadata, String), FileError
     if owner == Owner::Root {
         let own = fs::symlink_metadata(path);
         let own = own.map_err(|source| FileError::Open { path: path.to_owned(), source })?;
-        files::judge_place(path, &own)?;
+        files::check_place(path, &own)?;
     }
     let (file, metadata, bytes) = files::read_as(path, Links::Follow, owner, LIMIT)?;
     Ok((file, metadata, utf8(path, bytes)?))
@@ -349,37 +349,37 @@ fn utf8(path: &Path, bytes: Vec<u8>) -> Result<String, FileError> {
 
 /// What is left of the policy where [`load`] itself has failed. The rules of the policy are not read.
 #[must_use]
-pub fn salvaged(paths: &Paths) -> Salvage {
+pub fn salvaged(paths: &Paths) -> Fallback {
     let text = text(&paths.policy(), Owner::Root).map(|(_, _, text)| text);
     salvage(paths, text.ok().as_deref())
 }
 
-fn salvage(paths: &Paths, text: Option<&str>) -> Salvage {
+fn salvage(paths: &Paths, text: Option<&str>) -> Fallback {
     let cache = paths.policy_cache();
     // Whoever can write to the folder can have kept an older one of root's.
-    let last = files::judge_folder_of(&cache).ok().and_then(|_| read_cache(&cache)?.salvage());
-    let Remains { mode, exemptions } = last.unwrap_or_else(|| {
+    let last = files::check_folder_of(&cache).ok().and_then(|_| read_cache(&cache)?.salvage());
+    let LastKnown { mode, exemptions } = last.unwrap_or_else(|| {
         // A text that this program does not understand, because another version of it did, still has a mode.
         let kept = kept_text(&paths.kept_policy()).ok();
         let mode = [kept.as_deref(), text].into_iter().flatten().find_map(policy::read::mode_of);
-        Remains { mode: mode.unwrap_or(Mode::Enforce), exemptions: RemainingExemptions::default() }
+        LastKnown { mode: mode.unwrap_or(Mode::Enforce), exemptions: LastKnownExemptions::default() }
     });
     let mut exempt_namespaces = exemptions.namespaces;
     if !exempt_namespaces.iter().any(|name| name == SYSTEM_NAMESPACE) {
         exempt_namespaces.push(SYSTEM_NAMESPACE.to_owned());
     }
-    Salvage { mode, exempt_namespaces }
+    Fallback { mode, exempt_namespaces }
 }
 
 /// What a broken policy leaves behind. Not all of a [`Policy`]: another version of this program may have written it.
 #[derive(Deserialize)]
-struct Remains {
+struct LastKnown {
     mode: Mode,
-    exemptions: RemainingExemptions,
+    exemptions: LastKnownExemptions,
 }
 
 #[derive(Default, Deserialize)]
-struct RemainingExemptions {
+struct LastKnownExemptions {
     namespaces: Vec<String>,
 }
 
@@ -459,7 +459,7 @@ impl Compiled {
         if same && settled { serde_json::from_slice(self.bytes.get(self.body..)?).ok() } else { None }
     }
 
-    fn salvage(&self) -> Option<Remains> {
+    fn salvage(&self) -> Option<LastKnown> {
         serde_json::from_slice(self.bytes.get(self.body..)?).ok()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::because::Shortened;
+use super::provenance::Shortened;
 use pss::{Level, Version};
 
 /// The values of PSA's labels, on a namespace or as annotations of a pod.

@@ -2,29 +2,29 @@
 //!
 //! [`resolve`] is pure. [`cache`] and [`namespaces`] read what it needs.
 
-pub mod because;
 pub mod cache;
 pub mod date;
 mod image;
 pub mod labels;
 pub mod namespaces;
 pub mod policy;
+pub mod provenance;
 pub mod sandboxes;
 pub mod workload;
 
 use std::path::PathBuf;
 
-pub use because::{Because, Origin, Purpose};
 pub use labels::{Labels, is_dns_label};
 pub use policy::{LevelVersion, Mode, Policy};
+pub use provenance::{Origin, Provenance, Purpose};
 
-use because::Invalid;
 use policy::{LevelSet, NamespaceLevels, OnUnknownNamespace, Trust};
+use provenance::Invalid;
 use pss::{Level, Version};
 
-/// Whose level is asked for.
+/// PodAttributes level is asked for.
 #[derive(Clone, Debug, Default)]
-pub struct Whose<'a> {
+pub struct PodAttributes<'a> {
     /// The pod's namespace; `None` for a container of no pod.
     pub namespace: Option<&'a str>,
     /// The runtime class, as the engine calls its handler.
@@ -75,29 +75,29 @@ pub enum Exempt<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Levels<'a> {
     /// For enforce.
-    pub enforce: Vec<Demand<'a>>,
+    pub enforce: Vec<RequiredLevel<'a>>,
     /// For audit.
-    pub audit: Vec<Demand<'a>>,
+    pub audit: Vec<RequiredLevel<'a>>,
     /// For warn.
-    pub warn: Vec<Demand<'a>>,
+    pub warn: Vec<RequiredLevel<'a>>,
 }
 
 /// One level, and what set it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Demand<'a> {
+pub struct RequiredLevel<'a> {
     /// The level.
     pub level: Level,
     /// The version.
     pub version: Version,
     /// What set it.
-    pub because: Because<'a>,
+    pub because: Provenance<'a>,
 }
 
-impl Demand<'_> {
+impl RequiredLevel<'_> {
     /// What `--level` on the command line asks.
     #[must_use]
     pub fn argument(level: Level, version: Version) -> Self {
-        Self { level, version, because: Because::of(Purpose::Enforce, Origin::Argument) }
+        Self { level, version, because: Provenance::of(Purpose::Enforce, Origin::Argument) }
     }
 
     fn asks_no_more_than(&self, other: &Self, policy: &Policy) -> bool {
@@ -109,17 +109,17 @@ impl Demand<'_> {
 
 /// Whether two lists of demands ask for the same levels at the same versions, whatever set them.
 pub fn ask_alike<'d, 'p: 'd>(
-    one: impl IntoIterator<Item = &'d Demand<'p>>,
-    other: impl IntoIterator<Item = &'d Demand<'p>>,
+    one: impl IntoIterator<Item = &'d RequiredLevel<'p>>,
+    other: impl IntoIterator<Item = &'d RequiredLevel<'p>>,
 ) -> bool {
-    let asked = |demand: &Demand<'_>| (demand.level, demand.version);
+    let asked = |demand: &RequiredLevel<'_>| (demand.level, demand.version);
     one.into_iter().map(asked).eq(other.into_iter().map(asked))
 }
 
 /// Whether the policy exempts it. To be asked before anything about the namespace is read, because what is exempt must
 /// start whatever state the node is in.
 #[must_use]
-pub fn exempt<'a>(policy: &Policy, whose: &Whose<'a>) -> Option<Exempt<'a>> {
+pub fn exempt<'a>(policy: &Policy, whose: &PodAttributes<'a>) -> Option<Exempt<'a>> {
     let listed = |list: &[String], name: &str| list.iter().any(|own| own == name);
     // A container of no pod has neither; what its annotations say, anybody can write.
     let namespace = whose.namespace?;
@@ -132,7 +132,7 @@ pub fn exempt<'a>(policy: &Policy, whose: &Whose<'a>) -> Option<Exempt<'a>> {
 
 /// Which levels hold, and because of what.
 #[must_use]
-pub fn resolve<'a>(policy: &'a Policy, whose: &'a Whose<'a>, found: &'a Found<'a>) -> Resolution<'a> {
+pub fn resolve<'a>(policy: &'a Policy, whose: &'a PodAttributes<'a>, found: &'a Found<'a>) -> Resolution<'a> {
     let Some(namespace) = whose.namespace else {
         return Resolution::Levels(
             Three::from(&policy.unmanaged, own(policy, Origin::Unmanaged)).into_levels(),
@@ -167,10 +167,10 @@ pub fn resolve<'a>(policy: &'a Policy, whose: &'a Whose<'a>, found: &'a Found<'a
 /// What the namespace and the annotations ask, put together as the policy trusts the annotations.
 fn combine<'a>(
     policy: &'a Policy,
-    base: Demand<'a>,
-    asked: Demand<'a>,
+    base: RequiredLevel<'a>,
+    asked: RequiredLevel<'a>,
     by_annotation: bool,
-) -> Vec<Demand<'a>> {
+) -> Vec<RequiredLevel<'a>> {
     // Warn may inherit an enforce annotation without having one itself.
     let changed = by_annotation || asked != base;
     match policy.pod_annotations.trust {
@@ -180,13 +180,13 @@ fn combine<'a>(
         Trust::Override => {
             // Not only below the floor: at it or above, an older version could still hide what the floor demands.
             let level = policy.pod_annotations.floor;
-            let because = Because::of(base.because.purpose, own(policy, Origin::Floor));
-            with(policy, asked, Demand { level, version: base.version, because })
+            let because = Provenance::of(base.because.purpose, own(policy, Origin::Floor));
+            with(policy, asked, RequiredLevel { level, version: base.version, because })
         }
     }
 }
 
-fn with<'a>(policy: &Policy, first: Demand<'a>, second: Demand<'a>) -> Vec<Demand<'a>> {
+fn with<'a>(policy: &Policy, first: RequiredLevel<'a>, second: RequiredLevel<'a>) -> Vec<RequiredLevel<'a>> {
     if second.asks_no_more_than(&first, policy) { vec![first] } else { vec![first, second] }
 }
 
@@ -197,17 +197,17 @@ fn own<'a>(policy: &'a Policy, origin: fn(&'a str) -> Origin<'a>) -> Origin<'a> 
 /// One demand for each purpose.
 #[derive(Clone)]
 struct Three<'a> {
-    enforce: Demand<'a>,
-    audit: Demand<'a>,
-    warn: Demand<'a>,
+    enforce: RequiredLevel<'a>,
+    audit: RequiredLevel<'a>,
+    warn: RequiredLevel<'a>,
 }
 
 impl<'a> Three<'a> {
     fn from(set: &LevelSet, origin: Origin<'a>) -> Self {
-        let demand = |purpose, pair: LevelVersion| Demand {
+        let demand = |purpose, pair: LevelVersion| RequiredLevel {
             level: pair.level,
             version: pair.version,
-            because: Because::of(purpose, origin),
+            because: Provenance::of(purpose, origin),
         };
         Self {
             enforce: demand(Purpose::Enforce, set.enforce),
@@ -242,7 +242,7 @@ impl<'a> Three<'a> {
     }
 }
 
-impl<'a> Demand<'a> {
+impl<'a> RequiredLevel<'a> {
     /// `keys` are those of the level and of its version.
     fn apply(
         &mut self,
@@ -325,7 +325,10 @@ mod tests {
     use std::borrow::Cow;
     use std::path::PathBuf;
 
-    use super::{Demand, Exempt, Found, Labels, Levels, Policy, Resolution, Whose, exempt, policy, resolve};
+    use super::{
+        Exempt, Found, Labels, Levels, PodAttributes, Policy, RequiredLevel, Resolution, exempt, policy,
+        resolve,
+    };
     use pss::{Level, Version};
 
     const FILE: &str = "/etc/pss-guard/policy.toml";
@@ -353,7 +356,7 @@ mod tests {
         }
     }
 
-    fn list(demands: &[Demand<'_>]) -> String {
+    fn list(demands: &[RequiredLevel<'_>]) -> String {
         assert!((1..=2).contains(&demands.len()), "{demands:?}");
         let shown = demands.iter().map(|demand| format!("{}:{}", demand.level, demand.version));
         shown.collect::<Vec<_>>().join(" + ")
@@ -370,8 +373,12 @@ mod tests {
         }
     }
 
-    fn in_shop(annotations: &str) -> Whose<'_> {
-        Whose { namespace: Some("shop"), runtime_handler: Some("runc"), annotations: labels(annotations) }
+    fn in_shop(annotations: &str) -> PodAttributes<'_> {
+        PodAttributes {
+            namespace: Some("shop"),
+            runtime_handler: Some("runc"),
+            annotations: labels(annotations),
+        }
     }
 
     /// Policy, what is known of namespace `shop`, the pod's annotations, and what must hold.
@@ -681,8 +688,11 @@ mod tests {
             (None, Some("kata"), None),
         ];
         for (namespace, runtime_handler, expected) in rows {
-            let whose =
-                Whose { namespace: *namespace, runtime_handler: *runtime_handler, ..Whose::default() };
+            let whose = PodAttributes {
+                namespace: *namespace,
+                runtime_handler: *runtime_handler,
+                ..PodAttributes::default()
+            };
             assert_eq!(exempt(&policy, &whose), *expected, "{namespace:?} {runtime_handler:?}");
             let found = Found::Missing;
             let resolution = resolve(&policy, &whose, &found);
@@ -709,7 +719,7 @@ mod tests {
             {
                 let text = format!("{text}\n[pod-annotations]\ntrust = 'override'");
                 let (policy, found) = (policy(&text), found("enforce=restricted"));
-                let whose = Whose { annotations: labels(annotations), ..Whose::default() };
+                let whose = PodAttributes { annotations: labels(annotations), ..PodAttributes::default() };
                 assert_eq!(shown(&resolve(&policy, &whose, &found)), expected, "{text}");
             }
         }
@@ -794,13 +804,13 @@ mod tests {
                 levels.enforce.iter().map(|demand| demand.because.to_string()).collect();
             assert_eq!(because, *expected, "{text} {known} {annotations}");
         }
-        let argument = Demand::argument(Level::Baseline, Version::Latest);
+        let argument = RequiredLevel::argument(Level::Baseline, Version::Latest);
         assert_eq!(argument.because.to_string(), "level from --level");
 
         let (policy, found) = (Policy::default(), Found::NoFolder);
         for (whose, expected) in [
             (in_shop(""), "level from the built-in defaults (there is no policy file)"),
-            (Whose::default(), "level from the built-in defaults (there is no policy file)"),
+            (PodAttributes::default(), "level from the built-in defaults (there is no policy file)"),
         ] {
             let Resolution::Levels(levels) = resolve(&policy, &whose, &found) else { panic!("{whose:?}") };
             assert_eq!(levels.warn[0].because.to_string(), expected);

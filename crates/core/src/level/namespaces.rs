@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::because::Shortened;
+use super::provenance::Shortened;
 use super::{Found, Labels, is_dns_label};
 use crate::files::{self, FileError, Links, Owner};
 use crate::words::plural;
@@ -47,12 +47,12 @@ pub fn read(dir: &Path, name: &str) -> Result<Found<'static>, NamespaceError> {
     }
     // Whoever can rename files in the folder can give a namespace another one's labels; whoever can rename the folder
     // can take all of them away.
-    match files::judge_folder_of(dir) {
+    match files::check_folder_of(dir) {
         Err(error) if error.is_missing() => return Ok(Found::NoFolder),
         judged => judged?,
     };
     match fs::metadata(dir) {
-        Ok(metadata) => files::judge_folder(dir, &metadata)?,
+        Ok(metadata) => files::check_folder(dir, &metadata)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::NoFolder),
         Err(source) => return Err(FileError::Open { path: dir.to_owned(), source }.into()),
     }

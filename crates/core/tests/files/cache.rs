@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::time::Duration;
 
-use pss_guard_core::level::cache::{Salvage, is_kept, let_go, load, load_file, load_fresh, was_there};
+use pss_guard_core::level::cache::{Fallback, is_kept, let_go, load, load_file, load_fresh, was_there};
 use pss_guard_core::level::{Mode, Policy};
 
 use crate::node::{Damage, Node, make_fifo, root};
@@ -12,8 +12,8 @@ use crate::node::{Damage, Node, make_fifo, root};
 /// Something that happens to a node.
 type NodeDamage = fn(&Node);
 
-fn salvage(mode: Mode, namespaces: &[&str]) -> Salvage {
-    Salvage { mode, exempt_namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect() }
+fn salvage(mode: Mode, namespaces: &[&str]) -> Fallback {
+    Fallback { mode, exempt_namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect() }
 }
 
 const GONE: &str = "/etc/pss-guard/policy.toml is gone, but there was a policy before; restore it (the last \

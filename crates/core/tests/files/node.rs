@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use pss_guard_core::level::cache::{Loaded, Salvage, load};
+use pss_guard_core::level::cache::{Fallback, Loaded, load};
 use pss_guard_core::level::namespaces::{self, Imported};
 use pss_guard_core::level::{Found, Mode, Policy};
 use pss_guard_core::paths::Paths;
@@ -61,7 +61,7 @@ impl Node {
     }
 
     /// The error, without the folder of this test, and what was saved.
-    pub(crate) fn bad(&self) -> (String, Salvage) {
+    pub(crate) fn bad(&self) -> (String, Fallback) {
         match load(&self.paths) {
             Loaded::Good(policy) | Loaded::Kept { policy, .. } => panic!("{policy:?}"),
             Loaded::Bad { error, salvage } => (self.shown(&line(&error)), salvage),

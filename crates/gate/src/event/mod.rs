@@ -40,7 +40,7 @@ pub struct Event<'a> {
     /// One line for people, as the runtime shows it where it refuses; the journal's begins with whose container it is, and
     /// the decision.
     pub message: &'a str,
-    /// Whose container it is, as far as that is known.
+    /// PodAttributes container it is, as far as that is known.
     pub identity: Option<&'a Identity<'a>>,
     /// The level that was asked, `""` if none.
     pub level: &'a str,
@@ -64,7 +64,7 @@ pub struct Event<'a> {
 pub const ROTATE_AT: u64 = 64 << 20;
 
 impl Event<'_> {
-    /// Whose container it is, in words for the catalog; of a change of the mode nothing.
+    /// PodAttributes container it is, in words for the catalog; of a change of the mode nothing.
     fn subject(&self) -> String {
         match (self.kind, self.identity) {
             (Kind::ModeChange, _) => String::new(),
@@ -97,7 +97,7 @@ impl Event<'_> {
             (Field::Version, self.version),
             (Field::Controls, self.controls),
             (Field::Findings, self.findings),
-            (Field::Because, self.because),
+            (Field::Provenance, self.because),
             (Field::PolicyFault, self.policy_fault),
             (Field::Exec, if self.is_exec { "1" } else { "" }),
             (Field::Who, self.change.map_or("", |change| change.who)),

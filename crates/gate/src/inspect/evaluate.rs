@@ -20,13 +20,13 @@ use crate::inspect::spec::{Annotations, Process, Spec};
 use crate::inspect::{self, Node, SandboxFile, Sources};
 use pss::Level;
 use pss::facts::{Engine, Subject};
-use pss_guard_core::decision::{Assessment, Rules};
+use pss_guard_core::decision::{Evaluation, Rules};
 use pss_guard_core::files::{self, FileError};
 use pss_guard_core::level::date::Date;
 use pss_guard_core::level::policy::{AppArmor, Named};
 use pss_guard_core::level::{
-    Demand, Exempt, Found, Labels, Levels, Policy, Resolution, Whose, ask_alike, exempt, namespaces, resolve,
-    workload,
+    Exempt, Found, Labels, Levels, PodAttributes, Policy, RequiredLevel, Resolution, ask_alike, exempt,
+    namespaces, resolve, workload,
 };
 
 /// What is to be judged, and by what.
@@ -55,7 +55,7 @@ pub struct Request<'a> {
     /// Where the namespaces' levels are; nowhere for a container that is not of this node.
     pub namespaces: Option<&'a Path>,
     /// A level that holds instead of every other.
-    pub demand: Option<Demand<'a>>,
+    pub demand: Option<RequiredLevel<'a>>,
     /// The sandboxes that are known from other containers of this node, for who judges many.
     pub sandboxes: Option<&'a Sandboxes>,
 }
@@ -78,15 +78,15 @@ pub enum Outcome<'a> {
     /// Its namespace is not known on this node, and the policy denies that.
     UnknownNamespace(&'a str),
     /// Held against the levels.
-    Judged {
+    Evaluated {
         /// The settings that counted.
         rules: Rules<'a>,
         /// Against the enforce level.
-        enforce: Assessment<'a>,
+        enforce: Evaluation<'a>,
         /// Against the audit level.
-        audit: Assessment<'a>,
+        audit: Evaluation<'a>,
         /// Against the warn level, where that differs from the audit level.
-        warn: Option<Assessment<'a>>,
+        warn: Option<Evaluation<'a>>,
     },
     /// Something that is needed could not be had.
     Fault(&'a (dyn Error + 'static)),
@@ -95,7 +95,7 @@ pub enum Outcome<'a> {
 }
 
 /// Judges one container. `then` gets whose it is, as far as that could be found out, and the outcome.
-pub fn judge<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, Outcome<'_>) -> R) -> R {
+pub fn evaluate<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, Outcome<'_>) -> R) -> R {
     let (path, bytes) = match request.config {
         Ok((path, bytes)) => (path, bytes),
         Err(err) => return then(None, Outcome::Fault(err)),
@@ -110,13 +110,13 @@ pub fn judge<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, 
     if let Some(exec) = request.exec {
         spec.process = Some(exec.process.clone());
     }
-    judge_spec(request, path, &spec, then)
+    evaluate_spec(request, path, &spec, then)
 }
 
 /// The same for a spec that is parsed already, which its caller has other questions about.
 // One way from top to bottom; every step borrows from the one before.
 #[allow(clippy::too_many_lines)]
-pub fn judge_spec<R>(
+pub fn evaluate_spec<R>(
     request: &Request<'_>,
     path: &Path,
     spec: &Spec<'_>,
@@ -172,9 +172,9 @@ pub fn judge_spec<R>(
     let rules = Rules::new(policy, named, || Date::of(SystemTime::now()));
     let rules = request.exec.map_or(rules, |exec| rules.only(&exec.controls));
     if all_privileged(&levels) {
-        let enforce = Assessment::of_nothing(levels.enforce);
-        let audit = Assessment::of_nothing(levels.audit);
-        return then(Some(&identity), Outcome::Judged { rules, enforce, audit, warn: None });
+        let enforce = Evaluation::of_nothing(levels.enforce);
+        let audit = Evaluation::of_nothing(levels.audit);
+        return then(Some(&identity), Outcome::Evaluated { rules, enforce, audit, warn: None });
     }
 
     let restored = match restored(request, identity.engine) {
@@ -250,7 +250,7 @@ pub fn judge_spec<R>(
     let audit = rules.assess(&levels.audit, &facts);
     let differs = !ask_alike(&levels.warn, &levels.audit);
     let warn = differs.then(|| rules.assess(&levels.warn, &facts));
-    then(Some(&identity), Outcome::Judged { rules, enforce, audit, warn })
+    then(Some(&identity), Outcome::Evaluated { rules, enforce, audit, warn })
 }
 
 /// What exceptions know a container by.
@@ -286,8 +286,8 @@ pub fn asks_nothing(request: &Request<'_>, path: &Path, spec: &Spec<'_>) -> bool
     }
 }
 
-fn whose<'a>(request: &Request<'a>, identity: &Identity<'a>, spec: &'a Spec<'_>) -> Whose<'a> {
-    Whose {
+fn whose<'a>(request: &Request<'a>, identity: &Identity<'a>, spec: &'a Spec<'_>) -> PodAttributes<'a> {
+    PodAttributes {
         namespace: identity.namespace,
         runtime_handler: request.runtime_handler,
         annotations: spec.annotations.as_ref().map(labels).unwrap_or_default(),

@@ -100,7 +100,7 @@ fn closed(folder: &Path) -> Result<PathBuf, FileError> {
     let real = files::walk(folder)?;
     let metadata =
         real.symlink_metadata().map_err(|source| FileError::Open { path: real.clone(), source })?;
-    files::judge_folder(&real, &metadata)?;
+    files::check_folder(&real, &metadata)?;
     Ok(real)
 }
 

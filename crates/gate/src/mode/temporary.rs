@@ -100,7 +100,7 @@ pub enum Ignored {
 pub fn read(path: &Path) -> State {
     // Whoever can write to the folder can bring back one that was ended.
     let read = files::read_as(path, Links::Refuse, Owner::Root, LIMIT);
-    let bytes = match read.and_then(|read| files::judge_folder_of(path).map(|_| read)) {
+    let bytes = match read.and_then(|read| files::check_folder_of(path).map(|_| read)) {
         Ok((_, _, bytes)) => bytes,
         Err(error) if error.is_missing() => return State::None,
         Err(error) => return State::Ignored(error.into()),

@@ -23,7 +23,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{argv, process_file};
-use crate::admit::{Caller, Gate, Verdict};
+use crate::admit::{Gate, Invocation, Response};
 use crate::inspect::evaluate;
 use crate::inspect::spec::{CapabilitySets, Process, Text, User};
 use crate::inspect::{self, FactsError};
@@ -56,18 +56,23 @@ pub(super) enum ExecError {
 
 /// Judges a process that is to join a container. `hand_on` gets the path of the process's description where the runtime
 /// must not read the one that was given.
-pub(super) fn hold(
+pub(super) fn admit(
     gate: &Gate,
     paths: &Paths,
-    caller: &Caller<'_>,
+    caller: &Invocation<'_>,
     asked: &argv::Exec<'_>,
     hand_on: impl FnOnce(OsString),
-) -> Verdict {
-    judge(gate, paths, caller, asked, hand_on).unwrap_or_else(|err| gate.fault(None, &err))
+) -> Response {
+    admit_exec(gate, paths, caller, asked, hand_on).unwrap_or_else(|err| gate.fault(None, &err))
 }
 
 /// Judges a change to the mounts of a container.
-pub(super) fn hold_mounts(gate: &Gate, caller: &Caller<'_>, root: Option<&OsStr>, id: &OsStr) -> Verdict {
+pub(super) fn admit_mounts(
+    gate: &Gate,
+    caller: &Invocation<'_>,
+    root: Option<&OsStr>,
+    id: &OsStr,
+) -> Response {
     let asks_nothing = || {
         let Some(State { bundle, .. }) = find(root, id)? else { return Ok(true) };
         let path = bundle.join("config.json");
@@ -75,29 +80,29 @@ pub(super) fn hold_mounts(gate: &Gate, caller: &Caller<'_>, root: Option<&OsStr>
         Ok::<bool, ExecError>(gate.asks_nothing(caller, &path, &inspect::parse(&path, &bytes)?))
     };
     match asks_nothing() {
-        Ok(true) => Verdict::Allow,
+        Ok(true) => Response::Allow,
         Ok(false) => gate.fault(None, &ExecError::Mounts),
         Err(err) => gate.fault(None, &err),
     }
 }
 
-fn judge(
+fn admit_exec(
     gate: &Gate,
     paths: &Paths,
-    caller: &Caller<'_>,
+    caller: &Invocation<'_>,
     asked: &argv::Exec<'_>,
     hand_on: impl FnOnce(OsString),
-) -> Result<Verdict, ExecError> {
-    let Some(State { maker, bundle }) = find(asked.root, asked.id)? else { return Ok(Verdict::Allow) };
+) -> Result<Response, ExecError> {
+    let Some(State { maker, bundle }) = find(asked.root, asked.id)? else { return Ok(Response::Allow) };
     let path = bundle.join("config.json");
     let config = files::read(&path, LIMIT).map(|bytes| (path.clone(), bytes));
     let Ok((_, bytes)) = &config else {
         // The same words as for a container.
-        return Ok(gate.hold(caller, &config, None));
+        return Ok(gate.admit(caller, &config, None));
     };
     let spec = inspect::parse(&path, bytes)?;
     if gate.asks_nothing(caller, &path, &spec) {
-        return Ok(Verdict::Allow);
+        return Ok(Response::Allow);
     }
     let (_, own) = inspect::of_linux(&spec, &path)?;
     let file = asked.process.map(|file| match maker {
@@ -113,16 +118,16 @@ fn judge(
     };
     let exec = beyond(own, &process);
     if !exec.controls.is_empty()
-        && let refused @ Verdict::Refuse { .. } = gate.hold(caller, &config, Some(&exec))
+        && let refused @ Response::Deny { .. } = gate.admit(caller, &config, Some(&exec))
     {
         return Ok(refused);
     }
     let said = one_component(asked.id).map(|id| paths.said_of(id));
     if !said.as_ref().is_some_and(|said| said.exists()) {
         let is_first = || said.is_none_or(|said| is_first(&said));
-        gate.hold_against_its_container(caller, &config, is_first);
+        gate.audit_exec_target(caller, &config, is_first);
     }
-    Ok(Verdict::Allow)
+    Ok(Response::Allow)
 }
 
 /// Forgets what was said of a container that goes away.

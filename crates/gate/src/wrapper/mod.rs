@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 use argv::{Act, Argv, Checkpoint};
 use entry::Entry;
 
-use crate::admit::{self, Caller, Gate, Verdict};
+use crate::admit::{self, Gate, Invocation, Response};
 use crate::handover;
 use crate::inspect::checkpoint::{CheckpointError, Restore};
 use crate::message::line;
@@ -109,11 +109,11 @@ pub fn run(arguments: &[OsString]) -> u8 {
     let hand_on = |path| {
         let _ = end.handed_on.set(path);
     };
-    match judge(&entry, act, &hand_on) {
-        Verdict::Allow => end.hand_over(),
-        Verdict::Refuse { line, code } => {
+    match admit(&entry, act, &hand_on) {
+        Response::Allow => end.hand_over(),
+        Response::Deny { line, exit_code } => {
             end.tell(&line);
-            code
+            exit_code
         }
     }
 }
@@ -154,14 +154,14 @@ fn place(arguments: &[&OsStr], end: &OsStr) -> Option<(usize, usize)> {
     })
 }
 
-fn judge(entry: &Entry, act: Result<Act<'_>, argv::ArgvError>, hand_on: &dyn Fn(OsString)) -> Verdict {
+fn admit(entry: &Entry, act: Result<Act<'_>, argv::ArgvError>, hand_on: &dyn Fn(OsString)) -> Response {
     let paths = Paths::under(&entry.root);
     let gate = Gate::open(&paths);
     let joins = matches!(act, Ok(Act::Exec(_) | Act::Mounts { .. }));
     let gate = if joins { gate.for_exec() } else { gate };
-    let caller = |id: &OsStr, restore: Option<&Restore<'_>>, then: &dyn Fn(&Caller<'_>) -> Verdict| {
+    let caller = |id: &OsStr, restore: Option<&Restore<'_>>, then: &dyn Fn(&Invocation<'_>) -> Response| {
         let id = id.to_string_lossy();
-        then(&Caller {
+        then(&Invocation {
             engine: entry.engine,
             runtime_handler: entry.handler.as_deref(),
             id: Some(&id),
@@ -177,15 +177,15 @@ fn judge(entry: &Entry, act: Result<Act<'_>, argv::ArgvError>, hand_on: &dyn Fn(
             let config = read_config(bundle.map_or(Path::new("."), Path::new));
             let bundle = config.as_ref().ok().and_then(|(path, _)| path.parent());
             let restore = checkpoint.zip(bundle).map(|(checkpoint, bundle)| checkpoint.restore(bundle));
-            caller(id, restore.as_ref(), &|caller| gate.hold(caller, &config, None))
+            caller(id, restore.as_ref(), &|caller| gate.admit(caller, &config, None))
         }
         Ok(Act::Exec(asked)) => {
-            caller(asked.id, None, &|caller| exec::hold(&gate, &paths, caller, &asked, hand_on))
+            caller(asked.id, None, &|caller| exec::admit(&gate, &paths, caller, &asked, hand_on))
         }
         Ok(Act::Mounts { root, id }) => {
-            caller(id, None, &|caller| exec::hold_mounts(&gate, caller, root, id))
+            caller(id, None, &|caller| exec::admit_mounts(&gate, caller, root, id))
         }
-        Ok(Act::Other | Act::Delete(_)) => Verdict::Allow,
+        Ok(Act::Other | Act::Delete(_)) => Response::Allow,
     }
 }
 

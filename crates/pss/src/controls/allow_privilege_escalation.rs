@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::{container, security_context_fix};
 use crate::facts::Facts;
-use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -16,7 +16,7 @@ pub(super) const CONTROL: Control = Control {
     level: Level::Restricted,
     origin: Origin::Upstream,
     scope: Scope::Container,
-    sees: Sees::Exact,
+    sees: Visibility::Exact,
     overrides: &[],
     revisions: &[(8, check)],
     doc: Doc {

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use super::{container, quoted, security_context_fix, yaml_list};
 use crate::capabilities::CapabilitySet;
 use crate::facts::{Engine, Facts};
-use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -20,7 +20,7 @@ pub(super) const CONTROL: Control = Control {
     level: Level::Baseline,
     origin: Origin::Upstream,
     scope: Scope::Container,
-    sees: Sees::OneSided,
+    sees: Visibility::OneSided,
     overrides: &[],
     revisions: &[(0, check)],
     doc: Doc {

@@ -9,7 +9,7 @@ use super::capabilities_baseline::{ADDABLE, PRIVILEGED, added_names, must_not_in
 use super::{container, security_context_fix};
 use crate::capabilities::CapabilitySet;
 use crate::facts::Facts;
-use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -18,7 +18,7 @@ pub(super) const CONTROL: Control = Control {
     level: Level::Restricted,
     origin: Origin::Upstream,
     scope: Scope::Container,
-    sees: Sees::OneSided,
+    sees: Visibility::OneSided,
     overrides: &["capabilities_baseline"],
     revisions: &[(22, check)],
     doc: Doc {

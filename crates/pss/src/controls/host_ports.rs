@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::{container, container_fix, listed, plural};
 use crate::facts::{Facts, Known};
-use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -17,7 +17,7 @@ pub(super) const CONTROL: Control = Control {
     level: Level::Baseline,
     origin: Origin::Upstream,
     scope: Scope::Container,
-    sees: Sees::OneSided,
+    sees: Visibility::OneSided,
     overrides: &[],
     revisions: &[(0, check)],
     doc: Doc {

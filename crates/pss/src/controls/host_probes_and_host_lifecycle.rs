@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::{container, container_fix, plural, quoted};
 use crate::facts::Facts;
-use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -16,7 +16,7 @@ pub(super) const CONTROL: Control = Control {
     level: Level::Baseline,
     origin: Origin::Upstream,
     scope: Scope::Container,
-    sees: Sees::Hardly,
+    sees: Visibility::Hardly,
     overrides: &[],
     revisions: &[(34, check)],
     doc: Doc {

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use super::host_path_volumes::skipped_cdi;
 use super::{container, container_fix, listed, security_context_fix, short, yaml};
 use crate::facts::{Addition, Facts};
-use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -19,7 +19,7 @@ pub(super) const CONTROL: Control = Control {
     level: Level::Baseline,
     origin: Origin::Upstream,
     scope: Scope::Container,
-    sees: Sees::Exact,
+    sees: Visibility::Exact,
     overrides: &[],
     revisions: &[(0, check)],
     doc: Doc {

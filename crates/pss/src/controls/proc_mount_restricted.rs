@@ -3,7 +3,7 @@
 //! Upstream: `policy/check_procMount_restricted.go`. Evidence: `linux.maskedPaths` and `linux.readonlyPaths`.
 
 use super::proc_mount::check;
-use crate::{Certainty, Control, Doc, Level, Origin, Scope, Sees};
+use crate::{Certainty, Control, Doc, Level, Origin, Scope, Visibility};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -12,7 +12,7 @@ pub(super) const CONTROL: Control = Control {
     level: Level::Restricted,
     origin: Origin::Upstream,
     scope: Scope::Container,
-    sees: Sees::Exact,
+    sees: Visibility::Exact,
     overrides: &["procMount"],
     revisions: &[(35, |facts, out| check(facts, Certainty::Violates, out))],
     doc: Doc {

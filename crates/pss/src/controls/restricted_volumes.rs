@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use super::host_path_volumes::{Sources, skipped_cdi, unclear};
 use super::{listed, plural, quoted};
 use crate::facts::{Facts, Volume};
-use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -18,7 +18,7 @@ pub(super) const CONTROL: Control = Control {
     level: Level::Restricted,
     origin: Origin::Upstream,
     scope: Scope::Container,
-    sees: Sees::OneSided,
+    sees: Visibility::OneSided,
     overrides: &["hostPathVolumes"],
     revisions: &[(0, check)],
     doc: Doc {

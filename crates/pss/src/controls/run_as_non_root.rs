@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::{container, security_context_fix};
 use crate::facts::{Facts, UserNamespace};
-use crate::{Certainty, Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::{Certainty, Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -16,7 +16,7 @@ pub(super) const CONTROL: Control = Control {
     level: Level::Restricted,
     origin: Origin::Upstream,
     scope: Scope::Container,
-    sees: Sees::OneSided,
+    sees: Visibility::OneSided,
     overrides: &[],
     revisions: &[
         (0, |facts, out| check(facts, Certainty::Violates, out)),

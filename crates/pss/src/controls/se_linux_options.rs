@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::{container, security_context_fix, short};
 use crate::facts::{Facts, SeLinux, Subject};
-use crate::{Control, Doc, Finding, Level, Minor, Origin, Scope, Sees};
+use crate::{Control, Doc, Finding, Level, Minor, Origin, Scope, Visibility};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -18,7 +18,7 @@ pub(super) const CONTROL: Control = Control {
     level: Level::Baseline,
     origin: Origin::Upstream,
     scope: Scope::Pod,
-    sees: Sees::OneSided,
+    sees: Visibility::OneSided,
     overrides: &[],
     revisions: &[(0, |facts, out| check(facts, 0, out)), (31, |facts, out| check(facts, 31, out))],
     doc: Doc {

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::{container, security_context_fix};
 use crate::facts::{Facts, Seccomp, SeccompDefault};
-use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -17,7 +17,7 @@ pub(super) const CONTROL: Control = Control {
     level: Level::Baseline,
     origin: Origin::Upstream,
     scope: Scope::Container,
-    sees: Sees::Hardly,
+    sees: Visibility::Hardly,
     overrides: &[],
     revisions: &[(0, |_, out| out.push(Finding::unseen(REASON, ANNOTATIONS))), (19, check)],
     doc: Doc {

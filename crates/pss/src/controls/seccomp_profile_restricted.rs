@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::container;
 use super::seccomp_profile_baseline::{PRIVILEGED, REASON, allows_all, fix, replaced, unconfined};
 use crate::facts::{Facts, Seccomp, SeccompDefault};
-use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -17,7 +17,7 @@ pub(super) const CONTROL: Control = Control {
     level: Level::Restricted,
     origin: Origin::Upstream,
     scope: Scope::Container,
-    sees: Sees::OneSided,
+    sees: Visibility::OneSided,
     overrides: &["seccompProfile_baseline"],
     revisions: &[(19, check)],
     doc: Doc {

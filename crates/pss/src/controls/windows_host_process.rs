@@ -2,7 +2,7 @@
 //!
 //! Upstream: `policy/check_windowsHostProcess.go`. Evidence: none; no Linux node runs Windows containers.
 
-use crate::{Control, Doc, Finding, Level, Origin, Scope, Sees};
+use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
 pub(super) const CONTROL: Control = Control {
@@ -11,7 +11,7 @@ pub(super) const CONTROL: Control = Control {
     level: Level::Baseline,
     origin: Origin::Upstream,
     scope: Scope::Container,
-    sees: Sees::Nothing,
+    sees: Visibility::Nothing,
     overrides: &[],
     revisions: &[(0, |_, out| out.push(Finding::unseen("hostProcess", WINDOWS)))],
     doc: Doc {

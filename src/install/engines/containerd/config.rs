@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::{Component, Path, PathBuf};
 
 use super::edit::{File, name};
-use crate::install::{Change, Refusal};
+use crate::install::{Change, PlanError};
 use crate::node::host::Node;
 
 /// Which rules of merging hold.
@@ -83,7 +83,7 @@ impl Config {
         node: &dyn Node,
         main: &Path,
         generation: Option<Generation>,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, PlanError> {
         let mut files = read_all(node, main, generation, None)?;
         if generation == Some(Generation::Two)
             && let Some(drop_in) = place_for_drop_in(&files)?
@@ -106,7 +106,7 @@ impl Config {
         let has_plugin = |layer: &Layer| layer.file.get(&["plugins", plugin]).is_some();
         let owners = files.iter().filter(|layer| has_plugin(layer)).count();
         if generation.is_none() && owners > 1 {
-            return Err(Refusal::Unsupported {
+            return Err(PlanError::Unsupported {
                 what: format!(
                     "several of the files that {} reads have a table {}, and only the version of containerd says \
                     how they are merged, which is unknown here",
@@ -129,7 +129,7 @@ impl Config {
     }
 
     /// All handlers.
-    pub(super) fn handlers(&self) -> Result<Vec<Handler>, Refusal> {
+    pub(super) fn handlers(&self) -> Result<Vec<Handler>, PlanError> {
         let runtimes = self.key(&["runtimes"]);
         let mut handlers = Vec::new();
         // Two tables of containerd 1, from before there were handlers. One without a type is not there.
@@ -160,8 +160,8 @@ impl Config {
         Ok(handlers)
     }
 
-    fn handler(&self, name: &str, at: Vec<String>) -> Result<Handler, Refusal> {
-        let string = |key: &[&str]| -> Result<String, Refusal> {
+    fn handler(&self, name: &str, at: Vec<String>) -> Result<Handler, PlanError> {
+        let string = |key: &[&str]| -> Result<String, PlanError> {
             let mut keys = refs(&at);
             keys.extend(key);
             let set = self.counting().rev().map(|layer| layer.file.string(&keys));
@@ -173,7 +173,7 @@ impl Config {
                 .unwrap_or_default()
                 .to_owned())
         };
-        let strings = |key: &str| -> Result<Vec<String>, Refusal> {
+        let strings = |key: &str| -> Result<Vec<String>, PlanError> {
             let mut keys = refs(&at);
             keys.push(key);
             let set = self.counting().rev().map(|layer| layer.file.strings(&keys));
@@ -193,7 +193,7 @@ impl Config {
     }
 
     /// The parser of containerd takes any case, so that two spellings of a key would be a riddle.
-    fn refuse_other_spellings(&self, at: &[String]) -> Result<(), Refusal> {
+    fn refuse_other_spellings(&self, at: &[String]) -> Result<(), PlanError> {
         for layer in self.counting() {
             let mut keys = refs(at);
             keys.push("options");
@@ -209,7 +209,7 @@ impl Config {
 
     /// What a handler has below the file that this program added; `None` where there is no such file, or it says
     /// nothing of this key.
-    pub(super) fn below(&self, handler: &Handler, key: &[&str]) -> Result<Option<String>, Refusal> {
+    pub(super) fn below(&self, handler: &Handler, key: &[&str]) -> Result<Option<String>, PlanError> {
         let keys = handler.key(key);
         let mut layers = self.counting().rev().skip_while(|layer| layer.file.get(&keys).is_none());
         match layers.next() {
@@ -228,8 +228,8 @@ impl Config {
     pub(super) fn change(
         &mut self,
         handler: &Handler,
-        edit: impl FnOnce(&mut File) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
+        edit: impl FnOnce(&mut File) -> Result<(), PlanError>,
+    ) -> Result<(), PlanError> {
         let drop_in = match self.generation {
             Some(Generation::Two) => self.files.iter().rposition(Layer::is_drop_in),
             _ => None,
@@ -265,8 +265,8 @@ impl Config {
     }
 
     /// Whether containerd says the same of its handlers.
-    pub(super) fn compare(&self, main: &Path, dump: &str) -> Result<(), Refusal> {
-        let differ = |what: String| Refusal::Unsupported {
+    pub(super) fn compare(&self, main: &Path, dump: &str) -> Result<(), PlanError> {
+        let differ = |what: String| PlanError::Unsupported {
             what: format!(
                 "`containerd --config {} config dump` and the files do not agree: {what}",
                 main.display()
@@ -309,11 +309,11 @@ impl Config {
         Ok(())
     }
 
-    fn refuse_if_off(&self) -> Result<(), Refusal> {
+    fn refuse_if_off(&self) -> Result<(), PlanError> {
         for layer in &self.files {
             let off = layer.file.strings(&["disabled_plugins"])?.unwrap_or_default();
             let Some(plugin) = off.iter().find(|plugin| PLUGINS.contains(&plugin.as_str())) else { continue };
-            return Err(Refusal::Unsupported {
+            return Err(PlanError::Unsupported {
                 what: format!(
                     "{} turns the CRI plugin off (disabled_plugins has {plugin:?}), so that the kubelet cannot \
                     start containers with this containerd",
@@ -373,8 +373,8 @@ struct Version {
     is_new: bool,
 }
 
-fn version(files: &[Layer], generation: Option<Generation>) -> Result<Version, Refusal> {
-    let unsupported = |layer: &Layer, what: &str, instead: &str| Refusal::Unsupported {
+fn version(files: &[Layer], generation: Option<Generation>) -> Result<Version, PlanError> {
+    let unsupported = |layer: &Layer, what: &str, instead: &str| PlanError::Unsupported {
         what: format!("{} {what}", layer.file.path().display()),
         instead: instead.to_owned(),
     };
@@ -427,7 +427,7 @@ fn read_all(
     main: &Path,
     generation: Option<Generation>,
     extra: Option<&Path>,
-) -> Result<Vec<Layer>, Refusal> {
+) -> Result<Vec<Layer>, PlanError> {
     let mut files: Vec<Layer> = Vec::new();
     let mut queue = VecDeque::from([(main.to_owned(), main.to_owned())]);
     while let Some((path, importer)) = queue.pop_front() {
@@ -435,7 +435,7 @@ fn read_all(
             continue;
         }
         if files.len() >= MOST_FILES {
-            return Err(Refusal::Unsupported {
+            return Err(PlanError::Unsupported {
                 what: format!("{} imports more than {MOST_FILES} files", main.display()),
                 instead: "narrow its patterns first".to_owned(),
             });
@@ -446,7 +446,7 @@ fn read_all(
             None if path == main || Some(path.as_path()) == extra => HEADER.as_bytes(),
             None => {
                 let cause = format!("it imports {}, and there is no such file", path.display());
-                return Err(Refusal::Malformed { path: importer, cause });
+                return Err(PlanError::Malformed { path: importer, cause });
             }
         };
         let file = File::parse(&path, text)?;
@@ -455,7 +455,7 @@ fn read_all(
             if has_wildcard(&pattern)
                 && (import.contains(['[', '\\']) || (generation.is_none() && !import.starts_with('/')))
             {
-                return Err(Refusal::Unsupported {
+                return Err(PlanError::Unsupported {
                     what: format!(
                         "{} imports {import:?}, which not every containerd resolves to the same files",
                         path.display()
@@ -480,7 +480,7 @@ fn read_all(
 }
 
 /// Where a file of ours would be read, if the main file imports a whole folder.
-fn place_for_drop_in(files: &[Layer]) -> Result<Option<PathBuf>, Refusal> {
+fn place_for_drop_in(files: &[Layer]) -> Result<Option<PathBuf>, PlanError> {
     let Some(main) = files.first() else { return Ok(None) };
     for import in main.file.strings(&["imports"])?.unwrap_or_default() {
         let pattern = absolute(main.file.path(), &import);

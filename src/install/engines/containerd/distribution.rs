@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::config::PLUGINS;
 use super::{CONTAINER_ANNOTATIONS, POD_ANNOTATIONS};
-use crate::install::{GATE, Refusal, entry_path};
+use crate::install::{GATE, PlanError, entry_path};
 use crate::node::host::Node;
 use crate::node::procfs::Processes;
 use crate::pss::facts::Engine;
@@ -70,7 +70,7 @@ const RANCHER: &str = "if config.toml imports config-v3.toml.d, put them into co
     then restart the service";
 
 /// Refuses a configuration that would be overwritten.
-pub(super) fn refuse(node: &dyn Node, main: &Path) -> Result<(), Refusal> {
+pub(super) fn refuse(node: &dyn Node, main: &Path) -> Result<(), PlanError> {
     let bytes = node.read(main)?;
     let text = String::from_utf8_lossy(bytes.as_deref().unwrap_or_default());
     let is_its = |one: &&Distribution| {
@@ -92,7 +92,7 @@ pub(super) fn refuse(node: &dyn Node, main: &Path) -> Result<(), Refusal> {
 }
 
 /// Refuses a node that such a distribution runs on, whatever other engines there are: which one is meant has to be said.
-pub(in crate::install) fn refuse_node(node: &dyn Node, processes: &Processes) -> Result<(), Refusal> {
+pub(in crate::install) fn refuse_node(node: &dyn Node, processes: &Processes) -> Result<(), PlanError> {
     // Not what runs in a container: vcluster has a k3s in each of its pods.
     let runs = |one: &&Distribution| !processes.running(&[one.program]).is_empty();
     let is_here = |one: &&Distribution| runs(one) || !node.list(Path::new(one.folder)).is_empty();
@@ -103,7 +103,7 @@ pub(in crate::install) fn refuse_node(node: &dyn Node, processes: &Processes) ->
 }
 
 impl Distribution {
-    fn refusal(&self, file: &Path) -> Refusal {
+    fn refusal(&self, file: &Path) -> PlanError {
         let [_, two, three] = PLUGINS;
         let entry = entry_path(Engine::Containerd, "runc");
         let folder = entry.parent().unwrap_or(&entry).display().to_string();
@@ -115,7 +115,7 @@ impl Distribution {
                 entry.display()
             )
         };
-        Refusal::Unsupported {
+        PlanError::Unsupported {
             what: format!(
                 "{} is written by {} at every start, so changes to it are lost",
                 file.display(),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Key, RawString, Table, Value};
 
-use crate::install::Refusal;
+use crate::install::PlanError;
 
 const BOM: &str = "\u{feff}";
 
@@ -28,8 +28,8 @@ struct Form {
 
 impl File {
     /// Understands a file, if all of its text can be kept.
-    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Refusal> {
-        let malformed = |cause| Refusal::Malformed { path: path.to_owned(), cause };
+    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, PlanError> {
+        let malformed = |cause| PlanError::Malformed { path: path.to_owned(), cause };
         let text = std::str::from_utf8(bytes)
             .map_err(|error| malformed(format!("it is not UTF-8 from byte {} on", error.valid_up_to())))?;
         let bare = text.strip_prefix(BOM).unwrap_or(text);
@@ -47,7 +47,7 @@ impl File {
         })?;
         let file = Self { path: path.to_owned(), document, form };
         if file.render() != bytes {
-            return Err(Refusal::Unsupported {
+            return Err(PlanError::Unsupported {
                 what: format!("{} has lines that end in CR LF and lines that end in LF", path.display()),
                 instead: "give all lines the same ending first, then run this again".to_owned(),
             });
@@ -85,7 +85,7 @@ impl File {
     }
 
     /// The keys of a table; none if there is no such table.
-    pub(super) fn keys(&self, keys: &[&str]) -> Result<Vec<String>, Refusal> {
+    pub(super) fn keys(&self, keys: &[&str]) -> Result<Vec<String>, PlanError> {
         match self.get(keys) {
             None => Ok(Vec::new()),
             Some(item) => match item.as_table_like() {
@@ -96,7 +96,7 @@ impl File {
     }
 
     /// A string; `None` where the key is not set.
-    pub(super) fn string(&self, keys: &[&str]) -> Result<Option<&str>, Refusal> {
+    pub(super) fn string(&self, keys: &[&str]) -> Result<Option<&str>, PlanError> {
         match self.get(keys) {
             None => Ok(None),
             Some(item) => item.as_str().map(Some).ok_or_else(|| self.wrong(keys, "must be a string")),
@@ -104,7 +104,7 @@ impl File {
     }
 
     /// A list of strings; `None` where the key is not set.
-    pub(super) fn strings(&self, keys: &[&str]) -> Result<Option<Vec<String>>, Refusal> {
+    pub(super) fn strings(&self, keys: &[&str]) -> Result<Option<Vec<String>>, PlanError> {
         let Some(item) = self.get(keys) else { return Ok(None) };
         let texts = |array: &Array| array.iter().map(|value| Some(value.as_str()?.to_owned())).collect();
         let list: Option<Vec<String>> = item.as_array().and_then(texts);
@@ -112,7 +112,7 @@ impl File {
     }
 
     /// The file's `version`; `None` where it has none.
-    pub(super) fn version(&self) -> Result<Option<i64>, Refusal> {
+    pub(super) fn version(&self) -> Result<Option<i64>, PlanError> {
         match self.get(&["version"]) {
             None => Ok(None),
             Some(item) => {
@@ -122,7 +122,7 @@ impl File {
     }
 
     /// Gives a file its first key, below its comments.
-    pub(super) fn set_version(&mut self, version: i64) -> Result<(), Refusal> {
+    pub(super) fn set_version(&mut self, version: i64) -> Result<(), PlanError> {
         if !self.is_empty() {
             return self.set(&["version"], version.into());
         }
@@ -144,7 +144,7 @@ impl File {
     }
 
     /// Sets a key; tables on the way that are not there come into being.
-    pub(super) fn set(&mut self, keys: &[&str], mut value: Value) -> Result<(), Refusal> {
+    pub(super) fn set(&mut self, keys: &[&str], mut value: Value) -> Result<(), PlanError> {
         let wrong = self.wrong(keys, "cannot be set, because one of the tables above it is not a table");
         let Some((last, tables)) = keys.split_last() else { return Ok(()) };
         let Some(item) = descend(self.document.as_item_mut(), tables) else { return Err(wrong) };
@@ -163,7 +163,7 @@ impl File {
     }
 
     /// Adds words to a list that lacks them; the list comes into being where there is none.
-    pub(super) fn add(&mut self, keys: &[&str], words: &[String]) -> Result<(), Refusal> {
+    pub(super) fn add(&mut self, keys: &[&str], words: &[String]) -> Result<(), PlanError> {
         let there = self.strings(keys)?;
         let Some(array) = self.get_mut(keys).and_then(Item::as_array_mut) else {
             return self.set(keys, words.iter().collect::<Array>().into());
@@ -219,8 +219,8 @@ impl File {
     }
 
     /// What is wrong with a key.
-    pub(super) fn wrong(&self, keys: &[&str], what: &str) -> Refusal {
-        Refusal::Malformed { path: self.path.clone(), cause: format!("{} {what}", name(keys)) }
+    pub(super) fn wrong(&self, keys: &[&str], what: &str) -> PlanError {
+        PlanError::Malformed { path: self.path.clone(), cause: format!("{} {what}", name(keys)) }
     }
 }
 

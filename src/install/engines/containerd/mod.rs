@@ -13,7 +13,7 @@ mod strip;
 
 use std::path::{Path, PathBuf};
 
-use crate::install::{Change, Entry, Installer, Method, Plan, Refusal, Request, entry_path, is_entry_name};
+use crate::install::{Change, Entry, Installer, Method, Plan, PlanError, Request, entry_path, is_entry_name};
 use crate::node::host::Node;
 use crate::pss::facts::Engine;
 use config::{Config, Generation, Handler, SHIM};
@@ -41,13 +41,13 @@ const POD_ANNOTATIONS: &str = "pod-security.kubernetes.io/*";
 /// The kubelet's annotations of a container; its ports are among them.
 const CONTAINER_ANNOTATIONS: &str = "io.kubernetes.container.*";
 
-fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, Refusal> {
+fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
     let main = request.config.unwrap_or(Path::new(CONFIG));
     distribution::refuse(node, main)?;
     let program = node.find("containerd");
     let there = node.read(main)?.is_some();
     if program.is_none() && !there {
-        return Err(Refusal::Unsupported {
+        return Err(PlanError::Unsupported {
             what: format!("there is no {} and no containerd", main.display()),
             instead: "name its configuration file with --config, or install containerd first".to_owned(),
         });
@@ -59,7 +59,7 @@ fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, Refusal> {
         let dump = main.to_str().and_then(|main| node.output(program, &["--config", main, "config", "dump"]));
         let Some(dump) = dump else {
             let cause = format!("`{} --config {} config dump` fails", program.display(), main.display());
-            return Err(Refusal::Malformed { path: main.to_owned(), cause });
+            return Err(PlanError::Malformed { path: main.to_owned(), cause });
         };
         config.compare(main, &dump)?;
     }
@@ -77,7 +77,7 @@ fn generation(version: &str) -> Option<Generation> {
     }
 }
 
-fn plan_for(node: &dyn Node, method: Method, mut config: Config) -> Result<Plan, Refusal> {
+fn plan_for(node: &dyn Node, method: Method, mut config: Config) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     let handlers = config.handlers()?;
     for handler in &handlers {
@@ -111,7 +111,7 @@ fn plan_for(node: &dyn Node, method: Method, mut config: Config) -> Result<Plan,
         plan.entries.push(Entry { handler: handler.name.clone(), runtime });
     }
     if plan.entries.is_empty() {
-        return Err(Refusal::Unsupported {
+        return Err(PlanError::Unsupported {
             what: format!("containerd has no handler that the gate could cover: {}", plan.open.join("; ")),
             instead: format!("give it one with runtime_type = {SHIM:?} first"),
         });
@@ -133,7 +133,7 @@ const HOOK_LEAVES_OPEN: [&str; 2] = [
 ];
 
 /// Why the gate cannot stand in front of a handler; `None` if it can.
-fn not_covered(handler: &Handler) -> Result<Option<String>, Refusal> {
+fn not_covered(handler: &Handler) -> Result<Option<String>, PlanError> {
     let Handler { name, kind, shim, .. } = handler;
     let shim_name = Path::new(shim).file_name().and_then(|name| name.to_str()).unwrap_or_default();
     match kind.as_str() {
@@ -145,7 +145,7 @@ fn not_covered(handler: &Handler) -> Result<Option<String>, Refusal> {
             )));
         }
         "io.containerd.runtime.v1.linux" => {
-            return Err(Refusal::Unsupported {
+            return Err(PlanError::Unsupported {
                 what: format!("the handler {name:?} of containerd still has runtime_type = {kind:?}"),
                 instead: format!(
                     "give it {SHIM:?}, which replaces it since containerd 1.3, and BinaryName in its options \
@@ -167,15 +167,15 @@ fn not_covered(handler: &Handler) -> Result<Option<String>, Refusal> {
     if is_entry_name(name) {
         return Ok(None);
     }
-    Err(Refusal::Unsupported {
+    Err(PlanError::Unsupported {
         what: format!("the name of containerd's handler {name:?} cannot be the name of a directory"),
         instead: "rename it to letters, digits, '-', '_', '.' and '+', the first no dot".to_owned(),
     })
 }
 
 /// What starts a handler's containers without the gate.
-fn real_runtime(node: &dyn Node, config: &Config, handler: &Handler) -> Result<PathBuf, Refusal> {
-    let unsupported = |what, instead| Refusal::Unsupported { what, instead };
+fn real_runtime(node: &dyn Node, config: &Config, handler: &Handler) -> Result<PathBuf, PlanError> {
+    let unsupported = |what, instead| PlanError::Unsupported { what, instead };
     let below = config.below(handler, BINARY)?;
     let binary = below.as_deref().unwrap_or(&handler.binary);
     if binary.starts_with(ENTRIES) {
@@ -210,7 +210,7 @@ fn real_runtime(node: &dyn Node, config: &Config, handler: &Handler) -> Result<P
 const BINARY: &[&str] = &["options", "BinaryName"];
 const SPEC: &[&str] = &["base_runtime_spec"];
 
-fn cover_as_runtime(node: &dyn Node, config: &mut Config, handler: &Handler) -> Result<(), Refusal> {
+fn cover_as_runtime(node: &dyn Node, config: &mut Config, handler: &Handler) -> Result<(), PlanError> {
     let entry = entry_path(Engine::Containerd, &handler.name);
     set(config, handler, BINARY, &handler.binary, &entry)?;
     if spec::is_ours(&handler.spec) {
@@ -225,7 +225,7 @@ fn cover_as_hook(
     config: &mut Config,
     handler: &Handler,
     runtime: &Path,
-) -> Result<Change, Refusal> {
+) -> Result<Change, PlanError> {
     let spec = spec::change(node, config, handler)?;
     set(config, handler, SPEC, &handler.spec, &spec.path)?;
     if handler.binary.starts_with(ENTRIES) {
@@ -236,7 +236,13 @@ fn cover_as_hook(
 }
 
 /// Sets a handler's key to a path, if it is another one.
-fn set(config: &mut Config, handler: &Handler, key: &[&str], now: &str, path: &Path) -> Result<(), Refusal> {
+fn set(
+    config: &mut Config,
+    handler: &Handler,
+    key: &[&str],
+    now: &str,
+    path: &Path,
+) -> Result<(), PlanError> {
     let path = path.to_string_lossy();
     if now == path {
         return Ok(());
@@ -245,7 +251,12 @@ fn set(config: &mut Config, handler: &Handler, key: &[&str], now: &str, path: &P
 }
 
 /// Takes our own value away from a key, for what was there before.
-fn restore(config: &mut Config, handler: &Handler, key: &[&str], old: Option<&Path>) -> Result<(), Refusal> {
+fn restore(
+    config: &mut Config,
+    handler: &Handler,
+    key: &[&str],
+    old: Option<&Path>,
+) -> Result<(), PlanError> {
     let below = config.below(handler, key)?;
     config.remove(handler, key);
     match old {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::SPEC;
 use super::config::{Config, Handler};
-use crate::install::{Change, GATE, Refusal};
+use crate::install::{Change, GATE, PlanError};
 use crate::node::host::Node;
 
 const FOLDER: &str = "/var/lib/pss-guard/containerd-";
@@ -23,7 +23,11 @@ pub(super) fn is_ours(spec: &str) -> bool {
 }
 
 /// The `base_runtime_spec` that a handler had before ours; `None` if it had none.
-pub(super) fn base(node: &dyn Node, config: &Config, handler: &Handler) -> Result<Option<PathBuf>, Refusal> {
+pub(super) fn base(
+    node: &dyn Node,
+    config: &Config,
+    handler: &Handler,
+) -> Result<Option<PathBuf>, PlanError> {
     let below = config.below(handler, SPEC)?.filter(|below| !is_ours(below));
     let spec = below.as_deref().unwrap_or(&handler.spec);
     let base = if is_ours(spec) {
@@ -36,7 +40,7 @@ pub(super) fn base(node: &dyn Node, config: &Config, handler: &Handler) -> Resul
 }
 
 /// The spec of a handler with the hook.
-pub(super) fn change(node: &dyn Node, config: &Config, handler: &Handler) -> Result<Change, Refusal> {
+pub(super) fn change(node: &dyn Node, config: &Config, handler: &Handler) -> Result<Change, PlanError> {
     let path = PathBuf::from(format!("{FOLDER}{}.json", handler.name));
     let base = base(node, config, handler)?;
     let mut spec = match &base {
@@ -54,7 +58,7 @@ pub(super) fn change(node: &dyn Node, config: &Config, handler: &Handler) -> Res
         .map(|hooks| hooks.entry("createRuntime").or_insert_with(|| json!([])));
     let Some(stage) = stage.and_then(Value::as_array_mut) else {
         let cause = "hooks.createRuntime must be a list".to_owned();
-        return Err(Refusal::Malformed { path: base.unwrap_or(path), cause });
+        return Err(PlanError::Malformed { path: base.unwrap_or(path), cause });
     };
     stage.push(hook);
     if let (Some(base), Some(spec)) = (base, spec.as_object_mut()) {
@@ -65,9 +69,9 @@ pub(super) fn change(node: &dyn Node, config: &Config, handler: &Handler) -> Res
 }
 
 /// What containerd starts from where no file is named.
-fn default(node: &dyn Node) -> Result<Value, Refusal> {
+fn default(node: &dyn Node) -> Result<Value, PlanError> {
     let printed = node.find("ctr").and_then(|ctr| node.output(&ctr, &["oci", "spec"]));
-    let mut spec: Value = printed.and_then(|printed| serde_json::from_str(&printed).ok()).ok_or_else(|| Refusal::Unsupported {
+    let mut spec: Value = printed.and_then(|printed| serde_json::from_str(&printed).ok()).ok_or_else(|| PlanError::Unsupported {
         what: "the hook method needs containerd's own default spec, and `ctr oci spec` does not print it here".to_owned(),
         instead: "run this on the node itself with ctr in place, or use --method runtime".to_owned(),
     })?;
@@ -78,8 +82,8 @@ fn default(node: &dyn Node) -> Result<Value, Refusal> {
     Ok(spec)
 }
 
-fn read(node: &dyn Node, handler: &Handler, path: &Path) -> Result<Value, Refusal> {
-    let bytes = node.read(path)?.ok_or_else(|| Refusal::Unsupported {
+fn read(node: &dyn Node, handler: &Handler, path: &Path) -> Result<Value, PlanError> {
+    let bytes = node.read(path)?.ok_or_else(|| PlanError::Unsupported {
         what: format!(
             "the handler {:?} has base_runtime_spec = {:?}, and there is no such file",
             handler.name,
@@ -88,5 +92,5 @@ fn read(node: &dyn Node, handler: &Handler, path: &Path) -> Result<Value, Refusa
         instead: "put the file back, or remove base_runtime_spec first".to_owned(),
     })?;
     serde_json::from_slice(&bytes)
-        .map_err(|error| Refusal::Malformed { path: path.to_owned(), cause: error.to_string() })
+        .map_err(|error| PlanError::Malformed { path: path.to_owned(), cause: error.to_string() })
 }

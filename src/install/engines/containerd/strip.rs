@@ -3,10 +3,10 @@
 use super::config::{HEADER, PLUGINS};
 use super::edit::File;
 use super::{BINARY, CONTAINER_ANNOTATIONS, ENTRIES, POD_ANNOTATIONS, SPEC, spec};
-use crate::install::{Refusal, Stripped};
+use crate::install::{PlanError, Stripped};
 
 /// See [`crate::install::Installer::strip`].
-pub(super) fn strip(file: &Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+pub(super) fn strip(file: &Stripped<'_>) -> Result<Option<Vec<u8>>, PlanError> {
     if spec::is_ours(&file.path.to_string_lossy()) {
         return Ok(file.original.map(<[u8]>::to_vec));
     }
@@ -47,7 +47,7 @@ pub(super) fn strip(file: &Stripped<'_>) -> Result<Option<Vec<u8>>, Refusal> {
 }
 
 /// Takes what is ours out of a handler's table.
-fn handler(now: &mut File, original: &File, installed: &File, at: &[&str]) -> Result<(), Refusal> {
+fn handler(now: &mut File, original: &File, installed: &File, at: &[&str]) -> Result<(), PlanError> {
     let key = |key: &[&'static str]| -> Vec<&str> { at.iter().copied().chain(key.iter().copied()).collect() };
     let binary = now.string(&key(BINARY))?.is_some_and(|binary| binary.starts_with(ENTRIES));
     let spec = now.string(&key(SPEC))?.is_some_and(spec::is_ours);

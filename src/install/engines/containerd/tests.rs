@@ -37,7 +37,7 @@ fn node() -> Fake {
     )
 }
 
-fn plan_on(node: &Fake, generation: Option<Generation>, method: Method) -> Result<Plan, Refusal> {
+fn plan_on(node: &Fake, generation: Option<Generation>, method: Method) -> Result<Plan, PlanError> {
     plan_for(node, method, Config::load(node, Path::new(CONFIG), generation)?)
 }
 
@@ -238,7 +238,7 @@ fn what_others_changed_since_stays() {
     let plan = plan_on(&node, ONE, Method::Runtime).unwrap();
     let file = plan.changes.first().unwrap();
     let now = broken(std::str::from_utf8(&file.after).unwrap());
-    assert!(matches!(strip::strip(&stripped(file, &plan, now.as_bytes())), Err(Refusal::Malformed { .. })));
+    assert!(matches!(strip::strip(&stripped(file, &plan, now.as_bytes())), Err(PlanError::Malformed { .. })));
 }
 
 #[test]

@@ -28,7 +28,7 @@ impl Place {
     pub(super) fn open(images: &Path) -> Result<Self, CheckpointError> {
         let place = files::walk(images)?;
         let metadata = lstat(&place)?;
-        files::judge_folder(&place, &metadata)?;
+        files::check_folder(&place, &metadata)?;
         let read = |source| FileError::Read { path: place.clone(), source };
         for (number, entry) in fs::read_dir(&place).map_err(read)?.enumerate() {
             if number == MOST_FILES {
@@ -41,7 +41,7 @@ impl Place {
                 return Err(CheckpointError::Link(path));
             }
             if metadata.is_file() {
-                files::judge(&path, &metadata, Owner::Root, u64::MAX)?;
+                files::check(&path, &metadata, Owner::Root, u64::MAX)?;
             }
         }
         Ok(Self(place))

@@ -31,7 +31,7 @@ impl Purpose {
 
 /// What set a level: the text after the semicolon of every message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Because<'a> {
+pub struct Provenance<'a> {
     pub(super) purpose: Purpose,
     pub(super) level: Origin<'a>,
     pub(super) version: Origin<'a>,
@@ -80,7 +80,7 @@ pub(super) struct Invalid<'a> {
     pub(super) instead: &'static str,
 }
 
-impl<'a> Because<'a> {
+impl<'a> Provenance<'a> {
     pub(super) fn of(purpose: Purpose, origin: Origin<'a>) -> Self {
         Self { purpose, level: origin, version: origin, invalid_level: None, invalid_version: None }
     }
@@ -119,7 +119,7 @@ impl fmt::Display for Origin<'_> {
     }
 }
 
-impl fmt::Display for Because<'_> {
+impl fmt::Display for Provenance<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "level from {}", self.level)?;
         // A version from a less specific place than the level is what everybody expects.
