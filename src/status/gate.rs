@@ -20,7 +20,14 @@ pub(super) fn binary(setting: &Setting<'_>, engine: Engine, checks: &mut Checks)
         checks.add(State::Wrong, "tool", says);
     }
     if let Some(fault) = program::fault(&setting.live, Path::new(GATE)) {
-        checks.add(State::Wrong, "gate", format!("{GATE} {fault}; {again}"));
+        // An installation of before: its one program goes on evaluating, and this version puts two in its place.
+        let is_older = !path.exists() && program::fault(&setting.live, Path::new(TOOL)).is_none();
+        let older = if is_older {
+            format!("; {TOOL} of an older version may stand in its place")
+        } else {
+            String::new()
+        };
+        checks.add(State::Wrong, "gate", format!("{GATE} {fault}{older}; {again}"));
         return (None, false);
     }
     let judged = match fs::metadata(&path) {

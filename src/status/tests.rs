@@ -288,6 +288,8 @@ fn every_break_is_said_and_changes_the_exit_code() {
     type Break = fn(&Machine);
     #[rustfmt::skip]
     let rows: &[(&str, Break, u8, &str)] = &[
+        ("the gate of before it had a program of its own", |m| m.remove(&GATE[1..]), 1, "bin/pss-guard of an older version may stand in its place"),
+        ("the tool is deleted", |m| m.remove(&TOOL[1..]), 1, "which systemd's units call"),
         ("the gate is deleted", |m| m.remove(&GATE[1..]), 1, "restores it"),
         ("the gate is a folder", |m| { m.remove(&GATE[1..]); fs::create_dir(m.root.join(&GATE[1..])).unwrap(); }, 1, "is not a file"),
         ("the gate cannot be executed", |m| m.mode(&GATE[1..], 0o644), 1, "has mode 0644 and cannot be executed; `pss-guard install"),
