@@ -6,9 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use pss_guard::cli::arguments::{
-    AnswerFormat, Change, Cli, Command, Format, Namespaces, Policy, Report, ReportFormat, ScanFormat,
-};
+use pss_guard::cli::arguments::{AnswerFormat, Change, Cli, Command, Namespaces, Policy};
 use pss_guard::cli::{
     self, arguments, check, explain, install, manual, metrics, mode, namespaces, policy, report, scan,
     status, uninstall, verbose,
@@ -18,7 +16,6 @@ use pss_guard::install::engines;
 use pss_guard::level::date::Date;
 use pss_guard::output::terminal::Style;
 use pss_guard::paths::Paths;
-use pss_guard::scan::policy_report::Api;
 use pss_guard::status::Setting;
 
 fn main() -> ExitCode {
@@ -61,38 +58,18 @@ fn run(cli: &Cli) -> u8 {
             cli::FAILED
         }
         Command::Check(arguments) => {
-            let options = check::Options {
-                level: arguments.level,
-                policy: arguments.policy.as_deref(),
-                format: match arguments.format {
-                    Format::Text => check::Format::Text,
-                    Format::Json => check::Format::Json,
-                    Format::Sarif => check::Format::Sarif,
-                },
-                paths: &arguments.paths,
-            };
             cli::tell_of_newer(arguments.level, &mut err);
-            check::check(&paths, &options, &mut out, &mut err)
+            check::check(&paths, arguments, &mut out, &mut err)
         }
         Command::Scan(arguments) => {
-            let options = scan::Options {
-                level: arguments.level,
-                namespaces: &arguments.namespace,
-                controls: &arguments.control,
-                fail: arguments.fail,
-                keep: arguments.keep,
-                format: match arguments.format {
-                    ScanFormat::Text => scan::Format::Text,
-                    ScanFormat::Json => scan::Format::Json,
-                    ScanFormat::Sarif => scan::Format::Sarif,
-                    ScanFormat::Html => scan::Format::Html,
-                    ScanFormat::Policyreport => scan::Format::Reports(Api::PolicyReport),
-                    ScanFormat::Openreports => scan::Format::Reports(Api::OpenReports),
-                },
-                style: Style::of_stdout(),
-            };
             cli::tell_of_newer(arguments.level, &mut err);
-            scan::scan(&pss_guard::scan::Setting::under(&cli.root), &options, &mut out, &mut err)
+            scan::scan(
+                &pss_guard::scan::Setting::under(&cli.root),
+                arguments,
+                Style::of_stdout(),
+                &mut out,
+                &mut err,
+            )
         }
         Command::Explain(arguments) if arguments.markdown => {
             print(&mut out, &mut err, explain::markdown().as_bytes())
@@ -154,7 +131,7 @@ fn run(cli: &Cli) -> u8 {
         }
         Command::Report(arguments) => {
             let setting = pss_guard::scan::Setting::under(&cli.root);
-            report::report(&setting, &told(arguments), &mut out, &mut err)
+            report::report(&setting, arguments, Style::of_stdout(), &mut out, &mut err)
         }
         Command::Completions { shell } => {
             // Into memory first, because it panics where it cannot write.
@@ -176,19 +153,6 @@ fn change_mode(cli: &Cli, arguments: &arguments::Mode, out: &mut dyn Write, err:
     };
     let options = mode::Options { reason: &arguments.reason, yes: arguments.yes, force: arguments.force };
     mode::mode(&pss_guard::scan::Setting::under(&cli.root), act, &options, out, err)
-}
-
-fn told(arguments: &Report) -> report::Options<'_> {
-    report::Options {
-        since: arguments.since,
-        namespaces: &arguments.namespace,
-        scan: !arguments.no_scan,
-        format: match arguments.format {
-            ReportFormat::Text => report::Format::Text(Style::of_stdout()),
-            ReportFormat::Json => report::Format::Json,
-            ReportFormat::Html => report::Format::Html,
-        },
-    }
 }
 
 fn changes(change: &Change) -> install::Options<'_> {

@@ -7,7 +7,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use pss_guard::cli::check::{Format, Options, check};
+use pss_guard::cli::arguments::{Check, Format};
+use pss_guard::cli::check::check;
 use pss_guard::paths::Paths;
 use pss_guard::pss::{Level, Version};
 use serde_json::{Value, json};
@@ -116,12 +117,11 @@ impl Case {
 
     fn verdict(&self, config: &[u8]) -> Verdict {
         fs::write(&self.config, config).unwrap();
-        let paths = [self.directory.path().to_owned()];
-        let options = Options {
+        let options = Check {
             level: Some((Level::Restricted, Version::Latest)),
             policy: None,
             format: Format::Json,
-            paths: &paths,
+            paths: vec![self.directory.path().to_owned()],
         };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = check(&Paths::under(self.directory.path()), &options, &mut out, &mut err);

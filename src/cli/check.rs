@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use super::arguments::{Check, Format};
 use crate::decision::Verdict;
 use crate::files::{FileError, LIMIT, read};
 use crate::inspect::evaluate::{Request, evaluate};
@@ -16,37 +17,13 @@ use crate::node::live_root;
 use crate::output::json::{Container, Result as Object};
 use crate::output::sarif;
 use crate::paths::Paths;
+use crate::pss::Certainty;
 use crate::pss::facts::Engine;
-use crate::pss::{Certainty, Level, Version};
 
 /// Exit code: every container may start.
 pub const ALLOW: u8 = 0;
 /// Exit code: at least one may not.
 pub const DENY: u8 = 1;
-
-/// How results are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// For people.
-    Text,
-    /// One object a container, one a line.
-    Json,
-    /// SARIF 2.1.0, for code hosting sites and editors.
-    Sarif,
-}
-
-/// What to check, and how.
-#[derive(Debug)]
-pub struct Options<'a> {
-    /// The level to check every container against instead of its own.
-    pub level: Option<(Level, Version)>,
-    /// The policy file; without one the node's.
-    pub policy: Option<&'a Path>,
-    /// How to show it.
-    pub format: Format,
-    /// Files, bundles, cases.
-    pub paths: &'a [PathBuf],
-}
 
 /// Counts for the exit code and the last line.
 #[derive(Default)]
@@ -77,8 +54,8 @@ impl Tally {
 }
 
 /// Checks every path and writes the results.
-pub fn check(paths: &Paths, options: &Options<'_>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-    let policy = match policy(paths, options.policy, err) {
+pub fn check(paths: &Paths, options: &Check, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let policy = match policy(paths, options.policy.as_deref(), err) {
         Ok(policy) => policy,
         Err(error) => {
             let _ = writeln!(err, "pss-guard: {}", line(&error));
@@ -88,7 +65,7 @@ pub fn check(paths: &Paths, options: &Options<'_>, out: &mut dyn Write, err: &mu
     let mut tally = Tally::default();
     let mut log = sarif::Log::default();
     let mut pipe = Ok(());
-    for path in options.paths {
+    for path in &options.paths {
         for case in cases(path) {
             let verdict = case.evaluate(&policy, options, &paths.namespaces(), |object| {
                 if pipe.is_ok() {
@@ -204,7 +181,7 @@ impl Case {
     fn evaluate(
         &self,
         policy: &Policy,
-        options: &Options<'_>,
+        options: &Check,
         namespaces: &Path,
         show: impl FnOnce(&Object<'_>),
     ) -> Verdict {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::time::SystemTime;
 
+use super::arguments::{Report as Arguments, ReportFormat as Format};
 use super::{FAILED, LAST_GOOD, OK, line, some};
 use crate::events::{self, From, micros};
 use crate::level::cache::{Usable, load_usable};
@@ -15,7 +16,7 @@ use crate::paths::Paths;
 use crate::pss::{Level, Version};
 use crate::report::aggregate::{Caps, History};
 use crate::report::readiness::{Asked, LEVELS, Running};
-use crate::report::time_range::{Period, Since};
+use crate::report::time_range::Period;
 use crate::report::{self, Known, html, text};
 use crate::scan::{self, Setting, node_name};
 use crate::time;
@@ -23,32 +24,14 @@ use crate::time;
 /// So many other namespaces are noted: names come from outside.
 const MOST: usize = 1000;
 
-/// What to tell, and how.
-#[derive(Clone, Copy, Debug)]
-pub struct Options<'a> {
-    /// Where the period begins.
-    pub since: Since,
-    /// Only these namespaces; all if there are none.
-    pub namespaces: &'a [String],
-    /// Whether to look at what runs now, too.
-    pub scan: bool,
-    /// How to show it.
-    pub format: Format,
-}
-
-/// Output formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// For people.
-    Text(Style),
-    /// One object.
-    Json,
-    /// One page.
-    Html,
-}
-
 /// Reads, counts and tells.
-pub fn report(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+pub fn report(
+    setting: &Setting,
+    options: &Arguments,
+    style: Style,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
     let (now, paths) = (SystemTime::now(), &setting.paths);
     let Some(period) = Period::until(now, options.since) else {
         let _ = writeln!(err, "pss-guard: --since is not in the past");
@@ -67,12 +50,12 @@ pub fn report(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err
     };
     let rules = policy.clone().unwrap_or_default();
     let node = node_name(&setting.live);
-    let mut history = History::new(period, &node, &rules, options.namespaces, Caps::default());
+    let mut history = History::new(period, &node, &rules, &options.namespace, Caps::default());
     let from = From::Since(time::of_micros(period.before()));
     let mut others = BTreeSet::new();
     let read = events::read(paths, &from, &mut |record| {
         let fits = others.len() < MOST && !record.namespace.is_empty();
-        if fits && !options.namespaces.contains(&record.namespace) {
+        if fits && !options.namespace.contains(&record.namespace) {
             others.insert(record.namespace.clone());
         }
         history.add(&record);
@@ -91,7 +74,7 @@ pub fn report(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err
             || rules.namespaces.contains_key(name)
             || matches!(namespaces::read(&paths.namespaces(), name), Ok(Found::Labels { .. }))
     };
-    if let Some(name) = options.namespaces.iter().find(|name| !is_known(name)) {
+    if let Some(name) = options.namespace.iter().find(|name| !is_known(name)) {
         let others: Vec<String> = others.iter().map(|name| escape(name)).collect();
         let _ = writeln!(
             err,
@@ -119,7 +102,7 @@ pub fn report(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err
     };
     let report = report::report(&history, &known);
     let written = match options.format {
-        Format::Text(style) => text::write(&report, style, out),
+        Format::Text => text::write(&report, style, out),
         Format::Json => json(&report, out),
         Format::Html => out.write_all(html::page(&report).as_bytes()),
     };
@@ -164,19 +147,19 @@ fn asked(paths: &Paths, policy: Option<&Policy>, name: &str) -> Asked {
 /// What runs now, held against every level that can be enforced.
 fn running(
     setting: &Setting,
-    options: &Options<'_>,
+    options: &Arguments,
     node: &str,
     others: &mut BTreeSet<String>,
     unseen: &mut Vec<String>,
 ) -> Option<BTreeMap<String, Running>> {
-    if !options.scan {
+    if options.no_scan {
         return None;
     }
     let mut all: BTreeMap<String, Running> = BTreeMap::new();
     for (index, level) in LEVELS.into_iter().enumerate() {
         let question = scan::Options {
             level: Some((level, Version::Latest)),
-            namespaces: options.namespaces,
+            namespaces: &options.namespace,
             ..scan::Options::default()
         };
         let seen = scan::scan(setting, &question);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
+use super::arguments::{Scan as Arguments, ScanFormat as Format};
 use super::{FAILED, LAST_GOOD, OK, line, some};
 use crate::level::cache::load_usable;
 use crate::message::escape;
@@ -12,49 +13,21 @@ use crate::node::host::Node as _;
 use crate::output::sarif;
 use crate::output::terminal::{Bar, Style};
 use crate::pss::controls::{CONTROLS, successors};
-use crate::pss::{Level, NEWEST, Version, Visibility};
+use crate::pss::{NEWEST, Version, Visibility};
 use crate::scan::policy_report::{self, Api};
 use crate::scan::{self, Scan, Setting, html, table};
 
 /// Exit code with `--fail`: a container would be refused, or runs with more than was asked for.
 pub const FOUND: u8 = 1;
 
-/// How a scan is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// For people.
-    Text,
-    /// One object a container, one a line, as `check` writes them.
-    Json,
-    /// SARIF 2.1.0.
-    Sarif,
-    /// One page.
-    Html,
-    /// Objects for a cluster.
-    Reports(Api),
-}
-
-/// What to ask, and how to answer.
-#[derive(Debug)]
-pub struct Options<'a> {
-    /// The level to check every container against instead of its own.
-    pub level: Option<(Level, Version)>,
-    /// Only these namespaces.
-    pub namespaces: &'a [String],
-    /// Only these controls.
-    pub controls: &'a [&'static str],
-    /// Whether what is found is a failure.
-    pub fail: bool,
-    /// Whether the numbers are kept for `metrics`.
-    pub keep: bool,
-    /// How to show it.
-    pub format: Format,
-    /// The look of a text for people.
-    pub style: Style,
-}
-
 /// Scans the node and writes what was found.
-pub fn scan(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+pub fn scan(
+    setting: &Setting,
+    options: &Arguments,
+    style: Style,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
     let controls = match controls(setting, options) {
         Ok((controls, notes)) => {
             for note in notes {
@@ -71,7 +44,7 @@ pub fn scan(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: 
     let progress = |done, all| bar.show(done, all);
     let question = scan::Options {
         level: options.level,
-        namespaces: options.namespaces,
+        namespaces: &options.namespace,
         controls: &controls,
         besides: if options.format == Format::Html { &html::LEVELS } else { &[] },
         progress: Some(&progress),
@@ -106,11 +79,12 @@ pub fn scan(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: 
         return FAILED;
     }
     let written = match options.format {
-        Format::Text => table::write(&scan, &options.style, out),
+        Format::Text => table::write(&scan, &style, out),
         Format::Json => json(&scan, out),
         Format::Sarif => to_sarif(&scan, out),
         Format::Html => out.write_all(html::page(&scan).as_bytes()),
-        Format::Reports(api) => to_reports(setting, &scan, api, out),
+        Format::Policyreport => to_reports(setting, &scan, Api::PolicyReport, out),
+        Format::Openreports => to_reports(setting, &scan, Api::OpenReports, out),
     };
     // A reader that went away (`| head`) has seen enough; the exit code still tells.
     if let Err(error) = written.and_then(|()| out.flush())
@@ -136,10 +110,10 @@ pub fn scan(setting: &Setting, options: &Options<'_>, out: &mut dyn Write, err: 
 
 /// The controls to select, and what is to be said of them. One that another stands in for where a container is held to it
 /// has that one selected as well; one that is not in force at the level that is asked about finds nothing anywhere.
-fn controls(setting: &Setting, options: &Options<'_>) -> Result<(Vec<&'static str>, Vec<String>), String> {
+fn controls(setting: &Setting, options: &Arguments) -> Result<(Vec<&'static str>, Vec<String>), String> {
     let latest = load_usable(&setting.paths).map_or(NEWEST, |usable| usable.policy.latest_minor());
-    let (mut selected, mut notes) = (options.controls.to_vec(), Vec::new());
-    for id in options.controls {
+    let (mut selected, mut notes) = (options.control.clone(), Vec::new());
+    for id in &options.control {
         let Some(control) = CONTROLS.iter().find(|control| control.id == *id) else { continue };
         if control.sees == Visibility::Nothing {
             return Err(format!("a node can see nothing of {id}, so an empty result proves nothing"));
@@ -160,7 +134,7 @@ fn controls(setting: &Setting, options: &Options<'_>) -> Result<(Vec<&'static st
                 control.level
             ));
         }
-        for next in next.iter().filter(|next| !options.controls.contains(&next.id)) {
+        for next in next.iter().filter(|next| !options.control.contains(&next.id)) {
             if options.level.is_none_or(|(level, version)| {
                 level >= next.level && next.at(version.minor(latest)).is_some()
             }) {
@@ -176,7 +150,7 @@ fn controls(setting: &Setting, options: &Options<'_>) -> Result<(Vec<&'static st
 const PARTS: [&str; 4] = ["etc", "run", "usr", "var"];
 
 /// What was asked about and does not run here, a sentence each.
-fn absent(setting: &Setting, options: &Options<'_>, scan: &Scan) -> Vec<String> {
+fn absent(setting: &Setting, options: &Arguments, scan: &Scan) -> Vec<String> {
     let namespace = |one: &scan::Scanned| one.result.container.namespace.as_ref().map(ToString::to_string);
     let seen: BTreeSet<String> = scan.containers.iter().filter_map(namespace).collect();
     let all: Vec<String> = seen.union(&scan.elsewhere).map(|name| escape(name)).collect();
@@ -189,7 +163,7 @@ fn absent(setting: &Setting, options: &Options<'_>, scan: &Scan) -> Vec<String> 
     } else {
         format!("namespaces with pods: {}", some(&all))
     };
-    let asked: BTreeSet<&String> = options.namespaces.iter().filter(|name| !seen.contains(*name)).collect();
+    let asked: BTreeSet<&String> = options.namespace.iter().filter(|name| !seen.contains(*name)).collect();
     let nothing = scan.containers.is_empty() && all.is_empty() && scan.unseen.is_empty();
     // What has nothing of a node is none; a node that was captured without a container has nothing to be judged.
     let has = |name: &&str| setting.live.is_folder(&Path::new("/").join(name));

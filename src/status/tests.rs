@@ -284,6 +284,7 @@ fn a_gate_that_stands_is_said_to_stand() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn every_break_is_said_and_changes_the_exit_code() {
     type Break = fn(&Machine);
     #[rustfmt::skip]
