@@ -217,9 +217,9 @@ fn empty(paths: &Paths) -> LoadError {
     LoadError::Empty { policy: paths.policy(), kept: paths.kept_policy() }
 }
 
-/// Not even a comment: nobody has written that.
+/// Not even a comment: nobody has written that. The mark of the byte order is what some editors make of an empty file.
 fn says_nothing(text: &str) -> bool {
-    text.trim().is_empty()
+    text.trim_start_matches('\u{feff}').trim().is_empty()
 }
 
 /// A policy file named on the command line. Whoever may run the command may read any file, whoever owns it; only the

@@ -270,6 +270,11 @@ fn a_bad_policy_names_its_fault_and_keeps_what_was_good() {
         ("gone", |path| fs::remove_file(path).unwrap(), GONE),
         ("gone with its folder", |path| fs::remove_dir_all(path.parent().unwrap()).unwrap(), GONE),
         ("truncated", |path| fs::write(path, "").unwrap(), EMPTY),
+        (
+            "emptied by an editor that marks the byte order",
+            |path| fs::write(path, "\u{feff}\n").unwrap(),
+            EMPTY,
+        ),
         ("truncated, but for blank lines", |path| fs::write(path, "\n \t\r\n").unwrap(), EMPTY),
         (
             "an empty file in its place",
