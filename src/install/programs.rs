@@ -125,6 +125,13 @@ pub fn missing_gate() -> Option<PathBuf> {
     (!beside.is_file()).then_some(beside)
 }
 
+/// Why that gate must not take the place of one that works: it does not run. Of another root directory nobody can say.
+#[must_use]
+pub fn broken_gate(node: &Live) -> Option<PathBuf> {
+    let beside = Program::Gate.source().ok().filter(|_| node.is_running())?;
+    (!is_gate(node, &beside)).then_some(beside)
+}
+
 /// The program where engines call it.
 #[must_use]
 pub fn gate() -> Piece {
@@ -147,8 +154,11 @@ pub fn beside_command() -> Piece {
 /// policy of the system may ask who a program is. Of another root directory nobody can say.
 #[must_use]
 pub fn gate_runs(node: &Live) -> bool {
-    let said = || node.output(Path::new(GATE), &["--version"]);
-    !node.is_running() || said().is_some_and(|said| said.starts_with("pss-guard-gate "))
+    !node.is_running() || is_gate(node, Path::new(GATE))
+}
+
+fn is_gate(node: &Live, program: &Path) -> bool {
+    node.output(program, &["--version"]).is_some_and(|said| said.starts_with("pss-guard-gate "))
 }
 
 /// The program where people call it; where it lies itself if that is a place that stays.
@@ -221,9 +231,10 @@ const TO_TOOL: &str = "../../../bin/pss-guard";
 /// place of that program: it stands in for no runtime.
 pub fn bring_over(node: &Live) -> Result<(), WriteError> {
     for folder in Engine::ALL.into_iter().flat_map(|engine| folders(node, engine)) {
-        let link = node.place(&folder).join("pss-guard-runtime");
-        if fs::read_link(&link).is_ok_and(|target| target == Path::new(TO_TOOL)) {
-            write::link(&link, Path::new(TO_GATE))?;
+        let entry = folder.join("pss-guard-runtime");
+        // However it is written: whoever made the link by hand wrote the whole path.
+        if node.place(&entry) == node.place(Path::new(TOOL)) {
+            write::link(&in_folder(node, &entry), Path::new(TO_GATE))?;
         }
     }
     Ok(())
@@ -424,9 +435,13 @@ pub fn callers(node: &Live, engine: Engine, processes: &Processes) -> usize {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
 
-    use super::{Engine, Live, callers, entries_are_called, gate_is_called, keep_entries, keep_gate};
+    use super::{
+        Engine, Live, TO_GATE, bring_over, callers, entries_are_called, gate_is_called, is_gate,
+        keep_entries, keep_gate,
+    };
     use super::{remove_gate, remove_rest, same_bytes};
     use crate::node::procfs::{Processes, fake};
 
@@ -479,6 +494,48 @@ mod tests {
             .unwrap();
         let engines = [Engine::Podman, Engine::Containerd, Engine::CriO];
         assert_eq!(engines.map(called), [1, 1, 0]);
+    }
+
+    #[test]
+    fn every_entry_that_leads_to_the_tool_is_brought_over_however_its_link_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let node = Live::under(directory.path());
+        let rows = [
+            ("../../../bin/pss-guard", TO_GATE),
+            ("/var/lib/pss-guard/bin/pss-guard", TO_GATE),
+            ("../../../bin/../bin/pss-guard", TO_GATE),
+            ("/usr/bin/runc", "/usr/bin/runc"),
+        ];
+        let link = |nth: usize| {
+            directory.path().join(format!("var/lib/pss-guard/runtimes/containerd/h{nth}/pss-guard-runtime"))
+        };
+        for (nth, (target, _)) in rows.into_iter().enumerate() {
+            fs::create_dir_all(link(nth).parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(target, link(nth)).unwrap();
+        }
+        bring_over(&node).unwrap();
+        for (nth, (target, expected)) in rows.into_iter().enumerate() {
+            assert_eq!(fs::read_link(link(nth)).unwrap(), Path::new(expected), "{target}");
+        }
+    }
+
+    #[test]
+    fn only_a_program_that_says_so_is_the_gate() {
+        let directory = tempfile::tempdir().unwrap();
+        let node = Live::under(Path::new("/"));
+        let gate = "#!/bin/sh\necho pss-guard-gate 1\n";
+        let rows = [
+            (gate, 0o755, true),
+            (gate, 0o644, false),
+            ("", 0o755, false),
+            ("#!/bin/sh\necho pss-guard 1\n", 0o755, false),
+        ];
+        for (nth, (text, mode, expected)) in rows.into_iter().enumerate() {
+            let program = directory.path().join(nth.to_string());
+            fs::write(&program, text).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(is_gate(&node, &program), expected, "{text:?} {mode:o}");
+        }
     }
 
     #[test]

@@ -148,6 +148,14 @@ impl Prepared<'_> {
                 escape(&gate.to_string_lossy())
             )));
         }
+        if let Some(broken) = place::broken_gate(node) {
+            return Err(Failure::new(format!(
+                "{} does not run or is not the gate, and engines would call it before every container; is it whole, and \
+                 executable? The gate on this \
+                 node was left as it is",
+                escape(&broken.to_string_lossy())
+            )));
+        }
         // Of a link the folder: where it leads is somebody else's.
         let folder = |path: &Path| node.place(path.parent().unwrap_or(path));
         let own = [programs::gate(), programs::tool()].into_iter().chain(self.links.iter().cloned());
