@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,16 +12,20 @@ use pss_guard::cli::{
     self, arguments, check, explain, install, manual, metrics, mode, namespaces, policy, report, scan,
     status, uninstall, verbose,
 };
-use pss_guard::hook;
 use pss_guard::install::engines;
 use pss_guard::level::date::Date;
 use pss_guard::output::terminal::Style;
 use pss_guard::paths::Paths;
 use pss_guard::status::Setting;
+use pss_guard::{hook, wrapper};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    // Hooks that people wrote by hand, for the program that was both, call this one.
+    // Entries and hooks that lead to this program, because it was the gate, too, once, or people made them by hand.
+    if arguments.first().map(Path::new).and_then(Path::file_name).is_some_and(|name| name == wrapper::NAME) {
+        wrapper::install_panic_hook(&arguments);
+        return wrapper::run(&arguments).into();
+    }
     if let Some((_, rest)) = arguments.split_first()
         && let Some((first, rest)) = rest.split_first()
         && first == "hook"

@@ -53,8 +53,8 @@ fn walk(test: &str) {
     // (what is wrong, how it comes, the way back by hand, what is done before the gate is put back)
     let rows: [(&str, String, &str, &str); 5] = [
         ("the gate is gone", format!("rm -r {bin}"), by_hand, "true"),
-        ("the gate is empty", format!(": >{bin}/pss-guard"), by_hand, "true"),
-        ("nobody may execute it", format!("chmod 644 {bin}/pss-guard"), by_hand, "true"),
+        ("the gate is empty", format!(": >{bin}/pss-guard-gate"), by_hand, "true"),
+        ("nobody may execute it", format!("chmod 644 {bin}/pss-guard-gate"), by_hand, "true"),
         (
             "its file system is mounted with noexec",
             "mount --bind /var/lib/pss-guard /var/lib/pss-guard && \

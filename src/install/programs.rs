@@ -61,6 +61,22 @@ pub enum Program {
 }
 
 impl Program {
+    /// A file that says that the one beside [`COMMAND`] was put there by the installer.
+    const fn placed(self) -> &'static str {
+        match self {
+            Self::Tool => "/var/lib/pss-guard/install/command",
+            Self::Gate => "/var/lib/pss-guard/install/command-gate",
+        }
+    }
+
+    /// Where it is for people.
+    fn for_people(self) -> PathBuf {
+        match self {
+            Self::Tool => COMMAND.into(),
+            Self::Gate => Path::new(COMMAND).with_file_name(GATES_NAME),
+        }
+    }
+
     /// Where it is read.
     fn source(self) -> io::Result<PathBuf> {
         let own = PathBuf::from("/proc/self/exe");
@@ -99,7 +115,7 @@ impl Piece {
             Self::Program { path, of } => {
                 if path.parent() == Path::new(COMMAND).parent() && !node.place(path).exists() {
                     // Said first, so that it is removed with the gate even if this is interrupted.
-                    write::replace(&node.place(Path::new(PLACED)), b"", 0o600)?;
+                    write::replace(&node.place(Path::new(of.placed())), b"", 0o600)?;
                 }
                 copy(*of, &node.place(path))
             }
@@ -118,18 +134,31 @@ fn in_folder(node: &Live, path: &Path) -> PathBuf {
     path.parent().map_or_else(|| node.place(path), |folder| node.place(folder).join(name))
 }
 
-/// Where the gate lies that `install` copies, if it is not there.
+/// Why the gate beside the tool must not be put in front of engines: it is not there, does not run, or is of another
+/// version. It runs where the tool does, whichever root directory it is for.
 #[must_use]
-pub fn missing_gate() -> Option<PathBuf> {
+pub fn gate_fault() -> Option<String> {
     let beside = Program::Gate.source().unwrap_or_else(|_| GATES_NAME.into());
-    (!beside.is_file()).then_some(beside)
+    let own = env!("CARGO_PKG_VERSION");
+    let fault = match fs::metadata(&beside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            "is not there: `install` takes the gate from beside the tool; put both into one folder, as `make build` does"
+                .to_owned()
+        }
+        Ok(file) if !file.is_file() => "is not a regular file".to_owned(),
+        _ => match version(&Live::under(Path::new("/")), &beside) {
+            None => "does not run, or is not the gate; is it whole, and executable?".to_owned(),
+            Some(version) if version != own => format!("is version {version}, and this tool is {own}"),
+            Some(_) => return None,
+        },
+    };
+    Some(format!("{} {fault}", beside.display()))
 }
 
-/// Why that gate must not take the place of one that works: it does not run. Of another root directory nobody can say.
-#[must_use]
-pub fn broken_gate(node: &Live) -> Option<PathBuf> {
-    let beside = Program::Gate.source().ok().filter(|_| node.is_running())?;
-    (!is_gate(node, &beside)).then_some(beside)
+/// The version that a gate says it is.
+fn version(node: &Live, program: &Path) -> Option<String> {
+    let said = node.output(program, &["--version"])?;
+    said.trim().strip_prefix("pss-guard-gate ").map(str::to_owned)
 }
 
 /// The program where engines call it.
@@ -147,18 +176,14 @@ pub fn tool() -> Piece {
 /// The gate beside the tool that people call.
 #[must_use]
 pub fn beside_command() -> Piece {
-    Piece::Program { path: Path::new(COMMAND).with_file_name(GATES_NAME), of: Program::Gate }
+    Piece::Program { path: Program::Gate.for_people(), of: Program::Gate }
 }
 
 /// Whether the gate can be called where it lies: a file system may be mounted without leave to execute (`noexec`), and a
 /// policy of the system may ask who a program is. Of another root directory nobody can say.
 #[must_use]
 pub fn gate_runs(node: &Live) -> bool {
-    !node.is_running() || is_gate(node, Path::new(GATE))
-}
-
-fn is_gate(node: &Live, program: &Path) -> bool {
-    node.output(program, &["--version"]).is_some_and(|said| said.starts_with("pss-guard-gate "))
+    !node.is_running() || version(node, Path::new(GATE)).is_some()
 }
 
 /// The program where people call it; where it lies itself if that is a place that stays.
@@ -270,9 +295,6 @@ const KEPT: &str = "/run/pss-guard/gate-is-called";
 /// The same for the entries of each engine, which had them in its configuration when it was last read.
 const CALLERS: &str = "/run/pss-guard/callers";
 
-/// A file that says that the program that people call was put there by the installer.
-const PLACED: &str = "/var/lib/pss-guard/install/command";
-
 /// Keeps the gate until none of these processes runs any more, at the latest until the next boot.
 pub fn keep_gate(node: &Live, called_by: &[Process]) -> Result<(), WriteError> {
     write_down(&node.place(Path::new(KEPT)), called_by)
@@ -355,9 +377,11 @@ pub fn is_there(node: &Live) -> bool {
 /// The programs that go with the last installation, as the node sees them.
 #[must_use]
 pub fn programs(node: &Live) -> Vec<PathBuf> {
-    let placed = node.place(Path::new(PLACED)).exists();
-    let placed = placed.then(|| [COMMAND.into(), Path::new(COMMAND).with_file_name(GATES_NAME)]);
-    let programs = [GATE, TOOL].map(PathBuf::from).into_iter().chain(placed.into_iter().flatten());
+    let placed = [Program::Tool, Program::Gate]
+        .into_iter()
+        .filter(|program| node.place(Path::new(program.placed())).exists())
+        .map(Program::for_people);
+    let programs = [GATE, TOOL].map(PathBuf::from).into_iter().chain(placed);
     programs.filter(|program| node.place(program).exists()).collect()
 }
 
@@ -366,15 +390,14 @@ pub const CALLED: [&str; 4] = [RUNTIMES, CALLERS, KEPT, UNREAD];
 
 /// Removes the gate, and the program that people call if it was put there with it.
 pub fn remove_gate(node: &Live) -> Result<(), WriteError> {
-    let placed = node.place(Path::new(PLACED));
-    if placed.exists() {
-        for name in [COMMAND.as_ref(), GATES_NAME.as_ref()] {
-            let program =
-                node.place(&Path::new(COMMAND).with_file_name(Path::new(name).file_name().unwrap_or(name)));
-            write::forget(&program)?;
-            write::remove_if_there(&program)?;
+    for program in [Program::Tool, Program::Gate] {
+        let placed = node.place(Path::new(program.placed()));
+        if placed.exists() {
+            let place = node.place(&program.for_people());
+            write::forget(&place)?;
+            write::remove_if_there(&place)?;
+            write::remove(&placed)?;
         }
-        write::remove(&placed)?;
     }
     write::remove_if_there(&node.place(Path::new(KEPT)))?;
     Path::new(GATE).parent().map_or(Ok(()), |folder| remove_tree(&node.place(folder)))
@@ -439,8 +462,8 @@ mod tests {
     use std::path::Path;
 
     use super::{
-        Engine, Live, TO_GATE, bring_over, callers, entries_are_called, gate_is_called, is_gate,
-        keep_entries, keep_gate,
+        Engine, Live, TO_GATE, bring_over, callers, entries_are_called, gate_is_called, keep_entries,
+        keep_gate, version,
     };
     use super::{remove_gate, remove_rest, same_bytes};
     use crate::node::procfs::{Processes, fake};
@@ -529,12 +552,13 @@ mod tests {
             (gate, 0o644, false),
             ("", 0o755, false),
             ("#!/bin/sh\necho pss-guard 1\n", 0o755, false),
+            ("#!/bin/sh\necho pss-guard-gate 2; exit 1\n", 0o755, false),
         ];
         for (nth, (text, mode, expected)) in rows.into_iter().enumerate() {
             let program = directory.path().join(nth.to_string());
             fs::write(&program, text).unwrap();
             fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(is_gate(&node, &program), expected, "{text:?} {mode:o}");
+            assert_eq!(version(&node, &program).is_some(), expected, "{text:?} {mode:o}");
         }
     }
 

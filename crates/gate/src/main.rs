@@ -54,6 +54,7 @@ fn run(arguments: &[OsString]) -> u8 {
         }
         Some("--version" | "-V") => {
             // A reader that went away wants nothing more.
+            pss_guard_core::signals::ignore();
             let _ = writeln!(std::io::stdout(), "{}", concat!("pss-guard-gate ", env!("CARGO_PKG_VERSION")));
             admit::ALLOW
         }

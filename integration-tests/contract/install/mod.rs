@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::root::Root;
-use crate::support::{files, run};
+use crate::support::{files, program, run};
 
 /// The root directory of a node without a running engine: programs, and files of engines.
 struct Host {
@@ -299,7 +299,7 @@ fn an_installation_of_the_program_that_was_both_is_brought_over_whole() {
     assert!(links.len() >= 2 && links.iter().all(|link| link.starts_with(&runtimes)), "{links:?}");
     for link in &links {
         fs::remove_file(link).unwrap();
-        std::os::unix::fs::symlink("../../../bin/pss-guard", link).unwrap();
+        symlink("../../../bin/pss-guard", link).unwrap();
     }
     fs::remove_file(root.path(GATE)).unwrap();
     fs::remove_file(root.path("usr/local/sbin/pss-guard-gate")).unwrap();
@@ -311,6 +311,71 @@ fn an_installation_of_the_program_that_was_both_is_brought_over_whole() {
     assert_same(&root.tree(), &installed, "as installed today");
     root.call(&["uninstall"]).expect_success();
     assert_same(&root.tree(), &before, "and undone");
+}
+
+/// Whatever lies beside the tool: a copy that was cut short must not take the place of a gate that works.
+#[test]
+fn only_a_gate_that_runs_is_put_before_an_engine() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tool, beside) = (folder.path().join("pss-guard"), folder.path().join("pss-guard-gate"));
+    fs::copy(program::binary(), &tool).unwrap();
+    let gate = fs::read(program::gate()).unwrap();
+    let script = |says: &str| format!("#!/bin/sh\necho {says}\n").into_bytes();
+    #[rustfmt::skip]
+    let rows = [
+        (None, "is not there: `install` takes the gate from beside the tool"),
+        (Some(Vec::new()), "does not run, or is not the gate"),
+        (Some(gate.get(..4000).unwrap().to_vec()), "does not run, or is not the gate"),
+        (Some(fs::read(&tool).unwrap()), "does not run, or is not the gate"),
+        (Some(script("pss-guard-gate 0.0.9")), "is version 0.0.9, and this tool is"),
+        (Some(gate), ""),
+    ];
+    for (bytes, fault) in rows {
+        let root = Host::new(CONTAINERD);
+        root.program("containerd");
+        let before = root.tree();
+        let _ = fs::remove_file(&beside);
+        if let Some(bytes) = bytes {
+            fs::write(&beside, bytes).unwrap();
+            fs::set_permissions(&beside, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        for more in [&["--dry-run"][..], &[]] {
+            let mut install = Command::new(&tool);
+            let done = run::run(
+                install.arg("--root").arg(root.root()).args(["install", "--engine", "containerd"]).args(more),
+            );
+            let is_refused = done.code == Some(2) && done.stderr.contains(fault);
+            assert!(if fault.is_empty() { done.code == Some(0) } else { is_refused }, "{fault}: {done}");
+        }
+        if !fault.is_empty() {
+            assert_same(&root.tree(), &before, fault);
+        }
+    }
+}
+
+#[test]
+fn what_somebody_else_put_where_people_look_stays() {
+    let root = Host::new(CONTAINERD);
+    root.program("containerd");
+    files::write(&root.path("usr/local/sbin/pss-guard"), "somebody's own");
+    root.call(&["install", "--engine", "containerd"]).expect_success();
+    assert!(root.path("usr/local/sbin/pss-guard-gate").exists());
+    root.call(&["uninstall"]).expect_success();
+    assert!(root.path("usr/local/sbin/pss-guard").exists());
+    assert!(!root.path("usr/local/sbin/pss-guard-gate").exists());
+}
+
+/// It was the gate, too, once: a link to it that no `install` has found must not stop containers.
+#[test]
+fn an_entry_that_leads_to_the_tool_reaches_the_runtime() {
+    let root = Host::new(&[]);
+    let entry = program::entry(root.root(), "containerd", "runc", &root.path("usr/bin/fake"));
+    files::write(&root.path("usr/bin/fake"), "#!/bin/sh\necho \"ran $*\"\n");
+    fs::set_permissions(root.path("usr/bin/fake"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::remove_file(&entry).unwrap();
+    symlink(program::binary(), &entry).unwrap();
+    let done = run::run(Command::new(&entry).args(["kill", "x", "9"])).expect_success();
+    assert_eq!(done.stdout, "ran kill x 9\n");
 }
 
 #[test]

@@ -141,20 +141,8 @@ impl Prepared<'_> {
     /// Whether what the installer cannot do without can be written: the gate must be where it can be executed, and no
     /// other run may be at it.
     fn can_be_written(&self, node: &Live) -> Result<(), Failure> {
-        if let Some(gate) = programs::missing_gate() {
-            return Err(Failure::new(format!(
-                "{} is not there: `install` takes the gate from beside the tool; put both into one folder (a package and \
-                 `make build` do). The engine was left alone",
-                escape(&gate.to_string_lossy())
-            )));
-        }
-        if let Some(broken) = place::broken_gate(node) {
-            return Err(Failure::new(format!(
-                "{} does not run or is not the gate, and engines would call it before every container; is it whole, and \
-                 executable? The gate on this \
-                 node was left as it is",
-                escape(&broken.to_string_lossy())
-            )));
+        if let Some(fault) = programs::gate_fault() {
+            return Err(Failure::new(format!("{}. The engine was left alone", escape(&fault))));
         }
         // Of a link the folder: where it leads is somebody else's.
         let folder = |path: &Path| node.place(path.parent().unwrap_or(path));

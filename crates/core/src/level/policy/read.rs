@@ -33,9 +33,10 @@ pub struct PolicyError {
     pub what: String,
 }
 
-/// Reads the text of a policy; `file` is its name in messages. The first mistake is the error.
+/// Reads the text of a policy; `file` is its name in messages. The error is the mistake that is found first: a
+/// start of a container does not wait for all of them.
 pub fn parse(text: &str, file: &str) -> Result<Policy, PolicyError> {
-    read(text, file).map_err(|mistakes| {
+    read(text, file, 1).map_err(|mistakes| {
         let first = mistakes.into_iter().next();
         first.unwrap_or_else(|| at(text, file, 0, "is no policy".to_owned()))
     })
@@ -45,14 +46,14 @@ pub fn parse(text: &str, file: &str) -> Result<Policy, PolicyError> {
 /// after it.
 #[must_use]
 pub fn mistakes(text: &str, file: &str) -> Vec<PolicyError> {
-    read(text, file).err().unwrap_or_default()
+    read(text, file, MOST).err().unwrap_or_default()
 }
 
 /// So many mistakes are found in one text: each is a reading of its own.
 const MOST: usize = 50;
 
 /// Never an error without a mistake.
-fn read(text: &str, file: &str) -> Result<Policy, Vec<PolicyError>> {
+fn read(text: &str, file: &str, most: usize) -> Result<Policy, Vec<PolicyError>> {
     let document = DeTable::parse(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
         vec![at(text, file, start, one_line(error.message()))]
@@ -74,7 +75,7 @@ fn read(text: &str, file: &str) -> Result<Policy, Vec<PolicyError>> {
         if !is_known {
             wrong.push((start, what));
         }
-        if !is_new || wrong.len() == MOST {
+        if !is_new || wrong.len() == most {
             break;
         }
     }
@@ -200,6 +201,8 @@ struct Value<'t> {
     within: &'t str,
     /// It is one of those in the array of this key.
     is_item: bool,
+    /// Whether it is of [`STAND_IN`], whose places are not the document's.
+    is_stand_in: bool,
     known: &'t Known,
 }
 
@@ -226,7 +229,7 @@ impl<'t> Value<'t> {
     /// The items of an array, but for those that are known to be wrong.
     fn items(self, array: &'t [Spanned<DeValue<'t>>]) -> impl Iterator<Item = Self> {
         let items = array.iter().map(move |value| Self { own: value, is_item: true, ..self });
-        items.filter(|item| !item.known.wrong.contains(&item.start()))
+        items.filter(|item| item.is_stand_in || !item.known.wrong.contains(&item.start()))
     }
 
     /// Reads it, and puts its place to what is wrong.
@@ -366,15 +369,24 @@ impl<'de> Deserializer<'de> for Table<'_> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let Self { start, header, entries, known } = self;
-        let value = |key, value| Value { own: value, key, within: header, is_item: false, known };
-        let own = entries.iter().map(|(key, own)| (key.span().start, value(key.get_ref(), own)));
+        let value = |key, value, is_stand_in| Value {
+            own: value,
+            key,
+            within: header,
+            is_item: false,
+            is_stand_in,
+            known,
+        };
+        let own = entries.iter().map(|(key, own)| (key.span().start, value(key.get_ref(), own, false)));
         let is_wrong = |start: usize| known.wrong.contains(&start);
         let mut all: Vec<_> = own.filter(|(key, own)| !is_wrong(*key) && !is_wrong(own.start())).collect();
         // A table sorts its keys; people read from top to bottom.
         all.sort_by_key(|(_, value)| value.start());
         // The whole document begins where its first table does, and lacks nothing.
         let stood_in = known.stood_in.iter().filter(|(table, _)| *table == start && !header.is_empty());
-        all.extend(stood_in.filter_map(|(_, key)| Some((start, value(key, known.stand_in.get(*key)?)))));
+        all.extend(
+            stood_in.filter_map(|(_, key)| Some((start, value(key, known.stand_in.get(*key)?, true)))),
+        );
         let read = visitor.visit_map(Entries { entries: all.into_iter(), value: None });
         let is_there = |kind: &Kind| matches!(kind, Kind::Missing(key) if entries.contains_key(*key));
         read.map_err(|fault| fault.or_at(start, || header.to_owned(), is_there))
@@ -624,7 +636,7 @@ path = "/usr/bin/crun"
             ),
             (
                 "[[exceptions]]\nnamespace = 'a'\ncontrols = ['sysctls']\nreason = 'x'\nexpire = 2027-01-01",
-                "1:1: [[exceptions]] lacks \"expires\"",
+                "5:1: unknown key \"expire\" in [[exceptions]]; did you mean \"expires\"?",
             ),
             ("mode = 'audit'\nmode = 'audit'", "2:1: duplicate key"),
             // Words.
@@ -837,6 +849,14 @@ path = "/usr/bin/crun"
         let many = (0..1_000).map(|number| format!("a{number} = 1")).collect::<Vec<_>>().join("\n");
         assert_eq!(mistakes(&many, "f").len(), MOST);
         assert!(mistakes("", "f").is_empty());
+    }
+
+    #[test]
+    fn what_stands_in_is_not_taken_for_what_is_wrong_at_the_same_place() {
+        let text = "[[exceptions]]\nreason = \"x\"\nruntime.owner = \"web\"\ncontrols = []\ncontainer = \"c\"\n\
+                    namespace = \"shop\"\n[node]";
+        let all: Vec<String> = mistakes(text, FILE).iter().map(ToString::to_string).collect();
+        assert!(all.len() == 3 && all.iter().any(|what| what.contains("lacks \"expires\"")), "{all:?}");
     }
 
     #[test]
