@@ -258,7 +258,8 @@ impl Node {
             let text = config.to_string();
             let cgroup = config.pointer("/linux/cgroupsPath").and_then(Value::as_str).unwrap_or_default();
             let captured = cgroup.rsplit(['/', ':', '-']).next().unwrap_or_default();
-            let text = if captured.is_empty() { text } else { text.replace(captured, id) };
+            // An engine's id has 64 digits; what is shorter is a name of ours, which may be a part of anything.
+            let text = if captured.len() < 64 { text } else { text.replace(captured, id) };
             fs::write(place(id).join("config.json"), text)?;
         }
         let path = place(id);

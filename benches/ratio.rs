@@ -19,7 +19,7 @@ mod scan;
 
 use std::env;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -223,9 +223,6 @@ struct Programs {
     _folder: tempfile::TempDir,
 }
 
-/// In one write.
-const WHOLE: usize = usize::MAX;
-
 impl Programs {
     /// Beside this program, where cargo builds them: `release/pss-guard`, `release/pss-guard-gate` and
     /// `release/examples/noop`.
@@ -235,23 +232,32 @@ impl Programs {
         let beside = examples.join("../pss-guard-gate");
         let hook = env::var_os("BENCH_HOOK").map_or(beside, PathBuf::from);
         let noop = examples.join("noop");
-        // Measured as installed, in one write: what a linker writes lies in the page cache in single pages, which alone
-        // makes a start a fifth slower.
+        // Measured as installed, from a copy in large pieces: what a linker writes lies in the page cache in single pages,
+        // which alone makes a start a fifth slower. Never in the memory of this program, whose children inherit its peak.
         let folder = tempfile::tempdir()?;
-        let copy = |program: &Path, name: &str, piece: usize| -> Result<PathBuf, Failure> {
+        let missing =
+            |program: &Path, error| format!("copy {} (`make bench` builds it): {error}", program.display());
+        let copy = |program: &Path, name: &str| -> Result<PathBuf, Failure> {
             let copy = folder.path().join(name);
-            let bytes = fs::read(program)
-                .map_err(|error| format!("read {} (`make bench` builds it): {error}", program.display()))?;
-            let mut options = fs::OpenOptions::new();
-            let mut file = options.write(true).create_new(true).mode(0o755).open(&copy)?;
-            bytes.chunks(piece).try_for_each(|piece| file.write_all(piece))?;
+            fs::copy(program, &copy).map_err(|error| missing(program, error))?;
             Ok(copy)
         };
+        let rebooted = folder.path().join("pss-guard-gate-rebooted");
+        let mut options = fs::OpenOptions::new();
+        let mut to = options.write(true).create_new(true).mode(0o755).open(&rebooted)?;
+        let mut from = fs::File::open(&hook).map_err(|error| missing(&hook, error))?;
+        let mut page = [0; 4096];
+        loop {
+            match from.read(&mut page)? {
+                0 => break,
+                read => to.write_all(page.get(..read).unwrap_or_default())?,
+            }
+        }
         Ok(Self {
-            tool: copy(&examples.join("../pss-guard"), "pss-guard", WHOLE)?,
-            rebooted: copy(&hook, "pss-guard-gate-rebooted", 4096)?,
-            hook: copy(&hook, "pss-guard-gate", WHOLE)?,
-            noop: copy(&noop, "noop", WHOLE)?,
+            tool: copy(&examples.join("../pss-guard"), "pss-guard")?,
+            rebooted,
+            hook: copy(&hook, "pss-guard-gate")?,
+            noop: copy(&noop, "noop")?,
             _folder: folder,
         })
     }
