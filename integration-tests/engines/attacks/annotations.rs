@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pss_guard::cli::check::{Format, Options, check};
+use pss_guard::cli::arguments::{Check, Format};
+use pss_guard::cli::check::check;
 use pss_guard::paths::Paths;
 use pss_guard::pss::{Level, Version};
 use serde_json::{Value, json};
@@ -394,9 +395,9 @@ impl Case {
     /// The exit code of `check`, and what it found.
     fn check(&self, spec: &Value, level: Level) -> (u8, Value) {
         fs::write(self.directory.path().join("containers/app/config.json"), spec.to_string()).unwrap();
-        let paths = [self.directory.path().to_owned()];
         let level = Some((level, Version::Latest));
-        let options = Options { level, policy: None, format: Format::Json, paths: &paths };
+        let paths = vec![self.directory.path().to_owned()];
+        let options = Check { level, policy: None, format: Format::Json, paths };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = check(&Paths::under(self.directory.path()), &options, &mut out, &mut err);
         (
