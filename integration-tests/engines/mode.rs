@@ -69,7 +69,7 @@ fn the_journal_has_the_change_and_explains_it() {
         assert_eq!(event[field], value, "{event}");
     }
     let explained = Journal::explained(&find);
-    for line in ["The node is now in audit mode", "Provenance: break-glass until 2", "By: "] {
+    for line in ["The node is now in audit mode", "Because: break-glass until 2", "By: "] {
         assert!(explained.contains(line), "the catalog explains: {line}\n{explained}");
     }
     assert!(node.events().is_empty(), "what the journal took is not written a second time");

@@ -234,7 +234,7 @@ fn tell_temporary(temporary: &Temporary, policy: Mode, out: &mut dyn Write) -> i
     writeln!(out, "it ends by itself, or with a reboot; `pss-guard mode --end` ends it earlier")
 }
 
-/// PodAttributes temporary mode it is, and how long it would have held.
+/// Whose temporary mode it is, and how long it would have held.
 fn describe(temporary: &Temporary) -> String {
     let left = time::length(temporary.left());
     format!("the {} of {} ({left} left)", temporary.name(), escape(&temporary.who))

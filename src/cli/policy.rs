@@ -192,7 +192,7 @@ pub fn remove(paths: &Paths, reason: &str, yes: bool, out: &mut dyn Write, err: 
     }
 }
 
-/// PodAttributes level `policy show` asks for.
+/// Whose level `policy show` asks for.
 #[derive(Clone, Copy, Debug)]
 pub enum Subject<'a> {
     /// Everybody, in a table.

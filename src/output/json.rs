@@ -17,7 +17,7 @@ use pss_guard_core::record::FIELD;
 /// One container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Result<'a> {
-    /// PodAttributes it is.
+    /// Whose it is.
     pub container: Container<'a>,
     /// The level it was held against.
     pub level: &'static str,
@@ -33,7 +33,7 @@ pub struct Result<'a> {
     pub path: Cow<'a, str>,
 }
 
-/// PodAttributes a container is; what is not known is `null`.
+/// Whose a container is; what is not known is `null`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Container<'a> {
     /// The engine.

@@ -116,7 +116,7 @@ pub struct Scan {
 #[allow(clippy::struct_excessive_bools, reason = "independent of each other")]
 #[derive(Clone, Debug, Serialize)]
 pub struct Scanned {
-    /// PodAttributes it is, the verdict, and the findings.
+    /// Whose it is, the verdict, and the findings.
     #[serde(flatten)]
     pub result: json::Result<'static>,
     /// Whether it is a pod's sandbox and no container of its own.

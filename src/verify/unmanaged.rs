@@ -22,7 +22,7 @@ use crate::node::host::Node as _;
 use crate::node::run::{Done, run};
 use crate::status::{Setting, containers};
 
-/// PodAttributes containers they are, for a report.
+/// Whose containers they are, for a report.
 const WHOSE: &str = "unmanaged";
 
 /// What every probe is: without a network, without a log, and quick to go.

@@ -56,7 +56,7 @@ pub enum FileError {
     Owner {
         /// The file.
         path: PathBuf,
-        /// PodAttributes it is.
+        /// Whose it is.
         uid: u32,
     },
     /// Others can change it.

@@ -156,7 +156,7 @@ fields! {
     Reason = "PSS_REASON",
     /// When that ends by itself.
     Until = "PSS_UNTIL",
-    /// PodAttributes container it is, in words.
+    /// Whose container it is, in words.
     Subject = "PSS_SUBJECT",
     /// The engine.
     Engine = "PSS_ENGINE",

@@ -76,7 +76,7 @@ impl Engine {
     }
 }
 
-/// PodAttributes users the container's uids are.
+/// Whose users the container's uids are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserNamespace {
     /// The host's: uid 0 is root.
@@ -263,7 +263,7 @@ pub struct Facts<'a> {
     pub engine: Engine,
     /// The user the process will really have.
     pub uid: u32,
-    /// PodAttributes users these are.
+    /// Whose users these are.
     pub user_namespace: UserNamespace,
     /// `no_new_privs` will be set.
     pub no_new_privileges: bool,

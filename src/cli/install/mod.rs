@@ -106,7 +106,7 @@ impl<E: Error + 'static> From<E> for Failure {
     }
 }
 
-/// Only root can look at all that an answer rests on, and change it. PodAttributes another root directory is, is not known.
+/// Only root can look at all that an answer rests on, and change it. Whose another root directory is, is not known.
 pub(super) fn as_root(node: &Live, what: &str) -> Result<(), Failure> {
     let user = geteuid();
     if !node.is_running() || user.is_root() {
@@ -283,7 +283,7 @@ impl Job<'_> {
         self.how(method, after_install).map_or(Ok(()), |how| restart(how, Patience::default()))
     }
 
-    /// PodAttributes engine systemd cannot be asked to restart from here.
+    /// Whose engine systemd cannot be asked to restart from here.
     pub(super) fn reaches_engine(&self) -> Result<(), Failure> {
         let Options { restart, restart_command, .. } = self.options;
         let unit = self.installer.unit.filter(|_| *restart && restart_command.is_none());

@@ -37,7 +37,7 @@ const MOST_STALLS: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Processes {
     proc: Option<PathBuf>,
-    /// PodAttributes root's processes are: in tests, whoever made the folder.
+    /// Whose root's processes are: in tests, whoever made the folder.
     root: u32,
     booted: OnceLock<Option<SystemTime>>,
     /// The node's root directory; none where nobody can say.
@@ -214,7 +214,7 @@ impl Processes {
         Some(Process { pid, program, replaced, arguments, started: self.at(birth)?, birth, proc })
     }
 
-    /// PodAttributes a process is: its effective user, as seen from here.
+    /// Whose a process is: its effective user, as seen from here.
     #[must_use]
     pub fn user(&self, pid: i32) -> Option<u32> {
         Some(std::fs::metadata(self.folder(pid)?).ok()?.uid())

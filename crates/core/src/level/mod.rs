@@ -22,7 +22,7 @@ use policy::{LevelSet, NamespaceLevels, OnUnknownNamespace, Trust};
 use provenance::Invalid;
 use pss::{Level, Version};
 
-/// PodAttributes level is asked for.
+/// Whose level is asked for.
 #[derive(Clone, Debug, Default)]
 pub struct PodAttributes<'a> {
     /// The pod's namespace; `None` for a container of no pod.

@@ -40,7 +40,7 @@ pub struct Event<'a> {
     /// One line for people, as the runtime shows it where it refuses; the journal's begins with whose container it is, and
     /// the decision.
     pub message: &'a str,
-    /// PodAttributes container it is, as far as that is known.
+    /// Whose container it is, as far as that is known.
     pub identity: Option<&'a Identity<'a>>,
     /// The level that was asked, `""` if none.
     pub level: &'a str,
@@ -64,7 +64,7 @@ pub struct Event<'a> {
 pub const ROTATE_AT: u64 = 64 << 20;
 
 impl Event<'_> {
-    /// PodAttributes container it is, in words for the catalog; of a change of the mode nothing.
+    /// Whose container it is, in words for the catalog; of a change of the mode nothing.
     fn subject(&self) -> String {
         match (self.kind, self.identity) {
             (Kind::ModeChange, _) => String::new(),

@@ -1,4 +1,4 @@
-//! PodAttributes container is this? The engine first, then only that engine's own keys.
+//! Whose container is this? The engine first, then only that engine's own keys.
 //!
 //! A pod author can put nearly any annotation into a config.json; what cannot be forged are the keys that an engine
 //! writes last, the name that it gives to the container's cgroup, and the directory that it puts the bundle into. One
@@ -158,7 +158,7 @@ pub fn identify<'a>(
     })
 }
 
-/// PodAttributes sandbox a spec describes that was found where `engine` keeps the sandbox of a container.
+/// Whose sandbox a spec describes that was found where `engine` keeps the sandbox of a container.
 ///
 /// CRI-O writes a pod's annotations over most of its own keys there, so the engine cannot be asked of it: a pod could make
 /// its containers impossible to judge. What kind it is can: who chose the place may have named a container.

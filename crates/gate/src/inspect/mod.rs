@@ -102,9 +102,9 @@ pub enum FactsError {
         path: PathBuf,
         /// Whether it is a sandbox.
         is_sandbox: bool,
-        /// PodAttributes it is.
+        /// Whose it is.
         theirs: String,
-        /// PodAttributes the container says it is.
+        /// Whose the container says it is.
         ours: String,
     },
 }
@@ -133,7 +133,7 @@ pub struct Sources<'a> {
     pub spec: &'a Spec<'a>,
     /// Its sandbox's spec, of which only [`Spec::of_pod`] counts.
     pub sandbox: Option<&'a Spec<'a>>,
-    /// PodAttributes it is.
+    /// Whose it is.
     pub identity: &'a Identity<'a>,
     /// The node.
     pub host: &'a Host,
@@ -439,7 +439,7 @@ fn mapped_root(linux: &Linux<'_>) -> Option<u32> {
     mappings.iter().find(|map| map.container.unwrap_or(0) == 0).map(|map| map.host.unwrap_or(0))
 }
 
-/// PodAttributes users the container has.
+/// Whose users the container has.
 fn user_namespace(spec: &Spec<'_>, linux: &Linux<'_>, host: &Host) -> UserNamespace {
     let Some(path) = entries(linux, "user").next() else { return UserNamespace::Host };
     let mappings = linux.uid_mappings.as_deref().unwrap_or_default();

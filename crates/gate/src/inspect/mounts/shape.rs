@@ -49,7 +49,7 @@ fn in_pod_directory(rest: &str) -> Option<Kubelet<'_>> {
     }
 }
 
-/// PodAttributes files an engine's may be.
+/// Whose files an engine's may be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ids<'p> {
     /// The id of the pod's sandbox.
