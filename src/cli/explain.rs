@@ -1,4 +1,4 @@
-//! What does a control demand, what can a node see of it, and what does an exit code mean? Text only.
+//! `pss-guard explain`: what a control requires, what a node can see of it, and what an exit code means.
 //!
 //! Everything is generated from [`CONTROLS`], so it cannot say anything else than what is evaluated.
 

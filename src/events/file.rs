@@ -1,4 +1,4 @@
-//! What does the file have that takes events which journald cannot? One JSON object a line, in up to two files: the one
+//! Reads the file of events that journald could not take: one JSON object a line, in up to two files: the one
 //! that is written, and the one before it.
 
 use std::fs::{File, OpenOptions};

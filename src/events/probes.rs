@@ -1,4 +1,4 @@
-//! Which events are those of the installer's own probes? Those say nothing of this node's containers: they are in no
+//! Recognizes the events of the installer's own probes. They say nothing of this node's containers: they are in no
 //! report, no metric, no scan, and no question before enforce mode.
 //!
 //! A probe is known by what the installer alone knows of it, and by nothing that a pod can choose. Before a probe starts,

@@ -1,5 +1,5 @@
-//! Does a process of this node live in this root file system? Asked of the mount tables, without a look into any file
-//! system of a container: a directory is where it is by its mount's device and its place on it, whatever its path.
+//! Tells whether a process of this node lives in a root file system, by the mount tables alone and without a look into any
+//! container: a directory is where it is by its mount's device and its place on it, whatever its path.
 
 use std::collections::HashSet;
 use std::fs::{self, OpenOptions};

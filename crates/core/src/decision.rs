@@ -1,4 +1,4 @@
-//! What follows from the facts? Findings of one container against the levels that hold for it. Pure.
+//! Evaluates the findings of one container against the levels that apply to it. Pure.
 
 use crate::level::date::Date;
 use crate::level::policy::{Exception, Named, OnSuspect, Setting};

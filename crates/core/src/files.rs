@@ -1,5 +1,5 @@
-//! How is a file read that somebody else wrote, and can it be believed? Bounded, regular files only, never blocking;
-//! and over containers decides only what nobody but root can have written.
+//! Reads files that somebody else may have written: bounded, regular files only, never blocking. What decides over
+//! containers must be writable by root alone.
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};

@@ -1,4 +1,4 @@
-//! Where does everything lie? All paths of the product, under one root, so that a test or an image build can move them.
+//! All paths of the product, under one root, so that a test or an image build can move them.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! What does a runtime keep of a container? Its bundle, and by the shape of the file which runtime it is.
+//! Reads what a runtime keeps of a container: its bundle, and, by the shape of the file, which runtime it is.
 //!
 //! | runtime | file in `<root>/<id>` | the bundle                                                     |
 //! |---------|------------------------|----------------------------------------------------------------|

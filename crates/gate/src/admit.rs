@@ -1,5 +1,4 @@
-//! What becomes of a container? The policy's last word, shared by the hook and the runtime wrapper: what was found is
-//! turned into events and into one verdict, which each of them shows in its own way.
+//! Admits a container or refuses it, for the hook and the wrapper alike: an outcome becomes events and one response.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

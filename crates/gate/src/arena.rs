@@ -1,4 +1,4 @@
-//! Where does memory come from? From one block that the kernel hands over for free, then from the system.
+//! The gate's allocator: one block of zeroed memory that the program is mapped with, then the system's.
 //!
 //! musl's allocator about doubles the time that parsing a config.json takes: it goes to the kernel for more
 //! memory several times in a process that lives for a fifth of a millisecond, and takes a lock in a process

@@ -1,4 +1,4 @@
-//! What may a control know? Plain data about one container, with one spelling for each fact.
+//! All that a control may know: plain data about one container, with one spelling for each fact.
 //!
 //! Nothing here is read from a file: the caller gathers it, tests write it down.
 

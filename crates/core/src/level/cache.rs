@@ -1,4 +1,4 @@
-//! What is the policy, now and cheaply? `policy.toml`, or its compiled form if that is surely the same.
+//! Loads the policy: `policy.toml`, or its compiled form if that is certainly the same.
 //!
 //! Parsing TOML costs more than everything else that a start needs, so the parsed policy is cached as JSON behind one
 //! line that says which file it was made from.

@@ -1,4 +1,4 @@
-//! Which day is it? A calendar date, for exceptions that end.
+//! A calendar date, for exceptions that end.
 
 use std::fmt;
 use std::str::FromStr;

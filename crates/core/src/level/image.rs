@@ -1,4 +1,4 @@
-//! Is it that image? A reference in the policy, held against what an engine says a container was made from.
+//! Compares an image reference of the policy with what an engine says a container was made from.
 //!
 //! The parts are those of `distribution/reference` (`reference.go`, `normalize.go`): a repository with its registry, a
 //! tag, a digest. What leaves out the registry is Docker Hub's, as containerd resolves it.

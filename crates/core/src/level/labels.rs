@@ -1,4 +1,4 @@
-//! What do labels or annotations ask for, as text? PSA's six keys, and the names that may become paths.
+//! The six labels of Pod Security Admission as text, and which names may become paths.
 
 use std::borrow::Cow;
 

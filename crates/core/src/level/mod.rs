@@ -1,4 +1,4 @@
-//! Which level holds? The policy, the namespace's levels and the pod's annotations, in one order, in one function.
+//! Resolves the levels of a container from the policy, the namespace's labels and the pod's annotations, in one function.
 //!
 //! [`resolve`] is pure. [`cache`] and [`namespaces`] read what it needs.
 

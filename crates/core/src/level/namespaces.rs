@@ -1,4 +1,4 @@
-//! What do the namespace's labels say? One small file a namespace, so that a start costs the same in every cluster.
+//! Stores the labels of namespaces, one small file each, so that a start costs the same in every cluster.
 //!
 //! [`import`] writes the files from the API server's list; [`read`] reads one.
 

@@ -1,4 +1,4 @@
-//! What set a level? The words that every message, log line and report ends with.
+//! What set a level, in the words that end every message, log line and report.
 
 use std::fmt;
 use std::path::Path;

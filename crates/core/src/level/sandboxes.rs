@@ -1,4 +1,4 @@
-//! Is the gate called before a pod's sandbox starts? Denials for missing knowledge are made there and nowhere else.
+//! Whether an engine calls the gate before a pod's sandbox: denials for missing knowledge are made there and nowhere else.
 //!
 //! A sandbox that is refused is tried again every few seconds, whatever the pod's restart policy. A container that is
 //! refused has been run as far as the kubelet can tell, and with `restartPolicy: Never` it is not run again

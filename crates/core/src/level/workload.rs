@@ -1,4 +1,4 @@
-//! Which workload made a pod? Guessed from the pod's name, which is all that a config.json or an event has.
+//! Derives a workload's name from its pod's, which is all that a config.json or an event has.
 //!
 //! The node is never told who owns a pod, and who may create pods in a namespace may choose their names. What controllers append to their own name has a form that people hardly ever
 //! choose, so it is taken off:

@@ -1,4 +1,4 @@
-//! How does an event get into the journal? As one datagram in journald's native protocol.
+//! Sends an event to journald, as one datagram in its native protocol.
 //!
 //! This is written by hand rather than taken from `tracing-journald` for two reasons. Its socket blocks: a
 //! journald that hangs with a full queue would hang every container start of the node. And its `on_event`

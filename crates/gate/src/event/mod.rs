@@ -1,5 +1,5 @@
-//! What is written down of a decision? One event, to journald; to a file of JSON lines if journald cannot take it;
-//! to the kernel's log if that fails too. No event is lost silently.
+//! Writes one event per decision: to journald, to a file of JSON lines if journald cannot take it, and to the kernel's log
+//! if that fails, too. No event is lost silently.
 
 pub mod journald;
 

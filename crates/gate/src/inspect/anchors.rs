@@ -1,4 +1,4 @@
-//! Do the directories hold in which the kubelet and engines make what pods mount?
+//! Checks that only root can write to the directories in which kubelet and engines create what pods mount.
 //!
 //! A mount source is believed only below directories that root alone can write to (see `facts::mounts`). Where one of
 //! them is open to others, every pod that mounts something from there cannot be judged: the node's fault, and better

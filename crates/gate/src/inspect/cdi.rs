@@ -1,4 +1,4 @@
-//! What do the CDI specifications of this node say? Devices of the node (GPUs, above all) come into a container by
+//! Reads the CDI specifications of this node. Devices of the node (GPUs, above all) come into a container by
 //! edits of its spec that root wrote down: nodes, mounts and hooks. Such an edit is the node's own, as the engine's are.
 //!
 //! An engine puts an edit into config.json word for word (container-device-interface `pkg/cdi/container-edits.go` Apply,

@@ -1,4 +1,4 @@
-//! Which devices of the host does the container get? By a node that the runtime makes (`linux.devices`), or by a rule
+//! The devices of the host that the container gets: by a node that the runtime makes (`linux.devices`), or by a rule
 //! of its control group (`linux.resources.devices`), which a node of the image's own, or one that it makes with
 //! CAP_MKNOD, then opens.
 //!

@@ -1,4 +1,5 @@
-//! Who asked for the hooks of a spec? No pod can: a hook is a program of the host that the runtime starts as root.
+//! Finds hooks of a spec that neither the engine nor the node's admin explains. No pod can ask for one: a hook is a program
+//! of the host that the runtime starts as root.
 //!
 //! Known are the gate itself, the files of the folders from which CRI-O and podman take hooks (`hooks.d`; podman
 //! `pkg/hooks/docs/oci-hooks.5.md`), the specs from which containerd makes all others as the installer wrote them, CDI

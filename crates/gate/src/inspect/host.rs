@@ -1,4 +1,4 @@
-//! What does the node look like? Namespaces, mounts, capabilities and LSMs, live or as they were observed.
+//! What the node looks like: namespaces, mounts, capabilities and LSMs, live or as they were captured.
 //!
 //! Everything is asked for only when a fact depends on it: most containers need two or three `stat` calls.
 

@@ -1,4 +1,4 @@
-//! Whose container is this? The engine first, then only that engine's own keys.
+//! Identifies a container: its engine first, then namespace, pod and name by that engine's own keys only.
 //!
 //! A pod author can put nearly any annotation into a config.json; what cannot be forged are the keys that an engine
 //! writes last, the name that it gives to the container's cgroup, and the directory that it puts the bundle into. One

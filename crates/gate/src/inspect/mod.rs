@@ -1,5 +1,4 @@
-//! What is this container really going to be? The world turned into plain [`Facts`]: config.json, the sandbox's
-//! config.json, and what the node looks like.
+//! Gathers the [`Facts`] of one container from its config.json, its sandbox's config.json and the node.
 
 mod additions;
 pub mod anchors;

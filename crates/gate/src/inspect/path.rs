@@ -1,4 +1,4 @@
-//! When is one path the same as, or below, another? By whole components, as text; links are the host's business.
+//! Compares paths by whole components, as text; links are resolved elsewhere.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! What do the sandboxes of a node say? Each is read once, for all containers of its pod.
+//! Remembers the sandboxes of a node for a scan: each is read once for all containers of its pod.
 //!
 //! A sandbox is known by its file, and not by its name, which is the container's word: whoever asks has opened the file
 //! that it is about to believe, and [`same_pod`](super::same_pod) is asked of every container.

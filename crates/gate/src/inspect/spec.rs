@@ -1,4 +1,4 @@
-//! What does config.json say? A tolerant view of the OCI runtime spec: the fields that controls need, borrowed from
+//! A tolerant view of the OCI runtime spec: the fields that controls need, borrowed from
 //! the file's bytes.
 //!
 //! The types of `oci-spec` are the oracle in the tests and not used here: they fail the whole file for a namespace type or

@@ -1,4 +1,4 @@
-//! Which mode is in force? The policy's, or for a while another one, which ends by itself.
+//! The mode in force: the policy's, or a temporary one, which ends by itself.
 //!
 //! ```text
 //!      /etc/pss-guard/policy.toml ─► level::cache ─► the policy's mode ─┐

@@ -1,4 +1,4 @@
-//! What is a mode that holds for a time? One small file of root's in `/run`, believed only while it holds.
+//! A temporary mode: one small file of root's in `/run`, trusted only until it expires.
 //!
 //! Its end is a moment of `CLOCK_BOOTTIME`, which nobody can set and which goes on in suspend (clock_gettime(2)): a wall
 //! clock that jumps neither prolongs nor ends it. Another boot ends it, because its id is in the file: `/run` need not

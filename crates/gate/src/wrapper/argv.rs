@@ -1,4 +1,4 @@
-//! What does a runtime's command line ask for? Read as runc, crun and youki read it.
+//! Parses a runtime's command line as runc, crun and youki do.
 //!
 //! The three share one set of options and differ in how these may be written. runc (urfave/cli 1.22 on Go's `flag`)
 //! takes long options with one dash and `-b=X`, and permutes, but not in `exec`. crun (argp) takes abbreviations, `-bX`

@@ -1,5 +1,5 @@
-//! As what was the wrapper called? All it has to know lies in its own path: the engine, the handler, the real runtime,
-//! and the root of the product's files.
+//! Reads from the path that the wrapper was called by: the engine, the handler, the real runtime, and the root of the
+//! product's files.
 //!
 //! An engine calls `/var/lib/pss-guard/runtimes/<engine>/<handler>/pss-guard-runtime`; beside that, the link `runtime`
 //! leads to the real one.

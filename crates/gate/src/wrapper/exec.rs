@@ -1,4 +1,4 @@
-//! May this process, or this mount, join that container? A process only for what it has beyond the container's own.
+//! Evaluates a process or a mount that joins a running container; a process only by what it has beyond the container's own.
 //!
 //! | what changes a container    | what becomes of it                                                             |
 //! |-----------------------------|--------------------------------------------------------------------------------|

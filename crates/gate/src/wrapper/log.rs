@@ -1,5 +1,4 @@
-//! Where does an engine read why its runtime failed? In the file that it gave with `--log`: containerd and podman show
-//! the last error in it.
+//! Writes a refusal to the runtime's `--log` file; containerd and podman show the last error in it.
 
 use std::ffi::OsStr;
 use std::fs::OpenOptions;

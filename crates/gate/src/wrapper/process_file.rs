@@ -1,4 +1,4 @@
-//! What does the runtime get of the file that `exec --process` names? What was judged.
+//! Hands the runtime exactly the `exec --process` file that was evaluated.
 //!
 //! A pipe (`--process <(…)`) can be read once. So what was in it goes on in a file without a name, by its descriptor. The
 //! same holds for a file that somebody else than root could exchange between the look and the runtime's own. A file of

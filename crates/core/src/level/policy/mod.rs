@@ -1,4 +1,4 @@
-//! What did the admin decide? The policy, which cannot be invalid once it exists.
+//! The policy that the admin wrote. A value of it cannot be invalid.
 //!
 //! [`read`] makes one from `policy.toml`, [`super::cache`] loads it cheaply.
 

@@ -1,4 +1,4 @@
-//! How are CRIU's images laid out? Magic numbers, framed protobuf messages, and of these the few fields that say what
+//! The layout of CRIU's images: magic numbers, framed protobuf messages, and of these the few fields that say what
 //! a restored process may do.
 //!
 //! Layout: CRIU `criu/image.c` img_check_magic and `criu/protobuf.c` do_pb_read_one, names `criu/image-desc.c`, numbers

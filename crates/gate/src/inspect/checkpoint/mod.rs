@@ -1,4 +1,4 @@
-//! What would a restored container be? A runtime's `restore` starts nothing that config.json describes: CRIU gives
+//! What a restored container would be. A runtime's `restore` starts nothing that config.json describes: CRIU gives
 //! every thread the credentials that its image has (`criu/pie/restorer.c` restore_creds, restore_seccomp). So the image
 //! is read, and config.json is judged as it would be with what the image says:
 //!

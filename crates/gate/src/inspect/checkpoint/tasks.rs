@@ -1,4 +1,4 @@
-//! What do the images say of the tasks? The union of all threads: what one of them may, the container may.
+//! What the images say of the tasks, as the union of all threads: what one of them may do, the container may.
 
 use super::CheckpointError;
 use super::cgroups;

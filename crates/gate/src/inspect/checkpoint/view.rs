@@ -1,4 +1,4 @@
-//! What would config.json say, had it described what the images restore?
+//! Writes what the images would restore into the spec, so that every control sees that instead of config.json.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! The directories in which the kubelet and the engine make what they mount: are they closed to everybody but root?
+//! Checks that nobody but root can write to the directories from an anchor down to a mount source.
 //!
 //! An anchor is a directory in which the kubelet or this container's engine makes what it mounts. Its name comes from
 //! the policy, or from what the engine says of this container (its bundle, the bundle's `work` link, its root file

@@ -1,5 +1,4 @@
-//! Where do the container's mounts lead? Which are the pod's own volumes, which the engine's, and which are paths of
-//! the host?
+//! Classifies the mounts of a container: the pod's own volumes, the engine's, and paths of the host.
 //!
 //! **The law.** The kubelet gives a hostPath volume as the host's path itself, every other volume and file as a path in
 //! its own directory of the pod. Engines follow a link that is the last part of a hostPath and write where it leads, so

@@ -1,4 +1,4 @@
-//! What is a mount source by its text? Exactly what the kubelet or this engine writes, or a path of the host.
+//! Matches the text of a mount source: exactly what the kubelet or this engine writes, or a path of the host.
 //!
 //! Text alone proves nothing: [`super::ground`] looks at the directories on the way.
 

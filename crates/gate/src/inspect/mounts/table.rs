@@ -1,4 +1,4 @@
-//! What is mounted where, and what hides behind a subPath mount? The mount table as the runtime sees it.
+//! The mount table as the runtime sees it: what is mounted where, and what is behind a subPath mount.
 //!
 //! The kernel names what is mounted by the device of its file system and by the path of its root in that file system
 //! (`proc_pid_mountinfo(5)`), which nobody can forge by links or names. NFS is the exception: there every root is `/`
