@@ -253,7 +253,7 @@ const TO_GATE: &str = "../../../bin/pss-guard-gate";
 const TO_TOOL: &str = "../../../bin/pss-guard";
 
 /// Turns the entries of all engines from the program that once was both over to the gate. Before the tool is put in the
-/// place of that program: it stands in for no runtime.
+/// place of that program: as a wrapper the tool is only a fallback.
 pub fn bring_over(node: &Live) -> Result<(), WriteError> {
     for folder in Engine::ALL.into_iter().flat_map(|engine| folders(node, engine)) {
         let entry = folder.join("pss-guard-runtime");

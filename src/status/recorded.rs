@@ -1,4 +1,4 @@
-//! Reads what the installer recorded.
+//! Reads an engine's manifest, as the installer recorded it.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;

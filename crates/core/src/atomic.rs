@@ -1,5 +1,4 @@
-//! Files that are replaced so that there is never half of one: the one way in which anything of pss-guard's is written that is
-//! read by somebody else.
+//! Replaces files atomically: the one way in which pss-guard writes what another process reads.
 //!
 //! | | who else may write it | owner and mode | after a power cut |
 //! | --- | --- | --- | --- |

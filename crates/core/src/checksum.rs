@@ -1,4 +1,4 @@
-//! A sum against damage, not against people: it goes with files that only root can write.
+//! A checksum against damage, not against attackers: for files that only root can write.
 
 /// FNV-1a over words of eight bytes, which is eight times as fast as over bytes.
 #[must_use]

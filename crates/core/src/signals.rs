@@ -1,4 +1,4 @@
-//! Keeps a write that fails from killing this process, and gives a program that follows what the caller gave.
+//! Ignores the signals of failed writes before the first write, and restores them before execve(2).
 //!
 //! A pipe without a reader raises SIGPIPE, and a file that grows past its limit (`ulimit -f`) SIGXFSZ. Both kill. A gate
 //! that is killed refuses the container, in audit mode, too. So both are ignored before the first write, and the write

@@ -1,4 +1,4 @@
-//! What messages need of words: a noun with its count, and the name that was probably meant by one that is unknown.
+//! Words of messages: a noun with its count, and "did you mean" for an unknown name.
 
 use std::fmt::Display;
 

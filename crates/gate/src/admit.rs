@@ -124,7 +124,7 @@ impl Gate {
         self.loaded.policy().map_err(|error| error as _)
     }
 
-    /// Holds a container, or a process that is to join one, against the level that it must meet.
+    /// Evaluates a container, or a process that is to join one, against its required level.
     #[must_use]
     pub fn admit(
         &self,

@@ -1,4 +1,4 @@
-//! `pss-guard hook`: the OCI state on standard input, a verdict as the exit code.
+//! `pss-guard-gate hook`: the OCI state on standard input, a verdict as the exit code.
 //!
 //! This runs before every container of the node. It looks at the arguments itself (a command line parser costs more
 //! than the judgement), reads two or three files, and sets nothing up that it may not need.

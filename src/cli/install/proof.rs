@@ -125,7 +125,7 @@ impl Job<'_> {
         said.contains(&*programs::entries_of(Engine::Docker).to_string_lossy())
     }
 
-    /// Makes the node what it was before a run that failed, and says what it is now.
+    /// Takes an installation whose run failed away, a new one and an upgrade alike, and says what the node is now.
     fn take_back(&self, run: &Run<'_>, failure: Failure, out: &mut dyn Write) -> Result<u8, Failure> {
         if run.is_as_before {
             // This run has done nothing that could be to blame, and a node without its gate is no way back.

@@ -2,7 +2,7 @@
 //!
 //! Both engines read `/usr/share/containers/oci/hooks.d`, so one file serves them both, under one name and with the
 //! same bytes: it says `--engine cri-o`, by which the gate knows podman's containers too
-//! ([`crate::inspect::identity`]), while `--engine podman` would take every pod for a container of nobody. Two files
+//! ([`crate::inspect::identity`]), while `--engine podman` would treat every pod's container as unmanaged. Two files
 //! would have every container judged and logged twice. Of files with the same name in several folders only the last
 //! one counts, in both engines, so the file may lie in all of them.
 

@@ -1,4 +1,4 @@
-//! What has the spec that no field of a pod asks for? An engine's configuration, a plugin (NRI, CDI), `ctr` or root put
+//! Finds annotations, hooks and rules in the spec that no field of a pod asks for. An engine's configuration, a plugin (NRI, CDI), `ctr` or root put
 //! it there, or an annotation told the runtime to do it. The CRI has no field for any of it.
 
 use super::Sources;

@@ -1,6 +1,6 @@
 //! Checks that only root can write to the directories in which kubelet and engines create what pods mount.
 //!
-//! A mount source is believed only below directories that root alone can write to (see `facts::mounts`). Where one of
+//! A mount source is believed only below directories that root alone can write to (see `inspect::mounts`). Where one of
 //! them is open to others, every pod that mounts something from there cannot be judged: the node's fault, and better
 //! found before a pod meets it.
 

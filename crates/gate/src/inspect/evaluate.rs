@@ -1,4 +1,4 @@
-//! From a file to a judged container: the one path that the hook, the wrapper and `check` share.
+//! Evaluates one config.json: the one path that the hook, the wrapper, `check` and `scan` share.
 //!
 //! ```text
 //! config.json ── identity ──┬─ policy, namespace, annotations ─► levels ─┐

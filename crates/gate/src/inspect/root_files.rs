@@ -1,5 +1,5 @@
-//! Small files of a folder that only root can have written: what a node says of itself. Read only where something in a
-//! container's spec wants an explanation.
+//! Reads the small files of a folder that only root can have written (`hooks.d`, CDI), within limits, and only where something
+//! in a container's spec needs an explanation.
 
 use std::path::{Path, PathBuf};
 

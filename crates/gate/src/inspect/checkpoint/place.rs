@@ -1,4 +1,4 @@
-//! Can somebody change the images between the look and the restore? Not if every directory from the root of the file
+//! Checks that only root can change the images between the evaluation and the restore: every directory from the root of the file
 //! system to them is root's and closed to others, and so is every file.
 //!
 //! A sticky directory like /tmp counts as closed for what is root's own in it, and a link that is root's in such a
