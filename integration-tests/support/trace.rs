@@ -39,9 +39,11 @@ pub(crate) fn writes(program: &Path, root: &Path, arguments: &[&str]) -> Vec<(St
     fs::remove_file(&log).expect("a file of ours");
     let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
     let mut writes = Vec::new();
+    // strace counts for each process by itself, and programs that this one asks for their version write nothing here.
+    let own = text.split_once(' ').map(|(pid, _)| pid);
     for line in text.lines() {
-        let Some((name, rest)) = line.split_once(' ').and_then(|(_, call)| call.trim().split_once('('))
-        else {
+        let called = line.split_once(' ').filter(|(pid, _)| Some(*pid) == own);
+        let Some((name, rest)) = called.and_then(|(_, call)| call.trim().split_once('(')) else {
             continue;
         };
         let number = numbers.entry(name.to_owned()).or_default();
