@@ -55,7 +55,7 @@ demo: $(if $(ROOT),deps) ## Seven containers at every level and mode, by hook an
 check: ## The inner loop, about a minute: formatting, clippy, unit tests
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --lib --bins -- -D warnings
-	@$(CARGO) test --locked --quiet --workspace --lib --bins
+	@$(CARGO) test --locked --quiet --workspace --lib
 
 # What `make test` runs before real engines; nothing where `make e2e` runs the same with the release binary.
 ENGINES ?= "--workspace --test engines"

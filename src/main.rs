@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,22 +16,15 @@ use pss_guard::level::date::Date;
 use pss_guard::output::terminal::Style;
 use pss_guard::paths::Paths;
 use pss_guard::status::Setting;
-use pss_guard::{hook, wrapper};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    let is_help = |argument: &OsString| argument == "--help" || argument == "-h";
+    let asks_for_help =
+        arguments.get(1).is_some_and(|first| first == "hook") && arguments.iter().any(is_help);
     // Entries and hooks that lead to this program, because it was the gate, too, once, or people made them by hand.
-    if arguments.first().map(Path::new).and_then(Path::file_name).is_some_and(|name| name == wrapper::NAME) {
-        wrapper::install_panic_hook(&arguments);
-        return wrapper::run(&arguments).into();
-    }
-    if let Some((_, rest)) = arguments.split_first()
-        && let Some((first, rest)) = rest.split_first()
-        && first == "hook"
-        && !rest.iter().any(|argument| argument == "--help" || argument == "-h")
-    {
-        hook::install_panic_hook();
-        return hook::run(rest).into();
+    if !asks_for_help && let Some(code) = pss_guard_gate::dispatch::run(&arguments) {
+        return code.into();
     }
     match Cli::try_parse_from(arguments) {
         Ok(cli) => run(&cli).into(),

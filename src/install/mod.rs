@@ -18,7 +18,6 @@ pub mod programs;
 pub mod sandboxes;
 pub mod transaction;
 pub mod units;
-pub mod write;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -5,13 +5,13 @@
 //! configuration that it last read.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::write::{self, WriteError, fault};
 use super::{Entry, GATE, TOOL, entry_path};
+use crate::atomic::{self, WriteError, fault};
 use crate::files;
 use crate::level::cache;
 use crate::node::containers::{CONTAINERD, TASKS};
@@ -113,16 +113,16 @@ impl Piece {
     pub fn put(&self, node: &Live) -> Result<bool, WriteError> {
         match self {
             Self::Program { path, of } => {
-                if path.parent() == Path::new(COMMAND).parent() && !node.place(path).exists() {
+                if *path == of.for_people() && !node.place(path).exists() {
                     // Said first, so that it is removed with the gate even if this is interrupted.
-                    write::replace(&node.place(Path::new(of.placed())), b"", 0o600)?;
+                    atomic::replace(&node.place(Path::new(of.placed())), b"", 0o600)?;
                 }
                 copy(*of, &node.place(path))
             }
             Self::Link { path, target } => {
                 let place = in_folder(node, path);
-                place.parent().map_or(Ok(Vec::new()), write::make_folder)?;
-                write::link(&place, target)
+                place.parent().map_or(Ok(Vec::new()), atomic::make_folder)?;
+                atomic::link(&place, target)
             }
         }
     }
@@ -173,12 +173,6 @@ pub fn tool() -> Piece {
     Piece::Program { path: TOOL.into(), of: Program::Tool }
 }
 
-/// The gate beside the tool that people call.
-#[must_use]
-pub fn beside_command() -> Piece {
-    Piece::Program { path: Program::Gate.for_people(), of: Program::Gate }
-}
-
 /// Whether the gate can be called where it lies: a file system may be mounted without leave to execute (`noexec`), and a
 /// policy of the system may ask who a program is. Of another root directory nobody can say.
 #[must_use]
@@ -186,8 +180,8 @@ pub fn gate_runs(node: &Live) -> bool {
     !node.is_running() || version(node, Path::new(GATE)).is_some()
 }
 
-/// The program where people call it; where it lies itself if that is a place that stays.
-pub fn for_people(node: &Live) -> Result<Piece, PathBuf> {
+/// Both programs where people call the tool; where that lies itself if it is a place that stays.
+pub fn for_people(node: &Live) -> Result<[Piece; 2], PathBuf> {
     let stays = |path: &PathBuf| {
         ["/usr", "/opt"].iter().any(|folder| path.starts_with(folder)) && !path.starts_with("/usr/src")
     };
@@ -195,7 +189,9 @@ pub fn for_people(node: &Live) -> Result<Piece, PathBuf> {
     let own = fs::read_link("/proc/self/exe").ok();
     match own.filter(|_| node.is_running()).filter(stays) {
         Some(path) if path != Path::new(COMMAND) => Err(path),
-        Some(_) | None => Ok(Piece::Program { path: COMMAND.into(), of: Program::Tool }),
+        Some(_) | None => {
+            Ok([Program::Tool, Program::Gate].map(|of| Piece::Program { path: of.for_people(), of }))
+        }
     }
 }
 
@@ -217,12 +213,10 @@ fn copy(of: Program, place: &Path) -> Result<bool, WriteError> {
     // Read before anything is written: without it everything stays as it was.
     let bytes = fs::read(program).map_err(fault("read", program))?;
     if let Some(folder) = place.parent() {
-        write::make_folder(folder)?;
+        atomic::make_folder(folder)?;
     }
-    write::replace_from(place, 0o755, |to| {
-        // In one write: the page cache then has it in large pieces, which every start maps with fewer faults.
-        to.write_all(&bytes)
-    })?;
+    // In one write: the page cache then has it in large pieces, which every start maps with fewer faults.
+    atomic::replace(place, &bytes, 0o755)?;
     // A file that is replaced leaves its mode to the next one, and nobody may have been allowed to call it.
     fs::set_permissions(place, fs::Permissions::from_mode(0o755)).map_err(fault("write", place))?;
     Ok(true)
@@ -259,7 +253,7 @@ pub fn bring_over(node: &Live) -> Result<(), WriteError> {
         let entry = folder.join("pss-guard-runtime");
         // However it is written: whoever made the link by hand wrote the whole path.
         if node.place(&entry) == node.place(Path::new(TOOL)) {
-            write::link(&in_folder(node, &entry), Path::new(TO_GATE))?;
+            atomic::link(&in_folder(node, &entry), Path::new(TO_GATE))?;
         }
     }
     Ok(())
@@ -271,7 +265,7 @@ pub fn open(node: &Live, engine: Engine) -> Result<(), WriteError> {
         let folder = node.place(&folder);
         if let Ok(runtime) = fs::read_link(folder.join("runtime")) {
             // Nobody stands in for a runtime from now on.
-            write::link(&folder.join("pss-guard-runtime"), &node.find_again(runtime))?;
+            atomic::link(&folder.join("pss-guard-runtime"), &node.find_again(runtime))?;
         }
     }
     Ok(())
@@ -323,9 +317,9 @@ const UNREAD: &str = "/run/pss-guard/unread";
 /// Writes down which processes have yet to be restarted before an engine goes by what is about to be installed.
 pub fn keep_unread(node: &Live, engine: Engine, running: &[Process]) -> Result<(), WriteError> {
     let place = node.place(Path::new(UNREAD)).join(engine.name());
-    place.parent().map_or(Ok(Vec::new()), write::make_folder)?;
+    place.parent().map_or(Ok(Vec::new()), atomic::make_folder)?;
     // Also where none runs: that is known then.
-    write::replace(&place, lines(running).as_bytes(), 0o644)
+    atomic::replace(&place, lines(running).as_bytes(), 0o644)
 }
 
 /// Whether a process is one of those; `None` where nobody wrote them down, or a boot has ended them all.
@@ -339,10 +333,10 @@ pub fn is_unread(node: &Live, engine: Engine, process: &Process) -> Option<bool>
 /// By id and start, because the clock can be set and ids come again.
 fn write_down(place: &Path, called_by: &[Process]) -> Result<(), WriteError> {
     if called_by.is_empty() {
-        return write::remove_if_there(place);
+        return atomic::remove_if_there(place);
     }
-    place.parent().map_or(Ok(Vec::new()), write::make_folder)?;
-    write::replace(place, lines(called_by).as_bytes(), 0o644)
+    place.parent().map_or(Ok(Vec::new()), atomic::make_folder)?;
+    atomic::replace(place, lines(called_by).as_bytes(), 0o644)
 }
 
 fn lines(processes: &[Process]) -> String {
@@ -394,12 +388,12 @@ pub fn remove_gate(node: &Live) -> Result<(), WriteError> {
         let placed = node.place(Path::new(program.placed()));
         if placed.exists() {
             let place = node.place(&program.for_people());
-            write::forget(&place)?;
-            write::remove_if_there(&place)?;
-            write::remove(&placed)?;
+            atomic::forget(&place)?;
+            atomic::remove_if_there(&place)?;
+            atomic::remove(&placed)?;
         }
     }
-    write::remove_if_there(&node.place(Path::new(KEPT)))?;
+    atomic::remove_if_there(&node.place(Path::new(KEPT)))?;
     Path::new(GATE).parent().map_or(Ok(()), |folder| remove_tree(&node.place(folder)))
 }
 

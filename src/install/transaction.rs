@@ -12,8 +12,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::write::{self, WriteError, fault};
 use super::{Entry, Method, Plan, PlanError, Request, Stripped};
+use crate::atomic::{self, WriteError, fault};
 use crate::files::{self, FileError};
 use crate::node::host::{LIMIT, Live, Node as _};
 
@@ -138,7 +138,7 @@ impl<'a> Store<'a> {
     /// Takes the lock.
     pub fn open(node: &'a Live) -> Result<Self, TransactionError> {
         let folder = node.place(Path::new(FOLDER));
-        write::make_folder(&folder)?;
+        atomic::make_folder(&folder)?;
         let path = folder.join("lock");
         // Whoever can open it can hold it, and nobody but root is to keep root from an uninstall.
         let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
@@ -172,7 +172,7 @@ impl<'a> Store<'a> {
     ) -> Result<(), TransactionError> {
         let old = manifest(self.node, name)?;
         let folder = self.folder(name);
-        write::make_folder(&folder)?;
+        atomic::make_folder(&folder)?;
         let mut new = Manifest {
             version: VERSION,
             program: env!("CARGO_PKG_VERSION").to_owned(),
@@ -206,9 +206,9 @@ impl<'a> Store<'a> {
         for change in &plan.changes {
             let place = self.node.place(&change.path);
             if let Some(folder) = place.parent() {
-                write::make_folder(folder)?;
+                atomic::make_folder(folder)?;
             }
-            write::replace(&place, &change.after, 0o644)?;
+            atomic::replace(&place, &change.after, 0o644)?;
         }
         Ok(())
     }
@@ -245,7 +245,7 @@ impl<'a> Store<'a> {
             }
             let folder = self.folder(name);
             // The manifest first: without it the copies are nobody's.
-            write::remove(&folder.join(MANIFEST))
+            atomic::remove(&folder.join(MANIFEST))
                 .and_then(|()| fs::remove_dir_all(&folder).map_err(fault("remove", &folder)))
                 .map_err(Into::into)
         } else {
@@ -272,10 +272,10 @@ impl<'a> Store<'a> {
         let place = self.node.place(&record.path);
         match wanted {
             _ if wanted == now => {}
-            Some(wanted) => write::replace(&place, &wanted, 0o644)?,
-            None => write::remove(&place)?,
+            Some(wanted) => atomic::replace(&place, &wanted, 0o644)?,
+            None => atomic::remove(&place)?,
         }
-        write::forget(&place)?;
+        atomic::forget(&place)?;
         Ok(undone)
     }
 
@@ -387,7 +387,7 @@ impl<'a> Store<'a> {
         let path = folder.join(MANIFEST);
         let bytes = serde_json::to_vec_pretty(manifest)
             .map_err(|source| TransactionError::Manifest { path: path.clone(), source })?;
-        write::replace(&path, &bytes, 0o600)?;
+        atomic::replace(&path, &bytes, 0o600)?;
         // Copies that only an older manifest named.
         let named: BTreeSet<&str> = manifest
             .files
@@ -397,7 +397,7 @@ impl<'a> Store<'a> {
             .collect();
         for copy in self.node.list(&Path::new(FOLDER).join(name)) {
             if copy != MANIFEST && !named.contains(copy.as_str()) {
-                write::remove_if_there(&folder.join(copy))?;
+                atomic::remove_if_there(&folder.join(copy))?;
             }
         }
         Ok(())
@@ -420,7 +420,7 @@ fn keep(folder: &Path, kind: &str, bytes: &[u8]) -> Result<String, WriteError> {
         }
         number += 1;
     };
-    write::replace(&folder.join(&name), bytes, 0o600)?;
+    atomic::replace(&folder.join(&name), bytes, 0o600)?;
     Ok(name)
 }
 

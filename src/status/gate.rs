@@ -15,13 +15,14 @@ use crate::pss::facts::Engine;
 pub(super) fn binary(setting: &Setting<'_>, engine: Engine, checks: &mut Checks) -> (Option<String>, bool) {
     let again = format!("`pss-guard install --engine {}` restores it", engine.name());
     let path = setting.live.place(Path::new(GATE));
-    if let Some(fault) = program::fault(&setting.live, Path::new(TOOL)) {
+    let fault_of_tool = program::fault(&setting.live, Path::new(TOOL));
+    if let Some(fault) = &fault_of_tool {
         let says = format!("{TOOL}, which systemd's units call, {fault}; {again}");
         checks.add(State::Wrong, "tool", says);
     }
     if let Some(fault) = program::fault(&setting.live, Path::new(GATE)) {
         // An installation of before: its one program goes on evaluating, and this version puts two in its place.
-        let is_older = !path.exists() && program::fault(&setting.live, Path::new(TOOL)).is_none();
+        let is_older = !path.exists() && fault_of_tool.is_none();
         let older = if is_older {
             format!("; {TOOL} of an older version may stand in its place")
         } else {

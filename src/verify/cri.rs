@@ -16,8 +16,8 @@ use super::evidence::{Journal, POD};
 use super::expect::{Expect, Expected, NAMESPACE};
 use super::probe::{Folder, Report, Seen, name};
 use super::{Outcome, Patience, said};
+use crate::atomic;
 use crate::events::probes::Ledger;
-use crate::install::write;
 use crate::message::{cut, escape, line};
 use crate::node::host::Live;
 use crate::node::run::{Done, run};
@@ -360,7 +360,7 @@ impl Logs {
     /// As a kubelet makes it, with a name that it takes for a pod's.
     fn make(logs: &Path, probe: &Probe<'_>) -> Result<Self, String> {
         let path = logs.join(format!("{}_{}_{}", probe.namespace, probe.name, probe.uid()));
-        write::make_folder(&path).map(|_| Self(path)).map_err(|error| line(&error))
+        atomic::make_folder(&path).map(|_| Self(path)).map_err(|error| line(&error))
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! | | who else may write it | owner and mode | after a power cut |
 //! | --- | --- | --- | --- |
-//! | [`replace`], [`replace_from`] | nobody: the caller holds a lock | those of the file that is there | the old or the new |
-//! | [`publish`] | nobody; the folder may be somebody else's | this process', and `mode` | the old or the new |
+//! | [`replace`] | nobody: the caller holds a lock | those of the file that is there | the old or the new |
+//! | [`publish`] | nobody; the folder may be another user's | this process', and `mode` | the old or the new |
 //! | [`put`] | others at the same time | this process', and `mode` | as [`Lasts`] says |
 //!
 //! All of them write under another name, which O_EXCL makes theirs, with a mode that nobody else can read, and rename. The
@@ -46,7 +46,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), WriteError> {
 }
 
 /// As [`replace`], with what `write` writes.
-pub fn replace_from(
+fn replace_from(
     path: &Path,
     mode: u32,
     write: impl FnOnce(&mut File) -> io::Result<()>,
@@ -55,7 +55,7 @@ pub fn replace_from(
     swap(path, &temporary(path), like.as_ref(), mode, Lasts::PowerCuts, write).map_err(fault("write", path))
 }
 
-/// As [`replace`], into a folder that may be somebody else's: nothing is taken over from what is there, a link least of
+/// As [`replace`], into a folder that may be another user's: nothing is taken over from what is there, a link least of
 /// all, and the file is this process' own.
 pub fn publish(path: &Path, bytes: &[u8], mode: u32) -> Result<(), WriteError> {
     let write = |file: &mut File| file.write_all(bytes);
@@ -81,7 +81,7 @@ pub fn put(path: &Path, bytes: &[u8], mode: u32, lasts: Lasts) -> io::Result<()>
     swap(path, temporary.as_ref(), None, mode, lasts, |file| file.write_all(bytes))
 }
 
-/// Owner and mode are set on the open file. By its name it could be another one by then, in the folder of somebody else.
+/// Owner and mode are set on the open file. By its name it could be another one by then, in another user's folder.
 fn swap(
     path: &Path,
     temporary: &Path,

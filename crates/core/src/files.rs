@@ -1,4 +1,4 @@
-//! Reads files that somebody else may have written: bounded, regular files only, never blocking. What decides over
+//! Reads files that another user may have written: bounded, regular files only, never blocking. What decides over
 //! containers must be writable by root alone.
 
 use std::ffi::OsString;

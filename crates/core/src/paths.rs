@@ -9,6 +9,12 @@ pub const GATE: &str = "/var/lib/pss-guard/bin/pss-guard-gate";
 /// The tool beside it, which the units of systemd call. Before the gate was a program of its own, engines called this.
 pub const TOOL: &str = "/var/lib/pss-guard/bin/pss-guard";
 
+/// Whether a hook with this path calls the gate, or the tool from when it was the gate, too.
+#[must_use]
+pub fn is_gate(path: &str) -> bool {
+    [GATE, TOOL].contains(&path)
+}
+
 /// Where programs lie, in the order in which they are looked for.
 pub const PROGRAM_FOLDERS: [&str; 8] = [
     "/usr/local/sbin",

@@ -17,10 +17,9 @@
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 
 use pss_guard_gate::arena::{Arena, SIZE};
-use pss_guard_gate::{admit, handover, hook, message, wrapper};
+use pss_guard_gate::{admit, handover, message};
 
 #[global_allocator]
 static MEMORY: Arena<SIZE> = Arena::new();
@@ -37,33 +36,21 @@ unsafe extern "C" fn main(count: c_int, strings: *const *const c_char) -> c_int 
         let text = unsafe { CStr::from_ptr(*strings.add(nth)) };
         OsStr::from_bytes(text.to_bytes()).to_owned()
     };
-    run(&(0..count).map(argument).collect::<Vec<_>>()).into()
+    let arguments: Vec<OsString> = (0..count).map(argument).collect();
+    pss_guard_gate::dispatch::run(&arguments).unwrap_or_else(|| of_people(&arguments)).into()
 }
 
-fn run(arguments: &[OsString]) -> u8 {
-    let name = arguments.first().map(Path::new).and_then(Path::file_name);
-    if name.is_some_and(|name| name == wrapper::NAME) {
-        wrapper::install_panic_hook(arguments);
-        return wrapper::run(arguments);
+/// What is no call of an engine.
+fn of_people(arguments: &[OsString]) -> u8 {
+    if arguments.get(1).is_some_and(|first| first == "--version" || first == "-V") {
+        // A reader that went away wants nothing more.
+        pss_guard_core::signals::ignore();
+        let _ = writeln!(std::io::stdout(), "{}", concat!("pss-guard-gate ", env!("CARGO_PKG_VERSION")));
+        return admit::ALLOW;
     }
-    let rest = arguments.get(1..).unwrap_or_default();
-    match rest.first().and_then(|first| first.to_str()) {
-        Some("hook") => {
-            hook::install_panic_hook();
-            hook::run(rest.get(1..).unwrap_or_default())
-        }
-        Some("--version" | "-V") => {
-            // A reader that went away wants nothing more.
-            pss_guard_core::signals::ignore();
-            let _ = writeln!(std::io::stdout(), "{}", concat!("pss-guard-gate ", env!("CARGO_PKG_VERSION")));
-            admit::ALLOW
-        }
-        _ => {
-            message::stderr_line(
-                "pss-guard-gate: engines call this program: `pss-guard-gate hook --engine ENGINE` as an OCI hook, or by \
-                 the name pss-guard-runtime as a wrapper around a runtime; people call `pss-guard`",
-            );
-            admit::CANNOT_JUDGE
-        }
-    }
+    message::stderr_line(
+        "pss-guard-gate: engines call this program: `pss-guard-gate hook --engine ENGINE` as an OCI hook, or by the name \
+         pss-guard-runtime as a wrapper around a runtime; people call `pss-guard`",
+    );
+    admit::CANNOT_JUDGE
 }

@@ -211,8 +211,7 @@ impl Job<'_> {
         programs::bring_over(node)?;
         put(node, &programs::tool(), out)?;
         match command {
-            Ok(command) => {
-                let both = [command, programs::beside_command()];
+            Ok(both) => {
                 if let Err(failure) = both.iter().try_for_each(|piece| put(node, piece, out).map(drop)) {
                     writeln!(out, "  not installed on the PATH: {}", failure.says)?;
                 }

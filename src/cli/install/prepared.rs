@@ -7,11 +7,11 @@ use nix::errno::Errno;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::{Failure, Job, anchors_hold, cache, diff};
+use crate::atomic::{WriteError, fault};
 use crate::cli::manual::manual;
 use crate::install::programs::{self, Piece};
 use crate::install::sandboxes::unseen_by;
 use crate::install::transaction::{self, FOLDER, Manifest, Store, manifest};
-use crate::install::write::{WriteError, fault};
 use crate::install::{GATE, Method, Plan, Request, detect, presence, units};
 use crate::level::Policy;
 use crate::message::escape;
@@ -30,7 +30,7 @@ pub(super) struct Prepared<'a> {
     /// The engine's files.
     pub(super) plan: Plan,
     /// The program for people, or where it lies already.
-    pub(super) command: Result<Piece, PathBuf>,
+    pub(super) command: Result<[Piece; 2], PathBuf>,
     /// The links of the engine's runtimes.
     links: Vec<Piece>,
     /// The files for systemd.
@@ -129,8 +129,7 @@ const MOST_PODS: usize = 200;
 impl Prepared<'_> {
     /// The pieces that are to be put there, in the order in which they are.
     fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
-        let command =
-            self.command.clone().ok().into_iter().flat_map(|command| [command, programs::beside_command()]);
+        let command = self.command.clone().into_iter().flatten();
         [programs::gate()]
             .into_iter()
             .chain(self.links.iter().cloned())

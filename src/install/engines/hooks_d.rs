@@ -8,8 +8,9 @@
 
 use std::path::Path;
 
-use super::super::{Change, GATE, Plan, PlanError, Stripped, TOOL};
+use super::super::{Change, GATE, Plan, PlanError, Stripped};
 use crate::node::host::Node;
+use crate::paths::is_gate;
 
 /// The folder that CRI-O and podman read unless they are told otherwise.
 pub(super) const DEFAULT: &str = "/usr/share/containers/oci/hooks.d";
@@ -84,8 +85,8 @@ pub(super) fn is_ours(path: &Path) -> bool {
 /// A changed hook file without the hook: nothing, if it still calls the gate.
 pub(super) fn strip(stripped: &Stripped<'_>) -> Option<Vec<u8>> {
     let hook: Option<serde_json::Value> = serde_json::from_slice(stripped.now).ok();
-    let calls_gate =
-        hook.is_none_or(|hook| hook.pointer("/hook/path").is_none_or(|path| path == GATE || path == TOOL));
+    let calls_gate = hook
+        .is_none_or(|hook| hook.pointer("/hook/path").is_none_or(|path| path.as_str().is_some_and(is_gate)));
     if calls_gate { stripped.original.map(<[u8]>::to_vec) } else { Some(stripped.now.to_vec()) }
 }
 
@@ -100,7 +101,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::super::super::{GATE, Plan, Stripped};
+    use super::super::super::{GATE, Plan, Stripped, TOOL};
     use super::{Folders, NAME, folders, hook, put, strip};
     use crate::node::host::fake::Fake;
 
@@ -165,10 +166,12 @@ mod tests {
     fn what_is_taken_away_is_the_hook_that_calls_the_gate() {
         let installed = hook();
         let mended = String::from_utf8(installed.clone()).unwrap().replace("10", "30").into_bytes();
+        let older = String::from_utf8(mended.clone()).unwrap().replace(GATE, TOOL).into_bytes();
         let foreign: &[u8] = br#"{"version":"1.0.0","hook":{"path":"/opt/other"},"when":{"always":true}}"#;
         let none: Option<&[u8]> = None;
         let rows = [
             (mended.as_slice(), none, none),
+            (&older, none, none),
             (&mended, Some(b"{\"before\":1}".as_slice()), Some(b"{\"before\":1}".as_slice())),
             (foreign, none, Some(foreign)),
             (foreign, Some(b"{}".as_slice()), Some(foreign)),

@@ -18,7 +18,7 @@ use super::host::Host;
 use super::root_files;
 use super::spec::{Hook, Hooks};
 use pss::facts::Engine;
-use pss_guard_core::paths::{GATE, TOOL};
+use pss_guard_core::paths::is_gate;
 
 /// A hook that nothing explains: when it runs, and what.
 pub(super) type Unexplained<'a> = (&'static str, &'a str);
@@ -96,7 +96,7 @@ fn is_ours(hook: &Hook<'_>, host: &Host) -> bool {
         return false;
     }
     let this = || std::env::current_exe().is_ok_and(|own| own == Path::new(hook.path()));
-    [GATE, TOOL].contains(&hook.path()) || (host.is_here() && this())
+    is_gate(hook.path()) || (host.is_here() && this())
 }
 
 /// moby `daemon/oci_linux.go` WithLibnetwork: the daemon calls itself again, under the name of the work.
@@ -150,7 +150,7 @@ mod tests {
     use crate::inspect::host::Host;
     use crate::inspect::spec::Spec;
     use pss::facts::Engine;
-    use pss_guard_core::paths::GATE;
+    use pss_guard_core::paths::{GATE, TOOL};
 
     fn strange(folders: Folders<'_>, hooks: &str, engine: Engine, host: &Host) -> Vec<String> {
         let text = format!(r#"{{"hooks":{hooks}}}"#);
@@ -172,11 +172,16 @@ mod tests {
                 r#"{{"prestart":[{{"path":"{path}","args":["libnetwork-setkey","-exec-root=/var/run/docker"]}}]}}"#
             )
         };
+        // From when the gate was no program of its own: an engine that has read its hooks before the upgrade still calls it.
+        let older = ours.replace(GATE, TOOL);
+        let beside = ours.replace(GATE, &format!("{GATE}-else"));
         let own = std::env::current_exe().unwrap().display().to_string();
         let this = format!(r#"{{"createRuntime":[{{"path":"{own}","args":["pss-guard","hook"]}}]}}"#);
         let rows = [
             (ours.clone(), Engine::CriO, Host::Unknown, None),
             (ours, Engine::CriO, Host::Live, None),
+            (older, Engine::CriO, Host::Unknown, None),
+            (beside, Engine::CriO, Host::Unknown, Some(format!("createRuntime {GATE}-else"))),
             (this.clone(), Engine::Containerd, Host::Live, None),
             (this, Engine::Containerd, Host::Unknown, Some(format!("createRuntime {own}"))),
             (shell, Engine::CriO, Host::Live, Some(format!("createRuntime {GATE}"))),
