@@ -1,7 +1,7 @@
 //! Is the second reading of the standard upstream's? Its own evaluator is the oracle (`integration-tests/oracle`, in Go): over
 //! the table of checks, upstream's fixtures, captured pods, and pods that nobody would write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -177,16 +177,21 @@ fn upstreams_fixtures_and_captured_pods_get_upstreams_answers() {
     let testdata = oracle.module.join("test/testdata");
     let fixtures: Vec<Answer> = oracle.ask(&["files", testdata.to_str().unwrap()], "");
     assert!(fixtures.len() >= 4537, "{}", fixtures.len());
+    let mut seen = BTreeSet::new();
     for fixture in &fixtures {
         let name = fixture.path.strip_prefix(&testdata).unwrap().to_str().unwrap();
         let [level, version, outcome, _] = name.split('/').collect::<Vec<_>>()[..] else { panic!("{name}") };
         let minor = version.strip_prefix("v1.").unwrap().parse().unwrap();
-        let pod = read(&fixture.pod.to_string());
+        let json = fixture.pod.to_string();
+        let pod = read(&json);
         let said = message(level.parse().unwrap(), minor, &pod);
         assert_eq!(said.is_none(), outcome == "pass", "{name}: {said:?}");
         assert!(["pass", "fail"].contains(&outcome), "{name}");
-        compare(name, &pod, fixture);
-        projected(&pod);
+        // The same pods are there for most versions.
+        if seen.insert(json) {
+            compare(name, &pod, fixture);
+            projected(&pod);
+        }
     }
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration-tests/corpus");
     for captured in oracle.ask::<Answer>(&["files", corpus.to_str().unwrap()], "") {

@@ -107,6 +107,9 @@ pub struct Control {
 }
 
 impl Control {
+    /// How much is known of any control where the pod's declaration is at hand: all, because upstream's check reads it.
+    pub const SEES_DECLARED: Visibility = Visibility::Exact;
+
     /// The revision in force at a policy version, if the control exists there.
     ///
     /// A version newer than any known finds the last revision: upstream's clamping (`policy/registry.go`).
@@ -125,12 +128,6 @@ impl Control {
     #[must_use]
     pub fn since(&self) -> Minor {
         self.declared.first().map_or(0, |(since, _)| *since)
-    }
-
-    /// How much of it is known of a pod whose declaration is at hand: all, for it is upstream's check that reads it.
-    #[must_use]
-    pub const fn sees_declared(&self) -> Visibility {
-        Visibility::Exact
     }
 }
 

@@ -9,16 +9,16 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write as _;
 
-use crate::controls::{as_many_as_fit, plural, yaml};
+use crate::controls::{plural, yaml};
 use crate::pod::{Container, Kind, Pod, Shared};
 use crate::{Control, Finding, Found, Level, Minor, in_force};
 
 /// A detail is cut here, in bytes, and ends in `…`.
 pub const DETAIL_BYTES: usize = 16 << 10;
 
-/// Fixes are written for so many containers, and not for more once these have so many bytes of YAML.
+/// Fixes are written for so many containers of a list, so many volumes and so many annotations.
 pub const FIX_CONTAINERS: usize = 64;
-/// See [`FIX_CONTAINERS`].
+/// Nothing is added to a document of fixes once it has so many bytes.
 pub const FIX_BYTES: usize = 32 << 10;
 
 /// One revision of upstream's check: what it says of a pod, or nothing.
@@ -83,14 +83,7 @@ impl<'p> Evaluation<'p> {
         places.sort_unstable();
         places.dedup();
         let fix = |place: Place| {
-            let mut edits: Vec<&Edit> = Vec::new();
-            for edit in self.edits.iter().filter(|edit| edit.place == place) {
-                // A control knows more of a field than the one that it would override.
-                match edits.iter_mut().find(|other| other.same_field(edit)) {
-                    Some(other) => *other = edit,
-                    None => edits.push(edit),
-                }
-            }
+            let edits: Vec<&Edit> = self.edits.iter().filter(|edit| edit.place == place).collect();
             Fix { container: place.container(self.pod), yaml: document(self.pod, &edits) }
         };
         places.into_iter().map(fix).collect()
@@ -368,76 +361,323 @@ struct Edit {
 }
 
 impl Edit {
-    fn same_field(&self, other: &Self) -> bool {
+    fn is_of_the_field_of(&self, other: &Self) -> bool {
         fn key(edit: &Edit) -> Option<&str> {
             edit.lines.split(':').next()
         }
-        // One control reads annotations at a time.
-        self.section == other.section && self.section != Section::Annotations && key(self) == key(other)
+        // Lines of annotations have many keys, and no two controls read the same.
+        let one_key = self.section != Section::Annotations;
+        one_key && self.place == other.place && self.section == other.section && key(self) == key(other)
     }
 }
 
 /// Lines for each of these, as far as anyone reads them.
 fn each(names: &[&str], lines: impl Fn(&str) -> String) -> String {
-    let shown = as_many_as_fit(names.iter().map(|name| name.len()));
-    let mut all: Vec<String> = names.iter().take(shown).map(|name| lines(name)).collect();
-    if shown < names.len() {
-        all.push(format!("# and {} more", names.len() - shown));
+    let mut all = String::new();
+    for (index, name) in names.iter().enumerate() {
+        if index == FIX_CONTAINERS || all.len() > FIX_BYTES / 2 {
+            indented(&mut all, 0, &format!("# and {} more", names.len() - index));
+            break;
+        }
+        indented(&mut all, 0, &lines(name));
     }
-    all.join("\n")
+    all
 }
 
 /// One YAML document, from the root of the pod down to the fields.
-fn document(pod: &Pod, edits: &[&Edit]) -> String {
-    let mut yaml_text = String::new();
+fn document(pod: &Pod, all: &[&Edit]) -> String {
+    let mut edits: Vec<&Edit> = Vec::new();
+    for edit in all {
+        // What is said last of a field knows more: it stands in for the other.
+        match edits.iter_mut().find(|other| other.is_of_the_field_of(edit)) {
+            Some(other) => *other = edit,
+            None => edits.push(edit),
+        }
+    }
+    let mut text = String::new();
     let mut annotations = edits.iter().filter(|edit| edit.section == Section::Annotations).peekable();
     if annotations.peek().is_some() {
-        yaml_text.push_str("metadata:\n  annotations:");
-        annotations.for_each(|edit| indented(&mut yaml_text, 4, &edit.lines));
+        text.push_str("metadata:\n  annotations:");
+        annotations.for_each(|edit| add(&mut text, 4, edit));
     }
     if edits.iter().any(|edit| edit.section != Section::Annotations) {
-        indented(&mut yaml_text, 0, "spec:");
-        place(&mut yaml_text, edits, Place::Pod, 2);
+        indented(&mut text, 0, "spec:");
+        add_all(&mut text, 2, &edits, Place::Pod);
     }
     for kind in Kind::ALL {
         let mut head = Some(kind.field());
         for (index, container) in pod.spec.list(kind).iter().enumerate().take(FIX_CONTAINERS) {
             let here = Place::Container(kind, index);
-            if !edits.iter().any(|edit| edit.place == here) {
+            if text.len() > FIX_BYTES || !edits.iter().any(|edit| edit.place == here) {
                 continue;
             }
-            if yaml_text.len() > FIX_BYTES {
-                indented(&mut yaml_text, 2, "# and more containers");
-                return yaml_text;
-            }
             if let Some(head) = head.take() {
-                indented(&mut yaml_text, 2, head);
-                yaml_text.push(':');
+                indented(&mut text, 2, head);
+                text.push(':');
             }
-            indented(&mut yaml_text, 2, "- name: ");
-            yaml_text.push_str(&yaml(&container.name));
-            place(&mut yaml_text, edits, here, 4);
+            indented(&mut text, 2, "- name: ");
+            text.push_str(&yaml(&container.name));
+            add_all(&mut text, 4, &edits, here);
         }
     }
-    yaml_text
+    if text.len() > FIX_BYTES {
+        indented(&mut text, 0, "# and more");
+    }
+    text
 }
 
-fn place(yaml_text: &mut String, edits: &[&Edit], place: Place, depth: usize) {
+/// Everything at one place.
+fn add_all(text: &mut String, depth: usize, edits: &[&Edit], place: Place) {
     let here = |section| edits.iter().filter(move |edit| edit.place == place && edit.section == section);
-    here(Section::Itself).for_each(|edit| indented(yaml_text, depth, &edit.lines));
+    here(Section::Itself).for_each(|edit| add(text, depth, edit));
     let mut context = here(Section::SecurityContext).peekable();
     if context.peek().is_some() {
-        indented(yaml_text, depth, "securityContext:");
-        context.for_each(|edit| indented(yaml_text, depth + 2, &edit.lines));
+        indented(text, depth, "securityContext:");
+        context.for_each(|edit| add(text, depth + 2, edit));
     }
 }
 
-fn indented(yaml_text: &mut String, depth: usize, lines: &str) {
+fn add(text: &mut String, depth: usize, edit: &Edit) {
+    if text.len() <= FIX_BYTES {
+        indented(text, depth, &edit.lines);
+    }
+}
+
+fn indented(text: &mut String, depth: usize, lines: &str) {
     for line in lines.lines() {
-        if !yaml_text.is_empty() {
-            yaml_text.push('\n');
+        if !text.is_empty() {
+            text.push('\n');
         }
-        yaml_text.extend(core::iter::repeat_n(' ', depth));
-        yaml_text.push_str(line);
+        text.extend(core::iter::repeat_n(' ', depth));
+        text.push_str(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DETAIL_BYTES, go_quoted};
+    use crate::controls::CONTROLS;
+    use crate::pod::{APPARMOR_ANNOTATION, Container, Kind, Pod, SECCOMP_ANNOTATION, Sysctl, Volume};
+    use crate::testing::{compliant_pod, pod_with};
+    use crate::{Control, Level, Minor, NEWEST, Origin, evaluate_pod};
+
+    /// Nothing is lifted.
+    fn none(_: &Control) -> bool {
+        false
+    }
+
+    fn bare() -> Pod {
+        let container = |name: &str| Container { name: name.into(), ..Container::default() };
+        let mut pod = Pod::default();
+        pod.spec.init_containers.push(container("init"));
+        pod.spec.containers.push(container("app"));
+        pod
+    }
+
+    #[test]
+    fn every_control_has_both_readings_and_upstreams_versions() {
+        // Written down from upstream's registrations; `integration-tests/contract/declared.rs` asks upstream itself.
+        let later: &[(&str, &[Minor])] = &[
+            ("allowPrivilegeEscalation", &[8, 25]),
+            ("capabilities_restricted", &[22, 25]),
+            ("hostProbesAndHostLifecycle", &[34]),
+            ("procMount", &[0, 35]),
+            ("procMount_restricted", &[35]),
+            ("runAsNonRoot", &[0, 35]),
+            ("runAsUser", &[23, 35]),
+            ("seLinuxOptions", &[0, 31]),
+            ("seccompProfile_baseline", &[0, 19]),
+            ("seccompProfile_restricted", &[19, 25]),
+            ("sysctls", &[0, 27, 29, 32, 37]),
+        ];
+        for control in CONTROLS {
+            let versions: Vec<Minor> = control.declared.iter().map(|(since, _)| *since).collect();
+            let upstreams =
+                later.iter().find(|(id, _)| *id == control.id).map_or(&[0][..], |(_, minors)| minors);
+            assert_eq!(versions, upstreams, "{}", control.id);
+            let observed = control.observed.first().map(|(since, _)| *since);
+            assert_eq!(
+                observed,
+                Some(control.since()),
+                "{}: both readings begin with the control",
+                control.id
+            );
+        }
+    }
+
+    #[test]
+    fn a_bare_pod_reads_as_upstream_words_it() {
+        let pod = bare();
+        let evaluation =
+            evaluate_pod(Level::Restricted, NEWEST, &pod, |control| control.origin == Origin::PssGuard);
+        assert_eq!(
+            evaluation.message(),
+            "allowPrivilegeEscalation != false (containers \"init\", \"app\" must set \
+             securityContext.allowPrivilegeEscalation=false), unrestricted capabilities (containers \"init\", \"app\" \
+             must set securityContext.capabilities.drop=[\"ALL\"]), runAsNonRoot != true (pod or containers \"init\", \
+             \"app\" must set securityContext.runAsNonRoot=true), seccompProfile (pod or containers \"init\", \"app\" \
+             must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\")"
+        );
+        // What is lifted is still said, and apart.
+        assert_eq!(evaluation.lifted.len(), 1);
+        assert_eq!(evaluation.lifted[0].control.id, "readOnlyRootFilesystem");
+        for level in [Level::Privileged, Level::Baseline] {
+            let evaluation = evaluate_pod(level, NEWEST, &pod, none);
+            assert!(
+                evaluation.is_allowed() && evaluation.message().is_empty() && evaluation.fixes().is_empty()
+            );
+        }
+    }
+
+    #[test]
+    fn a_container_needs_one_fix_and_the_pod_another() {
+        let mut pod = bare();
+        pod.spec.host_network = true;
+        pod.spec.volumes.push(Volume { name: "v".into(), sources: vec!["nfs".into()] });
+        pod.spec.containers[0].security_context.capabilities.add = vec!["SYS_ADMIN".into()];
+        pod.annotations.insert(format!("{APPARMOR_ANNOTATION}app"), "unconfined".into());
+        let evaluation = evaluate_pod(Level::Restricted, NEWEST, &pod, none);
+        let fixes = evaluation.fixes();
+        let heads: Vec<_> = fixes.iter().map(|fix| fix.container).collect();
+        assert_eq!(heads, [None, Some((Kind::Init, "init")), Some((Kind::Regular, "app"))]);
+        assert_eq!(
+            fixes[0].yaml,
+            "metadata:\n  annotations:\n    \"container.apparmor.security.beta.kubernetes.io/app\": null   # take it \
+             out\nspec:\n  hostNetwork: false\n  volumes:\n  - name: v\n    emptyDir: {}   # or a claim, a ConfigMap, ...; \
+             no hostPath"
+        );
+        assert_eq!(
+            fixes[2].yaml,
+            "spec:\n  containers:\n  - name: app\n    securityContext:\n      allowPrivilegeEscalation: false\n      \
+             capabilities:\n        add: []   # or only NET_BIND_SERVICE\n        drop: [\"ALL\"]\n      runAsNonRoot: true   \
+             # the image's user or runAsUser must not be 0 then\n      seccompProfile:\n        type: RuntimeDefault\n      \
+             readOnlyRootFilesystem: true"
+        );
+        // One control's own fix has all of its containers.
+        let found =
+            evaluation.found.iter().find(|found| found.control.id == "allowPrivilegeEscalation").unwrap();
+        assert_eq!(
+            found.finding.fix,
+            "spec:\n  initContainers:\n  - name: init\n    securityContext:\n      allowPrivilegeEscalation: false\n  \
+             containers:\n  - name: app\n    securityContext:\n      allowPrivilegeEscalation: false"
+        );
+    }
+
+    #[test]
+    fn lifting_one_control_brings_back_what_it_overrides() {
+        let pod =
+            pod_with(|spec| spec.containers[0].security_context.capabilities.add = vec!["SYS_ADMIN".into()]);
+        let ids = |lifted: &'static str| {
+            let evaluation = evaluate_pod(Level::Restricted, NEWEST, &pod, |control| control.id == lifted);
+            let ids = |found: &[crate::Found]| found.iter().map(|found| found.control.id).collect::<Vec<_>>();
+            (ids(&evaluation.found), ids(&evaluation.lifted))
+        };
+        assert_eq!(ids(""), (vec!["capabilities_restricted"], vec![]));
+        let back = (vec!["capabilities_baseline"], vec!["capabilities_restricted"]);
+        assert_eq!(ids("capabilities_restricted"), back);
+    }
+
+    #[test]
+    fn a_detail_is_upstreams_up_to_a_size() {
+        let sysctls = |length: usize| {
+            let pod = pod_with(|spec| {
+                spec.security_context.sysctls = vec![Sysctl { name: "\u{fc}".repeat(length) }]
+            });
+            let found = evaluate_pod(Level::Baseline, NEWEST, &pod, none).found;
+            found[0].finding.detail.clone().into_owned()
+        };
+        assert_eq!(sysctls(DETAIL_BYTES / 2), "\u{fc}".repeat(DETAIL_BYTES / 2));
+        let cut = sysctls(DETAIL_BYTES / 2 + 1);
+        assert!(cut.len() <= DETAIL_BYTES && cut.len() > DETAIL_BYTES - 4, "{}", cut.len());
+        assert!(cut.ends_with("\u{fc}\u{2026}"));
+    }
+
+    #[test]
+    fn no_pod_makes_a_finding_long() {
+        const FIX: usize = 64 << 10;
+        let long = "\u{fc}".repeat(500_000);
+        let name =
+            |number: usize| if number < 3 { long.clone() } else { format!("{number}{}", &long[..200]) };
+        let mut pod = Pod::default();
+        let spec = &mut pod.spec;
+        spec.host_network = true;
+        let container = |number| {
+            let mut container = Container { name: name(number), ..Container::default() };
+            container.security_context.privileged = true;
+            container.security_context.capabilities.add = vec![name(number)];
+            container.security_context.proc_mount = Some(name(number));
+            container.security_context.se_linux_options.kind = name(number);
+            container.security_context.app_armor_profile = Some(crate::pod::Profile { kind: name(number) });
+            container.liveness_probe.http_get.host = name(number);
+            container.ports = vec![crate::pod::Port { host_port: i32::try_from(number).unwrap() + 1 }];
+            container
+        };
+        spec.containers = (0..20_000).map(container).collect();
+        spec.init_containers = (0..100).map(container).collect();
+        spec.ephemeral_containers = (0..100_000)
+            .map(|number| Container { name: format!("{number}"), ..Container::default() })
+            .collect();
+        spec.volumes = (0..20_000)
+            .map(|number| Volume { name: name(number), sources: vec!["hostPath".into()] })
+            .collect();
+        spec.security_context.sysctls = (0..20_000).map(|number| Sysctl { name: name(number) }).collect();
+        for number in 0..20_000 {
+            pod.annotations.insert(format!("{APPARMOR_ANNOTATION}{}", name(number)), name(number));
+            pod.annotations.insert(format!("{SECCOMP_ANNOTATION}{}", name(number)), name(number));
+        }
+        for minor in [0, NEWEST] {
+            for level in [Level::Baseline, Level::Restricted] {
+                let evaluation = evaluate_pod(level, minor, &pod, none);
+                assert!(evaluation.found.len() > 9, "not bad enough");
+                for found in &evaluation.found {
+                    let (id, finding) = (found.control.id, &found.finding);
+                    assert!(finding.detail.len() <= DETAIL_BYTES, "{id}: {} bytes", finding.detail.len());
+                    assert!(finding.fix.len() <= FIX, "{id}: a fix of {} bytes", finding.fix.len());
+                }
+                let fixes = evaluation.fixes();
+                assert!(fixes.len() <= 1 + 3 * super::FIX_CONTAINERS, "{}", fixes.len());
+                assert!(fixes.iter().all(|fix| fix.yaml.len() <= FIX));
+                assert!(evaluation.message().len() <= CONTROLS.len() * (DETAIL_BYTES + 64));
+            }
+        }
+    }
+
+    #[test]
+    fn a_hostile_name_cannot_break_out_of_a_fix() {
+        let pod = pod_with(|spec| {
+            spec.containers[0].name = "a\n  hostPID: true".into();
+            spec.containers[0].security_context.privileged = true;
+        });
+        let fixes = evaluate_pod(Level::Baseline, NEWEST, &pod, none).fixes().remove(0).yaml;
+        assert_eq!(
+            fixes,
+            "spec:\n  containers:\n  - name: \"a\\U0000000a  hostPID: true\"\n    securityContext:\n      privileged: false"
+        );
+    }
+
+    #[test]
+    fn text_is_quoted_as_go_does_it() {
+        for (text, quoted) in [
+            ("", "\"\""),
+            ("a'b\"c\\", "\"a'b\\\"c\\\\\""),
+            ("\u{7}\u{8}\u{c}\n\r\t\u{b}", r#""\a\b\f\n\r\t\v""#),
+            ("\u{0}\u{1b}\u{7f}", r#""\x00\x1b\x7f""#),
+            ("\u{80}\u{a0}\u{ad}\u{2028}\u{feff}", r#""\u0080\u00a0\u00ad\u2028\ufeff""#),
+            ("\u{e000}\u{e0001}\u{10ffff}", r#""\ue000\U000e0001\U0010ffff""#),
+            ("caf\u{e9} e\u{301} \u{fffd} \u{1f600}", "\"caf\u{e9} e\u{301} \u{fffd} \u{1f600}\""),
+        ] {
+            assert_eq!(go_quoted(text), quoted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_compliant_pod_is_allowed_at_every_level_and_version() {
+        let pod = compliant_pod();
+        for level in Level::ALL {
+            for minor in 0..=NEWEST + 1 {
+                let evaluation = evaluate_pod(level, minor, &pod, none);
+                assert!(evaluation.is_allowed(), "{level}:v1.{minor}: {}", evaluation.message());
+            }
+        }
     }
 }

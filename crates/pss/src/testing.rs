@@ -1,4 +1,4 @@
-//! The one compliant container that every control's table tweaks.
+//! The one compliant container, and the one compliant pod, that every control's table tweaks.
 
 #![allow(clippy::must_use_candidate, clippy::missing_panics_doc, reason = "only tests call it")]
 
@@ -7,7 +7,11 @@ use super::facts::{
     AppArmor, Engine, Facts, HostNamespaces, Known, ProcMasks, SeLinux, SeLinuxDefault, Seccomp,
     SeccompDefault, Subject, UserNamespace,
 };
-use super::{Certainty, Control, Finding, Minor};
+use super::pod::{
+    Annotations, Capabilities, Container, Pod, PodSecurityContext, PodSpec, Profile, SecurityContext, Volume,
+    VolumeMount,
+};
+use super::{Certainty, Control, Finding, Minor, evaluate_pod};
 
 /// A container named `app` that restricted allows, on a containerd node with AppArmor and SELinux.
 pub fn compliant() -> Facts<'static> {
@@ -82,4 +86,52 @@ pub fn findings(control: &Control, minor: Minor, facts: &Facts<'_>) -> Vec<Findi
         check(facts, &mut found);
     }
     found
+}
+
+/// A pod with a container of each common kind that every control allows.
+pub fn compliant_pod() -> Pod {
+    let container = |name: &str| Container {
+        name: name.into(),
+        security_context: SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Capabilities { add: Vec::new(), drop: vec!["ALL".into()] },
+            read_only_root_filesystem: true,
+            ..SecurityContext::default()
+        },
+        volume_mounts: vec![VolumeMount { name: "data".into(), mount_path: "/data".into() }],
+        ..Container::default()
+    };
+    let spec = PodSpec {
+        security_context: PodSecurityContext {
+            run_as_non_root: Some(true),
+            seccomp_profile: Some(Profile { kind: "RuntimeDefault".into() }),
+            ..PodSecurityContext::default()
+        },
+        volumes: [("data", "persistentVolumeClaim"), ("settings", "configMap"), ("tmp", "emptyDir")]
+            .map(|(name, source)| Volume { name: name.into(), sources: vec![source.into()] })
+            .into(),
+        init_containers: vec![container("init")],
+        containers: vec![container("app"), container("sidecar")],
+        ..PodSpec::default()
+    };
+    Pod { annotations: Annotations::new(), spec }
+}
+
+/// The compliant pod with one thing changed.
+pub fn pod_with(tweak: impl FnOnce(&mut PodSpec)) -> Pod {
+    let mut pod = compliant_pod();
+    tweak(&mut pod.spec);
+    pod
+}
+
+/// Runs one control's second reading over rows of (name, pod, the detail or nothing), at each of these versions.
+pub fn declared_table(control: &Control, minors: &[Minor], rows: &[(&str, Pod, Option<&str>)]) {
+    for minor in minors {
+        for (row, pod, expected) in rows {
+            let evaluation = evaluate_pod(control.level, *minor, pod, |other| other.id != control.id);
+            let shown: Vec<_> = evaluation.found.iter().map(|found| found.finding.detail.as_ref()).collect();
+            let expected: Vec<_> = expected.iter().copied().collect();
+            assert_eq!(shown, expected, "{} at v1.{minor}, row {row:?}", control.id);
+        }
+    }
 }

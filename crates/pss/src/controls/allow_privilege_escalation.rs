@@ -58,7 +58,7 @@ fn declared(pod: &Pod) -> Option<Violation> {
 mod tests {
     use super::CONTROL;
     use crate::Certainty::Violates;
-    use crate::testing::{compliant, table, with};
+    use crate::testing::{compliant, declared_table, pod_with, table, with};
 
     #[test]
     fn new_privileges_are_forbidden_from_v1_8() {
@@ -75,5 +75,25 @@ mod tests {
                 ],
             );
         }
+    }
+
+    #[test]
+    fn declared_it_must_be_false_but_for_windows_from_v1_25() {
+        let unset = || {
+            pod_with(|spec| {
+                spec.containers[0].security_context.allow_privilege_escalation = None;
+                spec.containers[1].security_context.allow_privilege_escalation = Some(true);
+            })
+        };
+        let windows = || {
+            let mut pod = unset();
+            pod.spec.os.name = "windows".into();
+            pod
+        };
+        let detail =
+            Some("containers \"app\", \"sidecar\" must set securityContext.allowPrivilegeEscalation=false");
+        declared_table(&CONTROL, &[7], &[("not a control yet", unset(), None)]);
+        declared_table(&CONTROL, &[8, 24], &[("unset", unset(), detail), ("Windows", windows(), detail)]);
+        declared_table(&CONTROL, &[25, 37], &[("unset", unset(), detail), ("Windows", windows(), None)]);
     }
 }

@@ -123,8 +123,10 @@ pub(super) fn forbidden_profile(profile: Option<&Profile>) -> Option<&str> {
 mod tests {
     use super::CONTROL;
     use crate::Certainty::{Suspect, Unseen, Violates};
+    use crate::evaluate_pod;
     use crate::facts::{AppArmor, Engine, Facts};
-    use crate::testing::{make_privileged, table, with};
+    use crate::pod::{APPARMOR_ANNOTATION, PodSpec, Profile};
+    use crate::testing::{declared_table, make_privileged, pod_with, table, with};
 
     fn profile(engine: Engine, apparmor: AppArmor<'static>) -> Facts<'static> {
         with(|facts| (facts.engine, facts.apparmor) = (engine, apparmor))
@@ -187,5 +189,64 @@ mod tests {
                 ),
             ],
         );
+    }
+
+    #[test]
+    fn declared_types_and_annotations_are_listed_each_sorted() {
+        let kind = |kind: &str| Some(Profile { kind: kind.into() });
+        let annotated = |spec: fn(&mut PodSpec), values: &[(&str, &str)]| {
+            let mut pod = pod_with(spec);
+            let values =
+                values.iter().map(|(name, value)| (format!("{APPARMOR_ANNOTATION}{name}"), (*value).into()));
+            pod.annotations = values.collect();
+            pod
+        };
+        let rows = [
+            (
+                "allowed",
+                annotated(|_| {}, &[("a", ""), ("b", "runtime/default"), ("c", "localhost/x")]),
+                None,
+            ),
+            (
+                "the pod's and one container's",
+                pod_with(|spec| {
+                    spec.security_context.app_armor_profile = kind("Unconfined");
+                    spec.init_containers[0].security_context.app_armor_profile = kind("");
+                    spec.containers[0].security_context.app_armor_profile = kind("Localhost");
+                }),
+                Some("pod and container \"init\" must not set AppArmor profile type to \"\", \"Unconfined\""),
+            ),
+            (
+                "annotations, of containers that may not be there",
+                annotated(|_| {}, &[("a", "un\"confined"), ("a-b", "runtime/\t")]),
+                Some(
+                    "annotations must not set AppArmor profile type to \
+                     \"container.apparmor.security.beta.kubernetes.io/a-b=\"runtime/\\t\"\", \
+                     \"container.apparmor.security.beta.kubernetes.io/a=\"un\\\"confined\"\"",
+                ),
+            ),
+            (
+                "both",
+                annotated(
+                    |spec| spec.security_context.app_armor_profile = Some(Profile::default()),
+                    &[("a", "x")],
+                ),
+                Some(
+                    "pod and annotation must not set AppArmor profile type to \"\", \
+                     \"container.apparmor.security.beta.kubernetes.io/a=\"x\"\"",
+                ),
+            ),
+        ];
+        declared_table(&CONTROL, &[0, 37], &rows);
+        // Plural by the number of values, not of those who set them.
+        let reasons =
+            rows.iter().flat_map(|(_, pod, _)| evaluate_pod(CONTROL.level, 37, pod, |_| false).found);
+        let reasons: Vec<_> = reasons.map(|found| found.finding.reason).collect();
+        assert_eq!(reasons, ["forbidden AppArmor profiles"; 3]);
+        let one = pod_with(|spec| {
+            spec.security_context.app_armor_profile = kind("x");
+            spec.containers[0].security_context.app_armor_profile = kind("x");
+        });
+        assert_eq!(evaluate_pod(CONTROL.level, 37, &one, |_| false).found[0].finding.reason, super::REASON);
     }
 }

@@ -159,7 +159,7 @@ mod tests {
     use crate::Certainty::{Suspect, Unseen, Violates};
     use crate::capabilities::{CapabilitySet, NAMES};
     use crate::facts::{Engine, Facts};
-    use crate::testing::{findings, make_privileged, table, with};
+    use crate::testing::{declared_table, findings, make_privileged, pod_with, table, with};
 
     fn has(names: &[&'static str]) -> Facts<'static> {
         with(|facts| facts.capabilities = CapabilitySet::of(names))
@@ -311,5 +311,36 @@ mod tests {
             "spec:\n  containers:\n  - name: app\n    securityContext:\n      capabilities:\n        add: []";
         assert_eq!(fix(&["SYS_ADMIN"]), format!("{head}   # without \"SYS_ADMIN\""));
         assert_eq!(fix(&["X\nhostPID: true"]), format!("{head}   # without \"X\\U0000000ahostPID: true\""));
+    }
+
+    #[test]
+    fn declared_additions_count_in_their_spelling() {
+        let adds = |app: &[&str], sidecar: &[&str]| {
+            let names = |names: &[&str]| names.iter().map(|name| (*name).into()).collect();
+            pod_with(|spec| {
+                spec.containers[0].security_context.capabilities.add = names(app);
+                spec.containers[1].security_context.capabilities.add = names(sidecar);
+            })
+        };
+        declared_table(
+            &CONTROL,
+            &[0, 37],
+            &[
+                ("the thirteen", adds(&ADDABLE, &[]), None),
+                (
+                    "a spelling",
+                    adds(&["CHOWN", "chown"], &[]),
+                    Some("container \"app\" must not include \"chown\" in securityContext.capabilities.add"),
+                ),
+                (
+                    "sorted, each once",
+                    adds(&["SYS_ADMIN", "NET_RAW"], &["NET_RAW"]),
+                    Some(
+                        "containers \"app\", \"sidecar\" must not include \"NET_RAW\", \"SYS_ADMIN\" in \
+                         securityContext.capabilities.add",
+                    ),
+                ),
+            ],
+        );
     }
 }

@@ -100,7 +100,8 @@ mod tests {
     use crate::capabilities::{CapabilitySet, NAMES};
     use crate::controls::capabilities_baseline::PRIVILEGED;
     use crate::facts::Facts;
-    use crate::testing::{make_privileged, table, with};
+    use crate::pod::Capabilities;
+    use crate::testing::{declared_table, make_privileged, pod_with, table, with};
 
     fn has(names: &[&'static str]) -> Facts<'static> {
         with(|facts| facts.capabilities = CapabilitySet::of(names))
@@ -152,5 +153,32 @@ mod tests {
                 ],
             );
         }
+    }
+
+    #[test]
+    fn declared_all_must_be_dropped_but_for_windows_from_v1_25() {
+        let capabilities = |drop: &str, add: &str| {
+            pod_with(|spec| {
+                spec.containers[0].security_context.capabilities =
+                    Capabilities { drop: vec![drop.into()], add: vec![add.into()] };
+            })
+        };
+        let keeps = "container \"app\" must set securityContext.capabilities.drop=[\"ALL\"]";
+        let adds = "container \"app\" must not include \"CHOWN\" in securityContext.capabilities.add";
+        let both = format!("{keeps}; {adds}");
+        let rows = [
+            ("added back", capabilities("ALL", "NET_BIND_SERVICE"), None),
+            ("a spelling", capabilities("all", "NET_BIND_SERVICE"), Some(keeps)),
+            ("one more", capabilities("ALL", "CHOWN"), Some(adds)),
+            ("both", capabilities("CHOWN", "CHOWN"), Some(both.as_str())),
+        ];
+        declared_table(&CONTROL, &[22, 24, 25, 37], &rows);
+        let windows = || {
+            let mut pod = capabilities("", "CHOWN");
+            pod.spec.os.name = "windows".into();
+            pod
+        };
+        declared_table(&CONTROL, &[22, 24], &[("Windows", windows(), Some(&both))]);
+        declared_table(&CONTROL, &[21, 25, 37], &[("Windows, or no control yet", windows(), None)]);
     }
 }

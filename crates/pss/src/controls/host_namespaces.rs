@@ -73,7 +73,7 @@ mod tests {
     use super::CONTROL;
     use crate::Certainty::{Unseen, Violates};
     use crate::facts::{Facts, HostNamespaces, Known};
-    use crate::testing::{findings, table, with};
+    use crate::testing::{declared_table, findings, pod_with, table, with};
 
     fn shares(network: bool, pid: bool, ipc: bool) -> Facts<'static> {
         with(|facts| facts.host_namespaces = Known::Seen(HostNamespaces { network, pid, ipc }))
@@ -106,5 +106,22 @@ mod tests {
     fn the_fix_has_only_the_fields_that_are_wrong() {
         let fix = findings(&CONTROL, 0, &shares(true, false, true))[0].fix.clone();
         assert_eq!(fix, "spec:\n  hostNetwork: false\n  hostIPC: false");
+    }
+
+    #[test]
+    fn declared_namespaces_are_named_in_upstreams_order() {
+        declared_table(
+            &CONTROL,
+            &[0, 37],
+            &[
+                ("none", pod_with(|_| {}), None),
+                (
+                    "two",
+                    pod_with(|spec| (spec.host_ipc, spec.host_pid) = (true, true)),
+                    Some("hostPID=true, hostIPC=true"),
+                ),
+                ("one", pod_with(|spec| spec.host_network = true), Some("hostNetwork=true")),
+            ],
+        );
     }
 }

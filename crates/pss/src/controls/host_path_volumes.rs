@@ -189,7 +189,7 @@ mod tests {
     use super::{CONTROL, UNMOUNTED};
     use crate::Certainty::{Suspect, Unseen, Violates};
     use crate::facts::{Facts, Volume};
-    use crate::testing::{findings, table, with};
+    use crate::testing::{declared_table, findings, pod_with, table, with};
 
     fn mounts(volumes: &[Volume<'static>]) -> Facts<'static> {
         with(|facts| facts.volumes = volumes.to_vec())
@@ -262,6 +262,24 @@ mod tests {
             "spec:\n  containers:\n  - name: app\n    volumeMounts:\n    - name: data-1\n      \
              mountPath: \"/m\\U0000000a\"\n  volumes:\n  - name: h\n    emptyDir: {}   # or a claim, a ConfigMap, \
              ...; no hostPath\n  - name: data-1\n    emptyDir: {}   # or a claim, a ConfigMap, ...; no hostPath"
+        );
+    }
+
+    #[test]
+    fn declared_volumes_are_named_in_order_mounted_or_not() {
+        let host_path = |volumes: &[usize]| {
+            pod_with(|spec| {
+                volumes.iter().for_each(|index| spec.volumes[*index].sources.push("hostPath".into()))
+            })
+        };
+        declared_table(
+            &CONTROL,
+            &[0, 37],
+            &[
+                ("none", host_path(&[]), None),
+                ("one, whatever else it is", host_path(&[1]), Some("volume \"settings\"")),
+                ("two", host_path(&[0, 2]), Some("volumes \"data\", \"tmp\"")),
+            ],
         );
     }
 }

@@ -80,7 +80,8 @@ mod tests {
     use super::CONTROL;
     use crate::Certainty::{Unseen, Violates};
     use crate::facts::{Facts, Known};
-    use crate::testing::{table, with};
+    use crate::pod::Port;
+    use crate::testing::{declared_table, pod_with, table, with};
 
     fn ports(ports: &[u16]) -> Facts<'static> {
         with(|facts| facts.host_ports = Known::Seen(ports.to_vec()))
@@ -106,5 +107,26 @@ mod tests {
         ];
         table(&CONTROL, 0, rows);
         table(&CONTROL, 37, rows);
+    }
+
+    #[test]
+    fn declared_ports_are_sorted_as_text() {
+        let ports = |app: &[i32], init: &[i32]| {
+            let ports = |ports: &[i32]| ports.iter().map(|port| Port { host_port: *port }).collect();
+            pod_with(|spec| {
+                spec.containers[0].ports = ports(app);
+                spec.init_containers[0].ports = ports(init);
+            })
+        };
+        declared_table(
+            &CONTROL,
+            &[0, 37],
+            &[
+                ("zero", ports(&[0], &[]), None),
+                ("one", ports(&[80, 0, 80], &[]), Some("container \"app\" uses hostPort 80")),
+                ("several", ports(&[20, 100], &[]), Some("container \"app\" uses hostPorts 100, 20")),
+                ("the same", ports(&[80], &[80]), Some("containers \"init\", \"app\" use hostPort 80")),
+            ],
+        );
     }
 }

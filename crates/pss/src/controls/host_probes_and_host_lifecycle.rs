@@ -85,7 +85,8 @@ mod tests {
     use super::{CONTROL, KUBELET};
     use crate::Certainty::{Unseen, Violates};
     use crate::facts::Facts;
-    use crate::testing::{table, with};
+    use crate::pod::{Call, Handler};
+    use crate::testing::{declared_table, pod_with, table, with};
 
     fn hosts(hosts: &[&'static str]) -> Facts<'static> {
         with(|facts| facts.lifecycle_hosts = hosts.iter().map(|host| (*host).into()).collect())
@@ -109,5 +110,40 @@ mod tests {
                 ],
             );
         }
+    }
+
+    #[test]
+    fn declared_hosts_and_containers_are_sorted() {
+        let handler = |host: &str| {
+            let call = || Call { host: host.into() };
+            Handler { http_get: call(), tcp_socket: call() }
+        };
+        let many = || {
+            pod_with(|spec| {
+                spec.init_containers[0].startup_probe = handler("b.com");
+                spec.containers[0].lifecycle.pre_stop = handler("127.0.0.1");
+                spec.containers[0].lifecycle.post_start = handler("");
+            })
+        };
+        declared_table(&CONTROL, &[33], &[("not a control yet", many(), None)]);
+        declared_table(
+            &CONTROL,
+            &[34, 37],
+            &[
+                ("the pod itself", pod_with(|spec| spec.containers[0].liveness_probe = handler("")), None),
+                (
+                    "one",
+                    pod_with(|spec| spec.containers[0].readiness_probe = handler("a.com")),
+                    Some("container \"app\" uses probe or lifecycle host \"a.com\""),
+                ),
+                (
+                    "many",
+                    many(),
+                    Some(
+                        "containers \"app\", \"init\" use probe or lifecycle hosts \"127.0.0.1\", \"b.com\"",
+                    ),
+                ),
+            ],
+        );
     }
 }

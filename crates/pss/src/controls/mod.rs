@@ -74,7 +74,7 @@ pub const LIST_BYTES: usize = 4096;
 pub const NAME_BYTES: usize = 512;
 
 /// How many items of these lengths are shown.
-pub(crate) fn as_many_as_fit(lengths: impl Iterator<Item = usize>) -> usize {
+fn as_many_as_fit(lengths: impl Iterator<Item = usize>) -> usize {
     let mut room = LIST_BYTES;
     let fits = |length: &usize| {
         let fits = room > 0;

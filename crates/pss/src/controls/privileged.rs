@@ -108,7 +108,7 @@ mod tests {
     use super::CONTROL;
     use crate::Certainty::{Suspect, Violates};
     use crate::facts::{Addition, Facts, ProcMasks};
-    use crate::testing::{compliant, findings, make_privileged, table, with};
+    use crate::testing::{compliant, declared_table, findings, make_privileged, pod_with, table, with};
 
     fn signs(all_capabilities: bool, unmasked: bool, sys_writable: bool) -> Facts<'static> {
         with(|facts| {
@@ -186,5 +186,29 @@ mod tests {
         assert!(fix(&added(&[Addition::Section("vm")])).contains("NRI, CDI"));
         let many = findings(&CONTROL, 0, &added(&vec![order; 100])).remove(0);
         assert!(many.detail.ends_with(" and 36 more") && many.fix.lines().count() == 10, "{}", many.detail);
+    }
+
+    #[test]
+    fn declared_containers_are_named_in_upstreams_order() {
+        declared_table(
+            &CONTROL,
+            &[0, 37],
+            &[
+                ("none", pod_with(|_| {}), None),
+                (
+                    "of every kind",
+                    pod_with(|spec| {
+                        spec.containers[1].security_context.privileged = true;
+                        spec.ephemeral_containers.push(spec.containers[1].clone());
+                        spec.ephemeral_containers[0].name = "debugger".into();
+                        spec.init_containers[0].security_context.privileged = true;
+                    }),
+                    Some(
+                        "containers \"init\", \"sidecar\", \"debugger\" must not set \
+                         securityContext.privileged=true",
+                    ),
+                ),
+            ],
+        );
     }
 }

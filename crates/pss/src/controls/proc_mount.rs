@@ -68,7 +68,7 @@ mod tests {
     use super::CONTROL;
     use crate::Certainty::{Suspect, Violates};
     use crate::facts::{Facts, ProcMasks, UserNamespace};
-    use crate::testing::{compliant, make_privileged, table, with};
+    use crate::testing::{compliant, declared_table, make_privileged, pod_with, table, with};
 
     fn open(user_namespace: UserNamespace, kcore_masked: bool, sys_read_only: bool) -> Facts<'static> {
         with(|facts| {
@@ -116,5 +116,32 @@ mod tests {
                 ],
             );
         }
+    }
+
+    #[test]
+    fn declared_it_is_excused_by_own_users_from_v1_35() {
+        let unmasked = |host_users: Option<bool>| {
+            pod_with(|spec| {
+                spec.host_users = host_users;
+                spec.containers[0].security_context.proc_mount = Some("Unmasked".into());
+                spec.containers[1].security_context.proc_mount = Some("Default".into());
+            })
+        };
+        let empty = || pod_with(|spec| spec.containers[0].security_context.proc_mount = Some(String::new()));
+        let none = Some("container \"app\" must not set securityContext.procMount to \"\"");
+        declared_table(
+            &CONTROL,
+            &[0, 34],
+            &[("own users", unmasked(Some(false)), Some(DETAIL)), ("empty", empty(), none)],
+        );
+        declared_table(
+            &CONTROL,
+            &[35, 37],
+            &[
+                ("own users", unmasked(Some(false)), None),
+                ("the host's", unmasked(Some(true)), Some(DETAIL)),
+                ("unset", unmasked(None), Some(DETAIL)),
+            ],
+        );
     }
 }

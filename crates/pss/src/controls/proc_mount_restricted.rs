@@ -32,7 +32,7 @@ mod tests {
     use super::CONTROL;
     use crate::Certainty::Violates;
     use crate::facts::{Facts, ProcMasks, UserNamespace};
-    use crate::testing::{compliant, make_privileged, table, with};
+    use crate::testing::{compliant, declared_table, make_privileged, pod_with, table, with};
 
     fn open(user_namespace: UserNamespace) -> Facts<'static> {
         with(|facts| {
@@ -60,5 +60,18 @@ mod tests {
                 ],
             );
         }
+    }
+
+    #[test]
+    fn declared_no_user_namespace_excuses_it() {
+        let unmasked = || {
+            pod_with(|spec| {
+                spec.host_users = Some(false);
+                spec.containers[0].security_context.proc_mount = Some("Unmasked".into());
+            })
+        };
+        let detail = Some("container \"app\" must not set securityContext.procMount to \"Unmasked\"");
+        declared_table(&CONTROL, &[34], &[("not a control yet", unmasked(), None)]);
+        declared_table(&CONTROL, &[35, 37], &[("own users", unmasked(), detail)]);
     }
 }

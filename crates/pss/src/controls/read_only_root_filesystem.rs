@@ -56,7 +56,7 @@ fn declared(pod: &Pod) -> Option<Violation> {
 mod tests {
     use super::CONTROL;
     use crate::Certainty::Violates;
-    use crate::testing::{compliant, table, with};
+    use crate::testing::{compliant, declared_table, pod_with, table, with};
 
     #[test]
     fn a_writable_root_is_a_violation_at_every_version() {
@@ -69,5 +69,13 @@ mod tests {
                 &[("read-only", compliant(), None), ("writable", writable, Some((Violates, detail)))],
             );
         }
+    }
+
+    #[test]
+    fn declared_it_must_be_true() {
+        let writable = pod_with(|spec| spec.containers[1].security_context.read_only_root_filesystem = false);
+        let detail = Some("container \"sidecar\" must set securityContext.readOnlyRootFilesystem=true");
+        let rows = [("read-only", pod_with(|_| {}), None), ("writable", writable, detail)];
+        declared_table(&CONTROL, &[0, 37], &rows);
     }
 }

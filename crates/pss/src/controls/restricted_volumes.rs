@@ -195,7 +195,7 @@ mod tests {
     use super::{CONTROL, UNMOUNTED};
     use crate::Certainty::{Suspect, Unseen, Violates};
     use crate::facts::{Facts, Volume};
-    use crate::testing::{findings, table, with};
+    use crate::testing::{declared_table, findings, pod_with, table, with};
 
     fn mounts(volumes: &[Volume<'static>]) -> Facts<'static> {
         with(|facts| facts.volumes = volumes.to_vec())
@@ -337,5 +337,40 @@ mod tests {
             assert_eq!(found[0].certainty, Suspect, "{name}");
             assert!(found[0].detail.starts_with(&head), "{name}: {}", found[0].detail);
         }
+    }
+
+    #[test]
+    fn declared_the_first_source_that_upstream_knows_is_named() {
+        let volumes = |app: &[&str], other: &[&str]| {
+            pod_with(|spec| {
+                for (volume, sources) in spec.volumes.iter_mut().zip([app, other]) {
+                    volume.sources = sources.iter().map(|source| (*source).into()).collect();
+                }
+            })
+        };
+        declared_table(
+            &CONTROL,
+            &[0, 37],
+            &[
+                ("allowed beside another", volumes(&["hostPath", "image"], &["csi", "newer"]), None),
+                (
+                    "none at all",
+                    volumes(&[], &["csi"]),
+                    Some("volume \"data\" uses restricted volume type \"unknown\""),
+                ),
+                (
+                    "two of one type",
+                    volumes(&["rbd"], &["rbd"]),
+                    Some("volumes \"data\", \"settings\" use restricted volume type \"rbd\""),
+                ),
+                (
+                    "a newer one, and two in one volume",
+                    volumes(&["newer"], &["nfs", "gitRepo"]),
+                    Some(
+                        "volumes \"data\", \"settings\" use restricted volume types \"gitRepo\", \"unknown\"",
+                    ),
+                ),
+            ],
+        );
     }
 }

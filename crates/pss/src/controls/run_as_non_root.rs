@@ -77,7 +77,7 @@ mod tests {
     use super::{CONTROL, KUBELET};
     use crate::Certainty::{Suspect, Unseen, Violates};
     use crate::facts::{Facts, UserNamespace};
-    use crate::testing::{table, with};
+    use crate::testing::{declared_table, pod_with, table, with};
 
     fn user(uid: u32, user_namespace: UserNamespace) -> Facts<'static> {
         with(|facts| (facts.uid, facts.user_namespace) = (uid, user_namespace))
@@ -121,5 +121,39 @@ mod tests {
                 ],
             );
         }
+    }
+
+    #[test]
+    fn declared_false_comes_before_unset() {
+        let pod = |pod: Option<bool>, app: Option<bool>, sidecar: Option<bool>| {
+            pod_with(|spec| {
+                spec.init_containers.clear();
+                spec.security_context.run_as_non_root = pod;
+                spec.containers[0].security_context.run_as_non_root = app;
+                spec.containers[1].security_context.run_as_non_root = sidecar;
+            })
+        };
+        let must = |who: &str| format!("pod or {who} must set securityContext.runAsNonRoot=true");
+        let must_not = |who: &str| format!("{who} must not set securityContext.runAsNonRoot=false");
+        declared_table(
+            &CONTROL,
+            &[0, 34, 35, 37],
+            &[
+                ("each by itself", pod(None, Some(true), Some(true)), None),
+                ("by the pod", pod(Some(true), None, Some(true)), None),
+                ("one unset", pod(None, None, Some(true)), Some(&must("container \"app\""))),
+                ("all unset", pod(None, None, None), Some(&must("containers \"app\", \"sidecar\""))),
+                ("one false", pod(None, None, Some(false)), Some(&must_not("container \"sidecar\""))),
+                ("overridden", pod(Some(false), Some(true), Some(true)), Some(&must_not("pod"))),
+                ("both", pod(Some(false), Some(false), None), Some(&must_not("pod and container \"app\""))),
+            ],
+        );
+        let own_users = || {
+            let mut pod = pod(None, Some(true), None);
+            pod.spec.host_users = Some(false);
+            pod
+        };
+        declared_table(&CONTROL, &[34], &[("own users", own_users(), Some(&must("container \"sidecar\"")))]);
+        declared_table(&CONTROL, &[35, 37], &[("own users", own_users(), None)]);
     }
 }

@@ -70,7 +70,7 @@ mod tests {
     use super::{CONTROL, OVERRIDDEN};
     use crate::Certainty::{Suspect, Unseen};
     use crate::facts::{Facts, UserNamespace};
-    use crate::testing::{table, with};
+    use crate::testing::{declared_table, pod_with, table, with};
 
     fn user(uid: u32, user_namespace: UserNamespace) -> Facts<'static> {
         with(|facts| (facts.uid, facts.user_namespace) = (uid, user_namespace))
@@ -114,5 +114,25 @@ mod tests {
                 ],
             );
         }
+    }
+
+    #[test]
+    fn declared_it_must_not_be_0_but_in_own_users_from_v1_35() {
+        let root = |host_users: Option<bool>| {
+            pod_with(|spec| {
+                spec.host_users = host_users;
+                spec.security_context.run_as_user = Some(0);
+                spec.containers[0].security_context.run_as_user = Some(0);
+                spec.containers[1].security_context.run_as_user = Some(1);
+            })
+        };
+        let detail = Some("pod and container \"app\" must not set runAsUser=0");
+        declared_table(&CONTROL, &[22], &[("not a control yet", root(None), None)]);
+        declared_table(&CONTROL, &[23, 34], &[("own users", root(Some(false)), detail)]);
+        declared_table(
+            &CONTROL,
+            &[35, 37],
+            &[("own users", root(Some(false)), None), ("the host's", root(Some(true)), detail)],
+        );
     }
 }

@@ -138,7 +138,8 @@ mod tests {
     use super::CONTROL;
     use crate::Certainty::{Suspect, Unseen, Violates};
     use crate::facts::{Facts, SeLinux, SeLinuxDefault, Subject};
-    use crate::testing::{findings, make_privileged, table, with};
+    use crate::pod::SeLinuxOptions;
+    use crate::testing::{declared_table, findings, make_privileged, pod_with, table, with};
 
     fn label(user: &'static str, role: &'static str, kind: &'static str) -> Facts<'static> {
         with(|facts| facts.selinux = SeLinux::Label { user, role, kind })
@@ -246,6 +247,50 @@ mod tests {
             found[0].fix,
             "spec:\n  securityContext:\n    seLinuxOptions: {}\n  containers:\n  - name: app\n    securityContext:\n      \
              seLinuxOptions: {}"
+        );
+    }
+
+    #[test]
+    fn declared_types_users_and_roles_are_summed_up() {
+        let options = |user: &str, role: &str, kind: &str| SeLinuxOptions {
+            user: user.into(),
+            role: role.into(),
+            kind: kind.into(),
+        };
+        let app = |options: SeLinuxOptions| {
+            pod_with(|spec| spec.containers[0].security_context.se_linux_options = options)
+        };
+        let head = "container \"app\" set forbidden securityContext.seLinuxOptions: ";
+        let engine = format!("{head}type \"container_engine_t\"");
+        declared_table(
+            &CONTROL,
+            &[30],
+            &[("not yet", app(options("", "", "container_engine_t")), Some(&engine))],
+        );
+        let both = pod_with(|spec| {
+            spec.security_context.se_linux_options = options("", "x", "b_t");
+            spec.containers[1].security_context.se_linux_options = options("", "", "a_t");
+        });
+        declared_table(
+            &CONTROL,
+            &[31, 37],
+            &[
+                ("from then on", app(options("", "", "container_engine_t")), None),
+                ("user", app(options("u", "", "container_t")), Some(&format!("{head}user may not be set"))),
+                (
+                    "all",
+                    app(options("u", "r", "a_t")),
+                    Some(&format!("{head}type \"a_t\"; user may not be set; role may not be set")),
+                ),
+                (
+                    "the pod's too",
+                    both,
+                    Some(
+                        "pod and container \"sidecar\" set forbidden securityContext.seLinuxOptions: types \"a_t\", \
+                         \"b_t\"; role may not be set",
+                    ),
+                ),
+            ],
         );
     }
 }

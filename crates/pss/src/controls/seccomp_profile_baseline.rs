@@ -134,7 +134,10 @@ mod tests {
     use super::{ANNOTATIONS, CONTROL, PRIVILEGED, UNSET};
     use crate::Certainty::{Suspect, Unseen, Violates};
     use crate::facts::{Facts, Seccomp, SeccompDefault};
-    use crate::testing::{make_privileged, table, with};
+    use crate::pod::Profile;
+    use crate::testing::{declared_table, make_privileged, pod_with, table, with};
+    use alloc::borrow::ToOwned as _;
+    use alloc::collections::BTreeMap;
 
     fn seccomp(seccomp: Seccomp, default: SeccompDefault) -> Facts<'static> {
         with(|facts| (facts.seccomp, facts.seccomp_default) = (seccomp, default))
@@ -188,5 +191,34 @@ mod tests {
                 ],
             );
         }
+    }
+
+    #[test]
+    fn declared_annotations_count_before_v1_19_and_fields_after() {
+        let unconfined = || {
+            let mut pod = pod_with(|spec| {
+                spec.security_context.seccomp_profile = Some(Profile { kind: "Unconfined".into() });
+                spec.containers[0].security_context.seccomp_profile = Some(Profile { kind: "a".into() });
+            });
+            let annotation = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+            pod.annotations = BTreeMap::from([
+                annotation("seccomp.security.alpha.kubernetes.io/pod", "unconfined"),
+                annotation("container.seccomp.security.alpha.kubernetes.io/app", ""),
+                annotation("container.seccomp.security.alpha.kubernetes.io/init", "docker/default"),
+                annotation("container.seccomp.security.alpha.kubernetes.io/gone", "unconfined"),
+            ]);
+            pod
+        };
+        let annotations = Some(
+            "forbidden annotations container.seccomp.security.alpha.kubernetes.io/app=\"\", \
+             seccomp.security.alpha.kubernetes.io/pod=\"unconfined\"",
+        );
+        let fields = Some(
+            "pod and container \"app\" must not set securityContext.seccompProfile.type to \"Unconfined\", \"a\"",
+        );
+        declared_table(&CONTROL, &[0, 18], &[("annotations", unconfined(), annotations)]);
+        let unset = || pod_with(|spec| spec.security_context.seccomp_profile = None);
+        declared_table(&CONTROL, &[0, 19, 37], &[("unset", unset(), None)]);
+        declared_table(&CONTROL, &[19, 37], &[("fields", unconfined(), fields)]);
     }
 }

@@ -81,7 +81,8 @@ mod tests {
     use super::{CONTROL, PRIVILEGED, UNSET};
     use crate::Certainty::{Suspect, Unseen, Violates};
     use crate::facts::{Facts, Seccomp, SeccompDefault};
-    use crate::testing::{make_privileged, table, with};
+    use crate::pod::Profile;
+    use crate::testing::{declared_table, make_privileged, pod_with, table, with};
 
     fn seccomp(seccomp: Seccomp, default: SeccompDefault) -> Facts<'static> {
         with(|facts| (facts.seccomp, facts.seccomp_default) = (seccomp, default))
@@ -125,5 +126,39 @@ mod tests {
                 ],
             );
         }
+    }
+
+    #[test]
+    fn declared_it_must_be_set_but_for_windows_from_v1_25() {
+        let pod = |pod: Option<&str>, app: Option<&str>| {
+            let profile = |kind: &str| Profile { kind: kind.into() };
+            pod_with(|spec| {
+                spec.init_containers.clear();
+                spec.containers.truncate(1);
+                spec.security_context.seccomp_profile = pod.map(profile);
+                spec.containers[0].security_context.seccomp_profile = app.map(profile);
+            })
+        };
+        let must_not = |who: &str| format!("{who} must not set securityContext.seccompProfile.type to \"\"");
+        let must = "pod or container \"app\" must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \
+                    \"Localhost\"";
+        declared_table(
+            &CONTROL,
+            &[19, 24, 25, 37],
+            &[
+                ("by the pod", pod(Some("Localhost"), None), None),
+                ("by itself", pod(None, Some("RuntimeDefault")), None),
+                ("unset", pod(None, None), Some(must)),
+                ("overridden", pod(Some(""), Some("Localhost")), Some(&must_not("pod"))),
+                ("overriding", pod(Some("Localhost"), Some("")), Some(&must_not("container \"app\""))),
+            ],
+        );
+        let windows = || {
+            let mut pod = pod(None, None);
+            pod.spec.os.name = "windows".into();
+            pod
+        };
+        declared_table(&CONTROL, &[19, 24], &[("Windows", windows(), Some(must))]);
+        declared_table(&CONTROL, &[18, 25, 37], &[("Windows, or no control yet", windows(), None)]);
     }
 }

@@ -98,7 +98,8 @@ mod tests {
     use super::CONTROL;
     use crate::Certainty::{Unseen, Violates};
     use crate::facts::{Facts, Known};
-    use crate::testing::{findings, table, with};
+    use crate::pod::Sysctl;
+    use crate::testing::{declared_table, findings, pod_with, table, with};
 
     fn sysctls(names: &'static [&'static str]) -> Facts<'static> {
         with(|facts| facts.sysctls = Known::Seen(names.iter().map(|name| (*name).into()).collect()))
@@ -150,5 +151,25 @@ mod tests {
             assert!(CONTROL.doc.allowed.contains(name), "{name}");
             assert!(*since == 0 || CONTROL.doc.allowed.contains(&format!("from v1.{since} ")), "v1.{since}");
         }
+    }
+
+    #[test]
+    fn declared_names_are_listed_as_they_are_spelled() {
+        let pod = |names: &[&str]| {
+            let sysctls = names.iter().map(|name| Sysctl { name: (*name).into() }).collect();
+            pod_with(|spec| spec.security_context.sysctls = sysctls)
+        };
+        for (since, name) in super::SAFE.iter().filter(|(since, _)| *since > 0) {
+            declared_table(&CONTROL, &[since - 1], &[("not yet", pod(&[name]), Some(name))]);
+            declared_table(&CONTROL, &[*since, 37], &[("safe", pod(&[name]), None)]);
+        }
+        declared_table(
+            &CONTROL,
+            &[0, 37],
+            &[
+                ("in order, each as often", pod(&["vm.b", "vm.a", "vm.b"]), Some("vm.b, vm.a, vm.b")),
+                ("another spelling", pod(&["kernel/shm_rmid_forced"]), Some("kernel/shm_rmid_forced")),
+            ],
+        );
     }
 }

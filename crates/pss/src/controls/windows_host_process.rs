@@ -43,7 +43,7 @@ fn declared(pod: &Pod) -> Option<Violation> {
 mod tests {
     use super::{CONTROL, WINDOWS};
     use crate::Certainty::Unseen;
-    use crate::testing::{compliant, make_privileged, table, with};
+    use crate::testing::{compliant, declared_table, make_privileged, pod_with, table, with};
 
     #[test]
     fn nothing_of_it_is_ever_seen() {
@@ -57,5 +57,29 @@ mod tests {
                 ],
             );
         }
+    }
+
+    #[test]
+    fn declared_it_must_not_be_true() {
+        declared_table(
+            &CONTROL,
+            &[0, 37],
+            &[
+                ("unset", pod_with(|_| {}), None),
+                (
+                    "everywhere",
+                    pod_with(|spec| {
+                        spec.security_context.windows_options.host_process = true;
+                        spec.containers.iter_mut().for_each(|container| {
+                            container.security_context.windows_options.host_process = true;
+                        });
+                    }),
+                    Some(
+                        "pod and containers \"app\", \"sidecar\" must not set \
+                         securityContext.windowsOptions.hostProcess=true",
+                    ),
+                ),
+            ],
+        );
     }
 }
