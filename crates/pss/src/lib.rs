@@ -55,9 +55,10 @@ fn in_force<'l>(
     let known = move |control: &Control| control.level <= level && control.since() <= minor;
     let overrides =
         move |other: &Control, id| other.overrides.contains(&id) && known(other) && !lifted(other);
-    let all = controls::CONTROLS.iter().copied();
+    let all = controls::CONTROLS.iter().copied().filter(move |control| known(control));
+    // Only a looser level's controls are overridden.
     all.filter(move |control| {
-        known(control) && !controls::CONTROLS.iter().any(|other| overrides(other, control.id))
+        control.level == level || !controls::CONTROLS.iter().any(|other| overrides(other, control.id))
     })
 }
 

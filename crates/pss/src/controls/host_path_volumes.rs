@@ -180,8 +180,8 @@ impl<'a> Sources<'a> {
 fn declared(pod: &Pod) -> Option<Violation> {
     let volumes = pod.spec.volumes.iter().filter(|volume| volume.has("hostPath"));
     let names: Vec<&str> = volumes.map(|volume| volume.name.as_str()).collect();
-    let violation = Violation::new(REASON).say_quoted("volume", "volumes", &names);
-    (!names.is_empty()).then(|| violation.fix_volumes(&names))
+    let violation = || Violation::new(REASON).say_quoted("volume", "volumes", &names);
+    (!names.is_empty()).then(|| violation().fix_volumes(&names))
 }
 
 #[cfg(test)]

@@ -66,9 +66,9 @@ fn check(facts: &Facts<'_>, minor: Minor, out: &mut Vec<Finding>) {
 fn declared(pod: &Pod, minor: Minor) -> Option<Violation> {
     let names = pod.spec.security_context.sysctls.iter().map(|sysctl| sysctl.name.as_str());
     let forbidden: Vec<&str> = names.filter(|name| !is_safe(name, minor)).collect();
-    let violation = Violation::new(REASON).say_list(&forbidden, "");
+    let violation = || Violation::new(REASON).say_list(&forbidden, "");
     let fix = "sysctls: []   # or only names of the safe list";
-    (!forbidden.is_empty()).then(|| violation.fix_pod(Section::SecurityContext, fix))
+    (!forbidden.is_empty()).then(|| violation().fix_pod(Section::SecurityContext, fix))
 }
 
 fn is_safe(name: &str, minor: Minor) -> bool {

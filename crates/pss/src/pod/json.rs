@@ -140,3 +140,75 @@ impl Serialize for Volume {
 pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::pod::{Manifest, Pod};
+
+    fn read(json: &str) -> Result<Pod, serde_json::Error> {
+        serde_json::from_str::<Manifest>(json).map(Pod::from)
+    }
+
+    #[test]
+    fn what_is_written_is_what_counts_under_the_names_that_it_had() {
+        for (manifest, projection) in [
+            ("{}", "{}"),
+            (r#"{"metadata": null, "spec": null}"#, "{}"),
+            (
+                r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "annotations": {
+                    "kubectl.kubernetes.io/last-applied-configuration": "{}",
+                    "seccomp.security.alpha.kubernetes.io/pod": null,
+                    "container.apparmor.security.beta.kubernetes.io/app": "runtime/default"}}}"#,
+                r#"{"annotations":{"container.apparmor.security.beta.kubernetes.io/app":"runtime/default","seccomp.security.alpha.kubernetes.io/pod":""}}"#,
+            ),
+            // What is false, empty or null is not there. One false is not like none.
+            (
+                r#"{"spec": {"hostNetwork": true, "hostPID": false, "hostIPC": true, "hostUsers": false, "os": {"name": ""},
+                    "securityContext": {"runAsNonRoot": false, "runAsUser": 0, "windowsOptions": {"hostProcess": null},
+                    "seLinuxOptions": {"level": "s0"}, "sysctls": null}, "volumes": [], "containers": null}}"#,
+                r#"{"spec":{"hostNetwork":true,"hostIPC":true,"hostUsers":false,"securityContext":{"runAsUser":0,"runAsNonRoot":false}}}"#,
+            ),
+            // A profile without a type is not like none, nor an empty procMount.
+            (
+                r#"{"spec": {"containers": [{"image": "x", "env": [{"name": "SECRET", "value": "x"}], "name": "app",
+                    "securityContext": {"procMount": "", "seccompProfile": {}, "appArmorProfile": null,
+                    "capabilities": {"drop": ["ALL", null], "add": []}},
+                    "lifecycle": {"preStop": {"httpGet": {"host": "", "port": 1}, "tcpSocket": {"host": "h"}}}}]}}"#,
+                r#"{"spec":{"containers":[{"name":"app","securityContext":{"capabilities":{"drop":["ALL",""]},"procMount":"","seccompProfile":{}},"lifecycle":{"preStop":{"tcpSocket":{"host":"h"}}}}]}}"#,
+            ),
+            // Ports of the host, mounts, and null items, which are empty ones.
+            (
+                r#"{"spec": {"initContainers": [null], "containers": [{"ports": [{"containerPort": 80}, null,
+                    {"hostPort": 443, "protocol": "TCP"}], "volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "x"}]}]}}"#,
+                r#"{"spec":{"initContainers":[{}],"containers":[{"ports":[{"hostPort":443}],"volumeMounts":[{"name":"v","mountPath":"/v"}]}]}}"#,
+            ),
+            // Every source of a volume by its key, known or not.
+            (
+                r#"{"spec": {"volumes": [{"name": "v", "hostPath": {"path": "/"}, "emptyDir": null, "newer": {"x": [1]}}, {"name": null}]}}"#,
+                r#"{"spec":{"volumes":[{"name":"v","hostPath":{},"newer":{}},{"name":""}]}}"#,
+            ),
+        ] {
+            let pod = read(manifest).unwrap();
+            let written = serde_json::to_string(&pod).unwrap();
+            assert_eq!(written, projection, "{manifest}");
+            assert_eq!(serde_json::from_str::<Pod>(&written).unwrap(), pod, "{manifest}");
+        }
+    }
+
+    #[test]
+    fn what_has_another_type_than_in_the_api_is_an_error() {
+        for (manifest, error) in [
+            (r#"{"spec": {"hostNetwork": "true"}}"#, "expected a boolean"),
+            (r#"{"spec": {"containers": {}}}"#, "expected a sequence"),
+            (r#"{"spec": {"containers": [{"ports": [{"hostPort": "80"}]}]}}"#, "expected i32"),
+            (r#"{"spec": {"containers": [{"ports": [{"hostPort": 4294967376}]}]}}"#, "expected i32"),
+            (r#"{"spec": {"securityContext": {"runAsUser": 0.5}}}"#, "expected i64"),
+            (r#"{"spec": {"volumes": ["x"]}}"#, "expected a volume"),
+            (r#"{"metadata": {"annotations": []}}"#, "expected annotations"),
+            (r#"{"spec": {"hostNetwork": true, "hostNetwork": false}}"#, "duplicate field `hostNetwork`"),
+        ] {
+            let said = read(manifest).unwrap_err().to_string();
+            assert!(said.contains(error) && said.contains(" at line 1 column "), "{manifest}: {said}");
+        }
+    }
+}
