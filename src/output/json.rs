@@ -85,9 +85,9 @@ fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
 }
 
 impl<'a> Result<'a> {
-    /// A container that was judged.
+    /// A container that was evaluated.
     #[must_use]
-    pub fn judged(
+    pub fn evaluated(
         path: &'a str,
         identity: &Identity<'a>,
         assessment: &'a Evaluation<'a>,
@@ -142,7 +142,7 @@ impl<'a> Result<'a> {
             (Outcome::Evaluated { rules, enforce, .. }, Some(identity)) => {
                 let denied = rules.denying(enforce).next().is_some();
                 let verdict = if denied { Verdict::Deny } else { Verdict::Allow };
-                (Self::judged(path, identity, enforce, verdict), verdict)
+                (Self::evaluated(path, identity, enforce, verdict), verdict)
             }
         }
     }

@@ -75,7 +75,7 @@ impl Log {
         }));
     }
 
-    /// Adds something that could not be judged.
+    /// Adds something that could not be evaluated.
     pub fn add_fault(&mut self, path: &str, why: &str) {
         let text = json!({"text": why});
         self.faults.push(json!({"level": "error", "message": text, "locations": location(path)}));

@@ -53,7 +53,7 @@ fn namespaces(scan: &Scan) -> Vec<Option<&str>> {
     names
 }
 
-/// How containers fare at the level of this place in [`LEVELS`], by namespace: refused, not judged, exempt, allowed. A
+/// How many containers of each namespace are refused, not evaluated, exempt and allowed at this index of [`LEVELS`]. A
 /// sandbox that is refused takes its pod's containers with it.
 fn fates(scan: &Scan, level: usize) -> BTreeMap<Option<&str>, [usize; 4]> {
     let verdict = |one: &Scanned| one.at_levels.get(level).copied().unwrap_or(one.verdict);

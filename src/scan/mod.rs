@@ -128,7 +128,7 @@ pub struct Scanned {
     /// The same verdict as a type.
     #[serde(skip)]
     pub verdict: Verdict,
-    /// The verdicts at [`Options::besides`], in that order; none where it cannot be judged at any level.
+    /// The verdicts at [`Options::besides`], in that order; none where it cannot be evaluated at any level.
     #[serde(skip)]
     pub at_levels: Vec<Verdict>,
     /// The controls that say no: the reasons of a refusal.
@@ -143,7 +143,7 @@ pub struct Scanned {
     /// What all containers of one pod have in common, and no others; `None` for a container of no pod.
     #[serde(skip)]
     pub pod: Option<String>,
-    /// The installer made it to see whether the gate judges, and takes it away again.
+    /// A probe of the installer, which removes it again.
     #[serde(skip)]
     probe: bool,
 }
@@ -322,7 +322,7 @@ struct Looker<'a> {
 /// So much of a text is shown of a container that nobody vouches for, in bytes.
 pub const BRIEF: usize = 1024;
 
-/// A config.json from which on only one is judged at a time, in bytes.
+/// From this size in bytes on, config.json files are evaluated one at a time.
 const LARGE: u64 = 1 << 20;
 
 impl Looker<'_> {
@@ -359,7 +359,7 @@ impl Looker<'_> {
         let _one = is_large.then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
         let mut scanned = match &host {
             Ok(host) => self.evaluate(container, &config, file.as_ref(), host),
-            Err(error) => Scanned::unjudged(container, line(error)),
+            Err(error) => Scanned::cannot_judge(container, line(error)),
         };
         // A container that ends while it is looked at leaves half of itself behind.
         let odd = scanned.verdict == Verdict::CannotJudge || !scanned.drift.is_empty() || scanned.in_part;
@@ -525,7 +525,7 @@ impl Looker<'_> {
 }
 
 impl Scanned {
-    fn unjudged(container: &Container, because: String) -> Self {
+    fn cannot_judge(container: &Container, because: String) -> Self {
         let path = shown(&container.bundle);
         let (none, verdict) = (json::Container::default(), Verdict::CannotJudge);
         Self {

@@ -17,7 +17,7 @@ use crate::inspect::host::Host;
 use crate::inspect::identity::{Identity, identify, identify_sandbox};
 use crate::inspect::sandboxes::Sandboxes;
 use crate::inspect::spec::{Annotations, Process, Spec};
-use crate::inspect::{self, Node, SandboxFile, Sources};
+use crate::inspect::{self, NodeSettings, SandboxFile, Sources};
 use pss::Level;
 use pss::facts::{Engine, Subject};
 use pss_guard_core::decision::{Evaluation, Rules};
@@ -29,7 +29,7 @@ use pss_guard_core::level::{
     namespaces, resolve, workload,
 };
 
-/// What is to be judged, and by what.
+/// What to evaluate, and by which settings.
 pub struct Request<'a> {
     /// The policy; without a usable one every container is a fault.
     pub policy: Result<&'a Policy, &'a (dyn Error + 'static)>,
@@ -37,9 +37,9 @@ pub struct Request<'a> {
     pub host: &'a Host,
     /// config.json and its bytes, or why it cannot be read.
     pub config: &'a Result<(PathBuf, Vec<u8>), FileError>,
-    /// A process that is to join the container, judged in place of the container's own.
+    /// A process that is to join the container, evaluated in place of the container's own.
     pub exec: Option<&'a Exec<'a>>,
-    /// A checkpoint that the container is to be restored from, judged with its config.json.
+    /// The checkpoint that the container is restored from, evaluated together with config.json.
     pub restore: Option<&'a Restore<'a>>,
     /// The engine, as the installer told.
     pub engine: Option<Engine>,
@@ -56,7 +56,7 @@ pub struct Request<'a> {
     pub namespaces: Option<&'a Path>,
     /// A level that holds instead of every other.
     pub demand: Option<RequiredLevel<'a>>,
-    /// The sandboxes that are known from other containers of this node, for who judges many.
+    /// Sandboxes that are known from other containers of this node, for a caller that evaluates many.
     pub sandboxes: Option<&'a Sandboxes>,
 }
 
@@ -73,11 +73,11 @@ pub struct Exec<'a> {
 // It is handed on once, and kept nowhere.
 #[allow(clippy::large_enum_variant)]
 pub enum Outcome<'a> {
-    /// It is not judged.
+    /// The policy exempts it.
     Exempt(Exempt<'a>),
-    /// Its namespace is not known on this node, and the policy denies that.
+    /// Its namespace is unknown on this node, and the policy denies that.
     UnknownNamespace(&'a str),
-    /// Held against the levels.
+    /// Evaluated at its levels.
     Evaluated {
         /// The settings that counted.
         rules: Rules<'a>,
@@ -88,13 +88,13 @@ pub enum Outcome<'a> {
         /// Against the warn level, where that differs from the audit level.
         warn: Option<Evaluation<'a>>,
     },
-    /// Something that is needed could not be had.
+    /// A fault: something that the evaluation needs could not be read.
     Fault(&'a (dyn Error + 'static)),
     /// The same, but the level that is enforced asks for nothing: it is said, and stops nothing.
     Unread(&'a (dyn Error + 'static)),
 }
 
-/// Judges one container. `then` gets whose it is, as far as that could be found out, and the outcome.
+/// Evaluates one container. `then` gets its identity, as far as it could be determined, and the outcome.
 pub fn evaluate<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, Outcome<'_>) -> R) -> R {
     let (path, bytes) = match request.config {
         Ok((path, bytes)) => (path, bytes),
@@ -229,7 +229,7 @@ pub fn evaluate_spec<R>(
         sandbox: sandbox_spec,
         identity: &identity,
         host: request.host,
-        node: Node {
+        node: NodeSettings {
             kubelet_root: observed.map_or(&node.kubelet_root, |observed| &observed.kubelet_root),
             seccomp_default: observed.map_or(node.seccomp_default, |observed| observed.seccomp_default),
             default_capabilities: &node.default_capabilities,
