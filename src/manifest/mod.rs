@@ -1,0 +1,7 @@
+//! Manifests: files of YAML and JSON, the objects in them, and the pods that these ask for.
+
+mod json;
+pub mod node;
+pub mod objects;
+pub mod read;
+mod yaml;
