@@ -269,12 +269,16 @@ fn json(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {
 
 /// One container for people: the verdict, what is wrong with its fix, and what nobody here can see.
 fn text(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let Container { namespace, pod, name, .. } = &object.container;
-    let whose: Vec<&str> = [namespace, pod, name].into_iter().flatten().map(AsRef::as_ref).collect();
-    let whose = if whose.is_empty() { object.path.to_string() } else { escape(&whose.join("/")) };
-    writeln!(out, "{:<12} {whose}", object.verdict)?;
-    if whose != object.path {
-        writeln!(out, "  {:<10} {}", "file", object.path)?;
+    let name = object.name();
+    writeln!(
+        out,
+        "{:<12} {}",
+        object.verdict,
+        if name == object.path { name.clone() } else { escape(&name) }
+    )?;
+    if name != object.path {
+        let line = object.line.map_or_else(String::new, |line| format!(":{line}"));
+        writeln!(out, "  {:<10} {}{line}", "file", object.path)?;
     }
     let because = escape(&object.because);
     if object.level.is_empty() {

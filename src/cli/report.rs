@@ -169,7 +169,7 @@ fn running(
         }
         others.extend(seen.elsewhere);
         for one in &seen.containers {
-            let namespace = one.result.container.namespace.as_deref().unwrap_or_default();
+            let namespace = one.result.container().namespace.as_deref().unwrap_or_default();
             all.entry(namespace.to_owned()).or_default().add(one, index, node);
         }
     }

@@ -96,7 +96,7 @@ impl Running {
         if !one.is_refused() {
             return;
         }
-        let container = &one.result.container;
+        let container = one.result.container();
         let name = match container.pod.as_deref() {
             Some(pod) => workload::of_running(pod, node),
             None => container.image.as_deref().unwrap_or_default(),

@@ -180,7 +180,7 @@ impl Scanned {
     pub fn is_of_the_system(&self) -> bool {
         self.verdict == Verdict::Exempt
             || self.of_a_file
-            || self.result.container.namespace.as_deref() == Some("kube-system")
+            || self.result.container().namespace.as_deref() == Some("kube-system")
     }
 
     /// What nobody vouches for has no more than a page of its own.
@@ -276,7 +276,7 @@ fn look_at_all(
 
 /// By namespace and pod, its sandbox first.
 fn order(scanned: &Scanned) -> impl Ord {
-    let container = &scanned.result.container;
+    let container = scanned.result.container();
     let namespace = container.namespace.as_deref();
     let pod = (container.pod.as_deref(), scanned.pod.as_deref());
     (
@@ -328,9 +328,9 @@ const LARGE: u64 = 1 << 20;
 impl Looker<'_> {
     fn is_asked_for(&self, scanned: &Scanned) -> bool {
         let namespaces = self.options.namespaces;
-        let namespace = scanned.result.container.namespace.as_deref();
+        let namespace = scanned.result.container().namespace.as_deref();
         // What cannot be read is of any namespace.
-        let unknown = scanned.result.container.engine.is_none();
+        let unknown = scanned.result.container().engine.is_none();
         namespaces.is_empty() || unknown || namespaces.iter().any(|asked| Some(asked.as_str()) == namespace)
     }
 
@@ -370,7 +370,7 @@ impl Looker<'_> {
             return Look::Probe;
         }
         if !self.is_asked_for(&scanned) {
-            return Look::NotAsked(scanned.result.container.namespace.map(Into::into));
+            return Look::NotAsked(scanned.result.container().namespace.as_deref().map(Into::into));
         }
         scanned.keep_only(self.options.controls);
         if !container.vouched {

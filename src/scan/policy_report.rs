@@ -138,7 +138,7 @@ fn reports(scan: &Scan, policy: &Policy, api: Api) -> Vec<Report> {
     // The empty name is for what belongs to no namespace.
     let mut by_namespace: BTreeMap<String, Vec<ReportResult>> = BTreeMap::new();
     for one in &scan.containers {
-        let namespace = one.result.container.namespace.as_deref().unwrap_or_default();
+        let namespace = one.result.container().namespace.as_deref().unwrap_or_default();
         // An engine's annotation can say anything; an object of the API server's cannot.
         let namespace = if is_dns_label(namespace) { namespace } else { "" };
         by_namespace.entry(namespace.to_owned()).or_default().extend(outcomes(scan, one, policy));
@@ -320,7 +320,7 @@ impl ReportResult {
             properties: BTreeMap::from([("node", node_name(&scan.node))]),
         };
         let Some(one) = one else { return outcome };
-        let container = &one.result.container;
+        let container = one.result.container();
         if let (Some(namespace), Some(pod)) = (container.namespace.as_deref(), container.pod.as_deref()) {
             outcome.resources.push(Reference {
                 api_version: "v1",

@@ -55,7 +55,7 @@ impl Scan {
         const SHOWN: usize = 3;
         let exempt = self.containers.iter().filter(|one| one.verdict == Verdict::Exempt && !one.sandbox);
         let all: BTreeSet<&str> =
-            exempt.map(|one| one.result.container.namespace.as_deref().unwrap_or(UNMANAGED)).collect();
+            exempt.map(|one| one.result.container().namespace.as_deref().unwrap_or(UNMANAGED)).collect();
         let rest = all.len().saturating_sub(SHOWN);
         let shown: Vec<String> = all.into_iter().take(SHOWN).map(escape).collect();
         let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
