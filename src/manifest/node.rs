@@ -48,6 +48,13 @@ impl Node {
         entries.iter().find(|(name, _)| name == key).map(|(_, node)| node).filter(|node| !node.is_null())
     }
 
+    /// The same, to be changed.
+    #[must_use]
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
+        let Value::Map(entries) = &mut self.value else { return None };
+        entries.iter_mut().find(|(name, _)| name == key).map(|(_, node)| node).filter(|node| !node.is_null())
+    }
+
     /// The same along several keys.
     #[must_use]
     pub fn at_path(&self, keys: &[&str]) -> Option<&Self> {
@@ -67,6 +74,15 @@ impl Node {
     #[must_use]
     pub fn items(&self) -> Option<&[Self]> {
         match &self.value {
+            Value::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The same, to be changed.
+    #[must_use]
+    pub fn items_mut(&mut self) -> Option<&mut [Self]> {
+        match &mut self.value {
             Value::List(items) => Some(items),
             _ => None,
         }

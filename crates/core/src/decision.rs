@@ -5,6 +5,7 @@ use crate::level::policy::{Exception, Named, OnSuspect, Setting};
 use crate::level::{Policy, RequiredLevel};
 use pss::controls::CONTROLS;
 use pss::facts::Facts;
+use pss::pod::Pod;
 use pss::{Certainty, Control, Finding, Origin};
 
 /// The answer.
@@ -128,10 +129,36 @@ impl<'p> Rules<'p> {
             }
             asked.push((demand.clone(), no));
         }
-        let position =
-            |judged: &ControlResult<'_>| CONTROLS.iter().position(|control| control.id == judged.control.id);
-        findings.sort_by_key(position);
+        findings.sort_by_key(order);
         Evaluation { demands: asked, findings }
+    }
+
+    /// The same of a pod by what it declares, without any node. Beside the united findings: what the standard says at each
+    /// demand, with the fixes.
+    #[must_use]
+    pub fn evaluate_declared<'d>(
+        &self,
+        demands: &[RequiredLevel<'p>],
+        pod: &'d Pod,
+    ) -> (Evaluation<'p>, Vec<pss::Evaluation<'d>>) {
+        let mut united = Evaluation { demands: Vec::with_capacity(demands.len()), findings: Vec::new() };
+        let mut all = Vec::with_capacity(demands.len());
+        for demand in demands {
+            let minor = demand.version.minor(self.policy.latest_minor());
+            let lifted = |control: &Control| self.effect(control) != Some(Effect::Counts);
+            let declared = pss::evaluate_pod(demand.level, minor, pod, lifted);
+            let mut no = false;
+            for found in declared.found.iter().chain(&declared.lifted) {
+                let Some(effect) = self.effect(found.control) else { continue };
+                let result = ControlResult { control: found.control, finding: found.finding.clone(), effect };
+                no |= self.counts(&result);
+                unite(&mut united.findings, result);
+            }
+            united.demands.push((demand.clone(), no));
+            all.push(declared);
+        }
+        united.findings.sort_by_key(order);
+        (united, all)
     }
 
     /// What the settings make of a control; `None` where it is switched off, or not asked about.
@@ -187,6 +214,11 @@ impl<'p> Rules<'p> {
         let excepted = |judged: &&ControlResult<'_>| matches!(judged.effect, Effect::Excepted(_));
         assessment.findings.iter().filter(excepted).filter(|judged| self.is_bad(judged.finding.certainty))
     }
+}
+
+/// Upstream's order.
+fn order(result: &ControlResult<'_>) -> Option<usize> {
+    CONTROLS.iter().position(|control| control.id == result.control.id)
 }
 
 /// One finding a control: the surest one stays.
