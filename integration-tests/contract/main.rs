@@ -23,6 +23,8 @@ mod check;
 mod corpus;
 // What the policy's settings make of a finding.
 mod decisions;
+// What the standard says of a pod as it is declared, beside upstream's own evaluator.
+mod declared;
 // What happens when something is wrong: every fault, in every mode.
 mod faults;
 // Install and uninstall as a whole, and what happens when they are interrupted.

@@ -166,7 +166,7 @@ fn last_exit_code() -> u8 {
 }
 
 fn since(control: &Control) -> Version {
-    Version::Minor(control.revisions.first().map_or(0, |(since, _)| *since))
+    Version::Minor(control.since())
 }
 
 /// The named parts of a control's text, but for the rule and the fix.
@@ -192,7 +192,7 @@ fn entries(control: &Control) -> Vec<(&'static str, String)> {
 fn versions(control: &Control) -> String {
     let mut all = format!("in force from {}", since(control));
     let changes: Vec<String> =
-        control.revisions.iter().skip(1).map(|(minor, _)| Version::Minor(*minor).to_string()).collect();
+        control.observed.iter().skip(1).map(|(minor, _)| Version::Minor(*minor).to_string()).collect();
     if !changes.is_empty() {
         all = format!("{all}; changed in {}", changes.join(", "));
     }

@@ -127,7 +127,7 @@ fn controls(setting: &Setting, options: &Arguments) -> Result<(Vec<&'static str>
         if let Some((level, version)) = options.level
             && in_force(level, version) == 0
         {
-            let since = control.revisions.first().map_or(0, |(minor, _)| *minor);
+            let since = control.since();
             return Err(format!(
                 "{id} is not in force at {level}:{version}, so nothing would be found; it is in force from \
                  {}:v1.{since} on",

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::declared::DeclaredCheck;
 use crate::facts::Facts;
 use crate::{Finding, Level, Minor};
 
@@ -77,7 +78,7 @@ pub struct Doc {
     pub fix: &'static str,
 }
 
-/// One revision of a control: reads the facts, adds at most a few findings.
+/// One revision of a control's first reading: reads the facts, adds at most a few findings.
 pub type Check = fn(&Facts<'_>, &mut Vec<Finding>);
 
 /// One row of the standard.
@@ -97,8 +98,10 @@ pub struct Control {
     pub sees: Visibility,
     /// Ids of the controls that this one replaces while it is active.
     pub overrides: &'static [&'static str],
-    /// The revisions and the first minor each applies to, ascending.
-    pub revisions: &'static [(Minor, Check)],
+    /// The first reading, of what a node shows: revisions and the first minor each applies to, ascending.
+    pub observed: &'static [(Minor, Check)],
+    /// The second reading, of what a pod declares: upstream's own revisions.
+    pub declared: &'static [(Minor, DeclaredCheck)],
     /// The text of it.
     pub doc: Doc,
 }
@@ -109,6 +112,28 @@ impl Control {
     /// A version newer than any known finds the last revision: upstream's clamping (`policy/registry.go`).
     #[must_use]
     pub fn at(&self, minor: Minor) -> Option<Check> {
-        self.revisions.iter().rev().find(|(since, _)| *since <= minor).map(|(_, check)| *check)
+        in_force(self.observed, minor)
     }
+
+    /// The same of the second reading.
+    #[must_use]
+    pub fn declared_at(&self, minor: Minor) -> Option<DeclaredCheck> {
+        in_force(self.declared, minor)
+    }
+
+    /// The first minor that has it.
+    #[must_use]
+    pub fn since(&self) -> Minor {
+        self.declared.first().map_or(0, |(since, _)| *since)
+    }
+
+    /// How much of it is known of a pod whose declaration is at hand: all, for it is upstream's check that reads it.
+    #[must_use]
+    pub const fn sees_declared(&self) -> Visibility {
+        Visibility::Exact
+    }
+}
+
+fn in_force<T: Copy>(revisions: &[(Minor, T)], minor: Minor) -> Option<T> {
+    revisions.iter().rev().find(|(since, _)| *since <= minor).map(|(_, check)| *check)
 }

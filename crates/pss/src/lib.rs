@@ -7,9 +7,11 @@ extern crate alloc;
 pub mod capabilities;
 mod control;
 pub mod controls;
+pub mod declared;
 pub mod facts;
 mod finding;
 mod level;
+pub mod pod;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod version;
@@ -17,6 +19,7 @@ mod version;
 use alloc::vec::Vec;
 
 pub use control::{Check, Control, Doc, Origin, Scope, Visibility};
+pub use declared::{Evaluation, evaluate_pod};
 use facts::{Facts, Subject};
 pub use finding::{Certainty, Finding};
 pub use level::{Level, UnknownLevel};
@@ -40,13 +43,22 @@ pub fn active<'l>(
     minor: Minor,
     lifted: impl Fn(&Control) -> bool + 'l,
 ) -> impl Iterator<Item = (&'static Control, Check)> + 'l {
-    let known = move || {
-        let of_level = controls::CONTROLS.iter().copied().filter(move |control| control.level <= level);
-        of_level.filter_map(move |control| Some((control, control.at(minor)?)))
-    };
-    let overridden =
-        move |id: &&'static str| known().any(|(other, _)| other.overrides.contains(id) && !lifted(other));
-    known().filter(move |(control, _)| !overridden(&control.id))
+    in_force(level, minor, lifted).filter_map(move |control| Some((control, control.at(minor)?)))
+}
+
+/// The same for both readings.
+fn in_force<'l>(
+    level: Level,
+    minor: Minor,
+    lifted: impl Fn(&Control) -> bool + 'l,
+) -> impl Iterator<Item = &'static Control> + 'l {
+    let known = move |control: &Control| control.level <= level && control.since() <= minor;
+    let overrides =
+        move |other: &Control, id| other.overrides.contains(&id) && known(other) && !lifted(other);
+    let all = controls::CONTROLS.iter().copied();
+    all.filter(move |control| {
+        known(control) && !controls::CONTROLS.iter().any(|other| overrides(other, control.id))
+    })
 }
 
 /// Everything the standard says of one container at a level and version, with these controls [lifted](active).
@@ -183,10 +195,10 @@ mod tests {
     #[test]
     fn revisions_ascend_and_the_newest_of_them_is_newest() {
         for control in CONTROLS {
-            assert!(!control.revisions.is_empty(), "{}", control.id);
-            assert!(control.revisions.is_sorted_by(|(a, _), (b, _)| a < b), "{}", control.id);
+            assert!(!control.observed.is_empty(), "{}", control.id);
+            assert!(control.observed.is_sorted_by(|(a, _), (b, _)| a < b), "{}", control.id);
         }
-        let newest = CONTROLS.iter().flat_map(|c| c.revisions).map(|(since, _)| *since).max();
+        let newest = CONTROLS.iter().flat_map(|c| c.observed).map(|(since, _)| *since).max();
         assert_eq!(newest, Some(NEWEST));
     }
 
@@ -499,7 +511,7 @@ mod tests {
             ("windowsHostProcess", "hostProcess"),
         ]);
         for (name, facts) in pairs() {
-            for (control, minor) in CONTROLS.iter().flat_map(|c| c.revisions.iter().map(move |r| (c, r.0))) {
+            for (control, minor) in CONTROLS.iter().flat_map(|c| c.observed.iter().map(move |r| (c, r.0))) {
                 let found = findings(control, minor, &facts);
                 let row = format!("{name}: {} at v1.{minor}", control.id);
                 assert!(found.len() <= 1, "{row}: {found:?}");

@@ -5,8 +5,10 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::{container, security_context_fix};
+use super::{container, security_context_fix, unless_windows};
+use crate::declared::{Setters, Violation};
 use crate::facts::Facts;
+use crate::pod::Pod;
 use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
@@ -18,7 +20,8 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Container,
     sees: Visibility::Exact,
     overrides: &[],
-    revisions: &[(8, check)],
+    observed: &[(8, check)],
+    declared: &[(8, declared), (25, |pod| unless_windows(pod, declared))],
     doc: Doc {
         rule: "No process may gain more privileges than its parent has.",
         fields: "spec.containers[*].securityContext.allowPrivilegeEscalation, and of initContainers and \
@@ -37,9 +40,18 @@ const REASON: &str = "allowPrivilegeEscalation != false";
 fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
     if !facts.no_new_privileges {
         let detail = format!("{} must set securityContext.allowPrivilegeEscalation=false", container(facts));
-        let fix = security_context_fix(facts, &["allowPrivilegeEscalation: false"]);
+        let fix = security_context_fix(facts, FIX);
         out.push(Finding::violates(REASON, detail, fix));
     }
+}
+
+const FIX: &str = "allowPrivilegeEscalation: false";
+
+fn declared(pod: &Pod) -> Option<Violation> {
+    let bad = Setters::containers(pod, &mut |container, _| {
+        container.security_context.allow_privilege_escalation != Some(false)
+    });
+    bad.forbid(REASON, " must set securityContext.allowPrivilegeEscalation=false", FIX)
 }
 
 #[cfg(test)]

@@ -3,10 +3,13 @@
 //! Upstream: `policy/check_appArmorProfile.go`. Evidence: `process.apparmorProfile` on nodes that apply AppArmor.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{container, security_context_fix};
+use super::{container, plural, security_context_fix};
+use crate::declared::{Setters, Violation, go_quoted};
 use crate::facts::{AppArmor, Engine, Facts};
+use crate::pod::{APPARMOR_ANNOTATION, Pod, Profile};
 use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
@@ -18,7 +21,8 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Container,
     sees: Visibility::OneSided,
     overrides: &[],
-    revisions: &[(0, check)],
+    observed: &[(0, check)],
+    declared: &[(0, declared)],
     doc: Doc {
         rule: "The engine's AppArmor profile may be replaced by another one, but not switched off.",
         fields: "spec.securityContext.appArmorProfile.type, \
@@ -46,7 +50,7 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
             .push(Finding::unseen(REASON, "engines apply no AppArmor profile to a privileged container"));
     }
     let unconfined = || format!("{} must not set AppArmor profile type to \"Unconfined\"", container(facts));
-    let fix = || security_context_fix(facts, &["appArmorProfile:", "  type: RuntimeDefault"]);
+    let fix = || security_context_fix(facts, FIX);
     match facts.apparmor {
         // containerd `internal/cri/sputil/apparmor_linux.go`: unset and RuntimeDefault are a profile, Unconfined none.
         AppArmor::NoProfile if facts.engine == Engine::Containerd => {
@@ -74,6 +78,45 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
         }
         AppArmor::Profile(_) | AppArmor::Off(_) => {}
     }
+}
+
+const FIX: &str = "appArmorProfile:\n  type: RuntimeDefault";
+
+fn declared(pod: &Pod) -> Option<Violation> {
+    let bad = Setters::all(pod, &mut |shared, values| {
+        forbidden_profile(shared.app_armor_profile).map(|kind| values.push(kind)).is_some()
+    });
+    let forbidden = |(key, value): &(&String, &String)| {
+        let allowed = value.is_empty() || *value == "runtime/default" || value.starts_with("localhost/");
+        key.starts_with(APPARMOR_ANNOTATION) && !allowed
+    };
+    let annotations: Vec<_> = pod.annotations.iter().filter(forbidden).collect();
+    if bad.is_empty() && annotations.is_empty() {
+        return None;
+    }
+    let mut settings: Vec<String> =
+        annotations.iter().map(|(key, value)| format!("{key}={}", go_quoted(value))).collect();
+    settings.sort_unstable();
+    let values: Vec<&str> = bad.values.iter().copied().chain(settings.iter().map(String::as_str)).collect();
+
+    let mut violation = bad.violate(plural(REASON, "forbidden AppArmor profiles", values.len()));
+    if !annotations.is_empty() {
+        violation = violation.say(if bad.is_empty() { "" } else { " and " }).say(plural(
+            "annotation",
+            "annotations",
+            annotations.len(),
+        ));
+    }
+    violation =
+        violation.say(" must not set AppArmor profile type to ").say_list(&values, "\"").fix(&bad, FIX);
+    Some(violation.fix_annotations(annotations.into_iter().map(|(key, _)| key)))
+}
+
+/// A profile's type, unless admission allows it: the same two of AppArmor and of seccomp.
+pub(super) fn forbidden_profile(profile: Option<&Profile>) -> Option<&str> {
+    profile
+        .map(|profile| profile.kind.as_str())
+        .filter(|kind| !matches!(*kind, "RuntimeDefault" | "Localhost"))
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //!
 //! Upstream: `policy/check_capabilities_baseline.go`. Evidence: the union of all sets in `process.capabilities`.
 
-use alloc::borrow::ToOwned as _;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -10,7 +9,9 @@ use alloc::vec::Vec;
 
 use super::{container, quoted, security_context_fix, yaml_list};
 use crate::capabilities::CapabilitySet;
+use crate::declared::{Setters, Violation};
 use crate::facts::{Engine, Facts};
+use crate::pod::Pod;
 use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
@@ -22,7 +23,8 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Container,
     sees: Visibility::OneSided,
     overrides: &[],
-    revisions: &[(0, check)],
+    observed: &[(0, check)],
+    declared: &[(0, declared)],
     doc: Doc {
         rule: "No capability may be added beyond thirteen that containers commonly have.",
         fields: "spec.containers[*].securityContext.capabilities.add, and of initContainers and \
@@ -66,8 +68,8 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
     let added = beyond.without(&facts.default_capabilities);
     if !added.is_empty() {
         let names = added_names(facts, &added);
-        let fix = ["capabilities:".to_owned(), format!("  add: []   # without {}", yaml_list(&names))];
-        let fix = security_context_fix(facts, &[&fix[0], &fix[1]]);
+        let fix = format!("capabilities:\n  add: []   # without {}", yaml_list(&names));
+        let fix = security_context_fix(facts, &fix);
         return out.push(Finding::violates(REASON, must_not_include(facts, &names), fix));
     }
     if beyond.is_empty() {
@@ -87,7 +89,7 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
         "{} may include {names} in securityContext.capabilities.add: it has that, but not all other defaults",
         container(facts)
     );
-    let fix = security_context_fix(facts, &["capabilities:", "  drop: [\"ALL\"]"]);
+    let fix = security_context_fix(facts, "capabilities:\n  drop: [\"ALL\"]");
     out.push(Finding::suspect(REASON, detail, fix));
 }
 
@@ -126,6 +128,29 @@ const fn default_of_the_thirteen(engine: Engine) -> &'static [&'static str] {
             "SETUID",
         ],
     }
+}
+
+fn declared(pod: &Pod) -> Option<Violation> {
+    adding(pod, &ADDABLE).map(|bad| must_not_add(&bad, Violation::new(REASON)).fix(&bad, DECLARED_FIX))
+}
+
+const DECLARED_FIX: &str = "capabilities:\n  add: []   # or only allowed ones";
+
+/// Who adds a capability that is not among these.
+pub(super) fn adding<'p>(pod: &'p Pod, addable: &[&str]) -> Option<Setters<'p>> {
+    let bad = Setters::containers(pod, &mut |container, values| {
+        let before = values.len();
+        let add = container.security_context.capabilities.add.iter().map(String::as_str);
+        values.extend(add.filter(|name| !addable.contains(name)));
+        values.len() > before
+    });
+    (!bad.is_empty()).then_some(bad)
+}
+
+/// Upstream's sentence for both levels.
+pub(super) fn must_not_add(bad: &Setters<'_>, violation: Violation) -> Violation {
+    let violation = bad.say(violation).say(" must not include ").say_list(&bad.values, "\"");
+    violation.say(" in securityContext.capabilities.add")
 }
 
 #[cfg(test)]

@@ -5,10 +5,14 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::capabilities_baseline::{ADDABLE, PRIVILEGED, added_names, must_not_include};
-use super::{container, security_context_fix};
+use super::capabilities_baseline::{
+    ADDABLE, PRIVILEGED, added_names, adding, must_not_add, must_not_include,
+};
+use super::{container, security_context_fix, unless_windows};
 use crate::capabilities::CapabilitySet;
+use crate::declared::{Setters, Violation};
 use crate::facts::Facts;
+use crate::pod::Pod;
 use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
@@ -20,7 +24,8 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Container,
     sees: Visibility::OneSided,
     overrides: &["capabilities_baseline"],
-    revisions: &[(22, check)],
+    observed: &[(22, check)],
+    declared: &[(22, declared), (25, |pod| unless_windows(pod, declared))],
     doc: Doc {
         rule: "All capabilities must be dropped; only NET_BIND_SERVICE may be added back.",
         fields: "spec.containers[*].securityContext.capabilities.drop and .add, and of initContainers and \
@@ -58,12 +63,35 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
     if !added.is_empty() {
         details.push(must_not_include(facts, &added_names(facts, &added)));
     }
-    let fix = security_context_fix(facts, &["capabilities:", "  drop: [\"ALL\"]"]);
+    let fix = security_context_fix(facts, FIX);
     out.push(Finding::violates(REASON, details.join("; "), fix));
 }
 
 const EMPTY: &str = "no capability but NET_BIND_SERVICE is left: whether by drop: [\"ALL\"] or name by name is not \
                      visible";
+
+const FIX: &str = "capabilities:\n  drop: [\"ALL\"]";
+
+fn declared(pod: &Pod) -> Option<Violation> {
+    let keeping = Setters::containers(pod, &mut |container, _| {
+        !container.security_context.capabilities.drop.iter().any(|name| name == "ALL")
+    });
+    let adding = adding(pod, &["NET_BIND_SERVICE"]);
+    if keeping.is_empty() && adding.is_none() {
+        return None;
+    }
+    let mut violation = keeping.violate(REASON).fix(&keeping, FIX);
+    if !keeping.is_empty() {
+        violation = violation.say(" must set securityContext.capabilities.drop=[\"ALL\"]");
+    }
+    if let Some(adding) = adding {
+        violation = must_not_add(&adding, violation.say(if keeping.is_empty() { "" } else { "; " }));
+        violation = violation.fix(&adding, ADDING_FIX);
+    }
+    Some(violation)
+}
+
+const ADDING_FIX: &str = "capabilities:\n  add: []   # or only NET_BIND_SERVICE\n  drop: [\"ALL\"]";
 
 #[cfg(test)]
 mod tests {

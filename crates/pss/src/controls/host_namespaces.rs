@@ -6,7 +6,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::declared::{Section, Violation};
 use crate::facts::{Facts, Known};
+use crate::pod::Pod;
 use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
@@ -18,7 +20,8 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Pod,
     sees: Visibility::Exact,
     overrides: &[],
-    revisions: &[(0, check)],
+    observed: &[(0, check)],
+    declared: &[(0, declared)],
     doc: Doc {
         rule: "A pod must not share the host's network, processes or IPC.",
         fields: "spec.hostNetwork, spec.hostPID, spec.hostIPC",
@@ -44,6 +47,25 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
         let lines: Vec<String> = on().map(|field| format!("\n  {field}: false")).collect();
         out.push(Finding::violates(REASON, details.join(", "), format!("spec:{}", lines.concat())));
     }
+}
+
+fn declared(pod: &Pod) -> Option<Violation> {
+    let spec = &pod.spec;
+    let fields = [
+        (spec.host_network, "hostNetwork=true", "hostNetwork: false"),
+        (spec.host_pid, "hostPID=true", "hostPID: false"),
+        (spec.host_ipc, "hostIPC=true", "hostIPC: false"),
+    ];
+    if fields.iter().all(|(on, ..)| !on) {
+        return None;
+    }
+    let mut violation = Violation::new(REASON);
+    let mut separator = "";
+    for (_, detail, fix) in fields.into_iter().filter(|(on, ..)| *on) {
+        violation = violation.say(separator).say(detail).fix_pod(Section::Itself, fix);
+        separator = ", ";
+    }
+    Some(violation)
 }
 
 #[cfg(test)]

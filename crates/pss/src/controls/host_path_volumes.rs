@@ -10,7 +10,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{as_many_as_fit, listed, plural, quoted, short, yaml};
+use crate::declared::Violation;
 use crate::facts::{Facts, Volume};
+use crate::pod::Pod;
 use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
@@ -22,7 +24,8 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Container,
     sees: Visibility::OneSided,
     overrides: &[],
-    revisions: &[(0, check)],
+    observed: &[(0, check)],
+    declared: &[(0, declared)],
     doc: Doc {
         rule: "Nothing of the host's file system may be mounted by its path.",
         fields: "spec.volumes[*].hostPath",
@@ -172,6 +175,13 @@ impl<'a> Sources<'a> {
         }
         lines.join("\n")
     }
+}
+
+fn declared(pod: &Pod) -> Option<Violation> {
+    let volumes = pod.spec.volumes.iter().filter(|volume| volume.has("hostPath"));
+    let names: Vec<&str> = volumes.map(|volume| volume.name.as_str()).collect();
+    let violation = Violation::new(REASON).say_quoted("volume", "volumes", &names);
+    (!names.is_empty()).then(|| violation.fix_volumes(&names))
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use super::{container, container_fix, listed, plural};
+use crate::declared::{Section, Setters, Violation, sort};
 use crate::facts::{Facts, Known};
+use crate::pod::Pod;
 use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
@@ -19,7 +21,8 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Container,
     sees: Visibility::OneSided,
     overrides: &[],
-    revisions: &[(0, check)],
+    observed: &[(0, check)],
+    declared: &[(0, declared)],
     doc: Doc {
         rule: "No container may take a port of the host.",
         fields: "spec.containers[*].ports[*].hostPort, and of initContainers and ephemeralContainers",
@@ -49,8 +52,27 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
     }
     let noun = plural("hostPort", "hostPorts", ports.len());
     let ports = listed(&ports, ", ", Clone::clone);
-    let fix = container_fix(facts, &[&format!("ports: []   # or without hostPort {ports}")]);
+    let fix = container_fix(facts, &format!("ports: []   # or without hostPort {ports}"));
     out.push(Finding::violates(REASON, format!("{} uses {noun} {ports}", container(facts)), fix));
+}
+
+fn declared(pod: &Pod) -> Option<Violation> {
+    let mut ports = Vec::new();
+    let bad = Setters::containers(pod, &mut |container, _| {
+        let before = ports.len();
+        ports.extend(container.ports.iter().map(|port| port.host_port).filter(|port| *port != 0));
+        ports.len() > before
+    });
+    if bad.is_empty() {
+        return None;
+    }
+    // Each once before each is a text.
+    sort(&mut ports);
+    let mut ports: Vec<String> = ports.iter().map(i32::to_string).collect();
+    ports.sort_unstable();
+    let violation = bad.violate(REASON).say(plural(" uses ", " use ", bad.containers.len()));
+    let violation = violation.say(plural("hostPort ", "hostPorts ", ports.len())).say_list(&ports, "");
+    Some(violation.fix_containers(&bad, Section::Itself, "ports: []   # or without hostPort"))
 }
 
 #[cfg(test)]

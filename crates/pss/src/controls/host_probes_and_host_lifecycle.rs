@@ -6,7 +6,9 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::{container, container_fix, plural, quoted};
+use crate::declared::{Section, Setters, Violation, sort};
 use crate::facts::Facts;
+use crate::pod::Pod;
 use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
@@ -18,7 +20,8 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Container,
     sees: Visibility::Hardly,
     overrides: &[],
-    revisions: &[(34, check)],
+    observed: &[(34, check)],
+    declared: &[(34, declared)],
     doc: Doc {
         rule: "Probes and lifecycle handlers may only call the pod itself.",
         fields: "host of httpGet and tcpSocket in livenessProbe, readinessProbe, startupProbe, lifecycle.postStart and \
@@ -43,12 +46,39 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
     }
     let noun = plural("host", "hosts", hosts.len());
     let detail = format!("{} uses probe or lifecycle {noun} {}", container(facts), quoted(&hosts));
-    let fix = container_fix(facts, &["lifecycle: {}   # or handlers and probes without host"]);
+    let fix = container_fix(facts, "lifecycle: {}   # or handlers and probes without host");
     out.push(Finding::violates(REASON, detail, fix));
 }
 
 const KUBELET: &str =
     "the kubelet runs probes and lifecycle handlers itself: no engine is told of their hosts";
+
+fn declared(pod: &Pod) -> Option<Violation> {
+    let bad = Setters::containers(pod, &mut |container, values| {
+        let before = values.len();
+        let lifecycle = &container.lifecycle;
+        let probes = [&container.liveness_probe, &container.readiness_probe, &container.startup_probe];
+        for handler in probes.into_iter().chain([&lifecycle.post_start, &lifecycle.pre_stop]) {
+            let hosts = [handler.http_get.host.as_str(), handler.tcp_socket.host.as_str()];
+            values.extend(hosts.into_iter().filter(|host| !host.is_empty()));
+        }
+        values.len() > before
+    });
+    if bad.is_empty() {
+        return None;
+    }
+    // The only list of containers that upstream sorts.
+    let mut names: Vec<&str> = bad.containers.iter().map(|(_, name)| *name).collect();
+    sort(&mut names);
+    let violation = Violation::new(REASON).say_quoted("container", "containers", &names);
+    let violation = violation.say(plural(" uses ", " use ", names.len()));
+    let violation = violation.say_quoted("probe or lifecycle host", "probe or lifecycle hosts", &bad.values);
+    Some(violation.fix_containers(
+        &bad,
+        Section::Itself,
+        "lifecycle: {}   # or handlers and probes without host",
+    ))
+}
 
 #[cfg(test)]
 mod tests {

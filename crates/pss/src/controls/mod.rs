@@ -30,7 +30,9 @@ use alloc::string::String;
 use core::fmt::Write as _;
 
 use super::Control;
+use super::declared::{DeclaredCheck, Violation};
 use super::facts::{Engine, Facts};
+use super::pod::Pod;
 
 pub use capabilities_baseline::ADDABLE;
 
@@ -72,7 +74,7 @@ pub const LIST_BYTES: usize = 4096;
 pub const NAME_BYTES: usize = 512;
 
 /// How many items of these lengths are shown.
-fn as_many_as_fit(lengths: impl Iterator<Item = usize>) -> usize {
+pub(crate) fn as_many_as_fit(lengths: impl Iterator<Item = usize>) -> usize {
     let mut room = LIST_BYTES;
     let fits = |length: &usize| {
         let fits = room > 0;
@@ -119,31 +121,43 @@ fn quoted(names: &[&str]) -> String {
 }
 
 /// Upstream's `pluralize` (`policy/helpers.go`): singular for exactly one.
-fn plural<'a>(one: &'a str, many: &'a str, count: usize) -> &'a str {
+pub(crate) fn plural<'a>(one: &'a str, many: &'a str, count: usize) -> &'a str {
     if count == 1 { one } else { many }
 }
 
+/// Upstream's relaxation of the checks whose fields no Windows pod may have, from v1.25.
+fn unless_windows(pod: &Pod, check: DeclaredCheck) -> Option<Violation> {
+    if pod.spec.is_windows() { None } else { check(pod) }
+}
+
+/// Upstream's relaxation for pods that have users of their own, from v1.35.
+fn unless_own_users(pod: &Pod, check: DeclaredCheck) -> Option<Violation> {
+    if pod.spec.has_own_users() { None } else { check(pod) }
+}
+
 /// The same fix for who calls `docker run` or `podman run`, where their words for it are known.
-fn option_of_run(engine: Engine, lines: &[&str]) -> Option<String> {
+fn option_of_run(engine: Engine, lines: &str) -> Option<String> {
     let option = match lines {
-        ["allowPrivilegeEscalation: false"] => "--security-opt no-new-privileges",
-        ["capabilities:", "  drop: [\"ALL\"]"] => "--cap-drop ALL",
-        ["readOnlyRootFilesystem: true"] => "--read-only",
-        ["runAsNonRoot: true", _] | ["runAsUser: 1000   # any but 0"] => "--user 1000   # any but 0",
-        ["privileged: false"] => "without --privileged",
-        ["seccompProfile:", _] => "without --security-opt seccomp=unconfined",
+        "allowPrivilegeEscalation: false" => "--security-opt no-new-privileges",
+        "capabilities:\n  drop: [\"ALL\"]" => "--cap-drop ALL",
+        "readOnlyRootFilesystem: true" => "--read-only",
+        "runAsNonRoot: true\nrunAsUser: 1000   # any but 0" | "runAsUser: 1000   # any but 0" => {
+            "--user 1000   # any but 0"
+        }
+        "privileged: false" => "without --privileged",
+        "seccompProfile:\n  type: RuntimeDefault" => "without --security-opt seccomp=unconfined",
         _ => return None,
     };
     matches!(engine, Engine::Docker | Engine::Podman).then(|| format!("{} run {option}", engine.name()))
 }
 
 /// The lines of a fix that belongs under the container's `securityContext`.
-fn security_context_fix(facts: &Facts<'_>, lines: &[&str]) -> String {
+fn security_context_fix(facts: &Facts<'_>, lines: &str) -> String {
     if let Some(option) = option_of_run(facts.engine, lines) {
         return option;
     }
-    let mut fix = container_fix(facts, &["securityContext:"]);
-    for line in lines {
+    let mut fix = container_fix(facts, "securityContext:");
+    for line in lines.lines() {
         fix.push_str("\n      ");
         fix.push_str(line);
     }
@@ -151,9 +165,9 @@ fn security_context_fix(facts: &Facts<'_>, lines: &[&str]) -> String {
 }
 
 /// The lines of a fix that belongs into the container.
-fn container_fix(facts: &Facts<'_>, lines: &[&str]) -> String {
+fn container_fix(facts: &Facts<'_>, lines: &str) -> String {
     let mut fix = format!("spec:\n  containers:\n  - name: {}", yaml(facts.name));
-    for line in lines {
+    for line in lines.lines() {
         fix.push_str("\n    ");
         fix.push_str(line);
     }
@@ -162,7 +176,7 @@ fn container_fix(facts: &Facts<'_>, lines: &[&str]) -> String {
 
 /// A string as a YAML scalar. Plain only where no reader could take it for anything but a string; else in double
 /// quotes and pure ASCII, so that a hostile name can neither end the line nor the scalar.
-fn yaml(text: &str) -> String {
+pub(crate) fn yaml(text: &str) -> String {
     let text = &*short(text);
     let plain = text.starts_with(|first: char| first.is_ascii_lowercase())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -262,11 +276,11 @@ mod tests {
     #[test]
     fn a_fix_is_complete_from_spec_to_the_field() {
         assert_eq!(
-            security_context_fix(&compliant(), &["capabilities:", "  drop: [\"ALL\"]"]),
+            security_context_fix(&compliant(), "capabilities:\n  drop: [\"ALL\"]"),
             "spec:\n  containers:\n  - name: app\n    securityContext:\n      capabilities:\n        drop: [\"ALL\"]"
         );
         assert_eq!(
-            container_fix(&with(|facts| facts.name = "a\nhostPID: true"), &["ports: []"]),
+            container_fix(&with(|facts| facts.name = "a\nhostPID: true"), "ports: []"),
             "spec:\n  containers:\n  - name: \"a\\U0000000ahostPID: true\"\n    ports: []"
         );
     }

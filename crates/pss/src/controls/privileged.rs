@@ -9,7 +9,9 @@ use alloc::vec::Vec;
 
 use super::host_path_volumes::skipped_cdi;
 use super::{container, container_fix, listed, security_context_fix, short, yaml};
+use crate::declared::{Setters, Violation};
 use crate::facts::{Addition, Facts};
+use crate::pod::Pod;
 use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
@@ -21,7 +23,8 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Container,
     sees: Visibility::Exact,
     overrides: &[],
-    revisions: &[(0, check)],
+    observed: &[(0, check)],
+    declared: &[(0, declared)],
     doc: Doc {
         rule: "No container may switch its isolation off.",
         fields: "spec.containers[*].securityContext.privileged, and of initContainers and ephemeralContainers",
@@ -42,7 +45,7 @@ pub(super) const CONTROL: Control = Control {
 fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
     if facts.privileged() {
         let detail = format!("{} must not set securityContext.privileged=true", container(facts));
-        let fix = security_context_fix(facts, &["privileged: false"]);
+        let fix = security_context_fix(facts, FIX);
         return out.push(Finding::violates("privileged", detail, fix));
     }
     if !facts.additions.is_empty() {
@@ -87,10 +90,17 @@ fn fix(facts: &Facts<'_>) -> String {
     if orders.is_empty() {
         return container_fix(
             facts,
-            &["# nothing to change here: look at the node's plugins (NRI, CDI) and hooks.d"],
+            "# nothing to change here: look at the node's plugins (NRI, CDI) and hooks.d",
         );
     }
     format!("metadata:\n  annotations:{}", orders.concat())
+}
+
+const FIX: &str = "privileged: false";
+
+fn declared(pod: &Pod) -> Option<Violation> {
+    let bad = Setters::containers(pod, &mut |container, _| container.security_context.privileged);
+    bad.forbid("privileged", " must not set securityContext.privileged=true", FIX)
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::{container, security_context_fix};
+use super::{container, security_context_fix, unless_own_users};
+use crate::declared::{Setters, Violation};
 use crate::facts::{Facts, UserNamespace};
+use crate::pod::Pod;
 use crate::{Certainty, Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
@@ -18,7 +20,7 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Container,
     sees: Visibility::Exact,
     overrides: &[],
-    revisions: &[
+    observed: &[
         (0, |facts, out| check(facts, Certainty::Violates, out)),
         (35, |facts, out| match facts.user_namespace {
             UserNamespace::Own => {}
@@ -26,6 +28,7 @@ pub(super) const CONTROL: Control = Control {
             UserNamespace::Host => check(facts, Certainty::Violates, out),
         }),
     ],
+    declared: &[(0, declared), (35, |pod| unless_own_users(pod, declared))],
     doc: Doc {
         rule: "The parts of /proc that engines mask by default must stay masked.",
         fields: "spec.containers[*].securityContext.procMount, and of initContainers and ephemeralContainers",
@@ -43,9 +46,21 @@ pub(super) fn check(facts: &Facts<'_>, certainty: Certainty, out: &mut Vec<Findi
     // A privileged container has nothing masked either; admission would not call that procMount.
     if facts.proc_unmasked() && !facts.privileged() {
         let detail = format!("{} must not set securityContext.procMount to \"Unmasked\"", container(facts));
-        let fix = security_context_fix(facts, &["procMount: Default"]);
+        let fix = security_context_fix(facts, FIX);
         out.push(Finding { certainty, ..Finding::violates("procMount", detail, fix) });
     }
+}
+
+const FIX: &str = "procMount: Default";
+
+/// The same for both levels.
+pub(super) fn declared(pod: &Pod) -> Option<Violation> {
+    let bad = Setters::containers(pod, &mut |container, values| {
+        let kind = container.security_context.proc_mount.as_deref().filter(|kind| *kind != "Default");
+        kind.map(|kind| values.push(kind)).is_some()
+    });
+    let violation = bad.forbid("procMount", " must not set securityContext.procMount to ", FIX)?;
+    Some(violation.say_list(&bad.values, "\""))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Upstream: `policy/check_procMount_restricted.go`. Evidence: `linux.maskedPaths` and `linux.readonlyPaths`.
 
-use super::proc_mount::check;
+use super::proc_mount::{check, declared};
 use crate::{Certainty, Control, Doc, Level, Origin, Scope, Visibility};
 
 /// The control.
@@ -14,7 +14,8 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Container,
     sees: Visibility::Exact,
     overrides: &["procMount"],
-    revisions: &[(35, |facts, out| check(facts, Certainty::Violates, out))],
+    observed: &[(35, |facts, out| check(facts, Certainty::Violates, out))],
+    declared: &[(35, declared)],
     doc: Doc {
         rule: "The parts of /proc that engines mask by default must stay masked, also in a user namespace.",
         fields: "spec.containers[*].securityContext.procMount, and of initContainers and ephemeralContainers",

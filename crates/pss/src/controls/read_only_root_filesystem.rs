@@ -6,7 +6,9 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::{container, security_context_fix};
+use crate::declared::{Setters, Violation};
 use crate::facts::Facts;
+use crate::pod::Pod;
 use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
@@ -18,7 +20,8 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Container,
     sees: Visibility::Exact,
     overrides: &[],
-    revisions: &[(0, check)],
+    observed: &[(0, check)],
+    declared: &[(0, declared)],
     doc: Doc {
         rule: "A container must not be able to change its own image's files.",
         fields: "spec.containers[*].securityContext.readOnlyRootFilesystem, and of initContainers and \
@@ -31,12 +34,22 @@ pub(super) const CONTROL: Control = Control {
     },
 };
 
+const REASON: &str = "readOnlyRootFilesystem != true";
+
 fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
     if !facts.root_read_only {
         let detail = format!("{} must set securityContext.readOnlyRootFilesystem=true", container(facts));
-        let fix = security_context_fix(facts, &["readOnlyRootFilesystem: true"]);
-        out.push(Finding::violates("readOnlyRootFilesystem != true", detail, fix));
+        let fix = security_context_fix(facts, FIX);
+        out.push(Finding::violates(REASON, detail, fix));
     }
+}
+
+const FIX: &str = "readOnlyRootFilesystem: true";
+
+fn declared(pod: &Pod) -> Option<Violation> {
+    let bad =
+        Setters::containers(pod, &mut |container, _| !container.security_context.read_only_root_filesystem);
+    bad.forbid(REASON, " must set securityContext.readOnlyRootFilesystem=true", FIX)
 }
 
 #[cfg(test)]

@@ -8,7 +8,9 @@ use alloc::vec::Vec;
 
 use super::host_path_volumes::{Sources, skipped_cdi, unclear};
 use super::{listed, plural, quoted};
-use crate::facts::{Facts, Volume};
+use crate::declared::{Violation, sort};
+use crate::facts::{Facts, Volume as Mounted};
+use crate::pod::{Pod, Volume};
 use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
@@ -20,7 +22,8 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Container,
     sees: Visibility::OneSided,
     overrides: &["hostPathVolumes"],
-    revisions: &[(0, check)],
+    observed: &[(0, check)],
+    declared: &[(0, declared)],
     doc: Doc {
         rule: "Only volume types that give no direct way to the host or to a network file system.",
         fields: "spec.volumes[*]",
@@ -40,16 +43,16 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
     let (mut forbidden, mut doubtful) = (Found::default(), Found::default());
     for volume in &facts.volumes {
         match volume {
-            Volume::HostPath { .. } => {
+            Mounted::HostPath { .. } => {
                 forbidden.sources.add_host_path(volume);
                 forbidden.types.push("hostPath");
             }
-            Volume::Plugin { name, plugin } => match kind(plugin) {
+            Mounted::Plugin { name, plugin } => match kind(plugin) {
                 Kind::Allowed => {}
                 Kind::InlineOnly(kind) => forbidden.add(name, kind),
                 Kind::InlineOrClaimed(kind) => doubtful.add(name, kind),
             },
-            Volume::Device { .. } | Volume::Unclear { .. } => {}
+            Mounted::Device { .. } | Mounted::Unclear { .. } => {}
         }
     }
     if !forbidden.sources.is_empty() {
@@ -132,6 +135,60 @@ fn kind(plugin: &str) -> Kind {
         _ => Kind::InlineOrClaimed("unknown"),
     }
 }
+
+fn declared(pod: &Pod) -> Option<Violation> {
+    let forbidden = |volume: &&Volume| !ALLOWED.iter().any(|source| volume.has(source));
+    let volumes: Vec<&Volume> = pod.spec.volumes.iter().filter(forbidden).collect();
+    if volumes.is_empty() {
+        return None;
+    }
+    let names: Vec<&str> = volumes.iter().map(|volume| volume.name.as_str()).collect();
+    let source = |volume: &&Volume| NAMED.iter().find(|source| volume.has(source)).unwrap_or(&"unknown");
+    let mut types: Vec<&str> = volumes.iter().map(|volume| *source(volume)).collect();
+    sort(&mut types);
+    let violation = Violation::new(REASON).say_quoted("volume", "volumes", &names);
+    let violation = violation.say(plural(" uses ", " use ", names.len()));
+    let violation = violation.say_quoted("restricted volume type", "restricted volume types", &types);
+    Some(violation.fix_volumes(&names))
+}
+
+/// A volume is allowed that has one of these, whatever else it has.
+const ALLOWED: [&str; 9] = [
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "image",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+];
+
+/// The sources that upstream names, in the order in which it looks for them.
+const NAMED: [&str; 21] = [
+    "hostPath",
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "gitRepo",
+    "nfs",
+    "iscsi",
+    "glusterfs",
+    "rbd",
+    "flexVolume",
+    "cinder",
+    "cephfs",
+    "flocker",
+    "fc",
+    "azureFile",
+    "vsphereVolume",
+    "quobyte",
+    "azureDisk",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "scaleIO",
+    "storageos",
+];
 
 #[cfg(test)]
 mod tests {

@@ -5,8 +5,10 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::{container, security_context_fix};
+use super::{container, security_context_fix, unless_own_users};
+use crate::declared::{Setters, Violation};
 use crate::facts::{Facts, UserNamespace};
+use crate::pod::Pod;
 use crate::{Certainty, Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
@@ -18,7 +20,7 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Container,
     sees: Visibility::OneSided,
     overrides: &[],
-    revisions: &[
+    observed: &[
         (0, |facts, out| check(facts, Certainty::Violates, out)),
         (35, |facts, out| match facts.user_namespace {
             UserNamespace::Own => {}
@@ -26,6 +28,7 @@ pub(super) const CONTROL: Control = Control {
             UserNamespace::Host => check(facts, Certainty::Violates, out),
         }),
     ],
+    declared: &[(0, declared), (35, |pod| unless_own_users(pod, declared))],
     doc: Doc {
         rule: "A container must be started only as a user that is not root.",
         fields: "spec.securityContext.runAsNonRoot, spec.containers[*].securityContext.runAsNonRoot, and of \
@@ -48,11 +51,26 @@ fn check(facts: &Facts<'_>, certainty: Certainty, out: &mut Vec<Finding>) {
         return out.push(Finding::unseen(REASON, KUBELET));
     }
     let detail = format!("pod or {} must set securityContext.runAsNonRoot=true", container(facts));
-    let fix = security_context_fix(facts, &["runAsNonRoot: true", "runAsUser: 1000   # any but 0"]);
+    let fix = security_context_fix(facts, "runAsNonRoot: true\nrunAsUser: 1000   # any but 0");
     out.push(Finding { certainty, ..Finding::violates(REASON, detail, fix) });
 }
 
 const KUBELET: &str = "the user is not root, but whether runAsNonRoot is set stays in the kubelet";
+
+fn declared(pod: &Pod) -> Option<Violation> {
+    let explicit = Setters::all(pod, &mut |shared, _| shared.run_as_non_root == Some(false));
+    if !explicit.is_empty() {
+        return explicit.forbid(REASON, " must not set securityContext.runAsNonRoot=false", DECLARED_FIX);
+    }
+    if pod.spec.security_context.run_as_non_root == Some(true) {
+        return None;
+    }
+    let unset =
+        Setters::containers(pod, &mut |container, _| container.security_context.run_as_non_root.is_none());
+    unset.demand(REASON, " must set securityContext.runAsNonRoot=true", DECLARED_FIX)
+}
+
+const DECLARED_FIX: &str = "runAsNonRoot: true   # the image's user or runAsUser must not be 0 then";
 
 #[cfg(test)]
 mod tests {

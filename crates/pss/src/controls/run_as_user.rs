@@ -5,8 +5,10 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::{container, security_context_fix};
+use super::{container, security_context_fix, unless_own_users};
+use crate::declared::{Setters, Violation};
 use crate::facts::{Facts, UserNamespace};
+use crate::pod::Pod;
 use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
@@ -18,7 +20,7 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Container,
     sees: Visibility::Hardly,
     overrides: &[],
-    revisions: &[
+    observed: &[
         (23, check),
         (35, |facts, out| {
             if facts.user_namespace != UserNamespace::Own {
@@ -26,6 +28,7 @@ pub(super) const CONTROL: Control = Control {
             }
         }),
     ],
+    declared: &[(23, declared), (35, |pod| unless_own_users(pod, declared))],
     doc: Doc {
         rule: "A pod must not ask for user 0.",
         fields: "spec.securityContext.runAsUser, spec.containers[*].securityContext.runAsUser, and of initContainers \
@@ -49,15 +52,18 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
         "pod or {} may set runAsUser=0: it runs as uid 0, which the image can ask for as well",
         container(facts)
     );
-    out.push(Finding::suspect(
-        REASON,
-        detail,
-        security_context_fix(facts, &["runAsUser: 1000   # any but 0"]),
-    ));
+    out.push(Finding::suspect(REASON, detail, security_context_fix(facts, FIX)));
 }
 
 const OVERRIDDEN: &str =
     "the user is not 0, but a runAsUser of the pod that the container overrides is not visible";
+
+const FIX: &str = "runAsUser: 1000   # any but 0";
+
+fn declared(pod: &Pod) -> Option<Violation> {
+    let bad = Setters::all(pod, &mut |shared, _| shared.run_as_user == Some(0));
+    bad.forbid(REASON, " must not set runAsUser=0", FIX)
+}
 
 #[cfg(test)]
 mod tests {

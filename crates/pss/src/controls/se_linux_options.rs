@@ -8,7 +8,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{container, security_context_fix, short};
+use crate::declared::{Setters, Violation};
 use crate::facts::{Facts, SeLinux, Subject};
+use crate::pod::Pod;
 use crate::{Control, Doc, Finding, Level, Minor, Origin, Scope, Visibility};
 
 /// The control.
@@ -20,7 +22,8 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Pod,
     sees: Visibility::OneSided,
     overrides: &[],
-    revisions: &[(0, |facts, out| check(facts, 0, out)), (31, |facts, out| check(facts, 31, out))],
+    observed: &[(0, |facts, out| check(facts, 0, out)), (31, |facts, out| check(facts, 31, out))],
+    declared: &[(0, |pod| declared(pod, 0)), (31, |pod| declared(pod, 31))],
     doc: Doc {
         rule: "Only the SELinux types made for containers may be requested, and neither a user nor a role.",
         fields: "spec.securityContext.seLinuxOptions, spec.containers[*].securityContext.seLinuxOptions, and of \
@@ -53,10 +56,9 @@ fn check(facts: &Facts<'_>, minor: Minor, out: &mut Vec<Finding>) {
         SeLinux::Label { user, role, kind } => (user, role, kind),
     };
     let default = &facts.selinux_default;
-    let allowed = TYPES.iter().any(|(since, name)| *name == kind && *since <= minor);
 
     let mut wrong = Vec::new();
-    if !allowed && kind != default.kind {
+    if !is_allowed(kind, minor) && kind != default.kind {
         wrong.push(format!("type \"{}\"", short(kind)));
     }
     if user != default.user {
@@ -84,7 +86,7 @@ fn fix(facts: &Facts<'_>) -> String {
     let pod = "spec:\n  securityContext:\n    seLinuxOptions: {}";
     match facts.subject {
         Subject::Sandbox => pod.to_owned(),
-        Subject::Container => security_context_fix(facts, &["seLinuxOptions: {}"]).replacen("spec:", pod, 1),
+        Subject::Container => security_context_fix(facts, FIX).replacen("spec:", pod, 1),
     }
 }
 
@@ -96,6 +98,40 @@ const TYPES: &[(Minor, &str)] = &[
     (0, "container_kvm_t"),
     (31, "container_engine_t"),
 ];
+
+const FIX: &str = "seLinuxOptions: {}";
+
+fn declared(pod: &Pod, minor: Minor) -> Option<Violation> {
+    let (mut user, mut role) = (false, false);
+    let bad = Setters::all(pod, &mut |shared, types| {
+        let options = shared.se_linux_options;
+        let bad_type = !is_allowed(&options.kind, minor);
+        if bad_type {
+            types.push(&options.kind);
+        }
+        user |= !options.user.is_empty();
+        role |= !options.role.is_empty();
+        bad_type || !options.user.is_empty() || !options.role.is_empty()
+    });
+    let mut violation = bad.forbid(REASON, " set forbidden securityContext.seLinuxOptions: ", FIX)?;
+    let mut separator = "";
+    if !bad.values.is_empty() {
+        violation = violation.say_quoted("type", "types", &bad.values);
+        separator = "; ";
+    }
+    if user {
+        violation = violation.say(separator).say("user may not be set");
+        separator = "; ";
+    }
+    if role {
+        violation = violation.say(separator).say("role may not be set");
+    }
+    Some(violation)
+}
+
+fn is_allowed(kind: &str, minor: Minor) -> bool {
+    TYPES.iter().any(|(since, name)| *name == kind && *since <= minor)
+}
 
 #[cfg(test)]
 mod tests {

@@ -2,12 +2,17 @@
 //!
 //! Upstream: `policy/check_seccompProfile_baseline.go`. Evidence: `linux.seccomp`, with the kubelet's seccompDefault.
 
+use alloc::borrow::ToOwned as _;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{container, security_context_fix};
+use super::app_armor_profile::forbidden_profile;
+use super::{container, plural, security_context_fix};
+use crate::declared::{Setters, Violation, go_quoted, sort};
 use crate::facts::{Facts, Seccomp, SeccompDefault};
+use crate::pod::{Pod, SECCOMP_ANNOTATION, SECCOMP_POD_ANNOTATION};
 use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
@@ -19,7 +24,8 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Container,
     sees: Visibility::Hardly,
     overrides: &[],
-    revisions: &[(0, |_, out| out.push(Finding::unseen(REASON, ANNOTATIONS))), (19, check)],
+    observed: &[(0, |_, out| out.push(Finding::unseen(REASON, ANNOTATIONS))), (19, check)],
+    declared: &[(0, declared_by_annotations), (19, declared)],
     doc: Doc {
         rule: "The system call filter must not be switched off.",
         fields: "spec.securityContext.seccompProfile.type, spec.containers[*].securityContext.seccompProfile.type, and of \
@@ -37,6 +43,7 @@ pub(super) const CONTROL: Control = Control {
 };
 
 pub(super) const REASON: &str = "seccompProfile";
+pub(super) const FIX: &str = "seccompProfile:\n  type: RuntimeDefault";
 
 fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
     if facts.privileged() {
@@ -74,7 +81,7 @@ pub(super) fn replaced(facts: &Facts<'_>) -> Finding {
 }
 
 pub(super) fn fix(facts: &Facts<'_>) -> String {
-    security_context_fix(facts, &["seccompProfile:", "  type: RuntimeDefault"])
+    security_context_fix(facts, FIX)
 }
 
 /// Why nothing can be said of a privileged container.
@@ -82,6 +89,45 @@ pub(super) const PRIVILEGED: &str = "engines apply no seccomp profile to a privi
 const ANNOTATIONS: &str = "before v1.19 the standard reads annotations, which do not reach the node's spec";
 const UNSET: &str =
     "no filter, which unset and Unconfined both lead to where the kubelet runs without seccompDefault";
+
+/// Where a profile is asked for that is none: the same at both levels.
+pub(super) fn declared(pod: &Pod) -> Option<Violation> {
+    let bad = Setters::all(pod, &mut |shared, values| {
+        forbidden_profile(shared.seccomp_profile).map(|kind| values.push(kind)).is_some()
+    });
+    let violation = bad.forbid(REASON, " must not set securityContext.seccompProfile.type to ", FIX)?;
+    Some(violation.say_list(&bad.values, "\""))
+}
+
+/// Before the field there were annotations.
+fn declared_by_annotations(pod: &Pod) -> Option<Violation> {
+    if pod.annotations.is_empty() {
+        return None;
+    }
+    let mut keys = vec![SECCOMP_POD_ANNOTATION.to_owned()];
+    Setters::containers(pod, &mut |container, _| {
+        keys.push(format!("{SECCOMP_ANNOTATION}{}", container.name));
+        false
+    });
+    sort(&mut keys);
+    keys.retain(|key| {
+        let allowed = |value: &str| {
+            value == "runtime/default" || value == "docker/default" || value.starts_with("localhost/")
+        };
+        pod.annotations.get(key).is_some_and(|value| !allowed(value))
+    });
+    if keys.is_empty() {
+        return None;
+    }
+    let setting =
+        |key: &String| format!("{key}={}", go_quoted(pod.annotations.get(key).map_or("", String::as_str)));
+    let mut settings: Vec<String> = keys.iter().map(setting).collect();
+    settings.sort_unstable();
+    let violation = Violation::new(REASON).say("forbidden ");
+    let violation =
+        violation.say(plural("annotation ", "annotations ", settings.len())).say_list(&settings, "");
+    Some(violation.fix_annotations(keys.iter()))
+}
 
 #[cfg(test)]
 mod tests {

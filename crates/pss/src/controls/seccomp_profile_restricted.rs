@@ -5,9 +5,11 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::container;
-use super::seccomp_profile_baseline::{PRIVILEGED, REASON, allows_all, fix, replaced, unconfined};
+use super::seccomp_profile_baseline::{self, FIX, PRIVILEGED, REASON, allows_all, fix, replaced, unconfined};
+use super::{container, unless_windows};
+use crate::declared::{Setters, Violation};
 use crate::facts::{Facts, Seccomp, SeccompDefault};
+use crate::pod::Pod;
 use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
@@ -19,7 +21,8 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Container,
     sees: Visibility::OneSided,
     overrides: &["seccompProfile_baseline"],
-    revisions: &[(19, check)],
+    observed: &[(19, check)],
+    declared: &[(19, declared), (25, |pod| unless_windows(pod, declared))],
     doc: Doc {
         rule: "A system call filter must be requested.",
         fields: "spec.securityContext.seccompProfile.type, spec.containers[*].securityContext.seccompProfile.type, and of \
@@ -58,6 +61,20 @@ fn check(facts: &Facts<'_>, out: &mut Vec<Finding>) {
 
 const UNSET: &str =
     "a filter, which unset and RuntimeDefault both lead to where the kubelet runs with seccompDefault";
+
+fn declared(pod: &Pod) -> Option<Violation> {
+    let explicit = seccomp_profile_baseline::declared(pod);
+    if explicit.is_some() || pod.spec.security_context.seccomp_profile.is_some() {
+        return explicit;
+    }
+    let unset =
+        Setters::containers(pod, &mut |container, _| container.security_context.seccomp_profile.is_none());
+    unset.demand(
+        REASON,
+        " must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\"",
+        FIX,
+    )
+}
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,9 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use super::{listed, short, yaml_list};
+use crate::declared::{Section, Violation};
 use crate::facts::{Facts, Known};
+use crate::pod::Pod;
 use crate::{Control, Doc, Finding, Level, Minor, Origin, Scope, Visibility};
 
 /// The control.
@@ -18,12 +20,19 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Pod,
     sees: Visibility::Exact,
     overrides: &[],
-    revisions: &[
+    observed: &[
         (0, |facts, out| check(facts, 0, out)),
         (27, |facts, out| check(facts, 27, out)),
         (29, |facts, out| check(facts, 29, out)),
         (32, |facts, out| check(facts, 32, out)),
         (37, |facts, out| check(facts, 37, out)),
+    ],
+    declared: &[
+        (0, |pod| declared(pod, 0)),
+        (27, |pod| declared(pod, 27)),
+        (29, |pod| declared(pod, 29)),
+        (32, |pod| declared(pod, 32)),
+        (37, |pod| declared(pod, 37)),
     ],
     doc: Doc {
         rule: "Only sysctls that are namespaced and considered safe may be set.",
@@ -46,12 +55,24 @@ fn check(facts: &Facts<'_>, minor: Minor, out: &mut Vec<Finding>) {
         Known::Seen(sysctls) => sysctls,
         Known::Unseen(why) => return out.push(Finding::unseen(REASON, *why)),
     };
-    let safe = |name: &str| SAFE.iter().any(|(since, safe)| *safe == name && *since <= minor);
-    let forbidden: Vec<&str> = sysctls.iter().map(AsRef::as_ref).filter(|name| !safe(name)).collect();
+    let forbidden: Vec<&str> =
+        sysctls.iter().map(AsRef::as_ref).filter(|name| !is_safe(name, minor)).collect();
     if !forbidden.is_empty() {
         let fix = format!("spec:\n  securityContext:\n    sysctls: []   # without {}", yaml_list(&forbidden));
         out.push(Finding::violates(REASON, listed(&forbidden, ", ", |name| short(name).into_owned()), fix));
     }
+}
+
+fn declared(pod: &Pod, minor: Minor) -> Option<Violation> {
+    let names = pod.spec.security_context.sysctls.iter().map(|sysctl| sysctl.name.as_str());
+    let forbidden: Vec<&str> = names.filter(|name| !is_safe(name, minor)).collect();
+    let violation = Violation::new(REASON).say_list(&forbidden, "");
+    let fix = "sysctls: []   # or only names of the safe list";
+    (!forbidden.is_empty()).then(|| violation.fix_pod(Section::SecurityContext, fix))
+}
+
+fn is_safe(name: &str, minor: Minor) -> bool {
+    SAFE.iter().any(|(since, safe)| *safe == name && *since <= minor)
 }
 
 /// Upstream's list, and the minor that brought each name.

@@ -2,6 +2,8 @@
 //!
 //! Upstream: `policy/check_windowsHostProcess.go`. Evidence: none; no Linux node runs Windows containers.
 
+use crate::declared::{Setters, Violation};
+use crate::pod::Pod;
 use crate::{Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
 /// The control.
@@ -13,7 +15,8 @@ pub(super) const CONTROL: Control = Control {
     scope: Scope::Container,
     sees: Visibility::Nothing,
     overrides: &[],
-    revisions: &[(0, |_, out| out.push(Finding::unseen("hostProcess", WINDOWS)))],
+    observed: &[(0, |_, out| out.push(Finding::unseen(REASON, WINDOWS)))],
+    declared: &[(0, declared)],
     doc: Doc {
         rule: "No container may be a process of a Windows host.",
         fields: "spec.securityContext.windowsOptions.hostProcess, \
@@ -26,7 +29,15 @@ pub(super) const CONTROL: Control = Control {
     },
 };
 
+const REASON: &str = "hostProcess";
+
 const WINDOWS: &str = "only Windows nodes have it: on Linux windowsOptions leave no trace";
+
+fn declared(pod: &Pod) -> Option<Violation> {
+    let bad = Setters::all(pod, &mut |shared, _| shared.host_process);
+    let fix = "windowsOptions:\n  hostProcess: false";
+    bad.forbid(REASON, " must not set securityContext.windowsOptions.hostProcess=true", fix)
+}
 
 #[cfg(test)]
 mod tests {

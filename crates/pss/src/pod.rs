@@ -1,0 +1,362 @@
+//! A pod as its object in the API declares it: the fields that the standard reads, and no others.
+//!
+//! Names and nesting are those of `PodSpec`. Strings are owned: an agent keeps pods, and what reads one file a start pays for a
+//! handful of short copies, not for a lifetime in every signature. Evaluating a compliant pod allocates nothing either way.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+#[cfg(feature = "serde")]
+#[path = "pod/json.rs"]
+mod json;
+
+/// Defines the types, and with the feature `serde` their JSON: what is absent, null or empty reads as the default, and a
+/// default is not written.
+macro_rules! types {
+    ($(
+        $(#[$meta:meta])*
+        pub struct $name:ident {
+            $($(#[$field_meta:meta])* $field:ident: $type:ty,)*
+        }
+    )*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[cfg_attr(feature = "serde", serde(rename_all = "camelCase", default))]
+        pub struct $name {
+            $(
+                $(#[$field_meta])*
+                #[cfg_attr(feature = "serde", serde(
+                    deserialize_with = "json::Field::read",
+                    skip_serializing_if = "json::is_default"
+                ))]
+                pub $field: $type,
+            )*
+        }
+
+        #[cfg(feature = "serde")]
+        json::field!($name);
+    )*};
+}
+
+types! {
+    /// What admission reads of a pod. As JSON it is `{"annotations": …, "spec": …}`; an object of the API is a [`Manifest`].
+    pub struct Pod {
+        /// The annotations that were fields before there were fields, by key. Reading keeps no others.
+        annotations: Annotations,
+        /// The specification.
+        spec: PodSpec,
+    }
+
+    /// An object of the API that is a pod, or the template of one.
+    pub struct Manifest {
+        /// Name, labels, annotations.
+        metadata: Metadata,
+        /// The specification.
+        spec: PodSpec,
+    }
+
+    /// `metadata` of an object, as far as the standard reads it.
+    pub struct Metadata {
+        /// See [`Pod::annotations`].
+        annotations: Annotations,
+    }
+
+    /// `spec` of a pod.
+    pub struct PodSpec {
+        /// The host's network.
+        host_network: bool,
+        /// The host's processes.
+        #[cfg_attr(feature = "serde", serde(rename = "hostPID"))]
+        host_pid: bool,
+        /// The host's System V IPC and POSIX queues.
+        #[cfg_attr(feature = "serde", serde(rename = "hostIPC"))]
+        host_ipc: bool,
+        /// `false`: users of its own.
+        host_users: Option<bool>,
+        /// For which operating system it is made.
+        os: Os,
+        /// Which handler of the engine runs it. No check reads it; a cluster can exempt runtime classes.
+        runtime_class_name: Option<String>,
+        /// What all containers begin with.
+        security_context: PodSecurityContext,
+        /// Volumes, in order.
+        volumes: Vec<Volume>,
+        /// Containers that run before the others.
+        init_containers: Vec<Container>,
+        /// The containers.
+        containers: Vec<Container>,
+        /// Containers that were added to debug the others.
+        ephemeral_containers: Vec<Container>,
+    }
+
+    /// `spec.os`.
+    pub struct Os {
+        /// `linux` or `windows`.
+        name: String,
+    }
+
+    /// `spec.securityContext`.
+    pub struct PodSecurityContext {
+        /// The system call filter.
+        seccomp_profile: Option<Profile>,
+        /// The AppArmor profile.
+        app_armor_profile: Option<Profile>,
+        /// The SELinux label.
+        se_linux_options: SeLinuxOptions,
+        /// The user.
+        run_as_user: Option<i64>,
+        /// Whether the kubelet refuses root.
+        run_as_non_root: Option<bool>,
+        /// Kernel parameters, in order.
+        sysctls: Vec<Sysctl>,
+        /// What only Windows has.
+        windows_options: WindowsOptions,
+    }
+
+    /// One of `spec.containers`, `spec.initContainers` or `spec.ephemeralContainers`.
+    pub struct Container {
+        /// Its name.
+        name: String,
+        /// Ports of the host. Reading keeps no others.
+        ports: Vec<Port>,
+        /// What it asks of the kernel.
+        security_context: SecurityContext,
+        /// Whether it is alive.
+        liveness_probe: Handler,
+        /// Whether it can serve.
+        readiness_probe: Handler,
+        /// Whether it has started.
+        startup_probe: Handler,
+        /// What is called after it starts and before it stops.
+        lifecycle: Lifecycle,
+        /// Where it sees volumes. No check reads it; it tells which mount of a container is which volume.
+        volume_mounts: Vec<VolumeMount>,
+    }
+
+    /// `securityContext` of a container.
+    pub struct SecurityContext {
+        /// No isolation.
+        privileged: bool,
+        /// Whether processes may gain privileges.
+        allow_privilege_escalation: Option<bool>,
+        /// What is added to and taken from the engine's default capabilities.
+        capabilities: Capabilities,
+        /// Whether parts of /proc are masked.
+        proc_mount: Option<String>,
+        /// Whether its image is read-only to it. Upstream does not read it.
+        read_only_root_filesystem: bool,
+        /// The system call filter.
+        seccomp_profile: Option<Profile>,
+        /// The AppArmor profile.
+        app_armor_profile: Option<Profile>,
+        /// The SELinux label.
+        se_linux_options: SeLinuxOptions,
+        /// The user.
+        run_as_user: Option<i64>,
+        /// Whether the kubelet refuses root.
+        run_as_non_root: Option<bool>,
+        /// What only Windows has.
+        windows_options: WindowsOptions,
+    }
+
+    /// `seccompProfile` or `appArmorProfile`. One without a type is not the same as none.
+    pub struct Profile {
+        /// `RuntimeDefault`, `Localhost` or `Unconfined`.
+        #[cfg_attr(feature = "serde", serde(rename = "type"))]
+        kind: String,
+    }
+
+    /// `seLinuxOptions`.
+    pub struct SeLinuxOptions {
+        /// The user part.
+        user: String,
+        /// The role part.
+        role: String,
+        /// The type part.
+        #[cfg_attr(feature = "serde", serde(rename = "type"))]
+        kind: String,
+    }
+
+    /// `windowsOptions`.
+    pub struct WindowsOptions {
+        /// A process of the host.
+        host_process: bool,
+    }
+
+    /// `capabilities`, as they are spelled.
+    pub struct Capabilities {
+        /// What is added.
+        add: Vec<String>,
+        /// What is taken away.
+        drop: Vec<String>,
+    }
+
+    /// One of `sysctls`.
+    pub struct Sysctl {
+        /// Its name, as it is spelled.
+        name: String,
+    }
+
+    /// One of `ports`.
+    pub struct Port {
+        /// The host's port; 0 is none.
+        host_port: i32,
+    }
+
+    /// A probe, or a handler of a lifecycle.
+    pub struct Handler {
+        /// A request by HTTP.
+        http_get: Call,
+        /// A TCP connection.
+        tcp_socket: Call,
+    }
+
+    /// Whom a [`Handler`] calls.
+    pub struct Call {
+        /// Empty is the pod itself.
+        host: String,
+    }
+
+    /// `lifecycle`.
+    pub struct Lifecycle {
+        /// After the start.
+        post_start: Handler,
+        /// Before the stop.
+        pre_stop: Handler,
+    }
+
+    /// One of `volumeMounts`.
+    pub struct VolumeMount {
+        /// The volume's name.
+        name: String,
+        /// Where the container sees it.
+        mount_path: String,
+    }
+}
+
+/// One of `volumes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// The keys of its sources: one, or none, or what a newer API knows and this program does not.
+    pub sources: Vec<String>,
+}
+
+impl Volume {
+    /// Whether it has this source.
+    #[must_use]
+    pub fn has(&self, source: &str) -> bool {
+        self.sources.iter().any(|own| own == source)
+    }
+}
+
+/// Annotations by key.
+pub type Annotations = BTreeMap<String, String>;
+
+/// The annotations that name a container's AppArmor profile begin with this, and end with the container's name.
+pub const APPARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
+/// The annotation that named the pod's seccomp profile.
+pub const SECCOMP_POD_ANNOTATION: &str = "seccomp.security.alpha.kubernetes.io/pod";
+/// The annotations that named a container's seccomp profile began with this.
+pub const SECCOMP_ANNOTATION: &str = "container.seccomp.security.alpha.kubernetes.io/";
+
+/// Whether the standard reads an annotation.
+#[must_use]
+pub fn is_read(annotation: &str) -> bool {
+    annotation == SECCOMP_POD_ANNOTATION
+        || [APPARMOR_ANNOTATION, SECCOMP_ANNOTATION].iter().any(|prefix| annotation.starts_with(prefix))
+}
+
+impl From<Manifest> for Pod {
+    fn from(manifest: Manifest) -> Self {
+        Self { annotations: manifest.metadata.annotations, spec: manifest.spec }
+    }
+}
+
+/// Which of a pod's lists a container is in, in the order in which upstream visits them (`policy/visitor.go`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// `spec.initContainers`.
+    Init,
+    /// `spec.containers`.
+    Regular,
+    /// `spec.ephemeralContainers`.
+    Ephemeral,
+}
+
+impl Kind {
+    /// All kinds, in upstream's order.
+    pub const ALL: [Self; 3] = [Self::Init, Self::Regular, Self::Ephemeral];
+
+    /// The field of the pod's specification.
+    #[must_use]
+    pub const fn field(self) -> &'static str {
+        match self {
+            Self::Init => "initContainers",
+            Self::Regular => "containers",
+            Self::Ephemeral => "ephemeralContainers",
+        }
+    }
+}
+
+impl PodSpec {
+    /// The containers of one list.
+    #[must_use]
+    pub fn list(&self, kind: Kind) -> &[Container] {
+        match kind {
+            Kind::Init => &self.init_containers,
+            Kind::Regular => &self.containers,
+            Kind::Ephemeral => &self.ephemeral_containers,
+        }
+    }
+
+    /// Upstream's relaxation for Windows, from v1.25.
+    pub(crate) fn is_windows(&self) -> bool {
+        self.os.name == "windows"
+    }
+
+    /// Upstream's relaxation for user namespaces, from v1.35 (`policy/helpers.go`).
+    pub(crate) fn has_own_users(&self) -> bool {
+        self.host_users == Some(false)
+    }
+}
+
+/// What a pod and a container can both ask for.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<'p> {
+    pub(crate) seccomp_profile: Option<&'p Profile>,
+    pub(crate) app_armor_profile: Option<&'p Profile>,
+    pub(crate) se_linux_options: &'p SeLinuxOptions,
+    pub(crate) run_as_user: Option<i64>,
+    pub(crate) run_as_non_root: Option<bool>,
+    pub(crate) host_process: bool,
+}
+
+impl PodSecurityContext {
+    pub(crate) fn shared(&self) -> Shared<'_> {
+        Shared {
+            seccomp_profile: self.seccomp_profile.as_ref(),
+            app_armor_profile: self.app_armor_profile.as_ref(),
+            se_linux_options: &self.se_linux_options,
+            run_as_user: self.run_as_user,
+            run_as_non_root: self.run_as_non_root,
+            host_process: self.windows_options.host_process,
+        }
+    }
+}
+
+impl SecurityContext {
+    pub(crate) fn shared(&self) -> Shared<'_> {
+        Shared {
+            seccomp_profile: self.seccomp_profile.as_ref(),
+            app_armor_profile: self.app_armor_profile.as_ref(),
+            se_linux_options: &self.se_linux_options,
+            run_as_user: self.run_as_user,
+            run_as_non_root: self.run_as_non_root,
+            host_process: self.windows_options.host_process,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Pods as JSON, or whatever else has a deserializer: any manifest in, the projection out.
+//!
+//! Reading follows the API (`sigs.k8s.io/json`): unknown keys are skipped, names are compared exactly, and null is the zero
+//! value, also in a list. A value of the wrong type is an error, as it is there.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+
+use super::{Annotations, Container, Port, Profile, Sysctl, Volume, VolumeMount, is_read};
+
+/// The value of a field that may be null.
+pub(super) trait Field: Sized {
+    /// Reads it.
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
+}
+
+/// Null is the default.
+pub(super) fn or_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Fields of these types are a value or null.
+macro_rules! field {
+    ($($type:ty),*) => {$(
+        impl $crate::pod::json::Field for $type {
+            fn read<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $crate::pod::json::or_default(deserializer)
+            }
+        }
+    )*};
+}
+pub(super) use field;
+
+field!(bool, i32, String, Option<bool>, Option<i64>, Option<String>, Option<Profile>);
+
+/// What a list can hold.
+pub(super) trait Item: Default {
+    /// Whether it tells anything.
+    fn counts(&self) -> bool {
+        true
+    }
+}
+
+impl Item for Container {}
+impl Item for String {}
+impl Item for Sysctl {}
+impl Item for Volume {}
+impl Item for VolumeMount {}
+impl Item for Port {
+    fn counts(&self) -> bool {
+        self.host_port != 0
+    }
+}
+
+impl<T: Item + for<'any> Deserialize<'any>> Field for Vec<T> {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let items: Option<Vec<Option<T>>> = Option::deserialize(deserializer)?;
+        let items = items.unwrap_or_default().into_iter().map(Option::unwrap_or_default);
+        Ok(items.filter(Item::counts).collect())
+    }
+}
+
+impl Field for Annotations {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Annotations;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("annotations")
+            }
+
+            fn visit_unit<E>(self) -> Result<Annotations, E> {
+                Ok(Annotations::new())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
+                let mut annotations = Annotations::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    // What others keep there can be as large as the object.
+                    if is_read(&key) {
+                        let value = map.next_value::<Option<String>>()?.unwrap_or_default();
+                        annotations.insert(key, value);
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(annotations)
+            }
+        }
+        deserializer.deserialize_any(Read)
+    }
+}
+
+impl<'de> Deserialize<'de> for Volume {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Volume;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a volume")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Volume, A::Error> {
+                let mut volume = Volume::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == "name" {
+                        volume.name = map.next_value::<Option<String>>()?.unwrap_or_default();
+                    } else if map.next_value::<Option<IgnoredAny>>()?.is_some() {
+                        volume.sources.push(key);
+                    }
+                }
+                Ok(volume)
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+impl Serialize for Volume {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1 + self.sources.len()))?;
+        map.serialize_entry("name", &self.name)?;
+        for source in &self.sources {
+            map.serialize_entry(source, &BTreeMap::<&str, ()>::new())?;
+        }
+        map.end()
+    }
+}
+
+/// Defaults are not written.
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
