@@ -7,7 +7,7 @@ const LISTS: [&str; 2] = ["containers", "initContainers"];
 
 /// In a pod with the host's network every container port is a host port (`pkg/apis/core/v1/defaults.go`
 /// `defaultHostNetworkPorts`). For the templates of workloads that happens when their pods are created.
-pub fn apply(spec: &mut Node) {
+pub(super) fn apply(spec: &mut Node) {
     if spec.get("hostNetwork").is_none_or(|node| node.value != Value::Bool(true)) {
         return;
     }

@@ -27,7 +27,7 @@ fn fields(control: &str) -> &'static [&'static str] {
 /// The line of what a finding is about: the field, or as much of the way to it as is there. `place`: the container, or
 /// the pod.
 #[must_use]
-pub fn of(pod: &Node, control: &str, place: Option<(Kind, usize)>) -> usize {
+pub(super) fn of(pod: &Node, control: &str, place: Option<(Kind, usize)>) -> usize {
     let Some(spec) = pod.get("spec") else { return pod.at.line };
     let mut node = match place {
         None => spec,

@@ -7,6 +7,7 @@ use super::shown;
 use crate::cli::arguments::Check;
 use crate::decision::Verdict;
 use crate::files::{FileError, read};
+use crate::level::policy::Setting;
 use crate::level::{Found, Policy, RequiredLevel, is_dns_label, namespaces};
 use crate::manifest::evaluate::{Settings, evaluate, labels};
 use crate::manifest::node::{Node, Position};
@@ -81,8 +82,13 @@ impl<'a> Manifests<'a> {
                 others += 1;
             }
         }
+        let mut policy = policy.clone();
+        // Admission knows no control of ours. Where no policy asks for it, it is reported and decides nothing.
+        if policy.file.is_none() {
+            policy.controls.read_only_root_filesystem = Setting::Audit;
+        }
         Self {
-            policy: policy.clone(),
+            policy,
             demand: options.level.map(|(level, version)| RequiredLevel::argument(level, version)),
             namespace: options.namespace.as_deref().unwrap_or(DEFAULT),
             folder,

@@ -187,7 +187,7 @@ fn inputs(path: &Path) -> Vec<Input> {
         let mut bytes = Vec::new();
         let read = io::stdin().lock().take(LARGEST + 1).read_to_end(&mut bytes);
         let bytes = read.map(|_| bytes).map_err(|source| FileError::Read { path: path.to_owned(), source });
-        return vec![Input::Manifest(File::of("standard input".to_owned(), path, bytes))];
+        return vec![Input::Manifest(File::of("stdin".to_owned(), path, bytes))];
     }
     if path.is_dir() {
         let manifests = manifests::in_folder(path);
