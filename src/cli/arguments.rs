@@ -132,6 +132,9 @@ pub struct Check {
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+    /// The pod of these containers: its object in the API (kubectl get pod -o yaml), or its facts
+    #[arg(long, value_name = "FILE")]
+    pub pod: Option<PathBuf>,
     /// The namespace of workloads that name none [default: default]
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,

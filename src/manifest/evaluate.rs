@@ -67,7 +67,7 @@ pub fn evaluate<'a>(object: &Object<'a>, pod: &'a Node, settings: &Settings<'a>)
     };
     let fault = |fault: &Fault, at| other(Verdict::CannotJudge, line(fault), at);
 
-    let declared = match read(pod) {
+    let declared = match declared(pod) {
         Ok(declared) => declared,
         Err(error) => {
             let at = error.at.line;
@@ -124,7 +124,7 @@ pub fn evaluate<'a>(object: &Object<'a>, pod: &'a Node, settings: &Settings<'a>)
 }
 
 /// The pod, with the defaults of the API server.
-fn read(pod: &Node) -> Result<Pod, TypeError> {
+pub fn declared(pod: &Node) -> Result<Pod, TypeError> {
     let mut pod = pod.clone();
     if let Some(spec) = pod.get_mut("spec") {
         defaults::apply(spec);

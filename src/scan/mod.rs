@@ -31,7 +31,7 @@ use serde::Serialize;
 use crate::decision::{ControlResult, Verdict};
 use crate::events::probes::{Probe, Probes};
 use crate::files::FileError;
-use crate::inspect::evaluate::{Outcome, Request, evaluate, evaluate_spec};
+use crate::inspect::evaluate::{Outcome, Pods, Request, evaluate, evaluate_spec};
 use crate::inspect::host::{Beside, Host, Shared};
 use crate::inspect::sandboxes::Sandboxes;
 use crate::inspect::spec::Spec;
@@ -418,6 +418,7 @@ impl Looker<'_> {
             runtime_handler: container.entry().map(|(_, handler)| handler),
             sees_sandboxes: false,
             namespaces: Some(&namespaces),
+            pods: Pods::beside(&namespaces),
             demand: self.options.level.map(|(level, version)| RequiredLevel::argument(level, version)),
             sandboxes: Some(self.sandboxes),
         };

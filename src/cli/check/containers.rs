@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::arguments::Check;
 use crate::decision::Verdict;
 use crate::files::FileError;
-use crate::inspect::evaluate::{Request, evaluate};
+use crate::inspect::evaluate::{Pods, Request, evaluate};
 use crate::inspect::host::{Host, ObservedError};
 use crate::inspect::identity::identify;
 use crate::inspect::{self, read_config};
@@ -15,6 +15,7 @@ use crate::message::{escape, line};
 use crate::node::live_root;
 use crate::output::json::{Container, Result as Object};
 use crate::pss::facts::Engine;
+use crate::pss::pod::Pod;
 
 /// One container to check.
 pub(super) struct Case {
@@ -66,6 +67,7 @@ impl Case {
         policy: &Policy,
         options: &Check,
         namespaces: &Path,
+        pod: Option<&Pod>,
         show: impl FnOnce(&Object<'_>, Verdict),
     ) {
         let cannot = |err: &(dyn std::error::Error + 'static),
@@ -96,6 +98,11 @@ impl Case {
             runtime_handler: None,
             sees_sandboxes: false,
             namespaces: Some(namespaces),
+            pods: match (pod, &host) {
+                (Some(pod), _) => Pods::Given(pod),
+                (None, Host::Live) => Pods::beside(namespaces),
+                (None, Host::Beside(_) | Host::Observed(_) | Host::Unknown) => Pods::Nowhere,
+            },
             demand: options.level.map(|(level, version)| RequiredLevel::argument(level, version)),
             sandboxes: None,
         };

@@ -3,18 +3,21 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize as _;
+
 use super::shown;
 use crate::cli::arguments::Check;
 use crate::decision::Verdict;
 use crate::files::{FileError, read};
 use crate::level::policy::Setting;
 use crate::level::{Found, Policy, RequiredLevel, is_dns_label, namespaces};
-use crate::manifest::evaluate::{Settings, evaluate, labels};
+use crate::manifest::evaluate::{Settings, declared, evaluate, labels};
 use crate::manifest::node::{Node, Position};
 use crate::manifest::objects::{Object, ObjectError, Role, objects};
 use crate::manifest::read::{LARGEST, documents};
 use crate::message::line;
 use crate::output::json::{Container, Result as Json};
+use crate::pss::pod::Pod;
 
 /// A file of manifests.
 pub(super) struct File {
@@ -155,6 +158,34 @@ impl<'a> Manifests<'a> {
             Ok(found) => Ok(found),
             Err(error) => Err(line(&error)),
         }
+    }
+}
+
+/// The one pod in a file of manifests, or the facts that an agent would write.
+pub(super) fn pod(path: &Path) -> Result<Pod, String> {
+    let file = File::of(shown(path), path, read(path, LARGEST));
+    let at = |line: Option<usize>, says: String| match line {
+        Some(line) => format!("{}:{line}: {says}", file.shown),
+        None => format!("{}: {says}", file.shown),
+    };
+    let documents = file.documents.as_ref().map_err(|(line, says)| at(*line, says.clone()))?;
+    // Facts have no kind.
+    if let [facts] = documents.as_slice()
+        && facts.get("v").is_some()
+    {
+        return Pod::deserialize(facts).map_err(|error| at(Some(error.at.line), error.to_string()));
+    }
+    let workload = |object: Result<Object<'_>, _>| match object.ok()?.role {
+        Role::Workload(pod) => {
+            Some(declared(pod).map_err(|error| at(Some(error.at.line), error.to_string())))
+        }
+        Role::Namespace(_) | Role::Other => None,
+    };
+    let mut pods = file.objects().filter_map(workload);
+    match (pods.next(), pods.next()) {
+        (Some(pod), None) => pod,
+        (None, _) => Err(at(None, "there is no pod in it".to_owned())),
+        (Some(_), Some(_)) => Err(at(None, "there is more than one pod in it".to_owned())),
     }
 }
 

@@ -124,6 +124,13 @@ pub fn check(paths: &Paths, options: &Check, out: &mut dyn Write, err: &mut dyn 
             return super::FAILED;
         }
     };
+    let pod = match options.pod.as_deref().map(manifests::pod).transpose() {
+        Ok(pod) => pod,
+        Err(error) => {
+            let _ = writeln!(err, "pss-guard: --pod: {}", escape(&error));
+            return super::FAILED;
+        }
+    };
     let inputs: Vec<Input> = options.paths.iter().flat_map(|path| inputs(path)).collect();
     let files = || {
         inputs.iter().filter_map(|input| match input {
@@ -144,7 +151,8 @@ pub fn check(paths: &Paths, options: &Check, out: &mut dyn Write, err: &mut dyn 
     for input in &inputs {
         match input {
             Input::Container(case) => {
-                case.evaluate(&policy, options, &namespaces, |object, verdict| results.add(object, verdict));
+                let show = |object: &Object<'_>, verdict| results.add(object, verdict);
+                case.evaluate(&policy, options, &namespaces, pod.as_ref(), show);
             }
             Input::Manifest(file) => {
                 manifests.evaluate(file, |object, verdict| results.add(object, verdict));

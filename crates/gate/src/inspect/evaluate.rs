@@ -20,7 +20,8 @@ use crate::inspect::spec::{Annotations, Process, Spec};
 use crate::inspect::{self, NodeSettings, SandboxFile, Sources};
 use pss::Level;
 use pss::facts::{Engine, Subject};
-use pss_guard_core::decision::{Evaluation, Rules};
+use pss::pod::Pod;
+use pss_guard_core::decision::{Declared, Evaluation, Rules};
 use pss_guard_core::files::{self, FileError};
 use pss_guard_core::level::date::Date;
 use pss_guard_core::level::policy::{AppArmor, Named};
@@ -28,6 +29,7 @@ use pss_guard_core::level::{
     Exempt, Found, Labels, Levels, PodAttributes, Policy, RequiredLevel, Resolution, ask_alike, exempt,
     namespaces, resolve, workload,
 };
+use pss_guard_core::pods::{self, PodFacts, PodsError, Source, Whose};
 
 /// What to evaluate, and by which settings.
 pub struct Request<'a> {
@@ -54,10 +56,31 @@ pub struct Request<'a> {
     pub sees_sandboxes: bool,
     /// Where the namespaces' levels are; nowhere for a container that is not of this node.
     pub namespaces: Option<&'a Path>,
+    /// Where facts of the container's pod come from.
+    pub pods: Pods<'a>,
     /// A level that holds instead of every other.
     pub demand: Option<RequiredLevel<'a>>,
     /// Sandboxes that are known from other containers of this node, for a caller that evaluates many.
     pub sandboxes: Option<&'a Sandboxes>,
+}
+
+/// Where facts of a container's pod come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Pods<'a> {
+    /// Nowhere.
+    Nowhere,
+    /// Below this folder, where the agent puts them.
+    Folder(&'a Path),
+    /// The caller has the pod.
+    Given(&'a Pod),
+}
+
+impl<'a> Pods<'a> {
+    /// Beside the folder of namespaces, where the agent puts all that it knows.
+    #[must_use]
+    pub fn beside(namespaces: &'a Path) -> Self {
+        namespaces.parent().map_or(Self::Nowhere, Self::Folder)
+    }
 }
 
 /// What a process has beyond that of the container which it is to join.
@@ -87,6 +110,8 @@ pub enum Outcome<'a> {
         audit: Evaluation<'a>,
         /// Against the warn level, where that differs from the audit level.
         warn: Option<Evaluation<'a>>,
+        /// Why facts of the pod that are there do not count.
+        facts_fault: Option<PodsError>,
     },
     /// A fault: something that the evaluation needs could not be read.
     Fault(&'a (dyn Error + 'static)),
@@ -174,7 +199,8 @@ pub fn evaluate_spec<R>(
     if all_privileged(&levels) {
         let enforce = Evaluation::of_nothing(levels.enforce);
         let audit = Evaluation::of_nothing(levels.audit);
-        return then(Some(&identity), Outcome::Evaluated { rules, enforce, audit, warn: None });
+        let nothing = Outcome::Evaluated { rules, enforce, audit, warn: None, facts_fault: None };
+        return then(Some(&identity), nothing);
     }
 
     let restored = match restored(request, identity.engine) {
@@ -240,17 +266,50 @@ pub fn evaluate_spec<R>(
         bundle: bundle.and_then(Path::to_str),
         pid: request.pid,
     };
-    let facts = match inspect::gather(&sources, path) {
+    let mut facts = match inspect::gather(&sources, path) {
         Ok(facts) => facts,
         Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
     };
     trace!(?facts, "gathered");
+    let uid = identity.pod_uid.or_else(|| inspect::uid_in_log_directory(sandbox_spec?));
+    let (read, facts_fault) = match facts_of(request, &identity, uid) {
+        Ok(found) => (found, None),
+        Err(error) => (None, Some(error)),
+    };
+    let pod = match (&read, request.pods) {
+        (Some(read), _) => Some((&read.1, read.0.source == Source::Api)),
+        (None, Pods::Given(pod)) => Some((pod, true)),
+        (None, Pods::Nowhere | Pods::Folder(_)) => None,
+    };
+    let declared = pod.map(|(pod, settles)| {
+        let container = identity.container.and_then(|name| pod.container(name));
+        if let Some(container) = container.filter(|_| settles) {
+            facts.explain_mounts(pod, container);
+        }
+        Declared { pod, has_container: container.is_some(), settles }
+    });
 
-    let enforce = rules.assess(&levels.enforce, &facts);
-    let audit = rules.assess(&levels.audit, &facts);
+    let enforce = rules.assess(&levels.enforce, &facts, declared);
+    let audit = rules.assess(&levels.audit, &facts, declared);
     let differs = !ask_alike(&levels.warn, &levels.audit);
-    let warn = differs.then(|| rules.assess(&levels.warn, &facts));
-    then(Some(&identity), Outcome::Evaluated { rules, enforce, audit, warn })
+    let warn = differs.then(|| rules.assess(&levels.warn, &facts, declared));
+    then(Some(&identity), Outcome::Evaluated { rules, enforce, audit, warn, facts_fault })
+}
+
+/// The facts of the container's pod, if this node has any. A process that joins the container is no part of them.
+fn facts_of(
+    request: &Request<'_>,
+    identity: &Identity<'_>,
+    uid: Option<&str>,
+) -> Result<Option<Box<(PodFacts, Pod)>>, PodsError> {
+    let (Pods::Folder(folder), None) = (request.pods, request.exec) else { return Ok(None) };
+    let (Some(uid), Some(namespace), Some(name)) = (uid, identity.namespace, identity.pod) else {
+        return Ok(None);
+    };
+    Ok(match pods::read(folder, Whose { uid, namespace, name })? {
+        pods::Found::Facts(facts) => Some(facts),
+        pods::Found::NoFolder | pods::Found::Missing => None,
+    })
 }
 
 /// What exceptions know a container by.

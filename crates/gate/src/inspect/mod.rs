@@ -355,6 +355,7 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
         host_ports: host_ports(sources, kubelet.as_ref()),
         lifecycle_hosts: kubelet.as_ref().map(KubeletAnnotations::lifecycle_hosts).unwrap_or_default(),
         volumes,
+        injected: Vec::new(),
         additions,
         skipped_cdi: cdi.skipped().iter().map(|skipped| line(skipped)).collect(),
     })
@@ -605,7 +606,7 @@ fn selinux_default(process: &Process<'_>, host: &Host) -> SeLinuxDefault<'static
 
 /// containerd before 1.6.11 does not write the pod's UID on containers; the sandbox's log directory,
 /// `/var/log/pods/<namespace>_<name>_<uid>`, has it.
-fn uid_in_log_directory<'a>(sandbox: &'a Spec<'_>) -> Option<&'a str> {
+pub(crate) fn uid_in_log_directory<'a>(sandbox: &'a Spec<'_>) -> Option<&'a str> {
     let directory = sandbox.annotations.as_ref()?.get("io.kubernetes.cri.sandbox-log-directory")?;
     let (_, uid) = directory.rsplit_once('_')?;
     uid.bytes()
