@@ -40,6 +40,7 @@
 pub mod cli;
 pub mod events;
 pub mod install;
+pub mod manifest;
 pub mod metrics;
 pub mod mode;
 pub mod node;

@@ -47,6 +47,7 @@ const ROOMS: &[Room] = &[
     // The tool.
     room("node", &["src/node"], &[]),
     room("output", &["src/output"], &["finding", "inspect"]),
+    room("manifest", &["src/manifest"], &["output"]),
     // The journal is read by `journalctl`, a child process.
     room("events", &["src/events"], &["event", "node", "output"]),
     room("mode", &["src/mode"], &["event", "events", "mode in force", "output"]),
@@ -76,6 +77,7 @@ const ROOMS: &[Room] = &[
             "gate",
             "inspect",
             "install",
+            "manifest",
             "metrics",
             "mode",
             "mode in force",

@@ -36,9 +36,13 @@ pub enum Command {
     /// Exit code: 0 allowed, 2 cannot be judged, 10 + n denied, where n is the number of the first violated control
     /// (`pss-guard explain` lists them).
     Hook(Hook),
-    /// Check config.json files and bundles: would these containers be refused?
+    /// Check manifests, config.json files and bundles: would these pods or containers be refused?
     ///
-    /// Exit code: 0 all may start, 1 at least one would be refused, 2 at least one cannot be judged, or wrong usage.
+    /// A manifest is evaluated as the API server's admission does, at --level or at the level of its namespace, whose
+    /// labels count if the Namespace is among the documents. A config.json is evaluated as the gate does.
+    ///
+    /// Exit code: 0 all may start, 1 at least one would be refused, 2 at least one cannot be judged, nothing to evaluate,
+    /// or wrong usage.
     Check(Check),
     /// List running containers that would be refused at their next start
     ///
@@ -128,7 +132,14 @@ pub struct Check {
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-    /// config.json files, bundles, or captured cases (folders with observed.json)
+    /// The pod of these containers: its object in the API (kubectl get pod -o yaml), or its facts
+    #[arg(long, value_name = "FILE")]
+    pub pod: Option<PathBuf>,
+    /// The namespace of workloads that name none [default: default]
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Manifests in YAML or JSON (`-` reads standard input), config.json files, bundles, captured cases (folders with
+    /// observed.json), or folders of manifests
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 }
@@ -143,6 +154,8 @@ pub enum Format {
     Json,
     /// SARIF 2.1.0
     Sarif,
+    /// JUnit XML
+    Junit,
 }
 
 /// Arguments of `scan`.

@@ -17,7 +17,7 @@ use crate::pss::{Level, Version};
 use crate::report::aggregate::{Caps, History};
 use crate::report::readiness::{Asked, LEVELS, Running};
 use crate::report::time_range::Period;
-use crate::report::{self, Known, html, text};
+use crate::report::{self, Context, html, text};
 use crate::scan::{self, Setting, node_name};
 use crate::time;
 
@@ -89,7 +89,7 @@ pub fn report(
     let asked = names.map(|name| (name.to_owned(), asked(paths, policy.as_ref(), name))).collect();
     let changed = std::fs::metadata(paths.policy()).and_then(|metadata| metadata.modified());
     let in_force = policy.as_ref().map(|policy| in_force(paths, policy.mode));
-    let known = Known {
+    let context = Context {
         node: &node,
         policy: policy.as_ref(),
         mode: in_force.as_ref().map(|in_force| in_force.mode),
@@ -100,7 +100,7 @@ pub fn report(
         policy_changed: changed.ok().map(micros),
         unseen: &unseen,
     };
-    let report = report::report(&history, &known);
+    let report = report::report(&history, &context);
     let written = match options.format {
         Format::Text => text::write(&report, style, out),
         Format::Json => json(&report, out),
@@ -169,7 +169,7 @@ fn running(
         }
         others.extend(seen.elsewhere);
         for one in &seen.containers {
-            let namespace = one.result.container.namespace.as_deref().unwrap_or_default();
+            let namespace = one.result.container().namespace.as_deref().unwrap_or_default();
             all.entry(namespace.to_owned()).or_default().add(one, index, node);
         }
     }

@@ -151,7 +151,7 @@ const PARTS: [&str; 4] = ["etc", "run", "usr", "var"];
 
 /// What was asked about and does not run here, a sentence each.
 fn absent(setting: &Setting, options: &Arguments, scan: &Scan) -> Vec<String> {
-    let namespace = |one: &scan::Scanned| one.result.container.namespace.as_ref().map(ToString::to_string);
+    let namespace = |one: &scan::Scanned| one.result.container().namespace.as_ref().map(ToString::to_string);
     let seen: BTreeSet<String> = scan.containers.iter().filter_map(namespace).collect();
     let all: Vec<String> = seen.union(&scan.elsewhere).map(|name| escape(name)).collect();
     let (found, partial) = match scan.unseen.len() {

@@ -14,11 +14,15 @@ use crate::inspect::identity::Identity;
 use crate::message::{head, line};
 use pss_guard_core::record::FIELD;
 
-/// One container.
+/// One container, or one workload of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Result<'a> {
-    /// Whose it is.
-    pub container: Container<'a>,
+    /// The workload; not there for a container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Workload<'a>>,
+    /// Whose the container is; not there for a workload.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container<'a>>,
     /// The level it was held against.
     pub level: &'static str,
     /// And its version.
@@ -29,8 +33,57 @@ pub struct Result<'a> {
     pub because: String,
     /// What was found.
     pub findings: Vec<Finding<'a>>,
+    /// All that has to change in a workload, merged: one document for each container and one for the pod.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fixes: Vec<Fix<'a>>,
     /// The file.
     pub path: Cow<'a, str>,
+    /// The line at which a workload begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+}
+
+/// An object of the API that is a pod, or makes pods.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Workload<'a> {
+    /// Its kind.
+    pub kind: Cow<'a, str>,
+    /// Its namespace; `null` where the manifest names none.
+    pub namespace: Option<Cow<'a, str>>,
+    /// Its name.
+    pub name: Cow<'a, str>,
+}
+
+/// What has to change in one container, or in the pod around its containers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fix<'a> {
+    /// The container's name; `null` for the pod.
+    pub container: Option<Cow<'a, str>>,
+    /// YAML from the root of the pod down to the fields.
+    pub yaml: Cow<'a, str>,
+}
+
+impl Workload<'_> {
+    /// The same, on its own.
+    fn into_owned(self) -> Workload<'static> {
+        Workload { kind: owned(self.kind), namespace: self.namespace.map(owned), name: owned(self.name) }
+    }
+}
+
+impl Fix<'_> {
+    /// What it changes, in words.
+    #[must_use]
+    pub fn of(&self) -> String {
+        match &self.container {
+            Some(name) => format!("container {name:?}"),
+            None => "the pod".to_owned(),
+        }
+    }
+
+    /// The same, on its own.
+    fn into_owned(self) -> Fix<'static> {
+        Fix { container: self.container.map(owned), yaml: owned(self.yaml) }
+    }
 }
 
 /// Whose a container is; what is not known is `null`.
@@ -84,10 +137,32 @@ fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
     Cow::Owned(text.into_owned())
 }
 
+/// Of a workload, whose containers do not exist yet.
+static NO_CONTAINER: Container<'static> =
+    Container { engine: None, namespace: None, pod: None, name: None, id: None, image: None };
+
 impl<'a> Result<'a> {
-    /// A container that was judged.
+    /// Whose the container is; all unknown for a workload.
     #[must_use]
-    pub fn judged(
+    pub fn container(&self) -> &Container<'a> {
+        self.container.as_ref().unwrap_or(&NO_CONTAINER)
+    }
+
+    /// What it is called: `shop/web-7d4b9/app`, `Deployment shop/web`, or its file.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let joined = |parts: &[Option<&str>]| parts.iter().flatten().copied().collect::<Vec<_>>().join("/");
+        if let Some(Workload { kind, namespace, name }) = &self.workload {
+            return format!("{kind} {}", joined(&[namespace.as_deref(), Some(name)]));
+        }
+        let Container { namespace, pod, name, .. } = self.container();
+        let name = joined(&[namespace.as_deref(), pod.as_deref(), name.as_deref()]);
+        if name.is_empty() { self.path.clone().into_owned() } else { name }
+    }
+
+    /// A container that was evaluated.
+    #[must_use]
+    pub fn evaluated(
         path: &'a str,
         identity: &Identity<'a>,
         assessment: &'a Evaluation<'a>,
@@ -96,13 +171,16 @@ impl<'a> Result<'a> {
         let demand = assessment.demand();
         let because: Vec<String> = assessment.asked().map(|demand| demand.because.to_string()).collect();
         Self {
-            container: Container::of(identity),
+            workload: None,
+            container: Some(Container::of(identity)),
             level: demand.map_or("", |demand| demand.level.name()),
             version: demand.map(|demand| demand.version.to_string()).unwrap_or_default(),
             verdict: verdict.name(),
             because: head(&because.join(", "), FIELD).to_owned(),
             findings: assessment.findings.iter().map(Finding::of).collect(),
+            fixes: Vec::new(),
             path: Cow::Borrowed(path),
+            line: None,
         }
     }
 
@@ -110,13 +188,16 @@ impl<'a> Result<'a> {
     #[must_use]
     pub fn other(path: &'a str, container: Container<'a>, verdict: Verdict, because: String) -> Self {
         Self {
-            container,
+            workload: None,
+            container: Some(container),
             level: "",
             version: String::new(),
             verdict: verdict.name(),
             because,
             findings: Vec::new(),
+            fixes: Vec::new(),
             path: Cow::Borrowed(path),
+            line: None,
         }
     }
 
@@ -142,7 +223,7 @@ impl<'a> Result<'a> {
             (Outcome::Evaluated { rules, enforce, .. }, Some(identity)) => {
                 let denied = rules.denying(enforce).next().is_some();
                 let verdict = if denied { Verdict::Deny } else { Verdict::Allow };
-                (Self::judged(path, identity, enforce, verdict), verdict)
+                (Self::evaluated(path, identity, enforce, verdict), verdict)
             }
         }
     }
@@ -151,13 +232,16 @@ impl<'a> Result<'a> {
     #[must_use]
     pub fn into_owned(self) -> Result<'static> {
         Result {
-            container: self.container.into_owned(),
+            workload: self.workload.map(Workload::into_owned),
+            container: self.container.map(Container::into_owned),
             level: self.level,
             version: self.version,
             verdict: self.verdict,
             because: self.because,
             findings: self.findings.into_iter().map(Finding::into_owned).collect(),
+            fixes: self.fixes.into_iter().map(Fix::into_owned).collect(),
             path: owned(self.path),
+            line: self.line,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Output formats that commands share. They choose the form of a result and decide nothing.
 
 pub mod json;
+pub mod junit;
 pub mod page;
 pub mod sarif;
 pub mod terminal;

@@ -22,9 +22,9 @@ pub struct Log {
 impl Log {
     /// Adds one container.
     pub fn add(&mut self, object: &Object<'_>) {
-        let location = location(&object.path);
+        let location = at(&object.path, object.line);
         if object.verdict == Verdict::CannotJudge.name() {
-            self.add_fault(&object.path, &object.because);
+            self.fault_at(&object.because, &location);
         }
         if object.verdict == Verdict::Exempt.name() {
             let text = json!({"text": format!("exempt: {}", object.because)});
@@ -48,8 +48,8 @@ impl Log {
                 "ruleId": finding.control,
                 "kind": kind,
                 "level": level,
-                "message": {"text": format!("{}{detail}{}", finding.reason, mark(finding.origin))},
-                "locations": location,
+                "message": {"text": format!("{}{}{detail}{}", whose(object), finding.reason, mark(finding.origin))},
+                "locations": finding.line.map_or_else(|| location.clone(), |line| at(&object.path, Some(line))),
                 "properties": properties,
             });
             // SARIF has no null: a field that says nothing is not there.
@@ -70,15 +70,18 @@ impl Log {
             "kind": "fail",
             "level": "warning",
             "message": {"text": says},
-            "locations": location(&object.path),
+            "locations": at(&object.path, None),
             "properties": {"drift": true},
         }));
     }
 
-    /// Adds something that could not be judged.
+    /// Adds something that could not be evaluated.
     pub fn add_fault(&mut self, path: &str, why: &str) {
-        let text = json!({"text": why});
-        self.faults.push(json!({"level": "error", "message": text, "locations": location(path)}));
+        self.fault_at(why, &at(path, None));
+    }
+
+    fn fault_at(&mut self, why: &str, locations: &Value) {
+        self.faults.push(json!({"level": "error", "message": {"text": why}, "locations": locations}));
     }
 
     /// Writes the run.
@@ -113,8 +116,18 @@ impl Log {
     }
 }
 
-fn location(path: &str) -> Value {
-    json!([{"physicalLocation": {"artifactLocation": {"uri": uri(path)}}}])
+/// A file, and where it is known the line, which code hosting sites annotate.
+fn at(path: &str, line: Option<usize>) -> Value {
+    let mut place = json!({"artifactLocation": {"uri": uri(path)}});
+    if let (Some(line), Some(fields)) = (line, place.as_object_mut()) {
+        fields.insert("region".to_owned(), json!({"startLine": line}));
+    }
+    json!([{"physicalLocation": place}])
+}
+
+/// A file of manifests has many workloads; a config.json is of one container.
+fn whose(object: &Object<'_>) -> String {
+    if object.workload.is_some() { format!("{}: ", object.name()) } else { String::new() }
 }
 
 /// SARIF's kind and level: only a failure has a level.

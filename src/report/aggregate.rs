@@ -32,9 +32,9 @@ pub struct Counts {
     pub warn: u64,
     /// Let in by an exception.
     pub exception: u64,
-    /// Not judged, by the policy.
+    /// Exempt by the policy.
     pub exempt: u64,
-    /// Could not be judged.
+    /// Could not be evaluated.
     pub fault: u64,
     /// Allowed, where that is logged.
     pub allowed: u64,
@@ -84,7 +84,7 @@ impl Counts {
         format!("{} refused, {} would be, {reported} reported", self.denied, self.would_deny)
     }
 
-    /// Whether something was wrong: refused, violated, or not to be judged.
+    /// Whether something was wrong: refused, violated, or impossible to evaluate.
     #[must_use]
     pub const fn is_bad(&self) -> bool {
         self.denied + self.would_deny + self.audit + self.warn + self.fault > 0
@@ -615,7 +615,7 @@ mod tests {
             let message = "exec violates PodSecurity".to_owned();
             history.add(&Record { message, ..event(Kind::Denied, 1, "shop", "web-0", "a") });
         }
-        // One that could not be judged has no message of its own.
+        // A fault has no message of its own.
         history.add(&Record { exec: true, ..event(Kind::Fault, 1, "shop", "web-0", "a") });
         assert_eq!((history.now.starts, history.now.counts), (0, Counts::default()));
         assert_eq!((history.execs.denied, history.execs.fault), (5, 1));

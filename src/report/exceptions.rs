@@ -15,7 +15,7 @@ pub const SOON: i64 = 30;
 /// What is known of an exception's use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum Usage {
     /// It let a container start in the period.
     Used,
     /// It did not.
@@ -26,7 +26,7 @@ pub enum State {
     Expired,
 }
 
-impl State {
+impl Usage {
     /// The word in every output.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -67,7 +67,7 @@ pub struct Row {
     /// Whether that is soon.
     pub ends_soon: bool,
     /// Its use.
-    pub state: State,
+    pub state: Usage,
     /// Container starts in the period.
     pub starts: u64,
     /// The last of them.
@@ -143,13 +143,13 @@ fn row(exception: &Exception, used: Use, enforced: Option<Level>, today: Date) -
         controls.iter().any(|id| id == control.id) && enforced.is_none_or(|level| level >= control.level)
     };
     let state = if exception.expired(today) {
-        State::Expired
+        Usage::Expired
     } else if used.starts > 0 {
-        State::Used
+        Usage::Used
     } else if CONTROLS.iter().find(asks).is_none() {
-        State::Untold
+        Usage::Untold
     } else {
-        State::Unused
+        Usage::Unused
     };
     Row {
         whom: exception.whom(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use super::readiness::{Cell, LEVELS, Row, State};
+use super::readiness::{Cell, LEVELS, Rating, Row};
 use super::text::{rank, split};
 use super::{Comparable, Name, Report, exceptions};
 use crate::message::{OURS, UNMANAGED, marked};
@@ -77,7 +77,7 @@ fn readiness(report: &Report) -> Markup {
         }
     };
     let open: Vec<String> = shown()
-        .filter(|row| row.is_counted() && row.restricted.state != State::Ready)
+        .filter(|row| row.is_counted() && row.restricted.state != Rating::Ready)
         .map(|row| format!("{}: {}", name(row.namespace.as_deref()), why(row)))
         .collect();
     let content = html! {
@@ -116,7 +116,7 @@ fn readiness(report: &Report) -> Markup {
 }
 
 fn why(row: &Row) -> String {
-    if row.baseline.state == State::Refused {
+    if row.baseline.state == Rating::Refused {
         format!("baseline: {}", row.baseline.why)
     } else {
         row.restricted.why.clone()
@@ -125,12 +125,12 @@ fn why(row: &Row) -> String {
 
 fn cell(cell: &Cell) -> Markup {
     match cell.state {
-        State::Ready if cell.enforced => tile(Tone::Good, "✓", "enforced"),
-        State::Ready => tile(Tone::Good, "✓", "ready"),
-        State::Refused if cell.workloads == 0 => tile(Tone::Bad, "✗", "refused"),
-        State::Refused => tile(Tone::Bad, "✗", &format!("{} refused", cell.workloads)),
-        State::Unproven => tile(Tone::Odd, "?", "not proven"),
-        State::Exempt => tile(Tone::None, "–", "exempt"),
+        Rating::Ready if cell.enforced => tile(Tone::Good, "✓", "enforced"),
+        Rating::Ready => tile(Tone::Good, "✓", "ready"),
+        Rating::Refused if cell.workloads == 0 => tile(Tone::Bad, "✗", "refused"),
+        Rating::Refused => tile(Tone::Bad, "✗", &format!("{} refused", cell.workloads)),
+        Rating::Unproven => tile(Tone::Odd, "?", "not proven"),
+        Rating::Exempt => tile(Tone::None, "–", "exempt"),
     }
 }
 
@@ -330,10 +330,10 @@ fn exceptions(report: &Report) -> Markup {
         return Markup::default();
     }
     let use_of = |row: &exceptions::Row| match row.state {
-        exceptions::State::Used => pill(Tone::Good, &format!("used by {}", plural(row.starts, "start"))),
-        exceptions::State::Unused => pill(Tone::Odd, "never used"),
-        exceptions::State::Untold => pill(Tone::None, "cannot be told"),
-        exceptions::State::Expired => pill(Tone::Bad, "expired"),
+        exceptions::Usage::Used => pill(Tone::Good, &format!("used by {}", plural(row.starts, "start"))),
+        exceptions::Usage::Unused => pill(Tone::Odd, "never used"),
+        exceptions::Usage::Untold => pill(Tone::None, "cannot be told"),
+        exceptions::Usage::Expired => pill(Tone::Bad, "expired"),
     };
     let end = |row: &exceptions::Row| match row.days_left {
         0 => "today".to_owned(),
@@ -353,7 +353,7 @@ fn exceptions(report: &Report) -> Markup {
     };
     let content = html! {
         (scrolled(&table(None, "", &["for", "controls", "use", "end", "~reason"], &rows)))
-        @if report.exceptions.iter().any(|row| row.state == exceptions::State::Untold) {
+        @if report.exceptions.iter().any(|row| row.state == exceptions::Usage::Untold) {
             p.soft.small {
                 "Unknown: the enforce level of the namespace does not ask for the control, and no use was logged."
             }

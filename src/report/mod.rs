@@ -66,7 +66,7 @@ pub struct Report {
     pub exceptions: Vec<exceptions::Row>,
     /// Starts let in by exceptions that the policy does not have any more.
     pub exceptions_gone: u64,
-    /// What could not be judged, and why.
+    /// What could not be evaluated, and why.
     pub faults: Vec<FaultRow>,
     /// Changes of the node's mode.
     pub modes: Vec<ModeRow>,
@@ -110,7 +110,7 @@ pub struct Told {
     pub seconds: u64,
     /// What its parts are: `day` or `hour`.
     pub by: &'static str,
-    /// Where the journal begins, if that is known.
+    /// Where the journal begins, if that is context.
     pub journal_begins: Option<String>,
 }
 
@@ -249,7 +249,7 @@ pub struct WorkloadRow {
     pub before: u64,
 }
 
-/// Why something could not be judged.
+/// Why something could not be evaluated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FaultRow {
     /// What the gate said.
@@ -267,9 +267,9 @@ pub struct ModeRow {
     pub message: String,
 }
 
-/// What is known beside the events.
+/// What a report takes from the node besides the events.
 #[derive(Clone, Debug)]
-pub struct Known<'a> {
+pub struct Context<'a> {
     /// The node's name.
     pub node: &'a str,
     /// Its policy; `None` if it cannot be used.
@@ -292,21 +292,21 @@ pub struct Known<'a> {
 
 /// Puts it together.
 #[must_use]
-pub fn report(history: &History, known: &Known<'_>) -> Report {
-    let enforces = known.mode == Some(Mode::Enforce);
+pub fn report(history: &History, context: &Context<'_>) -> Report {
+    let enforces = context.mode == Some(Mode::Enforce);
     let ready = readiness::readiness(
         &history.namespaces,
-        &readiness::Known {
-            asked: known.asked,
-            running: known.running,
+        &readiness::Conditions {
+            asked: context.asked,
+            running: context.running,
             enforces,
-            on_fault: known.policy.map_or(OnFault::Deny, |policy| policy.on_fault),
+            on_fault: context.policy.map_or(OnFault::Deny, |policy| policy.on_fault),
         },
     );
-    let stops = |name: &str| known.asked.get(name).and_then(|asked| asked.enforced());
+    let stops = |name: &str| context.asked.get(name).and_then(|asked| asked.enforced());
     let today = day(history.period.until);
     // Without a policy that can be used, nobody knows which there are.
-    let uses = known.policy.map(|_| &history.exceptions);
+    let uses = context.policy.map(|_| &history.exceptions);
     let mut faults: Vec<FaultRow> = history
         .faults
         .iter()
@@ -320,20 +320,20 @@ pub fn report(history: &History, known: &Known<'_>) -> Report {
         .map(|change| ModeRow { at: rfc3339(change.at), message: change.message.clone() })
         .collect();
     Report {
-        node: known.node.to_owned(),
-        mode: known.mode.map(Mode::name),
-        mode_until: known.mode_until.clone(),
+        node: context.node.to_owned(),
+        mode: context.mode.map(Mode::name),
+        mode_until: context.mode_until.clone(),
         period: Told {
             since: rfc3339(history.period.since),
             until: rfc3339(history.period.until),
             seconds: history.period.seconds(),
             by: if history.period.is_by_hour() { "hour" } else { "day" },
-            journal_begins: known.journal_begins.map(rfc3339),
+            journal_begins: context.journal_begins.map(rfc3339),
         },
         starts: history.now.starts,
         decisions: decisions(history),
         execs: history.execs,
-        changes: changes(history, known.journal_begins),
+        changes: changes(history, context.journal_begins),
         parts: parts(history),
         controls: controls(history),
         namespaces: namespaces(history),
@@ -343,8 +343,8 @@ pub fn report(history: &History, known: &Known<'_>) -> Report {
         faults,
         modes,
         folded: history.folded,
-        notes: notes(history, known, &ready),
-        unseen: known.unseen.to_vec(),
+        notes: notes(history, context, &ready),
+        unseen: context.unseen.to_vec(),
         ready,
     }
 }
@@ -503,27 +503,27 @@ fn workloads(history: &History) -> Vec<WorkloadRow> {
     rows
 }
 
-fn notes(history: &History, known: &Known<'_>, ready: &Readiness) -> Vec<String> {
+fn notes(history: &History, context: &Context<'_>, ready: &Readiness) -> Vec<String> {
     let mut notes = Vec::new();
     let period = history.period;
-    if let Some(begins) = known.journal_begins.filter(|begins| *begins > period.since) {
+    if let Some(begins) = context.journal_begins.filter(|begins| *begins > period.since) {
         notes.push(format!(
             "the journal begins at {} UTC; earlier events are unknown",
             minute(&rfc3339(begins))
         ));
     }
-    if known.journal_begins.is_none() {
+    if context.journal_begins.is_none() {
         notes.push("there is no readable journal here; the events are from its fallback file".to_owned());
     }
-    if known.policy_changed.is_some_and(|changed| changed > period.since) {
+    if context.policy_changed.is_some_and(|changed| changed > period.since) {
         notes.push(
             "the policy was changed in this period; namespaces without events are assessed at today's levels"
                 .to_owned(),
         );
     }
-    let logs_allowed = known.policy.is_some_and(|policy| policy.log_allowed);
+    let logs_allowed = context.policy.is_some_and(|policy| policy.log_allowed);
     if !logs_allowed {
-        let way_out = if known.running.is_some() {
+        let way_out = if context.running.is_some() {
             "log-allowed = true in the policy logs them"
         } else {
             "log-allowed = true in the policy logs them, pss-guard scan --level shows what runs now"

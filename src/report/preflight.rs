@@ -97,7 +97,7 @@ fn some_of(mut lines: Vec<String>) -> Vec<String> {
 
 /// What people call a container, or a pod that is refused before its containers.
 fn name(one: &Scanned) -> String {
-    let container = &one.result.container;
+    let container = one.result.container();
     let last = match (&container.name, &container.id) {
         _ if one.sandbox => SANDBOX.to_owned(),
         (Some(name), _) => name.to_string(),

@@ -96,7 +96,7 @@ impl Running {
         if !one.is_refused() {
             return;
         }
-        let container = &one.result.container;
+        let container = one.result.container();
         let name = match container.pod.as_deref() {
             Some(pod) => workload::of_running(pod, node),
             None => container.image.as_deref().unwrap_or_default(),
@@ -114,18 +114,18 @@ impl Running {
 /// How ready a namespace is for a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum Rating {
     /// It can be enforced, as far as this node has seen.
     Ready,
     /// Something would be refused.
     Refused,
-    /// It is not known.
+    /// It is not conditions.
     Unproven,
-    /// It is not judged.
+    /// The policy exempts it.
     Exempt,
 }
 
-impl State {
+impl Rating {
     /// The word in every output.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -143,7 +143,7 @@ impl State {
 #[serde(rename_all = "kebab-case")]
 pub struct Cell {
     /// How ready it is.
-    pub state: State,
+    pub state: Rating,
     /// Whether this level stops containers there already.
     pub enforced: bool,
     /// The workloads that would be refused.
@@ -185,7 +185,7 @@ impl Row {
     /// Whether it is one of those that the answer counts.
     #[must_use]
     pub fn is_counted(&self) -> bool {
-        self.namespace.is_some() && self.restricted.state != State::Exempt
+        self.namespace.is_some() && self.restricted.state != Rating::Exempt
     }
 }
 
@@ -214,37 +214,37 @@ pub struct Readiness {
     pub namespaces: Vec<Row>,
 }
 
-/// What is known beside the events.
+/// What decides over readiness besides the events.
 #[derive(Clone, Debug)]
-pub struct Known<'a> {
+pub struct Conditions<'a> {
     /// What each namespace asks for now; the empty name is for containers of no pod.
     pub asked: &'a BTreeMap<String, Asked>,
     /// What runs now, by namespace; `None` where nobody looked.
     pub running: Option<&'a BTreeMap<String, Running>>,
     /// Whether the node stops containers.
     pub enforces: bool,
-    /// What becomes of a container that cannot be judged.
+    /// What becomes of a container that cannot be evaluated.
     pub on_fault: OnFault,
 }
 
 /// Puts both together.
 #[must_use]
-pub fn readiness(namespaces: &BTreeMap<Box<str>, Namespace>, known: &Known<'_>) -> Readiness {
+pub fn readiness(namespaces: &BTreeMap<Box<str>, Namespace>, conditions: &Conditions<'_>) -> Readiness {
     let mut names: BTreeSet<&str> = namespaces
         .iter()
         .filter(|(_, namespace)| namespace.now.starts > 0 || namespace.execs_refused != [0; 2])
         .map(|(name, _)| &**name)
         .collect();
-    names.extend(known.running.into_iter().flatten().map(|(name, _)| name.as_str()));
+    names.extend(conditions.running.into_iter().flatten().map(|(name, _)| name.as_str()));
     let nothing = Namespace::default();
     let mut rows: Vec<Row> = names
         .into_iter()
         .filter(|name| *name != BEYOND)
-        .map(|name| row(name, namespaces.get(name).unwrap_or(&nothing), known))
+        .map(|name| row(name, namespaces.get(name).unwrap_or(&nothing), conditions))
         .collect();
     rows.sort_by_key(|row| row.namespace.is_none());
     let count = |level| Count {
-        ready: rows.iter().filter(|row| row.is_counted() && row.cell(level).state == State::Ready).count(),
+        ready: rows.iter().filter(|row| row.is_counted() && row.cell(level).state == Rating::Ready).count(),
         but_for_ours: rows.iter().filter(|row| row.is_counted() && row.cell(level).but_for_ours).count(),
         of: rows.iter().filter(|row| row.is_counted()).count(),
     };
@@ -278,11 +278,11 @@ fn answer(baseline: Count, restricted: Count) -> String {
     )
 }
 
-fn row(name: &str, namespace: &Namespace, known: &Known<'_>) -> Row {
-    let asked = known.asked.get(name).copied().unwrap_or(Asked::Unknown);
-    let running = known.running.map(|running| running.get(name));
+fn row(name: &str, namespace: &Namespace, conditions: &Conditions<'_>) -> Row {
+    let asked = conditions.asked.get(name).copied().unwrap_or(Asked::Unknown);
+    let running = conditions.running.map(|running| running.get(name));
     let [baseline, restricted] =
-        LEVELS.map(|level| cell(level, namespace, running.map(Option::unwrap_or_default), asked, known));
+        LEVELS.map(|level| cell(level, namespace, running.map(Option::unwrap_or_default), asked, conditions));
     Row {
         namespace: (!name.is_empty()).then(|| name.to_owned()),
         watched: asked.watched().map(Level::name),
@@ -310,7 +310,7 @@ fn cell(
     namespace: &Namespace,
     running: Option<&Running>,
     asked: Asked,
-    known: &Known<'_>,
+    conditions: &Conditions<'_>,
 ) -> Cell {
     let index = usize::from(level == Level::Restricted);
     let at = |pair: &[u64; 2]| pair.get(index).copied().unwrap_or_default();
@@ -332,8 +332,8 @@ fn cell(
     };
     let ours_alone = workloads.iter().filter(|name| level == Level::Restricted && !by_upstream(name)).count();
     let mut cell = Cell {
-        state: State::Unproven,
-        enforced: known.enforces && asked.enforced().is_some_and(|enforced| enforced >= level),
+        state: Rating::Unproven,
+        enforced: conditions.enforces && asked.enforced().is_some_and(|enforced| enforced >= level),
         workloads: workloads.len() as u64,
         ours_alone: ours_alone as u64,
         but_for_ours: false,
@@ -342,14 +342,14 @@ fn cell(
         why: String::new(),
     };
     if asked == Asked::Exempt {
-        cell.state = State::Exempt;
+        cell.state = Rating::Exempt;
         (cell.workloads, cell.ours_alone) = (0, 0);
         "the policy exempts it".clone_into(&mut cell.why);
         return cell;
     }
-    let why = refusals(level, namespace, running, &cell, known);
+    let why = refusals(level, namespace, running, &cell, conditions);
     if !why.is_empty() {
-        cell.state = State::Refused;
+        cell.state = Rating::Refused;
         // Each reason is a sentence: there is no other.
         cell.but_for_ours = why.len() == 1 && cell.ours_alone > 0 && cell.ours_alone == cell.workloads;
         cell.why = why.join("; ");
@@ -366,12 +366,12 @@ fn refusals(
     namespace: &Namespace,
     running: Option<&Running>,
     cell: &Cell,
-    known: &Known<'_>,
+    conditions: &Conditions<'_>,
 ) -> Vec<String> {
     let index = usize::from(level == Level::Restricted);
     let refuses = |workload: &Workload| workload.proofs.get(index).is_some_and(|proofs| proofs.refused > 0);
     let refused_now = cell.running.unwrap_or_default();
-    let fault_refuses = known.on_fault == OnFault::Deny;
+    let fault_refuses = conditions.on_fault == OnFault::Deny;
     let (faults, unjudged) = (namespace.now.counts.fault, running.map_or(0, |running| running.unjudged));
     let mut why: Vec<String> = Vec::new();
     if cell.workloads > 0 {
@@ -425,12 +425,12 @@ fn otherwise(
     runs: u64,
     asked: Asked,
     proofs: Proofs,
-) -> (State, String) {
+) -> (Rating, String) {
     let watched = asked.watched();
     // An allowed start violates nothing of all that is asked.
     let allowed = if watched >= Some(level) { namespace.now.counts.allowed } else { 0 };
     let seen = proofs.complying + allowed;
-    let unproven = |why: String| (State::Unproven, why);
+    let unproven = |why: String| (Rating::Unproven, why);
     if proofs.unclear > 0 {
         let s = agree(&proofs.unclear, "s", "");
         return unproven(format!(
@@ -468,7 +468,7 @@ fn otherwise(
     if !namespace.versions.is_empty() {
         why.push(format!("judged at {}", namespace.versions.join(", ")));
     }
-    (State::Ready, why.join("; "))
+    (Rating::Ready, why.join("; "))
 }
 
 /// The controls of a level that workloads violate.

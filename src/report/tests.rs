@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::aggregate::{Caps, History};
-use super::exceptions::State::{Expired, Untold, Unused, Used};
-use super::readiness::{Asked, Running, State};
+use super::exceptions::Usage::{Expired, Untold, Unused, Used};
+use super::readiness::{Asked, Rating, Running};
 use super::time_range::{Period, Since};
-use super::{Comparable, Known, Report, report, text};
+use super::{Comparable, Context, Report, report, text};
 use crate::events::Record;
 use crate::level::policy::OnSuspect;
 use crate::level::{Mode, Policy, policy};
@@ -93,7 +93,7 @@ impl Node {
         for event in events {
             history.add(event);
         }
-        let known = Known {
+        let context = Context {
             node: "node-1",
             policy: Some(&self.policy),
             mode: Some(self.policy.mode),
@@ -104,11 +104,11 @@ impl Node {
             policy_changed: None,
             unseen: &[],
         };
-        report(&history, &known)
+        report(&history, &context)
     }
 
     /// The states of one namespace, and why restricted has its own.
-    fn state(&self, events: &[Record]) -> (State, State, String) {
+    fn state(&self, events: &[Record]) -> (Rating, Rating, String) {
         let told = self.told(events);
         let row = told.ready.namespaces.iter().find(|row| row.namespace.as_deref() == Some("shop"));
         let row = row.unwrap_or_else(|| panic!("shop is told of: {told:?}"));
@@ -118,11 +118,11 @@ impl Node {
 
 #[test]
 fn a_namespace_is_ready_only_where_that_is_proven() {
-    use State::{Exempt, Ready, Refused, Unproven};
+    use Rating::{Exempt, Ready, Refused, Unproven};
     let shop = |enforce, audit| Node::new().asks("shop", enforce, audit);
     let watched = || shop(Privileged, Restricted);
     let allowed = || event(Kind::Allowed, 1, "shop/web-0", "privileged", "");
-    let rows: Vec<(&str, Node, Vec<Record>, State, State, &str)> = vec![
+    let rows: Vec<(&str, Node, Vec<Record>, Rating, Rating, &str)> = vec![
         ("a start that complies", watched(), vec![allowed()], Ready, Ready, "nothing against 1 logged start"),
         (
             "one that does not, among many",

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::aggregate::Counts;
-use super::readiness::{Cell, LEVELS, Row, State};
+use super::readiness::{Cell, LEVELS, Rating, Row};
 use super::{Comparable, Name, Report, exceptions};
 use crate::message::{UNMANAGED, escape, marked};
 use crate::output::terminal::{Style, Tone};
@@ -119,13 +119,13 @@ impl Page<'_> {
             let name = self.fit(name, wide);
             let cells = LEVELS.map(|level| self.cell(row.cell(level)));
             let enforce =
-                row.enforce.unwrap_or(if row.restricted.state == State::Exempt { "-" } else { "?" });
+                row.enforce.unwrap_or(if row.restricted.state == Rating::Exempt { "-" } else { "?" });
             let text = format!("  {name:<wide$}  {enforce:<12}  {}", cells.join("  "));
             self.line(&text)?;
         }
         self.more(rows.len())?;
         let open: Vec<_> =
-            order.iter().filter(|(row, _)| row.is_counted() && worst(row).state != State::Ready).collect();
+            order.iter().filter(|(row, _)| row.is_counted() && worst(row).state != Rating::Ready).collect();
         if open.is_empty() {
             return Ok(());
         }
@@ -143,12 +143,12 @@ impl Page<'_> {
 
     fn cell(&self, cell: &Cell) -> String {
         let (mark, tone) = match cell.state {
-            State::Ready => ("✓", Tone::Good),
-            State::Refused => ("✗", Tone::Bad),
-            State::Unproven => ("?", Tone::Odd),
-            State::Exempt => ("–", Tone::Faint),
+            Rating::Ready => ("✓", Tone::Good),
+            Rating::Refused => ("✗", Tone::Bad),
+            Rating::Unproven => ("?", Tone::Odd),
+            Rating::Exempt => ("–", Tone::Faint),
         };
-        let word = if cell.enforced && cell.state == State::Ready { "enforced" } else { cell.state.name() };
+        let word = if cell.enforced && cell.state == Rating::Ready { "enforced" } else { cell.state.name() };
         let text = if self.style.unicode { format!("{mark} {word}") } else { word.to_owned() };
         let pad = " ".repeat(12_usize.saturating_sub(text.chars().count()));
         self.style.paint(tone, &text) + &pad
@@ -380,17 +380,17 @@ impl Page<'_> {
         self.title("Exceptions", "")?;
         for row in &report.exceptions {
             let (mark, how) = match row.state {
-                exceptions::State::Used => (" ", format!("used by {}", plural(row.starts, "start"))),
-                exceptions::State::Unused => ("?", "never used here in this period".to_owned()),
-                exceptions::State::Untold => (
+                exceptions::Usage::Used => (" ", format!("used by {}", plural(row.starts, "start"))),
+                exceptions::Usage::Unused => ("?", "never used here in this period".to_owned()),
+                exceptions::Usage::Untold => (
                     "?",
                     "unknown whether it is used: the enforce level of the namespace does not ask for it"
                         .to_owned(),
                 ),
-                exceptions::State::Expired => ("!", format!("expired on {}", row.expires)),
+                exceptions::Usage::Expired => ("!", format!("expired on {}", row.expires)),
             };
             let end = match row.days_left {
-                _ if row.state == exceptions::State::Expired => String::new(),
+                _ if row.state == exceptions::Usage::Expired => String::new(),
                 0 => ", ends today".to_owned(),
                 1 => ", ends tomorrow".to_owned(),
                 days if row.ends_soon => format!(", ends in {days} days ({})", row.expires),
@@ -463,17 +463,17 @@ pub fn split(counts: &Counts) -> (u64, u64) {
 
 /// The cell that explains most: the loosest level that is not ready.
 fn worst(row: &Row) -> &Cell {
-    if row.baseline.state == State::Refused { &row.baseline } else { &row.restricted }
+    if row.baseline.state == Rating::Refused { &row.baseline } else { &row.restricted }
 }
 
-/// The order in which people look: what is refused first, what is not judged last.
+/// The order in which people look: refused first, not evaluated last.
 #[must_use]
 pub fn rank(row: &Row) -> u8 {
     let state = |cell: &Cell| match cell.state {
-        State::Refused => 0,
-        State::Unproven => 1,
-        State::Ready => 2,
-        State::Exempt => 3,
+        Rating::Refused => 0,
+        Rating::Unproven => 1,
+        Rating::Ready => 2,
+        Rating::Exempt => 3,
     };
     let none = u8::from(row.namespace.is_none()) * 16;
     none + state(&row.restricted) * 4 + state(&row.baseline)

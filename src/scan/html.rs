@@ -48,12 +48,12 @@ fn name(namespace: Option<&str>) -> &str {
 /// The namespaces in the order of the scan.
 fn namespaces(scan: &Scan) -> Vec<Option<&str>> {
     let mut names: Vec<Option<&str>> =
-        scan.containers.iter().map(|one| one.result.container.namespace.as_deref()).collect();
+        scan.containers.iter().map(|one| one.result.container().namespace.as_deref()).collect();
     names.dedup();
     names
 }
 
-/// How containers fare at the level of this place in [`LEVELS`], by namespace: refused, not judged, exempt, allowed. A
+/// How many containers of each namespace are refused, not evaluated, exempt and allowed at this index of [`LEVELS`]. A
 /// sandbox that is refused takes its pod's containers with it.
 fn fates(scan: &Scan, level: usize) -> BTreeMap<Option<&str>, [usize; 4]> {
     let verdict = |one: &Scanned| one.at_levels.get(level).copied().unwrap_or(one.verdict);
@@ -66,7 +66,7 @@ fn fates(scan: &Scan, level: usize) -> BTreeMap<Option<&str>, [usize; 4]> {
     let mut fates: BTreeMap<Option<&str>, [usize; 4]> = BTreeMap::new();
     for one in scan.containers.iter().filter(|one| !one.sandbox) {
         let [refused, unjudged, exempt, allowed] =
-            fates.entry(one.result.container.namespace.as_deref()).or_default();
+            fates.entry(one.result.container().namespace.as_deref()).or_default();
         let with_its_pod = one.pod.as_deref().is_some_and(|pod| pods.contains(pod));
         *match verdict(one) {
             Verdict::Deny => refused,
@@ -152,7 +152,7 @@ fn controls(scan: &Scan) -> Markup {
             let row =
                 by_control.entry(finding.control).or_insert((Counts::default(), BTreeSet::new(), finding));
             *(if one.sandbox { &mut row.0.sandboxes } else { &mut row.0.containers }) += 1;
-            row.1.insert(one.result.container.namespace.as_deref());
+            row.1.insert(one.result.container().namespace.as_deref());
         }
     }
     if by_control.is_empty() {
@@ -192,7 +192,8 @@ struct Counts {
 
 fn containers(scan: &Scan) -> Markup {
     let of = |namespace: Option<&str>| {
-        let own = scan.containers.iter().filter(|one| one.result.container.namespace.as_deref() == namespace);
+        let own =
+            scan.containers.iter().filter(|one| one.result.container().namespace.as_deref() == namespace);
         let (odd, plain): (Vec<&Scanned>, Vec<&Scanned>) = own.partition(|one| is_worth_telling(one));
         let starts = plain.iter().filter(|one| !one.sandbox);
         let names: BTreeSet<String> = starts.clone().map(|one| whose(one, &scan.node)).collect();
@@ -241,7 +242,7 @@ fn alike<'s>(containers: Vec<&'s Scanned>, node: &str) -> Vec<Vec<&'s Scanned>> 
 
 /// The workload and the container.
 fn whose(one: &Scanned, node: &str) -> String {
-    let container = &one.result.container;
+    let container = one.result.container();
     let own = container.name.as_deref().or(container.id.as_deref()).unwrap_or("?");
     match container.pod.as_deref() {
         Some(pod) if one.sandbox => format!("{} {SANDBOX}", workload::of_running(pod, node)),
@@ -260,7 +261,7 @@ fn container(alike: &[&Scanned], node: &str) -> Markup {
     let reasons = one.reasons().map(|finding| finding.control);
     let controls: Vec<String> =
         reasons.chain(one.drift.iter().map(|drift| drift.control)).map(marked).collect();
-    let pods: Vec<&str> = alike.iter().filter_map(|one| one.result.container.pod.as_deref()).collect();
+    let pods: Vec<&str> = alike.iter().filter_map(|one| one.result.container().pod.as_deref()).collect();
     html! {
         details {
             summary {
@@ -274,7 +275,7 @@ fn container(alike: &[&Scanned], node: &str) -> Markup {
             }
             @for one in one.reasons() { (finding(one)) }
             @if !pods.is_empty() { p.finding.soft.small { "pods " (pods.join(", ")) } }
-            @if let Some(image) = &one.result.container.image { p.finding.soft.small { "image " (image) } }
+            @if let Some(image) = &one.result.container().image { p.finding.soft.small { "image " (image) } }
         }
     }
 }

@@ -31,7 +31,7 @@ use serde::Serialize;
 use crate::decision::{ControlResult, Verdict};
 use crate::events::probes::{Probe, Probes};
 use crate::files::FileError;
-use crate::inspect::evaluate::{Outcome, Request, evaluate, evaluate_spec};
+use crate::inspect::evaluate::{Outcome, Pods, Request, evaluate, evaluate_spec};
 use crate::inspect::host::{Beside, Host, Shared};
 use crate::inspect::sandboxes::Sandboxes;
 use crate::inspect::spec::Spec;
@@ -128,7 +128,7 @@ pub struct Scanned {
     /// The same verdict as a type.
     #[serde(skip)]
     pub verdict: Verdict,
-    /// The verdicts at [`Options::besides`], in that order; none where it cannot be judged at any level.
+    /// The verdicts at [`Options::besides`], in that order; none where it cannot be evaluated at any level.
     #[serde(skip)]
     pub at_levels: Vec<Verdict>,
     /// The controls that say no: the reasons of a refusal.
@@ -143,7 +143,7 @@ pub struct Scanned {
     /// What all containers of one pod have in common, and no others; `None` for a container of no pod.
     #[serde(skip)]
     pub pod: Option<String>,
-    /// The installer made it to see whether the gate judges, and takes it away again.
+    /// A probe of the installer, which removes it again.
     #[serde(skip)]
     probe: bool,
 }
@@ -180,7 +180,7 @@ impl Scanned {
     pub fn is_of_the_system(&self) -> bool {
         self.verdict == Verdict::Exempt
             || self.of_a_file
-            || self.result.container.namespace.as_deref() == Some("kube-system")
+            || self.result.container().namespace.as_deref() == Some("kube-system")
     }
 
     /// What nobody vouches for has no more than a page of its own.
@@ -276,7 +276,7 @@ fn look_at_all(
 
 /// By namespace and pod, its sandbox first.
 fn order(scanned: &Scanned) -> impl Ord {
-    let container = &scanned.result.container;
+    let container = scanned.result.container();
     let namespace = container.namespace.as_deref();
     let pod = (container.pod.as_deref(), scanned.pod.as_deref());
     (
@@ -322,15 +322,15 @@ struct Looker<'a> {
 /// So much of a text is shown of a container that nobody vouches for, in bytes.
 pub const BRIEF: usize = 1024;
 
-/// A config.json from which on only one is judged at a time, in bytes.
+/// From this size in bytes on, config.json files are evaluated one at a time.
 const LARGE: u64 = 1 << 20;
 
 impl Looker<'_> {
     fn is_asked_for(&self, scanned: &Scanned) -> bool {
         let namespaces = self.options.namespaces;
-        let namespace = scanned.result.container.namespace.as_deref();
+        let namespace = scanned.result.container().namespace.as_deref();
         // What cannot be read is of any namespace.
-        let unknown = scanned.result.container.engine.is_none();
+        let unknown = scanned.result.container().engine.is_none();
         namespaces.is_empty() || unknown || namespaces.iter().any(|asked| Some(asked.as_str()) == namespace)
     }
 
@@ -359,7 +359,7 @@ impl Looker<'_> {
         let _one = is_large.then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
         let mut scanned = match &host {
             Ok(host) => self.evaluate(container, &config, file.as_ref(), host),
-            Err(error) => Scanned::unjudged(container, line(error)),
+            Err(error) => Scanned::cannot_judge(container, line(error)),
         };
         // A container that ends while it is looked at leaves half of itself behind.
         let odd = scanned.verdict == Verdict::CannotJudge || !scanned.drift.is_empty() || scanned.in_part;
@@ -370,7 +370,7 @@ impl Looker<'_> {
             return Look::Probe;
         }
         if !self.is_asked_for(&scanned) {
-            return Look::NotAsked(scanned.result.container.namespace.map(Into::into));
+            return Look::NotAsked(scanned.result.container().namespace.as_deref().map(Into::into));
         }
         scanned.keep_only(self.options.controls);
         if !container.vouched {
@@ -418,6 +418,7 @@ impl Looker<'_> {
             runtime_handler: container.entry().map(|(_, handler)| handler),
             sees_sandboxes: false,
             namespaces: Some(&namespaces),
+            pods: Pods::beside(&namespaces),
             demand: self.options.level.map(|(level, version)| RequiredLevel::argument(level, version)),
             sandboxes: Some(self.sandboxes),
         };
@@ -525,7 +526,7 @@ impl Looker<'_> {
 }
 
 impl Scanned {
-    fn unjudged(container: &Container, because: String) -> Self {
+    fn cannot_judge(container: &Container, because: String) -> Self {
         let path = shown(&container.bundle);
         let (none, verdict) = (json::Container::default(), Verdict::CannotJudge);
         Self {

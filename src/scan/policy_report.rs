@@ -10,8 +10,8 @@
 //! | `pass`  | the control was looked at, and nothing speaks against the container                                |
 //! | `fail`  | the container would be refused because of it                                                       |
 //! | `warn`  | suspected, or only reported by the policy; or the process has more than was asked for               |
-//! | `skip`  | not judged: a node cannot see it, an exception covers it, the policy exempts it, nothing is asked   |
-//! | `error` | the container cannot be judged, or a place could not be looked at                                  |
+//! | `skip`  | not evaluated: a node cannot see it, an exception covers it, the policy exempts it, no level asks |
+//! | `error` | the container cannot be evaluated, or a place could not be read                                   |
 //!
 //! A report that is too large for an object in etcd, or for the annotation in which `kubectl apply` stores it, is split.
 
@@ -78,7 +78,7 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<Reference>,
     summary: Summary,
-    results: Vec<Outcome>,
+    results: Vec<ReportResult>,
 }
 
 #[derive(Serialize)]
@@ -116,7 +116,7 @@ struct Timestamp {
 }
 
 #[derive(Serialize)]
-struct Outcome {
+struct ReportResult {
     source: &'static str,
     policy: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -136,15 +136,15 @@ struct Outcome {
 
 fn reports(scan: &Scan, policy: &Policy, api: Api) -> Vec<Report> {
     // The empty name is for what belongs to no namespace.
-    let mut by_namespace: BTreeMap<String, Vec<Outcome>> = BTreeMap::new();
+    let mut by_namespace: BTreeMap<String, Vec<ReportResult>> = BTreeMap::new();
     for one in &scan.containers {
-        let namespace = one.result.container.namespace.as_deref().unwrap_or_default();
+        let namespace = one.result.container().namespace.as_deref().unwrap_or_default();
         // An engine's annotation can say anything; an object of the API server's cannot.
         let namespace = if is_dns_label(namespace) { namespace } else { "" };
         by_namespace.entry(namespace.to_owned()).or_default().extend(outcomes(scan, one, policy));
     }
     for place in &scan.unseen {
-        let mut outcome = Outcome::of(scan, None, "pod-security", "error");
+        let mut outcome = ReportResult::of(scan, None, "pod-security", "error");
         outcome.message = format!("cannot inspect {}: {}", place.path, place.why);
         by_namespace.entry(String::new()).or_default().push(outcome);
     }
@@ -158,8 +158,8 @@ fn reports(scan: &Scan, policy: &Policy, api: Api) -> Vec<Report> {
 }
 
 /// Cut so that each part fits an object.
-fn parts(outcomes: Vec<Outcome>) -> Vec<Vec<Outcome>> {
-    let mut parts: Vec<Vec<Outcome>> = vec![Vec::new()];
+fn parts(outcomes: Vec<ReportResult>) -> Vec<Vec<ReportResult>> {
+    let mut parts: Vec<Vec<ReportResult>> = vec![Vec::new()];
     let mut size = 0;
     for outcome in outcomes {
         let own = serde_json::to_string(&outcome).map_or(0, |text| text.len() + 1);
@@ -175,7 +175,7 @@ fn parts(outcomes: Vec<Outcome>) -> Vec<Vec<Outcome>> {
     parts
 }
 
-fn report(scan: &Scan, api: Api, namespace: &str, index: usize, results: Vec<Outcome>) -> Report {
+fn report(scan: &Scan, api: Api, namespace: &str, index: usize, results: Vec<ReportResult>) -> Report {
     let (api_version, namespaced, of_the_cluster) = api.names();
     let node = node_name(&scan.node);
     let part = if index == 0 { String::new() } else { format!("-{}", index + 1) };
@@ -224,17 +224,17 @@ fn node_name(host: &str) -> String {
 }
 
 /// Every control of one container.
-fn outcomes(scan: &Scan, one: &Scanned, policy: &Policy) -> Vec<Outcome> {
+fn outcomes(scan: &Scan, one: &Scanned, policy: &Policy) -> Vec<ReportResult> {
     let result = &one.result;
     if one.verdict == Verdict::CannotJudge {
-        let mut outcome = Outcome::of(scan, Some(one), "pod-security", "error");
+        let mut outcome = ReportResult::of(scan, Some(one), "pod-security", "error");
         outcome.message = escape(&result.because);
         return vec![outcome];
     }
     let level: Level = result.level.parse().unwrap_or(Level::Privileged);
     let exempt = one.verdict == Verdict::Exempt;
     if exempt || level == Level::Privileged {
-        let mut outcome = Outcome::of(scan, Some(one), "pod-security-privileged", "skip");
+        let mut outcome = ReportResult::of(scan, Some(one), "pod-security-privileged", "skip");
         let why = if exempt { "exempt: " } else { "the level is privileged, which requires nothing: " };
         outcome.message = format!("{why}{}", escape(&result.because));
         return vec![outcome];
@@ -250,7 +250,7 @@ fn outcomes(scan: &Scan, one: &Scanned, policy: &Policy) -> Vec<Outcome> {
             continue;
         }
         let said = found.map_or("pass", |finding| self::result(finding, one));
-        let mut outcome = Outcome::of(scan, Some(one), policy_of(level), said).by(control);
+        let mut outcome = ReportResult::of(scan, Some(one), policy_of(level), said).by(control);
         if let Some(finding) = found {
             outcome.tell(finding);
         }
@@ -263,13 +263,13 @@ fn outcomes(scan: &Scan, one: &Scanned, policy: &Policy) -> Vec<Outcome> {
         }
         if let Some(control) = CONTROLS.iter().find(|control| control.id == finding.control) {
             let said = self::result(finding, one);
-            let mut outcome = Outcome::of(scan, Some(one), policy_of(level), said).by(control);
+            let mut outcome = ReportResult::of(scan, Some(one), policy_of(level), said).by(control);
             outcome.tell(finding);
             all.push(outcome);
         }
     }
     for drift in &one.drift {
-        let mut outcome = Outcome::of(scan, Some(one), "pss-guard-drift", "warn");
+        let mut outcome = ReportResult::of(scan, Some(one), "pss-guard-drift", "warn");
         outcome.rule = drift.control;
         outcome.category = "Drift";
         outcome.severity = Some("high");
@@ -303,7 +303,7 @@ const fn policy_of(level: Level) -> &'static str {
     }
 }
 
-impl Outcome {
+impl ReportResult {
     fn of(scan: &Scan, one: Option<&Scanned>, policy: &'static str, result: &'static str) -> Self {
         let seconds = scan.at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut outcome = Self {
@@ -320,7 +320,7 @@ impl Outcome {
             properties: BTreeMap::from([("node", node_name(&scan.node))]),
         };
         let Some(one) = one else { return outcome };
-        let container = &one.result.container;
+        let container = one.result.container();
         if let (Some(namespace), Some(pod)) = (container.namespace.as_deref(), container.pod.as_deref()) {
             outcome.resources.push(Reference {
                 api_version: "v1",

@@ -25,7 +25,7 @@ pub struct Summary {
     pub one_line: usize,
     /// Those that run with more than was asked for.
     pub drifted: usize,
-    /// Those that could not be judged; sandboxes count.
+    /// Containers and sandboxes that could not be evaluated.
     pub unjudged: usize,
     /// Those among the refused that upstream's controls would let start.
     pub refused_by_ours: usize,
@@ -55,7 +55,7 @@ impl Scan {
         const SHOWN: usize = 3;
         let exempt = self.containers.iter().filter(|one| one.verdict == Verdict::Exempt && !one.sandbox);
         let all: BTreeSet<&str> =
-            exempt.map(|one| one.result.container.namespace.as_deref().unwrap_or(UNMANAGED)).collect();
+            exempt.map(|one| one.result.container().namespace.as_deref().unwrap_or(UNMANAGED)).collect();
         let rest = all.len().saturating_sub(SHOWN);
         let shown: Vec<String> = all.into_iter().take(SHOWN).map(escape).collect();
         let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
@@ -88,7 +88,7 @@ impl Scan {
         }
     }
 
-    /// Whether something could not be judged or looked at: the answer may be worse than it looks.
+    /// Whether something could not be evaluated or read: the answer may be worse than it looks.
     #[must_use]
     pub fn is_partial(&self) -> bool {
         let odd = |one: &Scanned| one.verdict == Verdict::CannotJudge || one.in_part;

@@ -23,7 +23,7 @@ pub fn write(scan: &Scan, style: &Style, out: &mut dyn Write) -> io::Result<()> 
     let table = Table::of(scan, style);
     let (mut namespace, mut pod) = (None, None);
     for one in &scan.containers {
-        let own = one.result.container.namespace.as_deref();
+        let own = one.result.container().namespace.as_deref();
         if namespace != Some(own) {
             if namespace.is_some() {
                 writeln!(out)?;
@@ -33,7 +33,7 @@ pub fn write(scan: &Scan, style: &Style, out: &mut dyn Write) -> io::Result<()> 
             (namespace, pod) = (Some(own), None);
         }
         if one.pod.is_some() && pod != one.pod.as_deref() {
-            let name = one.result.container.pod.as_deref().unwrap_or("?");
+            let name = one.result.container().pod.as_deref().unwrap_or("?");
             writeln!(out, "  {}", shown(name, style))?;
             pod = one.pod.as_deref();
         }
@@ -171,7 +171,7 @@ fn shown<'t>(text: &'t str, style: &Style) -> Cow<'t, str> {
 
 /// What a container is called: by its name, or the beginning of its id, as engines show it.
 fn name(one: &Scanned, style: &Style) -> String {
-    let container = &one.result.container;
+    let container = one.result.container();
     let name = match (one.sandbox, &container.name, &container.id) {
         (true, ..) => SANDBOX.to_owned(),
         (_, Some(name), _) => name.to_string(),

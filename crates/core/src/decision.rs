@@ -5,7 +5,8 @@ use crate::level::policy::{Exception, Named, OnSuspect, Setting};
 use crate::level::{Policy, RequiredLevel};
 use pss::controls::CONTROLS;
 use pss::facts::Facts;
-use pss::{Certainty, Control, Finding, Origin};
+use pss::pod::Pod;
+use pss::{Certainty, Control, Finding, Found, Origin, Scope};
 
 /// The answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,35 @@ pub enum Effect<'p> {
     Excepted(&'p Exception),
 }
 
+/// Which of the standard's two readings made a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reading {
+    /// What the pod declares.
+    Declared,
+    /// What the node shows, of a pod whose declaration is known: admission has not seen it.
+    NodeOnly,
+    /// What the node shows, and nothing else is known.
+    Observed,
+}
+
+/// What is known of a container's pod beside the node: its object in the API, or its static manifest.
+#[derive(Clone, Copy, Debug)]
+pub struct Declared<'d> {
+    /// The pod.
+    pub pod: &'d Pod,
+    /// Whether the container is one of the pod's. An ephemeral one can be newer than what is known.
+    pub has_container: bool,
+    /// Whether it settles what the node cannot see. The facts of a static pod do not: they may add denials only.
+    pub settles: bool,
+}
+
+impl Declared<'_> {
+    /// Whether it answers for a control, so that only a proof of the node counts beside it.
+    fn answers_for(&self, control: &Control) -> bool {
+        self.settles && !control.declared.is_empty() && (control.scope == Scope::Pod || self.has_container)
+    }
+}
+
 /// A finding and what becomes of it.
 #[derive(Clone, Debug)]
 pub struct ControlResult<'p> {
@@ -57,6 +87,8 @@ pub struct ControlResult<'p> {
     pub control: &'static Control,
     /// What it found.
     pub finding: Finding,
+    /// By which reading.
+    pub reading: Reading,
     /// What the settings make of it.
     pub effect: Effect<'p>,
 }
@@ -110,9 +142,15 @@ impl<'p> Rules<'p> {
         Self { only: Some(controls), ..self }
     }
 
-    /// Evaluates every demand and unites the findings.
+    /// Evaluates every demand and unites the findings: those of the node, and those of the pod as it is declared where that
+    /// is known. Either can deny.
     #[must_use]
-    pub fn assess(&self, demands: &[RequiredLevel<'p>], facts: &Facts<'_>) -> Evaluation<'p> {
+    pub fn assess(
+        &self,
+        demands: &[RequiredLevel<'p>],
+        facts: &Facts<'_>,
+        declared: Option<Declared<'_>>,
+    ) -> Evaluation<'p> {
         let mut findings: Vec<ControlResult<'p>> = Vec::new();
         let mut asked = Vec::with_capacity(demands.len());
         for demand in demands {
@@ -120,18 +158,61 @@ impl<'p> Rules<'p> {
             let mut no = false;
             // An exception from one control must not open the one that it overrides.
             let lifted = |control: &Control| self.effect(control) != Some(Effect::Counts);
+            let mut add = |found: Found, reading: Reading| {
+                let Some(effect) = self.effect(found.control) else { return };
+                let result =
+                    ControlResult { control: found.control, finding: found.finding, reading, effect };
+                no |= self.counts(&result);
+                unite(&mut findings, result);
+            };
+            if let Some(Declared { pod, .. }) = declared {
+                let pss::Evaluation { found, lifted, .. } =
+                    pss::evaluate_pod(demand.level, minor, pod, lifted);
+                found.into_iter().chain(lifted).for_each(|found| add(found, Reading::Declared));
+            }
             for found in pss::evaluate(demand.level, minor, facts, lifted) {
-                let Some(effect) = self.effect(found.control) else { continue };
-                let judged = ControlResult { control: found.control, finding: found.finding, effect };
-                no |= self.counts(&judged);
-                unite(&mut findings, judged);
+                match declared {
+                    None => add(found, Reading::Observed),
+                    Some(declared) if !declared.answers_for(found.control) => add(found, Reading::NodeOnly),
+                    Some(_) if found.finding.certainty == Certainty::Violates => {
+                        add(found, Reading::NodeOnly)
+                    }
+                    Some(_) => {}
+                }
             }
             asked.push((demand.clone(), no));
         }
-        let position =
-            |judged: &ControlResult<'_>| CONTROLS.iter().position(|control| control.id == judged.control.id);
-        findings.sort_by_key(position);
+        findings.sort_by_key(order);
         Evaluation { demands: asked, findings }
+    }
+
+    /// The same of a pod by what it declares, without any node. Beside the united findings: what the standard says at each
+    /// demand, with the fixes.
+    #[must_use]
+    pub fn evaluate_declared<'d>(
+        &self,
+        demands: &[RequiredLevel<'p>],
+        pod: &'d Pod,
+    ) -> (Evaluation<'p>, Vec<pss::Evaluation<'d>>) {
+        let mut united = Evaluation { demands: Vec::with_capacity(demands.len()), findings: Vec::new() };
+        let mut all = Vec::with_capacity(demands.len());
+        for demand in demands {
+            let minor = demand.version.minor(self.policy.latest_minor());
+            let lifted = |control: &Control| self.effect(control) != Some(Effect::Counts);
+            let declared = pss::evaluate_pod(demand.level, minor, pod, lifted);
+            let mut no = false;
+            for found in declared.found.iter().chain(&declared.lifted) {
+                let Some(effect) = self.effect(found.control) else { continue };
+                let (control, finding) = (found.control, found.finding.clone());
+                let result = ControlResult { control, finding, reading: Reading::Declared, effect };
+                no |= self.counts(&result);
+                unite(&mut united.findings, result);
+            }
+            united.demands.push((demand.clone(), no));
+            all.push(declared);
+        }
+        united.findings.sort_by_key(order);
+        (united, all)
     }
 
     /// What the settings make of a control; `None` where it is switched off, or not asked about.
@@ -140,10 +221,9 @@ impl<'p> Rules<'p> {
             return None;
         }
         // Ours is a matter of taste, and so the only control that can be switched off.
-        let setting = if control.origin == Origin::PssGuard {
-            self.policy.controls.read_only_root_filesystem
-        } else {
-            Setting::Enforce
+        let setting = match control.origin {
+            Origin::PssGuard => self.policy.controls.setting(control.id),
+            Origin::Upstream => Setting::Enforce,
         };
         match setting {
             Setting::Off => return None,
@@ -189,7 +269,13 @@ impl<'p> Rules<'p> {
     }
 }
 
-/// One finding a control: the surest one stays.
+/// What admission would say, in its order; behind it what only the node knows.
+fn order(result: &ControlResult<'_>) -> (bool, Option<usize>) {
+    let place = CONTROLS.iter().position(|control| control.id == result.control.id);
+    (result.reading == Reading::NodeOnly, place)
+}
+
+/// One finding a control: the surest one stays, and of two that are equally sure the first, which is the declared one.
 fn unite<'p>(findings: &mut Vec<ControlResult<'p>>, new: ControlResult<'p>) {
     match findings.iter_mut().find(|old| old.control.id == new.control.id) {
         Some(old) if old.finding.certainty < new.finding.certainty => *old = new,

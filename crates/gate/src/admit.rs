@@ -1,13 +1,15 @@
 //! Admits a container or refuses it, for the hook and the wrapper alike: an outcome becomes events and one response.
 
+use std::cell::OnceCell;
 use std::error::Error;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::event::{Event, Kind};
 use crate::finding::Finding;
 use crate::inspect::checkpoint::Restore;
-use crate::inspect::evaluate::{self, Exec, Outcome, Request, evaluate};
+use crate::inspect::evaluate::{self, Exec, Outcome, Pods, Request, evaluate};
 use crate::inspect::host::Host;
 use crate::inspect::identity::Identity;
 use crate::inspect::spec::Spec;
@@ -94,6 +96,8 @@ pub struct Gate {
     paths: Paths,
     mode: Mode,
     is_exec: bool,
+    /// Why the facts of the container's pod do not count, once that is known: each event says so.
+    facts_fault: OnceCell<String>,
 }
 
 impl Gate {
@@ -110,7 +114,7 @@ impl Gate {
         let mode = in_force.mode;
         let _ = BLOCKS.set(blocks(&loaded, mode));
         in_force.settle(paths);
-        Self { loaded, paths: paths.clone(), mode, is_exec: false }
+        Self { loaded, paths: paths.clone(), mode, is_exec: false, facts_fault: OnceCell::new() }
     }
 
     /// For a command that is to join a container: its events say that they are not of a start.
@@ -198,6 +202,7 @@ impl Gate {
             runtime_handler: caller.runtime_handler,
             sees_sandboxes: caller.engine.is_some_and(|engine| are_seen(engine, caller.as_runtime)),
             namespaces: Some(namespaces),
+            pods: Pods::beside(namespaces),
             demand: None,
             sandboxes: None,
         }
@@ -238,7 +243,10 @@ impl Gate {
                 self.emit(Kind::Fault, &said, Some(identity), &Summary::of(&said));
                 Response::Allow
             }
-            Outcome::Evaluated { rules, enforce, audit, warn } => {
+            Outcome::Evaluated { rules, enforce, audit, warn, facts_fault } => {
+                if let Some(error) = facts_fault {
+                    let _ = self.facts_fault.set(line(&error));
+                }
                 self.rule(identity, &rules, &enforce, &audit, warn.as_ref(), start)
             }
         }
@@ -302,7 +310,10 @@ impl Gate {
                 self.emit(kind, &message, identity, &Summary::assessed(assessment, shown()));
             }
         }
-        if silent && self.policy().is_ok_and(|policy| policy.log_allowed) {
+        // That facts do not count is said even where nothing else is.
+        let says_all =
+            self.facts_fault.get().is_some() || self.policy().is_ok_and(|policy| policy.log_allowed);
+        if silent && says_all {
             let message = message("complies with", enforce, std::iter::empty());
             self.emit(Kind::Allowed, &message, identity, &Summary::assessed(enforce, std::iter::empty()));
         }
@@ -345,11 +356,13 @@ impl Gate {
             Loaded::Kept { error, .. } => line(error),
             Loaded::Good(_) | Loaded::Bad { .. } => String::new(),
         };
-        let note = if fault.is_empty() {
-            String::new()
-        } else {
-            format!("; the last good policy is in force: {fault}")
-        };
+        let mut note = String::new();
+        if !fault.is_empty() {
+            let _ = write!(note, "; the last good policy is in force: {fault}");
+        }
+        if let Some(fault) = self.facts_fault.get() {
+            let _ = write!(note, "; facts of the pod do not count: {fault}");
+        }
         let note = cut(&note, LIMIT / 4);
         Event {
             kind,

@@ -27,6 +27,9 @@ pub struct Finding<'a> {
     /// Present and true if the policy has it reported only (`[controls] … = "audit"`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub reported: bool,
+    /// The line of a manifest that causes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
 }
 
 impl<'a> Finding<'a> {
@@ -45,6 +48,7 @@ impl<'a> Finding<'a> {
                 Effect::Counts | Effect::Reported => None,
             },
             reported: judged.effect == Effect::Reported,
+            line: None,
         }
     }
 
@@ -72,6 +76,7 @@ impl<'a> Finding<'a> {
             fix: self.fix,
             exception: self.exception.map(|reason| Cow::Owned(reason.into_owned())),
             reported: self.reported,
+            line: self.line,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use pss::Origin;
 use pss::controls::CONTROLS;
-use pss_guard_core::decision::{ControlResult, Effect, Evaluation};
+use pss_guard_core::decision::{ControlResult, Effect, Evaluation, Reading};
 
 /// The longest message, in bytes: with the program's name before it and the end of the line, 4 KiB.
 pub const LIMIT: usize = 4096 - "pss-guard: \n".len();
@@ -62,6 +62,10 @@ pub fn message<'s, 'p: 's>(
         let _ = write!(list, "{separator}{}", judged.finding.reason);
         if !judged.finding.detail.is_empty() {
             let _ = write!(list, " ({})", judged.finding.detail);
+        }
+        // Admission has not seen it: with the pod's declaration at hand it is what only the node can know.
+        if judged.reading == Reading::NodeOnly && judged.control.origin == Origin::Upstream {
+            list.push_str(" [seen on the node]");
         }
         if let Effect::Excepted(exception) = judged.effect {
             let _ = write!(list, " [exception until {}: {}]", exception.expires, exception.reason);

@@ -34,7 +34,8 @@ pub fn evaluate_pod(
     pod: &Pod,
     lifted: impl Fn(&Control) -> bool,
 ) -> Evaluation<'_> {
-    let mut evaluation = Evaluation { pod, found: Vec::new(), lifted: Vec::new(), edits: Vec::new() };
+    let mut evaluation =
+        Evaluation { pod, found: Vec::new(), lifted: Vec::new(), edits: Vec::new(), places: Vec::new() };
     for control in in_force(level, minor, &lifted) {
         if let Some(violation) = control.declared_at(minor).and_then(|check| check(pod)) {
             evaluation.add(control, violation, lifted(control));
@@ -52,9 +53,20 @@ pub struct Evaluation<'p> {
     /// What lifted controls would have forbidden.
     pub lifted: Vec<Found>,
     edits: Vec<Edit>,
+    places: Vec<(u8, Place)>,
 }
 
 impl<'p> Evaluation<'p> {
+    /// Where a control wants a change: in the pod (`None`), or in the container with this index in its list. None for
+    /// a control that forbids nothing, and at most [`FIX_CONTAINERS`] of a list.
+    pub fn places(&self, control: &Control) -> impl Iterator<Item = Option<(Kind, usize)>> + use<'_> {
+        let number = control.number;
+        self.places.iter().filter(move |(of, _)| *of == number).map(|(_, place)| match *place {
+            Place::Pod => None,
+            Place::Container(kind, index) => Some((kind, index)),
+        })
+    }
+
     /// No control that counts forbids the pod.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
@@ -92,6 +104,7 @@ impl<'p> Evaluation<'p> {
     fn add(&mut self, control: &'static Control, violation: Violation, lifted: bool) {
         let Violation { reason, detail, edits } = violation;
         let fix = document(self.pod, &edits.iter().collect::<Vec<_>>());
+        self.places.extend(edits.iter().map(|edit| (control.number, edit.place)));
         let found = Found { control, finding: Finding::violates(reason, detail.text, fix) };
         if lifted {
             return self.lifted.push(found);

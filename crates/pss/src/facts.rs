@@ -7,6 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::capabilities::CapabilitySet;
+use super::pod::{Container, Mounted, Pod};
 
 /// A fact that a node may or may not be able to learn.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -299,6 +300,9 @@ pub struct Facts<'a> {
     pub lifecycle_hosts: Vec<Cow<'a, str>>,
     /// Mounts that are, or may be, something else than the volumes restricted allows.
     pub volumes: Vec<Volume<'a>>,
+    /// Mounts and devices of the host that the pod's declaration does not explain: where the container sees them, if
+    /// anywhere, and what they are on the host. Empty where nobody has the declaration.
+    pub injected: Vec<(Option<&'a str>, Cow<'a, str>)>,
     /// What no field of a pod asks for.
     pub additions: Vec<Addition<'a>>,
     /// CDI specifications of the node that explain nothing, because they cannot be read or believed; each with why.
@@ -307,6 +311,30 @@ pub struct Facts<'a> {
 }
 
 impl Facts<'_> {
+    /// Explains mounts by what the pod declares of this container. A path of the host at the `mountPath` of a claim is what
+    /// the claim is bound to, and no violation: admission allows claims. A path of the host or a device where the pod mounts
+    /// nothing is [injected](Self::injected): the engine, a device plugin or an NRI plugin brought it, and no field of
+    /// the pod asks for it.
+    ///
+    /// A `mountPath` that the container has twice explains nothing.
+    pub fn explain_mounts(&mut self, pod: &Pod, container: &Container) {
+        for volume in core::mem::take(&mut self.volumes) {
+            let (destination, source) = match &volume {
+                Volume::HostPath { destination, source, .. } => (Some(*destination), source),
+                Volume::Device { destination, source } => (*destination, source),
+                Volume::Plugin { .. } | Volume::Unclear { .. } => {
+                    self.volumes.push(volume);
+                    continue;
+                }
+            };
+            match destination.map_or(Mounted::Nothing, |destination| pod.mounted(container, destination)) {
+                Mounted::Nothing => self.injected.push((destination, source.clone())),
+                Mounted::Claim => {}
+                Mounted::Other => self.volumes.push(volume),
+            }
+        }
+    }
+
     /// `securityContext.privileged: true`, as a conjunction: every capability, nothing masked in /proc, and a /sys
     /// that is not read-only. Each alone can be had without it (`capabilities.add: [ALL]`, `procMount: Unmasked`).
     ///

@@ -302,6 +302,43 @@ impl Kind {
     }
 }
 
+/// What a pod mounts somewhere in a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mounted {
+    /// Nothing.
+    Nothing,
+    /// A persistent volume claim, once.
+    Claim,
+    /// Something else, or several things.
+    Other,
+}
+
+impl Pod {
+    /// The container of this name, in whichever list.
+    #[must_use]
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        Kind::ALL.iter().flat_map(|kind| self.spec.list(*kind)).find(|container| container.name == name)
+    }
+
+    /// What a container mounts at a path. The kubelet passes paths on as they are written, and engines clean them.
+    pub(crate) fn mounted(&self, container: &Container, destination: &str) -> Mounted {
+        fn parts(path: &str) -> impl Iterator<Item = &str> {
+            path.split('/').filter(|part| !part.is_empty() && *part != ".")
+        }
+        let mut here =
+            container.volume_mounts.iter().filter(|mount| parts(&mount.mount_path).eq(parts(destination)));
+        let Some(mount) = here.next() else { return Mounted::Nothing };
+        let mut volumes = self.spec.volumes.iter().filter(|volume| volume.name == mount.name);
+        let claim = |volume: &Volume| {
+            volume.sources.len() == 1 && (volume.has("persistentVolumeClaim") || volume.has("ephemeral"))
+        };
+        match (here.next(), volumes.next(), volumes.next()) {
+            (None, Some(volume), None) if claim(volume) => Mounted::Claim,
+            _ => Mounted::Other,
+        }
+    }
+}
+
 impl PodSpec {
     /// The containers of one list.
     #[must_use]

@@ -38,6 +38,7 @@ pub fn compliant() -> Facts<'static> {
         host_ports: Known::Seen(Vec::new()),
         lifecycle_hosts: Vec::new(),
         volumes: Vec::new(),
+        injected: Vec::new(),
         additions: Vec::new(),
         skipped_cdi: Vec::new(),
     }

@@ -52,7 +52,7 @@ struct Device {
 #[derive(Debug, Deserialize)]
 struct Edits {
     #[serde(default, rename = "deviceNodes")]
-    nodes: Option<Vec<Node>>,
+    nodes: Option<Vec<DeviceNode>>,
     #[serde(default)]
     mounts: Option<Vec<Mount>>,
     #[serde(default)]
@@ -62,7 +62,7 @@ struct Edits {
 }
 
 #[derive(Debug, Deserialize)]
-struct Node {
+struct DeviceNode {
     path: String,
     #[serde(default, rename = "hostPath")]
     host_path: Option<String>,
@@ -197,7 +197,7 @@ impl Cdi {
         self.read.get().map(|read| read.skipped.as_slice()).unwrap_or_default()
     }
 
-    fn nodes(&self) -> impl Iterator<Item = &Node> {
+    fn nodes(&self) -> impl Iterator<Item = &DeviceNode> {
         self.edits().iter().flat_map(|edits| edits.nodes.iter().flatten())
     }
 
@@ -206,7 +206,7 @@ impl Cdi {
     }
 }
 
-impl Node {
+impl DeviceNode {
     fn numbers(&self) -> Option<Numbers> {
         let kind = self.kind.as_deref().filter(|kind| !kind.is_empty());
         let (major, minor) = (self.major.unwrap_or(0), self.minor.unwrap_or(0));

@@ -16,7 +16,7 @@ use super::spec::{Device, DeviceRule, Linux, Text};
 use pss::facts::Volume;
 
 /// What a node is asked about its devices.
-pub(super) struct Node<'n> {
+pub(super) struct DeviceLookup<'n> {
     /// The node.
     pub(super) host: &'n Host,
     /// Its CDI specifications.
@@ -29,7 +29,7 @@ pub(super) struct Node<'n> {
 }
 
 /// The devices that are, or may be, the host's own business.
-pub(super) fn volumes<'a>(linux: &'a Linux<'_>, node: &Node<'_>) -> Vec<Volume<'a>> {
+pub(super) fn volumes<'a>(linux: &'a Linux<'_>, node: &DeviceLookup<'_>) -> Vec<Volume<'a>> {
     let mut found: Vec<Volume<'a>> = Vec::new();
     let mut made: Vec<Numbers> = Vec::new();
     for device in linux.devices.iter().flatten() {
@@ -55,7 +55,7 @@ pub(super) fn volumes<'a>(linux: &'a Linux<'_>, node: &Node<'_>) -> Vec<Volume<'
     found
 }
 
-impl Node<'_> {
+impl DeviceLookup<'_> {
     fn volume<'a>(&self, at: Option<&'a str>, numbers: String) -> Volume<'a> {
         let source = Cow::Owned(numbers);
         if self.of_pod {

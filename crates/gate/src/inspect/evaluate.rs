@@ -17,10 +17,11 @@ use crate::inspect::host::Host;
 use crate::inspect::identity::{Identity, identify, identify_sandbox};
 use crate::inspect::sandboxes::Sandboxes;
 use crate::inspect::spec::{Annotations, Process, Spec};
-use crate::inspect::{self, Node, SandboxFile, Sources};
+use crate::inspect::{self, NodeSettings, SandboxFile, Sources};
 use pss::Level;
 use pss::facts::{Engine, Subject};
-use pss_guard_core::decision::{Evaluation, Rules};
+use pss::pod::Pod;
+use pss_guard_core::decision::{Declared, Evaluation, Rules};
 use pss_guard_core::files::{self, FileError};
 use pss_guard_core::level::date::Date;
 use pss_guard_core::level::policy::{AppArmor, Named};
@@ -28,8 +29,9 @@ use pss_guard_core::level::{
     Exempt, Found, Labels, Levels, PodAttributes, Policy, RequiredLevel, Resolution, ask_alike, exempt,
     namespaces, resolve, workload,
 };
+use pss_guard_core::pods::{self, PodFacts, PodsError, Source, Whose};
 
-/// What is to be judged, and by what.
+/// What to evaluate, and by which settings.
 pub struct Request<'a> {
     /// The policy; without a usable one every container is a fault.
     pub policy: Result<&'a Policy, &'a (dyn Error + 'static)>,
@@ -37,9 +39,9 @@ pub struct Request<'a> {
     pub host: &'a Host,
     /// config.json and its bytes, or why it cannot be read.
     pub config: &'a Result<(PathBuf, Vec<u8>), FileError>,
-    /// A process that is to join the container, judged in place of the container's own.
+    /// A process that is to join the container, evaluated in place of the container's own.
     pub exec: Option<&'a Exec<'a>>,
-    /// A checkpoint that the container is to be restored from, judged with its config.json.
+    /// The checkpoint that the container is restored from, evaluated together with config.json.
     pub restore: Option<&'a Restore<'a>>,
     /// The engine, as the installer told.
     pub engine: Option<Engine>,
@@ -54,10 +56,31 @@ pub struct Request<'a> {
     pub sees_sandboxes: bool,
     /// Where the namespaces' levels are; nowhere for a container that is not of this node.
     pub namespaces: Option<&'a Path>,
+    /// Where facts of the container's pod come from.
+    pub pods: Pods<'a>,
     /// A level that holds instead of every other.
     pub demand: Option<RequiredLevel<'a>>,
-    /// The sandboxes that are known from other containers of this node, for who judges many.
+    /// Sandboxes that are known from other containers of this node, for a caller that evaluates many.
     pub sandboxes: Option<&'a Sandboxes>,
+}
+
+/// Where facts of a container's pod come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Pods<'a> {
+    /// Nowhere.
+    Nowhere,
+    /// Below this folder, where the agent puts them.
+    Folder(&'a Path),
+    /// The caller has the pod.
+    Given(&'a Pod),
+}
+
+impl<'a> Pods<'a> {
+    /// Beside the folder of namespaces, where the agent puts all that it knows.
+    #[must_use]
+    pub fn beside(namespaces: &'a Path) -> Self {
+        namespaces.parent().map_or(Self::Nowhere, Self::Folder)
+    }
 }
 
 /// What a process has beyond that of the container which it is to join.
@@ -73,11 +96,11 @@ pub struct Exec<'a> {
 // It is handed on once, and kept nowhere.
 #[allow(clippy::large_enum_variant)]
 pub enum Outcome<'a> {
-    /// It is not judged.
+    /// The policy exempts it.
     Exempt(Exempt<'a>),
-    /// Its namespace is not known on this node, and the policy denies that.
+    /// Its namespace is unknown on this node, and the policy denies that.
     UnknownNamespace(&'a str),
-    /// Held against the levels.
+    /// Evaluated at its levels.
     Evaluated {
         /// The settings that counted.
         rules: Rules<'a>,
@@ -87,14 +110,16 @@ pub enum Outcome<'a> {
         audit: Evaluation<'a>,
         /// Against the warn level, where that differs from the audit level.
         warn: Option<Evaluation<'a>>,
+        /// Why facts of the pod that are there do not count.
+        facts_fault: Option<PodsError>,
     },
-    /// Something that is needed could not be had.
+    /// A fault: something that the evaluation needs could not be read.
     Fault(&'a (dyn Error + 'static)),
     /// The same, but the level that is enforced asks for nothing: it is said, and stops nothing.
     Unread(&'a (dyn Error + 'static)),
 }
 
-/// Judges one container. `then` gets whose it is, as far as that could be found out, and the outcome.
+/// Evaluates one container. `then` gets its identity, as far as it could be determined, and the outcome.
 pub fn evaluate<R>(request: &Request<'_>, then: impl FnOnce(Option<&Identity<'_>>, Outcome<'_>) -> R) -> R {
     let (path, bytes) = match request.config {
         Ok((path, bytes)) => (path, bytes),
@@ -174,7 +199,8 @@ pub fn evaluate_spec<R>(
     if all_privileged(&levels) {
         let enforce = Evaluation::of_nothing(levels.enforce);
         let audit = Evaluation::of_nothing(levels.audit);
-        return then(Some(&identity), Outcome::Evaluated { rules, enforce, audit, warn: None });
+        let nothing = Outcome::Evaluated { rules, enforce, audit, warn: None, facts_fault: None };
+        return then(Some(&identity), nothing);
     }
 
     let restored = match restored(request, identity.engine) {
@@ -229,7 +255,7 @@ pub fn evaluate_spec<R>(
         sandbox: sandbox_spec,
         identity: &identity,
         host: request.host,
-        node: Node {
+        node: NodeSettings {
             kubelet_root: observed.map_or(&node.kubelet_root, |observed| &observed.kubelet_root),
             seccomp_default: observed.map_or(node.seccomp_default, |observed| observed.seccomp_default),
             default_capabilities: &node.default_capabilities,
@@ -240,17 +266,50 @@ pub fn evaluate_spec<R>(
         bundle: bundle.and_then(Path::to_str),
         pid: request.pid,
     };
-    let facts = match inspect::gather(&sources, path) {
+    let mut facts = match inspect::gather(&sources, path) {
         Ok(facts) => facts,
         Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
     };
     trace!(?facts, "gathered");
+    let uid = identity.pod_uid.or_else(|| inspect::uid_in_log_directory(sandbox_spec?));
+    let (read, facts_fault) = match facts_of(request, &identity, uid) {
+        Ok(found) => (found, None),
+        Err(error) => (None, Some(error)),
+    };
+    let pod = match (&read, request.pods) {
+        (Some(read), _) => Some((&read.1, read.0.source == Source::Api)),
+        (None, Pods::Given(pod)) => Some((pod, true)),
+        (None, Pods::Nowhere | Pods::Folder(_)) => None,
+    };
+    let declared = pod.map(|(pod, settles)| {
+        let container = identity.container.and_then(|name| pod.container(name));
+        if let Some(container) = container.filter(|_| settles) {
+            facts.explain_mounts(pod, container);
+        }
+        Declared { pod, has_container: container.is_some(), settles }
+    });
 
-    let enforce = rules.assess(&levels.enforce, &facts);
-    let audit = rules.assess(&levels.audit, &facts);
+    let enforce = rules.assess(&levels.enforce, &facts, declared);
+    let audit = rules.assess(&levels.audit, &facts, declared);
     let differs = !ask_alike(&levels.warn, &levels.audit);
-    let warn = differs.then(|| rules.assess(&levels.warn, &facts));
-    then(Some(&identity), Outcome::Evaluated { rules, enforce, audit, warn })
+    let warn = differs.then(|| rules.assess(&levels.warn, &facts, declared));
+    then(Some(&identity), Outcome::Evaluated { rules, enforce, audit, warn, facts_fault })
+}
+
+/// The facts of the container's pod, if this node has any. A process that joins the container is no part of them.
+fn facts_of(
+    request: &Request<'_>,
+    identity: &Identity<'_>,
+    uid: Option<&str>,
+) -> Result<Option<Box<(PodFacts, Pod)>>, PodsError> {
+    let (Pods::Folder(folder), None) = (request.pods, request.exec) else { return Ok(None) };
+    let (Some(uid), Some(namespace), Some(name)) = (uid, identity.namespace, identity.pod) else {
+        return Ok(None);
+    };
+    Ok(match pods::read(folder, Whose { uid, namespace, name })? {
+        pods::Found::Facts(facts) => Some(facts),
+        pods::Found::NoFolder | pods::Found::Missing => None,
+    })
 }
 
 /// What exceptions know a container by.

@@ -161,7 +161,7 @@ pub fn identify<'a>(
 /// Whose sandbox a spec describes that was found where `engine` keeps the sandbox of a container.
 ///
 /// CRI-O writes a pod's annotations over most of its own keys there, so the engine cannot be asked of it: a pod could make
-/// its containers impossible to judge. What kind it is can: who chose the place may have named a container.
+/// its containers impossible to evaluate. Its kind can: whoever chose the place may have named a container.
 pub fn identify_sandbox<'a>(spec: &'a Spec<'_>, engine: Engine) -> Result<Identity<'a>, NoNamespace> {
     if engine != Engine::CriO {
         return identify(spec, Some(engine), None, None);

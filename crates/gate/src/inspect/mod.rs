@@ -110,7 +110,7 @@ pub enum FactsError {
 
 /// What the admin told about the node.
 #[derive(Clone, Copy, Debug)]
-pub struct Node<'p> {
+pub struct NodeSettings<'p> {
     /// The kubelet's directory.
     pub kubelet_root: &'p str,
     /// The kubelet's `seccompDefault`.
@@ -137,7 +137,7 @@ pub struct Sources<'a> {
     /// The node.
     pub host: &'a Host,
     /// What the admin told about it.
-    pub node: Node<'a>,
+    pub node: NodeSettings<'a>,
     /// The directory of config.json.
     pub bundle: Option<&'a str>,
     /// The container's first process, waiting in its namespaces (OCI state; none before `create`).
@@ -317,7 +317,7 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
         // A privileged container has all of the host's devices; that it is one says it all.
         if !(has_all_capabilities && sys_writable && proc_masks.is_open()) {
             let of_pod = identity.engine.speaks_cri();
-            let node = devices::Node { host, cdi: &cdi, not_host_paths: node.not_host_paths, of_pod };
+            let node = devices::DeviceLookup { host, cdi: &cdi, not_host_paths: node.not_host_paths, of_pod };
             volumes.extend(devices::volumes(linux, &node));
         }
         volumes
@@ -355,6 +355,7 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
         host_ports: host_ports(sources, kubelet.as_ref()),
         lifecycle_hosts: kubelet.as_ref().map(KubeletAnnotations::lifecycle_hosts).unwrap_or_default(),
         volumes,
+        injected: Vec::new(),
         additions,
         skipped_cdi: cdi.skipped().iter().map(|skipped| line(skipped)).collect(),
     })
@@ -605,7 +606,7 @@ fn selinux_default(process: &Process<'_>, host: &Host) -> SeLinuxDefault<'static
 
 /// containerd before 1.6.11 does not write the pod's UID on containers; the sandbox's log directory,
 /// `/var/log/pods/<namespace>_<name>_<uid>`, has it.
-fn uid_in_log_directory<'a>(sandbox: &'a Spec<'_>) -> Option<&'a str> {
+pub(crate) fn uid_in_log_directory<'a>(sandbox: &'a Spec<'_>) -> Option<&'a str> {
     let directory = sandbox.annotations.as_ref()?.get("io.kubernetes.cri.sandbox-log-directory")?;
     let (_, uid) = directory.rsplit_once('_')?;
     uid.bytes()
@@ -691,7 +692,7 @@ mod tests {
 
     use super::host::Host;
     use super::identity::{identify, identify_sandbox};
-    use super::{Node, Sources, gather, parse};
+    use super::{NodeSettings, Sources, gather, parse};
     use pss::facts::{Engine, Facts, Known, Seccomp, UserNamespace};
 
     /// Gathers the facts of a container that a CRI engine made for pod shop/web, with more annotations and other
@@ -726,7 +727,7 @@ mod tests {
         then(&gather(&sources, path).unwrap())
     }
 
-    const NODE: Node<'_> = Node {
+    const NODE: NodeSettings<'_> = NodeSettings {
         kubelet_root: "/var/lib/kubelet",
         seccomp_default: false,
         default_capabilities: &[],

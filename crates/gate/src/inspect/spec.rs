@@ -7,7 +7,7 @@
 //! Tolerant of what is new: an unknown field, capability or mount option never fails the parse. Strict where two
 //! readers could disagree: Go's `encoding/json` (runc) matches keys without regard to case and lets the last of two
 //! equal keys win, crun's parser does neither. A key that is ambiguous in this sense is an error, because the runtime
-//! might read another container than the one that was judged. So is a string with a zero byte, where C ends it.
+//! might read another container than the one that was evaluated. So is a string with a zero byte, where C ends it.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -10,6 +10,7 @@ mod host_namespaces;
 mod host_path_volumes;
 mod host_ports;
 mod host_probes_and_host_lifecycle;
+mod injected_mounts;
 mod privileged;
 mod proc_mount;
 mod proc_mount_restricted;
@@ -57,6 +58,7 @@ pub const CONTROLS: &[&Control] = &[
     &run_as_non_root::CONTROL,
     &run_as_user::CONTROL,
     &seccomp_profile_restricted::CONTROL,
+    &injected_mounts::CONTROL,
     &read_only_root_filesystem::CONTROL,
 ];
 

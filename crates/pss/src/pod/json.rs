@@ -8,7 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::{Annotations, Container, Port, Profile, Sysctl, Volume, VolumeMount, is_read};
@@ -114,7 +114,7 @@ impl<'de> Deserialize<'de> for Volume {
                 while let Some(key) = map.next_key::<String>()? {
                     if key == "name" {
                         volume.name = map.next_value::<Option<String>>()?.unwrap_or_default();
-                    } else if map.next_value::<Option<IgnoredAny>>()?.is_some() {
+                    } else if map.next_value::<Option<Anything>>()?.is_some() {
                         volume.sources.push(key);
                     }
                 }
@@ -122,6 +122,57 @@ impl<'de> Deserialize<'de> for Volume {
             }
         }
         deserializer.deserialize_map(Keys)
+    }
+}
+
+/// A value that is looked at and thrown away. [`IgnoredAny`] is for keys that nobody knows; a deserializer can refuse those.
+struct Anything;
+
+impl<'de> Deserialize<'de> for Anything {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Anything;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Anything, E> {
+                Ok(Anything)
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Anything, E> {
+                Ok(Anything)
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Anything, E> {
+                Ok(Anything)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Anything, E> {
+                Ok(Anything)
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Anything, E> {
+                Ok(Anything)
+            }
+
+            fn visit_unit<E>(self) -> Result<Anything, E> {
+                Ok(Anything)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Anything, A::Error> {
+                while items.next_element::<Anything>()?.is_some() {}
+                Ok(Anything)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Anything, A::Error> {
+                while map.next_entry::<Anything, Anything>()?.is_some() {}
+                Ok(Anything)
+            }
+        }
+        deserializer.deserialize_any(Any)
     }
 }
 

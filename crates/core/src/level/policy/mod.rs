@@ -391,12 +391,29 @@ impl Default for Cluster {
 }
 
 /// What becomes of single controls.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Controls {
-    /// The one control that is ours.
+    /// Whether containers can change their own image.
     #[serde(rename = "readOnlyRootFilesystem")]
     pub read_only_root_filesystem: Setting,
+    /// What of the host is in containers and no pod asks for.
+    #[serde(rename = "injectedMounts")]
+    pub injected_mounts: Setting,
+}
+
+impl Default for Controls {
+    fn default() -> Self {
+        Self { read_only_root_filesystem: Setting::default(), injected_mounts: Setting::Audit }
+    }
+}
+
+impl Controls {
+    /// What becomes of a control of our own.
+    #[must_use]
+    pub fn setting(&self, id: &str) -> Setting {
+        if id == "injectedMounts" { self.injected_mounts } else { self.read_only_root_filesystem }
+    }
 }
 
 /// What the wrapper hands over to.

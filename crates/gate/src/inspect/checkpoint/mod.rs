@@ -1,6 +1,6 @@
 //! What a restored container would be. A runtime's `restore` starts nothing that config.json describes: CRIU gives
 //! every thread the credentials that its image has (`criu/pie/restorer.c` restore_creds, restore_seccomp). So the image
-//! is read, and config.json is judged as it would be with what the image says:
+//! is read, and config.json is evaluated as if it said what the image says:
 //!
 //! | of the image | counts as |
 //! |---|---|
@@ -14,7 +14,7 @@
 //! | mounts over /proc/kcore and /proc/sys | `linux.maskedPaths`, `linux.readonlyPaths` |
 //! | flags of the root mount | `root.readonly` |
 //!
-//! It is the union with config.json that is judged: what violates there violates here, too.
+//! The union with config.json is evaluated: what violates there violates here, too.
 //!
 //! # What is not restored above privileged
 //!
@@ -28,7 +28,7 @@
 //! Memory and registers are the container's own, and so are `parent` (memory pages of an earlier dump, `criu/pagemap.c`)
 //! and what a `--lazy-pages` daemon delivers. No control speaks of groups and limits. Open files are opened below the
 //! restored mounts, by names that lead nowhere else (`criu/files-reg.c`). What CRIU does as root with the images of sockets,
-//! pipes, networks and IPC is not judged.
+//! pipes, networks and IPC is not evaluated.
 
 mod cgroups;
 mod images;
@@ -128,7 +128,7 @@ pub enum CheckpointError {
     /// A mount that would be writable.
     #[error("restore: the checkpoint mounts {0:?} writable, config.json read-only")]
     Writable(String),
-    /// Labels of which only one could be judged.
+    /// Several labels, of which only one could be evaluated.
     #[error("restore: the checkpoint has the SELinux label {image:?} where config.json has {config:?}")]
     Label {
         /// What the image says.

@@ -107,7 +107,7 @@ impl Restored {
         let labels = profiles().map(Option::unwrap_or_default);
         let mut others = labels.filter(|label| !config.is_empty() || is_label(label));
         let Some(other) = others.find(|label| domain(label) != domain(&config)) else { return Ok(()) };
-        // One is judged: both are only where the other is what every control allows.
+        // One is evaluated; both are set only where every control allows the other.
         let is_usual = config.is_empty() || domain(&config) == domain("system_u:system_r:container_t");
         if other.is_empty()
             || !is_usual

@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 
-use super::ground::{Found, of_layer};
-use super::{Node, Pod, elsewhere};
+use super::ground::{Shape, of_layer};
+use super::{Lookup, Pod, elsewhere};
 use crate::inspect::path::{absolute, is_plain, normalize, strip_dir};
 use crate::inspect::spec::Mount;
 use pss::facts::{Engine, Volume};
@@ -17,7 +17,7 @@ use pss_guard_core::files::FileError;
 pub(super) fn volume<'a>(
     mount: &'a Mount<'_>,
     pod: &Pod<'_>,
-    node: &Node<'_>,
+    node: &Lookup<'_>,
 ) -> Result<Option<Volume<'a>>, FileError> {
     /// What is the container's own by its namespaces, or empty.
     const OWN: [&str; 8] = ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "ramfs"];
@@ -63,7 +63,7 @@ impl<'a> Layers<'a> {
 /// Whether an overlay is how CRI-O mounts an image as a volume: the image's layer, or a part of it that CRI-O has bound
 /// in the container's directory, over an empty directory (`server/container_create_linux.go`: mountImage,
 /// `safemount_linux.go`).
-fn is_image_volume(layers: &Layers<'_>, pod: &Pod<'_>, node: &Node<'_>) -> Result<bool, FileError> {
+fn is_image_volume(layers: &Layers<'_>, pod: &Pod<'_>, node: &Lookup<'_>) -> Result<bool, FileError> {
     let (&[image, empty], None) = (layers.lower.as_slice(), layers.upper) else { return Ok(false) };
     if !is_plain(image) || !is_plain(empty) || !empty.ends_with("/image-volumes") {
         return Ok(false);
@@ -73,7 +73,7 @@ fn is_image_volume(layers: &Layers<'_>, pod: &Pod<'_>, node: &Node<'_>) -> Resul
     let aliased = super::ground::without_aliases(image, &node.ground);
     let image = aliased.as_deref().unwrap_or(image);
     let anchor = match node.anchors.find(image) {
-        Some((anchor, Found::Engines(_))) => anchor,
+        Some((anchor, Shape::Engines(_))) => anchor,
         _ if is_layer => storage.unwrap_or_default(),
         _ => return Ok(false),
     };
@@ -86,7 +86,7 @@ fn is_image_volume(layers: &Layers<'_>, pod: &Pod<'_>, node: &Node<'_>) -> Resul
 fn layer_of_the_host(
     layers: &Layers<'_>,
     pod: &Pod<'_>,
-    node: &Node<'_>,
+    node: &Lookup<'_>,
 ) -> Result<Option<String>, FileError> {
     if layers.lower.is_empty() {
         return Ok(Some(String::new()));
@@ -94,7 +94,7 @@ fn layer_of_the_host(
     for layer in layers.lower.iter().copied().chain(layers.upper) {
         let named = absolute(layer, pod.bundle).unwrap_or(Cow::Borrowed(layer));
         let real = node.host.resolve(&named).unwrap_or_else(|| named.into_owned());
-        if let Some((anchor, Found::Volume { directory, .. })) = node.anchors.find(&real) {
+        if let Some((anchor, Shape::Volume { directory, .. })) = node.anchors.find(&real) {
             match elsewhere(node.table()?, &format!("{anchor}/{directory}"), node) {
                 Some(path) => return Ok(Some(path)),
                 None => continue,

@@ -102,7 +102,7 @@ enum Keeps {
 
 /// What the source of a mount is to this container's engine.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found<'p> {
+pub(super) enum Shape<'p> {
     /// What it made for the container.
     Engines(Engines<'p>),
     /// A managed volume by its directory, and what follows that.
@@ -158,7 +158,7 @@ impl<'p> Anchors<'p> {
     }
 
     /// What a path is to the engine, and which of its first bytes are the anchor.
-    pub(super) fn find<'s>(&self, path: &'s str) -> Option<(&'s str, Found<'s>)> {
+    pub(super) fn find<'s>(&self, path: &'s str) -> Option<(&'s str, Shape<'s>)> {
         for (name, keeps) in &self.names {
             if let Some(below) = strip_dir(path, name)
                 && let Some(found) = self.below(*keeps, below)
@@ -170,20 +170,20 @@ impl<'p> Anchors<'p> {
         if self.anywhere || self.engine == Engine::Podman { self.somewhere(path) } else { None }
     }
 
-    fn below<'s>(&self, keeps: Keeps, below: &'s str) -> Option<Found<'s>> {
+    fn below<'s>(&self, keeps: Keeps, below: &'s str) -> Option<Shape<'s>> {
         match keeps {
-            Keeps::Cri => shape::of_containerd(below, self.ids).map(Found::Engines),
-            Keeps::Containers => shape::of_storage(below, self.ids, self.engine).map(Found::Engines),
-            Keeps::Artifacts => shape::of_artifacts(below).map(Found::Engines),
-            Keeps::Docker => shape::of_docker(below, self.ids).map(Found::Engines),
+            Keeps::Cri => shape::of_containerd(below, self.ids).map(Shape::Engines),
+            Keeps::Containers => shape::of_storage(below, self.ids, self.engine).map(Shape::Engines),
+            Keeps::Artifacts => shape::of_artifacts(below).map(Shape::Engines),
+            Keeps::Docker => shape::of_docker(below, self.ids).map(Shape::Engines),
             Keeps::Volumes => {
-                shape::of_volumes(below).map(|(directory, inside)| Found::Volume { directory, inside })
+                shape::of_volumes(below).map(|(directory, inside)| Shape::Volume { directory, inside })
             }
         }
     }
 
     /// The same by the names that the directories usually have, below whatever directory.
-    fn somewhere<'s>(&self, path: &'s str) -> Option<(&'s str, Found<'s>)> {
+    fn somewhere<'s>(&self, path: &'s str) -> Option<(&'s str, Shape<'s>)> {
         let keeps = |part: &str| match (self.engine, part) {
             (Engine::Containerd, CRI_PLUGIN) => Some(Keeps::Cri),
             (Engine::CriO | Engine::Podman, part) if part.ends_with("-containers") => Some(Keeps::Containers),

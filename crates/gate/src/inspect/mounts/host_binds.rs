@@ -2,7 +2,7 @@
 //!
 //! CRI-O's own binds have no `rbind`, which every mount of the kubelet's has: the same two ends with it are a hostPath.
 
-use super::{Node, Pod};
+use super::{Lookup, Pod};
 use crate::inspect::spec::Mount;
 use pss::facts::Engine;
 
@@ -11,7 +11,7 @@ use pss::facts::Engine;
 const SYSTEMD_CGROUP: &str = "/sys/fs/cgroup/systemd";
 
 /// Whether a bind mount of the host is the engine's own.
-pub(super) fn is_engines(mount: &Mount<'_>, pod: &Pod<'_>, node: &Node<'_>) -> bool {
+pub(super) fn is_engines(mount: &Mount<'_>, pod: &Pod<'_>, node: &Lookup<'_>) -> bool {
     let unmanaged = matches!(pod.engine, Engine::Podman | Engine::Docker);
     let asked = mount.has("rbind");
     let read_only = mount.has("ro") || mount.has("rro");
@@ -36,7 +36,7 @@ pub(super) fn is_engines(mount: &Mount<'_>, pod: &Pod<'_>, node: &Node<'_>) -> b
 }
 
 /// One of the programs that `--init` puts first. The destination alone could be anybody's.
-fn is_init(path: &str, node: &Node<'_>) -> bool {
+fn is_init(path: &str, node: &Lookup<'_>) -> bool {
     let real = node.host.resolve(path).unwrap_or_else(|| path.to_owned());
     let name = real.rsplit('/').next().unwrap_or_default();
     matches!(name, "catatonit" | "podman-init" | "docker-init" | "tini" | "tini-static" | "dumb-init")

@@ -33,7 +33,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use self::ground::{Anchors, Found, Ground};
+use self::ground::{Anchors, Ground, Shape};
 use self::shape::{Engines, Ids, Kubelet};
 use self::table::Behind;
 use super::cdi::Cdi;
@@ -80,7 +80,7 @@ pub(super) fn volumes<'a>(
     host: &Host,
     cdi: &Cdi,
 ) -> Result<Vec<Volume<'a>>, FileError> {
-    let node = Node::of(pod, host, cdi);
+    let node = Lookup::of(pod, host, cdi);
     let mut found = Vec::new();
     found.extend(root(spec, pod, &node));
     for mount in spec.mounts.as_deref().unwrap_or_default() {
@@ -94,7 +94,7 @@ pub(super) fn volumes<'a>(
 }
 
 /// The node, and what was looked up on it once for all mounts.
-struct Node<'p> {
+struct Lookup<'p> {
     host: &'p Host,
     cdi: &'p Cdi,
     ground: Ground<'p>,
@@ -104,7 +104,7 @@ struct Node<'p> {
     table: OnceCell<Rc<Table>>,
 }
 
-impl<'p> Node<'p> {
+impl<'p> Lookup<'p> {
     fn of(pod: &Pod<'p>, host: &'p Host, cdi: &'p Cdi) -> Self {
         let ground = Ground::of(host);
         let ids = Ids { sandbox: pod.sandbox, container: pod.id };
@@ -165,7 +165,7 @@ fn split<'s>(path: &'s str, directory: &str) -> Option<(&'s str, &'s str)> {
 
 /// A container's root file system that is no engine's, but a directory of the host: `podman run --rootfs /`, `ctr run
 /// --rootfs`.
-fn root<'a>(spec: &'a Spec<'_>, pod: &Pod<'_>, node: &Node<'_>) -> Option<Volume<'a>> {
+fn root<'a>(spec: &'a Spec<'_>, pod: &Pod<'_>, node: &Lookup<'_>) -> Option<Volume<'a>> {
     let path = spec.root.as_ref()?.path.as_ref().map(Text::as_str)?;
     let host_path = |source: Cow<'a, str>| Volume::HostPath { destination: "/", source, name: None };
     let Some(whole) = absolute(path, pod.bundle) else {
@@ -189,7 +189,7 @@ fn root<'a>(spec: &'a Spec<'_>, pod: &Pod<'_>, node: &Node<'_>) -> Option<Volume
     (!is_engines).then(|| host_path(Cow::Owned(whole.into_owned())))
 }
 
-fn bind<'a>(mount: &'a Mount<'_>, pod: &Pod<'_>, node: &Node<'_>) -> Result<Option<Volume<'a>>, FileError> {
+fn bind<'a>(mount: &'a Mount<'_>, pod: &Pod<'_>, node: &Lookup<'_>) -> Result<Option<Volume<'a>>, FileError> {
     let destination = mount.destination();
     let source = mount.source();
     if host_binds::is_engines(mount, pod, node) {
@@ -241,7 +241,7 @@ fn of_kubelet<'a>(
     (anchor, below): (&str, &str),
     destination: &'a str,
     pod: &Pod<'_>,
-    node: &Node<'_>,
+    node: &Lookup<'_>,
 ) -> Result<Option<Volume<'a>>, FileError> {
     let unclear = |why| Ok(Some(Volume::Unclear { destination, why }));
     let name = match shape {
@@ -269,7 +269,7 @@ fn of_kubelet<'a>(
 }
 
 /// The directory of the pod's volume that a path is, or lies in.
-fn volume_of(path: &str, pod: &Pod<'_>, node: &Node<'_>) -> Option<String> {
+fn volume_of(path: &str, pod: &Pod<'_>, node: &Lookup<'_>) -> Option<String> {
     let (anchor, below) = node.kubelet.strip(path)?;
     let ends = below.match_indices('/').map(|(at, _)| at).chain([below.len()]);
     let is_volume = |part: &&str| matches!(shape::of_kubelet(part, pod.uid), Some(Kubelet::Volume { .. }));
@@ -306,7 +306,7 @@ fn of_engine<'a>(
     source: &str,
     mount: &'a Mount<'_>,
     pod: &Pod<'_>,
-    node: &Node<'_>,
+    node: &Lookup<'_>,
 ) -> Result<Is<'a>, FileError> {
     // Everything that the kubelet asks CRI-O for carries `rbind`, and nothing that CRI-O adds itself
     // (`server/container_create_linux.go`: addOCIBindMounts). What CRI-O mounts at the same place anyway is no more.
@@ -332,20 +332,20 @@ fn of_engine<'a>(
     match found {
         // Engines refuse to mount an image or an artifact writable (containerd `container_image_mount.go`
         // mutateImageMount). A hostPath may ask for it, and then writes to the layer that every container of it shares.
-        Found::Engines(Engines::Blob | Engines::InImage(_))
+        Shape::Engines(Engines::Blob | Engines::InImage(_))
             if !(mount.is_read_only() || mount.has("rro")) =>
         {
             Ok(Is::Unknown)
         }
-        Found::Engines(Engines::Own | Engines::Blob) => own(&source),
-        Found::Engines(Engines::InImage(inside)) => {
+        Shape::Engines(Engines::Own | Engines::Blob) => own(&source),
+        Shape::Engines(Engines::InImage(inside)) => {
             let image = source.strip_suffix(inside).unwrap_or(&source).trim_end_matches('/');
             match own(image)? {
                 Is::Own if !inside.is_empty() && !node.host.is_below(image, inside) => Ok(Is::Unknown),
                 is => Ok(is),
             }
         }
-        Found::Volume { directory, inside } => {
+        Shape::Volume { directory, inside } => {
             let path = format!("{anchor}/{directory}");
             match own(&path)? {
                 // A driver can make a path of the host a volume (`-o type=none -o o=bind -o device=PATH`).
@@ -379,7 +379,7 @@ fn is_where_cri_o_has_it(source: &str, destination: &str) -> bool {
 
 /// Whether a source is in the container's own root file system, in which nothing has run yet: CRI-O and podman mount
 /// a part of the image over another where the host is in FIPS mode (containers/common `pkg/subscriptions`).
-fn is_in_own_root(source: &str, pod: &Pod<'_>, node: &Node<'_>) -> bool {
+fn is_in_own_root(source: &str, pod: &Pod<'_>, node: &Lookup<'_>) -> bool {
     let of_storage = matches!(pod.engine, Engine::CriO | Engine::Podman);
     let Some(root) = pod.root.filter(|root| of_storage && root.starts_with('/')) else { return false };
     let inside = strip_dir(source, root).filter(|inside| !inside.is_empty());
@@ -390,15 +390,15 @@ fn is_in_own_root(source: &str, pod: &Pod<'_>, node: &Node<'_>) -> bool {
 
 /// The path of the host that a managed volume really is; `None` for a volume with data of its own, also on a disk or
 /// server of its own.
-fn elsewhere(table: &Table, volume: &str, node: &Node<'_>) -> Option<String> {
-    let managed = |path: &str| matches!(node.anchors.find(path), Some((_, Found::Volume { .. })));
+fn elsewhere(table: &Table, volume: &str, node: &Lookup<'_>) -> Option<String> {
+    let managed = |path: &str| matches!(node.anchors.find(path), Some((_, Shape::Volume { .. })));
     table.others(volume).into_iter().map(|origin| origin.path).find(|path| !managed(path))
 }
 
 /// Whether the policy lists a source: an entry stands for itself, and for what lies directly in it. Further down are the
 /// insides of claims, where a container whose root is the host's root can exchange whatever it likes, and nothing about
 /// an owner would show it. A link is followed where root made it, and has to stay in what the policy lists.
-fn is_listed(source: &str, node: &Node<'_>) -> Result<bool, FileError> {
+fn is_listed(source: &str, node: &Lookup<'_>) -> Result<bool, FileError> {
     let mut path = source.to_owned();
     for _ in 0..8 {
         let close = |(_, below): &(&str, &str)| !below.contains('/');
@@ -438,7 +438,7 @@ fn is_of_another_container(
     path: &str,
     destination: &str,
     pod: &Pod<'_>,
-    node: &Node<'_>,
+    node: &Lookup<'_>,
 ) -> Result<bool, FileError> {
     let (above, file) = match (pod.engine, destination) {
         (Engine::Podman, "/dev/shm") => ("userdata", "shm"),

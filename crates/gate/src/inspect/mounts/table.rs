@@ -15,8 +15,8 @@ use crate::inspect::path::strip_dir;
 /// `/proc/PID/mountinfo`, read once, in the two orders in which it is asked.
 #[derive(Debug)]
 pub(in crate::inspect) struct Table {
-    by_point: Vec<Entry>,
-    by_device: Vec<Entry>,
+    by_point: Vec<MountInfo>,
+    by_device: Vec<MountInfo>,
     /// Whether its mount points are on this node, now.
     is_here: bool,
 }
@@ -53,10 +53,10 @@ impl Table {
     }
 
     pub(in crate::inspect) fn of(text: &str) -> Self {
-        let mut by_point: Vec<Entry> = text.lines().filter_map(Entry::parse).collect();
+        let mut by_point: Vec<MountInfo> = text.lines().filter_map(MountInfo::parse).collect();
         // What subPath mounts hide is never another subPath mount, and a pod can have thousands of them.
         let origins = by_point.iter().filter(|entry| !entry.point.contains("/volume-subpaths/"));
-        let mut by_device: Vec<Entry> = origins.cloned().collect();
+        let mut by_device: Vec<MountInfo> = origins.cloned().collect();
         // Stable: of several mounts on one point the last stays last.
         by_point.sort_by(|one, other| one.point.cmp(&other.point));
         by_device.sort_by(|one, other| one.device.cmp(&other.device));
@@ -64,19 +64,19 @@ impl Table {
     }
 
     /// What is mounted on a point: the last mount covers the ones before.
-    fn mounted(&self, point: &str) -> Option<&Entry> {
+    fn mounted(&self, point: &str) -> Option<&MountInfo> {
         let end = self.by_point.partition_point(|entry| entry.point.as_str() <= point);
         self.by_point.get(end.checked_sub(1)?).filter(|entry| entry.point == point)
     }
 
     /// The same directory by its other paths, the shortest first: for each other mount of the same file system, the path
     /// below it.
-    fn others_of(&self, hidden: &Entry) -> Vec<Origin<'_>> {
+    fn others_of(&self, hidden: &MountInfo) -> Vec<Origin<'_>> {
         let start = self.by_device.partition_point(|entry| entry.device < hidden.device);
         let same = self.by_device.iter().skip(start).take_while(|entry| entry.device == hidden.device);
         let same = same.filter(|entry| entry.point != hidden.point);
         let same = same.filter(|entry| !hidden.is_nfs() || entry.source == hidden.source);
-        let below = |entry: &'_ Entry| {
+        let below = |entry: &'_ MountInfo| {
             let rest = strip_dir(&hidden.root, &entry.root)?;
             Some(match (entry.point.as_str(), rest) {
                 (point, "") => point.to_owned(),
@@ -153,7 +153,7 @@ pub fn behind(mountinfo: &str, point: &str, volume: impl Fn(&str) -> Option<Stri
 
 /// A line of `/proc/PID/mountinfo` (`proc_pid_mountinfo(5)`).
 #[derive(Clone, Debug)]
-struct Entry {
+struct MountInfo {
     device: String,
     root: String,
     point: String,
@@ -161,7 +161,7 @@ struct Entry {
     source: String,
 }
 
-impl Entry {
+impl MountInfo {
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.split(' ').skip(2);
         let (device, root, point) = (fields.next()?, fields.next()?, fields.next()?);

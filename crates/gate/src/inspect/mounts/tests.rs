@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use super::{Node, Pod, Spec, Table, elsewhere, volumes};
+use super::{Lookup, Pod, Spec, Table, elsewhere, volumes};
 use crate::inspect::cdi::Cdi;
 use crate::inspect::host::Host;
 use pss::facts::{Engine, HostNamespaces, Volume};
@@ -518,7 +518,7 @@ fn a_managed_volume_that_is_a_path_of_the_host_is_one() {
     let bundle = format!("{storage}/overlay-containers/{ID}/userdata");
     let pod = Pod { bundle: Some(&bundle), ..pod(Engine::Podman, &[]) };
     let cdi = Cdi::of(&Host::Unknown);
-    let node = Node::of(&pod, &Host::Unknown, &cdi);
+    let node = Lookup::of(&pod, &Host::Unknown, &cdi);
     for (name, expected) in
         [("bound", Some("/etc")), ("memory", None), ("nfs", None), ("nfs2", None), ("plain", None)]
     {

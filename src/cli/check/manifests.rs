@@ -1,0 +1,230 @@
+//! Files of manifests: which files these are, what they say of namespaces, and their workloads one by one.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize as _;
+
+use super::shown;
+use crate::cli::arguments::Check;
+use crate::decision::Verdict;
+use crate::files::{FileError, read};
+use crate::level::policy::Setting;
+use crate::level::{Found, Policy, RequiredLevel, is_dns_label, namespaces};
+use crate::manifest::evaluate::{Settings, declared, evaluate, labels};
+use crate::manifest::node::{Node, Position};
+use crate::manifest::objects::{Object, ObjectError, Role, objects};
+use crate::manifest::read::{LARGEST, documents};
+use crate::message::line;
+use crate::output::json::{Container, Result as Json};
+use crate::pss::pod::Pod;
+
+/// A file of manifests.
+pub(super) struct File {
+    /// Its name, for messages.
+    shown: String,
+    path: PathBuf,
+    /// Its documents, or the first thing that is wrong with it and the line of that.
+    documents: Result<Vec<Node>, (Option<usize>, String)>,
+}
+
+impl File {
+    /// Reads the documents.
+    pub(super) fn of(shown: String, path: &Path, bytes: Result<Vec<u8>, FileError>) -> Self {
+        let too_large = |bytes: &Vec<u8>| u64::try_from(bytes.len()).is_ok_and(|length| length > LARGEST);
+        let documents = match bytes {
+            Err(error) => Err((None, line(&error))),
+            Ok(bytes) if too_large(&bytes) => Err((None, format!("more than {} MiB", LARGEST >> 20))),
+            Ok(bytes) => match std::str::from_utf8(&bytes) {
+                Err(error) => Err((None, format!("no UTF-8 at byte {}", error.valid_up_to()))),
+                Ok(text) => documents(text).map_err(|error| (Some(error.at.line), error.to_string())),
+            },
+        };
+        Self { shown, path: path.to_owned(), documents }
+    }
+
+    fn objects(&self) -> impl Iterator<Item = Result<Object<'_>, (Position, ObjectError)>> {
+        let documents = self.documents.as_deref().unwrap_or_default();
+        documents.iter().filter(|document| !document.is_null()).flat_map(objects)
+    }
+}
+
+/// The namespace of a workload that names none, as kubectl has it.
+const DEFAULT: &str = "default";
+
+/// All manifests of a call: the namespaces in any of them count for the workloads in all.
+pub(super) struct Manifests<'a> {
+    policy: Policy,
+    demand: Option<RequiredLevel<'a>>,
+    namespace: &'a str,
+    /// Where this node keeps the levels of namespaces.
+    folder: &'a Path,
+    known: HashMap<&'a str, Found<'a>>,
+    others: usize,
+}
+
+impl<'a> Manifests<'a> {
+    pub(super) fn of(
+        files: impl Iterator<Item = &'a File>,
+        policy: &Policy,
+        options: &'a Check,
+        folder: &'a Path,
+    ) -> Self {
+        let mut known = HashMap::new();
+        let mut others = 0;
+        for file in files {
+            for object in file.objects().filter_map(Result::ok) {
+                match object.role {
+                    Role::Workload(_) => continue,
+                    Role::Other => {}
+                    Role::Namespace(own) => {
+                        let found = Found::Labels { labels: labels(own), path: file.path.clone() };
+                        known.insert(object.name, found);
+                    }
+                }
+                others += 1;
+            }
+        }
+        let mut policy = policy.clone();
+        // Admission knows no control of ours. Where no policy asks for it, it is reported and decides nothing.
+        if policy.file.is_none() {
+            policy.controls.read_only_root_filesystem = Setting::Audit;
+        }
+        Self {
+            policy,
+            demand: options.level.map(|(level, version)| RequiredLevel::argument(level, version)),
+            namespace: options.namespace.as_deref().unwrap_or(DEFAULT),
+            folder,
+            known,
+            others,
+        }
+    }
+
+    /// How many objects are no workloads.
+    pub(super) fn passed_over(&self) -> usize {
+        self.others
+    }
+
+    /// Evaluates every workload of a file.
+    pub(super) fn evaluate(&self, file: &File, mut show: impl FnMut(&Json<'_>, Verdict)) {
+        let cannot = |at: Option<usize>, because: String, show: &mut dyn FnMut(&Json<'_>, Verdict)| {
+            let verdict = Verdict::CannotJudge;
+            let object = Json::other(&file.shown, Container::default(), verdict, because);
+            show(&Json { container: None, line: at, ..object }, verdict);
+        };
+        if let Err((at, because)) = &file.documents {
+            cannot(*at, because.clone(), &mut show);
+        }
+        for object in file.objects() {
+            let object = match object {
+                Ok(object) => object,
+                Err((at, error)) => {
+                    cannot(Some(at.line), line(&error), &mut show);
+                    continue;
+                }
+            };
+            let Role::Workload(pod) = object.role else { continue };
+            let namespace = object.namespace.unwrap_or(self.namespace);
+            let found = match self.found(namespace) {
+                Ok(found) => found,
+                Err(because) => {
+                    cannot(Some(object.at.line), because, &mut show);
+                    continue;
+                }
+            };
+            let settings = Settings {
+                policy: &self.policy,
+                demand: self.demand.as_ref(),
+                found: &found,
+                namespace,
+                path: &file.shown,
+            };
+            let (result, verdict) = evaluate(&object, pod, &settings);
+            show(&result, verdict);
+        }
+    }
+
+    /// The labels of a namespace: in the manifests, else as this node knows them.
+    fn found(&self, namespace: &str) -> Result<Found<'a>, String> {
+        if let Some(found) = self.known.get(namespace) {
+            return Ok(found.clone());
+        }
+        if !is_dns_label(namespace) {
+            return Err(format!("metadata.namespace {namespace:?} is no name of a namespace"));
+        }
+        match namespaces::read(self.folder, namespace) {
+            // What nobody imported on this machine says nothing of a manifest.
+            Ok(Found::Missing) | Ok(Found::NoFolder) => Ok(Found::NoFolder),
+            Ok(found) => Ok(found),
+            Err(error) => Err(line(&error)),
+        }
+    }
+}
+
+/// The one pod in a file of manifests, or the facts that an agent would write.
+pub(super) fn pod(path: &Path) -> Result<Pod, String> {
+    let file = File::of(shown(path), path, read(path, LARGEST));
+    let at = |line: Option<usize>, says: String| match line {
+        Some(line) => format!("{}:{line}: {says}", file.shown),
+        None => format!("{}: {says}", file.shown),
+    };
+    let documents = file.documents.as_ref().map_err(|(line, says)| at(*line, says.clone()))?;
+    // Facts have no kind.
+    if let [facts] = documents.as_slice()
+        && facts.get("v").is_some()
+    {
+        return Pod::deserialize(facts).map_err(|error| at(Some(error.at.line), error.to_string()));
+    }
+    let workload = |object: Result<Object<'_>, _>| match object.ok()?.role {
+        Role::Workload(pod) => {
+            Some(declared(pod).map_err(|error| at(Some(error.at.line), error.to_string())))
+        }
+        Role::Namespace(_) | Role::Other => None,
+    };
+    let mut pods = file.objects().filter_map(workload);
+    match (pods.next(), pods.next()) {
+        (Some(pod), None) => pod,
+        (None, _) => Err(at(None, "there is no pod in it".to_owned())),
+        (Some(_), Some(_)) => Err(at(None, "there is more than one pod in it".to_owned())),
+    }
+}
+
+/// Whether a file has the name of a manifest: then nothing else is looked for in it.
+pub(super) fn has_name(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+/// Whether a file is an object of the API, in YAML or JSON. config.json has neither of these keys at its top.
+pub(super) fn is_manifest(bytes: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Top {
+        #[serde(rename = "apiVersion")]
+        _api_version: serde::de::IgnoredAny,
+        #[serde(rename = "kind")]
+        _kind: serde::de::IgnoredAny,
+    }
+    if bytes.trim_ascii_start().starts_with(b"{") {
+        let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<Top>();
+        return values.next().is_some_and(|first| first.is_ok());
+    }
+    let has = |key: &&str| {
+        let begins =
+            |line: &[u8]| line.strip_prefix(key.as_bytes()).is_some_and(|rest| rest.starts_with(b":"));
+        bytes.split(|byte| *byte == b'\n').any(begins)
+    };
+    ["apiVersion", "kind"].iter().all(has)
+}
+
+/// The manifests in a folder that is no bundle and no captured case, by name; not in folders inside, as with kubectl.
+pub(super) fn in_folder(folder: &Path) -> Vec<File> {
+    let is_other = ["config.json", "containers", "userdata"].iter().any(|name| folder.join(name).exists());
+    let Ok(entries) = folder.read_dir() else { return Vec::new() };
+    if is_other {
+        return Vec::new();
+    }
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    let is_json = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json");
+    paths.retain(|path| (has_name(path) || is_json(path)) && !path.is_dir());
+    paths.iter().map(|path| File::of(shown(path), path, read(path, LARGEST))).collect()
+}

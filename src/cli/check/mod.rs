@@ -1,0 +1,273 @@
+//! `pss-guard check`: evaluates containers by their config.json, and manifests by what their pods ask for.
+
+mod containers;
+mod manifests;
+
+use std::io::{self, ErrorKind, Read as _, Write};
+use std::path::Path;
+
+use self::containers::{Case, cases, shown};
+use self::manifests::{File, Manifests};
+use super::arguments::{Check, Format};
+use crate::decision::Verdict;
+use crate::files::{FileError, LIMIT, read};
+use crate::level::Policy;
+use crate::level::cache::{LoadError, load_file};
+use crate::manifest::read::LARGEST;
+use crate::message::{escape, line};
+use crate::output::json::Result as Object;
+use crate::output::{junit, sarif};
+use crate::paths::Paths;
+use crate::pss::Certainty;
+
+/// Exit code: every container may start.
+pub const ALLOW: u8 = 0;
+/// Exit code: at least one may not.
+pub const DENY: u8 = 1;
+
+/// The path that stands for standard input.
+const STDIN: &str = "-";
+
+/// Counts for the exit code and the last line.
+#[derive(Default)]
+struct Tally {
+    allowed: usize,
+    exempt: usize,
+    denied: usize,
+    unjudged: usize,
+}
+
+impl Tally {
+    fn add(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Allow => self.allowed += 1,
+            Verdict::Exempt => self.exempt += 1,
+            Verdict::Deny => self.denied += 1,
+            Verdict::CannotJudge => self.unjudged += 1,
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.allowed + self.exempt + self.denied + self.unjudged
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self { unjudged: 1.., .. } => super::FAILED,
+            Self { denied: 1.., .. } => DENY,
+            _ => ALLOW,
+        }
+    }
+}
+
+/// Where results go, one after the other. After a write that failed nothing more is written.
+struct Results<'o> {
+    format: Format,
+    out: &'o mut dyn Write,
+    written: io::Result<()>,
+    sarif: sarif::Log,
+    junit: junit::Suite,
+    tally: Tally,
+}
+
+impl Results<'_> {
+    fn add(&mut self, object: &Object<'_>, verdict: Verdict) {
+        self.tally.add(verdict);
+        let write: fn(&Object<'_>, &mut dyn Write) -> io::Result<()> = match self.format {
+            Format::Text => text,
+            Format::Json => json,
+            Format::Sarif => return self.sarif.add(object),
+            Format::Junit => return self.junit.add(object),
+        };
+        if self.written.is_ok() {
+            self.written = write(object, self.out);
+        }
+    }
+
+    /// Writes what comes last. `passed_over`: objects that are no workloads; `None` where there was no manifest.
+    fn finish(self, passed_over: Option<usize>) -> io::Result<()> {
+        self.written?;
+        match self.format {
+            Format::Sarif => self.sarif.write(self.out)?,
+            Format::Junit => self.junit.write(self.out)?,
+            Format::Text if self.tally.count() > 1 || passed_over.is_some_and(|count| count > 0) => {
+                let Tally { allowed, exempt, denied, unjudged } = self.tally;
+                let exempt = if exempt > 0 { format!("{exempt} exempt, ") } else { String::new() };
+                let others = match passed_over {
+                    Some(1) => "; 1 other object is no workload".to_owned(),
+                    Some(count @ 2..) => format!("; {count} other objects are no workloads"),
+                    _ => String::new(),
+                };
+                writeln!(
+                    self.out,
+                    "{allowed} allowed, {exempt}{denied} refused, {unjudged} could not be judged{others}"
+                )?;
+            }
+            Format::Text | Format::Json => {}
+        }
+        self.out.flush()
+    }
+}
+
+/// What a path stands for.
+enum Input {
+    Container(Case),
+    Manifest(File),
+}
+
+/// Checks every path and writes the results.
+pub fn check(paths: &Paths, options: &Check, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let policy = match policy(paths, options.policy.as_deref(), err) {
+        Ok(policy) => policy,
+        Err(error) => {
+            let _ = writeln!(err, "pss-guard: {}", line(&error));
+            return super::FAILED;
+        }
+    };
+    let pod = match options.pod.as_deref().map(manifests::pod).transpose() {
+        Ok(pod) => pod,
+        Err(error) => {
+            let _ = writeln!(err, "pss-guard: --pod: {}", escape(&error));
+            return super::FAILED;
+        }
+    };
+    let inputs: Vec<Input> = options.paths.iter().flat_map(|path| inputs(path)).collect();
+    let files = || {
+        inputs.iter().filter_map(|input| match input {
+            Input::Manifest(file) => Some(file),
+            Input::Container(_) => None,
+        })
+    };
+    let namespaces = paths.namespaces();
+    let manifests = Manifests::of(files(), &policy, options, &namespaces);
+    let mut results = Results {
+        format: options.format,
+        out,
+        written: Ok(()),
+        sarif: sarif::Log::default(),
+        junit: junit::Suite::default(),
+        tally: Tally::default(),
+    };
+    for input in &inputs {
+        match input {
+            Input::Container(case) => {
+                let show = |object: &Object<'_>, verdict| results.add(object, verdict);
+                case.evaluate(&policy, options, &namespaces, pod.as_ref(), show);
+            }
+            Input::Manifest(file) => {
+                manifests.evaluate(file, |object, verdict| results.add(object, verdict));
+            }
+        }
+    }
+    let nothing = results.tally.count() == 0;
+    let code = results.tally.exit_code();
+    let passed_over = files().next().map(|_| manifests.passed_over());
+    // A reader that went away (`| head`) has seen enough; the exit code still tells.
+    if let Err(error) = results.finish(passed_over)
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        let _ = writeln!(err, "pss-guard: write the results: {error}");
+        return super::FAILED;
+    }
+    if nothing {
+        // No workload is no all-clear: a template that came out empty, or the wrong file.
+        let _ = writeln!(err, "pss-guard: there is no pod and no workload in {}", names(&options.paths));
+        return super::FAILED;
+    }
+    code
+}
+
+fn names(paths: &[std::path::PathBuf]) -> String {
+    let name = |path: &std::path::PathBuf| {
+        if path.as_os_str() == STDIN { "standard input".to_owned() } else { shown(path) }
+    };
+    super::some(&paths.iter().map(name).collect::<Vec<_>>())
+}
+
+fn policy(paths: &Paths, file: Option<&Path>, err: &mut dyn Write) -> Result<Policy, LoadError> {
+    let Some(file) = file else { return super::policy_to_look(paths, err) };
+    load_file(paths, file)
+}
+
+/// What a path stands for: manifests, a folder of them, or containers.
+fn inputs(path: &Path) -> Vec<Input> {
+    if path.as_os_str() == STDIN {
+        let mut bytes = Vec::new();
+        let read = io::stdin().lock().take(LARGEST + 1).read_to_end(&mut bytes);
+        let bytes = read.map(|_| bytes).map_err(|source| FileError::Read { path: path.to_owned(), source });
+        return vec![Input::Manifest(File::of("stdin".to_owned(), path, bytes))];
+    }
+    if path.is_dir() {
+        let manifests = manifests::in_folder(path);
+        if !manifests.is_empty() {
+            return manifests.into_iter().map(Input::Manifest).collect();
+        }
+        return cases(path).into_iter().map(Input::Container).collect();
+    }
+    let bytes = read(path, LARGEST);
+    if manifests::has_name(path) || bytes.as_ref().is_ok_and(|bytes| manifests::is_manifest(bytes)) {
+        return vec![Input::Manifest(File::of(shown(path), path, bytes))];
+    }
+    let too_large = |bytes: &Vec<u8>| u64::try_from(bytes.len()).is_ok_and(|length| length > LIMIT);
+    let bytes = if bytes.as_ref().is_ok_and(too_large) { read(path, LIMIT) } else { bytes };
+    vec![Input::Container(Case::of_file(path, bytes))]
+}
+
+fn json(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, object)?;
+    out.write_all(b"\n")
+}
+
+fn yaml(text: &str, out: &mut dyn Write) -> io::Result<()> {
+    text.lines().try_for_each(|line| writeln!(out, "  {:<10} | {}", "", escape(line)))
+}
+
+/// One container for people: the verdict, what is wrong with its fix, and what nobody here can see.
+fn text(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let name = object.name();
+    writeln!(
+        out,
+        "{:<12} {}",
+        object.verdict,
+        if name == object.path { name.clone() } else { escape(&name) }
+    )?;
+    if name != object.path {
+        let line = object.line.map_or_else(String::new, |line| format!(":{line}"));
+        writeln!(out, "  {:<10} {}{line}", "file", object.path)?;
+    }
+    let because = escape(&object.because);
+    if object.level.is_empty() {
+        writeln!(out, "  {:<10} {because}", "because")?;
+    } else {
+        writeln!(out, "  {:<10} {}:{}, {because}", "level", object.level, object.version)?;
+    }
+    let mut unseen = Vec::new();
+    for finding in &object.findings {
+        if finding.certainty == Certainty::Unseen.name() {
+            unseen.push(finding.control);
+            continue;
+        }
+        let ours = if finding.origin == "upstream" { "" } else { " [pss-guard's own control]" };
+        let (reason, detail) = (escape(&finding.reason), escape(&finding.detail));
+        let line = finding.line.map_or_else(String::new, |line| format!(" (line {line})"));
+        writeln!(out, "  {:<10} {}{ours}: {reason} ({detail}){line}", finding.certainty, finding.control)?;
+        if finding.reported {
+            writeln!(out, "  {:<10} reported only: the policy has this control on \"audit\"", "")?;
+        }
+        if let Some(exception) = &finding.exception {
+            writeln!(out, "  {:<10} exception: {}", "", escape(exception))?;
+        }
+        // A workload has its fixes merged, below.
+        if object.workload.is_none() {
+            yaml(&finding.fix, out)?;
+        }
+    }
+    for fix in &object.fixes {
+        writeln!(out, "  {:<10} {}", "fix", escape(&fix.of()))?;
+        yaml(&fix.yaml, out)?;
+    }
+    if !unseen.is_empty() {
+        writeln!(out, "  {:<10} {} (`pss-guard explain` says why)", "not seen", unseen.join(", "))?;
+    }
+    Ok(())
+}

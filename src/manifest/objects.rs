@@ -1,0 +1,216 @@
+//! The objects of a document, and the pods that they ask for.
+//!
+//! Which kinds have a pod, and where, is what PodSecurity admission looks at (`admission/admission.go`
+//! `defaultPodSpecExtractor`).
+
+use super::node::{Node, Position, Value};
+
+/// An object of the API.
+#[derive(Clone, Copy, Debug)]
+pub struct Object<'n> {
+    /// Its kind.
+    pub kind: &'n str,
+    /// Its namespace; none where the manifest leaves it to whoever applies it.
+    pub namespace: Option<&'n str>,
+    /// Its name, or what a generated one begins with.
+    pub name: &'n str,
+    /// Where it begins.
+    pub at: Position,
+    /// What it is to Pod Security.
+    pub role: Role<'n>,
+}
+
+/// What an object is to Pod Security.
+#[derive(Clone, Copy, Debug)]
+pub enum Role<'n> {
+    /// A pod, or what makes pods: `metadata` and `spec` of the pod.
+    Workload(&'n Node),
+    /// A namespace: its labels, if it has any.
+    Namespace(Option<&'n Node>),
+    /// Nothing.
+    Other,
+}
+
+/// Why a document is no object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ObjectError {
+    /// It is no object of the API at all.
+    #[error("no Kubernetes object: {0:?} is missing or no text")]
+    NoObject(&'static str),
+    /// A name that YAML takes for a boolean or a number.
+    #[error("metadata.{0} is no text; quote it")]
+    NoText(&'static str),
+    /// A workload without its pod.
+    #[error("{kind} without {field}: there is no pod to evaluate")]
+    NoPod {
+        /// The kind.
+        kind: String,
+        /// Where the pod should be.
+        field: String,
+    },
+}
+
+/// The groups of the kinds below, with those of clusters before 1.16. The same kind of another group is another thing.
+const GROUPS: [&str; 4] = ["", "apps", "batch", "extensions"];
+
+/// Kinds that have a pod, and the keys that lead to it.
+const WORKLOADS: [(&str, &[&str]); 9] = [
+    ("Pod", &[]),
+    ("PodTemplate", &["template"]),
+    ("Deployment", &["spec", "template"]),
+    ("ReplicaSet", &["spec", "template"]),
+    ("StatefulSet", &["spec", "template"]),
+    ("DaemonSet", &["spec", "template"]),
+    ("ReplicationController", &["spec", "template"]),
+    ("Job", &["spec", "template"]),
+    ("CronJob", &["spec", "jobTemplate", "spec", "template"]),
+];
+
+/// The objects of a document, those of lists one by one; an error where there is none, and where it stands.
+#[must_use]
+pub fn objects(document: &Node) -> Vec<Result<Object<'_>, (Position, ObjectError)>> {
+    let mut found = Vec::new();
+    collect(document, None, &mut found);
+    found
+}
+
+/// `of`: the API version and the kind of the list's items. In a list as the API sends it they have none of their own.
+fn collect<'n>(
+    node: &'n Node,
+    of: Option<(&'n str, &'n str)>,
+    found: &mut Vec<Result<Object<'n>, (Position, ObjectError)>>,
+) {
+    let text = |key, inherited: Option<&'n str>| {
+        let own = node.get(key).and_then(Node::text).or(inherited).filter(|text| !text.is_empty());
+        own.ok_or((node.at, ObjectError::NoObject(key)))
+    };
+    let (api_version, kind) = match (text("apiVersion", of.map(|of| of.0)), text("kind", of.map(|of| of.1))) {
+        (Ok(api_version), Ok(kind)) => (api_version, kind),
+        (Err(error), _) | (_, Err(error)) => return found.push(Err(error)),
+    };
+    if let Some(items) = kind.strip_suffix("List").and_then(|_| node.get("items")) {
+        let of = kind.strip_suffix("List").filter(|of| !of.is_empty()).map(|of| (api_version, of));
+        for item in items.items().unwrap_or_default() {
+            collect(item, of, found);
+        }
+        return;
+    }
+    found.push(object(api_version, kind, node));
+}
+
+fn object<'n>(
+    api_version: &str,
+    kind: &'n str,
+    node: &'n Node,
+) -> Result<Object<'n>, (Position, ObjectError)> {
+    // A plain `n` or `1` is no text, and no namespace: the API server refuses it.
+    let metadata = |key: &'static str| match node.at_path(&["metadata", key]) {
+        None => Ok(None),
+        Some(node) => node.text().map(Some).ok_or((node.at, ObjectError::NoText(key))),
+    };
+    let name = metadata("name")?.or(metadata("generateName")?).unwrap_or_default();
+    let role = role(api_version, kind, node).map_err(|error| (node.at, error))?;
+    Ok(Object { kind, namespace: metadata("namespace")?, name, at: node.at, role })
+}
+
+fn role<'n>(api_version: &str, kind: &str, node: &'n Node) -> Result<Role<'n>, ObjectError> {
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    if group.is_empty() && kind == "Namespace" {
+        return Ok(Role::Namespace(node.at_path(&["metadata", "labels"])));
+    }
+    let workload = WORKLOADS.iter().find(|(name, _)| *name == kind && GROUPS.contains(&group));
+    let Some((_, keys)) = workload else { return Ok(Role::Other) };
+    let pod = node.at_path(keys);
+    let has_spec = |pod: &&Node| pod.get("spec").is_some_and(|spec| matches!(spec.value, Value::Map(_)));
+    pod.filter(has_spec).map(Role::Workload).ok_or_else(|| ObjectError::NoPod {
+        kind: kind.to_owned(),
+        field: [*keys, &["spec"]].concat().join("."),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read::documents;
+    use super::{Role, objects};
+
+    /// Each object in a word or two.
+    fn shown(text: &str) -> String {
+        let documents = documents(text).unwrap();
+        let all = documents.iter().filter(|document| !document.is_null()).flat_map(objects);
+        let shown = all.map(|object| match object {
+            Ok(object) => {
+                let role = match object.role {
+                    Role::Workload(pod) => format!("pod at {}", pod.at.line),
+                    Role::Namespace(labels) => format!("labels: {}", labels.is_some()),
+                    Role::Other => "-".to_owned(),
+                };
+                let namespace = object.namespace.unwrap_or("?");
+                format!("{}:{} {namespace}/{} {role}", object.at.line, object.kind, object.name)
+            }
+            Err((at, error)) => format!("{}:{error}", at.line),
+        });
+        shown.collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn every_kind_of_workload_has_its_pod() {
+        let simple = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: b}\nspec: {}\n";
+        let rows = [
+            (simple.to_owned(), "1:Pod b/a pod at 1"),
+            (
+                "apiVersion: v1\nkind: PodTemplate\nmetadata: {name: a}\ntemplate:\n  spec: {}\n".to_owned(),
+                "1:PodTemplate ?/a pod at 4",
+            ),
+            (
+                "apiVersion: batch/v1\nkind: CronJob\nmetadata: {generateName: a-}\nspec:\n  jobTemplate:\n    spec:\n      \
+                 template:\n        spec: {}\n"
+                    .to_owned(),
+                "1:CronJob ?/a- pod at 7",
+            ),
+            (
+                format!("{simple}---\n# nothing\n---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{a: b}}}}"),
+                "1:Pod b/a pod at 1; 8:Namespace ?/shop labels: true",
+            ),
+            ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n".to_owned(), "1:ConfigMap ?/a -"),
+            (
+                "apiVersion: foo.io/v1\nkind: Deployment\nmetadata: {name: a}\n".to_owned(),
+                "1:Deployment ?/a -",
+            ),
+            (
+                "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {}\n".to_owned(),
+                "1:Deployment without spec.template.spec: there is no pod to evaluate",
+            ),
+            ("a: 1\n".to_owned(), "1:no Kubernetes object: \"apiVersion\" is missing or no text"),
+            (
+                "apiVersion: v1\nkind: Pod\nmetadata:\n  name: n\nspec: {}\n".to_owned(),
+                "4:metadata.name is no text; quote it",
+            ),
+            (
+                "apiVersion: v1\nkind: Pod\nmetadata:\n  namespace: 1\nspec: {}\n".to_owned(),
+                "4:metadata.namespace is no text; quote it",
+            ),
+            ("- 1\n".to_owned(), "1:no Kubernetes object: \"apiVersion\" is missing or no text"),
+            ("apiVersion: v1\n".to_owned(), "1:no Kubernetes object: \"kind\" is missing or no text"),
+            (
+                "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {}}\n- {}\n"
+                    .to_owned(),
+                "4:Pod ?/a pod at 4; 5:no Kubernetes object: \"apiVersion\" is missing or no text",
+            ),
+            (
+                "{\"apiVersion\":\"v1\",\"kind\":\"PodList\",\"items\":[{\"metadata\":{\"name\":\"a\"},\"spec\":{}}]}".to_owned(),
+                "1:Pod ?/a pod at 1",
+            ),
+            ("apiVersion: v1\nkind: List\nitems: []\n".to_owned(), ""),
+            ("apiVersion: v1\nkind: PodList\n".to_owned(), "1:PodList ?/ -"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(shown(&text), expected, "{text}");
+        }
+        for kind in ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "ReplicationController"] {
+            let text = format!(
+                "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: a}}\nspec:\n  template:\n    spec: {{}}\n"
+            );
+            assert_eq!(shown(&text), format!("1:{kind} ?/a pod at 5"));
+        }
+    }
+}

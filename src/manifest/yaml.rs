@@ -1,0 +1,453 @@
+//! YAML as nodes, with the meaning that `kubectl` and Helm give it: sigs.k8s.io/yaml, which resolves plain scalars by
+//! YAML 1.1 as go-yaml v2 does. `privileged: yes` is true there, and `0777` is 511.
+//!
+//! Stricter than theirs in one respect: of two equal keys theirs takes the last, and here they are an error.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+use serde_json::Number;
+
+use super::node::{Node, Position, Value};
+use super::read::{DEEPEST, MOST_NODES, ReadError, Why, unique};
+
+/// Every document in the text.
+pub(super) fn documents(text: &str) -> Result<Vec<Node>, ReadError> {
+    let mut reader = Reader { events: Parser::new_from_str(text), anchors: HashMap::new(), count: 0 };
+    let mut found = Vec::new();
+    loop {
+        match reader.next()? {
+            (Event::StreamEnd, _) => return Ok(found),
+            (Event::DocumentStart(_), _) => {
+                // An anchor ends with its document.
+                reader.anchors.clear();
+                let (event, span) = reader.next()?;
+                found.push(reader.node(event, span, 0)?);
+            }
+            _ => {}
+        }
+    }
+}
+
+struct Reader<'t> {
+    events: Parser<'t, StrInput<'t>>,
+    /// The values that have an anchor, and how many nodes each is.
+    anchors: HashMap<usize, Option<(Node, usize)>>,
+    count: usize,
+}
+
+fn position(span: Span) -> Position {
+    Position { line: span.start.line(), column: span.start.col() + 1 }
+}
+
+fn scan_error(error: &ScanError) -> ReadError {
+    let at = Position { line: error.marker().line(), column: error.marker().col() + 1 };
+    ReadError { at, why: Why::Yaml(error.info().to_owned()) }
+}
+
+impl<'t> Reader<'t> {
+    fn next(&mut self) -> Result<(Event<'t>, Span), ReadError> {
+        match self.events.next_event() {
+            Some(event) => event.map_err(|error| scan_error(&error)),
+            None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    /// Counts nodes that are about to be made.
+    fn take(&mut self, nodes: usize, at: Position) -> Result<(), ReadError> {
+        self.count += nodes;
+        if self.count > MOST_NODES { Err(ReadError { at, why: Why::Large }) } else { Ok(()) }
+    }
+
+    fn node(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Node, ReadError> {
+        let at = position(span);
+        let fail = |why| ReadError { at, why };
+        if depth > DEEPEST {
+            return Err(fail(Why::Deep));
+        }
+        self.take(1, at)?;
+        let (anchor, value) = match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                (anchor, scalar(&text, style, tag.as_deref()).map_err(fail)?)
+            }
+            Event::SequenceStart(anchor, _) => {
+                self.open(anchor);
+                let mut list = Vec::new();
+                loop {
+                    match self.next()? {
+                        (Event::SequenceEnd, _) => break,
+                        (event, span) => list.push(self.node(event, span, depth + 1)?),
+                    }
+                }
+                (anchor, Value::List(list))
+            }
+            Event::MappingStart(anchor, _) => {
+                self.open(anchor);
+                (anchor, Value::Map(self.entries(depth)?))
+            }
+            Event::Alias(anchor) => {
+                let Some((node, nodes)) = self.anchors.get(&anchor).and_then(Option::as_ref) else {
+                    return Err(fail(Why::Loop));
+                };
+                let (node, nodes) = (node.clone(), *nodes);
+                self.take(nodes, at)?;
+                return Ok(node);
+            }
+            _ => return Err(fail(Why::Yaml("the document is not complete".to_owned()))),
+        };
+        let node = Node { at, value };
+        if anchor > 0 {
+            let nodes = node.count();
+            self.take(nodes, at)?;
+            self.anchors.insert(anchor, Some((node.clone(), nodes)));
+        }
+        Ok(node)
+    }
+
+    /// An anchor is known from here on, and its value is not.
+    fn open(&mut self, anchor: usize) {
+        if anchor > 0 {
+            self.anchors.insert(anchor, None);
+        }
+    }
+
+    /// The entries of a mapping.
+    fn entries(&mut self, depth: usize) -> Result<Vec<(String, Node)>, ReadError> {
+        let mut own = Vec::new();
+        // The entries that a merge key brings, and before which of its own.
+        let mut merges = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            let at = position(span);
+            let is_merge = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, _, None) if text == "<<");
+            let key = match event {
+                Event::MappingEnd => break,
+                event @ (Event::Scalar(..) | Event::Alias(_)) => self.node(event, span, depth + 1)?,
+                _ => return Err(ReadError { at, why: Why::Key }),
+            };
+            let (event, span) = self.next()?;
+            let mut value = self.node(event, span, depth + 1)?;
+            if is_merge {
+                merges.push((own.len(), merge(value)?));
+            } else {
+                value.at = at;
+                own.push((key_text(key)?, value));
+            }
+        }
+        unique(&own)?;
+        Ok(if merges.is_empty() { own } else { merged(own, merges) })
+    }
+}
+
+/// What a merge key brings: of several mappings the first that has a key counts.
+fn merge(value: Node) -> Result<Vec<(String, Node)>, ReadError> {
+    let fail = |at| ReadError { at, why: Why::Merge };
+    match value.value {
+        Value::Map(entries) => Ok(entries),
+        Value::List(items) => {
+            let mut all = Vec::new();
+            for item in items.into_iter().rev() {
+                let Value::Map(entries) = item.value else { return Err(fail(item.at)) };
+                all.extend(entries);
+            }
+            Ok(all)
+        }
+        _ => Err(fail(value.at)),
+    }
+}
+
+/// A mapping with merge keys. As in go-yaml v2, the last one counts: a merge key replaces what stands before it.
+fn merged(own: Vec<(String, Node)>, merges: Vec<(usize, Vec<(String, Node)>)>) -> Vec<(String, Node)> {
+    let mut merges = merges.into_iter().peekable();
+    let mut index: HashMap<String, usize> = HashMap::new();
+    let mut all: Vec<(String, Node)> = Vec::new();
+    let mut put = |(key, node): (String, Node)| match index.get(&key) {
+        Some(place) => all[*place].1 = node,
+        None => {
+            index.insert(key.clone(), all.len());
+            all.push((key, node));
+        }
+    };
+    for (place, entry) in own.into_iter().enumerate() {
+        while let Some((_, entries)) = merges.next_if(|(before, _)| *before <= place) {
+            entries.into_iter().for_each(&mut put);
+        }
+        put(entry);
+    }
+    merges.flat_map(|(_, entries)| entries).for_each(&mut put);
+    all
+}
+
+/// A key as JSON has it. Null is no key there.
+fn key_text(key: Node) -> Result<String, ReadError> {
+    match key.value {
+        Value::String(text) => Ok(text),
+        Value::Bool(value) => Ok(value.to_string()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Null | Value::List(_) | Value::Map(_) => Err(ReadError { at: key.at, why: Why::Key }),
+    }
+}
+
+/// A scalar with the tag that it has or that its text gives it.
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, Why> {
+    let string = || Value::String(text.to_owned());
+    let Some(tag) = tag.filter(|tag| tag.is_yaml_core_schema()) else {
+        // Of a tag of its own nothing is known: go-yaml takes the text.
+        return if style == ScalarStyle::Plain && tag.is_none() { plain(text) } else { Ok(string()) };
+    };
+    let value = plain(text)?;
+    match (tag.suffix.as_str(), &value) {
+        ("str", _) => Ok(string()),
+        ("bool", Value::Bool(_)) | ("int" | "float", Value::Number(_)) | ("null", Value::Null) => Ok(value),
+        _ => Err(Why::Tag { tag: format!("!!{}", tag.suffix), text: text.to_owned() }),
+    }
+}
+
+/// A plain scalar, resolved as go-yaml v2 does (`resolve.go`): YAML 1.1 without its base-60 numbers and time stamps.
+fn plain(text: &str) -> Result<Value, Why> {
+    Ok(match text {
+        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
+            Value::Bool(true)
+        }
+        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
+            Value::Bool(false)
+        }
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf" | "-.INF" | ".nan"
+        | ".NaN" | ".NAN" => return Err(Why::NotFinite(text.to_owned())),
+        _ => number(text).map_or_else(|| Value::String(text.to_owned()), Value::Number),
+    })
+}
+
+fn number(text: &str) -> Option<Number> {
+    if !text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) {
+        return None;
+    }
+    let digits = text.replace('_', "");
+    integer(&digits).or_else(|| float(&digits))
+}
+
+/// Go's `strconv.ParseInt` with base 0, and the sign before a prefix.
+fn integer(digits: &str) -> Option<Number> {
+    let (negative, rest) = match digits.as_bytes().first()? {
+        b'-' => (true, &digits[1..]),
+        b'+' => (false, &digits[1..]),
+        _ => (false, digits),
+    };
+    let prefix = rest.get(..2).unwrap_or_default();
+    let (base, rest) = match prefix {
+        "0x" | "0X" => (16, &rest[2..]),
+        "0b" | "0B" => (2, &rest[2..]),
+        "0o" | "0O" => (8, &rest[2..]),
+        _ if rest.len() > 1 && rest.starts_with('0') => (8, &rest[1..]),
+        _ => (10, rest),
+    };
+    if !rest.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return None;
+    }
+    let value = u64::from_str_radix(rest, base).ok()?;
+    if !negative {
+        return Some(value.into());
+    }
+    Some(0_i64.checked_sub_unsigned(value)?.into())
+}
+
+/// go-yaml's `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`, in the range of a double.
+fn float(digits: &str) -> Option<Number> {
+    let unsigned = digits.strip_prefix(['-', '+']).unwrap_or(digits);
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['-', '+']).unwrap_or(exponent))),
+        None => (unsigned, None),
+    };
+    let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let has_digits = !whole.is_empty() || !fraction.is_empty();
+    let fits = has_digits
+        && all_digits(whole)
+        && all_digits(fraction)
+        && exponent.is_none_or(|exponent| !exponent.is_empty() && all_digits(exponent));
+    if !fits {
+        return None;
+    }
+    let value: f64 = digits.parse().ok()?;
+    if value == value.trunc() && value.abs() < 1e18 {
+        // JSON has one kind of number: go-yaml's 1.0 is written as 1.
+        #[allow(clippy::cast_possible_truncation)]
+        return Some((value as i64).into());
+    }
+    Number::from_f64(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::super::node::{Node, Position, Value};
+    use super::documents;
+
+    /// As compact JSON.
+    fn json(node: &Node) -> String {
+        let list = |items: Vec<String>| items.join(",");
+        match &node.value {
+            Value::Null => "null".to_owned(),
+            Value::Bool(value) => value.to_string(),
+            Value::Number(number) => number.to_string(),
+            Value::String(text) => serde_json::Value::from(text.as_str()).to_string(),
+            Value::List(items) => format!("[{}]", list(items.iter().map(json).collect())),
+            Value::Map(entries) => {
+                let entry = |(key, node): &(String, Node)| {
+                    format!("{}:{}", serde_json::Value::from(key.as_str()), json(node))
+                };
+                format!("{{{}}}", list(entries.iter().map(entry).collect()))
+            }
+        }
+    }
+
+    /// What sigs.k8s.io/yaml v1.6.0 makes of each text; `YAMLToJSON` was asked.
+    #[test]
+    fn a_text_means_what_it_means_to_kubectl() {
+        let rows = [
+            ("y", "true"),
+            ("Yes", "true"),
+            ("on", "true"),
+            ("oN", "\"oN\""),
+            ("n", "false"),
+            ("OFF", "false"),
+            ("True", "true"),
+            ("tRue", "\"tRue\""),
+            ("Null", "null"),
+            ("~", "null"),
+            ("nUll", "\"nUll\""),
+            ("0", "0"),
+            ("-0", "0"),
+            ("+1", "1"),
+            ("0777", "511"),
+            ("0o777", "511"),
+            ("0O777", "511"),
+            ("0x1F", "31"),
+            ("-0x1f", "-31"),
+            ("+0x10", "16"),
+            ("0b11", "3"),
+            ("-0b11", "-3"),
+            ("1_000", "1000"),
+            ("0_7", "7"),
+            ("0x_1", "1"),
+            ("_1", "\"_1\""),
+            ("08", "8"),
+            ("089", "89"),
+            ("0.5", "0.5"),
+            (".5", "0.5"),
+            ("+.5", "0.5"),
+            ("1_.5", "1.5"),
+            ("1.", "1"),
+            ("1e3", "1000"),
+            ("12e03", "12000"),
+            ("-.5e-2", "-0.005"),
+            ("1:30", "\"1:30\""),
+            ("2001-01-01", "\"2001-01-01\""),
+            ("9223372036854775807", "9223372036854775807"),
+            ("18446744073709551615", "18446744073709551615"),
+            ("-9223372036854775808", "-9223372036854775808"),
+            ("1e400", "\"1e400\""),
+            ("0x", "\"0x\""),
+            ("+", "\"+\""),
+            ("=", "\"=\""),
+            ("0x1.8p1", "\"0x1.8p1\""),
+            ("Infinity", "\"Infinity\""),
+            ("NaN", "\"NaN\""),
+            ("1,000", "\"1,000\""),
+            ("'yes'", "\"yes\""),
+            ("\"1\"", "\"1\""),
+            ("!!str 1", "\"1\""),
+            ("!!str yes", "\"yes\""),
+            ("!!int \"1\"", "1"),
+            ("!!bool yes", "true"),
+            ("!foo 1", "\"1\""),
+            ("yes: x", "{\"true\":\"x\"}"),
+            ("1: x", "{\"1\":\"x\"}"),
+            ("a: &x {b: 1}\nc: {<<: *x, b: 2}", "{\"a\":{\"b\":1},\"c\":{\"b\":2}}"),
+            ("a: &x {b: 1}\nc: {b: 2, <<: *x}", "{\"a\":{\"b\":1},\"c\":{\"b\":1}}"),
+            (
+                "a: &x {b: 1}\nd: &y {b: 3, e: 4}\nc: {<<: [*x, *y]}",
+                "{\"a\":{\"b\":1},\"d\":{\"b\":3,\"e\":4},\"c\":{\"b\":1,\"e\":4}}",
+            ),
+            (
+                "a: &x {b: 1}\nd: &y {b: 3, e: 4}\nc: {<<: [*y, *x]}",
+                "{\"a\":{\"b\":1},\"d\":{\"b\":3,\"e\":4},\"c\":{\"b\":3,\"e\":4}}",
+            ),
+            ("<<: {a: 1}", "{\"a\":1}"),
+            ("a: &x 1\nb: *x", "{\"a\":1,\"b\":1}"),
+            ("a: |\n  x\n   y\n", "{\"a\":\"x\\n y\\n\"}"),
+            ("a: >-\n  x\n  y\n", "{\"a\":\"x y\"}"),
+            ("a: x #c", "{\"a\":\"x\"}"),
+            ("a: x#c", "{\"a\":\"x#c\"}"),
+            ("[a, b: c]", "[\"a\",{\"b\":\"c\"}]"),
+            ("%YAML 1.1\n---\na: yes", "{\"a\":true}"),
+            ("---\n# nothing\n", "null"),
+        ];
+        let mut wrong = String::new();
+        for (text, expected) in rows {
+            let found = documents(text).map(|found| found.first().map_or_else(String::new, json));
+            let found = found.unwrap_or_else(|error| error.to_string());
+            if found != expected {
+                let _ = writeln!(wrong, "{text:?}: {found}, not {expected}");
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong}");
+    }
+
+    #[test]
+    fn every_value_knows_its_line() {
+        let text = "---\na: 1\nlist:\n- x\n- b:\n    c: &c [y]\n---\nd: *c\n---\n\n  e: 1\n";
+        let error = documents(text).expect_err("an anchor of another document");
+        assert_eq!(error.at, Position { line: 8, column: 4 });
+        let found = documents(&text.replace("*c", "z")).unwrap();
+        let at = |line, column| Position { line, column };
+        let list = found[0].get("list").unwrap();
+        let b = list.items().unwrap()[1].get("b").unwrap();
+        let places = [
+            found[0].get("a").unwrap().at,
+            list.at,
+            list.items().unwrap()[0].at,
+            b.at,
+            b.get("c").unwrap().at,
+        ];
+        assert_eq!(places, [at(2, 1), at(3, 1), at(4, 3), at(5, 3), at(6, 5)]);
+        assert_eq!(found.len(), 3);
+        assert_eq!(found[2].get("e").unwrap().at, at(11, 3));
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_or_grows_is_an_error() {
+        let deep = format!("a: {}", "[".repeat(120));
+        let bomb = (0..20).fold("a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned(), |text, level| {
+            format!("{text}a{}: &a{} [{}]\n", level + 1, level + 1, vec![format!("*a{level}"); 9].join(", "))
+        });
+        let rows = [
+            ("a: 1\nb:\n  c: 1\n  c: 2\n", "4:3: the key \"c\" occurs twice"),
+            ("a: 1\n'a': 2\n", "2:1: the key \"a\" occurs twice"),
+            ("a: .inf", "1:4: the number .inf cannot be written in JSON"),
+            ("a: .nan", "1:4: the number .nan cannot be written in JSON"),
+            ("!!null x", "1:1: \"x\" is no !!null"),
+            ("!!int yes", "1:1: \"yes\" is no !!int"),
+            ("null: z", "1:1: a key of a mapping must be a scalar"),
+            ("? [a]\n: b", "1:3: a key of a mapping must be a scalar"),
+            ("a: {<<: x}", "1:9: a merge key"),
+            ("a: *x", "1:4: "),
+            ("a: &a [*a]", "1:8: the anchor contains itself"),
+            ("a:\n\t- b", "2:"),
+            ("a: b: c", "1:"),
+            ("a: \"b", "1:"),
+            ("a: @b", "1:"),
+            ("a: [", "2:1: while parsing a node"),
+            (&deep, "1:104: more than 100 levels of nesting"),
+            (&bomb, "7:"),
+        ];
+        for (text, expected) in rows {
+            let error = documents(text).map(|_| ()).expect_err(text).to_string();
+            assert!(error.starts_with(expected), "{text}: {error}");
+        }
+        let error = documents(&bomb).map(|_| ()).expect_err("a bomb").to_string();
+        assert!(error.ends_with("more than 2000000 values, aliases counted"), "{error}");
+    }
+}
