@@ -13,6 +13,5 @@ pub mod pods;
 pub mod record;
 pub mod runtime_state;
 pub mod signals;
-mod strict;
 pub mod time;
 pub mod words;

@@ -18,6 +18,9 @@ use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 
+#[cfg(panic = "abort")]
+mod no_unwind;
+
 use pss_guard_gate::arena::{Arena, SIZE};
 use pss_guard_gate::{admit, handover, message};
 
