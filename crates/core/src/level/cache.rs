@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::policy::read::sets_nothing;
 use super::policy::{self, Mode, Policy, PolicyError, SYSTEM_NAMESPACE};
 use crate::atomic::{self, Lasts};
 use crate::checksum::checksum;
@@ -111,9 +112,9 @@ pub enum LoadError {
         /// Where the last good text is kept, if it is.
         kept: PathBuf,
     },
-    /// It says nothing, and there was one that did: a full disk or a shell's `>` has truncated it.
+    /// It sets nothing, and there was one that did: a full disk, a shell's `>` or an editor has truncated it.
     #[error(
-        "{0} is empty, but there was a policy before; write it again (the last good text is {1}), or run `pss-guard \
+        "{0} sets nothing, but there was a policy before; write it again (the last good text is {1}), or run `pss-guard \
          policy remove` to continue with the built-in defaults",
         .policy.display(), .kept.display()
     )]
@@ -161,15 +162,15 @@ pub fn load(paths: &Paths) -> Loaded {
         Ok(read) => read,
         Err(error) => return bad(error.into(), None),
     };
-    if says_nothing(&text) && was_there(paths) {
+    if sets_nothing(&text) && was_there(paths) {
         return bad(empty(paths), None);
     }
     match policy::parse(&text, &path.to_string_lossy()) {
         Ok(policy) => {
             let identity = Identity::of(&before);
-            // A file that is being written must not be cached or kept half-written. One that says nothing is as good as
+            // A file that is being written must not be cached or kept half-written. One that sets nothing is as good as
             // none: kept, it would be taken for a policy that was lost.
-            if !says_nothing(&text) && file.metadata().is_ok_and(|after| Identity::of(&after) == identity) {
+            if !sets_nothing(&text) && file.metadata().is_ok_and(|after| Identity::of(&after) == identity) {
                 // Failing to keep the text does not stop a container; the next start tries again.
                 let kept = keep(paths, &identity, before.mode(), &text);
                 let header = if kept.is_ok() { identity.header() } else { not_kept() };
@@ -203,10 +204,17 @@ fn kept_text(path: &Path) -> Result<String, FileError> {
     utf8(path, bytes)
 }
 
-/// Whether there was a policy on this node that was good once.
+/// Whether there was a policy on this node that was good once, and set something.
 #[must_use]
 pub fn was_there(paths: &Paths) -> bool {
-    [paths.kept_policy(), paths.policy_cache()].iter().any(|path| fs::symlink_metadata(path).is_ok())
+    let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
+    let kept = paths.kept_policy();
+    // Older versions of this program kept texts that set nothing, too.
+    if is_there(&kept) {
+        !kept_text(&kept).is_ok_and(|text| sets_nothing(&text))
+    } else {
+        is_there(&paths.policy_cache())
+    }
 }
 
 fn gone(paths: &Paths) -> LoadError {
@@ -215,11 +223,6 @@ fn gone(paths: &Paths) -> LoadError {
 
 fn empty(paths: &Paths) -> LoadError {
     LoadError::Empty { policy: paths.policy(), kept: paths.kept_policy() }
-}
-
-/// Not even a comment: nobody has written that. The mark of the byte order is what some editors make of an empty file.
-fn says_nothing(text: &str) -> bool {
-    text.trim_start_matches('\u{feff}').trim().is_empty()
 }
 
 /// A policy file named on the command line. Whoever may run the command may read any file, whoever owns it; only the
@@ -273,7 +276,7 @@ pub fn text_fresh(paths: &Paths) -> Result<Option<String>, LoadError> {
             if was_there(paths) { Err(gone(paths)) } else { Ok(None) }
         }
         read => match read?.2 {
-            text if says_nothing(&text) && was_there(paths) => Err(empty(paths)),
+            text if sets_nothing(&text) && was_there(paths) => Err(empty(paths)),
             text => Ok(Some(text)),
         },
     }
@@ -296,7 +299,7 @@ pub fn is_kept(paths: &Paths) -> Result<(), NotKept> {
     let path = paths.kept_policy();
     let Ok(Some(text)) = text_fresh(paths) else { return Ok(()) };
     match kept_text(&path) {
-        Err(error) if error.is_missing() && says_nothing(&text) => Ok(()),
+        _ if sets_nothing(&text) => Ok(()),
         Ok(kept) if kept == text => Ok(()),
         Ok(_) => Err(NotKept::Older(path)),
         Err(error) => Err(NotKept::File(error)),
@@ -317,7 +320,7 @@ pub fn will_be_kept(paths: &Paths) -> bool {
 pub fn keep_now(paths: &Paths) {
     if is_kept(paths).is_err()
         && let Ok((_, metadata, text)) = text(&paths.policy(), Owner::Root)
-        && !says_nothing(&text)
+        && !sets_nothing(&text)
         && policy::parse(&text, &paths.policy().to_string_lossy()).is_ok()
     {
         // Whether it is kept then is the caller's next question.

@@ -94,6 +94,16 @@ pub fn mode_of(text: &str) -> Option<Mode> {
     }
 }
 
+/// Whether a text sets nothing: it is empty, or has comments and heads of tables alone. The mark of the byte order is what
+/// some editors make of an empty file.
+#[must_use]
+pub fn sets_nothing(text: &str) -> bool {
+    fn is_bare(table: &DeTable<'_>) -> bool {
+        table.values().all(|value| matches!(value.get_ref(), DeValue::Table(table) if is_bare(table)))
+    }
+    DeTable::parse(text.trim_start_matches('\u{feff}')).is_ok_and(|table| is_bare(table.get_ref()))
+}
+
 /// Where the value of the key `mode` lies in a text whose syntax is right, quotes included.
 #[must_use]
 pub fn place_of_mode(text: &str) -> Option<Range<usize>> {
