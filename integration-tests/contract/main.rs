@@ -51,6 +51,8 @@ mod report;
 mod scan;
 // Scrapes over HTTP, by clients that behave and others.
 mod scrape;
+// The copy of the events that the agent reads.
+mod spool;
 // What systemd makes of the units and tmpfiles that are shipped.
 mod units;
 // What Prometheus' and Grafana's own tools say of docs/.

@@ -259,6 +259,20 @@ pub fn check_folder(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
     root_alone(path, metadata)
 }
 
+/// Opens a folder in which only root can put files, and which is not reached by a link; `None` if there is none.
+pub fn open_folder(path: &Path) -> Result<Option<File>, FileError> {
+    // What is no folder is an error of open(2) itself: a FIFO does not block.
+    let folder = match open_to_read(path, libc::O_DIRECTORY | libc::O_NOFOLLOW) {
+        Ok(folder) => folder,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(FileError::Open { path: path.to_owned(), source }),
+    };
+    let metadata = folder.metadata().map_err(|source| FileError::Read { path: path.to_owned(), source })?;
+    check_folder(path, &metadata)?;
+    check_folder_of(path)?;
+    Ok(Some(folder))
+}
+
 /// Who may own a directory that a mount source is believed to lie in.
 #[derive(Clone, Copy, Debug)]
 pub struct Owners {

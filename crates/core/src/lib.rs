@@ -12,5 +12,6 @@ pub mod paths;
 pub mod record;
 pub mod runtime_state;
 pub mod signals;
+pub mod spool;
 pub mod time;
 pub mod words;

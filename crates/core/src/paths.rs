@@ -108,6 +108,18 @@ impl Paths {
         self.root.join("var/lib/pss-guard/namespaces")
     }
 
+    /// Which formats the gate of this node reads, published by the gate itself.
+    #[must_use]
+    pub fn formats(&self) -> PathBuf {
+        self.root.join("run/pss-guard/formats")
+    }
+
+    /// The folder of the spool. Where it exists, the gate appends its events to it for the agent.
+    #[must_use]
+    pub fn spool(&self) -> PathBuf {
+        self.root.join("run/pss-guard/events")
+    }
+
     /// Where journald listens for native messages.
     #[must_use]
     pub fn journal_socket(&self) -> PathBuf {
