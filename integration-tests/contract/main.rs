@@ -25,6 +25,8 @@ mod corpus;
 mod decisions;
 // What happens when something is wrong: every fault, in every mode.
 mod faults;
+// Files of this release, of the one before and of the one after, between gate and tool.
+mod formats;
 // Install and uninstall as a whole, and what happens when they are interrupted.
 mod install;
 // What a pss-guard that is installed on this machine has to do with all of these: nothing.

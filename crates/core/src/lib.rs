@@ -7,6 +7,7 @@ pub mod atomic;
 pub mod checksum;
 pub mod decision;
 pub mod files;
+pub mod formats;
 pub mod level;
 pub mod paths;
 pub mod record;

@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use pss_guard_core::files::{self, FileError, Links, Owner};
+use pss_guard_core::formats::Format;
 use pss_guard_core::level::Mode;
 use pss_guard_core::time;
 
@@ -25,6 +27,9 @@ const LIMIT: u64 = 16 << 10;
 /// A mode that holds for a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Temporary {
+    /// The version of the format. The first key, so that a newer one is named before anything is misunderstood.
+    #[serde(default, deserialize_with = "known", skip_serializing_if = "is_without")]
+    v: u32,
     /// The mode.
     pub mode: Mode,
     /// The boot that it belongs to.
@@ -38,6 +43,16 @@ pub struct Temporary {
     /// Why, in the person's own words; empty if there are none.
     #[serde(default)]
     pub reason: String,
+}
+
+fn known<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    Format::Mode.check(u32::deserialize(from)?).map_err(D::Error::custom)
+}
+
+/// Version 0 did not say so.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_without(version: &u32) -> bool {
+    *version == 0
 }
 
 /// What the file says.
@@ -116,12 +131,18 @@ pub fn read(path: &Path) -> State {
 }
 
 impl Temporary {
+    /// The same in this version of the format: [`formats::agreed`](pss_guard_core::formats::agreed) says which.
+    #[must_use]
+    pub fn in_version(self, version: u32) -> Self {
+        Self { v: version, ..self }
+    }
+
     /// A mode that holds from now on for this long.
     pub fn from_now(mode: Mode, time: Duration, who: &str, reason: &str) -> Result<Self, Ignored> {
         let now = Now::read()?;
         let until = now.milliseconds.saturating_add(milliseconds(time));
         let (who, reason) = (who.to_owned(), reason.to_owned());
-        Ok(Self { mode, boot: now.boot, since: now.milliseconds, until, who, reason })
+        Ok(Self { v: 0, mode, boot: now.boot, since: now.milliseconds, until, who, reason })
     }
 
     fn state(self, now: &Now, path: &Path) -> State {
