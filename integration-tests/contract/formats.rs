@@ -69,6 +69,9 @@ fn import(node: &Node) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
+/// A file, its text, the hook's exit code, a part of its line, what is called, a part of what it says.
+type Row<'a> = (&'a str, String, i32, &'a str, &'a [&'a str], &'a str);
+
 #[test]
 fn every_version_has_its_fixture() {
     for format in Format::ALL {
@@ -86,10 +89,9 @@ fn both_programs_read_files_of_this_release_and_the_one_before_and_refuse_those_
     if !needs::can_run("both_programs_read_files_of_this_release_and_the_one_before", &[]) {
         return;
     }
-    // (file, text, the hook's exit code, a part of its line, what is called, a part of what it says)
     let newer = "format version 2 is newer than 1, the newest that this program reads";
     let show: &[&str] = &["policy", "show", "--namespace", "shop"];
-    let rows: [(&str, String, i32, &str, &[&str], &str); 8] = [
+    let rows: [Row<'_>; 8] = [
         (NAMESPACE, fixture("namespace-0.json"), 0, "", show, "baseline:v1.30"),
         (NAMESPACE, fixture("namespace-1.json"), 0, "", show, "baseline:v1.30"),
         (NAMESPACE, to_come(&fixture("namespace-1.json")), 2, newer, show, newer),
@@ -114,6 +116,11 @@ fn both_programs_read_files_of_this_release_and_the_one_before_and_refuse_those_
         assert!(found == Some(code) && stderr.contains(line), "{text}: {found:?} {stderr}");
         let done = node.call(called);
         assert!(format!("{}{}", done.stdout, done.stderr).contains(says), "{text}: {done}");
+        let ignored = node.events().iter().any(|event| {
+            let message = event["MESSAGE"].as_str().unwrap();
+            message.contains("; the temporary mode is ignored: ") && message.contains(&file[..8])
+        });
+        assert_eq!(ignored, code == 30, "{text}: {:?}", node.events());
         // In audit mode nothing is stopped, and a fault is logged.
         if code == 2 {
             node.policy("mode = 'audit'\n[defaults]\nenforce = 'restricted'\n");

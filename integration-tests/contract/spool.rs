@@ -31,6 +31,12 @@ fn folder(node: &Node) -> PathBuf {
     folder
 }
 
+/// How many containers each gate's loop starts.
+const EACH: u64 = 6;
+
+/// Something that is wrong with the folder.
+type Damage = fn(&Path);
+
 const DENIED: Option<i32> = Some(30);
 
 /// What the gate is called with for a container of this id.
@@ -78,7 +84,6 @@ fn of_sixteen_gates_at_once_each_event_is_there_once_or_counted() {
     if !needs::can_run("of_sixteen_gates_at_once_each_event_is_there_once_or_counted", &[]) {
         return;
     }
-    const EACH: u64 = 6;
     // How full the spool is when they begin: the second time they go over its bound, the third time over both files'.
     for (full, loses) in [(0, false), (LIMIT - 30_000, false), (2 * LIMIT - 30_000, true)] {
         let node = node();
@@ -121,7 +126,6 @@ fn whatever_is_wrong_with_the_spool_changes_neither_the_verdict_nor_the_journal(
     if !needs::can_run("whatever_is_wrong_with_the_spool_changes_neither", &[]) {
         return;
     }
-    type Damage = fn(&Path);
     let fifo: Damage = |path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let rows: [(&str, Damage); 8] = [
         ("a FIFO in its place", |path| {

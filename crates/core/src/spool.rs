@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
 
-/// The size of each of the two files, in bytes: about 700 events.
+/// The size of each of the two files, in bytes: some 350 denials.
 pub const LIMIT: u64 = 1 << 20;
 
 /// Beyond so many events that could not be appended no more are counted.
@@ -70,12 +70,17 @@ impl Header {
     /// Of the file that follows this one.
     fn after(file: &File) -> io::Result<Self> {
         let (header, start) = Self::of(file)?.ok_or(io::ErrorKind::InvalidData)?;
-        let mut bytes = Vec::new();
+        let mut first = header.first;
         let mut file: &File = file;
         file.seek(SeekFrom::Start(start))?;
-        file.take(LIMIT).read_to_end(&mut bytes)?;
-        let events = bytes.iter().filter(|byte| **byte == b'\n').count();
-        Ok(Self { first: header.first + events as u64, ..header })
+        let mut part = [0; 16 << 10];
+        loop {
+            let part = match file.read(&mut part)? {
+                0 => return Ok(Self { first, ..header }),
+                read => part.get(..read).unwrap_or_default(),
+            };
+            first += part.split(|byte| *byte == b'\n').count() as u64 - 1;
+        }
     }
 
     /// The header of a file, and where its events begin; `None` if it has none yet.

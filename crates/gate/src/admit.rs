@@ -13,6 +13,7 @@ use crate::inspect::identity::Identity;
 use crate::inspect::spec::Spec;
 use crate::message::{LIMIT, cut, escape, line, message};
 use crate::mode;
+use crate::mode::temporary::State;
 use pss::Origin;
 use pss::facts::Engine;
 use pss_guard_core::decision::{ControlResult, Evaluation, Rules};
@@ -93,6 +94,8 @@ pub struct Gate {
     loaded: Loaded,
     paths: Paths,
     mode: Mode,
+    /// Why the file of a temporary mode is ignored, `""` if it is not.
+    ignored: String,
     is_exec: bool,
 }
 
@@ -110,7 +113,11 @@ impl Gate {
         let mode = in_force.mode;
         let _ = BLOCKS.set(blocks(&loaded, mode));
         in_force.settle(paths);
-        Self { loaded, paths: paths.clone(), mode, is_exec: false }
+        let ignored = match &in_force.temporary {
+            State::Ignored(why) => line(why),
+            State::None | State::Holds(_) | State::Ended(..) => String::new(),
+        };
+        Self { loaded, paths: paths.clone(), mode, ignored, is_exec: false }
     }
 
     /// For a command that is to join a container: its events say that they are not of a start.
@@ -345,12 +352,14 @@ impl Gate {
             Loaded::Kept { error, .. } => line(error),
             Loaded::Good(_) | Loaded::Bad { .. } => String::new(),
         };
-        let note = if fault.is_empty() {
-            String::new()
-        } else {
-            format!("; the last good policy is in force: {fault}")
-        };
-        let note = cut(&note, LIMIT / 4);
+        let mut note = String::new();
+        for (what, why) in
+            [("the last good policy is in force", &fault), ("the temporary mode is ignored", &self.ignored)]
+        {
+            if !why.is_empty() {
+                note += &cut(&format!("; {what}: {why}"), LIMIT / 4);
+            }
+        }
         Event {
             kind,
             mode: Some(self.mode),

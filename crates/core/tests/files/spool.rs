@@ -1,6 +1,5 @@
 //! Is every event read once, or counted, whatever becomes of the spool and whoever meddles with it?
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
@@ -22,6 +21,10 @@ fn folder() -> (TempDir, PathBuf) {
     fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
     (dir, folder)
 }
+
+/// How many append at once, and how many events each of them.
+const WRITERS: u64 = 16;
+const EACH: u64 = 300;
 
 /// An event with a number, of this many bytes.
 fn event(number: u64, size: usize) -> String {
@@ -102,12 +105,10 @@ fn of_many_that_append_at_once_no_line_is_torn_and_none_is_missed() {
     if !root() {
         return;
     }
-    const WRITERS: u64 = 16;
-    const EACH: u64 = 300;
     // (bytes an event, whether all of them fit)
     for (size, fits) in [(100, true), (3000, false)] {
         let (_dir, folder) = folder();
-        let (is_over, lost) = (AtomicBool::new(false), Cell::new(0));
+        let (is_over, mut lost) = (AtomicBool::new(false), 0);
         let mut seen = Vec::new();
         let dropped = thread::scope(|scope| {
             let folder = &folder;
@@ -128,12 +129,12 @@ fn of_many_that_append_at_once_no_line_is_torn_and_none_is_missed() {
             });
             let mut position = Position::default();
             loop {
-                let last = is_over.load(Ordering::Relaxed);
+                let was_over = is_over.load(Ordering::Relaxed);
                 let (found, read) = numbers(folder, position);
                 seen.extend(found);
                 position = read.position;
-                lost.set(lost.get() + read.lost);
-                if last {
+                lost += read.lost;
+                if was_over {
                     assert_eq!(read.dropped, done.join().unwrap() as u64);
                     break read.dropped;
                 }
@@ -144,8 +145,8 @@ fn of_many_that_append_at_once_no_line_is_torn_and_none_is_missed() {
         });
         let unique: BTreeSet<u64> = seen.iter().copied().collect();
         assert_eq!(unique.len(), seen.len(), "each once");
-        assert_eq!(unique.len() as u64 + lost.get() + dropped, WRITERS * EACH);
-        assert!(!fits || lost.get() == 0, "{}", lost.get());
+        assert_eq!(unique.len() as u64 + lost + dropped, WRITERS * EACH);
+        assert!(!fits || lost == 0, "{}", lost);
     }
 }
 
