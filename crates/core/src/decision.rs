@@ -122,14 +122,14 @@ impl<'p> Rules<'p> {
             let lifted = |control: &Control| self.effect(control) != Some(Effect::Counts);
             for found in pss::evaluate(demand.level, minor, facts, lifted) {
                 let Some(effect) = self.effect(found.control) else { continue };
-                let judged = ControlResult { control: found.control, finding: found.finding, effect };
-                no |= self.counts(&judged);
-                unite(&mut findings, judged);
+                let result = ControlResult { control: found.control, finding: found.finding, effect };
+                no |= self.counts(&result);
+                unite(&mut findings, result);
             }
             asked.push((demand.clone(), no));
         }
         let position =
-            |judged: &ControlResult<'_>| CONTROLS.iter().position(|control| control.id == judged.control.id);
+            |result: &ControlResult<'_>| CONTROLS.iter().position(|control| control.id == result.control.id);
         findings.sort_by_key(position);
         Evaluation { demands: asked, findings }
     }
@@ -159,8 +159,8 @@ impl<'p> Rules<'p> {
     }
 
     /// Whether a finding is reason enough to say no.
-    fn counts(&self, judged: &ControlResult<'_>) -> bool {
-        judged.effect == Effect::Counts && self.is_bad(judged.finding.certainty)
+    fn counts(&self, result: &ControlResult<'_>) -> bool {
+        result.effect == Effect::Counts && self.is_bad(result.finding.certainty)
     }
 
     fn is_bad(&self, certainty: Certainty) -> bool {
@@ -176,7 +176,7 @@ impl<'p> Rules<'p> {
         &'s self,
         assessment: &'s Evaluation<'p>,
     ) -> impl Iterator<Item = &'s ControlResult<'p>> {
-        assessment.findings.iter().filter(|judged| self.counts(judged))
+        assessment.findings.iter().filter(|result| self.counts(result))
     }
 
     /// The findings that would say no but for an exception.
@@ -184,8 +184,8 @@ impl<'p> Rules<'p> {
         &'s self,
         assessment: &'s Evaluation<'p>,
     ) -> impl Iterator<Item = &'s ControlResult<'p>> {
-        let excepted = |judged: &&ControlResult<'_>| matches!(judged.effect, Effect::Excepted(_));
-        assessment.findings.iter().filter(excepted).filter(|judged| self.is_bad(judged.finding.certainty))
+        let excepted = |result: &&ControlResult<'_>| matches!(result.effect, Effect::Excepted(_));
+        assessment.findings.iter().filter(excepted).filter(|result| self.is_bad(result.finding.certainty))
     }
 }
 

@@ -13,10 +13,10 @@
 //! | events (journal, `decisions.jsonl`, spool) | gate | tool, agent | none: the message id says what an event means. Fields are only added, readers skip the ids and fields that they do not know, and a new meaning is a new id |
 //! | `/run/pss-guard/policy.cache` | gate, tool | gate, tool | in its first line, with the program's: any other is compiled again |
 //! | `/var/lib/pss-guard/policy.toml` | gate, tool | gate, tool | none: the text of an admin, in which an unknown key is a fault |
-//! | `/var/lib/pss-guard/install`, `…/metrics`, `probes.jsonl` | tool | tool | they pass between no two programs |
+//! | `/var/lib/pss-guard/install`, `…/metrics`, `probes.jsonl` | tool | tool | not exchanged between programs |
 //!
-//! A file without `v` is of version 0. One of a newer version is never read by guesswork: it is a fault like a damaged one,
-//! and the message names both versions.
+//! A file without `v` has version 0. A reader does not guess at a newer version: the file is a fault like a damaged one, and
+//! the message names both versions.
 
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;

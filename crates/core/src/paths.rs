@@ -66,7 +66,7 @@ impl Paths {
         self.root.join("run/pss-guard/policy.cache")
     }
 
-    /// The last good text of the policy, which judges while the policy cannot be used.
+    /// The last good text of the policy, in force while the policy cannot be used.
     #[must_use]
     pub fn kept_policy(&self) -> PathBuf {
         self.root.join("var/lib/pss-guard/policy.toml")

@@ -1,6 +1,6 @@
 //! A bounded copy of the events for the agent, whose image has no journalctl.
 //!
-//! The gate writes it only where somebody has made the folder `/run/pss-guard/events`. It holds:
+//! The gate writes it only where the folder `/run/pss-guard/events` exists. It contains:
 //!
 //! ```text
 //! events.jsonl     {"v":1,"spool":1795905342000000000,"first":700}, then an event a line, numbered from `first` on
@@ -10,10 +10,10 @@
 //! ```
 //!
 //! The two files have at most [`LIMIT`] bytes each; the oldest events are overwritten. Because events are numbered, a reader
-//! knows how many of those it has not seen ([`Read::lost`]), and nobody else could: what it has already read is not lost. A
-//! reader needs no right to write.
+//! learns how many it missed ([`Read::lost`]). A writer could not count them, as it does not know what has been read. Readers
+//! need no write access.
 //!
-//! The journal has every event. What fails here therefore stops nothing.
+//! The journal has every event, so no failure here matters to a container.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};

@@ -51,7 +51,7 @@ pub fn read(dir: &Path, name: &str) -> Result<Found<'static>, NamespaceError> {
     // can take all of them away.
     match files::check_folder_of(dir) {
         Err(error) if error.is_missing() => return Ok(Found::NoFolder),
-        judged => judged?,
+        checked => checked?,
     };
     match fs::metadata(dir) {
         Ok(metadata) => files::check_folder(dir, &metadata)?,
@@ -250,7 +250,7 @@ const INPUT_LIMIT: u64 = 256 << 20;
 const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
 
 /// Makes the folder `live` say what the API server's list says, and `kept` the same for the next boot. A list is all
-/// there is: what it lacks is dropped. One object changes one namespace. The input is judged as a whole before anything
+/// there is: what it lacks is dropped. One object changes one namespace. The whole input is checked before anything
 /// changes.
 ///
 /// The folder's own time is that of the last list, even of one that brought nothing new: who watches the node learns from

@@ -68,7 +68,7 @@ impl Node {
         }
     }
 
-    /// The error, without the folder of this test, and the last good policy that judges.
+    /// The error, without the folder of this test, and the last good policy, which is in force.
     pub(crate) fn kept(&self) -> (String, Policy) {
         match load(&self.paths) {
             Loaded::Kept { error, policy } => (self.shown(&line(&error)), policy),

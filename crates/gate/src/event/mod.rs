@@ -53,7 +53,7 @@ pub struct Event<'a> {
     pub findings: &'a str,
     /// What set the level, or the mode.
     pub because: &'a str,
-    /// Why `policy.toml` cannot be used and the last good text of it judges, `""` if it can be.
+    /// Why `policy.toml` cannot be used and the last good text of it is in force, `""` if it can be.
     pub policy_fault: &'a str,
     /// Whether a command is to join a running container, and none is started.
     pub is_exec: bool,

@@ -1,4 +1,4 @@
-//! A temporary mode: one small file of root's in `/run`, trusted only until it expires.
+//! A temporary mode: one small root-owned file in `/run`, trusted only until it expires.
 //!
 //! Its end is a moment of `CLOCK_BOOTTIME`, which nobody can set and which goes on in suspend (clock_gettime(2)): a wall
 //! clock that jumps neither prolongs nor ends it. Another boot ends it, because its id is in the file: `/run` need not
@@ -18,7 +18,7 @@ use pss_guard_core::formats::Format;
 use pss_guard_core::level::Mode;
 use pss_guard_core::time;
 
-/// A break-glass that holds longer is no break-glass.
+/// The longest time, so that a break-glass does not become the policy.
 pub const LONGEST: Duration = Duration::from_secs(time::DAY);
 
 /// Longer than any file of ours.
@@ -73,7 +73,7 @@ pub enum State {
 pub enum End {
     /// Its time was over.
     Time,
-    /// The node was started anew.
+    /// The node was rebooted.
     Boot,
 }
 
@@ -81,7 +81,7 @@ pub enum End {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Ignored {
-    /// Others can have written it.
+    /// Others may have written it.
     #[error(transparent)]
     File(#[from] FileError),
     /// It is no JSON of ours.
@@ -113,7 +113,7 @@ pub enum Ignored {
 /// What holds now by this file.
 #[must_use]
 pub fn read(path: &Path) -> State {
-    // Whoever can write to the folder can bring back one that was ended.
+    // Anyone who can write to the folder can restore one that was ended.
     let read = files::read_as(path, Links::Refuse, Owner::Root, LIMIT);
     let bytes = match read.and_then(|read| files::check_folder_of(path).map(|_| read)) {
         Ok((_, _, bytes)) => bytes,
@@ -150,7 +150,7 @@ impl Temporary {
         if !is_boot_id(&self.boot) {
             return nonsense("`boot` is not a boot id");
         }
-        // A time that nobody can have asked for: such a file must not hold for ever.
+        // Nobody can have asked for that long; such a file must not apply for ever.
         if self.length().is_none_or(|length| length > LONGEST) {
             return nonsense("`since` and `until` are too far apart, or the wrong way round");
         }
