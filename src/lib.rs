@@ -51,5 +51,7 @@ pub mod status;
 pub mod verify;
 
 pub use pss;
-pub use pss_guard_core::{atomic, checksum, decision, files, level, paths, record, time, words};
+pub use pss_guard_core::{
+    atomic, checksum, decision, files, formats, level, paths, record, spool, time, words,
+};
 pub use pss_guard_gate::{admit, event, hook, inspect, message, wrapper};

@@ -353,7 +353,12 @@ fn the_last_good_policy_judges_while_the_policy_cannot_be_used() {
     }
     let breaks: &[(&str, Break, &str)] = &[
         ("gone", |node| fs::remove_file(node.root().join("etc/pss-guard/policy.toml")).unwrap(), "is gone"),
-        ("truncated", |node| drop(node.policy("")), "is empty, but there was a policy before"),
+        ("truncated", |node| drop(node.policy("")), "sets nothing, but there was a policy before"),
+        (
+            "truncated to its leading comment",
+            |node| drop(node.policy("# What the team agreed on.\n")),
+            "sets nothing, but there was a policy before",
+        ),
         ("a mistake", |node| drop(node.policy("mode = \"audit\"\nmodee = 1")), "did you mean \"mode\""),
         (
             "a folder of others",

@@ -135,6 +135,35 @@ fn run(command: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>) -> u8) -> (u8, String, S
     (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
+/// A text that sets nothing is a policy only as long as there was none that set something.
+#[test]
+fn policy_check_tells_a_first_draft_from_a_policy_that_was_cut_off() {
+    if !is_root() {
+        return;
+    }
+    for text in ["", "# The levels of this cluster.\n", "# To come.\n[defaults]\n"] {
+        for (before, cut_off) in
+            [(None, false), (Some("# A first draft.\n"), false), (Some("mode = 'enforce'"), true)]
+        {
+            let node = Files::with_policy(before.unwrap_or(text));
+            let mode = node.good().mode;
+            node.root.policy(text);
+            let checked = run(|out, err| {
+                cli::policy::check(&node.paths, None, "2027-06-01".parse().unwrap(), out, err)
+            });
+            let said = node.shown(&format!("{}{}", checked.1, checked.2));
+            let row = format!("{text:?} after {before:?}: {said}");
+            if cut_off {
+                assert!(checked.0 == 2 && said.contains("policy.toml sets nothing, but there was"), "{row}");
+                assert_eq!(node.kept().mode, mode, "{row}");
+            } else {
+                assert!(checked.0 == 0 && said.starts_with("valid\n"), "{row}");
+                assert_eq!(node.good().mode, Mode::Audit, "{row}");
+            }
+        }
+    }
+}
+
 #[test]
 fn policy_check_says_whom_an_exception_names_and_what_it_leaves_in_force() {
     if !is_root() {

@@ -27,6 +27,8 @@ mod decisions;
 mod declared;
 // What happens when something is wrong: every fault, in every mode.
 mod faults;
+// Files of this release, of the one before and of the one after, between gate and tool.
+mod formats;
 // Install and uninstall as a whole, and what happens when they are interrupted.
 mod install;
 // What a pss-guard that is installed on this machine has to do with all of these: nothing.
@@ -53,6 +55,8 @@ mod report;
 mod scan;
 // Scrapes over HTTP, by clients that behave and others.
 mod scrape;
+// The copy of the events that the agent reads.
+mod spool;
 // What systemd makes of the units and tmpfiles that are shipped.
 mod units;
 // What Prometheus' and Grafana's own tools say of docs/.

@@ -60,6 +60,11 @@ fn the_units_call_commands_that_there_are() {
             assert!(parsed.is_ok(), "{unit}: {line}: {}", parsed.unwrap_err());
             called.push(line.to_owned());
         }
+        // Before anything writes for the gate, and at every boot.
+        let publishes = format!("ExecStartPre=-/{GATE} publish-formats");
+        let before: Vec<&str> = text.lines().filter(|line| line.starts_with("ExecStartPre=")).collect();
+        let expected = ["pss-guard-namespaces.service", "pss-guard-status.service"].contains(&unit);
+        assert_eq!(before, if expected { vec![&*publishes] } else { vec![] }, "{unit}");
     }
     assert_eq!(called.len(), 6, "{called:?}");
 }

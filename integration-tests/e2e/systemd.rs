@@ -202,6 +202,8 @@ fn the_cluster_is_asked_shut_in_as_it_is() {
         level(name);
         assert_eq!(import(), "success", "{}", said());
         assert_eq!(holds().expect_success().stdout.matches(name).count(), 2, "{}", holds());
+        // In the format that the gate has just published.
+        assert_eq!(holds().stdout.matches("{\"v\":1,").count(), 2, "{}", holds());
     }
     // What failed leaves what was, and every success is quiet.
     systemd.run(&["sh", "-c", "echo '{\"kind\":\"Namesp' >/etc/answer"]).expect_success();

@@ -9,7 +9,7 @@ use crate::paths::Paths;
 /// Imports the list that `input` holds.
 pub fn import(paths: &Paths, input: &mut dyn Read, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     // A reader that went away does not undo what was done.
-    match namespaces::import(input, &paths.namespaces(), &paths.kept_namespaces()) {
+    match namespaces::import(input, paths) {
         Ok(imported) => {
             for invalid in &imported.invalid {
                 let _ = writeln!(err, "pss-guard: {invalid}; `pss-guard policy show` shows what is in force");

@@ -1,7 +1,7 @@
 //! Reads the gate's events back, from the journal and from its fallback file: the other end of [`crate::event`].
 //!
-//! Either source can be empty, gone or closed to this user. Then the other is read all the same, and [`Read::unseen`]
-//! says what is missing.
+//! Either source can be empty, gone or closed to this user. The other is read nevertheless, and [`Read::unseen`] names what
+//! is missing.
 
 mod field;
 mod file;

@@ -1,16 +1,16 @@
-//! Recognizes the events of the installer's own probes. They say nothing of this node's containers: they are in no
-//! report, no metric, no scan, and no question before enforce mode.
+//! Recognizes the events of the installer's own probes. They say nothing about this node's containers, so `report`,
+//! `metrics`, `scan` and the question of `mode enforce` leave them out.
 //!
-//! A probe is known by what the installer alone knows of it, and by nothing that a pod can choose. Before a probe starts,
-//! the installer writes a line into a file of root's ([`Paths::probes`]); when the probe is gone, another one. An event, or
-//! a running container, is a probe's if all of this holds:
+//! A probe is recognized by what only the installer knows, and by nothing that a pod can choose. Before a probe starts, the
+//! installer writes a line into a root-owned file ([`Paths::probes`]); when the probe is gone, another one. An event, or a
+//! running container, belongs to a probe if all of this is true:
 //!
 //! - Engine, namespace, pod and **pod UID** are those of the line, letter for letter. The UID is random, and the API
-//!   server gives every pod a new one; who can choose one (a static pod, `crictl`) is root on this node. A container of no
-//!   pod is known by the id that its engine gave it before it started.
-//! - It is of the time between the two lines. Where the second is missing, because the installer was killed, a probe
+//!   server gives every pod a new one; anyone who can choose one (a static pod, `crictl`) is root on this node. A container of
+//!   no pod is recognized by the id that its engine gave it before it started.
+//! - Its time is between the two lines. Where the second is missing, because the installer was killed, a probe
 //!   ends after [`LONGEST`].
-//! - The file is root's, and nobody else can write it. Otherwise, and for every line that is damaged, nothing is left out.
+//! - The file is root-owned. Otherwise, and for every damaged line, nothing is left out.
 //!
 //! So a namespace or a pod called `pss-guard-probe` hides nothing, and neither does the name of a probe once it is known.
 //! In doubt an event counts: a probe too many in a report is a nuisance, a violation too few would be a false all-clear.

@@ -180,6 +180,13 @@ pub fn gate_runs(node: &Live) -> bool {
     !node.is_running() || version(node, Path::new(GATE)).is_some()
 }
 
+/// Has the gate say on this node which formats it reads, for all who write for it; `false` where it does not. In another
+/// root file system the unit of the status does so at the next boot.
+#[must_use]
+pub fn publish_formats(node: &Live) -> bool {
+    !node.is_running() || node.output(Path::new(GATE), &["publish-formats"]).is_some()
+}
+
 /// Both programs where people call the tool; where that lies itself if it is a place that stays.
 pub fn for_people(node: &Live) -> Result<[Piece; 2], PathBuf> {
     let stays = |path: &PathBuf| {
@@ -394,6 +401,7 @@ pub fn remove_gate(node: &Live) -> Result<(), WriteError> {
         }
     }
     atomic::remove_if_there(&node.place(Path::new(KEPT)))?;
+    atomic::remove_if_there(&node.place(&Paths::default().formats()))?;
     Path::new(GATE).parent().map_or(Ok(()), |folder| remove_tree(&node.place(folder)))
 }
 

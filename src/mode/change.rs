@@ -13,6 +13,7 @@ use super::temporary::{Ignored, LONGEST, State, Temporary};
 use super::{InForce, in_force};
 use crate::atomic::{self, WriteError};
 use crate::files::FileError;
+use crate::formats::{self, Format, NothingInCommon};
 use crate::level::Mode;
 use crate::level::cache::{self, LoadError};
 use crate::level::date::rfc3339;
@@ -64,6 +65,9 @@ pub enum ChangeError {
         /// Why.
         source: io::Error,
     },
+    /// The gate would not understand the file.
+    #[error(transparent)]
+    Format(#[from] NothingInCommon),
     /// A time cannot be told.
     #[error(transparent)]
     Clock(#[from] Ignored),
@@ -174,7 +178,8 @@ pub fn for_a_time(
     let lock = lock(paths)?;
     let policy = cache::load(paths).mode();
     let before = in_force(paths, policy);
-    let temporary = Temporary::from_now(mode, length, author.who, author.reason)?;
+    let version = formats::agreed(&paths.formats(), Format::Mode)?;
+    let temporary = Temporary::from_now(mode, length, author.who, author.reason)?.in_version(version);
     let path = paths.temporary_mode();
     if let State::Ignored(_) = before.temporary {
         // Its owner and its permissions would be kept.

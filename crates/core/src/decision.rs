@@ -239,8 +239,8 @@ impl<'p> Rules<'p> {
     }
 
     /// Whether a finding is reason enough to say no.
-    fn counts(&self, judged: &ControlResult<'_>) -> bool {
-        judged.effect == Effect::Counts && self.is_bad(judged.finding.certainty)
+    fn counts(&self, result: &ControlResult<'_>) -> bool {
+        result.effect == Effect::Counts && self.is_bad(result.finding.certainty)
     }
 
     fn is_bad(&self, certainty: Certainty) -> bool {
@@ -256,7 +256,7 @@ impl<'p> Rules<'p> {
         &'s self,
         assessment: &'s Evaluation<'p>,
     ) -> impl Iterator<Item = &'s ControlResult<'p>> {
-        assessment.findings.iter().filter(|judged| self.counts(judged))
+        assessment.findings.iter().filter(|result| self.counts(result))
     }
 
     /// The findings that would say no but for an exception.
@@ -264,8 +264,8 @@ impl<'p> Rules<'p> {
         &'s self,
         assessment: &'s Evaluation<'p>,
     ) -> impl Iterator<Item = &'s ControlResult<'p>> {
-        let excepted = |judged: &&ControlResult<'_>| matches!(judged.effect, Effect::Excepted(_));
-        assessment.findings.iter().filter(excepted).filter(|judged| self.is_bad(judged.finding.certainty))
+        let excepted = |result: &&ControlResult<'_>| matches!(result.effect, Effect::Excepted(_));
+        assessment.findings.iter().filter(excepted).filter(|result| self.is_bad(result.finding.certainty))
     }
 }
 

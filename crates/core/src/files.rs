@@ -1,5 +1,5 @@
-//! Reads files that another user may have written: bounded, regular files only, never blocking. What decides over
-//! containers must be writable by root alone.
+//! Reads files that another user may have written: bounded, regular files only, never blocking. A file that
+//! decides about containers must be writable by root alone.
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
@@ -259,6 +259,20 @@ pub fn check_folder(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
     root_alone(path, metadata)
 }
 
+/// Opens a folder in which only root can put files, and which is not reached by a link; `None` if there is none.
+pub fn open_folder(path: &Path) -> Result<Option<File>, FileError> {
+    // What is no folder is an error of open(2) itself: a FIFO does not block.
+    let folder = match open_to_read(path, libc::O_DIRECTORY | libc::O_NOFOLLOW) {
+        Ok(folder) => folder,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(FileError::Open { path: path.to_owned(), source }),
+    };
+    let metadata = folder.metadata().map_err(|source| FileError::Read { path: path.to_owned(), source })?;
+    check_folder(path, &metadata)?;
+    check_folder_of(path)?;
+    Ok(Some(folder))
+}
+
 /// Who may own a directory that a mount source is believed to lie in.
 #[derive(Clone, Copy, Debug)]
 pub struct Owners {
@@ -271,7 +285,7 @@ pub struct Owners {
 /// Whether what lies at a path is a directory in which only its owners can put, exchange and remove things. In a sticky
 /// directory others can make things, but exchange none that are not theirs: it counts as closed for who looks at the
 /// owner of the next part of a path as well.
-pub fn judge_closed(path: &Path, links: Links, owners: Owners) -> Result<(), FileError> {
+pub fn check_closed(path: &Path, links: Links, owners: Owners) -> Result<(), FileError> {
     let metadata = if links == Links::Follow { path.metadata() } else { path.symlink_metadata() };
     let metadata = metadata.map_err(|source| FileError::Open { path: path.to_owned(), source })?;
     if !metadata.is_dir() {
@@ -301,12 +315,12 @@ pub fn check_folder_of(path: &Path) -> Result<&Path, FileError> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let open = |source| FileError::Open { path: folder.to_owned(), source };
     let metadata = std::fs::metadata(folder).map_err(open)?;
-    judge_way(folder, &metadata)?;
+    check_way(folder, &metadata)?;
     Ok(folder)
 }
 
 /// Whether only root can exchange what is root's own in a folder: others may put files of theirs into a sticky one.
-pub fn judge_way(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
+pub fn check_way(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
     let is_sticky = metadata.is_dir() && metadata.mode() & libc::S_ISVTX != 0;
     if is_sticky { root_owns(path, metadata) } else { check_folder(path, metadata) }
 }
@@ -315,8 +329,8 @@ pub fn judge_way(path: &Path, metadata: &Metadata) -> Result<(), FileError> {
 const MOST_LINKS: usize = 40;
 
 /// Walks to what a path names, and says where that is without links, if nobody but root can make it lead elsewhere:
-/// every directory on the way passes [`judge_way`], also behind links, and every link is root's. What is there in the end
-/// is for the caller to judge.
+/// every directory on the way passes [`check_way`], also behind links, and every link is root's. What is there in the end
+/// is for the caller to check.
 pub fn walk(path: &Path) -> Result<PathBuf, FileError> {
     let lstat = |path: &Path| {
         std::fs::symlink_metadata(path).map_err(|source| FileError::Open { path: path.to_owned(), source })
@@ -337,7 +351,7 @@ pub fn walk(path: &Path) -> Result<PathBuf, FileError> {
             at.pop();
             continue;
         }
-        judge_way(&at, &lstat(&at)?)?;
+        check_way(&at, &lstat(&at)?)?;
         let next = at.join(&name);
         let metadata = lstat(&next)?;
         if !metadata.is_symlink() {

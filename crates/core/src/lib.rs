@@ -1,5 +1,5 @@
-//! What pss-guard's programs agree on, whichever of them reads or writes it: where files lie and when they are believed,
-//! the policy, which level holds, and what follows from the findings of the standard.
+//! What pss-guard's programs must agree on: where files are and which are trusted, their formats, the policy, the level that
+//! applies, the decision that follows from the findings, and the records of events.
 //!
 //! It knows no engine, no process and no command line.
 
@@ -7,12 +7,13 @@ pub mod atomic;
 pub mod checksum;
 pub mod decision;
 pub mod files;
+pub mod formats;
 pub mod level;
 pub mod paths;
 pub mod pods;
 pub mod record;
 pub mod runtime_state;
 pub mod signals;
-mod strict;
+pub mod spool;
 pub mod time;
 pub mod words;

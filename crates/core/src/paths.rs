@@ -66,7 +66,7 @@ impl Paths {
         self.root.join("run/pss-guard/policy.cache")
     }
 
-    /// The last good text of the policy, which judges while the policy cannot be used.
+    /// The last good text of the policy, in force while the policy cannot be used.
     #[must_use]
     pub fn kept_policy(&self) -> PathBuf {
         self.root.join("var/lib/pss-guard/policy.toml")
@@ -106,6 +106,18 @@ impl Paths {
     #[must_use]
     pub fn kept_namespaces(&self) -> PathBuf {
         self.root.join("var/lib/pss-guard/namespaces")
+    }
+
+    /// Which formats the gate of this node reads, published by the gate itself.
+    #[must_use]
+    pub fn formats(&self) -> PathBuf {
+        self.root.join("run/pss-guard/formats")
+    }
+
+    /// The folder of the spool. Where it exists, the gate appends its events to it for the agent.
+    #[must_use]
+    pub fn spool(&self) -> PathBuf {
+        self.root.join("run/pss-guard/events")
     }
 
     /// Where journald listens for native messages.

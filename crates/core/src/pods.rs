@@ -9,12 +9,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pss::pod::{Annotations, Pod, PodSpec};
+use pss::pod::{Annotations, Pod, PodSpec, Strict};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError, Links, Owner};
 use crate::level::{is_dns_label, workload};
-use crate::strict::Strict;
 
 /// The format that this program reads and writes.
 pub const VERSION: u32 = 1;
@@ -45,10 +44,10 @@ pub struct PodFacts {
     /// Who says so.
     pub source: Source,
     /// The annotations that the standard reads.
-    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
-    annotations: Annotations,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    annotations: Strict<Annotations>,
     /// The fields that the standard reads.
-    spec: PodSpec,
+    spec: Strict<PodSpec>,
 }
 
 /// The workload of a pod.
@@ -137,13 +136,26 @@ pub enum PodsError {
     },
 }
 
+fn is_empty(annotations: &Strict<Annotations>) -> bool {
+    annotations.0.is_empty()
+}
+
 impl PodFacts {
     /// Facts of a pod.
     #[must_use]
     pub fn new(whose: Whose<'_>, owner: Option<Workload>, source: Source, pod: Pod) -> Self {
         let Whose { uid, namespace, name } = whose;
         let (uid, namespace, name) = (uid.to_owned(), namespace.to_owned(), name.to_owned());
-        Self { v: VERSION, uid, namespace, name, owner, source, annotations: pod.annotations, spec: pod.spec }
+        Self {
+            v: VERSION,
+            uid,
+            namespace,
+            name,
+            owner,
+            source,
+            annotations: Strict(pod.annotations),
+            spec: Strict(pod.spec),
+        }
     }
 }
 
@@ -193,7 +205,7 @@ pub fn read(folder: &Path, whose: Whose<'_>) -> Result<Found, PodsError> {
 impl PodFacts {
     fn split(mut self) -> (Self, Pod) {
         let (annotations, spec) = (std::mem::take(&mut self.annotations), std::mem::take(&mut self.spec));
-        (self, Pod { annotations, spec })
+        (self, Pod { annotations: annotations.0, spec: spec.0 })
     }
 }
 
@@ -204,9 +216,7 @@ fn parse(bytes: &[u8], path: &Path) -> Result<PodFacts, PodsError> {
         v: u32,
     }
     let fail = |source| PodsError::Parse { path: path.to_owned(), source };
-    let mut from = serde_json::Deserializer::from_slice(bytes);
-    let read = PodFacts::deserialize(Strict(&mut from)).and_then(|facts| from.end().map(|()| facts));
-    match read {
+    match serde_json::from_slice::<PodFacts>(bytes) {
         Ok(facts) if facts.v == VERSION => Ok(facts),
         Ok(PodFacts { v: version, .. }) => Err(PodsError::Version { path: path.to_owned(), version }),
         Err(source) => match serde_json::from_slice::<Version>(bytes) {

@@ -1,5 +1,5 @@
-//! What a decision leaves behind: the kinds of event, and the names of their fields. The gate writes them, journald and the
-//! file beside it keep them, and `report`, `metrics` and whoever asks the journal read them.
+//! The kinds of event and the names of their fields. The gate writes them; journald, the fallback file and the spool keep
+//! them; `report`, `metrics`, the agent and queries of the journal read them.
 
 /// The kinds of event. Each has its message id and its entry in `systemd/pss-guard.catalog`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,11 +12,11 @@ pub enum Kind {
     Audit,
     /// The warn level is violated.
     Warn,
-    /// It was not judged.
+    /// It was not evaluated.
     Exempt,
     /// An exception let it start.
     Exception,
-    /// It could not be judged.
+    /// It could not be evaluated.
     Fault,
     /// It was allowed (`log-allowed = true`).
     Allowed,
@@ -146,7 +146,7 @@ fields! {
     Findings = "PSS_FINDINGS",
     /// What set the level, or the mode.
     Provenance = "PSS_BECAUSE",
-    /// Why the last good policy is the one that judges.
+    /// Why the last good policy is in force.
     PolicyFault = "PSS_POLICY_FAULT",
     /// `1` if a command is to join a running container.
     Exec = "PSS_EXEC",

@@ -7,7 +7,7 @@
 //! | youki   | `state.json`           | `bundle` (`crates/libcontainer/src/container/state.rs`)        |
 //!
 //! runc keeps the container's annotations as labels too, before its own, and an annotation may be called `bundle`. So a
-//! state that names two bundles is believed in neither.
+//! state that names two bundles is trusted in neither.
 
 use std::borrow::Cow;
 use std::io;

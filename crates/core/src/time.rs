@@ -1,6 +1,6 @@
-//! Moments and lengths of time, as people write them and as every output says them.
+//! Parses and prints times and durations, in one form for all outputs.
 //!
-//! By hand: humantime reads no offset, and what jiff can do beyond these four functions the gate would carry, too.
+//! Written by hand: humantime reads no offset, and jiff would add much more to the gate than these four functions.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -2,7 +2,6 @@
 
 use std::cell::OnceCell;
 use std::error::Error;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -15,6 +14,7 @@ use crate::inspect::identity::Identity;
 use crate::inspect::spec::Spec;
 use crate::message::{LIMIT, cut, escape, line, message};
 use crate::mode;
+use crate::mode::temporary::State;
 use pss::Origin;
 use pss::facts::Engine;
 use pss_guard_core::decision::{ControlResult, Evaluation, Rules};
@@ -27,12 +27,12 @@ use pss_guard_core::paths::Paths;
 
 /// Exit code of a container that may start.
 pub const ALLOW: u8 = 0;
-/// Exit code of a container that could not be judged.
+/// Exit code of a container that could not be evaluated.
 pub const CANNOT_JUDGE: u8 = 2;
 /// Added to the number of the first violated control: crun shows nothing of a hook but its path and this code.
 pub const DENIED: u8 = 10;
 
-/// Whether a container that cannot be judged is refused, once that is known. Read by the panic hook.
+/// Whether a container that cannot be evaluated is refused, once that is known. Read by the panic hook.
 static BLOCKS: OnceLock<bool> = OnceLock::new();
 
 /// Where the files are. Read by the panic hook.
@@ -95,6 +95,8 @@ pub struct Gate {
     loaded: Loaded,
     paths: Paths,
     mode: Mode,
+    /// Why the file of a temporary mode is ignored, `""` if it is not.
+    ignored: String,
     is_exec: bool,
     /// Why the facts of the container's pod do not count, once that is known: each event says so.
     facts_fault: OnceCell<String>,
@@ -114,7 +116,11 @@ impl Gate {
         let mode = in_force.mode;
         let _ = BLOCKS.set(blocks(&loaded, mode));
         in_force.settle(paths);
-        Self { loaded, paths: paths.clone(), mode, is_exec: false, facts_fault: OnceCell::new() }
+        let ignored = match &in_force.temporary {
+            State::Ignored(why) => line(why),
+            State::None | State::Holds(_) | State::Ended(..) => String::new(),
+        };
+        Self { loaded, paths: paths.clone(), mode, ignored, is_exec: false, facts_fault: OnceCell::new() }
     }
 
     /// For a command that is to join a container: its events say that they are not of a start.
@@ -137,7 +143,7 @@ impl Gate {
         exec: Option<&Exec<'_>>,
     ) -> Response {
         self.evaluate(caller, config, exec, |identity, outcome| {
-            // What cannot be judged has an id all the same, and that is how people find it.
+            // What cannot be evaluated has an id all the same, and that is how people find it.
             let nobody =
                 Identity { engine: caller.engine.unwrap_or(Engine::None), ..Identity::of_nobody(caller.id) };
             self.answer(caller, identity.unwrap_or(&nobody), outcome, Start::of(caller, exec))
@@ -235,7 +241,7 @@ impl Gate {
                      known)"
                 );
                 let said = escape(&said);
-                self.refuse_unjudged(Some(identity), &said, said.clone(), true)
+                self.refuse_unevaluated(Some(identity), &said, said.clone(), true)
             }
             Outcome::Fault(err) => self.fault(Some(identity), err),
             Outcome::Unread(err) => {
@@ -268,12 +274,12 @@ impl Gate {
         };
         let identity = Some(identity);
         let mut against = rules.denying(enforce).peekable();
-        let first = against.peek().map(|judged| judged.control.number);
+        let first = against.peek().map(|result| result.control.number);
         // Controls that were spoken of at the enforce level: at the same level again they would be news to nobody.
         let mut told: Vec<&str> = Vec::new();
         if let Some(number) = first {
-            let whole = || enforce.findings.iter().filter(|judged| judged.is_worth_telling());
-            told.extend(whole().map(|judged| judged.control.id));
+            let whole = || enforce.findings.iter().filter(|result| result.is_worth_telling());
+            told.extend(whole().map(|result| result.control.id));
             let kind = match self.mode {
                 Mode::Enforce => Kind::Denied,
                 Mode::Audit => Kind::WouldDeny,
@@ -287,7 +293,7 @@ impl Gate {
             }
         }
         if rules.excepted(enforce).next().is_some() {
-            told.extend(rules.excepted(enforce).map(|judged| judged.control.id));
+            told.extend(rules.excepted(enforce).map(|result| result.control.id));
             let message = message(violates, enforce, rules.excepted(enforce));
             let summary = Summary::assessed(enforce, rules.excepted(enforce));
             self.emit(Kind::Exception, &message, identity, &summary);
@@ -296,15 +302,15 @@ impl Gate {
         for (kind, assessment) in [(Kind::Audit, Some(audit)), (Kind::Warn, warn)] {
             let Some(assessment) = assessment else { continue };
             let again = ask_alike(assessment.all_demands(), enforce.all_demands());
-            let news = |judged: &&ControlResult<'_>| !(again && told.contains(&judged.control.id));
-            let shown = || assessment.findings.iter().filter(|judged| judged.is_worth_telling()).filter(news);
+            let news = |result: &&ControlResult<'_>| !(again && told.contains(&result.control.id));
+            let shown = || assessment.findings.iter().filter(|result| result.is_worth_telling()).filter(news);
             if shown().next().is_some() {
                 silent = false;
                 // Of upstream's level, if it is spoken of: what is ours is always sure.
-                let upstreams = |judged: &&ControlResult<'_>| judged.control.origin == Origin::Upstream;
-                let is_ours_alone = !shown().any(|judged| upstreams(&judged));
+                let upstreams = |result: &&ControlResult<'_>| result.control.origin == Origin::Upstream;
+                let is_ours_alone = !shown().any(|result| upstreams(&result));
                 let sure =
-                    shown().any(|judged| (is_ours_alone || upstreams(&judged)) && judged.is_violation());
+                    shown().any(|result| (is_ours_alone || upstreams(&result)) && result.is_violation());
                 let verb = if sure { violates } else { may_violate };
                 let message = message(verb, assessment, shown());
                 self.emit(kind, &message, identity, &Summary::assessed(assessment, shown()));
@@ -320,7 +326,7 @@ impl Gate {
         Response::Allow
     }
 
-    /// A container that cannot be judged.
+    /// A container that cannot be evaluated.
     #[must_use]
     pub fn fault(&self, identity: Option<&Identity<'_>>, err: &(dyn Error + 'static)) -> Response {
         let denies = match &self.loaded {
@@ -332,11 +338,11 @@ impl Gate {
             }
         };
         let said = line(err);
-        self.refuse_unjudged(identity, &said, cut(&format!("cannot judge: {said}"), LIMIT), denies)
+        self.refuse_unevaluated(identity, &said, cut(&format!("cannot judge: {said}"), LIMIT), denies)
     }
 
     /// What is said of it goes into the journal, the line to the runtime.
-    fn refuse_unjudged(
+    fn refuse_unevaluated(
         &self,
         identity: Option<&Identity<'_>>,
         said: &str,
@@ -357,13 +363,16 @@ impl Gate {
             Loaded::Good(_) | Loaded::Bad { .. } => String::new(),
         };
         let mut note = String::new();
-        if !fault.is_empty() {
-            let _ = write!(note, "; the last good policy is in force: {fault}");
+        let facts_fault = self.facts_fault.get().map_or("", String::as_str);
+        for (what, why) in [
+            ("the last good policy is in force", &*fault),
+            ("the temporary mode is ignored", &self.ignored),
+            ("facts of the pod do not count", facts_fault),
+        ] {
+            if !why.is_empty() {
+                note += &cut(&format!("; {what}: {why}"), LIMIT / 4);
+            }
         }
-        if let Some(fault) = self.facts_fault.get() {
-            let _ = write!(note, "; facts of the pod do not count: {fault}");
-        }
-        let note = cut(&note, LIMIT / 4);
         Event {
             kind,
             mode: Some(self.mode),
@@ -402,7 +411,7 @@ impl Summary {
         shown: impl Iterator<Item = &'s ControlResult<'p>>,
     ) -> Self {
         let shown: Vec<&ControlResult<'_>> = shown.collect();
-        let controls: Vec<&str> = shown.iter().map(|judged| judged.control.id).collect();
+        let controls: Vec<&str> = shown.iter().map(|result| result.control.id).collect();
         let because: Vec<String> = assessment.asked().map(|demand| demand.because.to_string()).collect();
         Self {
             level: assessment.demand().map(|demand| demand.level.to_string()).unwrap_or_default(),
@@ -417,13 +426,13 @@ impl Summary {
     /// With these findings in full, which can be more than the controls that the message names.
     fn listing<'s, 'p: 's>(self, findings: impl Iterator<Item = &'s ControlResult<'p>>) -> Self {
         let findings: Vec<&ControlResult<'_>> = findings.collect();
-        let findings: Vec<Finding<'_>> = findings.iter().map(|judged| Finding::of(judged)).collect();
+        let findings: Vec<Finding<'_>> = findings.iter().map(|result| Finding::of(result)).collect();
         Self { findings: serde_json::to_string(&findings).unwrap_or_default(), ..self }
     }
 }
 
 /// Makes a panic say one line and fail closed: `end` gets that line and exit code 2, or 0 where the node is in audit
-/// mode, which never blocks, or the policy lets start what cannot be judged; it says what the exit code is. Call it before
+/// mode, which never blocks, or the policy lets start what cannot be evaluated; it says what the exit code is. Call it before
 /// anything else; `paths` is where the policy is looked for if nobody has come to that yet.
 pub fn install_panic_hook(paths: fn() -> Paths, end: fn(&str, u8) -> u8) {
     std::panic::set_hook(Box::new(move |panic| {

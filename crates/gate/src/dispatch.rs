@@ -1,4 +1,4 @@
-//! Tells from its arguments what calls the gate: an engine by its wrapper's name, or a runtime with `hook`.
+//! Dispatches to the wrapper by the program's name, or to the hook by the first argument.
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -35,19 +35,19 @@ pub struct Finding<'a> {
 impl<'a> Finding<'a> {
     /// One finding as it is shown.
     #[must_use]
-    pub fn of(judged: &'a ControlResult<'a>) -> Self {
+    pub fn of(result: &'a ControlResult<'a>) -> Self {
         Self {
-            control: judged.control.id,
-            origin: judged.control.origin.name(),
-            certainty: judged.finding.certainty.name(),
-            reason: judged.finding.reason.clone(),
-            detail: judged.finding.detail.clone(),
-            fix: judged.finding.fix.clone(),
-            exception: match judged.effect {
+            control: result.control.id,
+            origin: result.control.origin.name(),
+            certainty: result.finding.certainty.name(),
+            reason: result.finding.reason.clone(),
+            detail: result.finding.detail.clone(),
+            fix: result.finding.fix.clone(),
+            exception: match result.effect {
                 Effect::Excepted(exception) => Some(Cow::Borrowed(&exception.reason)),
                 Effect::Counts | Effect::Reported => None,
             },
-            reported: judged.effect == Effect::Reported,
+            reported: result.effect == Effect::Reported,
             line: None,
         }
     }

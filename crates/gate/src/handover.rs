@@ -1,7 +1,7 @@
 //! Turns this process into the real runtime, with everything as its caller left it.
 //!
-//! execve(2) keeps the working directory, open files, environment, signal mask, ignored signals and the signal that
-//! tells of the parent's death (prctl(2), `PR_SET_PDEATHSIG`). The gate changes two of these: it ignores signals before
+//! execve(2) keeps the working directory, open files, environment, signal mask, ignored signals and the
+//! parent-death signal (prctl(2), `PR_SET_PDEATHSIG`). The gate changes two of these: it ignores signals before
 //! it writes ([`pss_guard_core::signals`]), and it fills standard streams that its caller has closed. Both are undone.
 //!
 //! May use `unsafe`: poll(2) on a descriptor that may be closed, and the environment, have no safe interface.

@@ -1,7 +1,7 @@
 //! `pss-guard-gate hook`: the OCI state on standard input, a verdict as the exit code.
 //!
-//! This runs before every container of the node. It looks at the arguments itself (a command line parser costs more
-//! than the judgement), reads two or three files, and sets nothing up that it may not need.
+//! This runs before every container of the node. It parses its arguments by hand (a command line parser costs more than
+//! the evaluation), reads two or three files, and initializes nothing that it may not need.
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -132,7 +132,7 @@ fn verdict(
     }
 }
 
-/// Makes a panic end as a container that cannot be judged does. Call it before anything else.
+/// Makes a panic end as a container that cannot be evaluated does. Call it before anything else.
 pub fn install_panic_hook() {
     admit::install_panic_hook(Paths::default, say);
 }

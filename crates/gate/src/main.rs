@@ -3,6 +3,7 @@
 //! ```text
 //! pss-guard-gate hook --engine ENGINE [--runtime-handler NAME] [--root DIR]    an OCI hook: state on standard input
 //! pss-guard-runtime …                                                          by this name: a wrapper around runc
+//! pss-guard-gate publish-formats [--root DIR]      writes /run/pss-guard/formats: the installer and systemd's units call it
 //! ```
 //!
 //! It has a `main` of C's, not of Rust's. Rust's sets up a stack for overflows, signals and a thread's name with 13
@@ -18,6 +19,11 @@ use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 
+#[cfg(panic = "abort")]
+mod no_unwind;
+
+use pss_guard_core::formats;
+use pss_guard_core::paths::Paths;
 use pss_guard_gate::arena::{Arena, SIZE};
 use pss_guard_gate::{admit, handover, message};
 
@@ -48,9 +54,28 @@ fn of_people(arguments: &[OsString]) -> u8 {
         let _ = writeln!(std::io::stdout(), "{}", concat!("pss-guard-gate ", env!("CARGO_PKG_VERSION")));
         return admit::ALLOW;
     }
+    match arguments.get(1..) {
+        Some([what]) if what == "publish-formats" => return publish_formats(&Paths::default()),
+        Some([what, root, folder]) if what == "publish-formats" && root == "--root" => {
+            return publish_formats(&Paths::under(folder.as_ref()));
+        }
+        _ => {}
+    }
     message::stderr_line(
         "pss-guard-gate: engines call this program: `pss-guard-gate hook --engine ENGINE` as an OCI hook, or by the name \
          pss-guard-runtime as a wrapper around a runtime; people call `pss-guard`",
     );
     admit::CANNOT_JUDGE
+}
+
+/// Says which formats this gate reads, to all who write for it.
+fn publish_formats(paths: &Paths) -> u8 {
+    let path = paths.formats();
+    match formats::publish(&path) {
+        Ok(()) => admit::ALLOW,
+        Err(error) => {
+            message::stderr_line(&format!("pss-guard-gate: write {}: {error}", path.display()));
+            admit::CANNOT_JUDGE
+        }
+    }
 }

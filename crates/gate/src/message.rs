@@ -56,18 +56,18 @@ pub fn message<'s, 'p: 's>(
         let _ = write!(because, "{separator}{}", demand.because);
     }
     let (mut list, mut ours) = (String::new(), String::new());
-    for judged in findings {
-        let list = if judged.control.origin == Origin::PssGuard { &mut ours } else { &mut list };
+    for result in findings {
+        let list = if result.control.origin == Origin::PssGuard { &mut ours } else { &mut list };
         let separator = if list.is_empty() { "" } else { ", " };
-        let _ = write!(list, "{separator}{}", judged.finding.reason);
-        if !judged.finding.detail.is_empty() {
-            let _ = write!(list, " ({})", judged.finding.detail);
+        let _ = write!(list, "{separator}{}", result.finding.reason);
+        if !result.finding.detail.is_empty() {
+            let _ = write!(list, " ({})", result.finding.detail);
         }
         // Admission has not seen it: with the pod's declaration at hand it is what only the node can know.
-        if judged.reading == Reading::NodeOnly && judged.control.origin == Origin::Upstream {
+        if result.reading == Reading::NodeOnly && result.control.origin == Origin::Upstream {
             list.push_str(" [seen on the node]");
         }
-        if let Effect::Excepted(exception) = judged.effect {
+        if let Effect::Excepted(exception) = result.effect {
             let _ = write!(list, " [exception until {}: {}]", exception.expires, exception.reason);
         }
     }
@@ -179,13 +179,13 @@ mod tests {
     fn what_upstream_does_not_ask_for_is_not_said_to_violate_pod_security() {
         let demand = RequiredLevel::argument(Level::Restricted, Version::Latest);
         let assessment = Evaluation { demands: vec![(demand, true)], findings: Vec::new() };
-        let judged = |id: &str, reason: &'static str, detail: &str| ControlResult {
+        let violation = |id: &str, reason: &'static str, detail: &str| ControlResult {
             control: CONTROLS.iter().find(|control| control.id == id).unwrap(),
             finding: Finding::violates(reason, detail.to_owned(), ""),
             effect: Effect::Counts,
         };
-        let root = judged("runAsNonRoot", "runAsNonRoot != true", "x");
-        let ours = judged("readOnlyRootFilesystem", "readOnlyRootFilesystem != true", "y");
+        let root = violation("runAsNonRoot", "runAsNonRoot != true", "x");
+        let ours = violation("readOnlyRootFilesystem", "readOnlyRootFilesystem != true", "y");
         let rows = [
             (vec![&root], "violates PodSecurity \"restricted:latest\": runAsNonRoot != true (x)"),
             (
@@ -203,7 +203,7 @@ mod tests {
             let said = message("violates", &assessment, findings.into_iter());
             assert_eq!(said, format!("{expected}; level from --level"));
         }
-        let long = judged("runAsNonRoot", "runAsNonRoot != true", &"x".repeat(10_000));
+        let long = violation("runAsNonRoot", "runAsNonRoot != true", &"x".repeat(10_000));
         let said = message("violates", &assessment, [&long, &ours].into_iter());
         assert!(said.len() <= LIMIT && said.ends_with("; level from --level"), "{said}");
         assert_eq!(CONTROLS.iter().filter(|control| control.origin == Origin::PssGuard).count(), 1);

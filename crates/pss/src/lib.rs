@@ -179,6 +179,7 @@ mod tests {
             (18, "runAsUser"),
             (19, "seccompProfile_restricted"),
             (20, "readOnlyRootFilesystem"),
+            (21, "injectedMounts"),
         ];
         assert_eq!(numbered.into_iter().collect::<Vec<_>>(), promised);
         assert_eq!(CONTROLS.len(), promised.len(), "a number is used twice");
@@ -287,8 +288,9 @@ mod tests {
             let (_, baseline, restricted) = rows.iter().rfind(|(from, ..)| *from <= minor).unwrap();
             let ids = |level| active(level, minor, none).map(|(c, _)| c.id).collect::<Vec<_>>().join(" ");
             assert_eq!(ids(Level::Privileged), "", "privileged:v1.{minor}");
-            assert_eq!(ids(Level::Baseline), *baseline, "baseline:v1.{minor}");
-            let restricted = format!("{restricted} readOnlyRootFilesystem");
+            let baseline = format!("{baseline} injectedMounts");
+            assert_eq!(ids(Level::Baseline), baseline, "baseline:v1.{minor}");
+            let restricted = format!("{restricted} injectedMounts readOnlyRootFilesystem");
             assert_eq!(ids(Level::Restricted), restricted, "restricted:v1.{minor}");
         }
     }
@@ -317,6 +319,7 @@ mod tests {
         ("a runtime with nothing", |f| f.has_all_capabilities = true),
         ("no default capabilities", |f| f.default_capabilities = CapabilitySet::default()),
         ("privileged", make_privileged),
+        ("injected", |f| f.injected = vec![(Some("/usr/lib/plugin"), "/opt/plugin".into())]),
         ("writable /sys", |f| f.sys_writable = true),
         ("host network", |f| {
             f.host_namespaces = Known::Seen(HostNamespaces { network: true, ..HostNamespaces::default() });
@@ -502,6 +505,7 @@ mod tests {
             ("procMount", "procMount"),
             ("procMount_restricted", "procMount"),
             ("readOnlyRootFilesystem", "readOnlyRootFilesystem != true"),
+            ("injectedMounts", "injected mounts"),
             ("restrictedVolumes", "restricted volume types"),
             ("runAsNonRoot", "runAsNonRoot != true"),
             ("runAsUser", "runAsUser=0"),

@@ -11,32 +11,39 @@ use alloc::vec::Vec;
 #[path = "pod/json.rs"]
 mod json;
 
-/// Defines the types, and with the feature `serde` their JSON: what is absent, null or empty reads as the default, and a
-/// default is not written.
+#[cfg(feature = "serde")]
+pub use json::Strict;
+
+/// Defines the types. With the feature `serde` each is an object of JSON, under the given keys.
 macro_rules! types {
     ($(
         $(#[$meta:meta])*
         pub struct $name:ident {
-            $($(#[$field_meta:meta])* $field:ident: $type:ty,)*
+            $($(#[$field_meta:meta])* $field:ident: $type:ty = $key:literal,)*
         }
     )*) => {$(
         $(#[$meta])*
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
-        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-        #[cfg_attr(feature = "serde", serde(rename_all = "camelCase", default))]
         pub struct $name {
-            $(
-                $(#[$field_meta])*
-                #[cfg_attr(feature = "serde", serde(
-                    deserialize_with = "json::Field::read",
-                    skip_serializing_if = "json::is_default"
-                ))]
-                pub $field: $type,
-            )*
+            $($(#[$field_meta])* pub $field: $type,)*
         }
 
         #[cfg(feature = "serde")]
-        json::field!($name);
+        impl json::Object for $name {
+            fn read(
+                &mut self,
+                key: &str,
+                value: &mut dyn json::Source,
+            ) -> Result<Option<&'static str>, json::Stop> {
+                match key {
+                    $($key => json::Field::read(&mut self.$field, value).map(|()| Some($key)),)*
+                    _ => Ok(None),
+                }
+            }
+        }
+
+        #[cfg(feature = "serde")]
+        json::object!($name, $($field = $key),*);
     )*};
 }
 
@@ -44,195 +51,191 @@ types! {
     /// What admission reads of a pod. As JSON it is `{"annotations": …, "spec": …}`; an object of the API is a [`Manifest`].
     pub struct Pod {
         /// The annotations that were fields before there were fields, by key. Reading keeps no others.
-        annotations: Annotations,
+        annotations: Annotations = "annotations",
         /// The specification.
-        spec: PodSpec,
+        spec: PodSpec = "spec",
     }
 
     /// An object of the API that is a pod, or the template of one.
     pub struct Manifest {
         /// Name, labels, annotations.
-        metadata: Metadata,
+        metadata: Metadata = "metadata",
         /// The specification.
-        spec: PodSpec,
+        spec: PodSpec = "spec",
     }
 
     /// `metadata` of an object, as far as the standard reads it.
     pub struct Metadata {
         /// See [`Pod::annotations`].
-        annotations: Annotations,
+        annotations: Annotations = "annotations",
     }
 
     /// `spec` of a pod.
     pub struct PodSpec {
         /// The host's network.
-        host_network: bool,
+        host_network: bool = "hostNetwork",
         /// The host's processes.
-        #[cfg_attr(feature = "serde", serde(rename = "hostPID"))]
-        host_pid: bool,
+        host_pid: bool = "hostPID",
         /// The host's System V IPC and POSIX queues.
-        #[cfg_attr(feature = "serde", serde(rename = "hostIPC"))]
-        host_ipc: bool,
+        host_ipc: bool = "hostIPC",
         /// `false`: users of its own.
-        host_users: Option<bool>,
+        host_users: Option<bool> = "hostUsers",
         /// For which operating system it is made.
-        os: Os,
+        os: Os = "os",
         /// Which handler of the engine runs it. No check reads it; a cluster can exempt runtime classes.
-        runtime_class_name: Option<String>,
+        runtime_class_name: Option<String> = "runtimeClassName",
         /// What all containers begin with.
-        security_context: PodSecurityContext,
+        security_context: PodSecurityContext = "securityContext",
         /// Volumes, in order.
-        volumes: Vec<Volume>,
+        volumes: Vec<Volume> = "volumes",
         /// Containers that run before the others.
-        init_containers: Vec<Container>,
+        init_containers: Vec<Container> = "initContainers",
         /// The containers.
-        containers: Vec<Container>,
+        containers: Vec<Container> = "containers",
         /// Containers that were added to debug the others.
-        ephemeral_containers: Vec<Container>,
+        ephemeral_containers: Vec<Container> = "ephemeralContainers",
     }
 
     /// `spec.os`.
     pub struct Os {
         /// `linux` or `windows`.
-        name: String,
+        name: String = "name",
     }
 
     /// `spec.securityContext`.
     pub struct PodSecurityContext {
         /// The system call filter.
-        seccomp_profile: Option<Profile>,
+        seccomp_profile: Option<Profile> = "seccompProfile",
         /// The AppArmor profile.
-        app_armor_profile: Option<Profile>,
+        app_armor_profile: Option<Profile> = "appArmorProfile",
         /// The SELinux label.
-        se_linux_options: SeLinuxOptions,
+        se_linux_options: SeLinuxOptions = "seLinuxOptions",
         /// The user.
-        run_as_user: Option<i64>,
+        run_as_user: Option<i64> = "runAsUser",
         /// Whether the kubelet refuses root.
-        run_as_non_root: Option<bool>,
+        run_as_non_root: Option<bool> = "runAsNonRoot",
         /// Kernel parameters, in order.
-        sysctls: Vec<Sysctl>,
+        sysctls: Vec<Sysctl> = "sysctls",
         /// What only Windows has.
-        windows_options: WindowsOptions,
+        windows_options: WindowsOptions = "windowsOptions",
     }
 
     /// One of `spec.containers`, `spec.initContainers` or `spec.ephemeralContainers`.
     pub struct Container {
         /// Its name.
-        name: String,
+        name: String = "name",
         /// Ports of the host. Reading keeps no others.
-        ports: Vec<Port>,
+        ports: Vec<Port> = "ports",
         /// What it asks of the kernel.
-        security_context: SecurityContext,
+        security_context: SecurityContext = "securityContext",
         /// Whether it is alive.
-        liveness_probe: Handler,
+        liveness_probe: Handler = "livenessProbe",
         /// Whether it can serve.
-        readiness_probe: Handler,
+        readiness_probe: Handler = "readinessProbe",
         /// Whether it has started.
-        startup_probe: Handler,
+        startup_probe: Handler = "startupProbe",
         /// What is called after it starts and before it stops.
-        lifecycle: Lifecycle,
+        lifecycle: Lifecycle = "lifecycle",
         /// Where it sees volumes. No check reads it; it tells which mount of a container is which volume.
-        volume_mounts: Vec<VolumeMount>,
+        volume_mounts: Vec<VolumeMount> = "volumeMounts",
     }
 
     /// `securityContext` of a container.
     pub struct SecurityContext {
         /// No isolation.
-        privileged: bool,
+        privileged: bool = "privileged",
         /// Whether processes may gain privileges.
-        allow_privilege_escalation: Option<bool>,
+        allow_privilege_escalation: Option<bool> = "allowPrivilegeEscalation",
         /// What is added to and taken from the engine's default capabilities.
-        capabilities: Capabilities,
+        capabilities: Capabilities = "capabilities",
         /// Whether parts of /proc are masked.
-        proc_mount: Option<String>,
+        proc_mount: Option<String> = "procMount",
         /// Whether its image is read-only to it. Upstream does not read it.
-        read_only_root_filesystem: bool,
+        read_only_root_filesystem: bool = "readOnlyRootFilesystem",
         /// The system call filter.
-        seccomp_profile: Option<Profile>,
+        seccomp_profile: Option<Profile> = "seccompProfile",
         /// The AppArmor profile.
-        app_armor_profile: Option<Profile>,
+        app_armor_profile: Option<Profile> = "appArmorProfile",
         /// The SELinux label.
-        se_linux_options: SeLinuxOptions,
+        se_linux_options: SeLinuxOptions = "seLinuxOptions",
         /// The user.
-        run_as_user: Option<i64>,
+        run_as_user: Option<i64> = "runAsUser",
         /// Whether the kubelet refuses root.
-        run_as_non_root: Option<bool>,
+        run_as_non_root: Option<bool> = "runAsNonRoot",
         /// What only Windows has.
-        windows_options: WindowsOptions,
+        windows_options: WindowsOptions = "windowsOptions",
     }
 
     /// `seccompProfile` or `appArmorProfile`. One without a type is not the same as none.
     pub struct Profile {
         /// `RuntimeDefault`, `Localhost` or `Unconfined`.
-        #[cfg_attr(feature = "serde", serde(rename = "type"))]
-        kind: String,
+        kind: String = "type",
     }
 
     /// `seLinuxOptions`.
     pub struct SeLinuxOptions {
         /// The user part.
-        user: String,
+        user: String = "user",
         /// The role part.
-        role: String,
+        role: String = "role",
         /// The type part.
-        #[cfg_attr(feature = "serde", serde(rename = "type"))]
-        kind: String,
+        kind: String = "type",
     }
 
     /// `windowsOptions`.
     pub struct WindowsOptions {
         /// A process of the host.
-        host_process: bool,
+        host_process: bool = "hostProcess",
     }
 
     /// `capabilities`, as they are spelled.
     pub struct Capabilities {
         /// What is added.
-        add: Vec<String>,
+        add: Vec<String> = "add",
         /// What is taken away.
-        drop: Vec<String>,
+        drop: Vec<String> = "drop",
     }
 
     /// One of `sysctls`.
     pub struct Sysctl {
         /// Its name, as it is spelled.
-        name: String,
+        name: String = "name",
     }
 
     /// One of `ports`.
     pub struct Port {
         /// The host's port; 0 is none.
-        host_port: i32,
+        host_port: i32 = "hostPort",
     }
 
     /// A probe, or a handler of a lifecycle.
     pub struct Handler {
         /// A request by HTTP.
-        http_get: Call,
+        http_get: Call = "httpGet",
         /// A TCP connection.
-        tcp_socket: Call,
+        tcp_socket: Call = "tcpSocket",
     }
 
     /// Whom a [`Handler`] calls.
     pub struct Call {
         /// Empty is the pod itself.
-        host: String,
+        host: String = "host",
     }
 
     /// `lifecycle`.
     pub struct Lifecycle {
         /// After the start.
-        post_start: Handler,
+        post_start: Handler = "postStart",
         /// Before the stop.
-        pre_stop: Handler,
+        pre_stop: Handler = "preStop",
     }
 
     /// One of `volumeMounts`.
     pub struct VolumeMount {
         /// The volume's name.
-        name: String,
+        name: String = "name",
         /// Where the container sees it.
-        mount_path: String,
+        mount_path: String = "mountPath",
     }
 }
 

@@ -190,6 +190,7 @@ fn who_can_write_to_the_policys_folder_does_not_choose_the_policy() {
         ("rm policy.toml; ln -s $ROOT/elsewhere/empty policy.toml", "etc/pss-guard", 0o777),
         ("mv policy.toml.old policy.toml", "etc/pss-guard", 0o777),
         ("rm policy.toml; mv $ROOT/mine/empty policy.toml", "etc/pss-guard", 0o777),
+        ("rm policy.toml; ln -s $ROOT/elsewhere/emptied policy.toml", "etc/pss-guard", 0o777),
         ("mv policy.toml.old policy.toml", "etc/pss-guard", 0o775),
         // The link is in a folder of root's; what it leads to is not.
         ("mv policy.toml.old policy.toml", "linked", 0o777),
@@ -210,6 +211,7 @@ fn who_can_write_to_the_policys_folder_does_not_choose_the_policy() {
             node.file(&format!("{folder}/policy.toml"), enforce);
             node.file(&format!("{folder}/policy.toml.old"), "mode = 'audit'\n");
             node.file("elsewhere/empty", "");
+            node.file("elsewhere/emptied", "# What the team agreed on.\n");
             node.file("mine/empty", "");
             chmod("mine", 0o777);
             if place != "etc/pss-guard" {
@@ -250,8 +252,9 @@ fn who_can_write_to_the_policys_folder_does_not_choose_the_policy() {
             // The folder is closed and the link root's when it is too late: this is what the deed was worth.
             chmod(folder, 0o755);
             std::os::unix::fs::lchown(root.join(folder).join("policy.toml"), Some(0), Some(0)).unwrap();
-            // An empty file is no policy where there was one, wherever it lies.
-            let expected = if seen_before && deed.contains("empty") { 27 } else { 0 };
+            // A file that sets nothing is no policy where there was one, wherever it lies.
+            let sets_nothing = deed.contains("/empt");
+            let expected = if seen_before && sets_nothing { 27 } else { 0 };
             assert_eq!(
                 hook().0,
                 Some(expected),

@@ -200,6 +200,12 @@ impl Job<'_> {
                  mounted noexec? The engine was not changed"
             )));
         }
+        if !programs::publish_formats(node) {
+            writeln!(
+                out,
+                "  not done: {GATE} publish-formats; what the tool writes is of the oldest formats"
+            )?;
+        }
         if let Some(other) = other {
             self.undo(&store, installed.as_ref(), &self.running(), out)?;
             writeln!(out, "  removed the {other} method")?;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::policy::read::sets_nothing;
 use super::policy::{self, Mode, Policy, PolicyError, SYSTEM_NAMESPACE};
 use crate::atomic::{self, Lasts};
 use crate::checksum::checksum;
@@ -53,7 +54,7 @@ impl Loaded {
         }
     }
 
-    /// The policy that judges, or why there is none.
+    /// The policy in force, or why there is none.
     pub const fn policy(&self) -> Result<&Policy, &LoadError> {
         match self {
             Self::Good(policy) | Self::Kept { policy, .. } => Ok(policy),
@@ -111,9 +112,9 @@ pub enum LoadError {
         /// Where the last good text is kept, if it is.
         kept: PathBuf,
     },
-    /// It says nothing, and there was one that did: a full disk or a shell's `>` has truncated it.
+    /// It sets nothing, and there was one that did: a full disk, a shell's `>` or an editor has truncated it.
     #[error(
-        "{0} is empty, but there was a policy before; write it again (the last good text is {1}), or run `pss-guard \
+        "{0} sets nothing, but there was a policy before; write it again (the last good text is {1}), or run `pss-guard \
          policy remove` to continue with the built-in defaults",
         .policy.display(), .kept.display()
     )]
@@ -146,12 +147,12 @@ pub fn load(paths: &Paths) -> Loaded {
         // A dangling link: the admin meant to have a policy.
         Err(source) => return bad(FileError::Open { path, source }.into(), None),
     };
-    let judged = files::check(&path, &metadata, Owner::Root, LIMIT);
-    if let Err(error) = judged.and_then(|()| files::check_place(&path, &own)) {
+    let checked = files::check(&path, &metadata, Owner::Root, LIMIT);
+    if let Err(error) = checked.and_then(|()| files::check_place(&path, &own)) {
         return bad(error.into(), None);
     }
     let compiled = read_cache(&paths.policy_cache());
-    let compiled = compiled.and_then(|compiled| compiled.policy_of(&Identity::of(&metadata)));
+    let compiled = compiled.and_then(|compiled| compiled.policy_of(&Stamp::of(&metadata)));
     if let Some(mut policy) = compiled {
         policy.file = Some(path.to_string_lossy().into_owned());
         return Loaded::Good(policy);
@@ -161,18 +162,18 @@ pub fn load(paths: &Paths) -> Loaded {
         Ok(read) => read,
         Err(error) => return bad(error.into(), None),
     };
-    if says_nothing(&text) && was_there(paths) {
+    if sets_nothing(&text) && was_there(paths) {
         return bad(empty(paths), None);
     }
     match policy::parse(&text, &path.to_string_lossy()) {
         Ok(policy) => {
-            let identity = Identity::of(&before);
-            // A file that is being written must not be cached or kept half-written. One that says nothing is as good as
+            let stamp = Stamp::of(&before);
+            // A file that is being written must not be cached or kept half-written. One that sets nothing is as good as
             // none: kept, it would be taken for a policy that was lost.
-            if !says_nothing(&text) && file.metadata().is_ok_and(|after| Identity::of(&after) == identity) {
+            if !sets_nothing(&text) && file.metadata().is_ok_and(|after| Stamp::of(&after) == stamp) {
                 // Failing to keep the text does not stop a container; the next start tries again.
-                let kept = keep(paths, &identity, before.mode(), &text);
-                let header = if kept.is_ok() { identity.header() } else { not_kept() };
+                let kept = keep(paths, &stamp, before.mode(), &text);
+                let header = if kept.is_ok() { stamp.header() } else { not_kept() };
                 // Without a cache every start is slower, no more.
                 let _ = write_cache(&paths.policy_cache(), &header, before.mode(), &policy);
             }
@@ -203,10 +204,17 @@ fn kept_text(path: &Path) -> Result<String, FileError> {
     utf8(path, bytes)
 }
 
-/// Whether there was a policy on this node that was good once.
+/// Whether there was a policy on this node that was good once, and set something.
 #[must_use]
 pub fn was_there(paths: &Paths) -> bool {
-    [paths.kept_policy(), paths.policy_cache()].iter().any(|path| fs::symlink_metadata(path).is_ok())
+    let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
+    let kept = paths.kept_policy();
+    // Older versions of this program kept texts that set nothing, too.
+    if is_there(&kept) {
+        !kept_text(&kept).is_ok_and(|text| sets_nothing(&text))
+    } else {
+        is_there(&paths.policy_cache())
+    }
 }
 
 fn gone(paths: &Paths) -> LoadError {
@@ -215,11 +223,6 @@ fn gone(paths: &Paths) -> LoadError {
 
 fn empty(paths: &Paths) -> LoadError {
     LoadError::Empty { policy: paths.policy(), kept: paths.kept_policy() }
-}
-
-/// Not even a comment: nobody has written that. The mark of the byte order is what some editors make of an empty file.
-fn says_nothing(text: &str) -> bool {
-    text.trim_start_matches('\u{feff}').trim().is_empty()
 }
 
 /// A policy file named on the command line. Whoever may run the command may read any file, whoever owns it; only the
@@ -273,7 +276,7 @@ pub fn text_fresh(paths: &Paths) -> Result<Option<String>, LoadError> {
             if was_there(paths) { Err(gone(paths)) } else { Ok(None) }
         }
         read => match read?.2 {
-            text if says_nothing(&text) && was_there(paths) => Err(empty(paths)),
+            text if sets_nothing(&text) && was_there(paths) => Err(empty(paths)),
             text => Ok(Some(text)),
         },
     }
@@ -296,7 +299,7 @@ pub fn is_kept(paths: &Paths) -> Result<(), NotKept> {
     let path = paths.kept_policy();
     let Ok(Some(text)) = text_fresh(paths) else { return Ok(()) };
     match kept_text(&path) {
-        Err(error) if error.is_missing() && says_nothing(&text) => Ok(()),
+        _ if sets_nothing(&text) => Ok(()),
         Ok(kept) if kept == text => Ok(()),
         Ok(_) => Err(NotKept::Older(path)),
         Err(error) => Err(NotKept::File(error)),
@@ -308,20 +311,20 @@ pub fn is_kept(paths: &Paths) -> Result<(), NotKept> {
 #[must_use]
 pub fn will_be_kept(paths: &Paths) -> bool {
     let Some(compiled) = read_cache(&paths.policy_cache()) else { return true };
-    let identity = fs::metadata(paths.policy()).map(|metadata| Identity::of(&metadata));
+    let stamp = fs::metadata(paths.policy()).map(|metadata| Stamp::of(&metadata));
     compiled.bytes.get(..compiled.header) != Some(not_kept().as_bytes())
-        && identity.map_or(true, |identity| compiled.policy_of(&identity).is_none())
+        && stamp.map_or(true, |stamp| compiled.policy_of(&stamp).is_none())
 }
 
 /// Keeps it without waiting for that.
 pub fn keep_now(paths: &Paths) {
     if is_kept(paths).is_err()
         && let Ok((_, metadata, text)) = text(&paths.policy(), Owner::Root)
-        && !says_nothing(&text)
+        && !sets_nothing(&text)
         && policy::parse(&text, &paths.policy().to_string_lossy()).is_ok()
     {
         // Whether it is kept then is the caller's next question.
-        let _ = keep(paths, &Identity::of(&metadata), metadata.mode(), &text);
+        let _ = keep(paths, &Stamp::of(&metadata), metadata.mode(), &text);
     }
 }
 
@@ -386,7 +389,7 @@ struct LastKnownExemptions {
 /// Which file a policy was read from. The change time cannot be set back, so that a file restored with its old
 /// modification time is another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Identity {
+struct Stamp {
     device: u64,
     inode: u64,
     modified: i64,
@@ -394,7 +397,7 @@ struct Identity {
     size: u64,
 }
 
-impl Identity {
+impl Stamp {
     fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -453,9 +456,9 @@ fn read_cache(path: &Path) -> Option<Compiled> {
 }
 
 impl Compiled {
-    fn policy_of(&self, identity: &Identity) -> Option<Policy> {
-        let same = self.bytes.get(..self.header)? == identity.header().as_bytes();
-        let settled = self.written.saturating_sub(identity.changed) >= TICKS;
+    fn policy_of(&self, stamp: &Stamp) -> Option<Policy> {
+        let same = self.bytes.get(..self.header)? == stamp.header().as_bytes();
+        let settled = self.written.saturating_sub(stamp.changed) >= TICKS;
         if same && settled { serde_json::from_slice(self.bytes.get(self.body..)?).ok() } else { None }
     }
 
@@ -474,7 +477,7 @@ fn write_cache(path: &Path, header: &str, mode: u32, policy: &Policy) -> io::Res
 }
 
 /// Keeps a good text, if it is another one than is kept.
-fn keep(paths: &Paths, identity: &Identity, mode: u32, text: &str) -> io::Result<()> {
+fn keep(paths: &Paths, stamp: &Stamp, mode: u32, text: &str) -> io::Result<()> {
     let path = paths.kept_policy();
     let is_kept = |metadata: &Metadata| metadata.mode() & 0o777 == mode & READABLE;
     if fs::symlink_metadata(&path).is_ok_and(|metadata| is_kept(&metadata))
@@ -494,7 +497,7 @@ fn keep(paths: &Paths, identity: &Identity, mode: u32, text: &str) -> io::Result
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(lock)?;
     lock.try_lock()?;
-    if Identity::of(&fs::metadata(paths.policy())?) != *identity {
+    if Stamp::of(&fs::metadata(paths.policy())?) != *stamp {
         return Err(io::Error::other("the policy has changed"));
     }
     // It has to outlive a power cut: an empty file would be no last good text.

@@ -53,7 +53,7 @@ pub enum Found<'a> {
 /// Which levels hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution<'a> {
-    /// None: it is not judged.
+    /// None: it is not evaluated.
     Exempt(Exempt<'a>),
     /// The namespace was not imported, and the policy denies that.
     UnknownNamespace(&'a str),
@@ -61,7 +61,7 @@ pub enum Resolution<'a> {
     Levels(Levels<'a>),
 }
 
-/// Why something is not judged.
+/// Why something is not evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exempt<'a> {
     /// Its namespace is exempt.

@@ -15,6 +15,8 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor}
 use super::provenance::Shortened;
 use super::{Found, Labels, is_dns_label};
 use crate::files::{self, FileError, Links, Owner};
+use crate::formats::{self, Format, NothingInCommon};
+use crate::paths::Paths;
 use crate::words::plural;
 
 /// Why it cannot be said what a namespace asks for.
@@ -49,7 +51,7 @@ pub fn read(dir: &Path, name: &str) -> Result<Found<'static>, NamespaceError> {
     // can take all of them away.
     match files::check_folder_of(dir) {
         Err(error) if error.is_missing() => return Ok(Found::NoFolder),
-        judged => judged?,
+        checked => checked?,
     };
     match fs::metadata(dir) {
         Ok(metadata) => files::check_folder(dir, &metadata)?,
@@ -67,7 +69,7 @@ pub fn read(dir: &Path, name: &str) -> Result<Found<'static>, NamespaceError> {
     }
 }
 
-/// The content of a file: PSA's labels and nothing else.
+/// The content of a file: PSA's labels, and from version 1 of the format on its version. Nothing else.
 struct Strict(Labels<'static>);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -127,6 +129,9 @@ impl<'de> Visitor<'de> for LabelVisitor {
         let mut labels = Labels::default();
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match (labels.slot(&key), &self.others) {
+                (None, Others::Refuse) if key == "v" => {
+                    Format::Namespace.check(map.next_value()?).map_err(de::Error::custom)?;
+                }
                 // Two values for one label: nobody can say which of them the API server meant.
                 (Some(Some(_)), _) => return Err(de::Error::custom(format_args!("{key:?} appears twice"))),
                 (Some(slot), _) => *slot = Some(Cow::Owned(map.next_value()?)),
@@ -149,6 +154,9 @@ impl<'de> Visitor<'de> for LabelVisitor {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImportError {
+    /// The gate reads no version of the files that this program writes.
+    #[error("{0}; nothing was changed")]
+    Format(#[from] NothingInCommon),
     /// The input cannot be read.
     #[error("read the namespaces from standard input")]
     Input(#[source] io::Error),
@@ -242,12 +250,14 @@ const INPUT_LIMIT: u64 = 256 << 20;
 const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
 
 /// Makes the folder `live` say what the API server's list says, and `kept` the same for the next boot. A list is all
-/// there is: what it lacks is dropped. One object changes one namespace. The input is judged as a whole before anything
+/// there is: what it lacks is dropped. One object changes one namespace. The whole input is checked before anything
 /// changes.
 ///
 /// The folder's own time is that of the last list, even of one that brought nothing new: who watches the node learns from
-/// it how old that knowledge is.
-pub fn import(input: &mut dyn Read, live: &Path, kept: &Path) -> Result<Imported, ImportError> {
+/// it how old that knowledge is. The files are of the version that this node's gate reads.
+pub fn import(input: &mut dyn Read, paths: &Paths) -> Result<Imported, ImportError> {
+    let (live, kept) = (&paths.namespaces(), &paths.kept_namespaces());
+    let version = formats::agreed(&paths.formats(), Format::Namespace)?;
     let mut bytes = Vec::new();
     input.take(INPUT_LIMIT + 1).read_to_end(&mut bytes).map_err(ImportError::Input)?;
     if bytes.len() as u64 > INPUT_LIMIT {
@@ -280,19 +290,23 @@ pub fn import(input: &mut dyn Read, live: &Path, kept: &Path) -> Result<Imported
     {
         return Err(ImportError::Part(name));
     }
-    let done = Imported { one, invalid, ..fill(live, &wanted)? };
+    let done = Imported { one, invalid, ..fill(live, &wanted, version)? };
     if let Some(time) = time {
         File::open(live)
             .and_then(|folder| folder.set_modified(time))
             .map_err(fault("set the time of", live))?;
     }
     // Afterwards: a full disk must not keep the node from what the cluster asks for now.
-    fill(kept, &wanted).map_err(|error| ImportError::Keep(Box::new(error)))?;
+    fill(kept, &wanted, version).map_err(|error| ImportError::Keep(Box::new(error)))?;
     Ok(done)
 }
 
 /// Makes one folder say what is wanted. A power cut leaves whole files, the old or the new.
-fn fill(dir: &Path, wanted: &BTreeMap<String, Labels<'static>>) -> Result<Imported, ImportError> {
+fn fill(
+    dir: &Path,
+    wanted: &BTreeMap<String, Labels<'static>>,
+    version: u32,
+) -> Result<Imported, ImportError> {
     make_folder(dir.parent().unwrap_or(Path::new("/")))?;
     let exists = dir.is_dir();
     // A folder that exists and is not filled yet would make every namespace an unknown one. In one that is filled, this
@@ -304,7 +318,7 @@ fn fill(dir: &Path, wanted: &BTreeMap<String, Labels<'static>>) -> Result<Import
     }
     let mut changed = Vec::new();
     for (name, labels) in wanted {
-        let (file, content) = (format!("{name}.json"), content(labels));
+        let (file, content) = (format!("{name}.json"), content(labels, version));
         let same = files::read_as(&dir.join(&file), Links::Refuse, Owner::Root, FILE_LIMIT)
             .is_ok_and(|(_, _, bytes)| bytes == content.as_bytes());
         if !same {
@@ -446,11 +460,15 @@ fn write(path: &Path, content: &str) -> Result<(), ImportError> {
         .map_err(fault("write", path))
 }
 
-fn content(labels: &Labels<'_>) -> String {
+fn content(labels: &Labels<'_>, version: u32) -> String {
     let set = Labels::KEYS.into_iter().zip(labels.values());
     let map: BTreeMap<&str, &str> = set.filter_map(|(key, value)| Some((key, value?))).collect();
     // A map of strings to strings has no way to fail.
     let mut text = serde_json::to_string(&map).unwrap_or_default();
+    if version > 0 {
+        // Before everything that a reader of another version may not understand.
+        text.insert_str(1, &format!("\"v\":{version}{}", if map.is_empty() { "" } else { "," }));
+    }
     text.push('\n');
     text
 }

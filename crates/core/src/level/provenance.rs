@@ -1,4 +1,4 @@
-//! What set a level, in the words that end every message, log line and report.
+//! Names what set a level, in the words at the end of every message, log line and report.
 
 use std::fmt;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Whether an engine calls the gate before a pod's sandbox: denials for missing knowledge are made there and nowhere else.
 //!
-//! A sandbox that is refused is tried again every few seconds, whatever the pod's restart policy. A container that is
-//! refused has been run as far as the kubelet can tell, and with `restartPolicy: Never` it is not run again
+//! The kubelet retries a refused sandbox every few seconds, whatever the pod's restart policy. To the kubelet a refused
+//! container has run, so with `restartPolicy: Never` it does not run again
 //! (kubernetes `pkg/kubelet/container/helpers.go`, containerd `internal/cri/server/container_start.go`).
 //!
 //! | engine     | hook                                            | runtime                                          |

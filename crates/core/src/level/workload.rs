@@ -1,7 +1,7 @@
 //! Derives a workload's name from its pod's, which is all that a config.json or an event has.
 //!
-//! The node is never told who owns a pod, and who may create pods in a namespace may choose their names. What controllers append to their own name has a form that people hardly ever
-//! choose, so it is taken off:
+//! The node does not learn who owns a pod, and anyone who can create pods in a namespace can choose their names. What
+//! controllers append to their own name has a form that people hardly ever choose, so it is removed:
 //!
 //! | made by             | appends                                             | source (kubernetes 1.34)                        |
 //! |---------------------|-----------------------------------------------------|-------------------------------------------------|
@@ -13,7 +13,7 @@
 //! | a file of the kubelet | `-` name of the node                              | `pkg/kubelet/config/common.go`                  |
 //!
 //! Random letters and hashes have no vowels and none of 0, 1 and 3 (`apimachinery/pkg/util/rand`), so a word is hardly
-//! ever taken for one. A pod that somebody called `web-2` is shown as `web` all the same.
+//! ever mistaken for one. A pod that somebody named `web-2` is still shown as `web`.
 
 /// The letters that random names and hashes are made of.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";

@@ -4,7 +4,9 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::time::Duration;
 
-use pss_guard_core::level::cache::{Fallback, is_kept, let_go, load, load_file, load_fresh, was_there};
+use pss_guard_core::level::cache::{
+    Fallback, LoadError, Loaded, is_kept, let_go, load, load_file, load_fresh, was_there,
+};
 use pss_guard_core::level::{Mode, Policy};
 
 use crate::node::{Damage, Node, make_fifo, root};
@@ -20,7 +22,7 @@ const GONE: &str = "/etc/pss-guard/policy.toml is gone, but there was a policy b
                     good policy is /var/lib/pss-guard/policy.toml), or run `pss-guard policy remove` to \
                     continue with the built-in defaults";
 
-const EMPTY: &str = "/etc/pss-guard/policy.toml is empty, but there was a policy before; write it again (the last good \
+const EMPTY: &str = "/etc/pss-guard/policy.toml sets nothing, but there was a policy before; write it again (the last good \
                      text is /var/lib/pss-guard/policy.toml), or run `pss-guard policy remove` to continue \
                      with the built-in defaults";
 
@@ -276,6 +278,8 @@ fn a_bad_policy_names_its_fault_and_keeps_what_was_good() {
             EMPTY,
         ),
         ("truncated, but for blank lines", |path| fs::write(path, "\n \t\r\n").unwrap(), EMPTY),
+        ("truncated to its first comment", |path| fs::write(path, NOTHING[1]).unwrap(), EMPTY),
+        ("truncated to the head of its first table", |path| fs::write(path, NOTHING[3]).unwrap(), EMPTY),
         (
             "an empty file in its place",
             |path| {
@@ -339,30 +343,59 @@ fn a_link_is_followed_only_where_root_alone_lays_the_way() {
     assert_eq!(node.good().mode, Mode::Audit);
 }
 
-/// Nobody is told that a policy is lost which never said anything.
+/// What sets nothing: cut off a policy that begins with them, these are left.
+const NOTHING: [&str; 5] = [
+    "",
+    "# What the team agreed on.\n#   mode = 'enforce'\n",
+    "\u{feff}# by an editor that marks the byte order\r\n\r\n",
+    "# The levels of this cluster.\n[defaults]\n",
+    "[namespaces]\n# to come\n[namespaces.shop]\n",
+];
+
+/// Nobody is told that a policy is lost which never set anything.
 #[test]
-fn an_empty_policy_is_as_good_as_none_and_is_never_the_last_good_one() {
+fn a_policy_that_sets_nothing_is_as_good_as_none_and_is_never_the_last_good_one() {
     if !root() {
         return;
     }
-    let node = Node::with_policy("");
-    assert_eq!(node.good().mode, Policy::default().mode);
-    assert!(!was_there(&node.paths));
-    assert!(is_kept(&node.paths).is_ok());
-    fs::remove_file(node.paths.policy()).unwrap();
-    assert_eq!(node.good(), Policy::default());
-    // A comment is something that somebody wrote, and so are all the defaults that it leaves in force.
-    fs::write(node.paths.policy(), "# The defaults will do.\n").unwrap();
-    assert_eq!(node.good().mode, Mode::Audit);
-    assert!(was_there(&node.paths));
-    fs::write(node.paths.policy(), "").unwrap();
-    assert_eq!(node.kept().0, EMPTY);
-    for path in [None, Some(node.paths.policy())] {
-        let checked = path.map_or_else(
-            || load_fresh(&node.paths).map(drop),
-            |path| load_file(&node.paths, &path).map(drop),
-        );
-        assert!(checked.is_err(), "`policy check` must not call it valid");
+    for text in NOTHING {
+        let node = Node::with_policy(text);
+        assert_eq!(node.good().mode, Policy::default().mode, "{text:?}");
+        assert!(!was_there(&node.paths), "{text:?}");
+        assert!(is_kept(&node.paths).is_ok(), "{text:?}");
+        assert!(load_fresh(&node.paths).is_ok() && load_file(&node.paths, &node.paths.policy()).is_ok());
+        fs::remove_file(node.paths.policy()).unwrap();
+        assert_eq!(node.good(), Policy::default());
+        // An earlier version of this program kept such a text and compiled it: still nothing was set.
+        fs::create_dir_all(node.paths.kept_policy().parent().unwrap()).unwrap();
+        fs::write(node.paths.kept_policy(), text).unwrap();
+        fs::write(node.paths.policy_cache(), "").unwrap();
+        for text in ["", "# another comment\n"] {
+            node.write_policy(text);
+            assert_eq!(node.good().mode, Policy::default().mode, "{text:?}");
+            assert!(is_kept(&node.paths).is_ok(), "{text:?}");
+        }
+        node.write_policy("mode = 'enforce'\n");
+        assert_eq!(node.good().mode, Mode::Enforce);
+        node.write_policy(text);
+        assert_eq!((node.kept().0, node.kept().1.mode), (EMPTY.to_owned(), Mode::Enforce), "{text:?}");
+        for path in [None, Some(node.paths.policy())] {
+            let checked = path.map_or_else(
+                || load_fresh(&node.paths).map(drop),
+                |path| load_file(&node.paths, &path).map(drop),
+            );
+            assert!(checked.is_err(), "`policy check` must not call it valid: {text:?}");
+        }
+    }
+    // Neither a mistake nor a value is nothing.
+    for (text, error) in [("mode = \n", true), ("log-allowed = false\n", false)] {
+        let node = Node::with_cache("mode = 'enforce'");
+        node.write_policy(text);
+        match load(&node.paths) {
+            Loaded::Kept { error: LoadError::Text(_), .. } => assert!(error, "{text}"),
+            Loaded::Good(policy) => assert!(!error && policy.mode == Mode::Audit, "{text}"),
+            loaded => panic!("{text}: {loaded:?}"),
+        }
     }
 }
 

@@ -13,3 +13,5 @@ mod cache;
 mod namespaces;
 // A node's files.
 mod node;
+// The copy of the events for the agent.
+mod spool;

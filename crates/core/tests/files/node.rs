@@ -68,7 +68,7 @@ impl Node {
         }
     }
 
-    /// The error, without the folder of this test, and the last good policy that judges.
+    /// The error, without the folder of this test, and the last good policy, which is in force.
     pub(crate) fn kept(&self) -> (String, Policy) {
         match load(&self.paths) {
             Loaded::Kept { error, policy } => (self.shown(&line(&error)), policy),
@@ -104,8 +104,7 @@ impl Node {
     }
 
     pub(crate) fn import(&self, text: &str) -> Result<Imported, String> {
-        namespaces::import(&mut text.as_bytes(), &self.paths.namespaces(), &self.paths.kept_namespaces())
-            .map_err(|error| self.shown(&line(&error)))
+        namespaces::import(&mut text.as_bytes(), &self.paths).map_err(|error| self.shown(&line(&error)))
     }
 
     pub(crate) fn read(&self, name: &str) -> Result<Found<'static>, String> {

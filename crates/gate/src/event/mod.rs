@@ -1,5 +1,5 @@
 //! Writes one event per decision: to journald, to a file of JSON lines if journald cannot take it, and to the kernel's log
-//! if that fails, too. No event is lost silently.
+//! if that fails, too. No event is lost silently. Where the agent has made its folder, a copy goes to the spool there.
 
 pub mod journald;
 
@@ -16,6 +16,7 @@ use pss::facts::{Engine, Subject};
 use pss_guard_core::level::Mode;
 use pss_guard_core::paths::Paths;
 use pss_guard_core::record::Field;
+use pss_guard_core::spool;
 
 pub use pss_guard_core::record::{FIELD, Kind};
 
@@ -52,7 +53,7 @@ pub struct Event<'a> {
     pub findings: &'a str,
     /// What set the level, or the mode.
     pub because: &'a str,
-    /// Why `policy.toml` cannot be used and the last good text of it judges, `""` if it can be.
+    /// Why `policy.toml` cannot be used and the last good text of it is in force, `""` if it can be.
     pub policy_fault: &'a str,
     /// Whether a command is to join a running container, and none is started.
     pub is_exec: bool,
@@ -124,7 +125,10 @@ impl Event<'_> {
         let subject = self.subject();
         let line = self.line(&subject);
         let fields = self.fields(&line, &subject);
-        let Err(journal) = journald::send(&paths.journal_socket(), &fields) else { return };
+        let journal = journald::send(&paths.journal_socket(), &fields);
+        // The agent's copy. Where it cannot be made, the spool counts that, and nothing else changes.
+        let _ = spool::append(&paths.spool(), || json(&fields));
+        let Err(journal) = journal else { return };
         let Err(file) = append(&paths.decisions(), &fields) else { return };
         let lost = format!(
             "pss-guard: event neither in the journal ({journal}) nor in {} ({file}): {line}",
@@ -179,6 +183,18 @@ pub fn set_aside(path: &Path) -> PathBuf {
     path.with_extension("jsonl.1")
 }
 
+/// The event as one line of JSON.
+fn json(fields: &[(&'static str, &str)]) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut object = serde_json::Map::new();
+    // Microseconds, as `journalctl --output=json` has it: one reader for all.
+    object.insert("__REALTIME_TIMESTAMP".to_owned(), now.as_micros().to_string().into());
+    for (name, value) in fields {
+        object.insert((*name).to_owned(), (*value).into());
+    }
+    serde_json::Value::Object(object).to_string()
+}
+
 /// Appends the event as one JSON line, in one write.
 fn append(path: &Path, fields: &[(&'static str, &str)]) -> std::io::Result<()> {
     if let Some(directory) = path.parent() {
@@ -208,14 +224,7 @@ fn append(path: &Path, fields: &[(&'static str, &str)]) -> std::io::Result<()> {
         }
         file = open()?;
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut object = serde_json::Map::new();
-    // Microseconds, as `journalctl --output=json` has it: one reader for both.
-    object.insert("__REALTIME_TIMESTAMP".to_owned(), now.as_micros().to_string().into());
-    for (name, value) in fields {
-        object.insert((*name).to_owned(), (*value).into());
-    }
-    let mut line = serde_json::Value::Object(object).to_string();
+    let mut line = json(fields);
     // A full disk may have left half a line, which must not swallow this one.
     let mut last = [b'\n'];
     let end = file.metadata()?.len();

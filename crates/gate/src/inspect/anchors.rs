@@ -36,7 +36,7 @@ pub fn faults(kubelet_root: &Path) -> Vec<FileError> {
 /// Looks at every directory on the way to one, and at it.
 fn look(anchor: &Path) -> Result<(), FileError> {
     let owners = Owners { root: 0, also: None };
-    files::judge_closed(&files::walk(anchor)?, Links::Refuse, owners)
+    files::check_closed(&files::walk(anchor)?, Links::Refuse, owners)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Ends a temporary mode whose time is over, and writes down each change of the mode and each end, once.
+//! Ends a temporary mode whose time is over, and logs each change of the mode and each end once.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -22,12 +22,12 @@ pub struct Author<'a> {
     pub reason: &'a str,
 }
 
-/// Clears away what has ended, and says so once.
+/// Removes the file of a mode that has ended, and logs the end once.
 pub(super) fn settle(paths: &Paths, policy: Mode, was: &Temporary, end: End) {
     let path = paths.temporary_mode();
     let gone = (|| {
         let lock = open_lock(paths).ok()?;
-        // Whoever holds it clears this away, or has just put another mode in force.
+        // Its holder removes the file, or has just put another mode in force.
         lock.try_lock().ok()?;
         match temporary::read(&path) {
             State::Ended(now, _) if now == *was => fs::remove_file(&path).ok(),
@@ -50,9 +50,9 @@ pub enum How<'a> {
     Replaced(Author<'a>),
 }
 
-/// Writes down that a temporary mode has ended; `mode` is the one in force since.
+/// Logs that a temporary mode has ended; `mode` is the one in force since.
 pub fn tell_of_end(paths: &Paths, mode: Mode, was: &Temporary, how: How<'_>) {
-    // Nobody ends what ends by itself; then it is still the affair of whoever opened it.
+    // A mode that ends by itself is still its author's.
     let opened = Author { who: &was.who, reason: &was.reason };
     let (how, author) = match how {
         How::Ended(End::Time) => (format!("ended at {}", rfc3339(was.until())), opened),
@@ -64,7 +64,7 @@ pub fn tell_of_end(paths: &Paths, mode: Mode, was: &Temporary, how: How<'_>) {
     emit(paths, mode, &message, &format!("{} {how}", was.name()), author, "");
 }
 
-/// Writes down a change of the mode. `until` is empty where it has no end.
+/// Logs a change of the mode. `until` is empty where it has no end.
 pub fn emit(paths: &Paths, mode: Mode, message: &str, because: &str, author: Author<'_>, until: &str) {
     let reason =
         if author.reason.is_empty() { String::new() } else { format!(", because {:?}", author.reason) };
@@ -85,7 +85,7 @@ pub fn emit(paths: &Paths, mode: Mode, message: &str, because: &str, author: Aut
     .emit(paths);
 }
 
-/// Opens the lock of [`Paths::mode_lock`], without taking it. For root alone: whoever else could open it could also hold it.
+/// Opens the lock of [`Paths::mode_lock`], without taking it. For root alone: anyone who can open it can also hold it.
 pub fn open_lock(paths: &Paths) -> io::Result<File> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let path: &Path = &paths.mode_lock();

@@ -18,7 +18,7 @@ use temporary::State;
 /// The mode of the node, and where it comes from.
 #[derive(Debug)]
 pub struct InForce {
-    /// The mode that holds now.
+    /// The mode now.
     pub mode: Mode,
     /// What the policy says, or what is left of it.
     pub policy: Mode,
@@ -26,7 +26,7 @@ pub struct InForce {
     pub temporary: State,
 }
 
-/// The mode in force, where the policy says `policy`. Whoever acts by it calls [`InForce::settle`] afterwards.
+/// The mode in force, where the policy says `policy`. Callers that act on it call [`InForce::settle`] afterwards.
 #[must_use]
 pub fn in_force(paths: &Paths, policy: Mode) -> InForce {
     let temporary = temporary::read(&paths.temporary_mode());
@@ -56,7 +56,7 @@ impl InForce {
         }
     }
 
-    /// Clears away a temporary mode that has ended, and writes down that it has; only one of all who see it does.
+    /// Removes a temporary mode that has ended and logs the end; of several processes that notice it, one does.
     pub fn settle(&self, paths: &Paths) {
         if let State::Ended(was, end) = &self.temporary {
             end::settle(paths, self.policy, was, *end);

@@ -1,4 +1,4 @@
-//! A temporary mode: one small file of root's in `/run`, trusted only until it expires.
+//! A temporary mode: one small root-owned file in `/run`, trusted only until it expires.
 //!
 //! Its end is a moment of `CLOCK_BOOTTIME`, which nobody can set and which goes on in suspend (clock_gettime(2)): a wall
 //! clock that jumps neither prolongs nor ends it. Another boot ends it, because its id is in the file: `/run` need not
@@ -10,13 +10,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use pss_guard_core::files::{self, FileError, Links, Owner};
+use pss_guard_core::formats::Format;
 use pss_guard_core::level::Mode;
 use pss_guard_core::time;
 
-/// A break-glass that holds longer is no break-glass.
+/// The longest time, so that a break-glass does not become the policy.
 pub const LONGEST: Duration = Duration::from_secs(time::DAY);
 
 /// Longer than any file of ours.
@@ -25,6 +27,9 @@ const LIMIT: u64 = 16 << 10;
 /// A mode that holds for a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Temporary {
+    /// The version of the format. The first key, so that a newer one is named before anything is misunderstood.
+    #[serde(default, deserialize_with = "known", skip_serializing_if = "is_without")]
+    v: u32,
     /// The mode.
     pub mode: Mode,
     /// The boot that it belongs to.
@@ -38,6 +43,16 @@ pub struct Temporary {
     /// Why, in the person's own words; empty if there are none.
     #[serde(default)]
     pub reason: String,
+}
+
+fn known<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    Format::Mode.check(u32::deserialize(from)?).map_err(D::Error::custom)
+}
+
+/// Version 0 did not say so.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_without(version: &u32) -> bool {
+    *version == 0
 }
 
 /// What the file says.
@@ -58,7 +73,7 @@ pub enum State {
 pub enum End {
     /// Its time was over.
     Time,
-    /// The node was started anew.
+    /// The node was rebooted.
     Boot,
 }
 
@@ -66,7 +81,7 @@ pub enum End {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Ignored {
-    /// Others can have written it.
+    /// Others may have written it.
     #[error(transparent)]
     File(#[from] FileError),
     /// It is no JSON of ours.
@@ -98,7 +113,7 @@ pub enum Ignored {
 /// What holds now by this file.
 #[must_use]
 pub fn read(path: &Path) -> State {
-    // Whoever can write to the folder can bring back one that was ended.
+    // Anyone who can write to the folder can restore one that was ended.
     let read = files::read_as(path, Links::Refuse, Owner::Root, LIMIT);
     let bytes = match read.and_then(|read| files::check_folder_of(path).map(|_| read)) {
         Ok((_, _, bytes)) => bytes,
@@ -116,12 +131,18 @@ pub fn read(path: &Path) -> State {
 }
 
 impl Temporary {
+    /// The same in this version of the format: [`formats::agreed`](pss_guard_core::formats::agreed) says which.
+    #[must_use]
+    pub fn in_version(self, version: u32) -> Self {
+        Self { v: version, ..self }
+    }
+
     /// A mode that holds from now on for this long.
     pub fn from_now(mode: Mode, time: Duration, who: &str, reason: &str) -> Result<Self, Ignored> {
         let now = Now::read()?;
         let until = now.milliseconds.saturating_add(milliseconds(time));
         let (who, reason) = (who.to_owned(), reason.to_owned());
-        Ok(Self { mode, boot: now.boot, since: now.milliseconds, until, who, reason })
+        Ok(Self { v: 0, mode, boot: now.boot, since: now.milliseconds, until, who, reason })
     }
 
     fn state(self, now: &Now, path: &Path) -> State {
@@ -129,7 +150,7 @@ impl Temporary {
         if !is_boot_id(&self.boot) {
             return nonsense("`boot` is not a boot id");
         }
-        // A time that nobody can have asked for: such a file must not hold for ever.
+        // Nobody can have asked for that long; such a file must not apply for ever.
         if self.length().is_none_or(|length| length > LONGEST) {
             return nonsense("`since` and `until` are too far apart, or the wrong way round");
         }

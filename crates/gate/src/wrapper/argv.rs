@@ -5,7 +5,7 @@
 //! and clusters of short options, ends options at the first other argument, and reads `-b=X` as `=X`. youki (clap)
 //! takes `-bX`, and `-b=X` as `X`, and permutes. An engine's command lines mean the same to all. Which runtime comes after the
 //! gate is not known for sure (it can be a wrapper, too), so every argument list is read in all three ways, and must come to
-//! one answer: a bundle that is judged is the bundle that is started.
+//! one answer: a bundle that is evaluated is the bundle that is started.
 //!
 //! Each way of reading accepts at least what its runtime accepts: what only the runtime refuses starts nothing. An
 //! option that is unknown here, because it is new, is read both with and without a value.
@@ -53,7 +53,7 @@ pub(super) enum Act<'a> {
 
 impl Act<'_> {
     /// Whether it gives a process or a mount to a container, new or not.
-    fn is_judged(&self) -> bool {
+    fn is_evaluated(&self) -> bool {
         matches!(self, Self::Start { .. } | Self::Exec(_) | Self::Mounts { .. })
     }
 }
@@ -107,7 +107,7 @@ pub(super) enum ArgvError {
 }
 
 /// The commands that start a process, and the one that mounts something for it.
-const JUDGED: [&[u8]; 5] = [b"create", b"run", b"restore", b"exec", b"mounts"];
+const EVALUATED: [&[u8]; 5] = [b"create", b"run", b"restore", b"exec", b"mounts"];
 
 /// Reads a command line, without the program's name.
 pub(super) fn read<'a>(arguments: &[&'a OsStr]) -> Argv<'a> {
@@ -128,7 +128,7 @@ pub(super) fn read<'a>(arguments: &[&'a OsStr]) -> Argv<'a> {
             }
             if let Some(act) = act {
                 config |=
-                    act.is_judged() && reader.given.config.is_some_and(|config| config != "config.json");
+                    act.is_evaluated() && reader.given.config.is_some_and(|config| config != "config.json");
                 if !acts.contains(&act) {
                     acts.push(act);
                 }
@@ -138,7 +138,7 @@ pub(super) fn read<'a>(arguments: &[&'a OsStr]) -> Argv<'a> {
             }
         }
     }
-    let may_start = || arguments.iter().any(|argument| JUDGED.contains(&argument.as_bytes()));
+    let may_start = || arguments.iter().any(|argument| EVALUATED.contains(&argument.as_bytes()));
     let act = match () {
         () if config => Err(ArgvError::Config),
         () if abbreviated && may_start() => Err(ArgvError::Ambiguous),
@@ -150,8 +150,8 @@ pub(super) fn read<'a>(arguments: &[&'a OsStr]) -> Argv<'a> {
 
 /// The one thing that is asked for.
 fn agree(acts: Vec<Act<'_>>) -> Result<Act<'_>, ArgvError> {
-    // Who starts nothing is no witness against who does: then that is judged, and nothing else can start.
-    let (starting, other): (Vec<_>, Vec<_>) = acts.into_iter().partition(Act::is_judged);
+    // Who starts nothing is no witness against who does: then that is evaluated, and nothing else can start.
+    let (starting, other): (Vec<_>, Vec<_>) = acts.into_iter().partition(Act::is_evaluated);
     let mut starting = starting.into_iter();
     match (starting.next(), starting.next()) {
         (Some(_), Some(_)) => Err(ArgvError::Ambiguous),
@@ -311,7 +311,7 @@ impl<'a> Reader<'a> {
             let id = rest.iter().rfind(|argument| !argument.as_bytes().starts_with(b"-"));
             return Some(Act::Delete(id.copied()));
         }
-        if !JUDGED.contains(&command) {
+        if !EVALUATED.contains(&command) {
             return Some(Act::Other);
         }
         let (is_exec, is_mounts) = (command == b"exec", command == b"mounts");

@@ -1,18 +1,19 @@
 //! Evaluates a process or a mount that joins a running container; a process only by what it has beyond the container's own.
 //!
-//! | what changes a container    | what becomes of it                                                             |
+//! | what changes a container    | the gate's response                                                            |
 //! |-----------------------------|--------------------------------------------------------------------------------|
-//! | `exec`                      | held against the container's level                                             |
+//! | `exec`                      | evaluated at the container's level                                             |
 //! | `mounts add`, `remove`      | crun 1.22 (`src/mounts.c`): refused above privileged. It binds any path of the host, and takes masks away |
 //! | `update`                    | passed: limits, of which no level speaks. crun and youki also take rules for devices, which no CRI can ask for |
 //! | `start`, `kill`, `pause`, `resume`, `checkpoint`, `delete` | passed: nothing comes into the container        |
 //!
-//! A container that the runtime does not know is the runtime's to speak of. The gate looks where the runtime is told to, or
-//! else would by itself; a script behind the gate that gives its runtime another `--root` hides its containers from it.
+//! A container that the runtime does not know is left to the runtime, which reports the error. The gate looks in the `--root`
+//! of the command line, or in the runtime's default; a script behind the gate that gives its runtime another `--root` hides
+//! its containers from the gate.
 //!
 //! A probe is an exec, too: a container that is older than the gate, or than the level, must not lose its probes. So a
 //! process that asks for nothing which the container does not have is never refused; that its container would not start today is
-//! written down once.
+//! logged once.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -32,7 +33,7 @@ use pss_guard_core::files::{self, FileError, LIMIT};
 use pss_guard_core::paths::Paths;
 use pss_guard_core::runtime_state::{self, Maker, State, StateError};
 
-/// Why a process cannot be judged.
+/// Why a process cannot be evaluated.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExecError {
     #[error("exec: {} is not the only state of container {id:?}", .folder.display())]
@@ -54,7 +55,7 @@ pub(super) enum ExecError {
     Facts(#[from] FactsError),
 }
 
-/// Judges a process that is to join a container. `hand_on` gets the path of the process's description where the runtime
+/// Evaluates a process that is to join a container. `hand_on` gets the path of the process's description where the runtime
 /// must not read the one that was given.
 pub(super) fn admit(
     gate: &Gate,
@@ -66,7 +67,7 @@ pub(super) fn admit(
     admit_exec(gate, paths, caller, asked, hand_on).unwrap_or_else(|err| gate.fault(None, &err))
 }
 
-/// Judges a change to the mounts of a container.
+/// Evaluates a change to the mounts of a container.
 pub(super) fn admit_mounts(
     gate: &Gate,
     caller: &Invocation<'_>,

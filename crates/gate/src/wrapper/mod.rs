@@ -1,4 +1,4 @@
-//! `pss-guard-runtime`: a runtime in front of the real one. It judges what starts a process and then becomes the
+//! `pss-guard-runtime`: a runtime in front of the real one. It evaluates what starts a process and then becomes the
 //! real runtime, so that no process of ours stays, and exit codes and signals are the runtime's own.
 //!
 //! It has no arguments and no file of its own; see `entry` for what it knows, and `argv` for what it reads. Commands
@@ -67,7 +67,7 @@ struct End {
     handed_on: OnceLock<OsString>,
 }
 
-/// Set before anything is judged.
+/// Set before anything is evaluated.
 static END: OnceLock<End> = OnceLock::new();
 
 /// Runs the wrapper; the first argument is the path that it was called by. Returns only if the runtime does not start.
@@ -293,7 +293,7 @@ fn tell(log: Option<&OsStr>, json: bool, said: &str) {
     stderr_line(&said);
 }
 
-/// Makes a panic end as a container that cannot be judged does: in audit mode as the real runtime.
+/// Makes a panic end as a container that cannot be evaluated does: in audit mode as the real runtime.
 pub fn install_panic_hook(arguments: &[OsString]) {
     let _ = ARGUMENTS.set(arguments.to_vec());
     let paths = || Paths::under(&entry(own_arguments()).root);

@@ -1,8 +1,8 @@
 //! Hands the runtime exactly the `exec --process` file that was evaluated.
 //!
-//! A pipe (`--process <(…)`) can be read once. So what was in it goes on in a file without a name, by its descriptor. The
-//! same holds for a file that somebody else than root could exchange between the look and the runtime's own. A file of
-//! root's in folders of root's, as engines make them, stays as it is.
+//! A pipe (`--process <(…)`) can be read only once, so its content is passed on in an unnamed file, by descriptor. So is the
+//! content of a file that another user could replace before the runtime reads it. A root-owned file in root-owned folders, as
+//! engines make them, is passed on by its path.
 //!
 //! The descriptor is open in the runtime then. Its number is far above those that `--preserve-fds` and `LISTEN_FDS` count,
 //! so that these mean what they meant, and runtimes close all others before a container's process is executed (runc
@@ -23,7 +23,7 @@ use pss_guard_core::files::{self, FileError, LIMIT};
 const NUMBERS: [i32; 3] = [1000, 200, 50];
 
 /// Reads the file. Where the runtime must not read it again, `hand_on` gets the path of what it is to read instead; also
-/// where that is more than anybody judges.
+/// where that is more than is evaluated.
 pub(super) fn read(path: &Path, hand_on: impl FnOnce(OsString)) -> Result<Vec<u8>, FileError> {
     if path.ancestors().all(is_roots_alone) {
         return files::read(path, LIMIT);

@@ -1,47 +1,125 @@
 //! Pods as JSON, or whatever else has a deserializer: any manifest in, the projection out.
 //!
 //! Reading follows the API (`sigs.k8s.io/json`): unknown keys are skipped, names are compared exactly, and null is the zero
-//! value, also in a list. A value of the wrong type is an error, as it is there.
+//! value, also in a list. A value of the wrong type is an error, as it is there. [`Strict`] makes an unknown key an error.
+//!
+//! There is one visitor for all types, which sees them as [`Object`]s: derived code for each would be a tenth of a small
+//! program that reads pods.
 
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::{Annotations, Container, Port, Profile, Sysctl, Volume, VolumeMount, is_read};
 
-/// The value of a field that may be null.
-pub(super) trait Field: Sized {
-    /// Reads it.
-    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
+/// Reads a type so that a key which it does not know is an error, at every depth. The keys of volumes' sources are known,
+/// whatever they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Strict<T>(pub T);
+
+impl<'de, T: Object + Default> Deserialize<'de> for Strict<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut object = T::default();
+        Reader { object: &mut object, strict: true }.deserialize(deserializer)?;
+        Ok(Self(object))
+    }
 }
 
-/// Null is the default.
-pub(super) fn or_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+impl<T: Serialize> Serialize for Strict<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
 }
 
-/// Fields of these types are a value or null.
-macro_rules! field {
-    ($($type:ty),*) => {$(
-        impl $crate::pod::json::Field for $type {
-            fn read<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                $crate::pod::json::or_default(deserializer)
+/// Reading has failed. The error is kept where its type is known.
+pub struct Stop;
+
+/// One value, whatever it is read from. Null is `None` or `false`.
+pub trait Source {
+    /// A boolean.
+    fn bool(&mut self) -> Result<Option<bool>, Stop>;
+    /// A whole number.
+    fn i64(&mut self) -> Result<Option<i64>, Stop>;
+    /// One that fits 32 bits.
+    fn i32(&mut self) -> Result<Option<i32>, Stop>;
+    /// A string.
+    fn string(&mut self) -> Result<Option<String>, Stop>;
+    /// An object.
+    fn object(&mut self, object: &mut dyn Object) -> Result<bool, Stop>;
+    /// A list.
+    fn list(&mut self, list: &mut dyn List) -> Result<bool, Stop>;
+    /// Anything, which is thrown away.
+    fn anything(&mut self) -> Result<bool, Stop>;
+}
+
+/// What is read from an object of JSON.
+pub trait Object {
+    /// Reads the value of a key, and says under which name; `None` if the key is not known, and nothing was read.
+    fn read(&mut self, key: &str, value: &mut dyn Source) -> Result<Option<&'static str>, Stop>;
+
+    /// What is expected in its place.
+    fn expecting(&self) -> &'static str {
+        "an object"
+    }
+}
+
+/// What is read from a list of JSON.
+pub trait List {
+    /// Reads one item.
+    fn read(&mut self, value: &mut dyn Source) -> Result<(), Stop>;
+}
+
+/// What a value is read into.
+pub(super) trait Field {
+    /// Reads it; null is the default.
+    fn read(&mut self, value: &mut dyn Source) -> Result<(), Stop>;
+}
+
+macro_rules! fields {
+    ($($type:ty: $value:ident => $read:expr,)*) => {$(
+        impl Field for $type {
+            fn read(&mut self, $value: &mut dyn Source) -> Result<(), Stop> {
+                *self = $read;
+                Ok(())
             }
         }
     )*};
 }
-pub(super) use field;
 
-field!(bool, i32, String, Option<bool>, Option<i64>, Option<String>, Option<Profile>);
+fields! {
+    bool: value => value.bool()?.unwrap_or_default(),
+    i32: value => value.i32()?.unwrap_or_default(),
+    String: value => value.string()?.unwrap_or_default(),
+    Option<bool>: value => value.bool()?,
+    Option<i64>: value => value.i64()?,
+    Option<String>: value => value.string()?,
+    Option<Profile>: value => {
+        let mut profile = Profile::default();
+        value.object(&mut profile)?.then_some(profile)
+    },
+}
+
+impl<T: Object + Default> Field for T {
+    fn read(&mut self, value: &mut dyn Source) -> Result<(), Stop> {
+        value.object(self).map(drop)
+    }
+}
+
+impl<T: Item> Field for Vec<T> {
+    fn read(&mut self, value: &mut dyn Source) -> Result<(), Stop> {
+        value.list(self).map(drop)
+    }
+}
 
 /// What a list can hold.
-pub(super) trait Item: Default {
+pub(super) trait Item: Field + Default {
     /// Whether it tells anything.
     fn counts(&self) -> bool {
         true
@@ -59,121 +137,277 @@ impl Item for Port {
     }
 }
 
-impl<T: Item + for<'any> Deserialize<'any>> Field for Vec<T> {
-    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let items: Option<Vec<Option<T>>> = Option::deserialize(deserializer)?;
-        let items = items.unwrap_or_default().into_iter().map(Option::unwrap_or_default);
-        Ok(items.filter(Item::counts).collect())
+impl<T: Item> List for Vec<T> {
+    fn read(&mut self, value: &mut dyn Source) -> Result<(), Stop> {
+        let mut item = T::default();
+        Field::read(&mut item, value)?;
+        if item.counts() {
+            self.push(item);
+        }
+        Ok(())
     }
 }
 
-impl Field for Annotations {
-    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Annotations;
+impl Object for Annotations {
+    fn read(&mut self, key: &str, value: &mut dyn Source) -> Result<Option<&'static str>, Stop> {
+        // What others keep there can be as large as the object.
+        if !is_read(key) {
+            return Ok(None);
+        }
+        let text = value.string()?.unwrap_or_default();
+        self.insert(key.into(), text);
+        Ok(Some(""))
+    }
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("annotations")
-            }
+    fn expecting(&self) -> &'static str {
+        "annotations"
+    }
+}
 
-            fn visit_unit<E>(self) -> Result<Annotations, E> {
-                Ok(Annotations::new())
-            }
+impl Object for Volume {
+    fn read(&mut self, key: &str, value: &mut dyn Source) -> Result<Option<&'static str>, Stop> {
+        if key == "name" {
+            Field::read(&mut self.name, value)?;
+            return Ok(Some("name"));
+        }
+        if value.anything()? {
+            self.sources.push(key.into());
+        }
+        Ok(Some(""))
+    }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
-                let mut annotations = Annotations::new();
-                while let Some(key) = map.next_key::<String>()? {
-                    // What others keep there can be as large as the object.
-                    if is_read(&key) {
-                        let value = map.next_value::<Option<String>>()?.unwrap_or_default();
-                        annotations.insert(key, value);
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
-                    }
+    fn expecting(&self) -> &'static str {
+        "a volume"
+    }
+}
+
+/// Reads an object.
+struct Reader<'o> {
+    object: &'o mut dyn Object,
+    strict: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_option(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.object.expecting())
+    }
+
+    fn visit_none<E>(self) -> Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_unit<E>(self) -> Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
+        let mut seen: Vec<&'static str> = Vec::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let mut value = Value { from: Entry(&mut map), strict: self.strict, error: None };
+            match self.object.read(&key, &mut value) {
+                Err(Stop) => return Err(value.error.unwrap_or_else(|| A::Error::custom("unreadable"))),
+                Ok(None) if self.strict => return Err(A::Error::custom(format!("unknown field `{key}`"))),
+                Ok(None) => drop(map.next_value::<IgnoredAny>()?),
+                // Keys of maps and sources of volumes have no name of their own.
+                Ok(Some("")) => {}
+                Ok(Some(name)) if seen.contains(&name) => {
+                    return Err(A::Error::custom(format!("duplicate field `{name}`")));
                 }
-                Ok(annotations)
+                Ok(Some(name)) => seen.push(name),
             }
         }
-        deserializer.deserialize_any(Read)
+        Ok(true)
     }
 }
 
-impl<'de> Deserialize<'de> for Volume {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
-            type Value = Volume;
+/// Reads a list.
+struct ListReader<'l> {
+    list: &'l mut dyn List,
+    strict: bool,
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a volume")
-            }
+impl<'de> DeserializeSeed<'de> for ListReader<'_> {
+    type Value = bool;
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Volume, A::Error> {
-                let mut volume = Volume::default();
-                while let Some(key) = map.next_key::<String>()? {
-                    if key == "name" {
-                        volume.name = map.next_value::<Option<String>>()?.unwrap_or_default();
-                    } else if map.next_value::<Option<Anything>>()?.is_some() {
-                        volume.sources.push(key);
-                    }
-                }
-                Ok(volume)
-            }
-        }
-        deserializer.deserialize_map(Keys)
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_option(self)
     }
 }
 
-/// A value that is looked at and thrown away. [`IgnoredAny`] is for keys that nobody knows; a deserializer can refuse those.
-struct Anything;
+impl<'de> Visitor<'de> for ListReader<'_> {
+    type Value = bool;
 
-impl<'de> Deserialize<'de> for Anything {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Anything;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a sequence")
+    }
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("anything")
-            }
+    fn visit_none<E>(self) -> Result<bool, E> {
+        Ok(false)
+    }
 
-            fn visit_bool<E>(self, _: bool) -> Result<Anything, E> {
-                Ok(Anything)
-            }
+    fn visit_unit<E>(self) -> Result<bool, E> {
+        Ok(false)
+    }
 
-            fn visit_i64<E>(self, _: i64) -> Result<Anything, E> {
-                Ok(Anything)
-            }
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
 
-            fn visit_u64<E>(self, _: u64) -> Result<Anything, E> {
-                Ok(Anything)
-            }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<bool, A::Error> {
+        while items.next_element_seed(ItemReader { list: &mut *self.list, strict: self.strict })?.is_some() {}
+        Ok(true)
+    }
+}
 
-            fn visit_f64<E>(self, _: f64) -> Result<Anything, E> {
-                Ok(Anything)
-            }
+/// Reads one item of a list.
+struct ItemReader<'l> {
+    list: &'l mut dyn List,
+    strict: bool,
+}
 
-            fn visit_str<E>(self, _: &str) -> Result<Anything, E> {
-                Ok(Anything)
-            }
+impl<'de> DeserializeSeed<'de> for ItemReader<'_> {
+    type Value = ();
 
-            fn visit_unit<E>(self) -> Result<Anything, E> {
-                Ok(Anything)
-            }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let mut value = Value { from: Whole(Some(deserializer)), strict: self.strict, error: None };
+        match self.list.read(&mut value) {
+            Ok(()) => Ok(()),
+            Err(Stop) => Err(value.error.unwrap_or_else(|| D::Error::custom("unreadable"))),
+        }
+    }
+}
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Anything, A::Error> {
-                while items.next_element::<Anything>()?.is_some() {}
-                Ok(Anything)
-            }
+/// Where one value comes from.
+trait From<'de> {
+    type Error: Error;
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Anything, A::Error> {
-                while map.next_entry::<Anything, Anything>()?.is_some() {}
-                Ok(Anything)
+    fn read<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Self::Error>;
+}
+
+/// The value of a key.
+struct Entry<'a, A>(&'a mut A);
+
+impl<'de, A: MapAccess<'de>> From<'de> for Entry<'_, A> {
+    type Error = A::Error;
+
+    fn read<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        self.0.next_value_seed(seed)
+    }
+}
+
+/// A deserializer, once.
+struct Whole<D>(Option<D>);
+
+impl<'de, D: Deserializer<'de>> From<'de> for Whole<D> {
+    type Error = D::Error;
+
+    fn read<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, D::Error> {
+        match self.0.take() {
+            Some(deserializer) => seed.deserialize(deserializer),
+            None => Err(D::Error::custom("a value is read twice")),
+        }
+    }
+}
+
+/// A value, and the error that stopped it.
+struct Value<F, E> {
+    from: F,
+    strict: bool,
+    error: Option<E>,
+}
+
+impl<'de, F: From<'de>> Value<F, F::Error> {
+    fn keep<T>(&mut self, read: Result<T, F::Error>) -> Result<T, Stop> {
+        read.map_err(|error| {
+            self.error = Some(error);
+            Stop
+        })
+    }
+
+    fn plain<T: Deserialize<'de>>(&mut self) -> Result<T, Stop> {
+        let read = self.from.read(core::marker::PhantomData);
+        self.keep(read)
+    }
+}
+
+impl<'de, F: From<'de>> Source for Value<F, F::Error> {
+    fn bool(&mut self) -> Result<Option<bool>, Stop> {
+        self.plain()
+    }
+
+    fn i64(&mut self) -> Result<Option<i64>, Stop> {
+        self.plain()
+    }
+
+    fn i32(&mut self) -> Result<Option<i32>, Stop> {
+        self.plain()
+    }
+
+    fn string(&mut self) -> Result<Option<String>, Stop> {
+        self.plain()
+    }
+
+    fn object(&mut self, object: &mut dyn Object) -> Result<bool, Stop> {
+        let read = self.from.read(Reader { object, strict: self.strict });
+        self.keep(read)
+    }
+
+    fn list(&mut self, list: &mut dyn List) -> Result<bool, Stop> {
+        let read = self.from.read(ListReader { list, strict: self.strict });
+        self.keep(read)
+    }
+
+    fn anything(&mut self) -> Result<bool, Stop> {
+        let value: Option<IgnoredAny> = self.plain()?;
+        Ok(value.is_some())
+    }
+}
+
+/// Reads and writes a type: a default is not written.
+macro_rules! object {
+    ($name:ident, $($field:ident = $key:literal),*) => {
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let mut object = Self::default();
+                json::read(&mut object, deserializer)?;
+                Ok(object)
             }
         }
-        deserializer.deserialize_any(Any)
-    }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                use serde::ser::SerializeMap as _;
+                let mut map = serializer.serialize_map(None)?;
+                $(if !json::is_default(&self.$field) {
+                    map.serialize_entry($key, &self.$field)?;
+                })*
+                map.end()
+            }
+        }
+    };
+}
+pub(super) use object;
+
+/// Reads an object, unknown keys skipped.
+pub(super) fn read<'de, D: Deserializer<'de>>(
+    object: &mut dyn Object,
+    deserializer: D,
+) -> Result<(), D::Error> {
+    Reader { object, strict: false }.deserialize(deserializer).map(drop)
 }
 
 impl Serialize for Volume {

@@ -1,4 +1,4 @@
-//! The policy that the admin wrote. A value of it cannot be invalid.
+//! The policy as a type, whose values are always valid.
 //!
 //! [`read`] makes one from `policy.toml`, [`super::cache`] loads it cheaply.
 
@@ -69,7 +69,7 @@ words! {
         /// Stops the container.
         Enforce = "enforce",
     }
-    /// What enforce mode does with a container that cannot be judged.
+    /// What enforce mode does with a container that cannot be evaluated.
     OnFault {
         /// Stops it.
         #[default]
@@ -223,7 +223,7 @@ pub struct NamespaceLevels {
     pub warn_version: Option<Version>,
 }
 
-/// What is never judged. Exact names, as upstream.
+/// What is never evaluated. Exact names, as upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Exemptions {
@@ -440,7 +440,7 @@ pub struct Policy {
     pub file: Option<String>,
     /// What the node does about violations. Always written to the cache, because a later policy may be unreadable.
     pub mode: Mode,
-    /// What becomes of a container that cannot be judged.
+    /// What becomes of a container that cannot be evaluated.
     #[serde(skip_serializing_if = "is_default")]
     pub on_fault: OnFault,
     /// What becomes of a suspect.
@@ -461,7 +461,7 @@ pub struct Policy {
     /// The levels of containers that belong to no pod.
     #[serde(deserialize_with = "unmanaged", skip_serializing_if = "is_usual_unmanaged")]
     pub unmanaged: LevelSet,
-    /// What is never judged.
+    /// What is never evaluated.
     pub exemptions: Exemptions,
     /// What a pod's annotations can do.
     #[serde(skip_serializing_if = "is_default")]

@@ -1,8 +1,8 @@
-//! The text of a policy: TOML → [`Policy`], and everything that is wrong with it, with its place.
+//! Parses the text of a policy into a [`Policy`], or into all of its mistakes, with their places.
 //!
-//! What a policy is made of is said once, by the types of [`super`] and their `Deserialize`; the cache is read by the same.
-//! Here is the format: a `Deserializer` for TOML whose errors know their place and the keys that would be right. serde ends
-//! with the first error, so the document is read again without what is known to be wrong, until nothing is.
+//! The types in [`super`] and their `Deserialize` describe a policy once, for the text and for the cache. This file adds a
+//! `Deserializer` for TOML whose errors have a line, a column and the keys that would be valid. serde stops at the first
+//! error, so the document is read again without what is known to be wrong, until no new error turns up.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display};
@@ -58,7 +58,7 @@ fn read(text: &str, file: &str, most: usize) -> Result<Policy, Vec<PolicyError>>
         let start = error.span().map_or(0, |span| span.start);
         vec![at(text, file, start, one_line(error.message()))]
     })?;
-    let mut known = Known::new();
+    let mut known = KnownMistakes::new();
     let mut wrong: Vec<(usize, String)> = Vec::new();
     loop {
         let top = Table { start: 0, header: "", entries: document.get_ref(), known: &known };
@@ -94,6 +94,16 @@ pub fn mode_of(text: &str) -> Option<Mode> {
     }
 }
 
+/// Whether a text sets nothing: it is empty, or has comments and heads of tables alone. The mark of the byte order is what
+/// some editors make of an empty file.
+#[must_use]
+pub fn sets_nothing(text: &str) -> bool {
+    fn is_bare(table: &DeTable<'_>) -> bool {
+        table.values().all(|value| matches!(value.get_ref(), DeValue::Table(table) if is_bare(table)))
+    }
+    DeTable::parse(text.trim_start_matches('\u{feff}')).is_ok_and(|table| is_bare(table.get_ref()))
+}
+
 /// Where the value of the key `mode` lies in a text whose syntax is right, quotes included.
 #[must_use]
 pub fn place_of_mode(text: &str) -> Option<Range<usize>> {
@@ -101,7 +111,7 @@ pub fn place_of_mode(text: &str) -> Option<Range<usize>> {
 }
 
 /// What earlier readings found.
-struct Known {
+struct KnownMistakes {
     /// The keys, values and items that are wrong, by where they begin. They are passed over.
     wrong: BTreeSet<usize>,
     /// The keys that a table must have and does not, or not rightly. A value from [`STAND_IN`] takes their place, so that the
@@ -110,7 +120,7 @@ struct Known {
     stand_in: DeTable<'static>,
 }
 
-impl Known {
+impl KnownMistakes {
     fn new() -> Self {
         let stand_in = DeTable::parse(STAND_IN).map(Spanned::into_inner).unwrap_or_default();
         Self { wrong: BTreeSet::new(), stood_in: BTreeSet::new(), stand_in }
@@ -203,7 +213,7 @@ struct Value<'t> {
     is_item: bool,
     /// Whether it is of [`STAND_IN`], whose places are not the document's.
     is_stand_in: bool,
-    known: &'t Known,
+    known: &'t KnownMistakes,
 }
 
 impl<'t> Value<'t> {
@@ -361,7 +371,7 @@ struct Table<'t> {
     /// Empty at the top.
     header: &'t str,
     entries: &'t DeTable<'t>,
-    known: &'t Known,
+    known: &'t KnownMistakes,
 }
 
 impl<'de> Deserializer<'de> for Table<'_> {

@@ -48,7 +48,7 @@ impl<'h> Ground<'h> {
             }
             let owners = Owners { root: self.host.root_user(), also };
             let links = if end == anchor.len() { Links::Follow } else { Links::Refuse };
-            match files::judge_closed(Path::new(directory), links, owners) {
+            match files::check_closed(Path::new(directory), links, owners) {
                 Ok(()) => {}
                 Err(err) if err.is_missing() => return Ok(()),
                 Err(err) => return Err(err),
