@@ -100,10 +100,18 @@ fn describe(policy: &Policy, today: Date, out: &mut dyn Write) -> io::Result<()>
         &format!("{}, floor {}", policy.pod_annotations.trust, policy.pod_annotations.floor),
     )?;
     row(out, "unknown namespace", policy.on_unknown_namespace.name())?;
+    row(out, "missing facts", policy.on_missing_facts.name())?;
     row(out, "on fault", &format!("{} (in enforce mode; audit mode never stops anything)", policy.on_fault))?;
     row(out, "on suspect", policy.on_suspect.name())?;
     row(out, "log allowed", if policy.log_allowed { "yes" } else { "no" })?;
-    row(out, "controls", &format!("readOnlyRootFilesystem {}", policy.controls.read_only_root_filesystem))?;
+    row(
+        out,
+        "controls",
+        &format!(
+            "readOnlyRootFilesystem {}, injectedMounts {}",
+            policy.controls.read_only_root_filesystem, policy.controls.injected_mounts
+        ),
+    )?;
     let node = &policy.node;
     let seccomp = if node.seccomp_default { "on" } else { "off" };
     let apparmor = node.apparmor;

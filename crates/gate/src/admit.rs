@@ -230,18 +230,12 @@ impl Gate {
                 Response::Allow
             }
             Outcome::UnknownNamespace(name) => {
-                // Where no sandbox is seen the setting is wrong. What it asks is done all the same: to start what nobody
-                // knows would be looser than told, and to refuse everything would stop the node.
-                let because = match Unseen::of(identity.engine, caller.as_runtime) {
-                    Some(unseen) => line(&unseen),
-                    None => "level from on-unknown-namespace = \"deny\"".to_owned(),
-                };
-                let said = format!(
-                    "namespace {name:?} is not known on this node yet; {because} (`pss-guard namespaces import` makes it \
-                     known)"
-                );
-                let said = escape(&said);
-                self.refuse_unevaluated(Some(identity), &said, said.clone(), true)
+                let what = format!("namespace {name:?} is not known on this node yet");
+                self.refuse_unknown(caller, identity, &what, "on-unknown-namespace", "namespaces")
+            }
+            Outcome::MissingFacts(whose) => {
+                let what = format!("this node has no facts of pod {whose} yet");
+                self.refuse_unknown(caller, identity, &what, "on-missing-facts", "pods")
             }
             Outcome::Fault(err) => self.fault(Some(identity), err),
             Outcome::Unread(err) => {
@@ -256,6 +250,27 @@ impl Gate {
                 self.rule(identity, &rules, &enforce, &audit, warn.as_ref(), start)
             }
         }
+    }
+
+    /// Refuses a pod for want of knowledge, because the policy says so.
+    fn refuse_unknown(
+        &self,
+        caller: &Invocation<'_>,
+        identity: &Identity<'_>,
+        what: &str,
+        setting: &str,
+        import: &str,
+    ) -> Response {
+        // Where no sandbox is seen the setting is wrong. What it asks is done all the same: to start what nobody knows would
+        // be looser than told, and to refuse everything would stop the node.
+        let unseen =
+            self.policy().ok().and_then(|policy| Unseen::of(policy, identity.engine, caller.as_runtime));
+        let because = match unseen {
+            Some(unseen) => line(&unseen),
+            None => format!("level from {setting} = \"deny\""),
+        };
+        let said = escape(&format!("{what}; {because} (`pss-guard {import} import` makes it known)"));
+        self.refuse_unevaluated(Some(identity), &said, said.clone(), true)
     }
 
     fn rule(

@@ -172,7 +172,7 @@ mod tests {
     use super::{LIMIT, cut, escape, message, shortened};
     use pss::controls::CONTROLS;
     use pss::{Finding, Level, Origin, Version};
-    use pss_guard_core::decision::{ControlResult, Effect, Evaluation};
+    use pss_guard_core::decision::{ControlResult, Effect, Evaluation, Reading};
     use pss_guard_core::level::RequiredLevel;
 
     #[test]
@@ -180,6 +180,7 @@ mod tests {
         let demand = RequiredLevel::argument(Level::Restricted, Version::Latest);
         let assessment = Evaluation { demands: vec![(demand, true)], findings: Vec::new() };
         let violation = |id: &str, reason: &'static str, detail: &str| ControlResult {
+            reading: Reading::Observed,
             control: CONTROLS.iter().find(|control| control.id == id).unwrap(),
             finding: Finding::violates(reason, detail.to_owned(), ""),
             effect: Effect::Counts,

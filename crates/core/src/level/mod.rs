@@ -157,8 +157,18 @@ pub fn resolve<'a>(policy: &'a Policy, whose: &'a PodAttributes<'a>, found: &'a 
     }
     let wanted = Wanted::of_labels(&whose.annotations);
     let asked = base.clone().overlaid(&wanted, Origin::Annotation);
+    let floor = matches!(found, Found::Labels { .. }).then_some(policy.agent.floor);
+    let mut enforce = combine(policy, base.enforce, asked.enforce, wanted.enforce.is_set());
+    // At the floor or above, an older version could still hide what the floor demands.
+    if let Some(level) = floor.filter(|level| *level > Level::Privileged) {
+        let because = Provenance::of(Purpose::Enforce, own(policy, Origin::AgentFloor));
+        let floor = RequiredLevel { level, version: policy.defaults.enforce.version, because };
+        if !enforce.iter().any(|demand| floor.asks_no_more_than(demand, policy)) {
+            enforce.push(floor);
+        }
+    }
     Resolution::Levels(Levels {
-        enforce: combine(policy, base.enforce, asked.enforce, wanted.enforce.is_set()),
+        enforce,
         audit: combine(policy, base.audit, asked.audit, wanted.audit.is_set()),
         warn: combine(policy, base.warn, asked.warn, wanted.warn.is_set()),
     })

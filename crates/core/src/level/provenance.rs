@@ -50,6 +50,8 @@ pub enum Origin<'a> {
     Unmanaged(&'a str),
     /// `floor` of the policy file.
     Floor(&'a str),
+    /// `floor` for the agent's files, of the policy file.
+    AgentFloor(&'a str),
     /// `[namespaces."name"]` of the policy file.
     Table {
         /// The namespace.
@@ -99,7 +101,7 @@ impl Origin<'_> {
             Self::Table { .. } => 1,
             Self::File { .. } => 2,
             Self::Annotation(_) => 3,
-            Self::Floor(_) | Self::Argument => 4,
+            Self::Floor(_) | Self::AgentFloor(_) | Self::Argument => 4,
         }
     }
 }
@@ -110,6 +112,7 @@ impl fmt::Display for Origin<'_> {
             Self::BuiltIn => f.write_str("the built-in defaults (there is no policy file)"),
             Self::Defaults(file) => write!(f, "[defaults] of {file}"),
             Self::Unmanaged(file) => write!(f, "[unmanaged] of {file}"),
+            Self::AgentFloor(file) => write!(f, "floor in [agent] of {file}"),
             Self::Floor(file) => write!(f, "floor in [pod-annotations] of {file}"),
             Self::Table { namespace, file } => write!(f, "namespace {namespace:?} ({file})"),
             Self::File { namespace, path } => write!(f, "namespace {namespace:?} ({})", path.display()),

@@ -9,6 +9,7 @@
 //! | containerd | no: a base spec is not for sandboxes (`internal/cri/server/podsandbox/helpers.go`) | yes           |
 //! | CRI-O      | no (`server/container_create.go`)               | only where it keeps the pause container; nobody has measured yet what it does after a refusal |
 
+use super::Policy;
 use pss::facts::Engine;
 
 /// Whether the gate is called for the sandboxes of an engine's pods, where it stands as the engine's runtime or else as a
@@ -18,36 +19,41 @@ pub const fn are_seen(engine: Engine, as_runtime: bool) -> bool {
     as_runtime && matches!(engine, Engine::Containerd)
 }
 
-/// `on-unknown-namespace = "deny"` where no sandbox is seen.
+/// A setting that denies for want of knowledge, such as `on-unknown-namespace = "deny"`, where no sandbox is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "on-unknown-namespace = \"deny\" does not work on {} with the {} method: the gate does not see sandboxes \
-     there, and a refused container of a pod with restartPolicy Never is not retried; {}",
+    "{setting} = \"deny\" does not work on {} with the {} method: the gate does not see sandboxes there, and a refused container of a pod with restartPolicy Never is not retried; {}",
     .engine.name(), if *.as_runtime { "runtime" } else { "hook" }, self.way_out()
 )]
 pub struct Unseen {
     engine: Engine,
     as_runtime: bool,
+    setting: &'static str,
+    otherwise: &'static str,
 }
 
 impl Unseen {
-    /// Whether and why that setting is wrong for an engine and a method. Only containers of pods have namespaces, so it
-    /// says nothing of the other engines.
+    /// Whether and why one of a policy's settings is wrong for an engine and a method. Only containers of pods have
+    /// namespaces, so it says nothing of the other engines.
     #[must_use]
-    pub fn of(engine: Engine, as_runtime: bool) -> Option<Self> {
-        (engine.speaks_cri() && !are_seen(engine, as_runtime)).then_some(Self { engine, as_runtime })
+    pub fn of(policy: &Policy, engine: Engine, as_runtime: bool) -> Option<Self> {
+        let (setting, otherwise) = policy.denials_at_sandboxes().next()?;
+        let unseen = engine.speaks_cri() && !are_seen(engine, as_runtime);
+        unseen.then_some(Self { engine, as_runtime, setting, otherwise })
     }
 
-    const fn way_out(self) -> &'static str {
-        match self.engine {
-            Engine::Containerd => "set it to \"defaults\", or install with --method runtime",
-            _ => "set it to \"defaults\"",
-        }
+    fn way_out(self) -> String {
+        let or = match self.engine {
+            Engine::Containerd => ", or install with --method runtime",
+            _ => "",
+        };
+        format!("set it to {:?}{or}", self.otherwise)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Policy, policy};
     use super::Unseen;
     use pss::facts::Engine;
 
@@ -62,14 +68,21 @@ mod tests {
             (Engine::Docker, true, None),
             (Engine::None, true, None),
         ] {
-            let said = Unseen::of(engine, as_runtime).map(|unseen| unseen.to_string());
-            let right = match (&said, expected) {
-                (Some(said), Some(expected)) => {
-                    said.contains(expected) && said.contains("set it to \"defaults\"")
-                }
-                (said, expected) => said.is_none() && expected.is_none(),
-            };
-            assert!(right, "{engine:?} {as_runtime}: {said:?}");
+            let rows = [("on-unknown-namespace", "defaults"), ("on-missing-facts", "unseen")];
+            for (setting, otherwise) in rows {
+                let policy = policy::parse(&format!("{setting} = 'deny'"), "policy.toml").unwrap();
+                let said = Unseen::of(&policy, engine, as_runtime).map(|unseen| unseen.to_string());
+                let right = match (&said, expected) {
+                    (Some(said), Some(expected)) => {
+                        said.starts_with(setting)
+                            && said.contains(expected)
+                            && said.contains(&format!("set it to {otherwise:?}"))
+                    }
+                    (said, expected) => said.is_none() && expected.is_none(),
+                };
+                assert!(right, "{engine:?} {as_runtime}: {said:?}");
+            }
+            assert_eq!(Unseen::of(&Policy::default(), engine, as_runtime), None);
         }
     }
 }

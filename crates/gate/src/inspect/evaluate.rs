@@ -24,12 +24,12 @@ use pss::pod::Pod;
 use pss_guard_core::decision::{Declared, Evaluation, Rules};
 use pss_guard_core::files::{self, FileError};
 use pss_guard_core::level::date::Date;
-use pss_guard_core::level::policy::{AppArmor, Named};
+use pss_guard_core::level::policy::{AppArmor, Named, OnMissingFacts};
 use pss_guard_core::level::{
     Exempt, Found, Labels, Levels, PodAttributes, Policy, RequiredLevel, Resolution, ask_alike, exempt,
     namespaces, resolve, workload,
 };
-use pss_guard_core::pods::{self, PodFacts, PodsError, Source, Whose};
+use pss_guard_core::pods::{self, PodsError, Source, Whose};
 
 /// What to evaluate, and by which settings.
 pub struct Request<'a> {
@@ -100,6 +100,8 @@ pub enum Outcome<'a> {
     Exempt(Exempt<'a>),
     /// Its namespace is unknown on this node, and the policy denies that.
     UnknownNamespace(&'a str),
+    /// This node has facts of pods and none of this one, and the policy denies that.
+    MissingFacts(Whose<'a>),
     /// Evaluated at its levels.
     Evaluated {
         /// The settings that counted.
@@ -273,7 +275,17 @@ pub fn evaluate_spec<R>(
     trace!(?facts, "gathered");
     let uid = identity.pod_uid.or_else(|| inspect::uid_in_log_directory(sandbox_spec?));
     let (read, facts_fault) = match facts_of(request, &identity, uid) {
-        Ok(found) => (found, None),
+        Ok((_, pods::Found::Facts(facts))) => (Some(facts), None),
+        // As with namespaces: a container of a sandbox that started is not refused for it. The kubelet's own pods, on
+        // which the node may depend, come without an agent.
+        Ok((Some(whose), pods::Found::Missing))
+            if policy.on_missing_facts == OnMissingFacts::Deny
+                && !workload::is_static(whose.uid)
+                && (identity.subject == Subject::Sandbox || !request.sees_sandboxes) =>
+        {
+            return then(Some(&identity), Outcome::MissingFacts(whose));
+        }
+        Ok(_) => (None, None),
         Err(error) => (None, Some(error)),
     };
     let pod = match (&read, request.pods) {
@@ -297,19 +309,19 @@ pub fn evaluate_spec<R>(
 }
 
 /// The facts of the container's pod, if this node has any. A process that joins the container is no part of them.
-fn facts_of(
+fn facts_of<'i>(
     request: &Request<'_>,
-    identity: &Identity<'_>,
-    uid: Option<&str>,
-) -> Result<Option<Box<(PodFacts, Pod)>>, PodsError> {
-    let (Pods::Folder(folder), None) = (request.pods, request.exec) else { return Ok(None) };
-    let (Some(uid), Some(namespace), Some(name)) = (uid, identity.namespace, identity.pod) else {
-        return Ok(None);
+    identity: &Identity<'i>,
+    uid: Option<&'i str>,
+) -> Result<(Option<Whose<'i>>, pods::Found), PodsError> {
+    let (Pods::Folder(folder), None) = (request.pods, request.exec) else {
+        return Ok((None, pods::Found::NoFolder));
     };
-    Ok(match pods::read(folder, Whose { uid, namespace, name })? {
-        pods::Found::Facts(facts) => Some(facts),
-        pods::Found::NoFolder | pods::Found::Missing => None,
-    })
+    let (Some(uid), Some(namespace), Some(name)) = (uid, identity.namespace, identity.pod) else {
+        return Ok((None, pods::Found::NoFolder));
+    };
+    let whose = Whose { uid, namespace, name };
+    Ok((Some(whose), pods::read(folder, whose)?))
 }
 
 /// What exceptions know a container by.

@@ -93,6 +93,14 @@ words! {
         /// Nothing starts there.
         Deny = "deny",
     }
+    /// What holds for a pod of which this node has no facts, where it has those of others.
+    OnMissingFacts {
+        /// What config.json proves; the rest stays unseen.
+        #[default]
+        Unseen = "unseen",
+        /// Its sandbox is refused, and the kubelet tries again.
+        Deny = "deny",
+    }
     /// How far a pod's own annotations are trusted.
     Trust {
         /// They add demands, and take none away.
@@ -390,6 +398,21 @@ impl Default for Cluster {
     }
 }
 
+/// What the agent's files can do. A stolen agent can claim lenient labels, and nothing below this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Agent {
+    /// The level that holds, at least, in every namespace whose labels come from a file.
+    #[serde(with = "text")]
+    pub floor: Level,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self { floor: Level::Privileged }
+    }
+}
+
 /// What becomes of single controls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -449,6 +472,9 @@ pub struct Policy {
     /// What holds in a namespace that was not imported.
     #[serde(skip_serializing_if = "is_default")]
     pub on_unknown_namespace: OnUnknownNamespace,
+    /// What holds for a pod that the agent has not brought.
+    #[serde(skip_serializing_if = "is_default")]
+    pub on_missing_facts: OnMissingFacts,
     /// Whether plain allows are logged too.
     #[serde(skip_serializing_if = "is_default")]
     pub log_allowed: bool,
@@ -466,6 +492,9 @@ pub struct Policy {
     /// What a pod's annotations can do.
     #[serde(skip_serializing_if = "is_default")]
     pub pod_annotations: PodAnnotations,
+    /// What bounds the cluster's agent.
+    #[serde(skip_serializing_if = "is_default")]
+    pub agent: Agent,
     /// Levels of single namespaces.
     #[serde(deserialize_with = "namespaces", skip_serializing_if = "BTreeMap::is_empty")]
     pub namespaces: BTreeMap<String, NamespaceLevels>,
@@ -492,12 +521,14 @@ impl Default for Policy {
             on_fault: OnFault::Deny,
             on_suspect: OnSuspect::Audit,
             on_unknown_namespace: OnUnknownNamespace::Defaults,
+            on_missing_facts: OnMissingFacts::Unseen,
             log_allowed: false,
             cluster: Cluster::default(),
             defaults: USUAL_DEFAULTS,
             unmanaged: USUAL_UNMANAGED,
             exemptions: Exemptions::default(),
             pod_annotations: PodAnnotations::default(),
+            agent: Agent::default(),
             namespaces: BTreeMap::new(),
             controls: Controls::default(),
             exceptions: Vec::new(),
@@ -508,6 +539,16 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// The settings that deny a pod for want of knowledge, each with the word that does not. Such a denial is made at the
+    /// pod's sandbox.
+    pub fn denials_at_sandboxes(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let namespace = (self.on_unknown_namespace == OnUnknownNamespace::Deny)
+            .then_some(("on-unknown-namespace", OnUnknownNamespace::Defaults.name()));
+        let facts = (self.on_missing_facts == OnMissingFacts::Deny)
+            .then_some(("on-missing-facts", OnMissingFacts::Unseen.name()));
+        namespace.into_iter().chain(facts)
+    }
+
     /// The minor that `latest` stands for.
     #[must_use]
     pub fn latest_minor(&self) -> Minor {

@@ -628,7 +628,7 @@ path = "/usr/bin/crun"
             ),
             (
                 "[controls]\nhostPathVolumes = 'off'",
-                "2:1: unknown key \"hostPathVolumes\" in [controls]; known keys: readOnlyRootFilesystem",
+                "2:1: unknown key \"hostPathVolumes\" in [controls]; known keys: readOnlyRootFilesystem, injectedMounts",
             ),
             (
                 "[namespaces.a]\naudit_version = 'latest'",
