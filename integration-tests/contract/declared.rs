@@ -29,9 +29,15 @@ fn oracle(test: &str) -> Option<&'static Oracle> {
     let oracle = ORACLE.get_or_init(|| {
         let usual = ["/usr/local/go/bin/go".into(), part("../go/bin/go")];
         let found = program("go").into_iter().chain(usual).filter(|go| go.is_file());
-        // One may be too old to fetch the toolchain that the module asks for.
-        let built = found.map(|go| build(&go));
-        built.reduce(|one, other| one.or(other)).unwrap_or(Err("go".into()))
+        let mut oracle = Err("go".to_owned());
+        for go in found {
+            oracle = build(&go);
+            // It may be too old to fetch the toolchain that the module asks for.
+            if oracle.is_ok() {
+                break;
+            }
+        }
+        oracle
     });
     match oracle {
         Ok(oracle) => Some(oracle),
