@@ -8,7 +8,7 @@ use super::install::{Failure, Job, Options, as_root, diff};
 use crate::install::transaction::{
     FOLDER, Manifest, Store, Undone, edited, installations, manifest, strip_whole,
 };
-use crate::install::{GATE, Installer, Method, Request, detect, engines, programs, units};
+use crate::install::{GATE, Installer, Method, Request, before, detect, engines, programs, units};
 use crate::message::escape;
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::Processes;
@@ -88,6 +88,8 @@ impl Job<'_> {
             return Ok(());
         }
         self.undo(&store, installed.as_ref(), &self.running(), out)?;
+        // What an upgrade left that was killed: there is nothing to go back to any more.
+        before::forget(self.node)?;
         let restarted = self.restart(method, false);
         // Also after a restart that failed: what the engine still calls stays until it does not.
         self.clear(method, out)?;

@@ -11,6 +11,7 @@
 //! so a table of texts tests it. All writing is in [`transaction`], the same for every engine: a backup of everything
 //! first, then a manifest that says what will be done, then the files, each by rename.
 
+pub mod before;
 pub mod detect;
 pub mod engines;
 pub mod presence;

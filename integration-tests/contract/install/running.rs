@@ -82,6 +82,102 @@ fn only_what_a_run_has_installed_is_taken_back() {
     }
 }
 
+/// An upgrade that fails, and what the node is then: the programs, links and files of before, bytes and times, and the
+/// same status. Where nothing stood before, nothing stands.
+#[test]
+fn an_upgrade_that_fails_goes_back_to_the_installation_that_worked() {
+    let name = "install::an_upgrade_that_fails_goes_back_to_the_installation_that_worked";
+    if !needs::can_run(name, &["unshare", "mount", "chroot"]) {
+        return;
+    }
+    // The two builds differ by a line that no program reads. The engine, and its client, fail with the second.
+    let prelude = format!(
+        "{ENGINE}
+         C='--engine containerd --config /etc/containerd/config.toml'; G=/var/lib/pss-guard/bin/pss-guard-gate
+         mkdir /old /tmp; cp /gate /old/pss-guard; cp /pss-guard-gate /old/
+         for program in /old/*; do echo old >>$program; done
+         mount -t tmpfs none /usr/local/sbin || exit 9
+         looks() {{
+             find /etc /var/lib/pss-guard /usr/local/sbin -type f ! -name crictl ! -name lock -printf '%p %m ' -exec sha256sum {{}} \\; | sort
+             find /var/lib/pss-guard -type l -printf '%p %l\n' | sort
+             find /var/lib/pss-guard/install -name manifest.json -printf '%p %t\n'
+             /gate status | sed -E 's/[0-9]+ seconds? ago//; s/process [0-9]+//; /engines in containers/d'
+         }}
+         restart() {{ down; up; }}
+         printf '#!/bin/sh\nkill $(cat /engine); /containerd 300 >/dev/null 2>&1 & echo $! >/engine' >/again
+         printf '#!/bin/sh\n/again; ! cmp -s /pss-guard-gate %s' $G >/only-old
+         cat >/usr/local/sbin/crictl <<'END'
+#!/bin/sh
+while [ $# -gt 0 ]; do case $1 in --*) shift 2 ;; *) break ;; esac; done
+case $1 in
+info) echo '{{\"status\":{{\"conditions\":[{{\"type\":\"RuntimeReady\",\"status\":true}},{{\"type\":\"NetworkReady\",\"status\":true}}]}}}}' ;;
+images) echo '{{\"images\":[{{\"repoTags\":[\"registry.k8s.io/pause:3.9\"]}}]}}' ;;
+runp) echo 'rpc error: the new gate fails' >&2; exit 1 ;;
+esac
+END
+         cat >/other <<'END'
+[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.other]
+runtime_type = 'io.containerd.runc.v2'
+options = {{ BinaryName = '/usr/bin/sleep' }}
+END
+         chmod +x /again /only-old /usr/local/sbin/crictl
+         try() {{ /gate install $C --restart --restart-command \"$1\" $2; }}
+         dies() {{ try 'kill -9 $PPID' 2>/dev/null >&2; }}
+         /old/pss-guard install $C >/dev/null || exit 9; restart; looks >/before
+        "
+    );
+    let restored = "\n  the previous installation was restored; containerd was restarted with the previous configuration\n";
+    // What happens, and what is said.
+    let rows = [
+        // A probe fails.
+        ("try /again", "rpc error: the new gate fails", restored),
+        // The engine does not come up.
+        ("try /only-old --no-probe", "`/only-old` failed with exit status 1", restored),
+        // Nothing comes up any more: the files are those of before all the same.
+        (
+            "try /bin/false",
+            "`/bin/false` failed",
+            "\n  the previous installation was restored; containerd was not restarted, and runs with",
+        ),
+        // The admin has added a handler: the file stays as the admin left it, and so does the new entry, which containers
+        // may call by now.
+        (
+            "cat /other >>/etc/containerd/config.toml; looks >/before; try /only-old --no-probe; code=$?
+             rm -r /var/lib/pss-guard/runtimes/containerd/other || exit 8; (exit $code)",
+            "`/only-old` failed with exit status 1",
+            restored,
+        ),
+        // A run that is killed leaves what the next one goes back to.
+        ("dies; try /only-old --no-probe", "`/only-old` failed with exit status 1", restored),
+        ("dies; dies; try /again", "the new gate fails", restored),
+    ];
+    for (script, why, then) in rows {
+        let root = Host::new(RUNNING);
+        let script = format!(
+            "{prelude}
+             {script}; code=$?; looks >/after; kill $(cat /engine)
+             cmp $G /old/pss-guard-gate && diff /before /after && exit $code; exit 9"
+        );
+        let done = on_running_node(&root, "exec", &script);
+        assert_eq!(done.code, Some(2), "{script}\n{done}");
+        assert!(done.stderr.contains(why) && done.stderr.contains(then), "{script}\n{done}");
+    }
+    // What a killed run has left is nobody's business once another has succeeded, or all is gone.
+    let root = Host::new(RUNNING);
+    let script = format!(
+        "{prelude}
+         left() {{ ls -d /var/lib/pss-guard/install/before 2>/dev/null; }}
+         dies; left || exit 8; try /again --no-probe && cmp $G /pss-guard-gate || exit 7; left && exit 6
+         try /bin/false; cmp $G /pss-guard-gate || exit 5
+         /old/pss-guard install $C >/dev/null; dies; left || exit 4
+         /gate uninstall && kill $(cat /engine); ls /var/lib"
+    );
+    let done = on_running_node(&root, "exec", &script).expect_success();
+    assert!(done.stderr.contains("and stays installed"), "{done}");
+    assert!(!root.path("var/lib/pss-guard").exists() && !done.stdout.ends_with("pss-guard\n"), "{done}");
+    assert_eq!(run::read(&root.path(RUNNING[0].0)), RUNNING[0].1);
+}
+
 /// A process that is called like the engine and does nothing; `up` starts it, `down` ends it.
 const ENGINE: &str = "cp /usr/bin/sleep /containerd
     up() { /containerd 300 >/dev/null 2>&1 & echo $! >/engine; }

@@ -19,7 +19,7 @@ use super::uninstall::{sweep, tell};
 use super::{FAILED, OK, faults_of_anchors, line};
 use crate::install::detect::{self, detect};
 use crate::install::transaction::{Manifest, Store, Strip, strip_whole};
-use crate::install::{GATE, Installer, Method, engines, programs, units};
+use crate::install::{GATE, Installer, Method, before, engines, programs, units};
 use crate::level::cache;
 use crate::message::escape;
 use crate::node::host::Live;
@@ -62,11 +62,13 @@ pub(super) struct Failure {
     printed: Vec<String>,
     /// What follows from it, a sentence each.
     more: Vec<String>,
+    /// Whether it says something of the programs, which all engines share: no other engine is to get them then.
+    ends: bool,
 }
 
 impl Failure {
     pub(super) fn new(says: impl AsRef<str>) -> Self {
-        Self { code: FAILED, says: escape(says.as_ref()), printed: Vec::new(), more: Vec::new() }
+        Self { code: FAILED, says: escape(says.as_ref()), printed: Vec::new(), more: Vec::new(), ends: false }
     }
 
     /// A restart that failed, and the way out.
@@ -128,13 +130,26 @@ pub fn install(root: &Path, options: &Options<'_>, out: &mut dyn Write, err: &mu
         return Failure::new(says).tell(None, err);
     }
     let mut code = OK;
-    for installer in engines {
+    let mut engines = engines.into_iter();
+    for installer in engines.by_ref() {
         let job = Job { node: &node, processes: &processes, installer, options };
         match job.install(out) {
             Ok(one) => code = code.max(one),
-            // The next engine of a node has nothing to do with what is wrong with this one.
-            Err(failure) => code = code.max(failure.tell(Some(installer.engine.name()), err)),
+            Err(failure) => {
+                code = code.max(failure.tell(Some(installer.engine.name()), err));
+                // Otherwise the next engine of a node has nothing to do with what is wrong with this one.
+                if failure.ends {
+                    break;
+                }
+            }
         }
+    }
+    for installer in engines {
+        let _ = writeln!(
+            err,
+            "pss-guard: {}: not tried, because the same programs failed",
+            installer.engine.name()
+        );
     }
     code
 }
@@ -186,22 +201,48 @@ impl Job<'_> {
             prepared.show(self, out)?;
             return Ok(OK);
         }
-        let Prepared { request, installed, other, mut plan, command, .. } = prepared;
         let store = Store::open(node)?;
         // Another run can have come and gone meanwhile: then the plan is for a node that there is no more.
-        store.is_unchanged(self.name(), installed.as_ref())?;
+        store.is_unchanged(self.name(), prepared.installed.as_ref())?;
+        if prepared.changes(node) {
+            before::keep(
+                &store,
+                installer.engine,
+                prepared.installed.as_ref(),
+                [&prepared.plan, &prepared.system.plan],
+            )?;
+        }
+        let mut run = proof::Run { request: prepared.request, before: self.running(), is_restarted: false };
+        let written = self.write(&store, prepared, &run, out);
+        drop(store);
+        let code = match written {
+            Ok(()) => self.prove(&mut run, out)?,
+            Err(failure) => return self.take_back(&run, failure, out),
+        };
+        before::forget(node)?;
+        Ok(code)
+    }
+
+    /// Writes everything. What fails here leaves the rest undone.
+    fn write(
+        &self,
+        store: &Store<'_>,
+        prepared: Prepared<'_>,
+        run: &proof::Run<'_>,
+        out: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        let Self { node, installer, .. } = *self;
+        let Prepared { request, installed, other, mut plan, command, .. } = prepared;
         // Programs first: a configuration may only ever name what is there.
         let mut changed = put(node, &programs::gate(), out)?;
         if !programs::gate_runs(node) {
-            drop(store);
-            sweep(node, self.processes, out)?;
             return Err(Failure::new(format!(
                 "{GATE} was installed but does not run, so no container would start; is its file system \
                  mounted noexec? The engine was not changed"
             )));
         }
         if let Some(other) = other {
-            self.undo(&store, installed.as_ref(), &self.running(), out)?;
+            self.undo(store, installed.as_ref(), &run.before, out)?;
             writeln!(out, "  removed the {other} method")?;
             plan = (installer.plan)(node, &request)?;
         }
@@ -231,14 +272,13 @@ impl Job<'_> {
             }
         }
         let is_new = installed.is_none() || other.is_some();
-        let before = self.running();
         if is_new
             || !plan.changes.is_empty()
             || installed.as_ref().is_some_and(|old| old.entries != plan.entries)
         {
             if node.is_running() && (is_new || !plan.changes.is_empty()) {
                 // Without it status goes by the clock.
-                let _ = programs::keep_unread(node, installer.engine, &before);
+                let _ = programs::keep_unread(node, installer.engine, &run.before);
             }
             store.apply(self.name(), Some(&request), &plan, installer.strip)?;
         }
@@ -249,8 +289,7 @@ impl Job<'_> {
             writeln!(out, "  wrote {}", Paths::default().kept_policy().display())?;
         }
         wrote(&plan, out)?;
-        let is_as_before = !changed && !is_new && plan.changes.is_empty();
-        if is_as_before {
+        if !changed && !is_new && plan.changes.is_empty() {
             writeln!(out, "  already installed; nothing changed")?;
         }
         for open in &plan.open {
@@ -259,8 +298,7 @@ impl Job<'_> {
         if is_new && installer.engine == Engine::Containerd && request.method == Method::Runtime {
             self.tell_older(out)?;
         }
-        drop(store);
-        self.prove(&proof::Run { request, is_new, is_as_before, before }, out)
+        Ok(())
     }
 
     /// How the engine is restarted; `None` where it need not be, or nobody is asked to.

@@ -34,7 +34,7 @@ pub(super) struct Prepared<'a> {
     /// The links of the engine's runtimes.
     links: Vec<Piece>,
     /// The files for systemd.
-    system: System,
+    pub(super) system: System,
 }
 
 impl<'a> Job<'a> {
@@ -135,6 +135,15 @@ impl Prepared<'_> {
             .chain(self.links.iter().cloned())
             .chain([programs::tool()])
             .chain(command)
+    }
+
+    /// Whether a run would change anything that containers need. What is only for people can be missing.
+    pub(super) fn changes(&self, node: &Live) -> bool {
+        let entries = self.installed.as_ref().map(|installed| &installed.entries);
+        self.other.is_some()
+            || entries != Some(&self.plan.entries)
+            || !self.plan.changes.is_empty()
+            || [programs::gate()].iter().chain(&self.links).any(|piece| !piece.is_there(node))
     }
 
     /// Whether what the installer cannot do without can be written: the gate must be where it can be executed, and no

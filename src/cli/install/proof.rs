@@ -6,29 +6,28 @@ use std::time::{Duration, Instant};
 
 use super::{Failure, Job, UNPROVEN, sweep};
 use crate::cli::{OK, line};
+use crate::install::before::{self, Before, PutBack};
 use crate::install::transaction::{self, Store, manifest};
-use crate::install::{Request, detect, programs};
+use crate::install::{Request, detect, programs, units};
 use crate::message::escape;
 use crate::node::host::Node as _;
 use crate::node::procfs::Process;
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
-use crate::verify::{Outcome, Patience, Verification};
+use crate::verify::{Outcome, Patience, RestartError, Verification};
 
-/// What a run has installed.
+/// What a run does.
 pub(super) struct Run<'a> {
     pub(super) request: Request<'a>,
-    /// Whether nothing was installed before, by this method.
-    pub(super) is_new: bool,
-    /// Whether this run has changed nothing.
-    pub(super) is_as_before: bool,
     /// The engine's processes before anything was written.
     pub(super) before: Vec<Process>,
+    /// Whether the engine was told to read what was written.
+    pub(super) is_restarted: bool,
 }
 
 impl Job<'_> {
     /// Restarts the engine if that is asked for, and sees whether the gate is active.
-    pub(super) fn prove(&self, run: &Run<'_>, out: &mut dyn Write) -> Result<u8, Failure> {
+    pub(super) fn prove(&self, run: &mut Run<'_>, out: &mut dyn Write) -> Result<u8, Failure> {
         let method = run.request.method;
         if !self.options.restart {
             if let Some(unit) = self.installer.unit.filter(|_| self.has_yet_to_read(&run.request)) {
@@ -37,6 +36,7 @@ impl Job<'_> {
             }
             return Ok(OK);
         }
+        run.is_restarted = true;
         let restarted = self.restart(Some(method), true);
         if let Err(error) = restarted {
             let by_command = self.options.restart_command.is_some();
@@ -125,49 +125,108 @@ impl Job<'_> {
         said.contains(&*programs::entries_of(Engine::Docker).to_string_lossy())
     }
 
-    /// Takes an installation whose run failed away, a new one and an upgrade alike, and says what the node is now.
-    fn take_back(&self, run: &Run<'_>, failure: Failure, out: &mut dyn Write) -> Result<u8, Failure> {
-        if run.is_as_before {
+    /// Goes back to what stood before a run that failed, and says what the node is now: the installation of before, or
+    /// none where there was none.
+    pub(super) fn take_back(
+        &self,
+        run: &Run<'_>,
+        failure: Failure,
+        out: &mut dyn Write,
+    ) -> Result<u8, Failure> {
+        let before = before::of(self.node, self.installer.engine)?;
+        let (done, what) = match before {
             // This run has done nothing that could be to blame, and a node without its gate is no way back.
-            let failure = failure.and("the gate was installed before, and stays installed");
-            return Err(Failure { code: UNPROVEN, ..failure });
+            Before::Unchanged => {
+                let failure = failure.and("the gate was installed before, and stays installed");
+                return Err(Failure { code: UNPROVEN, ..failure });
+            }
+            Before::Installation => (self.go_back(run, out), "the previous installation was restored"),
+            Before::Nothing => (self.undo_run(run, out), "the installation was rolled back"),
+        };
+        match done {
+            Ok(state) => Err(Failure {
+                ends: before == Before::Installation,
+                ..failure.and(format!("{what}; {state}"))
+            }),
+            Err(error) => {
+                let (name, own) = (self.name(), std::env::args().next());
+                let own = escape(&own.unwrap_or_else(|| "pss-guard".to_owned()));
+                let failed = format!("rolling the installation back failed: {}", error.says);
+                Err(failure.and(match before {
+                    Before::Installation => format!("{failed}; run `{own} install --engine {name}` again, or `{own} uninstall --engine {name}`"),
+                    _ => format!("{failed}; `{own} uninstall --engine {name}` tries again"),
+                }))
+            }
         }
-        match self.undo_run(run, out) {
-            Ok(state) => Err(failure.and(format!("the installation was rolled back; {state}"))),
-            Err(error) => Err(failure.and(format!(
-                "rolling the installation back failed: {}; `{} uninstall --engine {}` tries again",
-                error.says,
-                escape(&std::env::args().next().unwrap_or_else(|| "pss-guard".to_owned())),
-                self.name()
-            ))),
+    }
+
+    /// Whether nothing of a run has reached the engine. containerd reads its files when it starts, and never again: as long as
+    /// it is the same process it goes by those of before.
+    fn is_untouched(&self, run: &Run<'_>) -> bool {
+        let ids =
+            |all: &[Process]| all.iter().map(|process| (process.pid, process.birth)).collect::<Vec<_>>();
+        !run.is_restarted
+            || (self.installer.engine == Engine::Containerd
+                && self.how(Some(run.request.method), true).is_some()
+                && !run.before.is_empty()
+                && ids(&run.before) == ids(&self.running()))
+    }
+
+    /// Puts back what was installed before. In a sentence: by which configuration the engine runs now.
+    fn go_back(&self, run: &Run<'_>, out: &mut dyn Write) -> Result<String, Failure> {
+        let engine = self.installer.engine;
+        let untouched = self.is_untouched(run);
+        let store = Store::open(self.node)?;
+        let done = before::go_back(&store, engine)?;
+        for (path, what) in &done {
+            let what = match what {
+                PutBack::Restored => "restored",
+                PutBack::Removed => "removed",
+                PutBack::Kept => "kept, because it was changed meanwhile:",
+            };
+            writeln!(out, "  {what} {}", path.display())?;
         }
+        for complaint in units::enable(self.node) {
+            writeln!(out, "  not done: {}", escape(&complaint))?;
+        }
+        if !untouched && self.node.is_running() {
+            // Those that run have read what has just gone.
+            let _ = programs::keep_unread(self.node, engine, &self.running());
+        }
+        let method = manifest(self.node, self.name())?.and_then(|installed| installed.method);
+        let restarted = if untouched { Ok(()) } else { self.restart(method, true) };
+        Ok(self.state(run, untouched, restarted, "the previous configuration"))
     }
 
     /// In a sentence: by which configuration the engine runs now.
     fn undo_run(&self, run: &Run<'_>, out: &mut dyn Write) -> Result<String, Failure> {
-        let (name, method) = (self.name(), run.request.method);
-        let restarts = self.how(Some(method), true).is_some();
-        // containerd reads its files when it starts, and never again. As long as it is the same process, nothing of ours has
-        // reached it.
-        let runs =
-            || self.running().into_iter().map(|process| (process.pid, process.birth)).collect::<Vec<_>>();
-        let is_untouched = || {
-            let before = run.before.iter().map(|process| (process.pid, process.birth));
-            !run.before.is_empty() && before.eq(runs())
-        };
-        let untouched =
-            run.is_new && restarts && self.installer.engine == Engine::Containerd && is_untouched();
-        let installed = manifest(self.node, name)?;
-        {
-            let store = Store::open(self.node)?;
-            let callers = if untouched { Vec::new() } else { self.running() };
-            self.undo(&store, installed.as_ref(), &callers, out)?;
-            let restarted = if untouched { Ok(()) } else { self.restart(Some(method), false) };
-            self.clear(Some(method), out)?;
-            drop(store);
-            sweep(self.node, self.processes, out)?;
-            if let Err(error) = restarted {
-                let now = match (self.node.is_running(), runs().is_empty()) {
+        let method = run.request.method;
+        let untouched = self.is_untouched(run);
+        let installed = manifest(self.node, self.name())?;
+        let store = Store::open(self.node)?;
+        let callers = if untouched { Vec::new() } else { self.running() };
+        self.undo(&store, installed.as_ref(), &callers, out)?;
+        let restarted = if untouched { Ok(()) } else { self.restart(Some(method), false) };
+        self.clear(Some(method), out)?;
+        before::forget(self.node)?;
+        drop(store);
+        sweep(self.node, self.processes, out)?;
+        Ok(self.state(run, untouched, restarted, "its own configuration"))
+    }
+
+    /// What the engine runs with now, in a sentence.
+    fn state(
+        &self,
+        run: &Run<'_>,
+        untouched: bool,
+        restarted: Result<(), RestartError>,
+        with: &str,
+    ) -> String {
+        let name = self.name();
+        let is_down = || self.node.is_running() && self.running().is_empty();
+        match restarted {
+            Err(error) => {
+                let now = match (self.node.is_running(), is_down()) {
                     (false, _) => "the configuration that it runs with cannot be seen from here",
                     (true, true) => "it does not run",
                     (true, false) => {
@@ -175,19 +234,12 @@ impl Job<'_> {
                          and bypasses the gate"
                     }
                 };
-                return Ok(format!(
-                    "restarting {name} with its own configuration failed as well ({}): {now}",
-                    line(&error)
-                ));
+                format!("restarting {name} with {with} failed as well ({}): {now}", line(&error))
             }
+            Ok(()) if untouched => format!("{name} was not restarted, and runs with {with}"),
+            Ok(()) if self.how(Some(run.request.method), true).is_none() => format!("{name} uses {with}"),
+            Ok(()) if is_down() => format!("{name} was restarted with {with}, and does not run"),
+            Ok(()) => format!("{name} was restarted with {with}"),
         }
-        Ok(match () {
-            () if untouched => format!("{name} was not restarted, and runs with its own configuration"),
-            () if !restarts => format!("{name} uses its own configuration"),
-            () if self.node.is_running() && runs().is_empty() => {
-                format!("{name} was restarted with its own configuration, and does not run")
-            }
-            () => format!("{name} was restarted with its own configuration"),
-        })
     }
 }
