@@ -3,13 +3,12 @@
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use pss_guard::cli::arguments::{AnswerFormat, Change, Cli, Command, Namespaces, Policy};
+use pss_guard::cli::arguments::{Cli, Command, Namespaces, Policy};
 use pss_guard::cli::{
-    self, arguments, check, explain, install, manual, metrics, mode, namespaces, policy, report, scan,
-    status, uninstall, verbose,
+    self, check, explain, install, manual, metrics, mode, namespaces, policy, report, scan, status,
+    uninstall, verbose,
 };
 use pss_guard::install::engines;
 use pss_guard::level::date::Date;
@@ -96,36 +95,17 @@ fn run(cli: &Cli) -> u8 {
         Command::Namespaces(Namespaces::Import) => {
             namespaces::import(&paths, &mut std::io::stdin().lock(), &mut out, &mut err)
         }
-        Command::Install(arguments) => {
-            let options = install::Options {
-                engine: arguments.engine.0,
-                method: arguments.method,
-                probe: !arguments.no_probe,
-                ..changes(&arguments.change)
-            };
-            install::install(&cli.root, &options, &mut out, &mut err)
-        }
-        Command::Uninstall(arguments) => {
-            let options = install::Options { engine: arguments.engine.0, ..changes(&arguments.change) };
-            uninstall::uninstall(&cli.root, &options, &mut out, &mut err)
-        }
+        Command::Install(arguments) => install::install(&cli.root, arguments, &mut out, &mut err),
+        Command::Uninstall(arguments) => uninstall::uninstall(&cli.root, arguments, &mut out, &mut err),
         Command::Status(arguments) => {
-            let options = status::Options {
-                engine: arguments.engine,
-                json: arguments.json || arguments.format == AnswerFormat::Json,
-                containers: cli.verbose,
-            };
-            status::status(&Setting::under(&cli.root, &engines::ALL), options, &mut out, &mut err)
+            let setting = Setting::under(&cli.root, &engines::ALL);
+            status::status(&setting, arguments, cli.verbose, &mut out, &mut err)
         }
-        Command::Mode(arguments) => change_mode(cli, arguments, &mut out, &mut err),
-        Command::Metrics(arguments) => {
-            if arguments.http {
-                metrics::serve(&cli.root, Duration::from_secs(arguments.idle), &mut err)
-            } else {
-                let setting = Setting::under(&cli.root, &engines::ALL);
-                metrics::write(&setting, arguments.format, arguments.output.as_deref(), &mut out, &mut err)
-            }
+        Command::Mode(arguments) => {
+            let setting = pss_guard::scan::Setting::under(&cli.root);
+            mode::mode(&setting, arguments, &mut out, &mut err)
         }
+        Command::Metrics(arguments) => metrics::metrics(&cli.root, arguments, &mut out, &mut err),
         Command::Report(arguments) => {
             let setting = pss_guard::scan::Setting::under(&cli.root);
             report::report(&setting, arguments, Style::of_stdout(), &mut out, &mut err)
@@ -140,28 +120,6 @@ fn run(cli: &Cli) -> u8 {
     };
     // What has failed has said so.
     if code == cli::FAILED { code } else { code.max(written(out.flush(), &mut err)) }
-}
-
-fn change_mode(cli: &Cli, arguments: &arguments::Mode, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-    let act = match arguments.mode {
-        Some(mode) => mode::Act::Set { mode, time: arguments.time },
-        None if arguments.end => mode::Act::End,
-        None => mode::Act::Show { json: arguments.json || arguments.format == AnswerFormat::Json },
-    };
-    let options = mode::Options { reason: &arguments.reason, yes: arguments.yes, force: arguments.force };
-    mode::mode(&pss_guard::scan::Setting::under(&cli.root), act, &options, out, err)
-}
-
-fn changes(change: &Change) -> install::Options<'_> {
-    install::Options {
-        engine: None,
-        method: None,
-        config: change.config.as_deref(),
-        dry_run: change.dry_run,
-        restart: change.restart,
-        restart_command: change.restart_command.as_deref(),
-        probe: false,
-    }
 }
 
 /// Exceptions end by the calendar.

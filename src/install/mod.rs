@@ -14,8 +14,10 @@
 pub mod before;
 pub mod detect;
 pub mod engines;
+pub mod job;
 pub mod presence;
 pub mod programs;
+pub mod restart;
 pub mod sandboxes;
 pub mod transaction;
 pub mod units;

@@ -1,20 +1,17 @@
 //! Restarts the engine, proves with two probes that the gate is active, and rolls back what fails.
 
-use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{Failure, Job, UNPROVEN, sweep};
-use crate::cli::{OK, line};
-use crate::install::before::{self, Before, PutBack};
+use super::{Done, Failure, Job, Outcome, Report, Step, Wish, sweep};
+use crate::install::before::{self, Before};
+use crate::install::restart::{RELOAD, RestartError};
 use crate::install::transaction::{self, Store, manifest};
 use crate::install::{Request, detect, programs, units};
-use crate::message::escape;
+use crate::message::{escape, line};
 use crate::node::host::Node as _;
 use crate::node::procfs::Process;
-use crate::paths::Paths;
 use crate::pss::facts::Engine;
-use crate::verify::{Outcome, Patience, RestartError, Verification};
 
 /// What a run does.
 pub(super) struct Run<'a> {
@@ -27,55 +24,46 @@ pub(super) struct Run<'a> {
 
 impl Job<'_> {
     /// Restarts the engine if that is asked for, and sees whether the gate is active.
-    pub(super) fn prove(&self, run: &mut Run<'_>, out: &mut dyn Write) -> Result<u8, Failure> {
+    pub(super) fn prove(
+        &self,
+        wish: &Wish<'_>,
+        run: &mut Run<'_>,
+        report: Report<'_>,
+    ) -> Result<Done, Failure> {
         let method = run.request.method;
-        if !self.options.restart {
+        if !self.restart {
             if let Some(unit) = self.installer.unit.filter(|_| self.has_yet_to_read(&run.request)) {
-                let name = self.name();
-                writeln!(out, "  it is active once {name} is restarted: systemctl restart {unit}")?;
+                report(Step::ActiveAfterRestart(unit));
             }
-            return Ok(OK);
+            return Ok(Done::Installed);
         }
         run.is_restarted = true;
-        let restarted = self.restart(Some(method), true);
-        if let Err(error) = restarted {
-            let by_command = self.options.restart_command.is_some();
-            return self.take_back(run, Failure::of_restart(&error, self.name(), by_command), out);
+        if let Err(error) = self.restart_engine(Some(method), true) {
+            let failure = Failure::of_restart(&error, self.name(), self.restart_command.is_some());
+            return Err(self.take_back(run, failure, report));
         }
         if let Some(says) = self.was_not_restarted(&run.request) {
-            return self.take_back(run, Failure::new(says), out);
+            return Err(self.take_back(run, Failure::new(says), report));
         }
-        if !self.options.probe {
-            return Ok(OK);
-        }
+        let Some(verify) = wish.verify else { return Ok(Done::Installed) };
         if !self.node.is_running() {
-            writeln!(
-                out,
-                "  not shown: that it evaluates containers. Probes run on the node itself, and this is \
-                 another root directory; --no-probe skips them"
-            )?;
-            return Ok(UNPROVEN);
+            report(Step::NotShown(
+                "that it evaluates containers. Probes run on the node itself, and this is another root directory; \
+                 --no-probe skips them",
+            ));
+            return Ok(Done::Unproven);
         }
-        let verification = Verification {
-            live: self.node,
-            processes: self.processes,
-            paths: &Paths::under(self.node.root()),
-            engine: self.installer.engine,
-            config: run.request.config,
-            patience: Patience::default(),
-            is_static: cfg!(target_feature = "crt-static"),
-        };
-        let mut tell = |what: &str, all: &[String]| {
-            all.iter().try_for_each(|one| writeln!(out, "  {what}: {}", escape(one)))
-        };
-        match verification.verify() {
-            Outcome::Verified(seen) => tell("seen", &seen).map(|()| OK).map_err(Into::into),
-            Outcome::Unproven { seen, missing } => {
-                tell("seen", &seen)?;
-                tell("not shown", &missing)?;
-                Ok(UNPROVEN)
+        match verify(self.installer, run.request.config) {
+            Outcome::Verified(seen) => {
+                seen.iter().for_each(|seen| report(Step::Seen(seen)));
+                Ok(Done::Installed)
             }
-            Outcome::Failed(reason) => self.take_back(run, Failure::new(reason), out),
+            Outcome::Unproven { seen, missing } => {
+                seen.iter().for_each(|seen| report(Step::Seen(seen)));
+                missing.iter().for_each(|missing| report(Step::NotShown(missing)));
+                Ok(Done::Unproven)
+            }
+            Outcome::Failed(reason) => Err(self.take_back(run, Failure::new(reason), report)),
         }
     }
 
@@ -101,7 +89,7 @@ impl Job<'_> {
     /// do something else.
     fn was_not_restarted(&self, request: &Request<'_>) -> Option<String> {
         let how = self.how(Some(request.method), true)?;
-        let end = Instant::now() + Patience::default().reload;
+        let end = Instant::now() + RELOAD;
         while self.has_yet_to_read(request) {
             if Instant::now() >= end {
                 let pids: Vec<String> =
@@ -125,37 +113,34 @@ impl Job<'_> {
         said.contains(&*programs::entries_of(Engine::Docker).to_string_lossy())
     }
 
-    /// Goes back to what stood before a run that failed, and says what the node is now: the installation of before, or
-    /// none where there was none.
-    pub(super) fn take_back(
-        &self,
-        run: &Run<'_>,
-        failure: Failure,
-        out: &mut dyn Write,
-    ) -> Result<u8, Failure> {
-        let before = before::of(self.node, self.installer.engine)?;
-        let (done, what) = match before {
+    /// Goes back to what was there before a run that failed: the installation of before, or none. Says what the node is now.
+    pub(super) fn take_back(&self, run: &Run<'_>, failure: Failure, report: Report<'_>) -> Failure {
+        let before = match before::of(self.node, self.installer.engine) {
             // This run has done nothing that could be to blame, and a node without its gate is no way back.
-            Before::Unchanged => {
+            Ok(Before::Unchanged) => {
                 let failure = failure.and("the gate was installed before, and stays installed");
-                return Err(Failure { code: UNPROVEN, ..failure });
+                return Failure { stays: true, ..failure };
             }
-            Before::Installation => (self.go_back(run, out), "the previous installation was restored"),
-            Before::Nothing => (self.undo_run(run, out), "the installation was rolled back"),
+            Ok(before) => before,
+            Err(error) => return failure.and(format!("it cannot be rolled back: {}", line(&error))),
         };
+        let (done, what) = if before == Before::Installation {
+            (self.go_back(run, report), "the previous installation was restored")
+        } else {
+            (self.undo_run(run, report), "the installation was rolled back")
+        };
+        let failure = Failure { of_programs: before == Before::Installation, ..failure };
         match done {
-            Ok(state) => Err(Failure {
-                ends: before == Before::Installation,
-                ..failure.and(format!("{what}; {state}"))
-            }),
+            Ok(state) => failure.and(format!("{what}; {state}")),
             Err(error) => {
                 let (name, own) = (self.name(), std::env::args().next());
                 let own = escape(&own.unwrap_or_else(|| "pss-guard".to_owned()));
                 let failed = format!("rolling the installation back failed: {}", error.says);
-                Err(failure.and(match before {
-                    Before::Installation => format!("{failed}; run `{own} install --engine {name}` again, or `{own} uninstall --engine {name}`"),
-                    _ => format!("{failed}; `{own} uninstall --engine {name}` tries again"),
-                }))
+                failure.and(if before == Before::Installation {
+                    format!("{failed}; `{own} install --engine {name}` finishes what was begun, `{own} uninstall --engine {name}` removes it")
+                } else {
+                    format!("{failed}; `{own} uninstall --engine {name}` tries again")
+                })
             }
         }
     }
@@ -173,44 +158,37 @@ impl Job<'_> {
     }
 
     /// Puts back what was installed before. In a sentence: by which configuration the engine runs now.
-    fn go_back(&self, run: &Run<'_>, out: &mut dyn Write) -> Result<String, Failure> {
+    fn go_back(&self, run: &Run<'_>, report: Report<'_>) -> Result<String, Failure> {
         let engine = self.installer.engine;
         let untouched = self.is_untouched(run);
         let store = Store::open(self.node)?;
         let done = before::go_back(&store, engine)?;
-        for (path, what) in &done {
-            let what = match what {
-                PutBack::Restored => "restored",
-                PutBack::Removed => "removed",
-                PutBack::Kept => "kept, because it was changed meanwhile:",
-            };
-            writeln!(out, "  {what} {}", path.display())?;
-        }
+        done.iter().for_each(|(path, what)| report(Step::PutBack(path, *what)));
         for complaint in units::enable(self.node) {
-            writeln!(out, "  not done: {}", escape(&complaint))?;
+            report(Step::NotDone(&escape(&complaint)));
         }
         if !untouched && self.node.is_running() {
             // Those that run have read what has just gone.
             let _ = programs::keep_unread(self.node, engine, &self.running());
         }
         let method = manifest(self.node, self.name())?.and_then(|installed| installed.method);
-        let restarted = if untouched { Ok(()) } else { self.restart(method, true) };
+        let restarted = if untouched { Ok(()) } else { self.restart_engine(method, true) };
         Ok(self.state(run, untouched, restarted, "the previous configuration"))
     }
 
     /// In a sentence: by which configuration the engine runs now.
-    fn undo_run(&self, run: &Run<'_>, out: &mut dyn Write) -> Result<String, Failure> {
+    fn undo_run(&self, run: &Run<'_>, report: Report<'_>) -> Result<String, Failure> {
         let method = run.request.method;
         let untouched = self.is_untouched(run);
         let installed = manifest(self.node, self.name())?;
         let store = Store::open(self.node)?;
         let callers = if untouched { Vec::new() } else { self.running() };
-        self.undo(&store, installed.as_ref(), &callers, out)?;
-        let restarted = if untouched { Ok(()) } else { self.restart(Some(method), false) };
-        self.clear(Some(method), out)?;
+        self.undo(&store, installed.as_ref(), &callers, report)?;
+        let restarted = if untouched { Ok(()) } else { self.restart_engine(Some(method), false) };
+        self.clear(Some(method), report)?;
         before::forget(self.node)?;
         drop(store);
-        sweep(self.node, self.processes, out)?;
+        sweep(self.node, self.processes, report)?;
         Ok(self.state(run, untouched, restarted, "its own configuration"))
     }
 
@@ -223,7 +201,7 @@ impl Job<'_> {
         with: &str,
     ) -> String {
         let name = self.name();
-        let is_down = || self.node.is_running() && self.running().is_empty();
+        let is_down = || self.node.is_running() && self.is_down();
         match restarted {
             Err(error) => {
                 let now = match (self.node.is_running(), is_down()) {
