@@ -4,11 +4,13 @@
 //! is killed and removed through the path by which it was started, and an engine starts containers by the
 //! configuration that it last read.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::{Entry, GATE, TOOL, entry_path};
 use crate::atomic::{self, WriteError, fault};
@@ -82,8 +84,22 @@ impl Program {
         let own = PathBuf::from("/proc/self/exe");
         match self {
             Self::Tool => Ok(own),
-            Self::Gate => Ok(fs::read_link(own)?.with_file_name(GATES_NAME)),
+            Self::Gate => match HELD.get() {
+                Some(held) => Ok(format!("/proc/self/fd/{}", held.as_raw_fd()).into()),
+                None => Ok(fs::read_link(own)?.with_file_name(GATES_NAME)),
+            },
         }
+    }
+}
+
+/// The gate beside the tool, opened before this process entered the node's root, where that path is another file's.
+static HELD: OnceLock<File> = OnceLock::new();
+
+/// Keeps hold of the programs that are to be installed. To be called before this process enters another root.
+pub fn hold() {
+    // A gate that is not there is missed when it is needed.
+    if let Ok(gate) = Program::Gate.source().and_then(File::open) {
+        let _ = HELD.set(gate);
     }
 }
 
@@ -186,7 +202,7 @@ pub fn for_people(node: &Live) -> Result<[Piece; 2], PathBuf> {
         ["/usr", "/opt"].iter().any(|folder| path.starts_with(folder)) && !path.starts_with("/usr/src")
     };
     // Once put there it is kept as new as the gate.
-    let own = fs::read_link("/proc/self/exe").ok();
+    let own = fs::read_link("/proc/self/exe").ok().filter(|_| HELD.get().is_none());
     match own.filter(|_| node.is_running()).filter(stays) {
         Some(path) if path != Path::new(COMMAND) => Err(path),
         Some(_) | None => {

@@ -8,22 +8,23 @@ use crate::support::run::{self, Done};
 use crate::support::{files, needs, program};
 
 /// Runs a script with a node's root directory as its own, so that this is a running node: with this machine's programs,
-/// processes of its own, and folders of its own. `options` are those of the mount of its `/var/lib`.
+/// and processes and folders of its own. `options` are those of the mount of its `/var/lib`.
 fn on_running_node(root: &Host, options: &str, script: &str) -> Done {
     for (program, place) in [(program::binary(), "gate"), (program::gate(), "pss-guard-gate")] {
         fs::copy(program, root.path(place)).expect("a copy of the program");
     }
     let mounts = format!(
         "mount --bind \"$R\" \"$R\" || exit 9
-         for folder in usr lib lib64 bin sbin proc dev; do
+         for folder in usr lib lib64 bin sbin dev; do
              if [ -L /$folder ]; then cp -P /$folder \"$R/$folder\";
              elif [ -d /$folder ]; then mkdir -p \"$R/$folder\" && mount --rbind /$folder \"$R/$folder\"; fi || exit 9
          done
+         mkdir \"$R/proc\" && mount -t proc proc \"$R/proc\" || exit 9
          mount --bind -o ro \"$R/usr\" \"$R/usr\" && mount -t tmpfs -o {options} none \"$R/var/lib\" || exit 9
          exec chroot \"$R\" /bin/sh -c \"$0\""
     );
     let mut command = Command::new("unshare");
-    run::run(command.args(["--mount", "sh", "-c", &mounts, script]).env("R", root.root()))
+    run::run(command.args(["--mount", "--pid", "--fork", "sh", "-c", &mounts, script]).env("R", root.root()))
 }
 
 /// containerd with a runtime that is on this machine.
@@ -101,7 +102,7 @@ fn an_upgrade_that_fails_goes_back_to_the_installation_that_worked() {
              find /etc /var/lib/pss-guard /usr/local/sbin -type f ! -name crictl ! -name lock -printf '%p %m ' -exec sha256sum {{}} \\; | sort
              find /var/lib/pss-guard -type l -printf '%p %l\n' | sort
              find /var/lib/pss-guard/install -name manifest.json -printf '%p %t\n'
-             /gate status | sed -E 's/[0-9]+ seconds? ago//; s/process [0-9]+//; /engines in containers/d'
+             /gate status | sed -E 's/[0-9]+ seconds? ago//; s/process [0-9]+//'
          }}
          restart() {{ down; up; }}
          printf '#!/bin/sh\nkill $(cat /engine); /containerd 300 >/dev/null 2>&1 & echo $! >/engine' >/again
@@ -380,4 +381,73 @@ fn an_engine_of_another_root_is_restarted_by_the_command_that_reaches_it_or_not_
     let done = root.call(&[&install[..], &["--restart-command", "exit 3"]].concat());
     assert!(done.code == Some(2) && done.stderr.contains("`exit 3` failed with exit status 3\n"), "{done}");
     assert_same(&root.tree(), &before, "taken back");
+}
+
+/// From a pod that has the node's root in a folder everything is as on the node itself, whether or not it has the node's
+/// process ids. Where the process file system is missing there, it is another root, and that is said.
+#[test]
+fn the_root_of_the_running_node_is_known_in_a_container() {
+    let name = "install::the_root_of_the_running_node_is_known_in_a_container";
+    if !needs::can_run(name, &["unshare", "mount", "chroot"]) {
+        return;
+    }
+    let root = Host::new(RUNNING);
+    let config = serde_json::json!({
+        "ociVersion": "1.0.2",
+        "annotations": {
+            "io.kubernetes.cri.container-type": "sandbox",
+            "io.kubernetes.cri.sandbox-namespace": "shop",
+            "io.kubernetes.cri.sandbox-name": "web-1",
+            "io.kubernetes.cri.sandbox-uid": "1",
+        },
+        "process": {"user": {"uid": 0, "gid": 0}, "args": ["sleep"], "cwd": "/"},
+        "mounts": [{"destination": "/data", "source": "/srv/link/data", "options": ["bind"]}],
+        "linux": {},
+    });
+    let bundle = "run/containerd/io.containerd.runtime.v2.task/k8s.io/1";
+    files::write(&root.path(bundle).join("config.json"), &config.to_string());
+    files::write(&root.path(bundle).join("runtime"), "/usr/bin/runc");
+    fs::create_dir_all(root.path("srv/data")).expect("a folder of ours");
+    let script = format!(
+        "{ENGINE}
+         cat >/box <<'END'
+mount --$MOUNT / /c/host || exit 8
+for folder in usr lib lib64 bin sbin dev; do
+    if [ -L /$folder ]; then ln -sfn \"$(readlink /$folder)\" /c/$folder;
+    elif [ -d /$folder ]; then mkdir -p /c/$folder && mount --rbind /$folder /c/$folder; fi || exit 8
+done
+mkdir -p /c/proc && mount -t proc proc /c/proc && exec chroot /c /pss-guard --root /host \"$@\"
+END
+         ln -s / /srv/link; mkdir -p /c/host /tmp; cp /gate /c/pss-guard; cp /pss-guard-gate /c/
+         boxed() {{ MOUNT=$1 OWN=$2; shift 2; export MOUNT; unshare --mount $OWN sh /box \"$@\"; }}
+         sleep 300 >/dev/null 2>&1 & echo $! >/{bundle}/init.pid
+         plain() {{ sed -E 's/[0-9]+ seconds? ago//; s/[0-9]+ minutes? ago//'; }}
+         C='--engine containerd --config /etc/containerd/config.toml'
+         echo install; boxed rbind '--pid --fork' install $C >/dev/null || exit 7
+         cmp /var/lib/pss-guard/bin/pss-guard-gate /pss-guard-gate && cmp /var/lib/pss-guard/bin/pss-guard /gate || exit 6
+         for command in 'status --verbose' 'scan --format json' 'scan --level restricted --format json'; do
+             /gate $command 2>/dev/null | plain >/node; [ -s /node ] || exit 5
+             for own in '--pid --fork' ''; do
+                 boxed rbind \"$own\" $command 2>/said | plain >/boxed
+                 diff /node /boxed && grep -q '^pss-guard: --root: the running node, with its processes$' /said || exit 4
+             done
+         done
+         /gate status | grep -c 'containerd (process'
+         boxed rbind '--pid --fork' status --format json 2>/dev/null | grep -o '\"root\":{{[^}}]*}}'
+         /gate status --format json | grep -o '\"root\":{{[^}}]*}}'
+         boxed bind '' status --format json 2>/said | grep -o '\"root\":{{[^}}]*}}'; cat /said
+         boxed rbind '' uninstall >/dev/null; exit 0"
+    );
+    let done = on_running_node(&root, "exec", &script).expect_success();
+    let said: Vec<&str> = done.stdout.lines().collect();
+    let expected = [
+        "install",
+        "1",
+        r#""root":{"is":"mounted","path":"/host"}"#,
+        r#""root":{"is":"own"}"#,
+        r#""root":{"is":"other","path":"/host"}"#,
+        "pss-guard: --root: another file system, without processes",
+    ];
+    assert_eq!(said, expected, "{done}");
+    assert_eq!(run::read(&root.path(RUNNING[0].0)), RUNNING[0].1, "{done}");
 }
