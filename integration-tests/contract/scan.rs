@@ -309,12 +309,12 @@ fn who_waits_at_a_terminal_sees_how_far_it_has_come() {
     let terminal = Terminal::show("80", node.root(), &[], line);
     assert!(run::eventually(|| terminal.screen(&[]).contains("[#")), "{}", terminal.screen(&[]));
     let seen = terminal.end(&[]);
-    let note = "pss-guard: --root: another file system, without processes\n";
-    let seen = seen.strip_prefix(note).unwrap_or_else(|| panic!("{seen}"));
+    let taken = "pss-guard: --root: another file system, without processes\n";
+    let seen = seen.strip_prefix(taken).unwrap_or_else(|| panic!("{seen}"));
     assert!(seen.starts_with("few\n  web\n    app  allow\n\n"), "the bar is gone\n{seen}");
     assert!(!seen.contains("[#") && seen.contains("\nended with 0\n"), "{seen}");
     let elsewhere =
         Terminal::show("80", node.root(), &[], &format!("{line} 2>{}", node.root().join("err").display()));
     elsewhere.end(&[]);
-    assert_eq!(run::read(&node.root().join("err")), note);
+    assert_eq!(run::read(&node.root().join("err")), taken);
 }

@@ -195,7 +195,9 @@ pub(super) fn print(job: &Job<'_>, step: Step<'_>, out: &mut dyn Write) {
         }
         Step::Seen(what) => writeln!(out, "  seen: {}", escape(what)),
         Step::NotShown(what) => writeln!(out, "  not shown: {}", escape(what)),
-        Step::StillCalled { stale, containers } => still_called(job, stale, containers, out),
+        Step::StillCalled { stale, method, containers } => {
+            still_called(job, (stale, method), containers, out)
+        }
     };
 }
 
@@ -207,13 +209,13 @@ fn kept(path: &Path, out: &mut dyn Write) -> io::Result<()> {
 
 fn still_called(
     job: &Job<'_>,
-    stale: Option<Option<Method>>,
+    (stale, method): (bool, Option<Method>),
     containers: usize,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let (name, links) = (job.name(), programs::entries_of(job.installer.engine));
     let (who, until) = match containers {
-        _ if stale.is_some() => (
+        _ if stale => (
             format!("{name} still runs with its previous configuration"),
             format!("{name} was restarted and the containers that it started that way are gone"),
         ),
@@ -230,7 +232,7 @@ fn still_called(
          removes them",
         quoted(&job.node.place(&links))
     )?;
-    if stale == Some(Some(Method::Hook)) {
+    if stale && method == Some(Method::Hook) {
         writeln!(out, "  and so does {GATE}, for its hook")?;
     }
     Ok(())

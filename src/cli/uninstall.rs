@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::OK;
 use super::arguments::Uninstall as Arguments;
 use super::install::{as_root, diff, job, print, tell};
-use crate::install::job::{Failure, Job, sweep};
+use crate::install::job::{Failure, Job, Removable, sweep};
 use crate::install::transaction::{FOLDER, Preview, edited, installations, manifest};
 use crate::install::{GATE, Installer, engines, programs, units};
 use crate::message::escape;
@@ -63,7 +63,7 @@ fn has_something(node: &Live, engine: Engine) -> bool {
 }
 
 fn uninstall_one(job: &Job<'_>, dry_run: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let Some(installed) = job.removable()? else {
+    let Some(Removable { installed }) = job.removable()? else {
         writeln!(out, "{}: the gate is not installed", job.name())?;
         return Ok(());
     };

@@ -124,7 +124,7 @@ impl Node {
         let (live, paths) = (Live::under(self.dir.path()), Paths::under(self.dir.path()));
         // On a loaded machine one try takes a while, and there must be time for the second.
         let reload = Duration::from_secs(4);
-        let patience = Patience { answer: short, event: short, reload, call, ..Patience::default() };
+        let patience = Patience { answer: short, event: short, reload, call };
         let processes = Processes::in_folder(&self.path("proc"), self.dir.path());
         let verification = Verification {
             live: &live,

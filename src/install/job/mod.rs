@@ -28,7 +28,7 @@ use crate::paths::Paths;
 use crate::pss::facts::Engine;
 pub use prepared::{Prepared, policy_is_kept};
 use proof::Run;
-pub use removal::sweep;
+pub use removal::{Removable, sweep};
 
 /// What has been done, or was found.
 #[derive(Clone, Copy, Debug)]
@@ -69,8 +69,10 @@ pub enum Step<'a> {
     NotShown(&'a str),
     /// Links stay, because something calls them.
     StillCalled {
-        /// The engine that was not restarted since, by this method.
-        stale: Option<Option<Method>>,
+        /// Whether the engine itself calls them, because it was not restarted since.
+        stale: bool,
+        /// By which method the gate was installed.
+        method: Option<Method>,
         /// The containers that were started through them.
         containers: usize,
     },
@@ -254,7 +256,9 @@ impl Job<'_> {
             Err(own) => report(Step::Elsewhere(&own)),
         }
         let system = prepared::System::of(node, wish.manual)?;
-        system.kept.iter().for_each(|path| report(Step::KeptEdited(path)));
+        for path in &system.kept {
+            report(Step::KeptEdited(path));
+        }
         if !system.plan.changes.is_empty() {
             // No container needs any of it: where `/usr` is sealed, the gate comes without.
             match store.apply(units::NAME, None, &system.plan, strip_whole) {
@@ -286,7 +290,9 @@ impl Job<'_> {
         if !changed && !is_new && plan.changes.is_empty() {
             report(Step::Unchanged);
         }
-        plan.open.iter().for_each(|open| report(Step::Open(open)));
+        for open in &plan.open {
+            report(Step::Open(open));
+        }
         if is_new && installer.engine == Engine::Containerd && request.method == Method::Runtime {
             report(Step::OlderPods);
         }
@@ -353,5 +359,7 @@ fn put(node: &Live, piece: &programs::Piece, report: Report<'_>) -> Result<bool,
 }
 
 fn wrote(plan: &Plan, report: Report<'_>) {
-    plan.changes.iter().for_each(|change| report(Step::Wrote(&change.path)));
+    for change in &plan.changes {
+        report(Step::Wrote(&change.path));
+    }
 }

@@ -146,6 +146,7 @@ impl Prepared<'_> {
 }
 
 /// Whether the text of the policy is the last good one already, as far as there is one.
+#[must_use]
 pub fn policy_is_kept(node: &Live) -> bool {
     cache::is_kept(&Paths::under(node.root())).is_ok()
 }

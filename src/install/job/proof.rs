@@ -55,12 +55,18 @@ impl Job<'_> {
         }
         match verify(self.installer, run.request.config) {
             Outcome::Verified(seen) => {
-                seen.iter().for_each(|seen| report(Step::Seen(seen)));
+                for seen in &seen {
+                    report(Step::Seen(seen));
+                }
                 Ok(Done::Installed)
             }
             Outcome::Unproven { seen, missing } => {
-                seen.iter().for_each(|seen| report(Step::Seen(seen)));
-                missing.iter().for_each(|missing| report(Step::NotShown(missing)));
+                for seen in &seen {
+                    report(Step::Seen(seen));
+                }
+                for missing in &missing {
+                    report(Step::NotShown(missing));
+                }
                 Ok(Done::Unproven)
             }
             Outcome::Failed(reason) => Err(self.take_back(run, Failure::new(reason), report)),
@@ -163,7 +169,9 @@ impl Job<'_> {
         let untouched = self.is_untouched(run);
         let store = Store::open(self.node)?;
         let done = before::go_back(&store, engine)?;
-        done.iter().for_each(|(path, what)| report(Step::PutBack(path, *what)));
+        for (path, what) in &done {
+            report(Step::PutBack(path, *what));
+        }
         for complaint in units::enable(self.node) {
             report(Step::NotDone(&escape(&complaint)));
         }

@@ -9,9 +9,17 @@ use crate::message::escape;
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::{Process, Processes};
 
+/// What is there to remove.
+#[derive(Debug)]
+pub struct Removable {
+    /// The installation; none where only links are left of one.
+    pub installed: Option<Manifest>,
+}
+
 impl Job<'_> {
-    /// Makes sure that the gate can be removed, and says how it was installed: `None` where nothing of it is there.
-    pub fn removable(&self) -> Result<Option<Option<Manifest>>, Failure> {
+    /// Makes sure that the gate can be removed, and finds what is there to remove; none where
+    /// nothing is.
+    pub fn removable(&self) -> Result<Option<Removable>, Failure> {
         let installed = manifest(self.node, self.name())?;
         if installed.is_none() && !programs::has_entries(self.node, self.installer.engine) {
             return Ok(None);
@@ -23,7 +31,7 @@ impl Job<'_> {
             let (other, config) = (other.display(), config.display());
             return Err(Failure::new(format!("the gate is not installed in {other}, but in {config}")));
         }
-        Ok(Some(installed))
+        Ok(Some(Removable { installed }))
     }
 
     /// Removes the gate, and restarts the engine if that is asked for. `installed` is what was found.
@@ -63,7 +71,9 @@ impl Job<'_> {
         let held = installed.is_some_and(|installed| self.is_held(installed));
         let strip: Strip = self.installer.strip;
         let (done, errors) = store.undo(self.name(), strip, held);
-        done.iter().for_each(|(path, undone)| report(Step::Undid(path, *undone)));
+        for (path, undone) in &done {
+            report(Step::Undid(path, *undone));
+        }
         if let Some(error) = errors.into_iter().next() {
             return Err(error.into());
         }
@@ -83,7 +93,7 @@ impl Job<'_> {
         let callers = programs::callers(node, installer.engine, processes);
         if stale || callers > 0 {
             // What they call is the real runtime by now.
-            report(Step::StillCalled { stale: stale.then_some(method), containers: callers });
+            report(Step::StillCalled { stale, method, containers: callers });
         } else {
             programs::remove_entries(node, installer.engine)?;
         }
@@ -128,7 +138,9 @@ pub fn sweep(node: &Live, processes: &Processes, report: Report<'_>) -> Result<b
             }
             !kept
         });
-        done.iter().for_each(|(path, undone)| report(Step::Undid(path, *undone)));
+        for (path, undone) in &done {
+            report(Step::Undid(path, *undone));
+        }
         if let Some(error) = errors.into_iter().next() {
             return Err(error.into());
         }
