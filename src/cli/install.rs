@@ -11,7 +11,7 @@ use super::arguments::{Change, Install as Arguments};
 use super::manual::manual;
 use super::uninstall::{previews, quoted};
 use super::{FAILED, OK, faults_of_anchors, line};
-use crate::install::before::PutBack;
+use crate::install::before::{self, PutBack};
 use crate::install::detect::detect;
 use crate::install::job::{Done, Failure, Job, Prepared, Step, Wish, policy_is_kept};
 use crate::install::programs::{self, Piece};
@@ -96,6 +96,7 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
         anchor_faults: &faults,
     };
     let mut code = OK;
+    let (mut installed, mut is_unfinished) = (Vec::new(), false);
     let mut engines = engines.into_iter();
     for installer in engines.by_ref() {
         let job = job(&node, &processes, installer, &arguments.change);
@@ -105,12 +106,21 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
             job.install(&wish, &mut |step| print(&job, step, out))
         };
         match done {
-            Ok(Done::Installed) => {}
-            Ok(Done::Unproven) => code = code.max(UNPROVEN),
+            Ok(done) => {
+                code = code.max(if done == Done::Unproven { UNPROVEN } else { OK });
+                installed.push(job.name());
+            }
             Err(failure) => {
                 code = code.max(tell(&failure, Some(job.name()), err));
+                is_unfinished |= failure.is_unfinished;
                 // Otherwise the next engine of a node has nothing to do with what is wrong with this one.
                 if failure.of_programs {
+                    for name in &installed {
+                        let _ = writeln!(
+                            err,
+                            "pss-guard: {name}: has the previous programs again, which all engines share"
+                        );
+                    }
                     break;
                 }
             }
@@ -119,6 +129,13 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
     for installer in engines {
         let name = installer.engine.name();
         let _ = writeln!(err, "pss-guard: {name}: left alone, because all engines share the programs");
+    }
+    // What is left of a run that could not finish is what the next one goes back to.
+    if !arguments.change.dry_run
+        && !is_unfinished
+        && let Err(error) = before::forget(&node)
+    {
+        code = code.max(tell(&error.into(), None, err));
     }
     code
 }

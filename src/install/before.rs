@@ -2,11 +2,11 @@
 //!
 //! Two snapshots, each a folder with copies and a list of them: one of what all engines share (the programs and the files
 //! for systemd), one of the engine's own (its entries, its files, its manifest). Crash safety is that of
-//! [`transaction`](super::transaction), turned around:
+//! [`transaction`], turned around:
 //!
 //! - The copies are on the disk before the list is, and the list before anything changes. A list is thus whole or absent.
-//! - The list goes last, after everything is back or the run has succeeded. A run that is killed leaves it, and the next run
-//!   takes it for its own: what is on the node then may be half of a change, and is nothing to go back to.
+//! - The list goes last, after everything is back or the run has succeeded for every engine. A run that is killed leaves it,
+//!   and the next run takes it for its own: what is on the node then may be half of a change, and is nothing to go back to.
 //! - Going back writes programs, entries, files and the manifest, in that order. After each of these steps the engine calls
 //!   what is there, and the manifest that is there undoes what is there: a file that differs from what it names is
 //!   stripped.
@@ -105,7 +105,6 @@ pub fn keep(
 ) -> Result<(), TransactionError> {
     let node = store.node();
     let [plan, system] = plans;
-    let stood = installed.is_some();
     if !is_kept(node, COMMON) {
         let programs = programs::all();
         let links = programs::entries_of_tool(node).into_iter().filter(|link| node.link(link).is_some());
@@ -114,13 +113,13 @@ pub fn keep(
         let placed = programs::placed().into_iter().filter(|path| !node.place(path).exists());
         let paths: Vec<PathBuf> =
             there.chain(placed).chain(of_installation(node, units::NAME, system)?).collect();
-        take(node, COMMON, units::NAME, stood, &paths)?;
+        take(node, COMMON, units::NAME, !units::engines(node).is_empty(), &paths)?;
     }
     let name = engine.name();
     if !is_kept(node, name) {
         let links = programs::links_of(node, engine).into_iter().filter(|link| node.link(link).is_some());
         let paths: Vec<PathBuf> = links.chain(of_installation(node, name, plan)?).collect();
-        take(node, name, name, stood, &paths)?;
+        take(node, name, name, installed.is_some(), &paths)?;
     }
     Ok(())
 }
@@ -144,6 +143,17 @@ fn of_installation(node: &Live, name: &str, plan: &Plan) -> Result<Vec<PathBuf>,
     Ok(paths)
 }
 
+/// Whether the programs may have been changed by this run, for another engine, or by one that was killed.
+#[must_use]
+pub fn is_begun(node: &Live) -> bool {
+    is_kept(node, COMMON)
+}
+
+/// Whether any engine had the gate, so that the programs of before are put back with whatever fails.
+pub fn has_programs(node: &Live) -> Result<bool, TransactionError> {
+    Ok(read(node, COMMON)?.is_some_and(|snapshot| snapshot.stood))
+}
+
 /// What there is to go back to for an engine.
 pub fn of(node: &Live, engine: Engine) -> Result<Before, TransactionError> {
     Ok(match read(node, engine.name())? {
@@ -153,13 +163,15 @@ pub fn of(node: &Live, engine: Engine) -> Result<Before, TransactionError> {
     })
 }
 
-/// Puts everything back that a run has kept and changed. What each path was, as far as it differed.
+/// Puts everything back that a run has kept and changed: what all engines share, where any engine had the gate, and what an
+/// engine had. What became of each path, as far as it differed.
 pub fn go_back(store: &Store<'_>, engine: Engine) -> Result<Vec<(PathBuf, PutBack)>, TransactionError> {
     let node = store.node();
     let mut done = Vec::new();
     for name in [COMMON, engine.name()] {
-        let Some(snapshot) = read(node, name)? else { continue };
-        put_back(node, name, &snapshot, &mut done)?;
+        if let Some(snapshot) = read(node, name)?.filter(|snapshot| snapshot.stood) {
+            put_back(node, name, &snapshot, &mut done)?;
+        }
     }
     forget(node)?;
     Ok(done)

@@ -179,6 +179,65 @@ END
     assert_eq!(run::read(&root.path(RUNNING[0].0)), RUNNING[0].1);
 }
 
+/// All engines share the programs: what fails for one is put before none, and what another had stays.
+#[test]
+fn an_upgrade_that_fails_for_one_engine_leaves_all_with_the_programs_that_worked() {
+    const BOTH: Files = &[CONTAINERD[0], super::DOCKER[0]];
+    let old = tempfile::tempdir().expect("a temporary directory");
+    for (program, name) in [(program::binary(), "pss-guard"), (program::gate(), "pss-guard-gate")] {
+        let place = old.path().join(name);
+        fs::copy(program, &place).expect("a copy of a program");
+        let bytes = [fs::read(&place).expect("a program of ours"), b"old".to_vec()].concat();
+        fs::write(place, bytes).expect("a program of ours");
+    }
+    // The engines that had the gate, the one whose restart fails, and what is said of the other.
+    let rows = [
+        (&["containerd", "docker"][..], "docker.service", "containerd: has the previous programs again"),
+        (&["containerd", "docker"], "containerd.service", "docker: left alone"),
+        // A new one that fails is undone.
+        (&["docker"], "containerd.service", "docker: left alone"),
+        (&["containerd"], "docker.service", "containerd: has the previous programs again"),
+    ];
+    for (had, fails, said) in rows {
+        let root = Host::new(BOTH);
+        for program in ["containerd", "dockerd"] {
+            root.program(program);
+        }
+        for engine in had {
+            let mut command = Command::new(old.path().join("pss-guard"));
+            run::run(command.arg("--root").arg(root.root()).args(["install", "--engine", engine]))
+                .expect_success();
+        }
+        let before = root.tree();
+        // containerd is the first to be restarted.
+        let counter =
+            root.path("../").join(format!("{}-{fails}", root.root().file_name().unwrap().display()));
+        let nth = if fails == "containerd.service" { 1 } else { 2 };
+        let command = format!("echo >>{0}; [ $(wc -l <{0}) -ne {nth} ]", counter.display());
+        let done = root.call(&[
+            "install",
+            "--engine",
+            "auto",
+            "--restart",
+            "--no-probe",
+            "--restart-command",
+            &command,
+        ]);
+        fs::remove_file(counter).expect("a file of ours");
+        assert_eq!(done.code, Some(2), "{done}");
+        assert!(done.stderr.contains(said), "{said}\n{done}");
+        let mut now = root.tree();
+        now.retain(|path, _| before.contains_key(path));
+        assert_same(&now, &before, &format!("{had:?}, {fails}\n{done}"));
+        let engines: Vec<String> = fs::read_dir(root.path("var/lib/pss-guard/install"))
+            .expect("the installer's folder")
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+            .filter(|name| ["containerd", "docker", "before"].contains(&name.as_str()))
+            .collect();
+        assert_eq!(engines.len(), had.len(), "{engines:?}, {fails}\n{done}");
+    }
+}
+
 /// A process that is called like the engine and does nothing; `up` starts it, `down` ends it.
 const ENGINE: &str = "cp /usr/bin/sleep /containerd
     up() { /containerd 300 >/dev/null 2>&1 & echo $! >/engine; }

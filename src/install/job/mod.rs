@@ -101,8 +101,11 @@ pub struct Failure {
     pub more: Vec<String>,
     /// Whether the gate was installed before, and stays.
     pub stays: bool,
-    /// Whether it says something of the programs, which all engines share: no other engine is to get them then.
+    /// Whether it says something of the programs, which all engines share, and which are those of before again: no other
+    /// engine is to get the new ones then.
     pub of_programs: bool,
+    /// Whether it could not be rolled back: what is kept is needed by the next run.
+    pub is_unfinished: bool,
 }
 
 impl Failure {
@@ -110,7 +113,14 @@ impl Failure {
     #[must_use]
     pub fn new(says: impl AsRef<str>) -> Self {
         let says = escape(says.as_ref());
-        Self { says, printed: Vec::new(), more: Vec::new(), stays: false, of_programs: false }
+        Self {
+            says,
+            printed: Vec::new(),
+            more: Vec::new(),
+            stays: false,
+            of_programs: false,
+            is_unfinished: false,
+        }
     }
 
     /// A restart that failed, and the way out.
@@ -193,7 +203,8 @@ impl Job<'_> {
         self.installer.engine.name()
     }
 
-    /// Installs the gate, restarts the engine and verifies, as far as that is asked for.
+    /// Installs the gate, restarts the engine and verifies, as far as that is asked for. What was there before is kept until
+    /// [`before::forget`], after the last engine.
     pub fn install(&self, wish: &Wish<'_>, report: Report<'_>) -> Result<Done, Failure> {
         let Self { node, installer, .. } = *self;
         // All that is refused is refused here, and leaves the node as it is.
@@ -203,19 +214,17 @@ impl Job<'_> {
         let store = Store::open(node)?;
         // Another run can have come and gone meanwhile: then the plan is for a node that there is no more.
         store.is_unchanged(self.name(), prepared.installed.as_ref())?;
-        if prepared.changes(node) {
+        if prepared.changes(node) || before::is_begun(node) {
             let plans = [&prepared.plan, &prepared.system.plan];
             before::keep(&store, installer.engine, prepared.installed.as_ref(), plans)?;
         }
         let mut run = Run { request: prepared.request, before: self.running(), is_restarted: false };
         let written = self.write(&store, prepared, wish, &run, report);
         drop(store);
-        let done = match written {
-            Ok(()) => self.prove(wish, &mut run, report)?,
-            Err(failure) => return Err(self.take_back(&run, failure, report)),
-        };
-        before::forget(node)?;
-        Ok(done)
+        match written {
+            Ok(()) => self.prove(wish, &mut run, report),
+            Err(failure) => Err(self.take_back(&run, failure, report)),
+        }
     }
 
     /// Writes everything. What fails here leaves the rest undone.

@@ -128,17 +128,22 @@ impl Job<'_> {
                 return Failure { stays: true, ..failure };
             }
             Ok(before) => before,
-            Err(error) => return failure.and(format!("it cannot be rolled back: {}", line(&error))),
+            Err(error) => {
+                let failure = failure.and(format!("it cannot be rolled back: {}", line(&error)));
+                return Failure { is_unfinished: true, ..failure };
+            }
         };
+        let of_programs = before::has_programs(self.node).unwrap_or(true);
         let (done, what) = if before == Before::Installation {
             (self.go_back(run, report), "the previous installation was restored")
         } else {
             (self.undo_run(run, report), "the installation was rolled back")
         };
-        let failure = Failure { of_programs: before == Before::Installation, ..failure };
+        let failure = Failure { of_programs, ..failure };
         match done {
             Ok(state) => failure.and(format!("{what}; {state}")),
             Err(error) => {
+                let failure = Failure { is_unfinished: true, ..failure };
                 let (name, own) = (self.name(), std::env::args().next());
                 let own = escape(&own.unwrap_or_else(|| "pss-guard".to_owned()));
                 let failed = format!("rolling the installation back failed: {}", error.says);
@@ -168,20 +173,28 @@ impl Job<'_> {
         let engine = self.installer.engine;
         let untouched = self.is_untouched(run);
         let store = Store::open(self.node)?;
-        let done = before::go_back(&store, engine)?;
-        for (path, what) in &done {
-            report(Step::PutBack(path, *what));
-        }
-        for complaint in units::enable(self.node) {
-            report(Step::NotDone(&escape(&complaint)));
-        }
+        self.put_back(&store, report)?;
         if !untouched && self.node.is_running() {
             // Those that run have read what has just gone.
             let _ = programs::keep_unread(self.node, engine, &self.running());
         }
         let method = manifest(self.node, self.name())?.and_then(|installed| installed.method);
         let restarted = if untouched { Ok(()) } else { self.restart_engine(method, true) };
-        Ok(self.state(run, untouched, restarted, "the previous configuration"))
+        let stale = "until it is restarted, it runs with the configuration of the upgrade";
+        Ok(self.state(run, untouched, restarted, ["the previous configuration", stale]))
+    }
+
+    fn put_back(&self, store: &Store<'_>, report: Report<'_>) -> Result<(), Failure> {
+        let done = before::go_back(store, self.installer.engine)?;
+        for (path, what) in &done {
+            report(Step::PutBack(path, *what));
+        }
+        if !done.is_empty() {
+            for complaint in units::enable(self.node) {
+                report(Step::NotDone(&escape(&complaint)));
+            }
+        }
+        Ok(())
     }
 
     /// In a sentence: by which configuration the engine runs now.
@@ -194,10 +207,12 @@ impl Job<'_> {
         self.undo(&store, installed.as_ref(), &callers, report)?;
         let restarted = if untouched { Ok(()) } else { self.restart_engine(Some(method), false) };
         self.clear(Some(method), report)?;
-        before::forget(self.node)?;
+        // The programs, if another engine has the gate.
+        self.put_back(&store, report)?;
         drop(store);
         sweep(self.node, self.processes, report)?;
-        Ok(self.state(run, untouched, restarted, "its own configuration"))
+        let stale = "until it is restarted, what it starts uses the configuration that was rolled back, and bypasses the gate";
+        Ok(self.state(run, untouched, restarted, ["its own configuration", stale]))
     }
 
     /// What the engine runs with now, in a sentence.
@@ -206,7 +221,7 @@ impl Job<'_> {
         run: &Run<'_>,
         untouched: bool,
         restarted: Result<(), RestartError>,
-        with: &str,
+        [with, stale]: [&str; 2],
     ) -> String {
         let name = self.name();
         let is_down = || self.node.is_running() && self.is_down();
@@ -215,10 +230,7 @@ impl Job<'_> {
                 let now = match (self.node.is_running(), is_down()) {
                     (false, _) => "the configuration that it runs with cannot be seen from here",
                     (true, true) => "it does not run",
-                    (true, false) => {
-                        "until it is restarted, what it starts uses the configuration that was rolled back, \
-                         and bypasses the gate"
-                    }
+                    (true, false) => stale,
                 };
                 format!("restarting {name} with {with} failed as well ({}): {now}", line(&error))
             }
