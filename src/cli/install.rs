@@ -130,8 +130,10 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
         let name = installer.engine.name();
         let _ = writeln!(err, "pss-guard: {name}: left alone, because all engines share the programs");
     }
-    // What is left of a run that could not finish is what the next one goes back to.
+    // What is left of a run that could not finish is what the next one goes back to; and where this one did nothing, it may be
+    // that of a run that is at it.
     if !arguments.change.dry_run
+        && !installed.is_empty()
         && !is_unfinished
         && let Err(error) = before::forget(&node)
     {

@@ -14,9 +14,11 @@ fn two_runs_do_not_meet() {
     let root = Host::new(CRIO);
     root.program("crio");
     root.call(&["install", "--engine", "crio"]).expect_success();
-    let before = root.tree();
     let lock = fs::File::open(root.path("var/lib/pss-guard/install/lock")).expect("the lock");
     lock.lock().expect("to lock a file");
+    // What the other run goes back to if it fails.
+    root.file("var/lib/pss-guard/install/before/common/0", "kept");
+    let before = root.tree();
     for arguments in [&["install", "--engine", "crio", "--method", "runtime"][..], &["uninstall"]] {
         let done = root.call(arguments);
         assert!(done.code == Some(2) && done.stderr.contains("is locked"), "{done}");

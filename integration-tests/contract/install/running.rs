@@ -105,7 +105,7 @@ fn an_upgrade_that_fails_goes_back_to_the_installation_that_worked() {
              /gate status | sed -E 's/[0-9]+ seconds? ago//; s/process [0-9]+//'
          }}
          restart() {{ down; up; }}
-         printf '#!/bin/sh\nkill $(cat /engine); /containerd 300 >/dev/null 2>&1 & echo $! >/engine' >/again
+         printf '#!/bin/sh\nkill $(cat /engine); /containerd 300 >/dev/null 2>&1 & echo $! >/engine; sleep 0.3' >/again
          printf '#!/bin/sh\n/again; ! cmp -s /pss-guard-gate %s' $G >/only-old
          cat >/usr/local/sbin/crictl <<'END'
 #!/bin/sh
