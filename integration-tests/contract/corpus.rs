@@ -11,6 +11,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::support::oracle::oracle;
 use crate::support::{documents, program};
 
 /// `latest` was policy v1.35 on the API server of the captures.
@@ -115,7 +116,11 @@ fn check_with(pod: &Path, level: &str, case: &str, policy: &Path) -> Vec<Value> 
         .output()
         .unwrap();
     assert!(output.stderr.is_empty(), "{case}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// The pod of a case: beside it, or one of upstream's fixtures by name (`restricted-v1-35-fail-runasnonroot1`).
@@ -136,7 +141,8 @@ fn pod_of(case: &str, fixtures: Option<&Path>) -> Option<PathBuf> {
 
 #[test]
 fn with_the_pod_at_hand_every_verdict_is_admissions_and_nothing_is_unproven() {
-    let fixtures = oracle::fixtures();
+    let oracle = oracle("corpus::with_the_pod_at_hand_every_verdict_is_admissions_and_nothing_is_unproven");
+    let fixtures = oracle.map(|oracle| oracle.module.join("test/testdata"));
     let policy = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(policy.path(), POLICY).unwrap();
     let cases = cases();
@@ -156,7 +162,8 @@ fn with_the_pod_at_hand_every_verdict_is_admissions_and_nothing_is_unproven() {
             let verdict = if expected["allowed"] == true { "allow" } else { "deny" };
             for container in &containers {
                 if container["verdict"] != verdict {
-                    let _ = writeln!(wrong, "{case} at {level}: {} instead of {verdict}", container["verdict"]);
+                    let _ =
+                        writeln!(wrong, "{case} at {level}: {} instead of {verdict}", container["verdict"]);
                 }
                 for finding in container["findings"].as_array().unwrap() {
                     if finding["certainty"] != "violates" {
