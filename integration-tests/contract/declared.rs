@@ -2,7 +2,6 @@
 //! the table of checks, upstream's fixtures, captured pods, and pods that nobody would write.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use pss::controls::CONTROLS;
