@@ -115,7 +115,11 @@ fn check_with(pod: &Path, level: &str, case: &str, policy: &Path) -> Vec<Value> 
         .output()
         .unwrap();
     assert!(output.stderr.is_empty(), "{case}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// The pod of a case: beside it, or one of upstream's fixtures by name (`restricted-v1-35-fail-runasnonroot1`).
@@ -156,7 +160,8 @@ fn with_the_pod_at_hand_every_verdict_is_admissions_and_nothing_is_unproven() {
             let verdict = if expected["allowed"] == true { "allow" } else { "deny" };
             for container in &containers {
                 if container["verdict"] != verdict {
-                    let _ = writeln!(wrong, "{case} at {level}: {} instead of {verdict}", container["verdict"]);
+                    let _ =
+                        writeln!(wrong, "{case} at {level}: {} instead of {verdict}", container["verdict"]);
                 }
                 for finding in container["findings"].as_array().unwrap() {
                     if finding["certainty"] != "violates" {
