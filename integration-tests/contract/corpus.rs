@@ -11,6 +11,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::support::oracle::oracle;
 use crate::support::{documents, program};
 
 /// `latest` was policy v1.35 on the API server of the captures.
@@ -140,7 +141,8 @@ fn pod_of(case: &str, fixtures: Option<&Path>) -> Option<PathBuf> {
 
 #[test]
 fn with_the_pod_at_hand_every_verdict_is_admissions_and_nothing_is_unproven() {
-    let fixtures = oracle::fixtures();
+    let oracle = oracle("corpus::with_the_pod_at_hand_every_verdict_is_admissions_and_nothing_is_unproven");
+    let fixtures = oracle.map(|oracle| oracle.module.join("test/testdata"));
     let policy = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(policy.path(), POLICY).unwrap();
     let cases = cases();
