@@ -55,7 +55,8 @@ fn build(go: &Path) -> Result<Oracle, String> {
         );
         let done = command.env("GOFLAGS", "-mod=readonly -trimpath -buildvcs=false").output();
         let done = done.map_err(|error| format!("{}: {error}", go.display()))?;
-        let said = String::from_utf8_lossy(&done.stderr).trim().replace('\n', "; ");
+        // What it downloads comes first.
+        let said = String::from_utf8_lossy(&done.stderr).trim().lines().last().unwrap_or_default().to_owned();
         let answer = String::from_utf8_lossy(&done.stdout).trim().to_owned();
         done.status.success().then_some(answer).ok_or(format!("go {}: {said}", arguments.join(" ")))
     };
