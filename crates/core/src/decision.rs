@@ -178,7 +178,7 @@ impl<'p> Rules<'p> {
                     None => add(found, Reading::Observed),
                     Some(declared) if !declared.answers_for(found.control) => add(found, Reading::NodeOnly),
                     Some(_) if found.finding.certainty == Certainty::Violates => {
-                        add(found, Reading::NodeOnly)
+                        add(found, Reading::NodeOnly);
                     }
                     Some(_) => {}
                 }
