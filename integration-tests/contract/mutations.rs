@@ -121,6 +121,7 @@ impl Case {
             level: Some((Level::Restricted, Version::Latest)),
             policy: None,
             format: Format::Json,
+            namespace: None,
             paths: vec![self.directory.path().to_owned()],
         };
         let (mut out, mut err) = (Vec::new(), Vec::new());

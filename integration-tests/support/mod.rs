@@ -52,3 +52,5 @@ pub(crate) mod terminal;
 pub(crate) mod trace;
 // The units that are shipped.
 pub(crate) mod units;
+// Upstream's own evaluator, and how kubectl reads a text.
+pub(crate) mod upstream;
