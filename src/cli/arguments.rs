@@ -36,13 +36,14 @@ pub enum Command {
     /// Exit code: 0 allowed, 2 cannot be judged, 10 + n denied, where n is the number of the first violated control
     /// (`pss-guard explain` lists them).
     Hook(Hook),
-    /// Check manifests, config.json files and bundles: would these pods or containers be refused?
+    /// Check manifests, config.json files and bundles: what would be refused?
     ///
-    /// A manifest is evaluated as the API server's admission does, at --level or at the level of its namespace, whose
-    /// labels count if the Namespace is among the documents. A config.json is evaluated as the gate does.
+    /// A manifest is evaluated as the API server's admission does, with its defaults: at --level, else at the level of its
+    /// namespace, whose labels count if the Namespace is among the manifests, else by a policy. Other objects are passed
+    /// over and counted. A config.json is evaluated as the gate does.
     ///
-    /// Exit code: 0 all may start, 1 at least one would be refused, 2 at least one cannot be judged, nothing to evaluate,
-    /// or wrong usage.
+    /// Exit code: 0 nothing would be refused; 1 at least one pod or container would; 2 at least one cannot be judged, there
+    /// is none, or wrong usage.
     Check(Check),
     /// List running containers that would be refused at their next start
     ///
@@ -123,7 +124,7 @@ pub struct Hook {
 /// Arguments of `check`.
 #[derive(Args, Debug)]
 pub struct Check {
-    /// Check every container against this level instead of its own
+    /// Check every pod and container against this level instead of its own
     #[arg(long, value_name = "LEVEL[:VERSION]", value_parser = level)]
     pub level: Option<(Level, Version)>,
     /// The policy file [default: the node's, or built-in defaults where there is none]
@@ -132,11 +133,11 @@ pub struct Check {
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-    /// The namespace of workloads that name none [default: default]
+    /// The namespace of manifests that name none [default: default]
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
-    /// Manifests in YAML or JSON (`-` reads standard input), config.json files, bundles, captured cases (folders with
-    /// observed.json), or folders of manifests
+    /// Manifests in YAML or JSON, folders of them, `-` for manifests on standard input, config.json files, bundles, or
+    /// captured cases (folders with observed.json)
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 }
@@ -147,11 +148,11 @@ pub enum Format {
     /// For people
     #[default]
     Text,
-    /// One JSON object per container and line
+    /// One JSON object per workload or container, a line each
     Json,
-    /// SARIF 2.1.0
+    /// SARIF 2.1.0, for annotations in code
     Sarif,
-    /// JUnit XML
+    /// JUnit XML, for reports of tests
     Junit,
 }
 
