@@ -87,12 +87,12 @@ impl Reader<'_> {
             return Err(fail(Why::Deep));
         }
         self.take(1, at)?;
+        self.open(&event.data);
         let (anchor, value) = match event.data {
             EventData::Scalar { anchor, tag, value, plain_implicit, .. } => {
                 (anchor, scalar(value, plain_implicit, tag.as_deref()).map_err(fail)?)
             }
             EventData::SequenceStart { anchor, .. } => {
-                self.open(anchor.as_ref());
                 let mut list = Vec::new();
                 loop {
                     let event = self.next()?;
@@ -103,10 +103,7 @@ impl Reader<'_> {
                 }
                 (anchor, Value::List(list))
             }
-            EventData::MappingStart { anchor, .. } => {
-                self.open(anchor.as_ref());
-                (anchor, Value::Map(self.entries(depth)?))
-            }
+            EventData::MappingStart { anchor, .. } => (anchor, Value::Map(self.entries(depth)?)),
             EventData::Alias { anchor } => {
                 let (node, nodes) = match self.anchors.get(&anchor) {
                     Some(Some((node, nodes))) => (node.clone(), *nodes),
@@ -119,7 +116,8 @@ impl Reader<'_> {
             _ => return Err(fail(Why::Yaml("the document is not complete".to_owned()))),
         };
         let node = Node { at, value };
-        if let Some(anchor) = anchor {
+        // What is in the value may have given the same anchor to something else, which begins later and so replaces this.
+        if let Some(anchor) = anchor.filter(|anchor| self.anchors.get(anchor).is_some_and(Option::is_none)) {
             let nodes = node.count();
             self.take(nodes, at)?;
             self.anchors.insert(anchor, Some((node.clone(), nodes)));
@@ -128,7 +126,13 @@ impl Reader<'_> {
     }
 
     /// An anchor is known from here on, and its value is not.
-    fn open(&mut self, anchor: Option<&String>) {
+    fn open(&mut self, data: &EventData) {
+        let (EventData::Scalar { anchor, .. }
+        | EventData::SequenceStart { anchor, .. }
+        | EventData::MappingStart { anchor, .. }) = data
+        else {
+            return;
+        };
         if let Some(anchor) = anchor {
             self.anchors.insert(anchor.clone(), None);
         }
@@ -413,6 +417,8 @@ mod tests {
             ),
             ("<<: {a: 1}", "{\"a\":1}"),
             ("a: &x 1\nb: *x", "{\"a\":1,\"b\":1}"),
+            ("a: &x {b: &x {c: 1}}\nd: *x", "{\"a\":{\"b\":{\"c\":1}},\"d\":{\"c\":1}}"),
+            ("a: &x 1\nb: &x [2]\nc: *x", "{\"a\":1,\"b\":[2],\"c\":[2]}"),
             ("a: |\n  x\n   y\n", "{\"a\":\"x\\n y\\n\"}"),
             ("a: >-\n  x\n  y\n", "{\"a\":\"x y\"}"),
             ("a: x #c", "{\"a\":\"x\"}"),
