@@ -8,7 +8,7 @@ CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 MUSL := x86_64-unknown-linux-musl
 BINARY := $(CARGO_TARGET_DIR)/$(MUSL)/release/pss-guard
-SCRIPTS := scripts/install-deps scripts/node-parts integration-tests/support/machine.sh integration-tests/e2e/systemd.sh \
+SCRIPTS := benches/manifests.sh scripts/install-deps scripts/node-parts integration-tests/support/machine.sh integration-tests/e2e/systemd.sh \
 	integration-tests/vm/base integration-tests/vm/inside integration-tests/vm/machine integration-tests/vm/story \
 	.ci/run benches/jq-hook.sh benches/jq-scan.sh
 ROOT := $(filter 0,$(shell id -u))
@@ -87,6 +87,7 @@ bench: build ## What a container start costs, beside a program that does nothing
 	rustc --edition 2024 -O -C strip=symbols -C panic=abort --target $(MUSL) benches/noop.rs \
 		-o $(CARGO_TARGET_DIR)/$(MUSL)/release/examples/noop
 	@$(CARGO_TARGET_DIR)/$(MUSL)/release/examples/bench
+	@benches/manifests.sh $(BINARY)
 
 .PHONY: docs
 docs: ## Write docs/controls.md again, from the table of controls

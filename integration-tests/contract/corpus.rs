@@ -11,7 +11,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::oracle::oracle;
+use crate::support::upstream::oracle;
 use crate::support::{documents, program};
 
 /// `latest` was policy v1.35 on the API server of the captures.

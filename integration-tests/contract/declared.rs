@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::support::documents;
-use crate::support::oracle::oracle;
 use crate::support::random::Numbers;
+use crate::support::upstream::oracle;
 
 /// A row of upstream's table.
 #[derive(Deserialize)]

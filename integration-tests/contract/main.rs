@@ -35,6 +35,8 @@ mod install;
 mod leftovers;
 // What the commands say of the policy and of the namespaces.
 mod level;
+// What `check` says of manifests, and its exit code.
+mod manifests;
 // What is counted for Prometheus, and that it is counted once.
 mod metrics;
 // Which mode is in force, and how it changes.
@@ -61,3 +63,5 @@ mod spool;
 mod units;
 // What Prometheus' and Grafana's own tools say of docs/.
 mod watch;
+// What a text of YAML or JSON means, beside the reader of kubectl.
+mod yaml;

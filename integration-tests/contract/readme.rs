@@ -7,14 +7,16 @@ use clap::{CommandFactory as _, Parser as _};
 use pss_guard::cli::arguments::Cli;
 use pss_guard::level::cache::load_file;
 use pss_guard::level::{Mode, Policy};
+use pss_guard::manifest::{self, node::Node};
 use pss_guard::paths::Paths;
 use pss_guard::record::Field;
 
 use crate::support::documents::{anchors, blocks, read};
 
 /// The documents that tell readers to run `pss-guard`.
-const MANUAL: [&str; 7] = [
+const MANUAL: [&str; 8] = [
     "README.md",
+    "docs/ci.md",
     "docs/install.md",
     "docs/operations.md",
     "docs/policy.md",
@@ -24,7 +26,7 @@ const MANUAL: [&str; 7] = [
 ];
 
 /// Programs of others; their arguments are not checked.
-const OTHERS: [&str; 7] = ["kubectl", "curl", "journalctl", "jq", "make", "systemctl", "helm"];
+const OTHERS: [&str; 8] = ["kubectl", "curl", "journalctl", "jq", "make", "systemctl", "helm", "kustomize"];
 
 /// Every document, by its path in the repository.
 fn documents() -> Vec<String> {
@@ -220,6 +222,35 @@ fn every_example_of_the_help_is_a_call_of_its_command() {
             at = below;
         }
         assert_eq!(called, name, "{line}");
+    }
+}
+
+/// What the recipes for CI systems run.
+#[test]
+fn the_recipes_are_yaml_and_their_commands_parse() {
+    fn texts(node: &Node, found: &mut Vec<String>) {
+        match &node.value {
+            manifest::node::Value::String(text) => found.push(text.clone()),
+            manifest::node::Value::List(items) => items.iter().for_each(|item| texts(item, found)),
+            manifest::node::Value::Map(entries) => entries.iter().for_each(|(_, node)| texts(node, found)),
+            _ => {}
+        }
+    }
+    let recipes = blocks("docs/ci.md", "yaml");
+    assert_eq!(recipes.len(), 3);
+    for recipe in recipes {
+        let mut found = Vec::new();
+        let documents =
+            manifest::read::documents(&recipe).unwrap_or_else(|error| panic!("{error}\n{recipe}"));
+        for document in &documents {
+            texts(document, &mut found);
+        }
+        let ours: Vec<&String> = found.iter().filter(|text| text.starts_with("pss-guard ")).collect();
+        assert_eq!(ours.len(), 1, "{recipe}");
+        for line in ours {
+            let parsed = Cli::try_parse_from(words(line.split(" >").next().unwrap()));
+            assert!(parsed.is_ok(), "{line}\n{}", parsed.unwrap_err());
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //	oracle checks           the checks, their versions and what they override
 //	oracle pods <pods       a pod of JSON a line in; a line of verdicts at each level and version out
 //	oracle files FOLDER     the same of every pod in YAML below a folder, as the API server completes it
+//	oracle yaml <texts      a text of YAML, as a JSON string, a line in; what kubectl makes of it out
+//	oracle manifests <yaml  how many pods are denied at restricted, and how long that takes, in milliseconds
 //	oracle bench <pod       how long one evaluation at restricted takes, in nanoseconds
 package main
 
@@ -43,7 +45,7 @@ type answer struct {
 func main() {
 	log.SetFlags(0)
 	if len(os.Args) < 2 {
-		log.Fatal("usage: oracle checks | pods | files FOLDER | bench")
+		log.Fatal("usage: oracle checks | pods | files FOLDER | yaml | manifests | bench")
 	}
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	check(err)
@@ -91,6 +93,17 @@ func main() {
 			check(err)
 			return lines.Encode(answer)
 		}))
+	case "yaml":
+		in := bufio.NewReaderSize(os.Stdin, 1<<20)
+		for {
+			line, err := in.ReadBytes('\n')
+			if err == io.EOF && len(line) == 0 {
+				return
+			}
+			check(lines.Encode(mean(line)))
+		}
+	case "manifests":
+		check(lines.Encode(evaluateAll(evaluator, os.Stdin)))
 	case "bench":
 		line, err := io.ReadAll(os.Stdin)
 		check(err)

@@ -39,13 +39,14 @@ pub enum Command {
     /// (`pss-guard explain` lists them).
     #[command(after_long_help = examples::HOOK)]
     Hook(Hook),
-    /// Check manifests, config.json files and bundles: would these pods or containers be refused?
+    /// Check manifests, config.json files and bundles: what would be refused?
     ///
-    /// A manifest is evaluated as the API server's admission does, at --level or at the level of its namespace, whose
-    /// labels count if the Namespace is among the documents. A config.json is evaluated as the gate does.
+    /// A manifest is evaluated as the API server's admission does, with its defaults: at --level, else at the level of its
+    /// namespace, whose labels count if the Namespace is among the manifests, else by a policy. Other objects are passed
+    /// over and counted. A config.json is evaluated as the gate does.
     ///
-    /// Exit code: 0 all may start, 1 at least one would be refused, 2 at least one cannot be judged, nothing to evaluate,
-    /// or wrong usage.
+    /// Exit code: 0 nothing would be refused; 1 at least one pod or container would; 2 at least one cannot be judged, there
+    /// is none, or wrong usage.
     #[command(after_long_help = examples::CHECK)]
     Check(Check),
     /// List running containers that would be refused at their next start
@@ -137,7 +138,7 @@ pub struct Hook {
 /// Arguments of `check`.
 #[derive(Args, Debug)]
 pub struct Check {
-    /// Check every container against this level instead of its own
+    /// Check every pod and container against this level instead of its own
     #[arg(long, value_name = "LEVEL[:VERSION]", value_parser = level)]
     pub level: Option<(Level, Version)>,
     /// The policy file [default: the node's, or built-in defaults where there is none]
@@ -149,11 +150,11 @@ pub struct Check {
     /// The pod of these containers: its object in the API (kubectl get pod -o yaml), or its facts
     #[arg(long, value_name = "FILE")]
     pub pod: Option<PathBuf>,
-    /// The namespace of workloads that name none [default: default]
+    /// The namespace of manifests that name none [default: default]
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
-    /// Manifests in YAML or JSON (`-` reads standard input), config.json files, bundles, captured cases (folders with
-    /// observed.json), or folders of manifests
+    /// Manifests in YAML or JSON, folders of them, `-` for manifests on standard input, config.json files, bundles, or
+    /// captured cases (folders with observed.json)
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 }
@@ -164,11 +165,11 @@ pub enum Format {
     /// For people
     #[default]
     Text,
-    /// One JSON object per container and line
+    /// One JSON object per workload or container, a line each
     Json,
-    /// SARIF 2.1.0
+    /// SARIF 2.1.0, for annotations in code
     Sarif,
-    /// JUnit XML
+    /// JUnit XML, for reports of tests
     Junit,
 }
 

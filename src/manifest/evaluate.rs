@@ -1,19 +1,19 @@
-//! Evaluates the pod of a workload as admission would: against the levels of its namespace, by what it declares.
+//! Evaluates the pod of a workload as admission would: at the level of its namespace, by what it declares.
 
 use std::borrow::Cow;
 
 use serde::Deserialize as _;
 
 use super::defaults;
+use super::exceptions;
 use super::lines;
-use super::node::{Node, TypeError};
-use super::objects::Object;
+use super::node::{Node, Position, TypeError};
+use super::objects::{Object, ObjectError, labels};
 use crate::decision::{Rules, Verdict};
-
 use crate::level::date::Date;
 use crate::level::policy::Named;
 use crate::level::provenance::Origin;
-use crate::level::{Found, Labels, PodAttributes, Policy, RequiredLevel, Resolution, exempt, resolve};
+use crate::level::{Found, Labels, PodAttributes, Policy, RequiredLevel, Resolution, resolve};
 use crate::message::line;
 use crate::output::json::{Container, Finding, Fix, Result as Json, Workload};
 use crate::pss;
@@ -24,7 +24,7 @@ use crate::pss::pod::{Manifest, Pod};
 pub struct Settings<'a> {
     /// The policy.
     pub policy: &'a Policy,
-    /// A level that holds instead of every other.
+    /// A level that is evaluated instead of every other.
     pub demand: Option<&'a RequiredLevel<'a>>,
     /// What is known of the workload's namespace.
     pub found: &'a Found<'a>,
@@ -34,82 +34,85 @@ pub struct Settings<'a> {
     pub path: &'a str,
 }
 
-/// Why the pod of a workload cannot be evaluated.
+/// Why the pod of a workload is not evaluated.
 #[derive(Debug, thiserror::Error)]
-enum Fault {
+enum Stop {
+    /// The policy exempts it, and why.
+    #[error("{0}")]
+    Exempt(String),
     #[error("{0}: the API server refuses it")]
     Type(#[from] TypeError),
+    #[error("{}", .0.1)]
+    Object((Position, ObjectError)),
     #[error("namespace {0:?} is not known here, and on-unknown-namespace = \"deny\"")]
     UnknownNamespace(String),
     #[error(
         "no level is known of namespace {0:?}: give --level, a --policy, or the Namespace with its labels beside the \
          workload"
     )]
-    NoLevel(String),
+    NoNamespace(String),
+    #[error(
+        "namespace {0:?} has no label pod-security.kubernetes.io/enforce, so the cluster's default decides: give --level or \
+         a --policy"
+    )]
+    NoLabel(String),
 }
 
-/// Evaluates a workload, of which `pod` is the pod's `metadata` and `spec`, and hands over the result.
-pub fn evaluate<'a>(object: &Object<'a>, pod: &'a Node, settings: &Settings<'a>) -> (Json<'static>, Verdict) {
-    let Settings { policy, namespace, found, .. } = *settings;
-    let empty = || Json {
+impl Stop {
+    fn verdict(&self) -> Verdict {
+        if matches!(self, Self::Exempt(_)) { Verdict::Exempt } else { Verdict::CannotJudge }
+    }
+
+    /// The line that it is about, unless that is the whole workload.
+    fn line(&self) -> Option<usize> {
+        match self {
+            Self::Type(error) => Some(error.at.line).filter(|line| *line > 0),
+            Self::Object((at, _)) => Some(at.line),
+            _ => None,
+        }
+    }
+}
+
+/// Evaluates a workload, of which `pod` is the pod's `metadata` and `spec`.
+#[must_use]
+pub fn evaluate(object: &Object<'_>, pod: &Node, settings: &Settings<'_>) -> (Json<'static>, Verdict) {
+    let blank = Json {
         workload: Some(Workload {
             kind: Cow::Borrowed(object.kind),
-            namespace: Some(Cow::Borrowed(namespace)),
+            namespace: Some(Cow::Borrowed(settings.namespace)),
             name: Cow::Borrowed(object.name),
         }),
         container: None,
         line: Some(object.at.line),
         ..Json::other(settings.path, Container::default(), Verdict::Allow, String::new())
     };
-    let other = |verdict: Verdict, because: String, at: usize| {
-        let object = Json { verdict: verdict.name(), because, line: Some(at), ..empty() };
-        (object.into_owned(), verdict)
-    };
-    let fault = |fault: &Fault, at| other(Verdict::CannotJudge, line(fault), at);
-
-    let declared = match declared(pod) {
-        Ok(declared) => declared,
-        Err(error) => {
-            let at = error.at.line;
-            return fault(&Fault::Type(error), if at > 0 { at } else { object.at.line });
-        }
+    let (declared, annotations) = match read(pod) {
+        Ok(read) => read,
+        Err(stop) => return stopped(blank, &stop),
     };
     let whose = PodAttributes {
-        namespace: Some(namespace),
+        namespace: Some(settings.namespace),
         runtime_handler: declared.spec.runtime_class_name.as_deref(),
-        annotations: labels(pod.at_path(&["metadata", "annotations"])),
+        annotations,
     };
-    if settings.demand.is_none()
-        && let Some(exempt) = exempt(policy, &whose)
-    {
-        return other(Verdict::Exempt, exempt.to_string(), object.at.line);
-    }
-    let demands = match settings.demand {
-        Some(demand) => vec![demand.clone()],
-        None => match resolve(policy, &whose, found) {
-            Resolution::Levels(levels) => levels.enforce,
-            Resolution::Exempt(exempt) => return other(Verdict::Exempt, exempt.to_string(), object.at.line),
-            Resolution::UnknownNamespace(name) => {
-                return fault(&Fault::UnknownNamespace(name.to_owned()), object.at.line);
-            }
-        },
+    let demands = match demands(&whose, settings) {
+        Ok(demands) => demands,
+        Err(stop) => return stopped(blank, &stop),
     };
-    // Built-in defaults ask for nothing. That nobody set a level is no all-clear.
-    if demands.iter().all(|demand| demand.because.origin() == Origin::BuiltIn) {
-        return fault(&Fault::NoLevel(namespace.to_owned()), object.at.line);
-    }
-    let named =
-        || Some(Named { namespace, pod: object.name, owner: object.name, container: None, image: "" });
-    let rules = Rules::new(policy, named, || Date::of(std::time::SystemTime::now()));
+    let (namespace, name) = (settings.namespace, object.name);
+    let named = Named { namespace, pod: name, owner: name, container: None, image: "" };
+    let today = Date::of(std::time::SystemTime::now());
+    let policy = exceptions::of_pod(settings.policy, &demands, &declared, pod, named, today);
+    let rules = Rules::new(&policy, || Some(named), || today);
     let (evaluation, declared) = rules.evaluate_declared(&demands, &declared);
-    let denied = rules.denying(&evaluation).next().is_some();
-    let verdict = if denied { Verdict::Deny } else { Verdict::Allow };
+    let is_denied = rules.denying(&evaluation).next().is_some();
+    let verdict = if is_denied { Verdict::Deny } else { Verdict::Allow };
     let because: Vec<String> = evaluation.asked().map(|demand| demand.because.to_string()).collect();
     let demand = evaluation.demand();
     let findings = evaluation.findings.iter().map(|result| {
         let place = declared.iter().flat_map(|declared| declared.places(result.control)).next();
-        let at = lines::of(pod, result.control.id, place.flatten());
-        Finding { line: Some(at), ..Finding::of(result) }
+        let line = lines::of(pod, result.control.id, place.flatten());
+        Finding { line: Some(line), ..Finding::of(result) }
     });
     let result = Json {
         level: demand.map_or("", |demand| demand.level.name()),
@@ -118,18 +121,51 @@ pub fn evaluate<'a>(object: &Object<'a>, pod: &'a Node, settings: &Settings<'a>)
         because: because.join(", "),
         findings: findings.collect(),
         fixes: fixes(&declared),
-        ..empty()
+        ..blank
     };
     (result.into_owned(), verdict)
 }
 
-/// The pod, with the defaults of the API server.
+/// The pod as the API server completes it.
 pub fn declared(pod: &Node) -> Result<Pod, TypeError> {
-    let mut pod = pod.clone();
-    if let Some(spec) = pod.get_mut("spec") {
-        defaults::apply(spec);
+    let mut completed = pod.clone();
+    defaults::apply(&mut completed);
+    Manifest::deserialize(&completed).map(Into::into)
+}
+
+fn stopped(blank: Json<'_>, stop: &Stop) -> (Json<'static>, Verdict) {
+    let verdict = stop.verdict();
+    let line = stop.line().or(blank.line);
+    (Json { verdict: verdict.name(), because: self::line(stop), line, ..blank }.into_owned(), verdict)
+}
+
+/// The pod as the API server completes it, and what its annotations ask for.
+fn read(pod: &Node) -> Result<(Pod, Labels<'_>), Stop> {
+    Ok((declared(pod)?, labels(pod, "annotations").map_err(Stop::Object)?))
+}
+
+/// The levels to evaluate.
+fn demands<'a>(
+    whose: &'a PodAttributes<'a>,
+    settings: &Settings<'a>,
+) -> Result<Vec<RequiredLevel<'a>>, Stop> {
+    if let Some(demand) = settings.demand {
+        return Ok(vec![demand.clone()]);
     }
-    Manifest::deserialize(&pod).map(Into::into)
+    let demands = match resolve(settings.policy, whose, settings.found) {
+        Resolution::Levels(levels) => levels.enforce,
+        Resolution::Exempt(exempt) => return Err(Stop::Exempt(exempt.to_string())),
+        Resolution::UnknownNamespace(name) => return Err(Stop::UnknownNamespace(name.to_owned())),
+    };
+    // Built-in defaults ask for nothing. That nobody set a level is no all-clear.
+    if demands.iter().any(|demand| demand.because.origin() != Origin::BuiltIn) {
+        return Ok(demands);
+    }
+    let namespace = settings.namespace.to_owned();
+    Err(match settings.found {
+        Found::Labels { .. } => Stop::NoLabel(namespace),
+        Found::NoFolder | Found::Missing => Stop::NoNamespace(namespace),
+    })
 }
 
 /// All that has to change, by the demand that asks for most.
@@ -140,16 +176,4 @@ fn fixes<'p>(declared: &[pss::Evaluation<'p>]) -> Vec<Fix<'p>> {
         yaml: Cow::Owned(fix.yaml),
     };
     most.into_iter().flat_map(pss::Evaluation::fixes).map(fix).collect()
-}
-
-/// PSA's keys among labels or annotations.
-#[must_use]
-pub fn labels(node: Option<&Node>) -> Labels<'_> {
-    let mut labels = Labels::default();
-    for key in Labels::KEYS {
-        if let Some(value) = node.and_then(|node| node.get(key)).and_then(Node::text) {
-            labels.set(key, Cow::Borrowed(value));
-        }
-    }
-    labels
 }

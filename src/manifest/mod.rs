@@ -2,6 +2,7 @@
 
 mod defaults;
 pub mod evaluate;
+mod exceptions;
 mod json;
 mod lines;
 pub mod node;

@@ -204,6 +204,7 @@ impl<'de> SeqAccess<'de> for Items<'de> {
 
 struct Entries<'de> {
     entries: std::slice::Iter<'de, (String, Node)>,
+    /// The entry whose key was read and whose value was not.
     current: Option<&'de (String, Node)>,
 }
 
@@ -218,7 +219,9 @@ impl<'de> MapAccess<'de> for Entries<'de> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, TypeError> {
-        let (key, node) = self.current.expect("serde asks for a value after its key");
+        let Some((key, node)) = self.current.take() else {
+            return Err(de::Error::custom("a value without its key"));
+        };
         seed.deserialize(node).map_err(|error| error.below(key, node))
     }
 }

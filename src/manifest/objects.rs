@@ -3,10 +3,13 @@
 //! Which kinds have a pod, and where, is what PodSecurity admission looks at (`admission/admission.go`
 //! `defaultPodSpecExtractor`).
 
+use std::borrow::Cow;
+
 use super::node::{Node, Position, Value};
+use crate::level::Labels;
 
 /// An object of the API.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Object<'n> {
     /// Its kind.
     pub kind: &'n str,
@@ -21,12 +24,12 @@ pub struct Object<'n> {
 }
 
 /// What an object is to Pod Security.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Role<'n> {
     /// A pod, or what makes pods: `metadata` and `spec` of the pod.
     Workload(&'n Node),
-    /// A namespace: its labels, if it has any.
-    Namespace(Option<&'n Node>),
+    /// A namespace, and its labels.
+    Namespace(Labels<'n>),
     /// Nothing.
     Other,
 }
@@ -37,9 +40,15 @@ pub enum ObjectError {
     /// It is no object of the API at all.
     #[error("no Kubernetes object: {0:?} is missing or no text")]
     NoObject(&'static str),
-    /// A name that YAML takes for a boolean or a number.
-    #[error("metadata.{0} is no text; quote it")]
-    NoText(&'static str),
+    /// What must be text and is none: YAML takes `on` for a boolean and `1.30` for a number.
+    #[error("{0} is no text, and the API server refuses it; quote the value")]
+    NoText(String),
+    /// Labels or annotations that are no keys and values.
+    #[error("{0} is no mapping, and the API server refuses it")]
+    NoMap(String),
+    /// A list of something else than items.
+    #[error("items of {0} is no list")]
+    NoList(String),
     /// A workload without its pod.
     #[error("{kind} without {field}: there is no pod to evaluate")]
     NoPod {
@@ -88,14 +97,16 @@ fn collect<'n>(
         (Ok(api_version), Ok(kind)) => (api_version, kind),
         (Err(error), _) | (_, Err(error)) => return found.push(Err(error)),
     };
-    if let Some(items) = kind.strip_suffix("List").and_then(|_| node.get("items")) {
-        let of = kind.strip_suffix("List").filter(|of| !of.is_empty()).map(|of| (api_version, of));
-        for item in items.items().unwrap_or_default() {
-            collect(item, of, found);
-        }
-        return;
+    let Some((of, items)) = kind.strip_suffix("List").zip(node.get("items")) else {
+        return found.push(object(api_version, kind, node));
+    };
+    let Some(items) = items.items() else {
+        return found.push(Err((items.at, ObjectError::NoList(kind.to_owned()))));
+    };
+    let of = Some((api_version, of)).filter(|_| !of.is_empty());
+    for item in items {
+        collect(item, of, found);
     }
-    found.push(object(api_version, kind, node));
 }
 
 fn object<'n>(
@@ -103,29 +114,56 @@ fn object<'n>(
     kind: &'n str,
     node: &'n Node,
 ) -> Result<Object<'n>, (Position, ObjectError)> {
-    // A plain `n` or `1` is no text, and no namespace: the API server refuses it.
-    let metadata = |key: &'static str| match node.at_path(&["metadata", key]) {
+    // Empty is absent.
+    let metadata = |key: &str| match node.at_path(&["metadata", key]) {
         None => Ok(None),
-        Some(node) => node.text().map(Some).ok_or((node.at, ObjectError::NoText(key))),
+        Some(node) => {
+            let text = node.text().ok_or_else(|| (node.at, ObjectError::NoText(format!("metadata.{key}"))));
+            text.map(|text| Some(text).filter(|text| !text.is_empty()))
+        }
     };
     let name = metadata("name")?.or(metadata("generateName")?).unwrap_or_default();
-    let role = role(api_version, kind, node).map_err(|error| (node.at, error))?;
-    Ok(Object { kind, namespace: metadata("namespace")?, name, at: node.at, role })
+    Ok(Object {
+        kind,
+        namespace: metadata("namespace")?,
+        name,
+        at: node.at,
+        role: role(api_version, kind, node)?,
+    })
 }
 
-fn role<'n>(api_version: &str, kind: &str, node: &'n Node) -> Result<Role<'n>, ObjectError> {
+fn role<'n>(api_version: &str, kind: &str, node: &'n Node) -> Result<Role<'n>, (Position, ObjectError)> {
     let group = api_version.split_once('/').map_or("", |(group, _)| group);
     if group.is_empty() && kind == "Namespace" {
-        return Ok(Role::Namespace(node.at_path(&["metadata", "labels"])));
+        return labels(node, "labels").map(Role::Namespace);
     }
     let workload = WORKLOADS.iter().find(|(name, _)| *name == kind && GROUPS.contains(&group));
     let Some((_, keys)) = workload else { return Ok(Role::Other) };
     let pod = node.at_path(keys);
     let has_spec = |pod: &&Node| pod.get("spec").is_some_and(|spec| matches!(spec.value, Value::Map(_)));
-    pod.filter(has_spec).map(Role::Workload).ok_or_else(|| ObjectError::NoPod {
-        kind: kind.to_owned(),
-        field: [*keys, &["spec"]].concat().join("."),
+    pod.filter(has_spec).map(Role::Workload).ok_or_else(|| {
+        let field = [*keys, &["spec"]].concat().join(".");
+        (node.at, ObjectError::NoPod { kind: kind.to_owned(), field })
     })
+}
+
+/// PSA's keys among `labels` or `annotations` of an object's metadata. A value of null is the empty text, as in Go's maps,
+/// and so no level: it is not absent.
+pub(super) fn labels<'n>(object: &'n Node, list: &str) -> Result<Labels<'n>, (Position, ObjectError)> {
+    let mut labels = Labels::default();
+    let Some(node) = object.at_path(&["metadata", list]) else { return Ok(labels) };
+    let Value::Map(entries) = &node.value else {
+        return Err((node.at, ObjectError::NoMap(format!("metadata.{list}"))));
+    };
+    for (key, node) in entries.iter().filter(|(key, _)| Labels::KEYS.contains(&key.as_str())) {
+        let value = match &node.value {
+            Value::String(text) => text,
+            Value::Null => "",
+            _ => return Err((node.at, ObjectError::NoText(format!("metadata.{list}[{key:?}]")))),
+        };
+        labels.set(key, Cow::Borrowed(value));
+    }
+    Ok(labels)
 }
 
 #[cfg(test)]
@@ -141,7 +179,9 @@ mod tests {
             Ok(object) => {
                 let role = match object.role {
                     Role::Workload(pod) => format!("pod at {}", pod.at.line),
-                    Role::Namespace(labels) => format!("labels: {}", labels.is_some()),
+                    Role::Namespace(labels) => {
+                        format!("enforce={}", labels.enforce.as_deref().unwrap_or("?"))
+                    }
                     Role::Other => "-".to_owned(),
                 };
                 let namespace = object.namespace.unwrap_or("?");
@@ -154,6 +194,11 @@ mod tests {
 
     #[test]
     fn every_kind_of_workload_has_its_pod() {
+        let namespace = |label: &str| {
+            format!(
+                "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  labels:\n    pod-security.kubernetes.io/{label}\n"
+            )
+        };
         let simple = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: b}\nspec: {}\n";
         let rows = [
             (simple.to_owned(), "1:Pod b/a pod at 1"),
@@ -168,8 +213,8 @@ mod tests {
                 "1:CronJob ?/a- pod at 7",
             ),
             (
-                format!("{simple}---\n# nothing\n---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{a: b}}}}"),
-                "1:Pod b/a pod at 1; 8:Namespace ?/shop labels: true",
+                format!("{simple}---\n# nothing\n---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{a: 1}}}}"),
+                "1:Pod b/a pod at 1; 8:Namespace ?/shop enforce=?",
             ),
             ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n".to_owned(), "1:ConfigMap ?/a -"),
             (
@@ -183,11 +228,26 @@ mod tests {
             ("a: 1\n".to_owned(), "1:no Kubernetes object: \"apiVersion\" is missing or no text"),
             (
                 "apiVersion: v1\nkind: Pod\nmetadata:\n  name: n\nspec: {}\n".to_owned(),
-                "4:metadata.name is no text; quote it",
+                "4:metadata.name is no text, and the API server refuses it; quote the value",
             ),
             (
                 "apiVersion: v1\nkind: Pod\nmetadata:\n  namespace: 1\nspec: {}\n".to_owned(),
-                "4:metadata.namespace is no text; quote it",
+                "4:metadata.namespace is no text, and the API server refuses it; quote the value",
+            ),
+            (
+                "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  namespace: ''\nspec: {}\n".to_owned(),
+                "1:Pod ?/a pod at 1",
+            ),
+            (namespace("enforce: restricted"), "1:Namespace ?/shop enforce=restricted"),
+            (namespace("enforce:"), "1:Namespace ?/shop enforce="),
+            (
+                namespace("enforce-version: 1.30"),
+                "6:metadata.labels[\"pod-security.kubernetes.io/enforce-version\"] is no text, and the API server \
+                 refuses it; quote the value",
+            ),
+            (
+                "apiVersion: v1\nkind: Namespace\nmetadata:\n  labels: x\n".to_owned(),
+                "4:metadata.labels is no mapping, and the API server refuses it",
             ),
             ("- 1\n".to_owned(), "1:no Kubernetes object: \"apiVersion\" is missing or no text"),
             ("apiVersion: v1\n".to_owned(), "1:no Kubernetes object: \"kind\" is missing or no text"),
@@ -201,6 +261,7 @@ mod tests {
                 "1:Pod ?/a pod at 1",
             ),
             ("apiVersion: v1\nkind: List\nitems: []\n".to_owned(), ""),
+            ("apiVersion: v1\nkind: List\nitems: {}\n".to_owned(), "3:items of List is no list"),
             ("apiVersion: v1\nkind: PodList\n".to_owned(), "1:PodList ?/ -"),
         ];
         for (text, expected) in rows {

@@ -8,9 +8,9 @@ use super::{json, yaml};
 /// The largest file that is read, in bytes: the pods of some thousand nodes' namespaces in one list.
 pub const LARGEST: u64 = 64 << 20;
 /// The most values in one file, with those that aliases repeat.
-pub(super) const MOST_NODES: usize = 2_000_000;
+pub const MOST_NODES: usize = 2_000_000;
 /// The deepest nesting. A schema in a CustomResourceDefinition can take some sixty levels.
-pub(super) const DEEPEST: usize = 100;
+pub const DEEPEST: usize = 100;
 
 /// Why a file cannot be read, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +31,9 @@ pub enum Why {
     /// It is no YAML.
     #[error("{0}")]
     Yaml(String),
+    /// A control character, or what is no character.
+    #[error("the character U+{:04X} is not allowed in YAML", u32::from(*.0))]
+    Character(char),
     /// One reader takes the first, another the last.
     #[error("the key {0:?} occurs twice")]
     Twice(String),
@@ -57,19 +60,37 @@ pub enum Why {
     /// `<<` with something else than mappings.
     #[error("a merge key (<<) needs a mapping or a list of mappings")]
     Merge,
+    /// An alias of nothing.
+    #[error("no anchor {0:?} before its alias")]
+    UnknownAnchor(String),
     /// An alias of what holds it.
     #[error("the anchor contains itself")]
     Loop,
+    /// What is wrong in a line with `{{`.
+    #[error("{0}; a template must be rendered first: helm template … | pss-guard check -")]
+    Template(Box<Why>),
 }
 
 /// All documents of a file; empty ones are null.
 pub fn documents(text: &str) -> Result<Vec<Node>, ReadError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if !text.trim_start().starts_with('{') {
-        return yaml::documents(text);
+    let documents = if text.trim_start().starts_with('{') {
+        // A flow mapping begins like an object. What the author meant is JSON.
+        json::documents(text).or_else(|error| yaml::documents(text).map_err(|_| error))
+    } else {
+        yaml::documents(text)
+    };
+    documents.map_err(|error| in_context(error, text))
+}
+
+/// The error with what its line tells. What is missing at the end is missing in the last line, which editors can show.
+fn in_context(ReadError { mut at, why }: ReadError, text: &str) -> ReadError {
+    let last = text.lines().count().max(1);
+    if at.line > last {
+        at = Position { line: last, column: text.lines().last().map_or(1, |line| line.chars().count() + 1) };
     }
-    // A flow mapping begins like an object. What the author meant is JSON.
-    json::documents(text).or_else(|error| yaml::documents(text).map_err(|_| error))
+    let is_template = text.lines().nth(at.line.saturating_sub(1)).is_some_and(|line| line.contains("{{"));
+    ReadError { at, why: if is_template { Why::Template(Box::new(why)) } else { why } }
 }
 
 /// Makes sure that no key occurs twice.

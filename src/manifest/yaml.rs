@@ -1,11 +1,15 @@
-//! YAML as nodes, with the meaning that `kubectl` and Helm give it: sigs.k8s.io/yaml, which resolves plain scalars by
-//! YAML 1.1 as go-yaml v2 does. `privileged: yes` is true there, and `0777` is 511.
+//! YAML as nodes, with the meaning that `kubectl` and Helm give it: sigs.k8s.io/yaml, that is go-yaml v2. Its parser is a port
+//! of libyaml, and so is ours; plain scalars are resolved by YAML 1.1. `privileged: yes` is true there, and `0777` is 511.
 //!
-//! Stricter than theirs in one respect: of two equal keys theirs takes the last, and here they are an error.
+//! What is refused here and read there: a key that occurs twice (theirs takes the last), `!!binary`, `!!timestamp`, and more
+//! values or deeper nesting than [`MOST_NODES`] and [`DEEPEST`]. A file is all its documents, where kubectl splits lines
+//! first and drops what follows `...` or `--- x`.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::io::BufReader;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+use libyaml_safer::{Error, Event, EventData, Mark, Parser};
 use serde_json::Number;
 
 use super::node::{Node, Position, Value};
@@ -13,44 +17,61 @@ use super::read::{DEEPEST, MOST_NODES, ReadError, Why, unique};
 
 /// Every document in the text.
 pub(super) fn documents(text: &str) -> Result<Vec<Node>, ReadError> {
-    let mut reader = Reader { events: Parser::new_from_str(text), anchors: HashMap::new(), count: 0 };
+    readable(text)?;
+    // As kubectl hands over every document: a block scalar at the end has its last line break.
+    let text = if text.ends_with('\n') { Cow::Borrowed(text) } else { Cow::Owned(format!("{text}\n")) };
+    let mut events = Parser::new();
+    // The parser decodes as much as the buffer has at once.
+    events.set_input(BufReader::new(text.as_bytes()));
+    let mut reader = Reader { events, anchors: HashMap::new(), count: 0 };
     let mut found = Vec::new();
     loop {
-        match reader.next()? {
-            (Event::StreamEnd, _) => return Ok(found),
-            (Event::DocumentStart(_), _) => {
+        match reader.next()?.data {
+            EventData::StreamEnd => return Ok(found),
+            EventData::DocumentStart { .. } => {
                 // An anchor ends with its document.
                 reader.anchors.clear();
-                let (event, span) = reader.next()?;
-                found.push(reader.node(event, span, 0)?);
+                let event = reader.next()?;
+                found.push(reader.node(event, 0)?);
             }
             _ => {}
         }
     }
 }
 
+/// Refuses the characters that the parser refuses, because only here they have a line.
+fn readable(text: &str) -> Result<(), ReadError> {
+    let is_odd = |c: char| {
+        (c.is_control() && !"\t\n\r\u{85}".contains(c)) || matches!(c, '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+    };
+    let Some((offset, odd)) = text.char_indices().find(|(_, c)| is_odd(*c)) else { return Ok(()) };
+    let before = text.get(..offset).unwrap_or_default();
+    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    Err(ReadError { at: Position { line, column }, why: Why::Character(odd) })
+}
+
 struct Reader<'t> {
-    events: Parser<'t, StrInput<'t>>,
-    /// The values that have an anchor, and how many nodes each is.
-    anchors: HashMap<usize, Option<(Node, usize)>>,
+    events: Parser<BufReader<&'t [u8]>>,
+    /// The values that have an anchor, and how many nodes each is; none while it is being read.
+    anchors: HashMap<String, Option<(Node, usize)>>,
     count: usize,
 }
 
-fn position(span: Span) -> Position {
-    Position { line: span.start.line(), column: span.start.col() + 1 }
+fn position(mark: Mark) -> Position {
+    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX).saturating_add(1);
+    Position { line: number(mark.line), column: number(mark.column) }
 }
 
-fn scan_error(error: &ScanError) -> ReadError {
-    let at = Position { line: error.marker().line(), column: error.marker().col() + 1 };
-    ReadError { at, why: Why::Yaml(error.info().to_owned()) }
+fn syntax(error: &Error) -> ReadError {
+    let context = error.context().map_or_else(String::new, |context| format!("{context}: "));
+    let at = error.problem_mark().map_or(Position { line: 1, column: 1 }, position);
+    ReadError { at, why: Why::Yaml(format!("{context}{}", error.problem())) }
 }
 
-impl<'t> Reader<'t> {
-    fn next(&mut self) -> Result<(Event<'t>, Span), ReadError> {
-        match self.events.next_event() {
-            Some(event) => event.map_err(|error| scan_error(&error)),
-            None => Ok((Event::StreamEnd, Span::default())),
-        }
+impl Reader<'_> {
+    fn next(&mut self) -> Result<Event, ReadError> {
+        self.events.parse().map_err(|error| syntax(&error))
     }
 
     /// Counts nodes that are about to be made.
@@ -59,44 +80,44 @@ impl<'t> Reader<'t> {
         if self.count > MOST_NODES { Err(ReadError { at, why: Why::Large }) } else { Ok(()) }
     }
 
-    fn node(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Node, ReadError> {
-        let at = position(span);
+    fn node(&mut self, event: Event, depth: usize) -> Result<Node, ReadError> {
+        let at = position(event.start_mark);
         let fail = |why| ReadError { at, why };
         if depth > DEEPEST {
             return Err(fail(Why::Deep));
         }
         self.take(1, at)?;
-        let (anchor, value) = match event {
-            Event::Scalar(text, style, anchor, tag) => {
-                (anchor, scalar(&text, style, tag.as_deref()).map_err(fail)?)
+        self.open(&event.data);
+        let (anchor, value) = match event.data {
+            EventData::Scalar { anchor, tag, value, plain_implicit, .. } => {
+                (anchor, scalar(value, plain_implicit, tag.as_deref()).map_err(fail)?)
             }
-            Event::SequenceStart(anchor, _) => {
-                self.open(anchor);
+            EventData::SequenceStart { anchor, .. } => {
                 let mut list = Vec::new();
                 loop {
-                    match self.next()? {
-                        (Event::SequenceEnd, _) => break,
-                        (event, span) => list.push(self.node(event, span, depth + 1)?),
+                    let event = self.next()?;
+                    if event.data == EventData::SequenceEnd {
+                        break;
                     }
+                    list.push(self.node(event, depth + 1)?);
                 }
                 (anchor, Value::List(list))
             }
-            Event::MappingStart(anchor, _) => {
-                self.open(anchor);
-                (anchor, Value::Map(self.entries(depth)?))
-            }
-            Event::Alias(anchor) => {
-                let Some((node, nodes)) = self.anchors.get(&anchor).and_then(Option::as_ref) else {
-                    return Err(fail(Why::Loop));
+            EventData::MappingStart { anchor, .. } => (anchor, Value::Map(self.entries(depth)?)),
+            EventData::Alias { anchor } => {
+                let (node, nodes) = match self.anchors.get(&anchor) {
+                    Some(Some((node, nodes))) => (node.clone(), *nodes),
+                    Some(None) => return Err(fail(Why::Loop)),
+                    None => return Err(fail(Why::UnknownAnchor(anchor))),
                 };
-                let (node, nodes) = (node.clone(), *nodes);
                 self.take(nodes, at)?;
                 return Ok(node);
             }
             _ => return Err(fail(Why::Yaml("the document is not complete".to_owned()))),
         };
         let node = Node { at, value };
-        if anchor > 0 {
+        // What is in the value may have given the same anchor to something else, which begins later and so replaces this.
+        if let Some(anchor) = anchor.filter(|anchor| self.anchors.get(anchor).is_some_and(Option::is_none)) {
             let nodes = node.count();
             self.take(nodes, at)?;
             self.anchors.insert(anchor, Some((node.clone(), nodes)));
@@ -105,9 +126,15 @@ impl<'t> Reader<'t> {
     }
 
     /// An anchor is known from here on, and its value is not.
-    fn open(&mut self, anchor: usize) {
-        if anchor > 0 {
-            self.anchors.insert(anchor, None);
+    fn open(&mut self, data: &EventData) {
+        let (EventData::Scalar { anchor, .. }
+        | EventData::SequenceStart { anchor, .. }
+        | EventData::MappingStart { anchor, .. }) = data
+        else {
+            return;
+        };
+        if let Some(anchor) = anchor {
+            self.anchors.insert(anchor.clone(), None);
         }
     }
 
@@ -117,16 +144,19 @@ impl<'t> Reader<'t> {
         // The entries that a merge key brings, and before which of its own.
         let mut merges = Vec::new();
         loop {
-            let (event, span) = self.next()?;
-            let at = position(span);
-            let is_merge = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, _, None) if text == "<<");
-            let key = match event {
-                Event::MappingEnd => break,
-                event @ (Event::Scalar(..) | Event::Alias(_)) => self.node(event, span, depth + 1)?,
-                _ => return Err(ReadError { at, why: Why::Key }),
+            let event = self.next()?;
+            let at = position(event.start_mark);
+            let (is_scalar, is_merge) = match &event.data {
+                EventData::MappingEnd => break,
+                EventData::Scalar { value, plain_implicit, .. } => (true, *plain_implicit && value == "<<"),
+                data => (matches!(data, EventData::Alias { .. }), false),
             };
-            let (event, span) = self.next()?;
-            let mut value = self.node(event, span, depth + 1)?;
+            if !is_scalar {
+                return Err(ReadError { at, why: Why::Key });
+            }
+            let key = self.node(event, depth + 1)?;
+            let event = self.next()?;
+            let mut value = self.node(event, depth + 1)?;
             if is_merge {
                 merges.push((own.len(), merge(value)?));
             } else {
@@ -159,22 +189,17 @@ fn merge(value: Node) -> Result<Vec<(String, Node)>, ReadError> {
 /// A mapping with merge keys. As in go-yaml v2, the last one counts: a merge key replaces what stands before it.
 fn merged(own: Vec<(String, Node)>, merges: Vec<(usize, Vec<(String, Node)>)>) -> Vec<(String, Node)> {
     let mut merges = merges.into_iter().peekable();
-    let mut index: HashMap<String, usize> = HashMap::new();
-    let mut all: Vec<(String, Node)> = Vec::new();
-    let mut put = |(key, node): (String, Node)| match index.get(&key) {
-        Some(place) => all[*place].1 = node,
-        None => {
-            index.insert(key.clone(), all.len());
-            all.push((key, node));
-        }
-    };
+    let mut all = Vec::new();
     for (place, entry) in own.into_iter().enumerate() {
         while let Some((_, entries)) = merges.next_if(|(before, _)| *before <= place) {
-            entries.into_iter().for_each(&mut put);
+            all.extend(entries);
         }
-        put(entry);
+        all.push(entry);
     }
-    merges.flat_map(|(_, entries)| entries).for_each(&mut put);
+    all.extend(merges.flat_map(|(_, entries)| entries));
+    let mut seen = HashSet::new();
+    let mut is_last: Vec<bool> = all.iter().rev().map(|(key, _)| seen.insert(key.as_str())).collect();
+    all.retain(|_| is_last.pop().unwrap_or(true));
     all
 }
 
@@ -188,24 +213,29 @@ fn key_text(key: Node) -> Result<String, ReadError> {
     }
 }
 
-/// A scalar with the tag that it has or that its text gives it.
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, Why> {
-    let string = || Value::String(text.to_owned());
-    let Some(tag) = tag.filter(|tag| tag.is_yaml_core_schema()) else {
+/// What the tags of YAML itself begin with; `!!str` is short for one.
+const CORE: &str = "tag:yaml.org,2002:";
+
+/// A scalar with the tag that it has or that its text gives it. `is_plain`: it has neither quotes nor a tag.
+fn scalar(text: String, is_plain: bool, tag: Option<&str>) -> Result<Value, Why> {
+    let Some(tag) = tag.and_then(|tag| tag.strip_prefix(CORE)) else {
         // Of a tag of its own nothing is known: go-yaml takes the text.
-        return if style == ScalarStyle::Plain && tag.is_none() { plain(text) } else { Ok(string()) };
+        return if is_plain && tag.is_none() { plain(text) } else { Ok(Value::String(text)) };
     };
-    let value = plain(text)?;
-    match (tag.suffix.as_str(), &value) {
-        ("str", _) => Ok(string()),
-        ("bool", Value::Bool(_)) | ("int" | "float", Value::Number(_)) | ("null", Value::Null) => Ok(value),
-        _ => Err(Why::Tag { tag: format!("!!{}", tag.suffix), text: text.to_owned() }),
+    if tag == "str" {
+        return Ok(Value::String(text));
+    }
+    match (tag, plain(text.clone())?) {
+        ("bool", value @ Value::Bool(_))
+        | ("int" | "float", value @ Value::Number(_))
+        | ("null", value @ Value::Null) => Ok(value),
+        _ => Err(Why::Tag { tag: format!("!!{tag}"), text }),
     }
 }
 
 /// A plain scalar, resolved as go-yaml v2 does (`resolve.go`): YAML 1.1 without its base-60 numbers and time stamps.
-fn plain(text: &str) -> Result<Value, Why> {
-    Ok(match text {
+fn plain(text: String) -> Result<Value, Why> {
+    Ok(match text.as_str() {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
         "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
             Value::Bool(true)
@@ -214,8 +244,8 @@ fn plain(text: &str) -> Result<Value, Why> {
             Value::Bool(false)
         }
         ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf" | "-.INF" | ".nan"
-        | ".NaN" | ".NAN" => return Err(Why::NotFinite(text.to_owned())),
-        _ => number(text).map_or_else(|| Value::String(text.to_owned()), Value::Number),
+        | ".NaN" | ".NAN" => return Err(Why::NotFinite(text)),
+        _ => number(&text).map_or(Value::String(text), Value::Number),
     })
 }
 
@@ -270,9 +300,13 @@ fn float(digits: &str) -> Option<Number> {
         return None;
     }
     let value: f64 = digits.parse().ok()?;
+    // JSON has one kind of number: go-yaml's 1.0 is written as 1.
+    #[allow(
+        clippy::float_cmp,
+        clippy::cast_possible_truncation,
+        reason = "whole numbers below 2^60 are exact"
+    )]
     if value == value.trunc() && value.abs() < 1e18 {
-        // JSON has one kind of number: go-yaml's 1.0 is written as 1.
-        #[allow(clippy::cast_possible_truncation)]
         return Some((value as i64).into());
     }
     Number::from_f64(value)
@@ -363,13 +397,19 @@ mod tests {
             ("!!int \"1\"", "1"),
             ("!!bool yes", "true"),
             ("!foo 1", "\"1\""),
+            ("! 1", "\"1\""),
+            ("a: # b\u{85}c: d", "{\"a\":null,\"c\":\"d\"}"),
+            ("a: &b:c", "{\"a\":\":c\"}"),
+            ("a:\n  b: [\n    \"c\"\n  ]\n", "{\"a\":{\"b\":[\"c\"]}}"),
+            ("a:\n  b: \"c\n  d\"\n", "{\"a\":{\"b\":\"c d\"}}"),
+            ("a:\tb", "{\"a\":\"b\"}"),
             ("yes: x", "{\"true\":\"x\"}"),
             ("1: x", "{\"1\":\"x\"}"),
             ("a: &x {b: 1}\nc: {<<: *x, b: 2}", "{\"a\":{\"b\":1},\"c\":{\"b\":2}}"),
             ("a: &x {b: 1}\nc: {b: 2, <<: *x}", "{\"a\":{\"b\":1},\"c\":{\"b\":1}}"),
             (
                 "a: &x {b: 1}\nd: &y {b: 3, e: 4}\nc: {<<: [*x, *y]}",
-                "{\"a\":{\"b\":1},\"d\":{\"b\":3,\"e\":4},\"c\":{\"b\":1,\"e\":4}}",
+                "{\"a\":{\"b\":1},\"d\":{\"b\":3,\"e\":4},\"c\":{\"e\":4,\"b\":1}}",
             ),
             (
                 "a: &x {b: 1}\nd: &y {b: 3, e: 4}\nc: {<<: [*y, *x]}",
@@ -377,6 +417,8 @@ mod tests {
             ),
             ("<<: {a: 1}", "{\"a\":1}"),
             ("a: &x 1\nb: *x", "{\"a\":1,\"b\":1}"),
+            ("a: &x {b: &x {c: 1}}\nd: *x", "{\"a\":{\"b\":{\"c\":1}},\"d\":{\"c\":1}}"),
+            ("a: &x 1\nb: &x [2]\nc: *x", "{\"a\":1,\"b\":[2],\"c\":[2]}"),
             ("a: |\n  x\n   y\n", "{\"a\":\"x\\n y\\n\"}"),
             ("a: >-\n  x\n  y\n", "{\"a\":\"x y\"}"),
             ("a: x #c", "{\"a\":\"x\"}"),
@@ -384,6 +426,8 @@ mod tests {
             ("[a, b: c]", "[\"a\",{\"b\":\"c\"}]"),
             ("%YAML 1.1\n---\na: yes", "{\"a\":true}"),
             ("---\n# nothing\n", "null"),
+            ("a: &x\n  b:\nc: !!map\n  d:\n", "{\"a\":{\"b\":null},\"c\":{\"d\":null}}"),
+            ("- b:\n- &x c:\n", "[{\"b\":null},{\"c\":null}]"),
         ];
         let mut wrong = String::new();
         for (text, expected) in rows {
@@ -437,9 +481,10 @@ mod tests {
             ("a: &a [*a]", "1:8: the anchor contains itself"),
             ("a:\n\t- b", "2:"),
             ("a: b: c", "1:"),
-            ("a: \"b", "1:"),
+            ("a: \"b", "2:1: while scanning a quoted scalar: found unexpected end"),
+            ("{a:}", "1:3: while scanning a plain scalar: found unexpected ':'"),
             ("a: @b", "1:"),
-            ("a: [", "2:1: while parsing a node"),
+            ("a: [", "2:1: while parsing a flow node"),
             (&deep, "1:104: more than 100 levels of nesting"),
             (&bomb, "7:"),
         ];

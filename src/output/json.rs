@@ -38,7 +38,10 @@ pub struct Result<'a> {
     pub fixes: Vec<Fix<'a>>,
     /// The file.
     pub path: Cow<'a, str>,
-    /// The line at which a workload begins.
+    /// Which of the file's documents a workload is in, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document: Option<usize>,
+    /// The line at which a workload begins, or at which its file cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
 }
@@ -180,6 +183,7 @@ impl<'a> Result<'a> {
             findings: assessment.findings.iter().map(Finding::of).collect(),
             fixes: Vec::new(),
             path: Cow::Borrowed(path),
+            document: None,
             line: None,
         }
     }
@@ -197,6 +201,7 @@ impl<'a> Result<'a> {
             findings: Vec::new(),
             fixes: Vec::new(),
             path: Cow::Borrowed(path),
+            document: None,
             line: None,
         }
     }
@@ -245,6 +250,7 @@ impl<'a> Result<'a> {
             findings: self.findings.into_iter().map(Finding::into_owned).collect(),
             fixes: self.fixes.into_iter().map(Fix::into_owned).collect(),
             path: owned(self.path),
+            document: self.document,
             line: self.line,
         }
     }

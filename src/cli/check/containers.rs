@@ -70,15 +70,16 @@ impl Case {
         pod: Option<&Pod>,
         show: impl FnOnce(&Object<'_>, Verdict),
     ) {
-        let cannot = |err: &(dyn std::error::Error + 'static),
-                      show: Box<dyn FnOnce(&Object<'_>, Verdict) + '_>| {
-            let (none, verdict) = (Container::default(), Verdict::CannotJudge);
-            show(&Object::other(&self.shown, none, verdict, line(err)), verdict);
+        let host = match self.config.as_ref() {
+            Ok((config, bytes)) => host(config, bytes).map_err(|err| line(&err)),
+            Err(err) => Err(line(err)),
         };
-        let host = match self.config.as_ref().map(|(config, bytes)| host(config, bytes)) {
-            Ok(Ok(host)) => host,
-            Ok(Err(err)) => return cannot(&err, Box::new(show)),
-            Err(err) => return cannot(err, Box::new(show)),
+        let host = match host {
+            Ok(host) => host,
+            Err(because) => {
+                let (none, verdict) = (Container::default(), Verdict::CannotJudge);
+                return show(&Object::other(&self.shown, none, verdict, because), verdict);
+            }
         };
         let engine = match &host {
             Host::Observed(observed) => {
@@ -109,7 +110,7 @@ impl Case {
         evaluate(&request, |identity, outcome| {
             let (object, verdict) = Object::of(&self.shown, identity, &outcome);
             show(&object, verdict);
-        })
+        });
     }
 }
 

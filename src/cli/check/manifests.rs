@@ -1,21 +1,24 @@
 //! Files of manifests: which files these are, what they say of namespaces, and their workloads one by one.
 
 use std::collections::HashMap;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::{panic, process};
 
 use serde::Deserialize as _;
 
 use super::shown;
+use crate::cli::FAILED;
 use crate::cli::arguments::Check;
 use crate::decision::Verdict;
 use crate::files::{FileError, read};
 use crate::level::policy::Setting;
 use crate::level::{Found, Policy, RequiredLevel, is_dns_label, namespaces};
-use crate::manifest::evaluate::{Settings, declared, evaluate, labels};
+use crate::manifest::evaluate::{Settings, declared, evaluate};
 use crate::manifest::node::{Node, Position};
 use crate::manifest::objects::{Object, ObjectError, Role, objects};
 use crate::manifest::read::{LARGEST, documents};
-use crate::message::line;
+use crate::message::{line, shortened};
 use crate::output::json::{Container, Result as Json};
 use crate::pss::pod::Pod;
 
@@ -37,17 +40,42 @@ impl File {
             Ok(bytes) if too_large(&bytes) => Err((None, format!("more than {} MiB", LARGEST >> 20))),
             Ok(bytes) => match std::str::from_utf8(&bytes) {
                 Err(error) => Err((None, format!("no UTF-8 at byte {}", error.valid_up_to()))),
-                Ok(text) => documents(text).map_err(|error| (Some(error.at.line), error.to_string())),
+                Ok(text) => {
+                    let documents = or_exit(&shown, || documents(text));
+                    documents.map_err(|error| (Some(error.at.line), error.to_string()))
+                }
             },
         };
         Self { shown, path: path.to_owned(), documents }
     }
 
-    fn objects(&self) -> impl Iterator<Item = Result<Object<'_>, (Position, ObjectError)>> {
-        let documents = self.documents.as_deref().unwrap_or_default();
-        documents.iter().filter(|document| !document.is_null()).flat_map(objects)
+    /// The objects of all documents, and which document each is in, from 1.
+    fn objects(&self) -> impl Iterator<Item = (usize, Result<Object<'_>, (Position, ObjectError)>)> {
+        let documents = self.documents.as_deref().unwrap_or_default().iter().zip(1..);
+        let documents = documents.filter(|(document, _)| !document.is_null());
+        documents.flat_map(|(document, nth)| objects(document).into_iter().map(move |object| (nth, object)))
     }
 }
+
+/// Calls the parser of YAML, which panics at what it did not expect, such as a comma right behind a tag. Then nothing more can
+/// be evaluated: a message with the file, and the exit code for that.
+fn or_exit<T>(file: &str, parse: impl FnOnce() -> T) -> T {
+    let file = file.to_owned();
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |_| {
+        let _ = writeln!(
+            io::stderr(),
+            "pss-guard: {file}: the parser of YAML gives up; is there a tag (!x) with a comma behind it?"
+        );
+        process::exit(FAILED.into());
+    }));
+    let parsed = parse();
+    panic::set_hook(before);
+    parsed
+}
+
+/// How much of a name that is none is shown, in bytes.
+const SHOWN: usize = 100;
 
 /// The namespace of a workload that names none, as kubectl has it.
 const DEFAULT: &str = "default";
@@ -73,13 +101,12 @@ impl<'a> Manifests<'a> {
         let mut known = HashMap::new();
         let mut others = 0;
         for file in files {
-            for object in file.objects().filter_map(Result::ok) {
+            for object in file.objects().filter_map(|(_, object)| object.ok()) {
                 match object.role {
                     Role::Workload(_) => continue,
                     Role::Other => {}
-                    Role::Namespace(own) => {
-                        let found = Found::Labels { labels: labels(own), path: file.path.clone() };
-                        known.insert(object.name, found);
+                    Role::Namespace(labels) => {
+                        known.insert(object.name, Found::Labels { labels, path: file.path.clone() });
                     }
                 }
                 others += 1;
@@ -107,54 +134,50 @@ impl<'a> Manifests<'a> {
 
     /// Evaluates every workload of a file.
     pub(super) fn evaluate(&self, file: &File, mut show: impl FnMut(&Json<'_>, Verdict)) {
-        let cannot = |at: Option<usize>, because: String, show: &mut dyn FnMut(&Json<'_>, Verdict)| {
-            let verdict = Verdict::CannotJudge;
-            let object = Json::other(&file.shown, Container::default(), verdict, because);
-            show(&Json { container: None, line: at, ..object }, verdict);
+        if let Err((line, because)) = &file.documents {
+            let (object, verdict) = cannot_judge(file, *line, because.clone());
+            show(&object, verdict);
+        }
+        for (document, object) in file.objects() {
+            let (result, verdict) = match &object {
+                Ok(Object { role: Role::Namespace(_) | Role::Other, .. }) => continue,
+                Ok(object @ Object { role: Role::Workload(pod), .. }) => self.workload(file, object, pod),
+                Err((at, error)) => cannot_judge(file, Some(at.line), line(error)),
+            };
+            show(&Json { document: Some(document), ..result }, verdict);
+        }
+    }
+
+    fn workload<'f>(&self, file: &'f File, object: &Object<'_>, pod: &Node) -> (Json<'f>, Verdict) {
+        let namespace = object.namespace.unwrap_or(self.namespace);
+        let found = match self.found(namespace) {
+            Ok(found) => found,
+            Err(because) => return cannot_judge(file, Some(object.at.line), because),
         };
-        if let Err((at, because)) = &file.documents {
-            cannot(*at, because.clone(), &mut show);
-        }
-        for object in file.objects() {
-            let object = match object {
-                Ok(object) => object,
-                Err((at, error)) => {
-                    cannot(Some(at.line), line(&error), &mut show);
-                    continue;
-                }
-            };
-            let Role::Workload(pod) = object.role else { continue };
-            let namespace = object.namespace.unwrap_or(self.namespace);
-            let found = match self.found(namespace) {
-                Ok(found) => found,
-                Err(because) => {
-                    cannot(Some(object.at.line), because, &mut show);
-                    continue;
-                }
-            };
-            let settings = Settings {
-                policy: &self.policy,
-                demand: self.demand.as_ref(),
-                found: &found,
-                namespace,
-                path: &file.shown,
-            };
-            let (result, verdict) = evaluate(&object, pod, &settings);
-            show(&result, verdict);
-        }
+        let settings = Settings {
+            policy: &self.policy,
+            demand: self.demand.as_ref(),
+            found: &found,
+            namespace,
+            path: &file.shown,
+        };
+        evaluate(object, pod, &settings)
     }
 
     /// The labels of a namespace: in the manifests, else as this node knows them.
     fn found(&self, namespace: &str) -> Result<Found<'a>, String> {
+        if !is_dns_label(namespace) {
+            return Err(format!("{:?} is no name of a namespace", shortened(namespace, SHOWN)));
+        }
         if let Some(found) = self.known.get(namespace) {
             return Ok(found.clone());
         }
-        if !is_dns_label(namespace) {
-            return Err(format!("metadata.namespace {namespace:?} is no name of a namespace"));
+        if self.demand.is_some() {
+            return Ok(Found::NoFolder);
         }
         match namespaces::read(self.folder, namespace) {
             // What nobody imported on this machine says nothing of a manifest.
-            Ok(Found::Missing) | Ok(Found::NoFolder) => Ok(Found::NoFolder),
+            Ok(Found::Missing | Found::NoFolder) => Ok(Found::NoFolder),
             Ok(found) => Ok(found),
             Err(error) => Err(line(&error)),
         }
@@ -175,7 +198,7 @@ pub(super) fn pod(path: &Path) -> Result<Pod, String> {
     {
         return Pod::deserialize(facts).map_err(|error| at(Some(error.at.line), error.to_string()));
     }
-    let workload = |object: Result<Object<'_>, _>| match object.ok()?.role {
+    let workload = |(_, object): (usize, Result<Object<'_>, _>)| match object.ok()?.role {
         Role::Workload(pod) => {
             Some(declared(pod).map_err(|error| at(Some(error.at.line), error.to_string())))
         }
@@ -187,6 +210,12 @@ pub(super) fn pod(path: &Path) -> Result<Pod, String> {
         (None, _) => Err(at(None, "there is no pod in it".to_owned())),
         (Some(_), Some(_)) => Err(at(None, "there is more than one pod in it".to_owned())),
     }
+}
+
+fn cannot_judge(file: &File, line: Option<usize>, because: String) -> (Json<'_>, Verdict) {
+    let verdict = Verdict::CannotJudge;
+    let result = Json::other(&file.shown, Container::default(), verdict, because);
+    (Json { container: None, line, ..result }, verdict)
 }
 
 /// Whether a file has the name of a manifest: then nothing else is looked for in it.

@@ -224,16 +224,14 @@ fn yaml(text: &str, out: &mut dyn Write) -> io::Result<()> {
 
 /// One container for people: the verdict, what is wrong with its fix, and what nobody here can see.
 fn text(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let line = object.line.map_or_else(String::new, |line| format!(":{line}"));
     let name = object.name();
-    writeln!(
-        out,
-        "{:<12} {}",
-        object.verdict,
-        if name == object.path { name.clone() } else { escape(&name) }
-    )?;
-    if name != object.path {
-        let line = object.line.map_or_else(String::new, |line| format!(":{line}"));
-        writeln!(out, "  {:<10} {}{line}", "file", object.path)?;
+    if name == object.path {
+        writeln!(out, "{:<12} {name}{line}", object.verdict)?;
+    } else {
+        let document = object.document.map_or_else(String::new, |nth| format!(" (document {nth})"));
+        writeln!(out, "{:<12} {}", object.verdict, escape(&name))?;
+        writeln!(out, "  {:<10} {}{line}{document}", "file", object.path)?;
     }
     let because = escape(&object.because);
     if object.level.is_empty() {
@@ -252,7 +250,7 @@ fn text(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {
         let line = finding.line.map_or_else(String::new, |line| format!(" (line {line})"));
         writeln!(out, "  {:<10} {}{ours}: {reason} ({detail}){line}", finding.certainty, finding.control)?;
         if finding.reported {
-            writeln!(out, "  {:<10} reported only: the policy has this control on \"audit\"", "")?;
+            writeln!(out, "  {:<10} reported only: nothing is refused by it", "")?;
         }
         if let Some(exception) = &finding.exception {
             writeln!(out, "  {:<10} exception: {}", "", escape(exception))?;

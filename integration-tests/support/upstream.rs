@@ -1,4 +1,4 @@
-//! Upstream's own evaluator as an oracle: the program of `integration-tests/oracle`, and the module that it is built from.
+//! Upstream's own code, in Go (`integration-tests/oracle`): its evaluator, its fixtures, and how kubectl reads a text.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::needs::{part, program, skip};
 /// Upstream's evaluator, and the module that it is from.
 pub(crate) struct Oracle {
     program: PathBuf,
-    /// Where the module lies.
+    /// Where `k8s.io/pod-security-admission` lies.
     pub(crate) module: PathBuf,
 }
 
