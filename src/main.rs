@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use pss_guard::cli::arguments::{AnswerFormat, Change, Cli, Command, Namespaces, Policy};
+use pss_guard::cli::arguments::{AnswerFormat, Change, Cli, Command, Namespaces, Pods, Policy};
 use pss_guard::cli::{
-    self, arguments, check, explain, install, manual, metrics, mode, namespaces, policy, report, scan,
+    self, arguments, check, explain, install, manual, metrics, mode, namespaces, pods, policy, report, scan,
     status, uninstall, verbose,
 };
 use pss_guard::install::engines;
@@ -95,6 +95,9 @@ fn run(cli: &Cli) -> u8 {
         }
         Command::Namespaces(Namespaces::Import) => {
             namespaces::import(&paths, &mut std::io::stdin().lock(), &mut out, &mut err)
+        }
+        Command::Pods(Pods::Import(arguments)) => {
+            pods::import(&paths, arguments.node.as_deref(), &mut std::io::stdin().lock(), &mut out, &mut err)
         }
         Command::Install(arguments) => {
             let options = install::Options {

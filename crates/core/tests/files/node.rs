@@ -111,11 +111,12 @@ impl Node {
         namespaces::read(&self.paths.namespaces(), name).map_err(|error| self.shown(&line(&error)))
     }
 
-    /// The names in the folder of namespaces, sorted.
+    /// The names in the folder of namespaces but for the lock, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.paths.namespaces()) else { return Vec::new() };
         let mut names: Vec<String> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name != ".lock");
         names.sort();
         names
     }
