@@ -2,17 +2,18 @@
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use pss_guard::cli::arguments::{AnswerFormat, Change, Cli, Command, Namespaces, Pods, Policy};
+use pss_guard::cli::arguments::{Cli, Command, Namespaces, Pods, Policy};
 use pss_guard::cli::{
-    self, arguments, check, explain, install, manual, metrics, mode, namespaces, pods, policy, report, scan,
+    self, check, explain, install, manual, metrics, mode, namespaces, pods, policy, report, scan,
     status, uninstall, verbose,
 };
-use pss_guard::install::engines;
+use pss_guard::install::{engines, programs};
 use pss_guard::level::date::Date;
+use pss_guard::node::root::Root;
 use pss_guard::output::terminal::Style;
 use pss_guard::paths::Paths;
 use pss_guard::status::Setting;
@@ -41,13 +42,19 @@ fn run(cli: &Cli) -> u8 {
     if cli.verbose {
         verbose::to_stderr();
     }
-    let paths = Paths::under(&cli.root);
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut err = std::io::stderr();
     if let Err(says) = cli::is_root(&cli.root) {
         let _ = writeln!(err, "pss-guard: {says}");
         return cli::FAILED;
     }
+    let taken = Root::of(&cli.root);
+    let root = match enter(&taken, &cli.command, &mut err) {
+        Ok(root) => root,
+        Err(code) => return code,
+    };
+    let root = root.as_path();
+    let paths = Paths::under(root);
     let code = match &cli.command {
         // `hook` as the first argument never comes here.
         Command::Hook(_) => {
@@ -61,7 +68,7 @@ fn run(cli: &Cli) -> u8 {
         Command::Scan(arguments) => {
             cli::tell_of_newer(arguments.level, &mut err);
             scan::scan(
-                &pss_guard::scan::Setting::under(&cli.root),
+                &pss_guard::scan::Setting::under(root),
                 arguments,
                 Style::of_stdout(),
                 &mut out,
@@ -99,38 +106,19 @@ fn run(cli: &Cli) -> u8 {
         Command::Pods(Pods::Import(arguments)) => {
             pods::import(&paths, arguments.node.as_deref(), &mut std::io::stdin().lock(), &mut out, &mut err)
         }
-        Command::Install(arguments) => {
-            let options = install::Options {
-                engine: arguments.engine.0,
-                method: arguments.method,
-                probe: !arguments.no_probe,
-                ..changes(&arguments.change)
-            };
-            install::install(&cli.root, &options, &mut out, &mut err)
-        }
-        Command::Uninstall(arguments) => {
-            let options = install::Options { engine: arguments.engine.0, ..changes(&arguments.change) };
-            uninstall::uninstall(&cli.root, &options, &mut out, &mut err)
-        }
+        Command::Install(arguments) => install::install(root, arguments, &mut out, &mut err),
+        Command::Uninstall(arguments) => uninstall::uninstall(root, arguments, &mut out, &mut err),
         Command::Status(arguments) => {
-            let options = status::Options {
-                engine: arguments.engine,
-                json: arguments.json || arguments.format == AnswerFormat::Json,
-                containers: cli.verbose,
-            };
-            status::status(&Setting::under(&cli.root, &engines::ALL), options, &mut out, &mut err)
+            let setting = Setting::under(root, &engines::ALL);
+            status::status(&setting, &taken, arguments, cli.verbose, &mut out, &mut err)
         }
-        Command::Mode(arguments) => change_mode(cli, arguments, &mut out, &mut err),
-        Command::Metrics(arguments) => {
-            if arguments.http {
-                metrics::serve(&cli.root, Duration::from_secs(arguments.idle), &mut err)
-            } else {
-                let setting = Setting::under(&cli.root, &engines::ALL);
-                metrics::write(&setting, arguments.format, arguments.output.as_deref(), &mut out, &mut err)
-            }
+        Command::Mode(arguments) => {
+            let setting = pss_guard::scan::Setting::under(root);
+            mode::mode(&setting, arguments, &mut out, &mut err)
         }
+        Command::Metrics(arguments) => metrics::metrics(root, arguments, &mut out, &mut err),
         Command::Report(arguments) => {
-            let setting = pss_guard::scan::Setting::under(&cli.root);
+            let setting = pss_guard::scan::Setting::under(root);
             report::report(&setting, arguments, Style::of_stdout(), &mut out, &mut err)
         }
         Command::Completions { shell } => {
@@ -145,25 +133,30 @@ fn run(cli: &Cli) -> u8 {
     if code == cli::FAILED { code } else { code.max(written(out.flush(), &mut err)) }
 }
 
-fn change_mode(cli: &Cli, arguments: &arguments::Mode, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-    let act = match arguments.mode {
-        Some(mode) => mode::Act::Set { mode, time: arguments.time },
-        None if arguments.end => mode::Act::End,
-        None => mode::Act::Show { json: arguments.json || arguments.format == AnswerFormat::Json },
+/// Enters the running node's root if that is what `--root` names, and says what it names. A command that only reads files of
+/// ours, or is given files of the caller's, stays where it is.
+fn enter(root: &Root, command: &Command, err: &mut dyn Write) -> Result<PathBuf, u8> {
+    let (is_of_the_node, says) = match command {
+        Command::Install(_) | Command::Uninstall(_) | Command::Status(_) | Command::Scan(_) => (true, true),
+        Command::Metrics(_) | Command::Report(_) | Command::Mode(_) => (true, false),
+        _ => (false, false),
     };
-    let options = mode::Options { reason: &arguments.reason, yes: arguments.yes, force: arguments.force };
-    mode::mode(&pss_guard::scan::Setting::under(&cli.root), act, &options, out, err)
-}
-
-fn changes(change: &Change) -> install::Options<'_> {
-    install::Options {
-        engine: None,
-        method: None,
-        config: change.config.as_deref(),
-        dry_run: change.dry_run,
-        restart: change.restart,
-        restart_command: change.restart_command.as_deref(),
-        probe: false,
+    let is_mounted = matches!(root, Root::Mounted(_));
+    if let Some(description) = root.describe().filter(|_| says || (is_of_the_node && is_mounted)) {
+        let _ = writeln!(err, "pss-guard: --root: {description}");
+    }
+    match root {
+        Root::Mounted(path) if !is_of_the_node => Ok(path.clone()),
+        _ => {
+            if is_mounted {
+                programs::hold();
+            }
+            root.enter().map_err(|error| {
+                let _ =
+                    writeln!(err, "pss-guard: enter the root of the running node: {error}; only root can");
+                cli::FAILED
+            })
+        }
     }
 }
 

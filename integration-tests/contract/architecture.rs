@@ -40,6 +40,7 @@ const ROOMS: &[Room] = &[
             "crates/gate/src/handover.rs",
             "crates/gate/src/hook.rs",
             "crates/gate/src/main.rs",
+            "crates/gate/src/no_unwind.rs",
             "crates/gate/src/wrapper",
         ],
         &["event", "finding", "inspect", "mode in force"],

@@ -11,6 +11,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::support::oracle::oracle;
 use crate::support::{documents, program};
 
 /// `latest` was policy v1.35 on the API server of the captures.
@@ -104,6 +105,98 @@ fn controls(containers: &[Value], certainty: &str) -> BTreeSet<String> {
     let findings = containers.iter().flat_map(|container| container["findings"].as_array().unwrap());
     let of = findings.filter(|finding| finding["certainty"] == certainty);
     of.map(|finding| finding["control"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The same for one case whose pod is at hand.
+fn check_with(pod: &Path, level: &str, case: &str, policy: &Path) -> Vec<Value> {
+    let output = Command::new(program::binary())
+        .args(["check", "--format", "json", "--level", level, "--policy"])
+        .args([policy, Path::new("--pod"), pod])
+        .arg(corpus().join(case))
+        .output()
+        .unwrap();
+    assert!(output.stderr.is_empty(), "{case}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The pod of a case: beside it, or one of upstream's fixtures by name (`restricted-v1-35-fail-runasnonroot1`).
+fn pod_of(case: &str, fixtures: Option<&Path>) -> Option<PathBuf> {
+    let own = corpus().join(case).join("pod.yaml");
+    if own.exists() {
+        return Some(own);
+    }
+    let (_, name) = case.split_once('/')?;
+    let (level, rest) = name.split_once("-v1-")?;
+    let (minor, rest) = rest.split_once('-')?;
+    let (outcome, name) = rest.split_once('-')?;
+    let folder = fixtures?.join(level).join(format!("v1.{minor}")).join(outcome);
+    let found = folder.join(format!("{}.yaml", name.replace('-', "_")));
+    assert!(found.exists(), "{case}: no {}", found.display());
+    Some(found)
+}
+
+#[test]
+fn with_the_pod_at_hand_every_verdict_is_admissions_and_nothing_is_unproven() {
+    let oracle = oracle("corpus::with_the_pod_at_hand_every_verdict_is_admissions_and_nothing_is_unproven");
+    let fixtures = oracle.map(|oracle| oracle.module.join("test/testdata"));
+    let policy = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(policy.path(), POLICY).unwrap();
+    let cases = cases();
+    let with_pod: Vec<(&String, PathBuf)> =
+        cases.iter().filter_map(|case| Some((case, pod_of(case, fixtures.as_deref())?))).collect();
+    let expected = if fixtures.is_some() { cases.len() } else { 124 };
+    assert!(with_pod.len() >= expected, "only {} of {expected} cases have a pod", with_pod.len());
+    let mut wrong = String::new();
+    for (case, pod) in &with_pod {
+        let verdicts = std::fs::read(corpus().join(case).join("expected.json")).unwrap();
+        let verdicts: Value = serde_json::from_slice(&verdicts).unwrap();
+        for level in LEVELS {
+            let expected = &verdicts["psa"][level];
+            let containers = check_with(pod, level, case, policy.path());
+            assert!(!containers.is_empty(), "{case}");
+            // Admission evaluates the pod, and so does each of its containers.
+            let verdict = if expected["allowed"] == true { "allow" } else { "deny" };
+            for container in &containers {
+                if container["verdict"] != verdict {
+                    let _ =
+                        writeln!(wrong, "{case} at {level}: {} instead of {verdict}", container["verdict"]);
+                }
+                for finding in container["findings"].as_array().unwrap() {
+                    if finding["certainty"] != "violates" {
+                        let _ = writeln!(wrong, "{case} at {level}: {finding} is not proven");
+                    }
+                }
+                let texts = |key: &str| -> Vec<String> {
+                    let findings = container["findings"].as_array().unwrap().iter();
+                    let upstreams = findings.filter(|finding| finding["origin"] == "upstream");
+                    upstreams.map(|finding| finding[key].as_str().unwrap().to_owned()).collect()
+                };
+                let admissions = |key: &str| -> Vec<String> {
+                    let texts = expected[key].as_array().into_iter().flatten();
+                    texts.map(|text| text.as_str().unwrap().to_owned()).collect()
+                };
+                for (ours, theirs) in [("reason", "reasons"), ("detail", "details")] {
+                    let (ours, theirs) = (texts(ours), admissions(theirs));
+                    // The verdicts are of the pods as they were written; the API server makes every port of such a pod the
+                    // host's before admission sees it.
+                    let defaulted = case.ends_with("seed-4-host-network-ingress");
+                    let same = if defaulted {
+                        theirs.iter().all(|text| ours.contains(text)) && ours.len() == theirs.len() + 1
+                    } else {
+                        ours == theirs
+                    };
+                    if !same {
+                        let _ = writeln!(wrong, "{case} at {level}: {ours:?} instead of {theirs:?}");
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
 }
 
 #[test]

@@ -2,10 +2,7 @@
 //! the table of checks, upstream's fixtures, captured pods, and pods that nobody would write.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 use pss::controls::CONTROLS;
 use pss::pod::{Manifest, Pod};
@@ -14,80 +11,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::support::documents;
-use crate::support::needs::{part, program, skip};
+use crate::support::oracle::oracle;
 use crate::support::random::Numbers;
-
-/// Upstream's evaluator, and the module that it is from.
-struct Oracle {
-    program: PathBuf,
-    module: PathBuf,
-}
-
-/// The oracle, built where `scripts/node-parts` puts what it brings; `None` and a loud skip where there is no Go.
-fn oracle(test: &str) -> Option<&'static Oracle> {
-    static ORACLE: OnceLock<Result<Oracle, String>> = OnceLock::new();
-    let oracle = ORACLE.get_or_init(|| {
-        let usual = ["/usr/local/go/bin/go".into(), part("../go/bin/go")];
-        let found = program("go").into_iter().chain(usual).filter(|go| go.is_file());
-        // One may be too old to fetch the toolchain that the module asks for.
-        let built = found.map(|go| build(&go));
-        built.reduce(|one, other| one.or(other)).unwrap_or(Err("go".into()))
-    });
-    match oracle {
-        Ok(oracle) => Some(oracle),
-        Err(missing) => {
-            skip(test, missing);
-            None
-        }
-    }
-}
-
-fn build(go: &Path) -> Result<Oracle, String> {
-    let run = |arguments: &[&str]| {
-        let mut command = Command::new(go);
-        command
-            .args(arguments)
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("integration-tests/oracle"));
-        command.envs([("GOTOOLCHAIN", "auto"), ("GOWORK", "off"), ("CGO_ENABLED", "0")]);
-        // The one that `scripts/node-parts` brings was built for another folder.
-        command.env(
-            "GOROOT",
-            go.ancestors().nth(2).filter(|root| root.join("src/runtime").is_dir()).unwrap_or(Path::new("")),
-        );
-        let done = command.env("GOFLAGS", "-mod=readonly -trimpath -buildvcs=false").output();
-        let done = done.map_err(|error| format!("{}: {error}", go.display()))?;
-        let said = String::from_utf8_lossy(&done.stderr).trim().replace('\n', "; ");
-        let answer = String::from_utf8_lossy(&done.stdout).trim().to_owned();
-        done.status.success().then_some(answer).ok_or(format!("go {}: {said}", arguments.join(" ")))
-    };
-    let program = part("pod-security-oracle");
-    let failed = |error| format!("{}: {error}", program.display());
-    fs::create_dir_all(program.parent().unwrap()).map_err(failed)?;
-    // Others may be running the one that is there.
-    let fresh = part(&format!("pod-security-oracle.{}", std::process::id()));
-    run(&["build", "-o", fresh.to_str().unwrap(), "."])?;
-    fs::rename(&fresh, &program).map_err(failed)?;
-    let module = run(&["list", "-m", "-f", "{{.Dir}}", "k8s.io/pod-security-admission"])?.into();
-    Ok(Oracle { program, module })
-}
-
-impl Oracle {
-    /// What it says, a line each; `input` goes by way of a file, so that neither side waits for the other.
-    fn ask<T: for<'any> Deserialize<'any>>(&self, arguments: &[&str], input: &str) -> Vec<T> {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("input");
-        fs::write(&file, input).unwrap();
-        let done = Command::new(&self.program)
-            .args(arguments)
-            .stdin(File::open(&file).unwrap())
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap();
-        assert!(done.status.success(), "the oracle fails: {arguments:?}");
-        let lines = done.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
-    }
-}
 
 /// A row of upstream's table.
 #[derive(Deserialize)]
@@ -244,7 +169,7 @@ fn pods_that_nobody_would_write_get_upstreams_answers() {
         let projection = projected(&read(pod));
         let projection =
             json!({"metadata": {"annotations": projection["annotations"]}, "spec": projection["spec"]});
-        input += &format!("{pod}\n{projection}\n");
+        input.extend([pod.as_str(), "\n", &projection.to_string(), "\n"]);
     }
     let answers: Vec<Answer> = oracle.ask(&["pods"], &input);
     assert_eq!(answers.len(), 2 * pods.len());
@@ -262,6 +187,9 @@ fn pods_that_nobody_would_write_get_upstreams_answers() {
     // A generator of nothing but refusals would prove little.
     assert!(allowed.iter().all(|count| *count > 200), "{allowed:?}");
 }
+
+/// Makes one value.
+type Make<'m> = &'m dyn Fn(&mut Any) -> Value;
 
 /// Makes pods: mostly absurd, sometimes compliant, always of the types that the API has.
 struct Any(Numbers);
@@ -299,7 +227,7 @@ impl Any {
     }
 
     /// An object of these keys, each present once in so many times; some null, and some others that nobody knows.
-    fn object(&mut self, one_in: usize, keys: &[(&str, &dyn Fn(&mut Self) -> Value)]) -> Value {
+    fn object(&mut self, one_in: usize, keys: &[(&str, Make<'_>)]) -> Value {
         let mut object = Map::new();
         for (key, value) in keys {
             if self.one_in(one_in) {

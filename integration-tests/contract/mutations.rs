@@ -121,6 +121,8 @@ impl Case {
             level: Some((Level::Restricted, Version::Latest)),
             policy: None,
             format: Format::Json,
+            pod: None,
+            namespace: None,
             paths: vec![self.directory.path().to_owned()],
         };
         let (mut out, mut err) = (Vec::new(), Vec::new());

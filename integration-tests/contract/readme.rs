@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use pss_guard::cli::arguments::Cli;
 use pss_guard::level::cache::load_file;
 use pss_guard::level::{Mode, Policy};
@@ -187,6 +187,39 @@ fn every_command_of_the_documents_is_one() {
             }
         }
         assert!(ours >= 2, "{document}: only {ours} commands were found");
+    }
+}
+
+/// A command's name and the names of those above it, and its examples.
+fn examples(command: &clap::Command) -> Vec<(String, String)> {
+    let own = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+    let own = own.lines().filter_map(|line| line.strip_prefix("    "));
+    let name = command.get_bin_name().unwrap_or(command.get_name()).to_owned();
+    let mut all: Vec<(String, String)> = own.map(|line| (name.clone(), line.to_owned())).collect();
+    let parts = command.get_subcommands().filter(|part| part.get_name() != "help");
+    let is_one = !command.has_subcommands();
+    assert!(!is_one || !all.is_empty(), "{name} has no example");
+    all.extend(parts.flat_map(examples));
+    all
+}
+
+#[test]
+fn every_example_of_the_help_is_a_call_of_its_command() {
+    let mut command = Cli::command();
+    command.build();
+    let all = examples(&command);
+    assert!(all.len() > 25, "{all:?}");
+    for (name, line) in all {
+        let parts: Vec<Vec<String>> = line.split(" | ").map(words).collect();
+        let ours = parts.iter().find(|part| part[0] == "pss-guard").unwrap_or_else(|| panic!("{line}"));
+        let parsed = command.clone().try_get_matches_from(ours);
+        let matches = parsed.unwrap_or_else(|error| panic!("{name}: {line}\n{error}"));
+        let (mut called, mut at) = ("pss-guard".to_owned(), &matches);
+        while let Some((part, below)) = at.subcommand() {
+            called = format!("{called} {part}");
+            at = below;
+        }
+        assert_eq!(called, name, "{line}");
     }
 }
 

@@ -143,6 +143,51 @@ fn walk(test: &str) {
     }
 }
 
+/// A new gate that says which version it is and then starts nothing, before a real containerd: its probes fail, and what
+/// worked before works again.
+#[test]
+fn an_upgrade_whose_gate_starts_nothing_goes_back_to_the_one_that_did() {
+    let test = "operations::an_upgrade_whose_gate_starts_nothing_goes_back_to_the_one_that_did";
+    if !Kind::Containerd2.can_run(test) {
+        return;
+    }
+    let engine = Engine::up(Kind::Containerd2);
+    engine
+        .machine
+        .write("/etc/pss-guard/policy.toml", "mode = \"enforce\"\n[defaults]\nenforce = \"restricted\"\n");
+    let restart = engine.restart_command();
+    gate::install(&engine.machine, "containerd", Method::Runtime, Restart::Command(&restart));
+    let looks = || {
+        let files = "sha256sum /var/lib/pss-guard/bin/* /etc/containerd/config.toml; \
+                     find /var/lib/pss-guard/runtimes -type l -printf '%p %l\n'; ls /var/lib/pss-guard/install";
+        let files = engine.machine.run(&["sh", "-c", files]).expect_success().stdout;
+        let (code, first, all) = status(&engine.machine);
+        assert_eq!(code, Some(0), "{all}");
+        (files, first)
+    };
+    let before = looks();
+    let refused = cri::start(&engine, &Pod::bare());
+    assert!(!refused.ran && refused.refusal().is_some(), "the gate works: {refused}");
+
+    let version = env!("CARGO_PKG_VERSION");
+    let gate = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && echo pss-guard-gate {version} && exit\necho broken >&2; exit 1\n"
+    );
+    engine.machine.write("/opt/new/pss-guard-gate", &gate);
+    let ready = "cp /opt/pss-guard /opt/new/ && chmod 755 /opt/new/*";
+    engine.machine.run(&["sh", "-ec", ready]).expect_success();
+    let upgrade =
+        ["/opt/new/pss-guard", "install", "--engine", "containerd", "--restart", "--restart-command"];
+    let done = engine.machine.run(&[&upgrade[..], &[&restart]].concat());
+    assert_eq!(done.code, Some(2), "{done}");
+    let restored =
+        "the previous installation was restored; containerd was restarted with the previous configuration";
+    assert!(done.stderr.contains(restored), "{done}");
+    assert_eq!(looks(), before, "{done}");
+    let refused = cri::start(&engine, &Pod::bare());
+    assert!(!refused.ran && refused.refusal().is_some(), "and works again: {refused}");
+}
+
 /// The truth table with a real containerd: what is said, the exit code, and the metric.
 fn tell(test: &str) {
     if !Kind::Containerd2.can_run(test) || !needs::can_run(test, &["podman", "conmon", "crun"]) {

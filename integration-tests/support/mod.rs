@@ -32,6 +32,8 @@ pub(crate) mod metrics;
 pub(crate) mod needs;
 // A node with one container, as a runtime shows it to the hook.
 pub(crate) mod node;
+// The standard as upstream itself reads it.
+pub(crate) mod oracle;
 // A pod in the words of a manifest, and the specs that engines make of it.
 pub(crate) mod pod;
 // Containers of podman and docker.

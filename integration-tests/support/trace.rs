@@ -9,7 +9,7 @@ use crate::support::run::{self, Done};
 use crate::support::{program, random};
 
 /// What changes something on the disk.
-const WRITES: &str = "openat,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat,symlink,symlinkat,write,\
+const WRITES: &str = "openat,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat,link,linkat,symlink,symlinkat,write,\
                       fchmod,chmod,fchmodat,chown,fsync,copy_file_range,sendfile";
 
 /// The same program without its debugging symbols, and the gate beside it: a hundred copies of them are made.
@@ -30,11 +30,12 @@ pub(crate) fn traced(program: &Path, root: &Path, arguments: &[&str], options: &
     run::run(command.args(arguments))
 }
 
-/// Every call that writes, as its name and its number among the calls of that name.
-pub(crate) fn writes(program: &Path, root: &Path, arguments: &[&str]) -> Vec<(String, usize)> {
+/// Every call that writes of a run that ends with `code`, as its name and its number among the calls of that name.
+pub(crate) fn writes(program: &Path, root: &Path, arguments: &[&str], code: i32) -> Vec<(String, usize)> {
     let log = root.join("..").join(format!("{}.log", random::id()));
     let options = ["-o".to_owned(), log.display().to_string(), "-e".to_owned(), format!("trace={WRITES}")];
-    traced(program, root, arguments, &options).expect_success();
+    let done = traced(program, root, arguments, &options);
+    assert_eq!(done.code, Some(code), "{done}");
     let text = fs::read_to_string(&log).expect("the log of strace");
     fs::remove_file(&log).expect("a file of ours");
     let mut numbers: BTreeMap<String, usize> = BTreeMap::new();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::examples;
 use crate::install::{Method, engines};
 use crate::level;
 use crate::mode::change;
@@ -20,7 +21,8 @@ pub struct Cli {
     /// Trace each step of a verdict to stderr
     #[arg(short, long, global = true)]
     pub verbose: bool,
-    /// Use the files below this root directory
+    /// Use the files below this root directory: an image, a captured node, or the running node's own root as a container
+    /// sees it (/host), whose processes are then looked at as well
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
     /// What to do
@@ -35,6 +37,7 @@ pub enum Command {
     ///
     /// Exit code: 0 allowed, 2 cannot be judged, 10 + n denied, where n is the number of the first violated control
     /// (`pss-guard explain` lists them).
+    #[command(after_long_help = examples::HOOK)]
     Hook(Hook),
     /// Check manifests, config.json files and bundles: would these pods or containers be refused?
     ///
@@ -43,6 +46,7 @@ pub enum Command {
     ///
     /// Exit code: 0 all may start, 1 at least one would be refused, 2 at least one cannot be judged, nothing to evaluate,
     /// or wrong usage.
+    #[command(after_long_help = examples::CHECK)]
     Check(Check),
     /// List running containers that would be refused at their next start
     ///
@@ -52,8 +56,10 @@ pub enum Command {
     ///
     /// Exit code: 0; 1 with --fail if a container would be refused or has more than was asked for; 2 if anything could
     /// not be judged or inspected, or wrong usage. With --keep alone this is recorded as a metric and does not fail.
+    #[command(after_long_help = examples::SCAN)]
     Scan(Scan),
     /// Describe a control or an exit code: what it requires, what a node can see of it, the fix
+    #[command(after_long_help = examples::EXPLAIN)]
     Explain(Explain),
     /// Check, show or remove this node's policy
     #[command(subcommand)]
@@ -68,11 +74,13 @@ pub enum Command {
     ///
     /// Running it again changes nothing. Exit code: 0 installed, and with --restart proved by probes; 1 installed, but
     /// the probes could not prove it; 2 not installed, or wrong usage. With --dry-run: 2 if it would be refused.
+    #[command(after_long_help = examples::INSTALL)]
     Install(Install),
     /// Uninstall the gate and restore every file
     ///
     /// A file that was changed since keeps that change and loses only our part. What remains is listed, with the command
     /// that removes it.
+    #[command(after_long_help = examples::UNINSTALL)]
     Uninstall(Uninstall),
     /// Check that the gate is active for this node's containers
     ///
@@ -80,6 +88,7 @@ pub enum Command {
     /// or is not as it should be (`WRONG`), 2 unknown, or wrong usage. A runtime handler of another kind is `open` until
     /// the policy exempts it. What the admin chose, and what can start nothing, is a `note` and does not count. With
     /// --verbose the running containers are listed.
+    #[command(after_long_help = examples::STATUS)]
     Status(Status),
     /// Show or change the mode of the node, permanently or for a time
     ///
@@ -88,10 +97,12 @@ pub enum Command {
     /// be refused, and asks. Every change is logged.
     ///
     /// Exit code: 0 success, 1 not confirmed, or a system pod would be refused, 2 failed, or wrong usage.
+    #[command(after_long_help = examples::MODE)]
     Mode(Mode),
     /// Write metrics for Prometheus: decisions, and whether the node enforces
     ///
     /// Exit code: 0 metrics written, 2 failed. Partial failures go to standard error and to a metric.
+    #[command(after_long_help = examples::METRICS)]
     Metrics(Metrics),
     /// Report what was decided, and which level each namespace is ready for
     ///
@@ -102,13 +113,16 @@ pub enum Command {
     /// level.
     ///
     /// Exit code: 0; 2 if nothing could be read, or wrong usage.
+    #[command(after_long_help = examples::REPORT)]
     Report(Report),
     /// Print completions for a shell
+    #[command(after_long_help = examples::COMPLETIONS)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
     /// Print the manual page
+    #[command(after_long_help = examples::MAN)]
     Man,
 }
 
@@ -237,11 +251,13 @@ pub struct Explain {
 #[derive(Debug, Subcommand)]
 pub enum Policy {
     /// Check that a policy is valid, and say what it means
+    #[command(after_long_help = examples::POLICY_CHECK)]
     Check {
         /// The file [default: the node's policy]
         file: Option<PathBuf>,
     },
     /// Show the levels of each namespace, or of a pod, and what set them
+    #[command(after_long_help = examples::POLICY_SHOW)]
     Show(Show),
     /// Remove the policy for good and return to the built-in defaults, which never stop a container
     ///
@@ -249,6 +265,7 @@ pub enum Policy {
     /// upgrades. This command removes that one, too.
     ///
     /// Exit code: 0 removed, or there was none; 1 not confirmed; 2 failed.
+    #[command(after_long_help = examples::POLICY_REMOVE)]
     Remove(Remove),
 }
 
@@ -286,6 +303,7 @@ pub enum Namespaces {
     /// json`) updates that namespace only. Several names, or a selector, print a list as well, so import them one at a
     /// time. An empty list or one page of a list is rejected, and so is a list that lacks `default`, `kube-public` or
     /// `kube-system` if the node knows them, because those cannot be deleted.
+    #[command(after_long_help = examples::NAMESPACES_IMPORT)]
     Import,
 }
 
@@ -294,11 +312,10 @@ pub enum Namespaces {
 pub enum Pods {
     /// Import facts of pods from `kubectl get pods -o json`, or a kubelet's `/pods`, on standard input
     ///
-    /// kubectl get pods --all-namespaces --field-selector spec.nodeName=NODE -o json | pss-guard pods import
-    ///
     /// A list replaces everything: a pod that it lacks is dropped. A list of one namespace, unless that is kube-system,
     /// drops none, and a single object updates that pod only. An empty list or one page of a list is rejected. Mirror pods
     /// are skipped, because anyone who can create pods can forge one: static pods come from the kubelet's `/pods` alone.
+    #[command(after_help = examples::PODS_IMPORT)]
     Import(PodsImport),
 }
 

@@ -1,5 +1,6 @@
 //! Renders the manual page: one page for all commands, because one file is easier to install than ten.
 
+use std::fmt::Write as _;
 use std::io;
 
 use clap::{Command, CommandFactory as _};
@@ -82,9 +83,26 @@ fn section(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
     man.render_synopsis_section(&mut parts)?;
     man.render_description_section(&mut parts)?;
     man.render_options_section(&mut parts)?;
-    let parts = String::from_utf8_lossy(&parts).replace(".SH ", ".SS ");
+    let parts = String::from_utf8_lossy(&parts).replace(".SH ", ".SS ") + &examples(&command);
     page.extend_from_slice(format!(".SH \"{}\"\n{parts}", name.to_uppercase()).as_bytes());
     Ok(())
+}
+
+/// The end of a command's help: what each example is for, and the command, which stands as it is typed.
+fn examples(command: &Command) -> String {
+    let text = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+    let mut lines = text.lines();
+    let Some(title) = lines.next() else { return String::new() };
+    let mut roff = format!(".SS {}\n", title.trim_end_matches(':'));
+    for line in lines {
+        let escaped = line.trim().replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
+        if line.starts_with("    ") {
+            let _ = write!(roff, ".RS 4\n.nf\n{escaped}\n.fi\n.RE\n");
+        } else {
+            let _ = write!(roff, ".PP\n{escaped}\n");
+        }
+    }
+    roff
 }
 
 #[cfg(test)]
@@ -95,8 +113,8 @@ mod tests {
     use crate::cli::arguments::Cli;
 
     #[test]
-    fn the_manual_has_every_option_of_every_command() {
-        let page = String::from_utf8(manual()).unwrap().replace("\\-", "-");
+    fn the_manual_has_every_option_and_every_example_of_every_command() {
+        let page = String::from_utf8(manual()).unwrap().replace("\\-", "-").replace("\\(aq", "'");
         let mut command = Cli::command();
         command.build();
         let mut commands: Vec<_> = command.get_subcommands().collect();
@@ -113,6 +131,15 @@ mod tests {
             let section = page.split(&format!(".SH \"{}\"\n", name.to_uppercase())).nth(1);
             let section = section.unwrap_or_else(|| panic!("{name} is not in the manual\n{page}"));
             let section = section.split("\n.SH ").next().unwrap();
+            let examples = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+            let examples: Vec<&str> = examples.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+            assert!(!examples.is_empty(), "{name} has no example");
+            for example in examples {
+                assert!(
+                    section.contains(&format!("\n.nf\n{example}\n.fi\n")),
+                    "{name}: {example}\n{section}"
+                );
+            }
             // The synopsis names them, too, but does not say what they are for.
             let described = section.split(".SS OPTIONS").nth(1).unwrap_or_default();
             for option in command.get_arguments().filter(|argument| !argument.is_global_set()) {

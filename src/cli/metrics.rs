@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use super::arguments::Metrics as Arguments;
 use super::{FAILED, OK, line};
 use crate::atomic::publish;
 use crate::install::engines;
@@ -13,22 +14,21 @@ use crate::metrics::store::Store;
 use crate::metrics::{gather, http};
 use crate::status::Setting;
 
-/// Writes the numbers to a file, or to `out`.
-pub fn write(
-    setting: &Setting<'_>,
-    format: Format,
-    output: Option<&Path>,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> u8 {
+/// Writes the numbers to a file or to `out`, or serves them.
+pub fn metrics(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mut (dyn Write + Send)) -> u8 {
+    if arguments.http {
+        return serve(root, Duration::from_secs(arguments.idle), err);
+    }
+    let setting = Setting::under(root, &engines::ALL);
+    let output = arguments.output.as_deref();
     if let Some(path) = output.filter(|path| path.extension().is_none_or(|end| end != "prom")) {
         let says = format!("{}: node_exporter reads only files whose names end in .prom", path.display());
         return end(Err(says), err);
     }
     // Until the file is there: of two that count at once, the one that has counted less must not write last.
     let store = Store::open(&setting.paths);
-    let (families, faults) = gather(setting, store.count());
-    let text = exposition::write(&families, format);
+    let (families, faults) = gather(&setting, store.count());
+    let text = exposition::write(&families, arguments.format);
     complain(&faults, err);
     let written = match output {
         Some(path) => publish(path, text.as_bytes(), 0o644).map_err(|error| line(&error)),
@@ -43,7 +43,7 @@ pub fn write(
 }
 
 /// Answers scrapes of the node under a root directory, on the sockets that systemd passed.
-pub fn serve(root: &Path, idle: Duration, err: &mut (dyn Write + Send)) -> u8 {
+fn serve(root: &Path, idle: Duration, err: &mut (dyn Write + Send)) -> u8 {
     let mut said = Vec::new();
     let tell = || {
         let setting = Setting::under(root, &engines::ALL);

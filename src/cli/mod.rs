@@ -3,6 +3,7 @@
 pub mod arguments;
 mod ask;
 pub mod check;
+mod examples;
 pub mod explain;
 pub mod install;
 pub mod manual;

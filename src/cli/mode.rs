@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::arguments::{AnswerFormat, Mode as Arguments};
 use super::ask::ask;
 use super::{FAILED, OK, faults_of_anchors, line};
 use crate::install::sandboxes::unseen_on;
@@ -28,48 +29,15 @@ use crate::time;
 /// Exit code: nothing was changed, because nobody confirmed it or because a pod of the system would be refused.
 pub const LEFT: u8 = 1;
 
-/// What to do.
-#[derive(Clone, Copy, Debug)]
-pub enum Act {
-    /// Say which mode is in force.
-    Show {
-        /// As one JSON object.
-        json: bool,
-    },
-    /// Put another one in force.
-    Set {
-        /// Which.
-        mode: Mode,
-        /// For how long; for good if not said.
-        time: Option<Duration>,
-    },
-    /// End what was put in force for a time.
-    End,
-}
-
-/// How to do it.
-#[derive(Clone, Copy, Debug)]
-pub struct Options<'a> {
-    /// Why.
-    pub reason: &'a str,
-    /// Do not ask.
-    pub yes: bool,
-    /// Even if pods of the system would be refused.
-    pub force: bool,
-}
-
 /// Shows or changes the mode.
-pub fn mode(
-    setting: &Setting,
-    act: Act,
-    options: &Options<'_>,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> u8 {
-    let done = match act {
-        Act::Show { json } => show(&setting.paths, json, out, err),
-        Act::End => end(&setting.paths, options, out, err),
-        Act::Set { mode, time } => set(setting, mode, time, options, out, err),
+pub fn mode(setting: &Setting, arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let done = match arguments.mode {
+        Some(mode) => set(setting, mode, arguments, out, err),
+        None if arguments.end => end(&setting.paths, &arguments.reason, out, err),
+        None => {
+            let is_json = arguments.json || arguments.format == AnswerFormat::Json;
+            show(&setting.paths, is_json, out, err)
+        }
     };
     match done {
         Ok(code) => code,
@@ -85,12 +53,11 @@ pub fn mode(
 fn set(
     setting: &Setting,
     mode: Mode,
-    time: Option<Duration>,
-    options: &Options<'_>,
+    arguments: &Arguments,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<u8> {
-    let paths = &setting.paths;
+    let (paths, time) = (&setting.paths, arguments.time);
     // Before anybody is asked: an answer must not lead to nothing.
     let possible = match time {
         Some(_) => change::as_root(),
@@ -122,13 +89,13 @@ fn set(
     }
     let now = now(paths).1;
     if mode == Mode::Enforce && !(now.mode == mode && (time.is_some() || now.policy == mode)) {
-        match confirm(setting, options, out, err)? {
+        match confirm(setting, arguments, out, err)? {
             Answer::Yes => {}
             Answer::No(code) => return Ok(code),
         }
     }
     let who = who::current();
-    let author = Author { who: &who, reason: options.reason };
+    let author = Author { who: &who, reason: &arguments.reason };
     let Some(time) = time else {
         return match change::permanently(paths, mode, author) {
             Ok(done) => tell_permanent(paths, mode, &done, out).map(|()| OK),
@@ -147,9 +114,9 @@ fn set(
     }
 }
 
-fn end(paths: &Paths, options: &Options<'_>, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+fn end(paths: &Paths, reason: &str, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     let who = who::current();
-    match change::end(paths, Author { who: &who, reason: options.reason }) {
+    match change::end(paths, Author { who: &who, reason }) {
         Err(error) => return Ok(failed(err, &error)),
         Ok(InForce { mode, temporary: State::Holds(old), .. }) => {
             writeln!(out, "ended {}; the mode is {mode} again", describe(&old))?;
@@ -176,7 +143,7 @@ enum Answer {
 /// Says what enforcing would break, and asks.
 fn confirm(
     setting: &Setting,
-    options: &Options<'_>,
+    arguments: &Arguments,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<Answer> {
@@ -189,7 +156,7 @@ fn confirm(
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
         _ => {}
     }
-    if !outlook.system.is_empty() && !options.force {
+    if !outlook.system.is_empty() && !arguments.force {
         let system = outlook.system.join(", ");
         let _ = writeln!(
             err,
@@ -197,7 +164,7 @@ fn confirm(
         );
         return Ok(Answer::No(LEFT));
     }
-    let yes = options.yes || ask("Enforce?", "enforce", err);
+    let yes = arguments.yes || ask("Enforce?", "enforce", err);
     Ok(if yes { Answer::Yes } else { Answer::No(LEFT) })
 }
 

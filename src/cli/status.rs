@@ -2,30 +2,40 @@
 
 use std::io::{self, Write};
 
+use serde::Serialize;
+
+use super::arguments::{AnswerFormat, Status as Arguments};
 use super::{FAILED, OK};
 use crate::level::Mode;
 use crate::message::escape;
-use crate::pss::facts::Engine;
+use crate::node::root::Root;
 use crate::status::{Check, Checks, EngineStatus, Setting, State, Status};
 
 /// Exit code: something starts past the gate, or is not as it should be.
 pub const WRONG: u8 = 1;
 
-/// What to ask, and how to answer.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// One engine; none means all that are on the node.
-    pub engine: Option<Engine>,
-    /// As one JSON object.
-    pub json: bool,
-    /// Name the containers.
-    pub containers: bool,
+/// The answer for machines.
+#[derive(Serialize)]
+struct Answer<'a> {
+    /// Of which root directory.
+    root: &'a Root,
+    #[serde(flatten)]
+    status: &'a Status,
 }
 
-/// Asks and answers.
-pub fn status(setting: &Setting<'_>, options: Options, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-    let status = setting.ask(options.engine);
-    let written = if options.json { json(&status, out) } else { text(&status, options.containers, out) };
+/// Asks and answers; with `containers` their names as well.
+pub fn status(
+    setting: &Setting<'_>,
+    root: &Root,
+    arguments: &Arguments,
+    containers: bool,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let status = setting.ask(arguments.engine);
+    let is_json = arguments.json || arguments.format == AnswerFormat::Json;
+    let written =
+        if is_json { json(&Answer { root, status: &status }, out) } else { text(&status, containers, out) };
     // A reader that went away (`| head`) has seen enough; the exit code still tells.
     if let Err(error) = written.and_then(|()| out.flush())
         && error.kind() != io::ErrorKind::BrokenPipe
@@ -40,8 +50,8 @@ pub fn status(setting: &Setting<'_>, options: Options, out: &mut dyn Write, err:
     }
 }
 
-fn json(status: &Status, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, status)?;
+fn json(answer: &Answer<'_>, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, answer)?;
     out.write_all(b"\n")
 }
 

@@ -11,10 +11,13 @@
 //! so a table of texts tests it. All writing is in [`transaction`], the same for every engine: a backup of everything
 //! first, then a manifest that says what will be done, then the files, each by rename.
 
+pub mod before;
 pub mod detect;
 pub mod engines;
+pub mod job;
 pub mod presence;
 pub mod programs;
+pub mod restart;
 pub mod sandboxes;
 pub mod transaction;
 pub mod units;

@@ -4,11 +4,13 @@
 //! is killed and removed through the path by which it was started, and an engine starts containers by the
 //! configuration that it last read.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::{Entry, GATE, TOOL, entry_path};
 use crate::atomic::{self, WriteError, fault};
@@ -82,8 +84,22 @@ impl Program {
         let own = PathBuf::from("/proc/self/exe");
         match self {
             Self::Tool => Ok(own),
-            Self::Gate => Ok(fs::read_link(own)?.with_file_name(GATES_NAME)),
+            Self::Gate => match HELD.get() {
+                Some(held) => Ok(format!("/proc/self/fd/{}", held.as_raw_fd()).into()),
+                None => Ok(fs::read_link(own)?.with_file_name(GATES_NAME)),
+            },
         }
+    }
+}
+
+/// The gate beside the tool, opened before this process entered the node's root, where that path is another file's.
+static HELD: OnceLock<File> = OnceLock::new();
+
+/// Keeps hold of the programs that are to be installed. To be called before this process enters another root.
+pub fn hold() {
+    // A gate that is not there is missed when it is needed.
+    if let Ok(gate) = Program::Gate.source().and_then(File::open) {
+        let _ = HELD.set(gate);
     }
 }
 
@@ -129,7 +145,7 @@ impl Piece {
 }
 
 /// A link's own place: its folder through links, the last part not.
-fn in_folder(node: &Live, path: &Path) -> PathBuf {
+pub(super) fn in_folder(node: &Live, path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default();
     path.parent().map_or_else(|| node.place(path), |folder| node.place(folder).join(name))
 }
@@ -180,11 +196,16 @@ pub fn gate_runs(node: &Live) -> bool {
     !node.is_running() || version(node, Path::new(GATE)).is_some()
 }
 
-/// Has the gate say on this node which formats it reads, for all who write for it; `false` where it does not. In another
-/// root file system the unit of the status does so at the next boot.
+/// Has the gate say on this node which formats it reads, for all who write for it; `false` where it does not. Then nothing
+/// is published, which stands for the oldest formats: what another gate published is not this one's. In another root file
+/// system the unit of the status does so at the next boot.
 #[must_use]
 pub fn publish_formats(node: &Live) -> bool {
-    !node.is_running() || node.output(Path::new(GATE), &["publish-formats"]).is_some()
+    let published = !node.is_running() || node.output(Path::new(GATE), &["publish-formats"]).is_some();
+    if !published {
+        let _ = atomic::remove_if_there(&node.place(&Paths::default().formats()));
+    }
+    published
 }
 
 /// Both programs where people call the tool; where that lies itself if it is a place that stays.
@@ -193,7 +214,7 @@ pub fn for_people(node: &Live) -> Result<[Piece; 2], PathBuf> {
         ["/usr", "/opt"].iter().any(|folder| path.starts_with(folder)) && !path.starts_with("/usr/src")
     };
     // Once put there it is kept as new as the gate.
-    let own = fs::read_link("/proc/self/exe").ok();
+    let own = fs::read_link("/proc/self/exe").ok().filter(|_| HELD.get().is_none());
     match own.filter(|_| node.is_running()).filter(stays) {
         Some(path) if path != Path::new(COMMAND) => Err(path),
         Some(_) | None => {
@@ -253,15 +274,42 @@ const TO_GATE: &str = "../../../bin/pss-guard-gate";
 /// The same before the gate was a program of its own.
 const TO_TOOL: &str = "../../../bin/pss-guard";
 
+/// The four places of the two programs.
+pub(super) fn all() -> Vec<PathBuf> {
+    let own = [GATE, TOOL].map(PathBuf::from);
+    own.into_iter().chain([Program::Tool, Program::Gate].map(Program::for_people)).collect()
+}
+
+/// What `install` may add for people, and the marks that say so.
+pub(super) fn placed() -> Vec<PathBuf> {
+    let programs = [Program::Tool, Program::Gate];
+    programs.into_iter().flat_map(|program| [program.for_people(), program.placed().into()]).collect()
+}
+
+/// Both links of each of an engine's entries, the one to the runtime first.
+pub(super) fn links_of(node: &Live, engine: Engine) -> Vec<PathBuf> {
+    let both = |folder: PathBuf| ["runtime", "pss-guard-runtime"].map(|link| folder.join(link));
+    folders(node, engine).into_iter().flat_map(both).collect()
+}
+
+/// Whether this is one of those links.
+pub(super) fn is_entry(path: &Path) -> bool {
+    path.starts_with(RUNTIMES)
+}
+
+/// The links of all engines that [`bring_over`] turns over.
+pub(super) fn entries_of_tool(node: &Live) -> Vec<PathBuf> {
+    let folders = Engine::ALL.into_iter().flat_map(|engine| folders(node, engine));
+    let entries = folders.map(|folder| folder.join("pss-guard-runtime"));
+    // However it is written: whoever made the link by hand wrote the whole path.
+    entries.filter(|entry| node.place(entry) == node.place(Path::new(TOOL))).collect()
+}
+
 /// Turns the entries of all engines from the program that once was both over to the gate. Before the tool is put in the
 /// place of that program: as a wrapper the tool is only a fallback.
 pub fn bring_over(node: &Live) -> Result<(), WriteError> {
-    for folder in Engine::ALL.into_iter().flat_map(|engine| folders(node, engine)) {
-        let entry = folder.join("pss-guard-runtime");
-        // However it is written: whoever made the link by hand wrote the whole path.
-        if node.place(&entry) == node.place(Path::new(TOOL)) {
-            atomic::link(&in_folder(node, &entry), Path::new(TO_GATE))?;
-        }
+    for entry in entries_of_tool(node) {
+        atomic::link(&in_folder(node, &entry), Path::new(TO_GATE))?;
     }
     Ok(())
 }
@@ -321,9 +369,14 @@ pub fn entries_are_called(node: &Live, engine: Engine, processes: &Processes) ->
 /// A file for each engine of its processes that ran when its configuration was last installed, and have not read that.
 const UNREAD: &str = "/run/pss-guard/unread";
 
+/// That file of an engine, as the node sees it.
+pub(super) fn unread(engine: &str) -> PathBuf {
+    Path::new(UNREAD).join(engine)
+}
+
 /// Writes down which processes have yet to be restarted before an engine goes by what is about to be installed.
 pub fn keep_unread(node: &Live, engine: Engine, running: &[Process]) -> Result<(), WriteError> {
-    let place = node.place(Path::new(UNREAD)).join(engine.name());
+    let place = node.place(&unread(engine.name()));
     place.parent().map_or(Ok(Vec::new()), atomic::make_folder)?;
     // Also where none runs: that is known then.
     atomic::replace(&place, lines(running).as_bytes(), 0o644)
@@ -332,7 +385,7 @@ pub fn keep_unread(node: &Live, engine: Engine, running: &[Process]) -> Result<(
 /// Whether a process is one of those; `None` where nobody wrote them down, or a boot has ended them all.
 #[must_use]
 pub fn is_unread(node: &Live, engine: Engine, process: &Process) -> Option<bool> {
-    let text = files::read(&node.place(Path::new(UNREAD)).join(engine.name()), LIMIT).ok()?;
+    let text = files::read(&node.place(&unread(engine.name())), LIMIT).ok()?;
     let line = format!("{} {}", process.pid, process.birth.ticks);
     Some(String::from_utf8_lossy(&text).lines().any(|unread| unread == line))
 }
@@ -418,7 +471,7 @@ pub fn remove_rest(node: &Live) -> Result<(), WriteError> {
     Ok(())
 }
 
-fn remove_tree(path: &Path) -> Result<(), WriteError> {
+pub(super) fn remove_tree(path: &Path) -> Result<(), WriteError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fault("remove", path)(error)),
         _ => Ok(()),

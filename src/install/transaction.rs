@@ -21,7 +21,7 @@ use crate::node::host::{LIMIT, Live, Node as _};
 pub(crate) const FOLDER: &str = "/var/lib/pss-guard/install";
 
 /// The manifest's name in an installation's folder.
-const MANIFEST: &str = "manifest.json";
+pub(crate) const MANIFEST: &str = "manifest.json";
 
 /// The form of the manifest that this program writes.
 const VERSION: u32 = 1;
@@ -135,6 +135,12 @@ pub struct Store<'a> {
 }
 
 impl<'a> Store<'a> {
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &'a Live {
+        self.node
+    }
+
     /// Takes the lock.
     pub fn open(node: &'a Live) -> Result<Self, TransactionError> {
         let folder = node.place(Path::new(FOLDER));

@@ -12,11 +12,11 @@ use crate::files;
 
 /// Where a directory really is.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+pub(super) struct Place {
     /// The device of its file system, as `MAJOR:MINOR`.
-    device: Vec<u8>,
+    pub(super) device: Vec<u8>,
     /// Its path in that.
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 /// Whether the root directory of some process in another mount namespace is this one.
@@ -35,8 +35,14 @@ pub(crate) fn is_a_root(directory: &Path) -> bool {
     })
 }
 
+/// Whether a directory is the root of the process whose folder this is.
+pub(super) fn is_root_of(directory: &Path, process: &Path) -> bool {
+    let Ok(table) = files::read_proc(&process.join("mountinfo")) else { return false };
+    root_in(&table).is_some_and(|root| place_of(directory).as_ref() == Some(&root))
+}
+
 /// The place of a directory that this process sees.
-fn place_of(directory: &Path) -> Option<Place> {
+pub(super) fn place_of(directory: &Path) -> Option<Place> {
     let directory = fs::canonicalize(directory).ok()?;
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(&directory).ok()?;
     let info = files::read_proc(Path::new(&format!("/proc/self/fdinfo/{}", opened.as_raw_fd()))).ok()?;

@@ -5,5 +5,6 @@ pub mod host;
 pub(crate) mod live_root;
 pub mod parallel;
 pub mod procfs;
+pub mod root;
 pub mod run;
 pub mod strangers;

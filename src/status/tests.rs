@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::{Setting, State, Status};
-use crate::cli::status::{Options, status};
+use crate::cli::arguments::{AnswerFormat, Status as Arguments};
+use crate::cli::status::status;
 use crate::install::{Change, Entry, GATE, Installer, Method, Plan, PlanError, Request, TOOL, entry_path};
 use crate::level::{Mode, cache};
 use crate::metrics;
@@ -17,6 +18,7 @@ use crate::mode::change::for_a_time;
 use crate::mode::end::Author;
 use crate::node::host::{Live, Node};
 use crate::node::procfs::{Processes, fake};
+use crate::node::root::Root;
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 
@@ -214,8 +216,8 @@ impl Machine {
     /// The exit code and what people read.
     fn said(&self, engine: Option<Engine>) -> (u8, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let options = Options { engine, json: false, containers: true };
-        let code = status(&self.setting(), options, &mut out, &mut err);
+        let arguments = Arguments { engine, format: AnswerFormat::Text, json: false };
+        let code = status(&self.setting(), &Root::Own, &arguments, true, &mut out, &mut err);
         assert!(err.is_empty(), "{}", String::from_utf8_lossy(&err));
         (code, String::from_utf8(out).unwrap())
     }
@@ -768,10 +770,12 @@ fn the_json_object_says_the_same() {
     let machine = Machine::new();
     machine.task("k8s.io", 20, STARTED, Some("runc"), &pod("containerd", "side"));
     let mut out = Vec::new();
-    let options = Options { engine: None, json: true, containers: false };
-    assert_eq!(status(&machine.setting(), options, &mut out, &mut Vec::new()), 1);
+    let arguments = Arguments { engine: None, format: AnswerFormat::Json, json: false };
+    let root = Root::Mounted("/host".into());
+    assert_eq!(status(&machine.setting(), &root, &arguments, false, &mut out, &mut Vec::new()), 1);
     let object: serde_json::Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(object["state"], "wrong");
+    assert_eq!((&object["root"]["is"], &object["root"]["path"]), (&"mounted".into(), &"/host".into()));
     let engine = &object["engines"][0];
     assert_eq!((engine["engine"].as_str(), engine["method"].as_str()), (Some("containerd"), Some("runtime")));
     assert_eq!(engine["containers"]["past_the_gate"][0], "shop/web/side");

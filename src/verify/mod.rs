@@ -23,84 +23,25 @@ mod expect;
 mod probe;
 mod unmanaged;
 
-use std::fmt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::events::probes::Ledger;
 use crate::install::detect;
+pub use crate::install::job::Outcome;
+use crate::install::restart;
 use crate::level::cache;
 use crate::message::{cut, escape, line};
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::Processes;
-use crate::node::run::{Done, RunError, run};
+use crate::node::run::Done;
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
-
-/// How an engine is restarted.
-#[derive(Clone, Copy, Debug)]
-pub enum Restart<'a> {
-    /// This systemd unit.
-    Unit(&'a str),
-    /// This systemd unit, which reads its configuration anew and stops nothing.
-    Reload(&'a str),
-    /// By this command, which a shell runs.
-    Command(&'a str),
-}
-
-/// Why an engine was not restarted.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RestartError {
-    /// The command cannot be run, or hangs.
-    #[error(transparent)]
-    Run(#[from] RunError),
-    /// The command says no.
-    #[error("`{command}` failed with {how}")]
-    Failed {
-        /// The command.
-        command: String,
-        /// How it ended.
-        how: String,
-        /// The lines that it complained with, safe for a terminal.
-        said: Vec<String>,
-    },
-}
-
-impl RestartError {
-    /// What the command complained with, line by line.
-    #[must_use]
-    pub fn said(&self) -> &[String] {
-        match self {
-            Self::Run(_) => &[],
-            Self::Failed { said, .. } => said,
-        }
-    }
-}
-
-/// What came of a verification.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The gate stands; what was seen of it.
-    Verified(Vec<String>),
-    /// Nothing is known to be wrong, but not everything could be shown.
-    Unproven {
-        /// What was seen.
-        seen: Vec<String>,
-        /// What could not be shown, and why.
-        missing: Vec<String>,
-    },
-    /// The engine does not start containers as it should: take the installation back.
-    Failed(String),
-}
 
 /// How long something is waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// A restart command.
-    pub restart: Duration,
     /// The engine, to answer.
     pub answer: Duration,
     /// One question to the engine.
@@ -115,12 +56,11 @@ impl Default for Patience {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Self {
-            restart: seconds(120),
             answer: seconds(60),
             // As long as a kubelet waits (`runtimeRequestTimeout`): a node that is slow is not broken.
             call: seconds(120),
             event: seconds(5),
-            reload: seconds(10),
+            reload: restart::RELOAD,
         }
     }
 }
@@ -143,40 +83,6 @@ pub struct Verification<'a> {
     /// Whether the gate runs where there are no libraries.
     pub is_static: bool,
 }
-
-impl fmt::Display for Restart<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unit(unit) => write!(f, "systemctl restart {unit}"),
-            Self::Reload(unit) => write!(f, "systemctl reload {unit}"),
-            Self::Command(text) => f.write_str(&escape(text)),
-        }
-    }
-}
-
-/// Restarts an engine. Containers go on meanwhile.
-pub fn restart(how: Restart<'_>, patience: Patience) -> Result<(), RestartError> {
-    let mut command = match how {
-        Restart::Unit(_) | Restart::Reload(_) => Command::new("systemctl"),
-        Restart::Command(_) => Command::new("/bin/sh"),
-    };
-    match how {
-        Restart::Unit(unit) => command.args(["restart", unit]),
-        Restart::Reload(unit) => command.args(["reload", unit]),
-        Restart::Command(text) => command.args(["-c", text]),
-    };
-    let done = run(&mut command, patience.restart)?;
-    if done.ok {
-        return Ok(());
-    }
-    let text = if done.stderr.trim().is_empty() { &done.stdout } else { &done.stderr };
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    let said = lines.take(MOST_LINES).map(|line| cut(&escape(line.trim_end()), 300)).collect();
-    Err(RestartError::Failed { command: how.to_string(), how: done.how, said })
-}
-
-/// As many lines are shown of what a restart complains with.
-const MOST_LINES: usize = 12;
 
 /// What a program complained about, in one line.
 fn said(done: &Done) -> String {

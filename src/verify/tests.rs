@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::{Outcome, Patience, Restart, RestartError, Verification, restart};
+use super::{Outcome, Patience, Verification};
 use crate::install::TOOL;
 use crate::node::host::Live;
 use crate::node::procfs::{Processes, fake};
@@ -124,7 +124,7 @@ impl Node {
         let (live, paths) = (Live::under(self.dir.path()), Paths::under(self.dir.path()));
         // On a loaded machine one try takes a while, and there must be time for the second.
         let reload = Duration::from_secs(4);
-        let patience = Patience { answer: short, event: short, reload, call, ..Patience::default() };
+        let patience = Patience { answer: short, event: short, reload, call };
         let processes = Processes::in_folder(&self.path("proc"), self.dir.path());
         let verification = Verification {
             live: &live,
@@ -449,21 +449,4 @@ fn the_probes_ask_as_a_kubelet_does() {
     assert_eq!(container["labels"]["io.kubernetes.pod.uid"], uid);
     assert_eq!(container["image"]["image"], "registry.k8s.io/pause:3.9");
     assert_eq!(container["linux"]["security_context"]["capabilities"]["add_capabilities"][0], "SYS_ADMIN");
-}
-
-#[test]
-fn a_restart_that_fails_says_what_the_command_said() {
-    let patience = Patience { restart: Duration::from_secs(2), ..Patience::default() };
-    restart(Restart::Command("exit 0"), patience).unwrap();
-    let error = restart(
-        Restart::Command("echo unit is masked >&2; echo; echo >&2; echo 'a\tb' >&2; exit 3"),
-        patience,
-    );
-    let error = error.unwrap_err();
-    assert!(error.to_string().ends_with("exit 3` failed with exit status 3"), "{error}");
-    assert_eq!(error.said(), ["unit is masked", "a\\tb"]);
-    let error = restart(Restart::Command("false"), patience).unwrap_err();
-    assert_eq!((error.to_string().as_str(), error.said().len()), ("`false` failed with exit status 1", 0));
-    let error = restart(Restart::Command("sleep 60"), patience).unwrap_err();
-    assert!(matches!(error, RestartError::Run(_)), "{error}");
 }

@@ -56,6 +56,8 @@ pub enum Effect<'p> {
 pub enum Reading {
     /// What the pod declares.
     Declared,
+    /// What the manifest of a static pod declares, which no admission has seen.
+    Static,
     /// What the node shows, of a pod whose declaration is known: admission has not seen it.
     NodeOnly,
     /// What the node shows, and nothing else is known.
@@ -165,17 +167,18 @@ impl<'p> Rules<'p> {
                 no |= self.counts(&result);
                 unite(&mut findings, result);
             };
-            if let Some(Declared { pod, .. }) = declared {
+            if let Some(Declared { pod, settles, .. }) = declared {
+                let reading = if settles { Reading::Declared } else { Reading::Static };
                 let pss::Evaluation { found, lifted, .. } =
                     pss::evaluate_pod(demand.level, minor, pod, lifted);
-                found.into_iter().chain(lifted).for_each(|found| add(found, Reading::Declared));
+                found.into_iter().chain(lifted).for_each(|found| add(found, reading));
             }
             for found in pss::evaluate(demand.level, minor, facts, lifted) {
                 match declared {
                     None => add(found, Reading::Observed),
                     Some(declared) if !declared.answers_for(found.control) => add(found, Reading::NodeOnly),
                     Some(_) if found.finding.certainty == Certainty::Violates => {
-                        add(found, Reading::NodeOnly)
+                        add(found, Reading::NodeOnly);
                     }
                     Some(_) => {}
                 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use pss::Origin;
 use pss::controls::CONTROLS;
 use pss_guard_core::decision::{ControlResult, Effect, Evaluation, Reading};
+use pss_guard_core::level::{self, RequiredLevel};
 
 /// The longest message, in bytes: with the program's name before it and the end of the line, 4 KiB.
 pub const LIMIT: usize = 4096 - "pss-guard: \n".len();
@@ -56,6 +57,7 @@ pub fn message<'s, 'p: 's>(
         let _ = write!(because, "{separator}{}", demand.because);
     }
     let (mut list, mut ours) = (String::new(), String::new());
+    let mut is_declared = false;
     for result in findings {
         let list = if result.control.origin == Origin::PssGuard { &mut ours } else { &mut list };
         let separator = if list.is_empty() { "" } else { ", " };
@@ -63,6 +65,7 @@ pub fn message<'s, 'p: 's>(
         if !result.finding.detail.is_empty() {
             let _ = write!(list, " ({})", result.finding.detail);
         }
+        is_declared |= result.reading == Reading::Declared && result.control.origin == Origin::Upstream;
         // Admission has not seen it: with the pod's declaration at hand it is what only the node can know.
         if result.reading == Reading::NodeOnly && result.control.origin == Origin::Upstream {
             list.push_str(" [seen on the node]");
@@ -70,6 +73,12 @@ pub fn message<'s, 'p: 's>(
         if let Effect::Excepted(exception) = result.effect {
             let _ = write!(list, " [exception until {}: {}]", exception.expires, exception.reason);
         }
+    }
+    // Admission reads the same fields by the same rules. That the pod is here means that the labels were others then.
+    let by_labels =
+        |demand: &RequiredLevel<'_>| matches!(demand.because.origin(), level::Origin::File { .. });
+    if is_declared && assessment.asked().any(by_labels) {
+        because.push_str("; admitted before the namespace asked for this");
     }
     let (whose, list) = match (list.is_empty(), ours.is_empty()) {
         (true, false) => (format!("{OURS} at"), ours),

@@ -11,9 +11,14 @@ use pss::pod::{Manifest, Pod};
 use pss::{Level, NEWEST, Origin, evaluate_pod};
 use serde_json::Value;
 
+/// A text in an object, or an empty one.
+fn text<'o>(object: &'o Value, path: &str) -> &'o str {
+    object.pointer(path).and_then(Value::as_str).unwrap_or_default()
+}
+
 /// Where a kind keeps its pod.
 fn manifest(object: &Value) -> Option<&Value> {
-    let path = match object["kind"].as_str()? {
+    let path = match text(object, "/kind") {
         "Pod" => "",
         "PodTemplate" => "/template",
         "CronJob" => "/spec/jobTemplate/spec/template",
@@ -34,8 +39,7 @@ fn lint(object: &Value) -> Result<bool, serde_json::Error> {
         evaluate_pod(*level, NEWEST, &pod, |control| control.origin == Origin::PssGuard).is_allowed()
     };
     let fits = Level::ALL.into_iter().rfind(allows).unwrap_or(Level::Privileged);
-    let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
-    println!("{kind}/{}: {fits}", object["metadata"]["name"].as_str().unwrap_or_default());
+    println!("{}/{}: {fits}", text(object, "/kind").to_lowercase(), text(object, "/metadata/name"));
     let evaluation =
         evaluate_pod(Level::Restricted, NEWEST, &pod, |control| control.origin == Origin::PssGuard);
     for found in &evaluation.found {
@@ -51,10 +55,8 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut is_wrong = false;
     for path in std::env::args().skip(1) {
         let object: Value = serde_json::from_reader(File::open(path)?)?;
-        let objects = match object["items"].as_array() {
-            Some(items) => items.as_slice(),
-            None => std::slice::from_ref(&object),
-        };
+        let items = object.get("items").and_then(Value::as_array);
+        let objects = items.map_or(std::slice::from_ref(&object), Vec::as_slice);
         for object in objects {
             is_wrong |= lint(object)?;
         }

@@ -32,14 +32,17 @@ fn is_not_upstreams(control: &Control) -> bool {
 fn answer(request: Request) -> Value {
     let pod = Pod::from(request.object);
     let evaluation = evaluate_pod(LEVEL, NEWEST, &pod, is_not_upstreams);
-    let message = format!("violates PodSecurity \"{LEVEL}:latest\": {}", evaluation.message());
-    let fixes: Vec<String> = evaluation.fixes().into_iter().map(|fix| fix.yaml).collect();
-    let mut response = json!({"uid": request.uid, "allowed": evaluation.is_allowed()});
-    if !evaluation.is_allowed() {
-        response["status"] = json!({"code": 403, "reason": "Forbidden", "message": message});
-        // kubectl prints them.
-        response["warnings"] = fixes.into();
-    }
+    let (uid, allowed) = (request.uid, evaluation.is_allowed());
+    let response = if allowed {
+        json!({"uid": uid, "allowed": allowed})
+    } else {
+        let mut message = format!("violates PodSecurity \"{LEVEL}:latest\": {}", evaluation.message());
+        for fix in evaluation.fixes() {
+            message = format!("{message}\n---\n{}", fix.yaml);
+        }
+        let status = json!({"code": 403, "reason": "Forbidden", "message": message});
+        json!({"uid": uid, "allowed": allowed, "status": status})
+    };
     json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
 }
 

@@ -127,7 +127,7 @@ impl Control {
     /// The first minor that has it.
     #[must_use]
     pub fn since(&self) -> Minor {
-        self.declared.first().map_or(0, |(since, _)| *since)
+        self.observed.first().map_or(0, |(since, _)| *since)
     }
 }
 

@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write as _;
 
-use crate::controls::{plural, yaml};
+use crate::controls::{head, plural, yaml};
 use crate::pod::{Container, Kind, Pod, Shared};
 use crate::{Control, Finding, Found, Level, Minor, in_force};
 
@@ -82,7 +82,9 @@ impl<'p> Evaluation<'p> {
             message.push_str(&finding.reason);
             // A sysctl can have an empty name.
             if !finding.detail.is_empty() {
-                [" (", &finding.detail, ")"].into_iter().for_each(|part| message.push_str(part));
+                for part in [" (", &finding.detail, ")"] {
+                    message.push_str(part);
+                }
             }
         }
         message
@@ -218,9 +220,11 @@ impl Text {
         }
         self.is_cut = true;
         let room = DETAIL_BYTES - '\u{2026}'.len_utf8();
-        let whole = words.floor_char_boundary(room.saturating_sub(self.text.len()));
-        self.text.push_str(words.get(..whole).unwrap_or_default());
-        self.text.truncate(self.text.floor_char_boundary(room));
+        let length = self.text.len();
+        self.text.truncate(head(&self.text, room).len());
+        if self.text.len() == length {
+            self.text.push_str(head(words, room - length));
+        }
         self.text.push('\u{2026}');
     }
 }
@@ -503,8 +507,9 @@ mod tests {
             ("seccompProfile_restricted", &[19, 25]),
             ("sysctls", &[0, 27, 29, 32, 37]),
         ];
-        // Injected is what no pod declares.
-        for control in CONTROLS.iter().filter(|control| control.id != "injectedMounts") {
+        let upstreams =
+            |control: &&&Control| control.origin == Origin::Upstream || !control.declared.is_empty();
+        for control in CONTROLS.iter().filter(upstreams) {
             let versions: Vec<Minor> = control.declared.iter().map(|(since, _)| *since).collect();
             let upstreams =
                 later.iter().find(|(id, _)| *id == control.id).map_or(&[0][..], |(_, minors)| minors);
@@ -595,7 +600,7 @@ mod tests {
     fn a_detail_is_upstreams_up_to_a_size() {
         let sysctls = |length: usize| {
             let pod = pod_with(|spec| {
-                spec.security_context.sysctls = vec![Sysctl { name: "\u{fc}".repeat(length) }]
+                spec.security_context.sysctls = vec![Sysctl { name: "\u{fc}".repeat(length) }];
             });
             let found = evaluate_pod(Level::Baseline, NEWEST, &pod, none).found;
             found[0].finding.detail.clone().into_owned()

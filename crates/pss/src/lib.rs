@@ -47,19 +47,25 @@ pub fn active<'l>(
 }
 
 /// The same for both readings.
-fn in_force<'l>(
+fn in_force(
     level: Level,
     minor: Minor,
-    lifted: impl Fn(&Control) -> bool + 'l,
-) -> impl Iterator<Item = &'static Control> + 'l {
+    lifted: impl Fn(&Control) -> bool,
+) -> impl Iterator<Item = &'static Control> {
+    const { assert!(controls::CONTROLS.len() <= u32::BITS as usize, "a bit for each") };
     let known = move |control: &Control| control.level <= level && control.since() <= minor;
-    let overrides =
-        move |other: &Control, id| other.overrides.contains(&id) && known(other) && !lifted(other);
-    let all = controls::CONTROLS.iter().copied().filter(move |control| known(control));
-    // Only a looser level's controls are overridden.
-    all.filter(move |control| {
-        control.level == level || !controls::CONTROLS.iter().any(|other| overrides(other, control.id))
-    })
+    let mut overridden = 0_u32;
+    for control in controls::CONTROLS.iter().filter(|control| !control.overrides.is_empty()) {
+        if known(control) && !lifted(control) {
+            for id in control.overrides {
+                let bit = controls::CONTROLS.iter().position(|other| other.id == *id);
+                overridden |= bit.map_or(0, |bit| 1 << bit);
+            }
+        }
+    }
+    let all = controls::CONTROLS.iter().copied().enumerate();
+    all.filter(move |(bit, control)| known(control) && overridden & (1 << bit) == 0)
+        .map(|(_, control)| control)
 }
 
 /// Everything the standard says of one container at a level and version, with these controls [lifted](active).

@@ -14,9 +14,11 @@ fn two_runs_do_not_meet() {
     let root = Host::new(CRIO);
     root.program("crio");
     root.call(&["install", "--engine", "crio"]).expect_success();
-    let before = root.tree();
     let lock = fs::File::open(root.path("var/lib/pss-guard/install/lock")).expect("the lock");
     lock.lock().expect("to lock a file");
+    // What the other run goes back to if it fails.
+    root.file("var/lib/pss-guard/install/before/common/0", "kept");
+    let before = root.tree();
     for arguments in [&["install", "--engine", "crio", "--method", "runtime"][..], &["uninstall"]] {
         let done = root.call(arguments);
         assert!(done.code == Some(2) && done.stderr.contains("is locked"), "{done}");
@@ -142,7 +144,7 @@ fn kill_everywhere(program: &Path, start: &Host, arguments: &[&str], install: &[
         tree
     };
     let (first, last) = (start.copy(), start.copy());
-    let calls = writes(program, last.root(), arguments);
+    let calls = writes(program, last.root(), arguments, 0);
     assert!(calls.len() > 20, "too few writes to be all: {calls:?}");
     let (old, new) = (engine_files(&first), engine_files(&last));
     call(&first, &["uninstall"]);
@@ -179,6 +181,74 @@ fn kill_everywhere(program: &Path, start: &Host, arguments: &[&str], install: &[
         call(&root, &["uninstall"]);
         assert_same(&root.tree(), &clean, &format!("{what}, then installed and uninstalled"));
     }
+}
+
+/// Whatever was done of an upgrade when it was killed: the next one knows what worked before, and uninstall everything.
+#[test]
+fn a_kill_at_any_write_of_an_upgrade_that_fails_leaves_the_way_back() {
+    let test = "a_kill_at_any_write_of_an_upgrade_that_fails_leaves_the_way_back";
+    if !needs::can_run(test, &["strace", "strip"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let [old, new] = ["old", "new"].map(|name| {
+        fs::create_dir(folder.path().join(name)).expect("a folder of ours");
+        small_binary(&folder.path().join(name))
+    });
+    for program in [old.clone(), old.with_file_name("pss-guard-gate")] {
+        // Another build that does the same.
+        let bytes = [fs::read(&program).expect("a program of ours"), b"old".to_vec()].concat();
+        fs::write(&program, bytes).expect("a program of ours");
+    }
+    let call = |program: &Path, root: &Host, arguments: &[&str]| {
+        run::run(Command::new(program).arg("--root").arg(root.root()).args(arguments))
+    };
+    let start = Host::new(CONTAINERD);
+    start.program("containerd");
+    let clean = start.copy();
+    call(&old, &start, &["install", "--engine", "containerd"]).expect_success();
+    // A handler that has come since, so that there is a file to change.
+    let handler = "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.other]\n  runtime_type = \"io.containerd.runc.v2\"\n";
+    for root in [&start, &clean] {
+        let config = root.path("etc/containerd/config.toml");
+        fs::write(&config, run::read(&config) + handler).expect("a file of ours");
+    }
+    let upgrade = ["install", "--engine", "containerd", "--restart", "--restart-command", "exit 3"];
+    let last = start.copy();
+    let mut calls = writes(&new, last.root(), &upgrade, 2);
+    // What gives, moves or takes a name: all that the next run can see.
+    calls.retain(|(name, _)| ["link", "mkdir", "rename", "rmdir"].iter().any(|call| name.contains(call)));
+    assert!(calls.len() > 30, "too few writes to be all: {calls:?}");
+    let mut before = start.tree();
+    let mut now = last.tree();
+    let added = "var/lib/pss-guard/runtimes/containerd/other";
+    now.retain(|path, _| !path.starts_with(added));
+    // Times of day of the process that restarts; nothing else is new.
+    before.retain(|path, _| now.contains_key(path) || !path.starts_with("run"));
+    assert_same(&now, &before, "an upgrade that failed");
+    let whole = last.tree();
+    std::thread::scope(|scope| {
+        for calls in calls.chunks(calls.len().div_ceil(2)) {
+            let (start, clean, whole, new) = (&start, &clean, &whole, &new);
+            scope.spawn(move || {
+                for (name, number) in calls {
+                    let what = format!("killed at {name} number {number}");
+                    let root = start.copy();
+                    let inject = format!("inject={name}:signal=SIGKILL:when={number}");
+                    let options = ["-o".to_owned(), "/dev/null".to_owned(), "-e".to_owned(), inject];
+                    let done = traced(new, root.root(), &upgrade, &options);
+                    assert!(![Some(0), Some(2)].contains(&done.code), "{what}: nobody was killed\n{done}");
+                    let other = root.copy();
+                    call(new, &other, &["uninstall"]).expect_success();
+                    assert_same(&other.tree(), &clean.tree(), &format!("{what}, then uninstalled"));
+                    let done = call(new, &root, &upgrade);
+                    assert_eq!(done.code, Some(2), "{what}: {done}");
+                    assert!(done.stderr.contains("the previous installation was restored"), "{what}: {done}");
+                    assert_same(&root.tree(), whole, &format!("{what}, then failed again"));
+                }
+            });
+        }
+    });
 }
 
 /// A power cut can only be told from a kill by what was on the disk: a file's bytes before it gets its name, and the

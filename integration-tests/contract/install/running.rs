@@ -8,22 +8,23 @@ use crate::support::run::{self, Done};
 use crate::support::{files, needs, program};
 
 /// Runs a script with a node's root directory as its own, so that this is a running node: with this machine's programs,
-/// processes of its own, and folders of its own. `options` are those of the mount of its `/var/lib`.
+/// and processes and folders of its own. `options` are those of the mount of its `/var/lib`.
 fn on_running_node(root: &Host, options: &str, script: &str) -> Done {
     for (program, place) in [(program::binary(), "gate"), (program::gate(), "pss-guard-gate")] {
         fs::copy(program, root.path(place)).expect("a copy of the program");
     }
     let mounts = format!(
         "mount --bind \"$R\" \"$R\" || exit 9
-         for folder in usr lib lib64 bin sbin proc dev; do
+         for folder in usr lib lib64 bin sbin dev; do
              if [ -L /$folder ]; then cp -P /$folder \"$R/$folder\";
              elif [ -d /$folder ]; then mkdir -p \"$R/$folder\" && mount --rbind /$folder \"$R/$folder\"; fi || exit 9
          done
+         mkdir \"$R/proc\" && mount -t proc proc \"$R/proc\" || exit 9
          mount --bind -o ro \"$R/usr\" \"$R/usr\" && mount -t tmpfs -o {options} none \"$R/var/lib\" || exit 9
          exec chroot \"$R\" /bin/sh -c \"$0\""
     );
     let mut command = Command::new("unshare");
-    run::run(command.args(["--mount", "sh", "-c", &mounts, script]).env("R", root.root()))
+    run::run(command.args(["--mount", "--pid", "--fork", "sh", "-c", &mounts, script]).env("R", root.root()))
 }
 
 /// containerd with a runtime that is on this machine.
@@ -83,6 +84,161 @@ fn only_what_a_run_has_installed_is_taken_back() {
             done.stderr.contains(if stays { "and stays installed" } else { "was rolled back" }),
             "{done}"
         );
+    }
+}
+
+/// An upgrade that fails, and what the node is then: the programs, links and files of before, bytes and times, and the
+/// same status. Where nothing stood before, nothing stands.
+#[test]
+fn an_upgrade_that_fails_goes_back_to_the_installation_that_worked() {
+    let name = "install::an_upgrade_that_fails_goes_back_to_the_installation_that_worked";
+    if !needs::can_run(name, &["unshare", "mount", "chroot"]) {
+        return;
+    }
+    // The two builds differ by a line that no program reads. The engine, and its client, fail with the second.
+    let prelude = format!(
+        "{ENGINE}
+         C='--engine containerd --config /etc/containerd/config.toml'; G=/var/lib/pss-guard/bin/pss-guard-gate
+         mkdir /old /tmp; cp /gate /old/pss-guard; cp /pss-guard-gate /old/
+         for program in /old/*; do echo old >>$program; done
+         mount -t tmpfs none /usr/local/sbin || exit 9
+         looks() {{
+             find /etc /var/lib/pss-guard /usr/local/sbin -type f ! -name crictl ! -name lock -printf '%p %m ' -exec sha256sum {{}} \\; | sort
+             find /var/lib/pss-guard -type l -printf '%p %l\n' | sort
+             find /var/lib/pss-guard/install -name manifest.json -printf '%p %t\n'
+             /gate status | sed -E 's/[0-9]+ seconds? ago//; s/process [0-9]+//'
+         }}
+         restart() {{ down; up; }}
+         printf '#!/bin/sh\nkill $(cat /engine); /containerd 300 >/dev/null 2>&1 & echo $! >/engine; sleep 0.3' >/again
+         printf '#!/bin/sh\n/again; ! cmp -s /pss-guard-gate %s' $G >/only-old
+         cat >/usr/local/sbin/crictl <<'END'
+#!/bin/sh
+while [ $# -gt 0 ]; do case $1 in --*) shift 2 ;; *) break ;; esac; done
+case $1 in
+info) echo '{{\"status\":{{\"conditions\":[{{\"type\":\"RuntimeReady\",\"status\":true}},{{\"type\":\"NetworkReady\",\"status\":true}}]}}}}' ;;
+images) echo '{{\"images\":[{{\"repoTags\":[\"registry.k8s.io/pause:3.9\"]}}]}}' ;;
+runp) echo 'rpc error: the new gate fails' >&2; exit 1 ;;
+esac
+END
+         cat >/other <<'END'
+[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.other]
+runtime_type = 'io.containerd.runc.v2'
+options = {{ BinaryName = '/usr/bin/sleep' }}
+END
+         chmod +x /again /only-old /usr/local/sbin/crictl
+         try() {{ /gate install $C --restart --restart-command \"$1\" $2; }}
+         dies() {{ try 'kill -9 $PPID' 2>/dev/null >&2; }}
+         /old/pss-guard install $C >/dev/null || exit 9; restart; looks >/before
+        "
+    );
+    let restored = "\n  the previous installation was restored; containerd was restarted with the previous configuration\n";
+    // What happens, and what is said.
+    let rows = [
+        // A probe fails.
+        ("try /again", "rpc error: the new gate fails", restored),
+        // The engine does not come up.
+        ("try /only-old --no-probe", "`/only-old` failed with exit status 1", restored),
+        // Nothing comes up any more: the files are those of before all the same.
+        (
+            "try /bin/false",
+            "`/bin/false` failed",
+            "\n  the previous installation was restored; containerd was not restarted, and runs with",
+        ),
+        // The admin has added a handler: the file stays as the admin left it, and so does the new entry, which containers
+        // may call by now.
+        (
+            "cat /other >>/etc/containerd/config.toml; looks >/before; try /only-old --no-probe; code=$?
+             rm -r /var/lib/pss-guard/runtimes/containerd/other || exit 8; (exit $code)",
+            "`/only-old` failed with exit status 1",
+            restored,
+        ),
+        // A run that is killed leaves what the next one goes back to.
+        ("dies; try /only-old --no-probe", "`/only-old` failed with exit status 1", restored),
+        ("dies; dies; try /again", "the new gate fails", restored),
+    ];
+    for (script, why, then) in rows {
+        let root = Host::new(RUNNING);
+        let script = format!(
+            "{prelude}
+             {script}; code=$?; looks >/after; kill $(cat /engine)
+             cmp $G /old/pss-guard-gate && diff /before /after && exit $code; exit 9"
+        );
+        let done = on_running_node(&root, "exec", &script);
+        assert_eq!(done.code, Some(2), "{script}\n{done}");
+        assert!(done.stderr.contains(why) && done.stderr.contains(then), "{script}\n{done}");
+    }
+    // What a killed run has left is nobody's business once another has succeeded, or all is gone.
+    let root = Host::new(RUNNING);
+    let script = format!(
+        "{prelude}
+         left() {{ ls -d /var/lib/pss-guard/install/before 2>/dev/null; }}
+         dies; left || exit 8; try /again --no-probe && cmp $G /pss-guard-gate || exit 7; left && exit 6
+         try /bin/false; cmp $G /pss-guard-gate || exit 5
+         /old/pss-guard install $C >/dev/null; dies; left || exit 4
+         /gate uninstall && kill $(cat /engine); ls /var/lib"
+    );
+    let done = on_running_node(&root, "exec", &script).expect_success();
+    assert!(done.stderr.contains("and stays installed"), "{done}");
+    assert!(!root.path("var/lib/pss-guard").exists() && !done.stdout.ends_with("pss-guard\n"), "{done}");
+    assert_eq!(run::read(&root.path(RUNNING[0].0)), RUNNING[0].1);
+}
+
+/// All engines share the programs: what fails for one is put before none, and what another had stays.
+#[test]
+fn an_upgrade_that_fails_for_one_engine_leaves_all_with_the_programs_that_worked() {
+    const BOTH: Files = &[CONTAINERD[0], super::DOCKER[0]];
+    let old = tempfile::tempdir().expect("a temporary directory");
+    for (program, name) in [(program::binary(), "pss-guard"), (program::gate(), "pss-guard-gate")] {
+        let place = old.path().join(name);
+        fs::copy(program, &place).expect("a copy of a program");
+        let bytes = [fs::read(&place).expect("a program of ours"), b"old".to_vec()].concat();
+        fs::write(place, bytes).expect("a program of ours");
+    }
+    // The engines that had the gate, the one whose restart fails, and what is said of the other.
+    let rows = [
+        (&["containerd", "docker"][..], "docker.service", "containerd: has the previous programs again"),
+        (&["containerd", "docker"], "containerd.service", "docker: left alone"),
+        // A new one that fails is undone.
+        (&["docker"], "containerd.service", "docker: left alone"),
+        (&["containerd"], "docker.service", "containerd: has the previous programs again"),
+    ];
+    for (had, fails, said) in rows {
+        let root = Host::new(BOTH);
+        for program in ["containerd", "dockerd"] {
+            root.program(program);
+        }
+        for engine in had {
+            let mut command = Command::new(old.path().join("pss-guard"));
+            run::run(command.arg("--root").arg(root.root()).args(["install", "--engine", engine]))
+                .expect_success();
+        }
+        let before = root.tree();
+        // containerd is the first to be restarted.
+        let counter =
+            root.path("../").join(format!("{}-{fails}", root.root().file_name().unwrap().display()));
+        let nth = if fails == "containerd.service" { 1 } else { 2 };
+        let command = format!("echo >>{0}; [ $(wc -l <{0}) -ne {nth} ]", counter.display());
+        let done = root.call(&[
+            "install",
+            "--engine",
+            "auto",
+            "--restart",
+            "--no-probe",
+            "--restart-command",
+            &command,
+        ]);
+        fs::remove_file(counter).expect("a file of ours");
+        assert_eq!(done.code, Some(2), "{done}");
+        assert!(done.stderr.contains(said), "{said}\n{done}");
+        let mut now = root.tree();
+        now.retain(|path, _| before.contains_key(path));
+        assert_same(&now, &before, &format!("{had:?}, {fails}\n{done}"));
+        let engines: Vec<String> = fs::read_dir(root.path("var/lib/pss-guard/install"))
+            .expect("the installer's folder")
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+            .filter(|name| ["containerd", "docker", "before"].contains(&name.as_str()))
+            .collect();
+        assert_eq!(engines.len(), had.len(), "{engines:?}, {fails}\n{done}");
     }
 }
 
@@ -288,4 +444,73 @@ fn an_engine_of_another_root_is_restarted_by_the_command_that_reaches_it_or_not_
     let done = root.call(&[&install[..], &["--restart-command", "exit 3"]].concat());
     assert!(done.code == Some(2) && done.stderr.contains("`exit 3` failed with exit status 3\n"), "{done}");
     assert_same(&root.tree(), &before, "taken back");
+}
+
+/// From a pod that has the node's root in a folder everything is as on the node itself, whether or not it has the node's
+/// process ids. Where the process file system is missing there, it is another root, and that is said.
+#[test]
+fn the_root_of_the_running_node_is_known_in_a_container() {
+    let name = "install::the_root_of_the_running_node_is_known_in_a_container";
+    if !needs::can_run(name, &["unshare", "mount", "chroot"]) {
+        return;
+    }
+    let root = Host::new(RUNNING);
+    let config = serde_json::json!({
+        "ociVersion": "1.0.2",
+        "annotations": {
+            "io.kubernetes.cri.container-type": "sandbox",
+            "io.kubernetes.cri.sandbox-namespace": "shop",
+            "io.kubernetes.cri.sandbox-name": "web-1",
+            "io.kubernetes.cri.sandbox-uid": "1",
+        },
+        "process": {"user": {"uid": 0, "gid": 0}, "args": ["sleep"], "cwd": "/"},
+        "mounts": [{"destination": "/data", "source": "/srv/link/data", "options": ["bind"]}],
+        "linux": {},
+    });
+    let bundle = "run/containerd/io.containerd.runtime.v2.task/k8s.io/1";
+    files::write(&root.path(bundle).join("config.json"), &config.to_string());
+    files::write(&root.path(bundle).join("runtime"), "/usr/bin/runc");
+    fs::create_dir_all(root.path("srv/data")).expect("a folder of ours");
+    let script = format!(
+        "{ENGINE}
+         cat >/box <<'END'
+mount --$MOUNT / /c/host || exit 8
+for folder in usr lib lib64 bin sbin dev; do
+    if [ -L /$folder ]; then ln -sfn \"$(readlink /$folder)\" /c/$folder;
+    elif [ -d /$folder ]; then mkdir -p /c/$folder && mount --rbind /$folder /c/$folder; fi || exit 8
+done
+mkdir -p /c/proc && mount -t proc proc /c/proc && exec chroot /c /pss-guard --root /host \"$@\"
+END
+         ln -s / /srv/link; mkdir -p /c/host /tmp; cp /gate /c/pss-guard; cp /pss-guard-gate /c/
+         boxed() {{ MOUNT=$1 OWN=$2; shift 2; export MOUNT; unshare --mount $OWN sh /box \"$@\"; }}
+         sleep 300 >/dev/null 2>&1 & echo $! >/{bundle}/init.pid
+         plain() {{ sed -E 's/[0-9]+ seconds? ago//; s/[0-9]+ minutes? ago//'; }}
+         C='--engine containerd --config /etc/containerd/config.toml'
+         echo install; boxed rbind '--pid --fork' install $C >/dev/null || exit 7
+         cmp /var/lib/pss-guard/bin/pss-guard-gate /pss-guard-gate && cmp /var/lib/pss-guard/bin/pss-guard /gate || exit 6
+         for command in 'status --verbose' 'scan --format json' 'scan --level restricted --format json'; do
+             /gate $command 2>/dev/null | plain >/node; [ -s /node ] || exit 5
+             for own in '--pid --fork' ''; do
+                 boxed rbind \"$own\" $command 2>/said | plain >/boxed
+                 diff /node /boxed && grep -q '^pss-guard: --root: the running node, with its processes$' /said || exit 4
+             done
+         done
+         /gate status | grep -c 'containerd (process'
+         boxed rbind '--pid --fork' status --format json 2>/dev/null | grep -o '\"root\":{{[^}}]*}}'
+         /gate status --format json | grep -o '\"root\":{{[^}}]*}}'
+         boxed bind '' status --format json 2>/said | grep -o '\"root\":{{[^}}]*}}'; cat /said
+         boxed rbind '' uninstall >/dev/null; exit 0"
+    );
+    let done = on_running_node(&root, "exec", &script).expect_success();
+    let said: Vec<&str> = done.stdout.lines().collect();
+    let expected = [
+        "install",
+        "1",
+        r#""root":{"is":"mounted","path":"/host"}"#,
+        r#""root":{"is":"own"}"#,
+        r#""root":{"is":"other","path":"/host"}"#,
+        "pss-guard: --root: another file system, without processes",
+    ];
+    assert_eq!(said, expected, "{done}");
+    assert_eq!(run::read(&root.path(RUNNING[0].0)), RUNNING[0].1, "{done}");
 }

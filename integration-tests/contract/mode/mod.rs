@@ -356,7 +356,7 @@ fn a_kill_at_any_write_leaves_a_mode_that_somebody_asked_for() {
         };
         let mut whole = vec!["mode"];
         whole.extend(arguments);
-        let calls = trace::writes(&program::binary(), start().root(), &whole);
+        let calls = trace::writes(&program::binary(), start().root(), &whole, 0);
         let (count, mut killed) = (calls.len(), 0);
         for (name, number) in calls {
             let row = format!("{arguments:?}, killed at {name} number {number}");

@@ -397,7 +397,7 @@ impl Case {
         fs::write(self.directory.path().join("containers/app/config.json"), spec.to_string()).unwrap();
         let level = Some((level, Version::Latest));
         let paths = vec![self.directory.path().to_owned()];
-        let options = Check { level, policy: None, format: Format::Json, paths };
+        let options = Check { level, policy: None, pod: None, namespace: None, format: Format::Json, paths };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = check(&Paths::under(self.directory.path()), &options, &mut out, &mut err);
         (

@@ -406,6 +406,35 @@ mod tests {
     const QUIET: &str = "[defaults]\naudit = 'privileged'\nwarn = 'privileged'";
 
     #[test]
+    fn no_file_of_the_agent_goes_below_its_floor() {
+        const FLOOR: &str = "[defaults]\naudit = 'privileged'\nwarn = 'privileged'\nenforce-version = 'v1.30'\n\
+                             [agent]\nfloor = 'baseline'";
+        const QUIET: &str = "privileged:latest | privileged:latest";
+        let row = |labels, enforce| (FLOOR, labels, "", enforce);
+        for (text, labels, annotations, enforce) in [
+            row("enforce=privileged", "privileged:v1.30 + baseline:v1.30"),
+            row("", "privileged:v1.30 + baseline:v1.30"),
+            row("enforce=baseline", "baseline:v1.30"),
+            // An older version of the same level asks for something else, so both are evaluated.
+            row("enforce=baseline enforce-version=v1.0", "baseline:v1.0 + baseline:v1.30"),
+            row("enforce=restricted enforce-version=v1.30", "restricted:v1.30 + baseline:v1.30"),
+            // What the admin wrote, or nobody brought, is not the agent's.
+            row("no folder", "privileged:v1.30"),
+            row("missing", "privileged:v1.30"),
+        ] {
+            let (policy, found, whose) = (policy(text), found(labels), in_shop(annotations));
+            let shown = shown(&resolve(&policy, &whose, &found));
+            assert!(
+                shown.starts_with(&format!("{enforce} | ")),
+                "{labels:?}: {shown}, not {enforce} | {QUIET}"
+            );
+        }
+        let (policy, found, whose) = (policy(FLOOR), found(""), in_shop(""));
+        let Resolution::Levels(levels) = resolve(&policy, &whose, &found) else { panic!("levels") };
+        assert_eq!(levels.enforce[1].because.to_string(), format!("level from floor in [agent] of {FILE}"));
+    }
+
+    #[test]
     fn the_namespace_is_asked_in_the_order_file_policy_defaults() {
         const OWN: &str = "[defaults]\nenforce = 'baseline'\nenforce-version = 'v1.30'\naudit = 'baseline'\n\
                            warn = 'baseline'\nwarn-version = 'v1.29'\n\

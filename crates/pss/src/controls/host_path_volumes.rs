@@ -269,7 +269,9 @@ mod tests {
     fn declared_volumes_are_named_in_order_mounted_or_not() {
         let host_path = |volumes: &[usize]| {
             pod_with(|spec| {
-                volumes.iter().for_each(|index| spec.volumes[*index].sources.push("hostPath".into()))
+                for index in volumes {
+                    spec.volumes[*index].sources.push("hostPath".into());
+                }
             })
         };
         declared_table(

@@ -108,8 +108,13 @@ fn short(name: &str) -> Cow<'_, str> {
     if name.len() <= NAME_BYTES {
         return Cow::Borrowed(name);
     }
-    let end = (0..=NAME_BYTES).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
-    Cow::Owned(format!("{}\u{2026}", name.get(..end).unwrap_or_default()))
+    Cow::Owned(format!("{}\u{2026}", head(name, NAME_BYTES)))
+}
+
+/// The beginning of a text, in whole characters.
+pub(crate) fn head(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.get(..end).unwrap_or_default()
 }
 
 /// `container "app"`: how upstream names the one container that is judged here.

@@ -454,8 +454,8 @@ fn one_line(message: &str) -> String {
 mod tests {
     use super::{MOST, STAND_IN, mistakes, mode_of, parse};
     use crate::level::policy::{
-        AppArmor, Exception, LevelVersion, Mode, OnFault, OnSuspect, OnUnknownNamespace, Policy, Setting,
-        Trust,
+        AppArmor, Exception, LevelVersion, Mode, OnFault, OnMissingFacts, OnSuspect, OnUnknownNamespace,
+        Policy, Setting, Trust,
     };
     use pss::{Level, NEWEST, Version};
 
@@ -467,6 +467,7 @@ mode = "enforce"
 on-fault = "allow"
 on-suspect = "deny"
 on-unknown-namespace = "deny"
+on-missing-facts = "deny"
 log-allowed = true
 [cluster]
 version = "v1.36"
@@ -483,6 +484,8 @@ runtime-classes = ["kata"]
 [pod-annotations]
 trust = "override"
 floor = "baseline"
+[agent]
+floor = "baseline"
 [namespaces."ingress-nginx"]
 enforce = "privileged"
 warn-version = "v1.20"
@@ -492,6 +495,7 @@ audit = "restricted"
 warn = "baseline"
 [controls]
 readOnlyRootFilesystem = "off"
+injectedMounts = "enforce"
 [[exceptions]]
 namespace = "monitoring"
 pod = "node-exporter-x7k2p"
@@ -526,6 +530,7 @@ path = "/usr/bin/crun"
         assert_eq!(policy.on_fault, OnFault::Allow);
         assert_eq!(policy.on_suspect, OnSuspect::Deny);
         assert_eq!(policy.on_unknown_namespace, OnUnknownNamespace::Deny);
+        assert_eq!(policy.on_missing_facts, OnMissingFacts::Deny);
         assert!(policy.log_allowed);
         assert_eq!(policy.latest_minor(), 36);
         assert_eq!(policy.defaults.enforce, pair(Level::Baseline, 30));
@@ -542,7 +547,9 @@ path = "/usr/bin/crun"
         assert_eq!(policy.unmanaged.enforce, LevelVersion::latest(Level::Restricted));
         assert_eq!(policy.unmanaged.audit, LevelVersion::latest(Level::Restricted));
         assert_eq!(policy.unmanaged.warn, LevelVersion::latest(Level::Baseline));
+        assert_eq!(policy.agent.floor, Level::Baseline);
         assert_eq!(policy.controls.read_only_root_filesystem, Setting::Off);
+        assert_eq!(policy.controls.injected_mounts, Setting::Enforce);
         assert_eq!(
             policy.exceptions,
             [
@@ -811,7 +818,7 @@ path = "/usr/bin/crun"
             // Columns count characters.
             (
                 "# ä\n\"ä\" = 1",
-                "2:1: unknown key \"ä\"; known keys: mode, on-fault, on-suspect, on-unknown-namespace, log-allowed, cluster, defaults, unmanaged, exemptions, pod-annotations, namespaces, controls, exceptions, node, runtime",
+                "2:1: unknown key \"ä\"; known keys: mode, on-fault, on-suspect, on-unknown-namespace, on-missing-facts, log-allowed, cluster, defaults, unmanaged, exemptions, pod-annotations, agent, namespaces, controls, exceptions, node, runtime",
             ),
             (
                 "[exemptions]\nruntime-classes = ['ä', 1]",

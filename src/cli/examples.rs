@@ -1,0 +1,97 @@
+//! The examples at the end of each command's help: what it is for, and the command, which a test parses.
+
+/// Makes the end of a help text: pairs of a purpose and a command.
+macro_rules! examples {
+    ($($purpose:literal: $command:literal),+ $(,)?) => {
+        concat!("EXAMPLES:", $("\n  ", $purpose, ":\n    ", $command),+)
+    };
+}
+
+pub(super) const HOOK: &str = examples! {
+    "As install writes it into a hook, with the state on standard input": "pss-guard hook --engine containerd",
+};
+
+pub(super) const CHECK: &str = examples! {
+    "Evaluate a bundle as the node would": "pss-guard check /run/containerd/io.containerd.runtime.v2.task/k8s.io/4f1d2c",
+    "Evaluate a file against a level, for a code review": "pss-guard check --level restricted:v1.35 --format sarif config.json",
+};
+
+pub(super) const SCAN: &str = examples! {
+    "List what the node's own policy would refuse": "pss-guard scan",
+    "Before a namespace is tightened": "pss-guard scan --namespace shop --level restricted",
+    "In a script": "pss-guard scan --fail --format json",
+    "Inspect the node from a pod that has its root in /host": "pss-guard --root /host scan",
+};
+
+pub(super) const EXPLAIN: &str = examples! {
+    "List all controls": "pss-guard explain",
+    "Describe a control": "pss-guard explain runAsNonRoot",
+    "Look up the exit code in a pod's events": "pss-guard explain 17",
+};
+
+pub(super) const POLICY_CHECK: &str = examples! {
+    "Check the node's policy": "pss-guard policy check",
+    "Check a file before it is put on a node": "pss-guard policy check policy.toml",
+};
+
+pub(super) const POLICY_SHOW: &str = examples! {
+    "Show the levels of all namespaces": "pss-guard policy show",
+    "Show the levels of a pod that asks for one": "pss-guard policy show --namespace shop --pod-annotation pod-security.kubernetes.io/enforce=restricted",
+};
+
+pub(super) const POLICY_REMOVE: &str = examples! {
+    "Return to the built-in defaults": "pss-guard policy remove --reason \"node leaves the cluster\"",
+};
+
+pub(super) const NAMESPACES_IMPORT: &str = examples! {
+    "Import all namespaces": "kubectl get namespaces -o json | pss-guard namespaces import",
+    "Update one": "kubectl get namespace shop -o json | pss-guard namespaces import",
+};
+
+pub(super) const PODS_IMPORT: &str = examples! {
+    "Import the pods of this node": "kubectl get pods --all-namespaces --field-selector spec.nodeName=node-1 -o json | pss-guard pods import",
+    "From a list of all nodes": "kubectl get pods --all-namespaces -o json | pss-guard pods import --node node-1",
+    "With static pods, from the kubelet": "kubectl get --raw /api/v1/nodes/node-1/proxy/pods | pss-guard pods import",
+};
+
+pub(super) const INSTALL: &str = examples! {
+    "Show what would be done": "pss-guard install --engine auto --dry-run",
+    "Install for every engine, restart them, and prove that it works": "pss-guard install --engine auto --restart",
+    "Install into an image": "pss-guard --root /mnt/image install --engine containerd",
+    "Without systemd": "pss-guard install --engine containerd --restart --restart-command \"rc-service containerd restart\"",
+};
+
+pub(super) const UNINSTALL: &str = examples! {
+    "Show what would be restored": "pss-guard uninstall --dry-run",
+    "Uninstall for every engine, and restart them": "pss-guard uninstall --restart",
+};
+
+pub(super) const STATUS: &str = examples! {
+    "Check this node, and name its containers": "pss-guard status --verbose",
+    "In a script": "pss-guard status --format json",
+    "Check the node from a pod that has its root in /host": "pss-guard --root /host status",
+};
+
+pub(super) const MODE: &str = examples! {
+    "Show the mode in force": "pss-guard mode",
+    "See what would be refused, then enforce": "pss-guard mode enforce --reason \"rollout, week 3\"",
+    "Stop refusing for an hour, even if the policy is broken": "pss-guard mode audit --for 1h --reason \"incident 4711\"",
+    "End that earlier": "pss-guard mode --end",
+};
+
+pub(super) const METRICS: &str = examples! {
+    "Write for node_exporter's textfile collector": "pss-guard metrics --output /var/lib/node_exporter/pss-guard.prom",
+};
+
+pub(super) const REPORT: &str = examples! {
+    "Report the last 30 days as a page": "pss-guard report --since 30d --format html",
+    "One namespace, from its events alone": "pss-guard report --namespace shop --no-scan",
+};
+
+pub(super) const COMPLETIONS: &str = examples! {
+    "For bash": "pss-guard completions bash",
+};
+
+pub(super) const MAN: &str = examples! {
+    "Read it": "pss-guard man | man -l -",
+};

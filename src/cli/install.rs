@@ -1,0 +1,388 @@
+//! `pss-guard install`: installs the gate for an engine. What is done, and in which order, is [`job`](crate::install::job)'s;
+//! here it is printed.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use nix::unistd::geteuid;
+use similar::TextDiff;
+
+use super::arguments::{Change, Install as Arguments};
+use super::manual::manual;
+use super::uninstall::{previews, quoted};
+use super::{FAILED, OK, faults_of_anchors, line};
+use crate::install::before::{self, PutBack};
+use crate::install::detect::detect;
+use crate::install::job::{Done, Failure, Job, Prepared, Step, Wish, policy_is_kept};
+use crate::install::programs::{self, Piece};
+use crate::install::transaction::{FOLDER, Undone};
+use crate::install::{GATE, Installer, Method, engines, units};
+use crate::level::Policy;
+use crate::level::cache;
+use crate::message::escape;
+use crate::node::host::Live;
+use crate::node::procfs::Processes;
+use crate::paths::Paths;
+use crate::pss::facts::Engine;
+use crate::status::older;
+use crate::verify::{Outcome, Patience, Verification};
+
+/// Exit code: the gate is installed, but nobody has seen it work.
+pub const UNPROVEN: u8 = 1;
+
+/// So many pods are named.
+const MOST_PODS: usize = 200;
+
+/// Prints why something was not done; gives the exit code. `whose` is the engine, where it is one engine's.
+pub(super) fn tell(failure: &Failure, whose: Option<&str>, err: &mut dyn Write) -> u8 {
+    let whose = whose.map(|whose| format!("{whose}: ")).unwrap_or_default();
+    let colon = if failure.printed.is_empty() { "" } else { "; it said:" };
+    let _ = writeln!(err, "pss-guard: {whose}{}{colon}", failure.says);
+    for line in &failure.printed {
+        let _ = writeln!(err, "    {line}");
+    }
+    for sentence in &failure.more {
+        let _ = writeln!(err, "  {sentence}");
+    }
+    if failure.stays { UNPROVEN } else { FAILED }
+}
+
+/// Only root can look at all that an answer rests on, and change it. Whose another root directory is, is not known.
+pub(super) fn as_root(node: &Live, what: &str) -> Result<(), Failure> {
+    let user = geteuid();
+    if !node.is_running() || user.is_root() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{what} as root: only root can change engines' files, and this is uid {user}")))
+}
+
+/// An engine's job, as the command line asks for it.
+pub(super) fn job<'a>(
+    node: &'a Live,
+    processes: &'a Processes,
+    installer: &'static Installer,
+    change: &'a Change,
+) -> Job<'a> {
+    Job {
+        node,
+        processes,
+        installer,
+        config: change.config.as_deref(),
+        restart: change.restart,
+        restart_command: change.restart_command.as_deref(),
+    }
+}
+
+/// Installs the gate.
+pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let node = Live::under(root);
+    let processes = Processes::of(root);
+    let engines = as_root(&node, "install").and_then(|()| wanted(&node, &processes, arguments.engine.0, err));
+    let engines = match engines {
+        Ok(engines) => engines,
+        Err(failure) => return tell(&failure, None, err),
+    };
+    if engines.is_empty() {
+        return tell(&Failure::new("no supported container engine was found on this node"), None, err);
+    }
+    // Where others can write to a directory that pods' mounts rest on, no pod with a mount from there could be evaluated.
+    let faults = if node.is_running() { faults_of_anchors(&Paths::default()) } else { Vec::new() };
+    let faults: Vec<String> = faults.iter().map(|fault| line(fault)).collect();
+    let verify = |installer: &Installer, config: Option<&Path>| verify(&node, &processes, installer, config);
+    let wish = Wish {
+        method: arguments.method,
+        verify: if arguments.no_probe { None } else { Some(&verify) },
+        manual: &manual(),
+        anchor_faults: &faults,
+    };
+    let mut code = OK;
+    let (mut installed, mut is_unfinished) = (Vec::new(), false);
+    let mut engines = engines.into_iter();
+    for installer in engines.by_ref() {
+        let job = job(&node, &processes, installer, &arguments.change);
+        let done = if arguments.change.dry_run {
+            dry_run(&job, &wish, out).map(|()| Done::Installed)
+        } else {
+            job.install(&wish, &mut |step| print(&job, step, out))
+        };
+        match done {
+            Ok(done) => {
+                code = code.max(if done == Done::Unproven { UNPROVEN } else { OK });
+                installed.push(job.name());
+            }
+            Err(failure) => {
+                code = code.max(tell(&failure, Some(job.name()), err));
+                is_unfinished |= failure.is_unfinished;
+                // Otherwise the next engine of a node has nothing to do with what is wrong with this one.
+                if failure.of_programs {
+                    for name in &installed {
+                        let _ = writeln!(
+                            err,
+                            "pss-guard: {name}: has the previous programs again, which all engines share"
+                        );
+                    }
+                    break;
+                }
+            }
+        }
+    }
+    for installer in engines {
+        let name = installer.engine.name();
+        let _ = writeln!(err, "pss-guard: {name}: left alone, because all engines share the programs");
+    }
+    // What is left of a run that could not finish is what the next one goes back to; and where this one did nothing, it may be
+    // that of a run that is at it.
+    if !arguments.change.dry_run
+        && !installed.is_empty()
+        && !is_unfinished
+        && let Err(error) = before::forget(&node)
+    {
+        code = code.max(tell(&error.into(), None, err));
+    }
+    code
+}
+
+fn verify(node: &Live, processes: &Processes, installer: &Installer, config: Option<&Path>) -> Outcome {
+    let verification = Verification {
+        live: node,
+        processes,
+        paths: &Paths::under(node.root()),
+        engine: installer.engine,
+        config,
+        patience: Patience::default(),
+        is_static: cfg!(target_feature = "crt-static"),
+    };
+    verification.verify()
+}
+
+/// The installers that are asked for.
+fn wanted(
+    node: &Live,
+    processes: &Processes,
+    engine: Option<Engine>,
+    err: &mut dyn Write,
+) -> Result<Vec<&'static Installer>, Failure> {
+    if let Some(engine) = engine {
+        return Ok(engines::of(engine).into_iter().collect());
+    }
+    let detected = detect(node, processes)?;
+    for left in &detected.left {
+        let _ = writeln!(err, "pss-guard: left alone: {left}");
+    }
+    Ok(detected.engines.into_iter().filter_map(engines::of).collect())
+}
+
+/// Prints a step. What cannot be written is noticed when the output is flushed: it must not stop a job halfway.
+pub(super) fn print(job: &Job<'_>, step: Step<'_>, out: &mut dyn Write) {
+    let _ = match step {
+        Step::Begins(method) => writeln!(out, "{}, {method} method", job.name()),
+        Step::Wrote(path) => writeln!(out, "  wrote {}", path.display()),
+        Step::Removed(path) => writeln!(out, "  removed {}", path.display()),
+        Step::RemovedMethod(method) => writeln!(out, "  removed the {method} method"),
+        Step::Undid(path, undone) => {
+            let what = match undone {
+                Undone::Restored => "restored",
+                Undone::Removed => "removed",
+                Undone::Stripped => "was changed since; removed only our part:",
+                Undone::AsItWas => "our part was already gone from",
+                Undone::Gone => "was already removed:",
+                Undone::Kept => "kept, because another engine's installation needs it:",
+            };
+            writeln!(out, "  {what} {}", path.display())
+        }
+        Step::PutBack(path, what) => {
+            let what = match what {
+                PutBack::Restored => "restored",
+                PutBack::Removed => "removed",
+                PutBack::Kept => "kept, because it was changed meanwhile:",
+            };
+            writeln!(out, "  {what} {}", path.display())
+        }
+        Step::NotOnPath(why) => writeln!(out, "  not installed on the PATH: {why}"),
+        Step::Elsewhere(own) => where_it_is(own, out),
+        Step::KeptEdited(path) => kept(path, out),
+        Step::LeftEdited(path) => {
+            let (shown, place) = (path.display(), quoted(&job.node.place(path)));
+            writeln!(out, "  kept {shown}, which was changed since it was installed: `rm {place}` removes it")
+        }
+        Step::NotDone(why) => writeln!(out, "  not done: {why}"),
+        Step::Unchanged => writeln!(out, "  already installed; nothing changed"),
+        Step::Open(what) => writeln!(out, "  open: {}", escape(what)),
+        Step::OlderPods => tell_older(job, out),
+        Step::ActiveAfterRestart(unit) => {
+            writeln!(out, "  it is active once {} is restarted: systemctl restart {unit}", job.name())
+        }
+        Step::Seen(what) => writeln!(out, "  seen: {}", escape(what)),
+        Step::NotShown(what) => writeln!(out, "  not shown: {}", escape(what)),
+        Step::StillCalled { stale, method, containers } => {
+            still_called(job, (stale, method), containers, out)
+        }
+    };
+}
+
+/// An edited unit is the admin's.
+fn kept(path: &Path, out: &mut dyn Write) -> io::Result<()> {
+    let path = path.display();
+    writeln!(out, "  kept {path}, which was changed since it was installed; remove it to get the new one")
+}
+
+fn still_called(
+    job: &Job<'_>,
+    (stale, method): (bool, Option<Method>),
+    containers: usize,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let (name, links) = (job.name(), programs::entries_of(job.installer.engine));
+    let (who, until) = match containers {
+        _ if stale => (
+            format!("{name} still runs with its previous configuration"),
+            format!("{name} was restarted and the containers that it started that way are gone"),
+        ),
+        1 => ("1 running container was started through the gate".to_owned(), "it is gone".to_owned()),
+        _ => (
+            format!("{containers} running containers were started through the gate"),
+            "they are gone".to_owned(),
+        ),
+    };
+    let shown = links.display();
+    writeln!(
+        out,
+        "  {who}: the links in {shown} stay, and lead to the real runtime; once {until} (or after a reboot), `rm -r {}` \
+         removes them",
+        quoted(&job.node.place(&links))
+    )?;
+    if stale && method == Some(Method::Hook) {
+        writeln!(out, "  and so does {GATE}, for its hook")?;
+    }
+    Ok(())
+}
+
+/// Tells which pods passed no gate, and never will.
+fn tell_older(job: &Job<'_>, out: &mut dyn Write) -> io::Result<()> {
+    if !job.node.is_running() {
+        return Ok(());
+    }
+    let policy: Policy = cache::load_fresh(&Paths::under(job.node.root())).ok().flatten().unwrap_or_default();
+    let older = older::pods(job.node, job.processes, &policy);
+    let until = if job.is_down() { "" } else { ", and those that start before it is restarted," };
+    writeln!(
+        out,
+        "  open: containerd takes a container's runtime from its pod: pods older than the gate{until} \
+             bypass it, including containers started in them later (a restart, kubectl debug), until they \
+             are recreated"
+    )?;
+    for pod in older.recreate.iter().take(MOST_PODS) {
+        writeln!(out, "    {pod}")?;
+    }
+    if let Some(more) = older.recreate.len().checked_sub(MOST_PODS).filter(|more| *more > 0) {
+        writeln!(out, "    and {more} more: `pss-guard status --verbose` names their containers")?;
+    }
+    if older.unread > 0 {
+        writeln!(out, "    and {} of the running containers, which could not be inspected", older.unread)?;
+    }
+    Ok(())
+}
+
+/// Prints what would be done, or why it is refused.
+fn dry_run(job: &Job<'_>, wish: &Wish<'_>, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut named = None;
+    let prepared = job.prepare(wish, &mut named)?;
+    print(job, Step::Begins(prepared.request.method), out);
+    show(job, &prepared, wish, out)
+}
+
+fn show(job: &Job<'_>, prepared: &Prepared<'_>, wish: &Wish<'_>, out: &mut dyn Write) -> Result<(), Failure> {
+    let node = job.node;
+    let mut nothing = true;
+    if let Some(other) = prepared.other {
+        writeln!(out, "  would remove the {other} method first")?;
+        previews(&job.preview(prepared.installed.as_ref())?, out)?;
+    }
+    for entry in &prepared.plan.entries {
+        writeln!(out, "  gate in front of handler {}: {}", entry.handler, entry.runtime.display())?;
+    }
+    for piece in prepared.pieces().filter(|piece| !piece.is_there(node)) {
+        nothing = false;
+        match &piece {
+            Piece::Program { path, .. } => writeln!(out, "  would write {}", path.display())?,
+            Piece::Link { path, target } => {
+                writeln!(out, "  would write {} (a link to {})", path.display(), target.display())?;
+            }
+        }
+    }
+    if let Err(own) = &prepared.command {
+        where_it_is(own, out)?;
+    }
+    for change in &prepared.system.plan.changes {
+        nothing = false;
+        writeln!(out, "  would write {}", change.path.display())?;
+    }
+    prepared.system.kept.iter().try_for_each(|path| kept(path, out))?;
+    if !prepared.system.plan.changes.is_empty() {
+        for command in units::notices(node) {
+            writeln!(out, "  would run {}", escape(&command.join(" ")))?;
+        }
+    }
+    if !policy_is_kept(node) {
+        nothing = false;
+        let kept = Paths::default().kept_policy();
+        writeln!(out, "  would write {} (the policy, as the last good one)", kept.display())?;
+    }
+    for change in &prepared.plan.changes {
+        nothing = false;
+        let before = change.before.as_deref().unwrap_or_default();
+        writeln!(out, "  would write {}", change.path.display())?;
+        diff(&change.path, before, change.before.is_some(), Some(&change.after), out)?;
+    }
+    if nothing && prepared.installed.is_some() {
+        writeln!(out, "  no file would change")?;
+    } else {
+        writeln!(out, "  would keep in {FOLDER} what uninstall needs")?;
+    }
+    for open in &prepared.plan.open {
+        writeln!(out, "  open: {}", escape(open))?;
+    }
+    if let Some(how) = job.how(Some(prepared.request.method), true) {
+        writeln!(out, "  would restart {}: {how}", job.name())?;
+    }
+    if job.restart && wish.verify.is_some() && node.is_running() {
+        writeln!(
+            out,
+            "  would start two probe containers to prove that the gate evaluates them, and remove them"
+        )?;
+    }
+    Ok(())
+}
+
+/// Where people find the program that is not put where they look.
+fn where_it_is(own: &Path, out: &mut dyn Write) -> io::Result<()> {
+    if programs::is_on_path(own) {
+        return Ok(());
+    }
+    let folder = own.parent().unwrap_or(own).display();
+    writeln!(
+        out,
+        "  {} stays where it is, and {folder} is not on the usual PATH: call it by its path, or `ln -s {0} {}`",
+        own.display(),
+        programs::COMMAND
+    )
+}
+
+/// How a file would change, as `diff -u` shows it.
+pub(super) fn diff(
+    path: &Path,
+    before: &[u8],
+    exists: bool,
+    after: Option<&[u8]>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let (old, new) = (String::from_utf8_lossy(before), String::from_utf8_lossy(after.unwrap_or_default()));
+    let shown = path.display().to_string();
+    let nothing = "/dev/null";
+    let diff = TextDiff::from_lines(old.as_ref(), new.as_ref());
+    let header = (
+        if exists { shown.as_str() } else { nothing },
+        if after.is_some() { shown.as_str() } else { nothing },
+    );
+    write!(out, "{}", diff.unified_diff().context_radius(3).header(header.0, header.1))
+}

@@ -1,0 +1,380 @@
+//! Installs the gate for one engine, and takes it away: the order in which that is done, and what becomes of a run that
+//! fails.
+//!
+//! ```text
+//!  prepare ─► keep what is there ─► programs ─► entries ─► engine's files ─► restart ─► probes ─► let go of what was kept
+//!     │                                │           │             │             │          │
+//!     └─ refused: nothing changes      └───────────┴─────────────┴─────────────┴──────────┴─► back to what was there,
+//!                                                                                             or to nothing
+//! ```
+//!
+//! What is done is reported step by step, and printed by the command.
+
+mod prepared;
+mod proof;
+mod removal;
+
+use std::error::Error;
+use std::path::Path;
+
+use super::restart::{PATIENCE, Restart, RestartError, restart};
+use super::transaction::{Store, Undone, strip_whole};
+use super::{GATE, Installer, Method, Plan, before, detect, programs, units};
+use crate::level::cache;
+use crate::message::{escape, line};
+use crate::node::host::Live;
+use crate::node::procfs::{Process, Processes};
+use crate::paths::Paths;
+use crate::pss::facts::Engine;
+pub use prepared::{Prepared, policy_is_kept};
+use proof::Run;
+pub use removal::{Removable, sweep};
+
+/// What has been done, or was found.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'a> {
+    /// Everything is prepared, and the engine's installation begins.
+    Begins(Method),
+    /// A program, a link or a file was written.
+    Wrote(&'a Path),
+    /// A file or a program was removed.
+    Removed(&'a Path),
+    /// The installation by the other method was removed.
+    RemovedMethod(Method),
+    /// A file of an installation was undone.
+    Undid(&'a Path, Undone),
+    /// Something is as it was before this run.
+    PutBack(&'a Path, before::PutBack),
+    /// The program that people call was not put on the PATH, and why.
+    NotOnPath(&'a str),
+    /// The program that people call stays where it is.
+    Elsewhere(&'a Path),
+    /// A file of ours was edited, and stays so.
+    KeptEdited(&'a Path),
+    /// The same, of an installation that goes.
+    LeftEdited(&'a Path),
+    /// Something failed that no container needs.
+    NotDone(&'a str),
+    /// The programs, links and files are as they were.
+    Unchanged,
+    /// What the gate does not cover.
+    Open(&'a str),
+    /// Pods of containerd that run are older than the gate, and bypass it.
+    OlderPods,
+    /// The engine has yet to read what was written: this unit is to be restarted.
+    ActiveAfterRestart(&'static str),
+    /// A verification has seen something.
+    Seen(&'a str),
+    /// A verification could not show something.
+    NotShown(&'a str),
+    /// Links stay, because something calls them.
+    StillCalled {
+        /// Whether the engine itself calls them, because it was not restarted since.
+        stale: bool,
+        /// By which method the gate was installed.
+        method: Option<Method>,
+        /// The containers that were started through them.
+        containers: usize,
+    },
+}
+
+/// Takes the steps as they are done.
+pub type Report<'a> = &'a mut dyn FnMut(Step<'_>);
+
+/// How a run has ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// The gate is installed, and verified where that was asked for.
+    Installed,
+    /// The gate is installed, but not everything could be shown.
+    Unproven,
+}
+
+/// Why something was not done, or not as it should be.
+#[derive(Debug)]
+pub struct Failure {
+    /// What is wrong, in a line, safe for a terminal.
+    pub says: String,
+    /// What a program printed, line by line.
+    pub printed: Vec<String>,
+    /// What follows from it, a sentence each.
+    pub more: Vec<String>,
+    /// Whether the gate was installed before, and stays.
+    pub stays: bool,
+    /// Whether it says something of the programs, which all engines share, and which are those of before again: no other
+    /// engine is to get the new ones then.
+    pub of_programs: bool,
+    /// Whether it could not be rolled back: what is kept is needed by the next run.
+    pub is_unfinished: bool,
+}
+
+impl Failure {
+    /// With what is wrong.
+    #[must_use]
+    pub fn new(says: impl AsRef<str>) -> Self {
+        let says = escape(says.as_ref());
+        Self {
+            says,
+            printed: Vec::new(),
+            more: Vec::new(),
+            stays: false,
+            of_programs: false,
+            is_unfinished: false,
+        }
+    }
+
+    /// A restart that failed, and the way out.
+    fn of_restart(error: &RestartError, engine: &str, by_command: bool) -> Self {
+        let mut failure = Self { printed: error.said().to_vec(), ..Self::new(line(error)) };
+        if !by_command {
+            failure
+                .more
+                .push(format!("use --restart-command to name another command that restarts {engine}"));
+        }
+        failure
+    }
+
+    fn and(mut self, sentence: impl AsRef<str>) -> Self {
+        self.more.push(escape(sentence.as_ref()));
+        self
+    }
+}
+
+impl<E: Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::new(line(&error))
+    }
+}
+
+/// What came of a verification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The gate stands; what was seen of it.
+    Verified(Vec<String>),
+    /// Nothing is known to be wrong, but not everything could be shown.
+    Unproven {
+        /// What was seen.
+        seen: Vec<String>,
+        /// What could not be shown, and why.
+        missing: Vec<String>,
+    },
+    /// The engine does not start containers as it should: take the installation back.
+    Failed(String),
+}
+
+/// Asks the engine, whose configuration may not be the usual one, to start containers, and looks what the gate does.
+pub type Verify<'a> = &'a dyn Fn(&Installer, Option<&Path>) -> Outcome;
+
+/// What install and uninstall do for one engine.
+#[derive(Clone, Copy)]
+pub struct Job<'a> {
+    /// The node.
+    pub node: &'a Live,
+    /// What runs there.
+    pub processes: &'a Processes,
+    /// The engine's installer.
+    pub installer: &'static Installer,
+    /// The engine's configuration file, where it is not the usual one.
+    pub config: Option<&'a Path>,
+    /// Restart the engine afterwards, and see whether it works.
+    pub restart: bool,
+    /// How to restart it, where systemd is not to be asked.
+    pub restart_command: Option<&'a str>,
+}
+
+/// What only an installation needs.
+#[derive(Clone, Copy)]
+pub struct Wish<'a> {
+    /// By which method, where it is not the engine's usual one.
+    pub method: Option<Method>,
+    /// Verifies the installation after a restart; none where nobody wants that.
+    pub verify: Option<Verify<'a>>,
+    /// The manual, in roff.
+    pub manual: &'a [u8],
+    /// What is wrong with the directories that pods' mounts rest on, a sentence each. Where others can write to one, no
+    /// pod with a mount from there could be evaluated.
+    pub anchor_faults: &'a [String],
+}
+
+impl Job<'_> {
+    /// The engine's name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.installer.engine.name()
+    }
+
+    /// Installs the gate, restarts the engine and verifies, as far as that is asked for. What was there before is kept until
+    /// [`before::forget`], after the last engine.
+    pub fn install(&self, wish: &Wish<'_>, report: Report<'_>) -> Result<Done, Failure> {
+        let Self { node, installer, .. } = *self;
+        // All that is refused is refused here, and leaves the node as it is.
+        let mut named = None;
+        let prepared = self.prepare(wish, &mut named)?;
+        report(Step::Begins(prepared.request.method));
+        let store = Store::open(node)?;
+        // Another run can have come and gone meanwhile: then the plan is for a node that there is no more.
+        store.is_unchanged(self.name(), prepared.installed.as_ref())?;
+        if prepared.changes(node) || before::is_begun(node) {
+            let plans = [&prepared.plan, &prepared.system.plan];
+            before::keep(&store, installer.engine, prepared.installed.as_ref(), plans)?;
+        }
+        let mut run = Run { request: prepared.request, before: self.running(), is_restarted: false };
+        let written = self.write(&store, prepared, wish, &run, report);
+        drop(store);
+        match written {
+            Ok(()) => self.prove(wish, &mut run, report),
+            Err(failure) => Err(self.take_back(&run, failure, report)),
+        }
+    }
+
+    /// Writes everything. What fails here leaves the rest undone.
+    fn write(
+        &self,
+        store: &Store<'_>,
+        prepared: Prepared<'_>,
+        wish: &Wish<'_>,
+        run: &Run<'_>,
+        report: Report<'_>,
+    ) -> Result<(), Failure> {
+        let Self { node, installer, .. } = *self;
+        let Prepared { request, installed, other, mut plan, command, .. } = prepared;
+        // Programs first: a configuration may only ever name what is there.
+        let mut changed = put(node, &programs::gate(), report)?;
+        if !programs::gate_runs(node) {
+            return Err(Failure::new(format!(
+                "{GATE} was installed but does not run, so no container would start; is its file system \
+                 mounted noexec? The engine was not changed"
+            )));
+        }
+        if !programs::publish_formats(node) {
+            report(Step::NotDone(concat!(
+                "the gate has not published its formats (pss-guard-gate publish-formats); what the tool writes for it is of ",
+                "the oldest"
+            )));
+        }
+        if let Some(other) = other {
+            self.undo(store, installed.as_ref(), &run.before, report)?;
+            report(Step::RemovedMethod(other));
+            plan = (installer.plan)(node, &request)?;
+        }
+        for link in programs::entries(installer.engine, &plan.entries) {
+            changed |= put(node, &link, report)?;
+        }
+        programs::bring_over(node)?;
+        put(node, &programs::tool(), report)?;
+        match command {
+            Ok(both) => {
+                if let Err(failure) = both.iter().try_for_each(|piece| put(node, piece, report).map(drop)) {
+                    report(Step::NotOnPath(&failure.says));
+                }
+            }
+            Err(own) => report(Step::Elsewhere(&own)),
+        }
+        let system = prepared::System::of(node, wish.manual)?;
+        for path in &system.kept {
+            report(Step::KeptEdited(path));
+        }
+        if !system.plan.changes.is_empty() {
+            // No container needs any of it: where `/usr` is sealed, the gate comes without.
+            match store.apply(units::NAME, None, &system.plan, strip_whole) {
+                Ok(()) => wrote(&system.plan, report),
+                Err(error) => report(Step::NotDone(&line(&error))),
+            }
+            for complaint in units::enable(node) {
+                report(Step::NotDone(&escape(&complaint)));
+            }
+        }
+        let is_new = installed.is_none() || other.is_some();
+        if is_new
+            || !plan.changes.is_empty()
+            || installed.as_ref().is_some_and(|old| old.entries != plan.entries)
+        {
+            if node.is_running() && (is_new || !plan.changes.is_empty()) {
+                // Without it status goes by the clock.
+                let _ = programs::keep_unread(node, installer.engine, &run.before);
+            }
+            store.apply(self.name(), Some(&request), &plan, installer.strip)?;
+        }
+        // The text of the policy is the last good one from here on, and not only since the first container.
+        let was_kept = policy_is_kept(node);
+        cache::keep_now(&Paths::under(node.root()));
+        if !was_kept && policy_is_kept(node) {
+            report(Step::Wrote(&Paths::default().kept_policy()));
+        }
+        wrote(&plan, report);
+        if !changed && !is_new && plan.changes.is_empty() {
+            report(Step::Unchanged);
+        }
+        for open in &plan.open {
+            report(Step::Open(open));
+        }
+        if is_new && installer.engine == Engine::Containerd && request.method == Method::Runtime {
+            report(Step::OlderPods);
+        }
+        Ok(())
+    }
+
+    /// How the engine is restarted; `None` where it need not be, or nobody is asked to.
+    #[must_use]
+    pub fn how(&self, method: Option<Method>, after_install: bool) -> Option<Restart<'_>> {
+        let needed = method.is_none_or(|method| self.installer.needs_restart(method));
+        match (self.restart_command, self.installer.unit) {
+            _ if !needed || !self.restart => None,
+            (Some(command), _) => Some(Restart::Command(command)),
+            // A restart of docker stops its containers where live-restore is off; new runtimes need only a reload.
+            (None, Some(unit)) if after_install && self.installer.engine == Engine::Docker => {
+                Some(Restart::Reload(unit))
+            }
+            (None, unit) => unit.map(Restart::Unit),
+        }
+    }
+
+    /// Restarts the engine, if that is asked for.
+    pub(super) fn restart_engine(
+        &self,
+        method: Option<Method>,
+        after_install: bool,
+    ) -> Result<(), RestartError> {
+        self.how(method, after_install).map_or(Ok(()), |how| restart(how, PATIENCE))
+    }
+
+    /// Whose engine systemd cannot be asked to restart from here.
+    pub(super) fn reaches_engine(&self) -> Result<(), Failure> {
+        let unit = self.installer.unit.filter(|_| self.restart && self.restart_command.is_none());
+        match unit {
+            Some(unit) if !self.node.is_running() => Err(Failure::new(format!(
+                "--restart does not reach the {name} of another root directory; leave it out and restart {name} there, \
+                 or name a command that does: --restart-command 'nsenter -t 1 -m -- systemctl restart {unit}', where \
+                 process 1 is the node's",
+                name = self.name()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether no process of the engine runs.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.running().is_empty()
+    }
+
+    /// The engine's own processes.
+    fn running(&self) -> Vec<Process> {
+        self.processes.running(detect::daemon(self.installer.engine).programs)
+    }
+}
+
+/// Puts something on the node, and reports it.
+fn put(node: &Live, piece: &programs::Piece, report: Report<'_>) -> Result<bool, Failure> {
+    let changed = piece.put(node)?;
+    if changed {
+        report(Step::Wrote(piece.path()));
+    }
+    Ok(changed)
+}
+
+fn wrote(plan: &Plan, report: Report<'_>) {
+    for change in &plan.changes {
+        report(Step::Wrote(&change.path));
+    }
+}

@@ -1,0 +1,176 @@
+//! Prepares an installation: everything that it will do is known, or it is refused, before anything is done.
+
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::statvfs::{FsFlags, statvfs};
+
+use super::{Failure, Job, Wish};
+use crate::atomic::{WriteError, fault};
+use crate::install::programs::{self, Piece};
+use crate::install::sandboxes::unseen_by;
+use crate::install::transaction::{self, FOLDER, Manifest, Store, manifest};
+use crate::install::{GATE, Method, Plan, Request, detect, presence, units};
+use crate::level::cache;
+use crate::message::escape;
+use crate::node::host::{Live, Node as _};
+use crate::paths::Paths;
+
+/// All that is going to be done.
+pub struct Prepared<'a> {
+    /// What is asked for.
+    pub request: Request<'a>,
+    /// What is installed now.
+    pub installed: Option<Manifest>,
+    /// Whether that is the other method.
+    pub other: Option<Method>,
+    /// The engine's files.
+    pub plan: Plan,
+    /// The program for people, or where it lies already.
+    pub command: Result<[Piece; 2], PathBuf>,
+    /// The links of the engine's runtimes.
+    links: Vec<Piece>,
+    /// The files for systemd.
+    pub system: System,
+}
+
+impl<'a> Job<'a> {
+    /// Makes up its mind. Whatever can be known to stand against the installation is an error here.
+    pub fn prepare<'n>(
+        &self,
+        wish: &Wish<'_>,
+        named: &'n mut Option<PathBuf>,
+    ) -> Result<Prepared<'n>, Failure>
+    where
+        'a: 'n,
+    {
+        let Self { node, installer, .. } = *self;
+        let installed = manifest(node, self.name())?;
+        *named = installed.as_ref().and_then(|installed| installed.config.clone());
+        let config = self.config.or(named.as_deref());
+        if let Some(missing) = presence::missing(node, self.processes, installer.engine, config) {
+            return Err(Failure::new(missing));
+        }
+        // An engine would start without it, and without the gate.
+        if let Some(config) = self.config
+            && node.read(config)?.is_none()
+        {
+            return Err(Failure::new(format!("{}: no such file, so no engine reads it", config.display())));
+        }
+        let usual = installer.methods.first().copied().unwrap_or(Method::Runtime);
+        let method = wish.method.unwrap_or(usual);
+        if !installer.methods.contains(&method) {
+            return Err(Failure::new(format!("{} supports only --method {usual}", self.name())));
+        }
+        self.reaches_engine()?;
+        let policy = cache::load_fresh(&Paths::under(node.root()))?.unwrap_or_default();
+        if let Some(unseen) = unseen_by(&policy, installer.engine, method) {
+            return Err(unseen.into());
+        }
+        if !wish.anchor_faults.is_empty() {
+            return Err(Failure::new(wish.anchor_faults.join("; ")));
+        }
+        // Not where the file was named: it may be the one of the next start.
+        let usual = Path::new(detect::daemon(installer.engine).config);
+        if self.config.is_none()
+            && let Some(elsewhere) =
+                detect::elsewhere(node, self.processes, installer.engine, config.unwrap_or(usual))
+        {
+            return Err(Failure::new(elsewhere));
+        }
+        let request = Request { method, config };
+        let plan = (installer.plan)(node, &request)?;
+        let prepared = Prepared {
+            request,
+            other: installed.as_ref().and_then(|installed| installed.method).filter(|own| *own != method),
+            installed,
+            links: programs::entries(installer.engine, &plan.entries),
+            plan,
+            command: programs::for_people(node),
+            system: System::of(node, wish.manual)?,
+        };
+        prepared.can_be_written(node)?;
+        Ok(prepared)
+    }
+}
+
+impl Prepared<'_> {
+    /// The pieces that are to be put there, in the order in which they are.
+    pub fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
+        let command = self.command.clone().into_iter().flatten();
+        [programs::gate()]
+            .into_iter()
+            .chain(self.links.iter().cloned())
+            .chain([programs::tool()])
+            .chain(command)
+    }
+
+    /// Whether a run would change anything that containers need. What is only for people can be missing.
+    pub(super) fn changes(&self, node: &Live) -> bool {
+        let entries = self.installed.as_ref().map(|installed| &installed.entries);
+        self.other.is_some()
+            || entries != Some(&self.plan.entries)
+            || !self.plan.changes.is_empty()
+            || [programs::gate()].iter().chain(&self.links).any(|piece| !piece.is_there(node))
+    }
+
+    /// Whether what the installer cannot do without can be written: the gate must be where it can be executed, and no
+    /// other run may be at it.
+    fn can_be_written(&self, node: &Live) -> Result<(), Failure> {
+        if let Some(fault) = programs::gate_fault() {
+            return Err(Failure::new(format!("{}. The engine was left alone", escape(&fault))));
+        }
+        // Of a link the folder: where it leads is somebody else's.
+        let folder = |path: &Path| node.place(path.parent().unwrap_or(path));
+        let own = [programs::gate(), programs::tool()].into_iter().chain(self.links.iter().cloned());
+        let own = own.filter(|piece| !piece.is_there(node)).map(|piece| folder(piece.path()));
+        let files = self.plan.changes.iter().map(|change| node.place(&change.path));
+        for place in own.chain(files).chain([node.place(&Path::new(FOLDER).join("lock"))]) {
+            if flags_above(&place).contains(FsFlags::ST_RDONLY) {
+                let error: WriteError = fault("write", &place)(Errno::EROFS.into());
+                return Err(error.into());
+            }
+        }
+        if node.is_running() && flags_above(&node.place(Path::new(GATE))).contains(FsFlags::ST_NOEXEC) {
+            return Err(Failure::new(format!(
+                "{GATE} would be on a file system that is mounted noexec: it cannot run there, and no \
+                 container would start. The engine was not changed"
+            )));
+        }
+        // Where there is no lock nobody holds one, and to look is not to write.
+        if node.place(&Path::new(FOLDER).join("lock")).exists() {
+            Store::open(node)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the text of the policy is the last good one already, as far as there is one.
+#[must_use]
+pub fn policy_is_kept(node: &Live) -> bool {
+    cache::is_kept(&Paths::under(node.root())).is_ok()
+}
+
+/// The files for systemd, and those that stay as somebody has made them.
+pub struct System {
+    /// What is to be written.
+    pub plan: Plan,
+    /// Files that were edited, and stay so.
+    pub kept: Vec<PathBuf>,
+}
+
+impl System {
+    pub(super) fn of(node: &Live, manual: &[u8]) -> Result<Self, Failure> {
+        let mut plan = units::plan(node, manual)?;
+        let mut kept = transaction::edited(node, units::NAME)?;
+        kept.retain(|path| plan.changes.iter().any(|change| change.path == *path));
+        plan.changes.retain(|change| !kept.contains(&change.path));
+        Ok(Self { plan, kept })
+    }
+}
+
+/// How the file system is mounted that something lies on, or will.
+fn flags_above(place: &Path) -> FsFlags {
+    let mut above = place.ancestors().filter_map(|above| statvfs(above).ok());
+    above.next().map_or(FsFlags::empty(), |fs| fs.flags())
+}

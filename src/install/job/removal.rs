@@ -1,0 +1,162 @@
+//! Takes the gate away from an engine, and from the node with the last one.
+
+use std::path::Path;
+
+use super::{Failure, Job, Report, Step};
+use crate::install::transaction::{Manifest, Preview, Store, Strip, Undone, manifest, strip_whole};
+use crate::install::{Method, Request, before, detect, engines, programs, units};
+use crate::message::escape;
+use crate::node::host::{Live, Node as _};
+use crate::node::procfs::{Process, Processes};
+
+/// What is there to remove.
+#[derive(Debug)]
+pub struct Removable {
+    /// The installation; none where only links are left of one.
+    pub installed: Option<Manifest>,
+}
+
+impl Job<'_> {
+    /// Makes sure that the gate can be removed, and finds what is there to remove; none where
+    /// nothing is.
+    pub fn removable(&self) -> Result<Option<Removable>, Failure> {
+        let installed = manifest(self.node, self.name())?;
+        if installed.is_none() && !programs::has_entries(self.node, self.installer.engine) {
+            return Ok(None);
+        }
+        self.reaches_engine()?;
+        let usual = Path::new(detect::daemon(self.installer.engine).config);
+        let config = installed.as_ref().and_then(|installed| installed.config.as_deref()).unwrap_or(usual);
+        if let Some(other) = self.config.filter(|other| *other != config) {
+            let (other, config) = (other.display(), config.display());
+            return Err(Failure::new(format!("the gate is not installed in {other}, but in {config}")));
+        }
+        Ok(Some(Removable { installed }))
+    }
+
+    /// Removes the gate, and restarts the engine if that is asked for. `installed` is what was found.
+    pub fn uninstall(&self, installed: Option<&Manifest>, report: Report<'_>) -> Result<(), Failure> {
+        let store = Store::open(self.node)?;
+        store.is_unchanged(self.name(), installed)?;
+        let method = installed.and_then(|installed| installed.method);
+        self.undo(&store, installed, &self.running(), report)?;
+        // What an upgrade left that was killed: there is nothing to go back to any more.
+        before::forget(self.node)?;
+        let restarted = self.restart_engine(method, false);
+        // Also after a restart that failed: what the engine still calls stays until it does not.
+        self.clear(method, report)?;
+        restarted.map_err(|error| {
+            let failure = Failure::of_restart(&error, self.name(), self.restart_command.is_some());
+            failure.and(format!("the gate was removed; {} has yet to be restarted", self.name()))
+        })
+    }
+
+    /// How the engine's files would change if the gate were removed.
+    pub fn preview(&self, installed: Option<&Manifest>) -> Result<Vec<Preview>, Failure> {
+        let store = Store::open(self.node)?;
+        store.is_unchanged(self.name(), installed)?;
+        let held = installed.is_some_and(|installed| self.is_held(installed));
+        Ok(store.preview(self.name(), self.installer.strip, held)?)
+    }
+
+    /// Makes the engine's files what they were, and its entries the real runtimes. `callers` may have read the
+    /// configuration of before.
+    pub(super) fn undo(
+        &self,
+        store: &Store<'_>,
+        installed: Option<&Manifest>,
+        callers: &[Process],
+        report: Report<'_>,
+    ) -> Result<(), Failure> {
+        let held = installed.is_some_and(|installed| self.is_held(installed));
+        let strip: Strip = self.installer.strip;
+        let (done, errors) = store.undo(self.name(), strip, held);
+        for (path, undone) in &done {
+            report(Step::Undid(path, *undone));
+        }
+        if let Some(error) = errors.into_iter().next() {
+            return Err(error.into());
+        }
+        let engine = self.installer.engine;
+        // A run that only comes back for what is left must not take an engine that was restarted since for one of them.
+        if installed.is_some() || programs::lead_to_gate(self.node, engine) {
+            programs::keep_entries(self.node, engine, callers)?;
+        }
+        Ok(programs::open(self.node, engine)?)
+    }
+
+    /// Removes what nobody of an engine calls any more.
+    pub(super) fn clear(&self, method: Option<Method>, report: Report<'_>) -> Result<(), Failure> {
+        let Self { node, processes, installer, .. } = *self;
+        let needs = method.is_none_or(|method| installer.needs_restart(method));
+        let stale = needs && programs::entries_are_called(node, installer.engine, processes);
+        let callers = programs::callers(node, installer.engine, processes);
+        if stale || callers > 0 {
+            // What they call is the real runtime by now.
+            report(Step::StillCalled { stale, method, containers: callers });
+        } else {
+            programs::remove_entries(node, installer.engine)?;
+        }
+        if stale && method == Some(Method::Hook) {
+            // Its specs name the hook for as long as it runs; a sweep must not take the program away.
+            programs::keep_gate(node, &self.running())?;
+        }
+        Ok(())
+    }
+
+    /// Whether containers remember names that the installation gave.
+    fn is_held(&self, installed: &Manifest) -> bool {
+        let method = installed.method.unwrap_or(Method::Runtime);
+        let request = Request { method, config: installed.config.as_deref() };
+        !(self.installer.holders)(self.node, &request).is_empty()
+    }
+}
+
+/// Removes what all engines share once there is none. Whether anything was removed.
+pub fn sweep(node: &Live, processes: &Processes, report: Report<'_>) -> Result<bool, Failure> {
+    let is_left = || !units::engines(node).is_empty();
+    if is_left() || !programs::is_there(node) {
+        return Ok(false);
+    }
+    // Asked again under the lock, which is held to the end: an installation that another run makes for another engine
+    // meanwhile must not lose the gate, nor what uninstall needs.
+    let store = Store::open(node)?;
+    if is_left() || programs::gate_is_called(node, processes) {
+        return Ok(false);
+    }
+    let entries = engines::ALL.iter().any(|installer| programs::has_entries(node, installer.engine));
+    let mut swept = false;
+    if manifest(node, units::NAME)?.is_some() {
+        let complaints = units::disable(node);
+        let (mut done, errors) = store.undo(units::NAME, strip_whole, false);
+        // They are ours as a whole, so one that is still there was changed by somebody.
+        let is_somebodys = |path: &Path| node.read(path).is_ok_and(|bytes| bytes.is_some());
+        done.retain(|(path, undone)| {
+            let kept = *undone == Undone::AsItWas && is_somebodys(path);
+            if kept {
+                report(Step::LeftEdited(path));
+            }
+            !kept
+        });
+        for (path, undone) in &done {
+            report(Step::Undid(path, *undone));
+        }
+        if let Some(error) = errors.into_iter().next() {
+            return Err(error.into());
+        }
+        for complaint in complaints.iter().chain(&units::forget(node)) {
+            report(Step::NotDone(&escape(complaint)));
+        }
+        swept = true;
+    }
+    for program in programs::programs(node) {
+        report(Step::Removed(&program));
+        swept = true;
+    }
+    programs::remove_gate(node)?;
+    if !entries {
+        programs::remove_rest(node)?;
+    }
+    drop(store);
+    Ok(swept)
+}
