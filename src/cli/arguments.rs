@@ -315,7 +315,7 @@ pub enum Pods {
     /// A list replaces everything: a pod that it lacks is dropped. A list of one namespace, unless that is kube-system,
     /// drops none, and a single object updates that pod only. An empty list or one page of a list is rejected. Mirror pods
     /// are skipped, because anyone who can create pods can forge one: static pods come from the kubelet's `/pods` alone.
-    #[command(after_help = examples::PODS_IMPORT)]
+    #[command(after_long_help = examples::PODS_IMPORT)]
     Import(PodsImport),
 }
 

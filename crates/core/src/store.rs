@@ -105,7 +105,15 @@ pub(crate) fn lock(dir: &Path) -> Result<File, WriteError> {
         file.lock().map_err(fault("lock", &path))?;
         Ok(file)
     };
-    let inside = || dir.is_dir().then(|| take(dir.join(".lock"))).transpose();
+    let inside = || {
+        let lock = dir.join(".lock");
+        match (dir.is_dir(), lock.exists()) {
+            (false, _) => Ok(None),
+            (true, true) => take(lock).map(Some),
+            // The first one must not change what is known of the folder's age.
+            (true, false) => keeping_time(dir, || take(lock)).map(Some),
+        }
+    };
     if let Some(file) = inside()? {
         return Ok(file);
     }

@@ -152,7 +152,7 @@ pub(crate) fn make_fifo(path: &Path) {
 }
 
 /// An error and its causes on one line, without the numbers of the system's errors.
-fn line(error: &dyn Error) -> String {
+pub(crate) fn line(error: &dyn Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(cause) = next {
