@@ -25,6 +25,8 @@ mod corpus;
 mod decisions;
 // What the standard says of a pod as it is declared, beside upstream's own evaluator.
 mod declared;
+// Which facts of pods are believed, and what they can change.
+mod facts;
 // What happens when something is wrong: every fault, in every mode.
 mod faults;
 // Files of this release, of the one before and of the one after, between gate and tool.

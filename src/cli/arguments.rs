@@ -68,6 +68,9 @@ pub enum Command {
     /// Import the levels of the cluster's namespaces
     #[command(subcommand)]
     Namespaces(Namespaces),
+    /// Import what the API server or the kubelet knows of this node's pods
+    #[command(subcommand)]
+    Pods(Pods),
     /// Install the gate for a container engine
     ///
     /// Running it again changes nothing. Exit code: 0 installed, and with --restart proved by probes; 1 installed, but
@@ -303,6 +306,26 @@ pub enum Namespaces {
     /// `kube-system` if the node knows them, because those cannot be deleted.
     #[command(after_long_help = examples::NAMESPACES_IMPORT)]
     Import,
+}
+
+/// Commands of `pods`.
+#[derive(Debug, Subcommand)]
+pub enum Pods {
+    /// Import facts of pods from `kubectl get pods -o json`, or a kubelet's `/pods`, on standard input
+    ///
+    /// A list replaces everything: a pod that it lacks is dropped. A list of one namespace, unless that is kube-system,
+    /// drops none, and a single object updates that pod only. An empty list or one page of a list is rejected. Mirror pods
+    /// are skipped, because anyone who can create pods can forge one: static pods come from the kubelet's `/pods` alone.
+    #[command(after_long_help = examples::PODS_IMPORT)]
+    Import(PodsImport),
+}
+
+/// Arguments of `pods import`.
+#[derive(Args, Debug)]
+pub struct PodsImport {
+    /// Take the pods on this node only [default: all in the list, at most 10000]
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
 }
 
 /// Arguments of `install`.

@@ -48,6 +48,12 @@ pub(super) const NAMESPACES_IMPORT: &str = examples! {
     "Update one": "kubectl get namespace shop -o json | pss-guard namespaces import",
 };
 
+pub(super) const PODS_IMPORT: &str = examples! {
+    "Import the pods of this node": "kubectl get pods --all-namespaces --field-selector spec.nodeName=node-1 -o json | pss-guard pods import",
+    "From a list of all nodes": "kubectl get pods --all-namespaces -o json | pss-guard pods import --node node-1",
+    "With static pods, from the kubelet": "kubectl get --raw /api/v1/nodes/node-1/proxy/pods | pss-guard pods import",
+};
+
 pub(super) const INSTALL: &str = examples! {
     "Show what would be done": "pss-guard install --engine auto --dry-run",
     "Install for every engine, restart them, and prove that it works": "pss-guard install --engine auto --restart",

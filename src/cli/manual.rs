@@ -42,6 +42,9 @@ The policy. Without one the node is in audit mode.
 The levels of the cluster's namespaces as imported last; the copy for the next boot is in
 .IR /var/lib/pss\-guard/namespaces/ .
 .TP
+.IR /run/pss\-guard/pods/ ,\ /run/pss\-guard/static/
+Facts of this node's pods, one file each; the copies for the next boot are beside those of the namespaces.
+.TP
 .I /run/pss\-guard/mode.json
 The temporary mode.
 .TP

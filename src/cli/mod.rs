@@ -10,6 +10,7 @@ pub mod manual;
 pub mod metrics;
 pub mod mode;
 pub mod namespaces;
+pub mod pods;
 pub mod policy;
 pub mod report;
 pub mod scan;

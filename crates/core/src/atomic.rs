@@ -8,7 +8,7 @@
 //!
 //! All of them write under another name, which O_EXCL makes theirs, with a mode that nobody else can read, and rename. The
 //! namespaces have a way of their own: a folder of thousands is written, waited for once, and renamed file by file
-//! ([`crate::level::namespaces::import`]).
+//! (`crate::store`).
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};

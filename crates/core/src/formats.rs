@@ -7,6 +7,7 @@
 //! | file | written by | read by | its version |
 //! | --- | --- | --- | --- |
 //! | `/run/pss-guard/namespaces/<name>.json` | tool, agent | gate, tool | `v`: [`Format::Namespace`] |
+//! | `/run/pss-guard/pods/<uid>.json`, `…/static/<namespace>_<name>.json` | tool, agent | gate, tool | `v`: [`Format::Pod`] |
 //! | `/run/pss-guard/mode.json` | tool | gate, tool | `v`: [`Format::Mode`] |
 //! | `/run/pss-guard/formats` | gate | tool, agent | `v`; an unknown one counts as no file |
 //! | the spool's first lines ([`crate::spool`]) | gate | agent | `v`; an unknown one is an error of the reader |
@@ -35,6 +36,8 @@ use crate::files::{self, Links, Owner};
 pub enum Format {
     /// The labels of a namespace. Version 1 has the key `v`, version 0 does not.
     Namespace,
+    /// Facts of a pod. They never were without a version.
+    Pod,
     /// A temporary mode. Version 1 has the key `v`, version 0 does not.
     Mode,
 }
@@ -63,13 +66,14 @@ pub struct NothingInCommon {
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Namespace, Self::Mode];
+    pub const ALL: [Self; 3] = [Self::Namespace, Self::Pod, Self::Mode];
 
     /// Its name in the published file.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Namespace => "namespace",
+            Self::Pod => "pod",
             Self::Mode => "mode",
         }
     }
@@ -79,6 +83,7 @@ impl Format {
     pub const fn versions(self) -> RangeInclusive<u32> {
         match self {
             Self::Namespace | Self::Mode => 0..=1,
+            Self::Pod => 1..=1,
         }
     }
 

@@ -108,6 +108,18 @@ impl Paths {
         self.root.join("var/lib/pss-guard/namespaces")
     }
 
+    /// The folder of what the node is told: beside [`Self::namespaces`], the folders of [`crate::pods`].
+    #[must_use]
+    pub fn told(&self) -> PathBuf {
+        self.root.join("run/pss-guard")
+    }
+
+    /// The same for the next boot.
+    #[must_use]
+    pub fn kept(&self) -> PathBuf {
+        self.root.join("var/lib/pss-guard")
+    }
+
     /// Which formats the gate of this node reads, published by the gate itself.
     #[must_use]
     pub fn formats(&self) -> PathBuf {

@@ -5,18 +5,20 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::provenance::Shortened;
 use super::{Found, Labels, is_dns_label};
+use crate::atomic::{Lasts, WriteError};
 use crate::files::{self, FileError, Links, Owner};
 use crate::formats::{self, Format, NothingInCommon};
+use crate::list::{self, ListError, Listed};
 use crate::paths::Paths;
+use crate::store::{self, Changes};
 use crate::words::plural;
 
 /// Why it cannot be said what a namespace asks for.
@@ -39,9 +41,6 @@ pub enum NamespaceError {
     },
 }
 
-/// Six labels of at most 63 characters need less than 1 KiB.
-const FILE_LIMIT: u64 = 64 << 10;
-
 /// The labels of one namespace. Costs the same however many there are.
 pub fn read(dir: &Path, name: &str) -> Result<Found<'static>, NamespaceError> {
     if !is_dns_label(name) {
@@ -59,7 +58,7 @@ pub fn read(dir: &Path, name: &str) -> Result<Found<'static>, NamespaceError> {
         Err(source) => return Err(FileError::Open { path: dir.to_owned(), source }.into()),
     }
     let path = dir.join(format!("{name}.json"));
-    match files::read_as(&path, Links::Refuse, Owner::Root, FILE_LIMIT) {
+    match files::read_as(&path, Links::Refuse, Owner::Root, store::LIMIT) {
         Ok((_, _, bytes)) => match serde_json::from_slice::<Strict>(&bytes) {
             Ok(Strict(labels)) => Ok(Found::Labels { labels, path }),
             Err(source) => Err(NamespaceError::Parse { path, source }),
@@ -157,31 +156,9 @@ pub enum ImportError {
     /// The gate reads no version of the files that this program writes.
     #[error("{0}; nothing was changed")]
     Format(#[from] NothingInCommon),
-    /// The input cannot be read.
-    #[error("read the namespaces from standard input")]
-    Input(#[source] io::Error),
-    /// There is no input.
-    #[error("standard input is empty (did kubectl fail?); nothing was changed")]
-    Nothing,
-    /// The input is too large.
-    #[error("the list of namespaces is larger than {INPUT_LIMIT} bytes; nothing was changed")]
-    TooLarge,
-    /// The input is no JSON of that shape.
-    #[error("parse the output of kubectl get namespaces -o json; nothing was changed")]
-    Parse(#[source] serde_json::Error),
-    /// The input is something else.
-    #[error("expected the output of kubectl get namespaces -o json, but got {0}; nothing was changed")]
-    Shape(String),
-    /// A list without namespaces would drop them all.
-    #[error(
-        "the list has no namespaces (is the cluster reachable, and may this user list them?); nothing was changed"
-    )]
-    Empty,
-    /// Only a page of a list: the rest would be dropped.
-    #[error(
-        "the list is one page of several; use kubectl get namespaces -o json, which fetches all; nothing was changed"
-    )]
-    Page,
+    /// The input is no list of namespaces, or not all of it.
+    #[error(transparent)]
+    List(#[from] ListError),
     /// Some namespaces by name or by a selector: the rest would be dropped.
     #[error(
         "the list lacks namespace {0:?}, which cannot be deleted, so the list is incomplete; import all \
@@ -198,20 +175,13 @@ pub enum ImportError {
     #[error("namespace {0:?} is in the list twice; nothing was changed")]
     Twice(String),
     /// A file cannot be changed.
-    #[error("{what} {}", .path.display())]
-    Write {
-        /// What was tried.
-        what: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// The next boot would bring back older levels.
     #[error(
         "the namespaces were imported, but cannot be saved for the next boot; import them again after it"
     )]
-    Keep(#[source] Box<ImportError>),
+    Keep(#[source] WriteError),
 }
 
 /// What an import did.
@@ -243,9 +213,6 @@ impl fmt::Display for Imported {
     }
 }
 
-/// 10,000 namespaces with all their managed fields are about 30 MB.
-const INPUT_LIMIT: u64 = 256 << 20;
-
 /// The API server lets nobody delete these (apiserver `pkg/admission/plugin/namespace/lifecycle/admission.go`).
 const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
 
@@ -258,25 +225,14 @@ const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
 pub fn import(input: &mut dyn Read, paths: &Paths) -> Result<Imported, ImportError> {
     let (live, kept) = (&paths.namespaces(), &paths.kept_namespaces());
     let version = formats::agreed(&paths.formats(), Format::Namespace)?;
-    let mut bytes = Vec::new();
-    input.take(INPUT_LIMIT + 1).read_to_end(&mut bytes).map_err(ImportError::Input)?;
-    if bytes.len() as u64 > INPUT_LIMIT {
-        return Err(ImportError::TooLarge);
-    }
-    if bytes.trim_ascii().is_empty() {
-        return Err(ImportError::Nothing);
-    }
-    let Input { mut wanted, one } = namespaces(&bytes)?;
+    let Input { mut wanted, one } = namespaces(list::read(input)?)?;
     let invalid = wanted.iter().flat_map(|(name, labels)| {
         labels.faults().into_iter().map(move |fault| format!("namespace {name:?}: {fault}"))
     });
     let invalid = invalid.collect();
 
-    let parent = live.parent().unwrap_or(Path::new("/"));
-    make_folder(parent)?;
-    let _lock = lock(parent)?;
-    let known = known(live)?;
-    let time = if one { fs::metadata(live).and_then(|folder| folder.modified()).ok() } else { None };
+    let _lock = store::lock(live)?;
+    let known = names(live)?;
     if one {
         for name in known {
             if !wanted.contains_key(&name)
@@ -290,75 +246,14 @@ pub fn import(input: &mut dyn Read, paths: &Paths) -> Result<Imported, ImportErr
     {
         return Err(ImportError::Part(name));
     }
-    let done = Imported { one, invalid, ..fill(live, &wanted, version)? };
-    if let Some(time) = time {
-        File::open(live)
-            .and_then(|folder| folder.set_modified(time))
-            .map_err(fault("set the time of", live))?;
-    }
+    let files: BTreeMap<String, String> =
+        wanted.iter().map(|(name, labels)| (name.clone(), content(labels, version))).collect();
+    let fill = |dir, lasts| store::fill(dir, &files, is_dns_label, lasts);
+    let live_fill = || fill(live, Lasts::Processes);
+    let Changes { changed, removed } = if one { store::keeping_time(live, live_fill) } else { live_fill() }?;
     // Afterwards: a full disk must not keep the node from what the cluster asks for now.
-    fill(kept, &wanted, version).map_err(|error| ImportError::Keep(Box::new(error)))?;
-    Ok(done)
-}
-
-/// Makes one folder say what is wanted. A power cut leaves whole files, the old or the new.
-fn fill(
-    dir: &Path,
-    wanted: &BTreeMap<String, Labels<'static>>,
-    version: u32,
-) -> Result<Imported, ImportError> {
-    make_folder(dir.parent().unwrap_or(Path::new("/")))?;
-    let exists = dir.is_dir();
-    // A folder that exists and is not filled yet would make every namespace an unknown one. In one that is filled, this
-    // one comes and goes even if there is nothing to write, which sets the folder's time.
-    let new = if exists { dir.join(".new") } else { dir.with_extension("new") };
-    match fs::remove_dir_all(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault("remove", &new)(error)),
-        _ => make_folder(&new)?,
-    }
-    let mut changed = Vec::new();
-    for (name, labels) in wanted {
-        let (file, content) = (format!("{name}.json"), content(labels, version));
-        let same = files::read_as(&dir.join(&file), Links::Refuse, Owner::Root, FILE_LIMIT)
-            .is_ok_and(|(_, _, bytes)| bytes == content.as_bytes());
-        if !same {
-            write(&new.join(&file), &content)?;
-            changed.push(file);
-        }
-    }
-    let sync = |folder: &Path| {
-        let synced = File::open(folder).and_then(|folder| Ok(nix::unistd::syncfs(folder)?));
-        synced.map_err(fault("sync", folder))
-    };
-    let stale: Vec<PathBuf> = known(dir)?
-        .into_iter()
-        .filter(|name| !wanted.contains_key(name))
-        .map(|name| dir.join(format!("{name}.json")))
-        .collect();
-    let done = Imported {
-        namespaces: wanted.len(),
-        changed: changed.len(),
-        removed: stale.len(),
-        ..Imported::default()
-    };
-    if !changed.is_empty() {
-        sync(&new)?;
-    }
-    if exists {
-        for file in &changed {
-            fs::rename(new.join(file), dir.join(file)).map_err(fault("write", &dir.join(file)))?;
-        }
-        for stale in &stale {
-            fs::remove_file(stale).map_err(fault("remove", stale))?;
-        }
-        fs::remove_dir(&new).map_err(fault("remove", &new))?;
-    } else {
-        fs::rename(&new, dir).map_err(fault("create", dir))?;
-    }
-    if done.changed + done.removed > 0 {
-        sync(dir)?;
-    }
-    Ok(done)
+    fill(kept, Lasts::PowerCuts).map_err(ImportError::Keep)?;
+    Ok(Imported { namespaces: files.len(), changed, removed, one, invalid })
 }
 
 /// An object of the API, as far as it matters here.
@@ -368,7 +263,6 @@ struct Object {
     kind: String,
     #[serde(default)]
     metadata: Metadata,
-    items: Option<Vec<Object>>,
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -377,12 +271,15 @@ struct Metadata {
     name: String,
     #[serde(default)]
     labels: Lenient,
-    /// Set on a list that goes on elsewhere.
-    #[serde(default, rename = "continue")]
-    more: String,
-    /// How many items of it are elsewhere.
-    #[serde(rename = "remainingItemCount")]
-    remaining: Option<i64>,
+}
+
+impl list::Object for Object {
+    const KIND: &'static str = "Namespace";
+    const PLURAL: &'static str = "namespaces";
+
+    fn kind(&self) -> &str {
+        &self.kind
+    }
 }
 
 /// What an import is given.
@@ -392,72 +289,17 @@ struct Input {
     one: bool,
 }
 
-fn namespaces(bytes: &[u8]) -> Result<Input, ImportError> {
-    let object: Object = serde_json::from_slice(bytes).map_err(ImportError::Parse)?;
-    let shape = |kind: &str| {
-        let kind: String = kind.chars().take(64).collect();
-        ImportError::Shape(if kind.is_empty() {
-            "an object without kind".to_owned()
-        } else {
-            format!("kind {kind:?}")
-        })
-    };
-    let named = object.kind == "NamespaceList";
-    let one = object.kind == "Namespace";
-    let whole = object.metadata.more.is_empty() && object.metadata.remaining.is_none_or(|count| count <= 0);
-    let items = match (object.kind.as_str(), object.items) {
-        ("Namespace", None) => vec![Object { kind: object.kind, metadata: object.metadata, items: None }],
-        ("List" | "NamespaceList", Some(items)) if whole => items,
-        ("List" | "NamespaceList", Some(_)) => return Err(ImportError::Page),
-        (kind, _) => return Err(shape(kind)),
-    };
-    if items.is_empty() {
-        return Err(ImportError::Empty);
-    }
+fn namespaces(Listed { items, one }: Listed<Object>) -> Result<Input, ImportError> {
     let mut wanted = BTreeMap::new();
-    for item in items {
-        // The items of a NamespaceList, as the API server itself writes it, have no kind.
-        let bare = item.kind.is_empty() && named;
-        if item.kind != "Namespace" && !bare {
-            return Err(shape(&item.kind));
-        }
-        let name = item.metadata.name;
+    for Object { metadata: Metadata { name, labels }, .. } in items {
         if !is_dns_label(&name) {
             return Err(ImportError::Name(name.chars().take(64).collect()));
         }
-        if wanted.insert(name.clone(), item.metadata.labels.0).is_some() {
+        if wanted.insert(name.clone(), labels.0).is_some() {
             return Err(ImportError::Twice(name));
         }
     }
     Ok(Input { wanted, one })
-}
-
-/// One import at a time: two would each remove what the other just wrote.
-fn lock(parent: &Path) -> Result<File, ImportError> {
-    let path = parent.join("namespaces.lock");
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = opened.map_err(fault("create", &path))?;
-    file.lock().map_err(fault("lock", &path))?;
-    Ok(file)
-}
-
-fn make_folder(path: &Path) -> Result<(), ImportError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(fault("create", path))?;
-    // Rootless engines read these as well, whatever the umask of the one who imports.
-    fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(fault("chmod", path))
-}
-
-fn write(path: &Path, content: &str) -> Result<(), ImportError> {
-    let opened = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
-    opened
-        .and_then(|mut file| {
-            file.set_permissions(Permissions::from_mode(0o644))?;
-            file.write_all(content.as_bytes())
-        })
-        .map_err(fault("write", path))
 }
 
 fn content(labels: &Labels<'_>, version: u32) -> String {
@@ -474,29 +316,6 @@ fn content(labels: &Labels<'_>, version: u32) -> String {
 }
 
 /// The namespaces that are imported; none if nobody imports any.
-pub fn names(dir: &Path) -> Result<BTreeSet<String>, ImportError> {
-    known(dir)
-}
-
-/// The namespaces that a folder has files of; none if it is not there. What this program did not write is not among
-/// them.
-fn known(dir: &Path) -> Result<BTreeSet<String>, ImportError> {
-    let mut known = BTreeSet::new();
-    let entries = match fs::read_dir(dir) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(known);
-        }
-        entries => entries.map_err(fault("list", dir))?,
-    };
-    for entry in entries {
-        let name = entry.map_err(fault("list", dir))?.file_name();
-        let stem = name.to_str().and_then(|name| name.strip_suffix(".json"));
-        known.extend(stem.filter(|stem| is_dns_label(stem)).map(str::to_owned));
-    }
-    Ok(known)
-}
-
-fn fault(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ImportError {
-    let path = path.to_owned();
-    move |source| ImportError::Write { what, path, source }
+pub fn names(dir: &Path) -> Result<BTreeSet<String>, WriteError> {
+    store::names(dir, is_dns_label)
 }

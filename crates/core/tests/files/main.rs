@@ -13,5 +13,7 @@ mod cache;
 mod namespaces;
 // A node's files.
 mod node;
+// What is imported, put and removed of pods.
+mod pods;
 // The copy of the events for the agent.
 mod spool;

@@ -111,11 +111,12 @@ impl Node {
         namespaces::read(&self.paths.namespaces(), name).map_err(|error| self.shown(&line(&error)))
     }
 
-    /// The names in the folder of namespaces, sorted.
+    /// The names in the folder of namespaces but for the lock, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.paths.namespaces()) else { return Vec::new() };
         let mut names: Vec<String> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name != ".lock");
         names.sort();
         names
     }
@@ -151,7 +152,7 @@ pub(crate) fn make_fifo(path: &Path) {
 }
 
 /// An error and its causes on one line, without the numbers of the system's errors.
-fn line(error: &dyn Error) -> String {
+pub(crate) fn line(error: &dyn Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(cause) = next {

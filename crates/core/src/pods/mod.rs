@@ -13,13 +13,19 @@ use pss::pod::{Annotations, Pod, PodSpec, Strict};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError, Links, Owner};
+use crate::formats::Format;
 use crate::level::{is_dns_label, workload};
 
-/// The format that this program reads and writes.
-pub const VERSION: u32 = 1;
+mod import;
+mod object;
+mod store;
 
-/// A pod of three containers takes 1 KiB; one of some hundred containers fits.
-pub const LIMIT: u64 = 64 << 10;
+pub use import::{ImportError, Imported, Kept, import};
+pub use object::Object;
+pub use store::{Changes, Extent, Store, StoreError};
+
+/// The largest file, in bytes. A pod of three containers takes 1 KiB; one of some hundred containers fits.
+pub const LIMIT: u64 = crate::store::LIMIT;
 
 /// The folder of pods that the API server knows, below `/run/pss-guard` and, for the next boot, `/var/lib/pss-guard`.
 pub const PODS: &str = "pods";
@@ -30,7 +36,7 @@ pub const STATIC: &str = "static";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PodFacts {
-    /// The format's version: [`VERSION`].
+    /// The format's version, of [`Format::Pod`].
     v: u32,
     /// The UID, which the API server chooses and never gives twice.
     pub uid: String,
@@ -117,7 +123,10 @@ pub enum PodsError {
         source: serde_json::Error,
     },
     /// The file is of another format version.
-    #[error("{} has the format version {version}, and this program reads {VERSION}", .path.display())]
+    #[error(
+        "{} has the format version {version}, and this program reads {} to {}",
+        .path.display(), Format::Pod.versions().start(), Format::Pod.versions().end()
+    )]
     Version {
         /// The file.
         path: PathBuf,
@@ -147,7 +156,7 @@ impl PodFacts {
         let Whose { uid, namespace, name } = whose;
         let (uid, namespace, name) = (uid.to_owned(), namespace.to_owned(), name.to_owned());
         Self {
-            v: VERSION,
+            v: *Format::Pod.versions().end(),
             uid,
             namespace,
             name,
@@ -165,44 +174,68 @@ pub fn is_uid(uid: &str) -> bool {
     (1..=64).contains(&uid.len()) && uid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
-/// The facts of the pod that a container says it is of, from below a folder such as `/run/pss-guard`. Costs the same
-/// however many there are.
-pub fn read(folder: &Path, whose: Whose<'_>) -> Result<Found, PodsError> {
+/// Where facts of a pod are: by whose word, and the file's name without `.json`. `None` where there can be none.
+fn place(whose: Whose<'_>) -> Result<Option<(Source, String)>, PodsError> {
     let Whose { uid, namespace, name } = whose;
     if !is_uid(uid) {
         return Err(PodsError::Uid(uid.chars().take(64).collect()));
     }
-    let is_static = workload::is_static(uid);
-    if is_static && !(is_dns_label(namespace) && name.split('.').all(is_dns_label)) {
-        return Ok(Found::Missing);
+    if !workload::is_static(uid) {
+        return Ok(Some((Source::Api, uid.to_owned())));
     }
-    let (folder, file) = if is_static {
-        (folder.join(STATIC), format!("{namespace}_{name}.json"))
-    } else {
-        (folder.join(PODS), format!("{uid}.json"))
-    };
+    // What the kubelet gives to a static pod is a label and a subdomain. Neither has the letter between them.
+    let sound = is_dns_label(namespace) && is_subdomain(name);
+    Ok(sound.then(|| (Source::Static, format!("{namespace}_{name}"))))
+}
+
+/// RFC 1123, as the API server checks names of pods.
+fn is_subdomain(name: &str) -> bool {
+    name.len() <= 253 && name.split('.').all(is_dns_label)
+}
+
+/// The facts of the pod that a container says it is of, from below a folder such as `/run/pss-guard`. Costs the same
+/// however many there are.
+pub fn read(folder: &Path, whose: Whose<'_>) -> Result<Found, PodsError> {
+    let Some((source, file)) = place(whose)? else { return Ok(Found::Missing) };
+    let folder = folder.join(source.folder());
     match fs::metadata(&folder) {
         Ok(metadata) => files::check_folder(&folder, &metadata)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::NoFolder),
         Err(source) => return Err(FileError::Open { path: folder, source }.into()),
     }
-    let path = folder.join(file);
+    let path = folder.join(format!("{file}.json"));
     let bytes = match files::read_as(&path, Links::Refuse, Owner::Root, LIMIT) {
         Ok((_, _, bytes)) => bytes,
         Err(error) if error.is_missing() => return Ok(Found::Missing),
         Err(error) => return Err(error.into()),
     };
     let facts = parse(&bytes, &path)?;
-    let expected = if is_static { Source::Static } else { Source::Api };
-    let same = facts.source == expected && facts.namespace == namespace && facts.name == name;
-    if !same || !(is_static || facts.uid == uid) {
-        let theirs = Whose { uid: &facts.uid, namespace: &facts.namespace, name: &facts.name }.to_string();
+    let same = facts.source == source && facts.namespace == whose.namespace && facts.name == whose.name;
+    if !same || !(source == Source::Static || facts.uid == whose.uid) {
+        let theirs = facts.whose().to_string();
         return Err(PodsError::Other { path, theirs, ours: whose.to_string() });
     }
     Ok(Found::Facts(Box::new(facts.split())))
 }
 
+impl Source {
+    /// The folder of its facts.
+    #[must_use]
+    pub const fn folder(self) -> &'static str {
+        match self {
+            Self::Api => PODS,
+            Self::Static => STATIC,
+        }
+    }
+}
+
 impl PodFacts {
+    /// Whose they are.
+    #[must_use]
+    pub fn whose(&self) -> Whose<'_> {
+        Whose { uid: &self.uid, namespace: &self.namespace, name: &self.name }
+    }
+
     fn split(mut self) -> (Self, Pod) {
         let (annotations, spec) = (std::mem::take(&mut self.annotations), std::mem::take(&mut self.spec));
         (self, Pod { annotations: annotations.0, spec: spec.0 })
@@ -215,15 +248,14 @@ fn parse(bytes: &[u8], path: &Path) -> Result<PodFacts, PodsError> {
     struct Version {
         v: u32,
     }
-    let fail = |source| PodsError::Parse { path: path.to_owned(), source };
-    match serde_json::from_slice::<PodFacts>(bytes) {
-        Ok(facts) if facts.v == VERSION => Ok(facts),
-        Ok(PodFacts { v: version, .. }) => Err(PodsError::Version { path: path.to_owned(), version }),
-        Err(source) => match serde_json::from_slice::<Version>(bytes) {
-            Ok(Version { v }) if v != VERSION => {
-                Err(PodsError::Version { path: path.to_owned(), version: v })
-            }
-            _ => Err(fail(source)),
-        },
+    let parsed = serde_json::from_slice::<PodFacts>(bytes);
+    let version = match &parsed {
+        Ok(facts) => facts.v,
+        // Where the version is not even a number, the first error says more.
+        Err(_) => serde_json::from_slice::<Version>(bytes).map_or(*Format::Pod.versions().end(), |head| head.v),
+    };
+    if !Format::Pod.versions().contains(&version) {
+        return Err(PodsError::Version { path: path.to_owned(), version });
     }
+    parsed.map_err(|source| PodsError::Parse { path: path.to_owned(), source })
 }

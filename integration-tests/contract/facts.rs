@@ -1,0 +1,515 @@
+//! Which facts of a pod does the gate believe, and what can they change? Whatever is wrong with them, the verdict is that without
+//! them, and the event says why.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use pss_guard::inspect::evaluate::{Exec, Outcome, Pods, Request, evaluate};
+use pss_guard::inspect::host::Host;
+use pss_guard::level::policy::parse;
+use pss_guard::paths::Paths;
+use pss_guard::pss::facts::Engine;
+use serde_json::{Value, json};
+
+use crate::support::node::Node;
+use crate::support::run::{self, feed};
+use crate::support::{needs, program};
+
+const POLICY: &str = "mode = 'enforce'\n[defaults]\nenforce = 'restricted'\naudit = 'privileged'\nwarn = 'privileged'\n";
+const UID: &str = "dab344e9-1d4f-4e7d-941e-7a1219bef1c5";
+/// As only the kubelet makes them.
+const HASH: &str = "d41d8cd98f00b204e9800998ecf8427e";
+const OTHER: &str = "00000000-1d4f-4e7d-941e-7a1219bef1c5";
+
+const HOST_NETWORK: i32 = 13;
+/// restrictedVolumes, which replaces hostPathVolumes at restricted.
+const HOST_PATH: i32 = 26;
+
+/// Facts of the node's pod, of which admission at restricted allows all.
+fn facts() -> Value {
+    json!({
+        "v": 1, "uid": UID, "namespace": "shop", "name": "web", "source": "api",
+        "spec": {
+            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+            "volumes": [{"name": "data", "persistentVolumeClaim": {}}],
+            "containers": [{
+                "name": "app",
+                "securityContext": {
+                    "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]},
+                    "readOnlyRootFilesystem": true,
+                },
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+            }],
+        },
+    })
+}
+
+fn with(change: impl FnOnce(&mut Value)) -> Value {
+    let mut facts = facts();
+    change(&mut facts);
+    facts
+}
+
+/// What admission denies, and a node does not see.
+fn strict() -> Value {
+    with(|facts| facts["spec"]["hostNetwork"] = json!(true))
+}
+
+/// A node whose container mounts a folder of the host at `/data`: a hostPath, unless the pod's facts say that it is a claim.
+fn node(policy: &str) -> Node {
+    let node = Node::new(policy);
+    mount(&node, &["/data"]);
+    node
+}
+
+fn mount(node: &Node, destinations: &[&str]) {
+    let source = node.path("srv/data");
+    fs::create_dir_all(&source).unwrap();
+    spec(&node.bundle().join("config.json"), |spec| {
+        let mounts = spec["mounts"].as_array_mut().unwrap();
+        for destination in destinations {
+            let options = ["rbind", "rw"];
+            mounts.push(json!({"destination": destination, "type": "bind", "source": source, "options": options}));
+        }
+    });
+}
+
+fn spec(path: &Path, change: impl FnOnce(&mut Value)) {
+    let mut spec: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    change(&mut spec);
+    fs::write(path, spec.to_string()).unwrap();
+}
+
+/// The pod's facts as the agent would write them.
+fn lay(node: &Node, facts: &Value) -> PathBuf {
+    node.file(&format!("run/pss-guard/pods/{UID}.json"), &facts.to_string())
+}
+
+/// The hook's exit code, and its last event.
+fn hook(node: &Node) -> (i32, Value) {
+    let output = feed(&mut node.hook_command(), node.state().as_bytes());
+    (output.status.code().unwrap(), node.events().pop().unwrap_or_default())
+}
+
+fn says(event: &Value, part: &str) -> bool {
+    event["MESSAGE"].as_str().unwrap_or_default().contains(part)
+}
+
+/// Something that happens to the file, or to its folder.
+type Damage = fn(&Node, &Path);
+
+/// What is wrong with a file, and what the event says.
+const DAMAGES: &[(&str, Damage, &str)] = &[
+    ("somebody's", |_, path| chown(path, Some(1000), None).unwrap(), "must be owned by root, but is owned by uid 1000"),
+    ("writable", |_, path| mode(path, 0o646), "must be writable by root alone, but its mode is 0646"),
+    ("writable by a group", |_, path| mode(path, 0o664), "but its mode is 0664"),
+    ("the folder is somebody's", |_, path| chown(folder(path), Some(1000), None).unwrap(), "pods must be owned by root"),
+    ("the folder is writable", |_, path| mode(folder(path), 0o777), "pods must be writable by root alone"),
+    ("the folder is sticky", |_, path| mode(folder(path), 0o1777), "pods must be writable by root alone"),
+    ("the folder is a file", |_, path| {
+        fs::remove_dir_all(folder(path)).unwrap();
+        fs::write(folder(path), "").unwrap();
+    }, "pods must be a directory, but is a regular file"),
+    ("a link", |node, path| {
+        fs::rename(path, node.path("elsewhere.json")).unwrap();
+        symlink(node.path("elsewhere.json"), path).unwrap();
+    }, "must be a regular file, but is a symbolic link"),
+    ("a FIFO", |_, path| {
+        fs::remove_file(path).unwrap();
+        run::run(Command::new("mkfifo").args(["-m", "600"]).arg(path)).expect_success();
+    }, "must be a regular file, but is a FIFO"),
+    ("a folder", |_, path| {
+        fs::remove_file(path).unwrap();
+        fs::create_dir(path).unwrap();
+    }, "must be a regular file, but is a directory"),
+    ("65 KiB", |_, path| edit(path, |text| text + &" ".repeat(65 << 10)), "is larger than 65536 bytes"),
+    ("empty", |_, path| edit(path, |_| String::new()), "EOF while parsing"),
+    ("half-written", |_, path| edit(path, |text| text[..text.len() / 2].to_owned()), "EOF while parsing"),
+    ("one byte short", |_, path| edit(path, |text| text[..text.len() - 1].to_owned()), "EOF while parsing"),
+    ("two of them", |_, path| edit(path, |text| text.repeat(2)), "trailing characters"),
+    ("no UTF-8", |_, path| fs::write(path, b"{\"v\":1,\"uid\":\"\xff\"}").unwrap(), "invalid unicode code point"),
+    ("deeply nested", |_, path| edit(path, |_| "[".repeat(60_000)), "parse "),
+    ("newer", |_, path| key(path, "/v", json!(2)), "has the format version 2, and this program reads 1 to 1"),
+    ("newer, with more", |_, path| {
+        key(path, "/v", json!(2));
+        key(path, "/new", json!({}));
+    }, "has the format version 2"),
+    ("older", |_, path| key(path, "/v", json!(0)), "has the format version 0"),
+    ("without a version", |_, path| edit(path, |text| text.replace("\"v\":1", "\"w\":1")), "parse "),
+    ("the version is text", |_, path| key(path, "/v", json!("1")), "invalid type: string"),
+    ("another uid", |_, path| key(path, "/uid", json!(OTHER)), "is of pod shop/web (00000000-"),
+    ("the uid in capitals", |_, path| key(path, "/uid", json!(UID.to_uppercase())), "is of pod shop/web (DAB344E9-"),
+    ("another namespace", |_, path| key(path, "/namespace", json!("shops")), "is of pod shops/web "),
+    ("another name", |_, path| key(path, "/name", json!("web-2")), "is of pod shop/web-2 "),
+    ("of a static pod", |_, path| key(path, "/source", json!("static")), "is of pod shop/web "),
+    ("of nobody", |_, path| key(path, "/source", json!("me")), "unknown variant `me`"),
+    ("an unknown key", |_, path| key(path, "/x", json!(1)), "unknown field `x`"),
+    ("an unknown key of the owner", |_, path| {
+        key(path, "/owner", json!({"kind": "a", "name": "b", "uid": "c"}));
+    }, "unknown field `uid`"),
+    ("an unknown annotation", |_, path| key(path, "/annotations", json!({"a": "b"})), "unknown field `a`"),
+    ("an unknown key of the spec", |_, path| key(path, "/spec/nodeName", json!("n")), "unknown field `nodeName`"),
+    ("an unknown key of a container", |_, path| key(path, "/spec/containers/0/image", json!("i")), "unknown field `image`"),
+    ("an unknown key of a context", |_, path| {
+        key(path, "/spec/containers/0/securityContext/x", json!(1));
+    }, "unknown field `x`"),
+    ("an unknown key of a mount", |_, path| {
+        key(path, "/spec/containers/0/volumeMounts/0/subPath", json!("s"));
+    }, "unknown field `subPath`"),
+    ("a key twice", |_, path| {
+        edit(path, |text| text.replace("\"uid\":", "\"uid\":\"x\",\"uid\":"));
+    }, "duplicate field `uid`"),
+    ("a wrong type", |_, path| key(path, "/spec/hostPID", json!("true")), "expected a boolean"),
+];
+
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap()
+}
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+fn edit(path: &Path, edit: impl FnOnce(String) -> String) {
+    fs::write(path, edit(fs::read_to_string(path).unwrap())).unwrap();
+}
+
+fn key(path: &Path, pointer: &str, value: Value) {
+    spec(path, |facts| {
+        let (at, key) = pointer.rsplit_once('/').unwrap();
+        facts.pointer_mut(at).unwrap()[key] = value;
+    });
+}
+
+#[test]
+fn facts_that_are_not_exactly_right_change_nothing_and_it_is_said() {
+    if !needs::can_run("facts_that_are_not_exactly_right_change_nothing_and_it_is_said", &[]) {
+        return;
+    }
+    // What each would change if it were believed: a proof of the node is cleared; a denial is added.
+    assert_eq!(hook(&node(POLICY)).0, HOST_PATH);
+    assert_eq!(hook(&Node::new(POLICY)), (0, Value::Null));
+    let rows: [(Value, fn(&str) -> Node, i32, i32); 2] =
+        [(facts(), node, 0, HOST_PATH), (strict(), Node::new, HOST_NETWORK, 0)];
+    for (facts, new, believed, without) in rows {
+        let node = new(POLICY);
+        lay(&node, &facts);
+        assert_eq!(hook(&node).0, believed, "sound facts count");
+        for (name, damage, part) in DAMAGES {
+            let node = new(POLICY);
+            let path = lay(&node, &facts);
+            damage(&node, &path);
+            let (code, event) = hook(&node);
+            assert_eq!(code, without, "{name}: {event}");
+            assert!(says(&event, "; facts of the pod do not count: ") && says(&event, part), "{name}: {event}");
+        }
+    }
+}
+
+/// The UID in config.json is what makes a file's name.
+#[test]
+fn a_uid_that_is_none_leads_nowhere() {
+    if !needs::can_run("a_uid_that_is_none_leads_nowhere", &[]) {
+        return;
+    }
+    for uid in ["../pods/x", "", "x", ".", "../../../../etc/passwd", &"a".repeat(65)] {
+        let node = node(POLICY);
+        node.file("run/pss-guard/pods/x.json", &facts().to_string());
+        for bundle in [node.bundle(), node.sandbox()] {
+            spec(&bundle.join("config.json"), |spec| {
+                spec["annotations"]["io.kubernetes.cri.sandbox-uid"] = json!(uid);
+            });
+        }
+        let (code, event) = hook(&node);
+        assert_eq!(code, HOST_PATH, "{uid:?}: {event}");
+        let expected = if uid.is_empty() { "" } else { "cannot be the UID of a pod" };
+        assert!(says(&event, expected), "{uid:?}: {event}");
+    }
+}
+
+/// What of the facts is put where, and the controls that deny then; nothing if it starts.
+type Row = (&'static str, fn(&mut Value), &'static str);
+
+#[test]
+fn only_a_claims_mount_is_cleared_and_only_where_it_is_mounted() {
+    if !needs::can_run("only_a_claims_mount_is_cleared_and_only_where_it_is_mounted", &[]) {
+        return;
+    }
+    const VOLUMES: &str = "restrictedVolumes";
+    let rows: &[Row] = &[
+        ("a claim", |_| {}, ""),
+        ("an ephemeral claim", |facts| facts["spec"]["volumes"][0] = json!({"name": "data", "ephemeral": {}}), ""),
+        ("spelled otherwise", |facts| mounts(facts, &[("data", "//data/./")]), ""),
+        ("beside another", |facts| mounts(facts, &[("data", "/data"), ("data", "/data2")]), ""),
+        ("the path twice", |facts| mounts(facts, &[("data", "/data"), ("data", "/data")]), VOLUMES),
+        ("the path twice, spelled otherwise", |facts| mounts(facts, &[("data", "/data"), ("data", "/data/")]), VOLUMES),
+        ("an emptyDir", |facts| facts["spec"]["volumes"][0] = json!({"name": "data", "emptyDir": {}}), VOLUMES),
+        ("an emptyDir, too", |facts| {
+            facts["spec"]["volumes"][0] = json!({"name": "data", "emptyDir": {}, "persistentVolumeClaim": {}});
+        }, VOLUMES),
+        ("a kind to come", |facts| facts["spec"]["volumes"][0] = json!({"name": "data", "new": {}}), VOLUMES),
+        ("no kind", |facts| facts["spec"]["volumes"][0] = json!({"name": "data"}), VOLUMES),
+        ("a hostPath", |facts| facts["spec"]["volumes"][0] = json!({"name": "data", "hostPath": {}}), VOLUMES),
+        ("the volume's name twice", |facts| {
+            let volumes = facts["spec"]["volumes"].as_array_mut().unwrap();
+            volumes.push(json!({"name": "data", "persistentVolumeClaim": {}}));
+        }, VOLUMES),
+        ("no such volume", |facts| mounts(facts, &[("other", "/data")]), VOLUMES),
+        ("of another container", |facts| {
+            let containers = facts["spec"]["containers"].as_array_mut().unwrap();
+            containers[0]["name"] = json!("other");
+        }, VOLUMES),
+        ("of an init container of another name", |facts| {
+            let app = facts["spec"]["containers"][0].clone();
+            facts["spec"]["containers"][0]["name"] = json!("other");
+            facts["spec"]["initContainers"] = json!([app]);
+            facts["spec"]["initContainers"][0]["name"] = json!("init");
+        }, VOLUMES),
+        ("of the init container itself", |facts| {
+            facts["spec"]["initContainers"] = json!([facts["spec"]["containers"][0]]);
+            facts["spec"]["containers"][0]["name"] = json!("other");
+        }, ""),
+        // No volumeMount has it: it is not the pod's, and audited.
+        ("above it", |facts| mounts(facts, &[("data", "/")]), "injectedMounts"),
+        ("below it", |facts| mounts(facts, &[("data", "/data/x")]), "injectedMounts"),
+        ("with a parent", |facts| mounts(facts, &[("data", "/data/../data")]), "injectedMounts"),
+        ("nowhere", |facts| mounts(facts, &[]), "injectedMounts"),
+    ];
+    for (name, change, controls) in rows {
+        let node = node(&format!("{POLICY}[controls]\ninjectedMounts = 'enforce'\n"));
+        lay(&node, &with(change));
+        let (code, event) = hook(&node);
+        assert_eq!(event["PSS_CONTROLS"].as_str().unwrap_or_default(), *controls, "{name}: {event}");
+        assert_eq!(code == 0, controls.is_empty(), "{name}: {code}");
+    }
+    // It clears this mount and no other.
+    let node = node(POLICY);
+    mount(&node, &["/data2"]);
+    lay(&node, &with(|facts| mounts(facts, &[("data", "/data"), ("more", "/data2")])));
+    assert_eq!(hook(&node).0, HOST_PATH);
+}
+
+fn mounts(facts: &mut Value, mounts: &[(&str, &str)]) {
+    let list = mounts.iter().map(|(name, path)| json!({"name": name, "mountPath": path}));
+    facts["spec"]["containers"][0]["volumeMounts"] = list.collect();
+}
+
+#[test]
+fn what_the_pod_does_not_mount_is_audited_enforced_or_nothing() {
+    if !needs::can_run("what_the_pod_does_not_mount_is_audited_enforced_or_nothing", &[]) {
+        return;
+    }
+    let all = "mode = 'enforce'\n[defaults]\nenforce = 'restricted'\naudit = 'restricted'\nwarn = 'restricted'\n";
+    for (setting, code, decision) in [("", 0, "audit"), ("audit", 0, "audit"), ("enforce", 31, "denied"), ("off", 0, "")] {
+        let controls = format!("[controls]\ninjectedMounts = '{setting}'\n");
+        let node = node(&format!("{all}{}", if setting.is_empty() { "" } else { &controls }));
+        lay(&node, &with(|facts| mounts(facts, &[])));
+        let (found, event) = hook(&node);
+        assert_eq!((found, event["PSS_DECISION"].as_str().unwrap_or_default()), (code, decision), "{setting}: {event}");
+        let expected = if decision.is_empty() { "" } else { "injectedMounts" };
+        assert_eq!(event["PSS_CONTROLS"].as_str().unwrap_or_default(), expected, "{setting}");
+        // Without facts it is a hostPath whatever the setting.
+        fs::remove_file(node.path(&format!("run/pss-guard/pods/{UID}.json"))).unwrap();
+        assert_eq!(hook(&node).0, HOST_PATH, "{setting}");
+    }
+}
+
+/// An ephemeral container may be newer than the file.
+#[test]
+fn a_container_that_the_facts_do_not_have_is_evaluated_as_without_them() {
+    if !needs::can_run("a_container_that_the_facts_do_not_have_is_evaluated_as_without_them", &[]) {
+        return;
+    }
+    let node = Node::new(&format!("{POLICY}audit-version = 'latest'\n").replace("audit = 'privileged'", "audit = 'restricted'"));
+    let renamed = |node: &Node| {
+        spec(&node.bundle().join("config.json"), |spec| {
+            spec["annotations"]["io.kubernetes.cri.container-name"] = json!("debug");
+            spec["process"]["noNewPrivileges"] = json!(false);
+        });
+    };
+    renamed(&node);
+    let (code, without) = hook(&node);
+    lay(&node, &facts());
+    let (with_facts, event) = hook(&node);
+    assert_eq!((code, with_facts), (23, 23), "{event}");
+    assert_eq!(event["PSS_CONTROLS"], without["PSS_CONTROLS"]);
+    // What the pod's level says counts for it.
+    lay(&node, &strict());
+    assert_eq!(hook(&node).0, HOST_NETWORK);
+}
+
+/// Of a static pod config.json has a hash that only the kubelet can compute: its facts may add a denial, and nothing else.
+#[test]
+fn facts_of_static_pods_only_add_denials_and_no_annotation_makes_a_pod_static() {
+    if !needs::can_run("facts_of_static_pods_only_add_denials", &[]) {
+        return;
+    }
+    let of_static = |facts: Value| {
+        let mut facts = facts;
+        facts["uid"] = json!(HASH);
+        facts["source"] = json!("static");
+        facts
+    };
+    let live = "run/pss-guard/static/shop_web.json";
+    // (the container's UID, the file, the facts, whether /data is mounted, the exit code, what is said)
+    let in_pods = format!("run/pss-guard/pods/{HASH}.json");
+    let rows: [(&str, &str, &str, Value, bool, i32, &str); 9] = [
+        ("a claim clears nothing", HASH, live, of_static(facts()), true, HOST_PATH, ""),
+        ("a denial is added", HASH, live, of_static(strict()), false, HOST_NETWORK, "host namespaces"),
+        ("whatever the hash", "00000000000000000000000000000000", live, of_static(strict()), false, HOST_NETWORK, ""),
+        ("nothing to add", HASH, live, of_static(facts()), false, 0, ""),
+        ("of the API", HASH, live, with(|facts| facts["uid"] = json!(HASH)), true, HOST_PATH, "do not count"),
+        ("of another", HASH, live, with(|facts| {
+            *facts = of_static(facts.clone());
+            facts["name"] = json!("x");
+        }), false, 0, "do not count"),
+        ("at the hash's place", HASH, &in_pods, with(|facts| facts["uid"] = json!(HASH)), true, HOST_PATH, ""),
+        ("of the API's pod of that name", UID, live, of_static(facts()), true, HOST_PATH, ""),
+        ("the other way round", UID, live, of_static(strict()), false, 0, ""),
+    ];
+    for (name, uid, file, facts, mounts, expected, part) in rows {
+        let node = if mounts { node(POLICY) } else { Node::new(POLICY) };
+        for bundle in [node.bundle(), node.sandbox()] {
+            spec(&bundle.join("config.json"), |spec| {
+                spec["annotations"]["io.kubernetes.cri.sandbox-uid"] = json!(uid);
+            });
+        }
+        node.file(file, &facts.to_string());
+        let (code, event) = hook(&node);
+        assert_eq!(code, expected, "{name}: {event}");
+        assert!(says(&event, part), "{name}: {event}");
+        assert_eq!(says(&event, "do not count"), part == "do not count", "{name}: {event}");
+    }
+}
+
+/// What comes of an evaluation, in a word.
+fn outcome(node: &Node, policy: &str, bundle: &Path, sees_sandboxes: bool, exec: bool) -> String {
+    let policy = parse(policy, "policy.toml").unwrap();
+    let path = bundle.join("config.json");
+    let bytes = fs::read(&path).unwrap();
+    let spec = pss_guard::inspect::parse(&path, &bytes).unwrap();
+    let controls = vec!["allowPrivilegeEscalation", "runAsNonRoot"];
+    let exec = exec.then(|| Exec { process: spec.process.clone().unwrap(), controls });
+    let namespaces = Paths::under(node.root()).namespaces();
+    let request = Request {
+        policy: Ok(&policy),
+        host: &Host::Unknown,
+        config: &Ok((path.clone(), bytes.clone())),
+        exec: exec.as_ref(),
+        restore: None,
+        engine: Some(Engine::Containerd),
+        id: None,
+        pid: None,
+        runtime_handler: None,
+        sees_sandboxes,
+        namespaces: Some(&namespaces),
+        pods: Pods::beside(&namespaces),
+        demand: None,
+        sandboxes: None,
+    };
+    evaluate(&request, |_, outcome| match outcome {
+        Outcome::MissingFacts(whose) => format!("missing {whose}"),
+        Outcome::Exempt(_) => "exempt".to_owned(),
+        Outcome::Evaluated { enforce, facts_fault, .. } => {
+            let denied = enforce.demands.iter().any(|(_, no)| *no);
+            let fault = if facts_fault.is_some() { ", fault" } else { "" };
+            format!("{}{fault}", if denied { "denied" } else { "allowed" })
+        }
+        Outcome::Fault(error) => format!("fault: {error}"),
+        _ => "other".to_owned(),
+    })
+}
+
+#[test]
+fn facts_that_are_missing_stop_a_sandbox_and_no_container() {
+    if !needs::can_run("facts_that_are_missing_stop_a_sandbox_and_no_container", &[]) {
+        return;
+    }
+    let deny = format!("on-missing-facts = 'deny'\n{POLICY}");
+    let missing = &*format!("missing shop/web ({UID})");
+    type Prepare = fn(&Node);
+    let others: Prepare = |node| drop(node.file(&format!("run/pss-guard/pods/{OTHER}.json"), "{}"));
+    let nobody: Prepare = |_| {};
+    let garbage: Prepare = |node| drop(node.file(&format!("run/pss-guard/pods/{UID}.json"), "{}"));
+    let known: Prepare = |node| drop(lay(node, &facts()));
+    let is_static: Prepare = |node| {
+        drop(node.file(&format!("run/pss-guard/pods/{OTHER}.json"), "{}"));
+        drop(node.file("run/pss-guard/static/shop_other.json", "{}"));
+        for bundle in [node.bundle(), node.sandbox()] {
+            spec(&bundle.join("config.json"), |spec| {
+                spec["annotations"]["io.kubernetes.cri.sandbox-uid"] = json!(HASH);
+            });
+        }
+    };
+    // (the policy, the node, what comes of the sandbox; of a container whose sandbox was seen, and was not)
+    let exempt = deny.clone() + "[exemptions]\nnamespaces = ['shop']\n";
+    let privileged = deny.replace("enforce = 'restricted'", "enforce = 'privileged'");
+    let rows: [(&str, &str, Prepare, [&str; 3]); 9] = [
+        ("others are known", &deny, others, [missing, "allowed", missing]),
+        ("it is known", &deny, known, ["allowed", "allowed", "allowed"]),
+        ("nobody brings facts", &deny, nobody, ["allowed", "allowed", "allowed"]),
+        ("they do not count", &deny, garbage, ["allowed, fault", "allowed, fault", "allowed, fault"]),
+        ("a static pod", &deny, is_static, ["allowed", "allowed", "allowed"]),
+        ("an exempt namespace", &exempt, others, ["exempt", "exempt", "exempt"]),
+        ("nothing is asked", &privileged, others, ["allowed", "allowed", "allowed"]),
+        ("unseen", POLICY, others, ["allowed", "allowed", "allowed"]),
+        ("unseen, known", POLICY, known, ["allowed", "allowed", "allowed"]),
+    ];
+    for (name, policy, prepare, expected) in rows {
+        let node = Node::new(policy);
+        prepare(&node);
+        let (sandbox, container) = (node.sandbox(), node.bundle());
+        let found = [(&sandbox, true), (&container, true), (&container, false)]
+            .map(|(bundle, sees)| outcome(&node, policy, bundle, sees, false));
+        assert_eq!(found, expected.map(str::to_owned), "{name}");
+        // A process that joins a container came by admission of its own.
+        let exec = outcome(&node, policy, &container, false, true);
+        assert_eq!(exec, if policy == exempt { "exempt" } else { "allowed" }, "{name}: exec");
+    }
+    // Nor does a denial of the facts stop it.
+    let node = Node::new(POLICY);
+    lay(&node, &strict());
+    assert_eq!(outcome(&node, POLICY, &node.bundle(), true, false), "denied");
+    assert_eq!(outcome(&node, POLICY, &node.bundle(), true, true), "allowed");
+}
+
+#[test]
+fn what_is_imported_is_what_the_gate_reads() {
+    if !needs::can_run("what_is_imported_is_what_the_gate_reads", &[]) {
+        return;
+    }
+    let pod = |name: &str, uid: &str, network: bool| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "shop", "uid": uid, "annotations": {"a": "b"}},
+            "spec": {"nodeName": "n1", "hostNetwork": network, "containers": [{"name": "app", "image": "i"}]},
+        })
+    };
+    let list = |pods: &[Value]| json!({"kind": "List", "items": pods}).to_string();
+    let import = |node: &Node, arguments: &[&str], text: &str| {
+        let done = feed(node.command(&["pods", "import"]).args(arguments), text.as_bytes());
+        let text = [done.stdout, done.stderr].concat();
+        (done.status.code(), String::from_utf8(text).unwrap())
+    };
+    let node = Node::new(&POLICY.replace("'restricted'", "'baseline'"));
+    assert_eq!(hook(&node).0, 0);
+    let both = [pod("web", UID, true), pod("web-2", OTHER, false)];
+    let (code, said) = import(&node, &["--node", "n1"], &list(&both));
+    let expected = "imported 2 pods (2 changed, 0 removed); nothing was removed, because the list has only namespace \"shop\" \
+                    (--all-namespaces?)\n";
+    assert_eq!((code, said.as_str()), (Some(0), expected));
+    assert_eq!(hook(&node).0, HOST_NETWORK);
+    let (code, said) = import(&node, &["--node", "n2"], &list(&both));
+    assert!(code == Some(2) && said.starts_with("pss-guard: the list has no pod of node \"n2\""), "{said}");
+    assert_eq!(hook(&node).0, HOST_NETWORK);
+    // Whatever a gate that knows no such version would make of them.
+    run::run(Command::new(program::gate()).arg("publish-formats").arg("--root").arg(node.root())).expect_success();
+    let formats = node.path("run/pss-guard/formats");
+    assert!(fs::read_to_string(&formats).unwrap().contains("\"pod\":[1,1]"));
+    edit(&formats, |text| text.replace("\"pod\":[1,1]", "\"pod\":[2,3]"));
+    // It does not even read its input.
+    let done = run::run(node.command(&["pods", "import"]).stdin(Stdio::null()));
+    assert!(done.code == Some(2) && done.stderr.contains("versions 2 to 3 of the format \"pod\""), "{done}");
+}
