@@ -79,6 +79,7 @@ const ROWS: &[Row] = &[
     row("check --level", "check --level restrictd NODE/shop", "a typo", (2, "restrictd"), "allow "),
     row("check --level", "check --level restricted:v1.99 NODE/shop", "a version that nobody knows", (1, "v1.99 is newer than v1."), ""),
     row("check --policy", "check --policy NODE/nothing NODE/shop", "no such file", (2, "NODE/nothing: No such file"), "allow "),
+    row("check --pod", "check --pod NODE/nothing --level baseline NODE/shop", "no such file", (2, "NODE/nothing: No such file"), "allow "),
     row("check --format", "check --format jsn NODE/shop", "a typo", (2, "invalid value"), "allow "),
     row("check PATH", "check NODE/nothing", "no such file", (2, "cannot-judge"), "allow "),
     row("check PATH", "check NODE/etc", "nothing to judge in it", (2, "cannot-judge"), "allow "),
@@ -141,6 +142,10 @@ const ARGUED: &[(&str, &str)] = &[
     ("pss-guard --verbose", "says more, on standard error"),
     ("hook --engine", "written by the installer; the gate's own tests have what it makes of another word"),
     ("hook --runtime-handler", "one that is not in the policy exempts nothing"),
+    (
+        "check --namespace",
+        "names no file: a namespace that is not there has no level, which is an error of its own",
+    ),
     ("explain --markdown", "documentation, which speaks of no node"),
     ("policy remove --reason", "a text for the journal"),
     ("policy remove --yes", "answers a question that says what is lost by it"),

@@ -27,6 +27,7 @@ use self::readiness::{Asked, Readiness, Running};
 use self::time_range::{day, rfc3339};
 use crate::level::policy::OnFault;
 use crate::level::{Mode, Policy};
+use crate::message::our_refusing_controls;
 use crate::pss::Origin;
 use crate::pss::controls::CONTROLS;
 use crate::time::{in_words, minute};
@@ -301,6 +302,7 @@ pub fn report(history: &History, context: &Context<'_>) -> Report {
             running: context.running,
             enforces,
             on_fault: context.policy.map_or(OnFault::Deny, |policy| policy.on_fault),
+            ours: our_refusing_controls(context.policy.unwrap_or(&Policy::default())),
         },
     );
     let stops = |name: &str| context.asked.get(name).and_then(|asked| asked.enforced());

@@ -9,11 +9,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::decision::Verdict;
 use crate::events::{self, Record};
+use crate::level::Policy;
 use crate::level::cache::{self, Loaded};
 use crate::level::date::rfc3339;
 use crate::level::policy::OnFault;
 use crate::level::workload;
-use crate::message::{SANDBOX, UNMANAGED, escape, line, marked, our_controls, shortened};
+use crate::message::{
+    SANDBOX, UNMANAGED, escape, line, marked, our_controls, our_refusing_controls, shortened,
+};
 use crate::pss::controls::CONTROLS;
 use crate::report::aggregate::{BEYOND, Caps};
 use crate::scan::summary::ours_alone;
@@ -42,7 +45,9 @@ pub struct Outlook {
 pub fn look(setting: &Setting, progress: &dyn Fn(usize, usize)) -> Outlook {
     let mut outlook = Outlook::default();
     let options = scan::Options { progress: Some(progress), ..scan::Options::default() };
-    match (cache::load(&setting.paths), scan::scan(setting, &options)) {
+    let loaded = cache::load(&setting.paths);
+    let ours = our_refusing_controls(loaded.policy().unwrap_or(&Policy::default()));
+    match (loaded, scan::scan(setting, &options)) {
         (Loaded::Bad { error, salvage }, _) => {
             let exempt = salvage.exempt_namespaces.join(", ");
             outlook.says.push(format!("nothing would start but {}: {}", escape(&exempt), line(&error)));
@@ -57,7 +62,7 @@ pub fn look(setting: &Setting, progress: &dyn Fn(usize, usize)) -> Outlook {
     let since = SystemTime::now().checked_sub(LATELY).unwrap_or(UNIX_EPOCH);
     let mut lately = Lately::on(scan::node_name(&setting.live));
     let read = events::read(&setting.paths, &events::From::Since(since), &mut |record| lately.add(&record));
-    outlook.says.extend(lately.says());
+    outlook.says.extend(lately.says(&ours));
     outlook
         .says
         .extend(read.unseen.iter().map(|unseen| format!("not all events can be read: {}", escape(unseen))));
@@ -154,7 +159,7 @@ impl Lately {
         }
     }
 
-    fn says(self) -> Vec<String> {
+    fn says(self, ours: &str) -> Vec<String> {
         let mut says = Vec::new();
         let starts: usize = self.refused.values().map(|seen| seen.starts).sum();
         if starts > 0 {
@@ -166,7 +171,7 @@ impl Lately {
         }
         let by_ours: usize = self.refused.values().map(|seen| seen.by_ours_alone).sum();
         if by_ours > 0 {
-            says.push(format!("  {by_ours} of them by {}", ours_alone()));
+            says.push(format!("  {by_ours} of them by {}", ours_alone(ours)));
         }
         let rows = self.refused.into_iter().map(|(path, seen)| {
             let path: Vec<String> = path.into_iter().filter(|part| !part.is_empty()).collect();
@@ -216,7 +221,7 @@ mod tests {
         for kind in [Kind::Audit, Kind::Warn, Kind::Exception] {
             lately.add(&Record { kind: Some(kind), ..refused("shop", "web", "privileged") });
         }
-        let says = lately.says();
+        let says = lately.says("readOnlyRootFilesystem");
         let last = ", last 1970-01-01T00:00:00Z";
         assert_eq!(
             says,
@@ -232,7 +237,7 @@ mod tests {
         let mut lately = Lately::on("node-1".to_owned());
         lately.add(&refused("shop", "web-0", "readOnlyRootFilesystem"));
         lately.add(&refused("shop", "db-0", "readOnlyRootFilesystem,runAsNonRoot"));
-        let says = lately.says();
+        let says = lately.says("readOnlyRootFilesystem");
         let once = "; once, 1970-01-01T00:00:00Z";
         assert_eq!(
             says,
@@ -256,6 +261,9 @@ mod tests {
         }
         assert_eq!(lately.refused.len(), 5, "four, and one for the others");
         assert!(lately.refused.keys().flatten().all(|name| name.len() < 20));
-        assert_eq!(lately.says().first().map(|line| line.contains("1000 starts were")), Some(true));
+        assert_eq!(
+            lately.says("readOnlyRootFilesystem").first().map(|line| line.contains("1000 starts were")),
+            Some(true)
+        );
     }
 }

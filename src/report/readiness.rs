@@ -23,7 +23,7 @@ use super::proof::Controls;
 use crate::decision::Verdict;
 use crate::level::policy::OnFault;
 use crate::level::workload;
-use crate::message::{OURS, marked, our_controls};
+use crate::message::{OURS, marked};
 use crate::pss::Level;
 use crate::pss::controls::CONTROLS;
 use crate::scan::Scanned;
@@ -225,6 +225,8 @@ pub struct Conditions<'a> {
     pub enforces: bool,
     /// What becomes of a container that cannot be evaluated.
     pub on_fault: OnFault,
+    /// The controls of our own that refuse containers.
+    pub ours: String,
 }
 
 /// Puts both together.
@@ -249,10 +251,15 @@ pub fn readiness(namespaces: &BTreeMap<Box<str>, Namespace>, conditions: &Condit
         of: rows.iter().filter(|row| row.is_counted()).count(),
     };
     let [baseline, restricted] = LEVELS.map(count);
-    Readiness { answer: answer(baseline, restricted), baseline, restricted, namespaces: rows }
+    Readiness {
+        answer: answer(baseline, restricted, &conditions.ours),
+        baseline,
+        restricted,
+        namespaces: rows,
+    }
 }
 
-fn answer(baseline: Count, restricted: Count) -> String {
+fn answer(baseline: Count, restricted: Count, ours: &str) -> String {
     if restricted.of == 0 {
         return "no data yet: no container starts recorded in any checked namespace".to_owned();
     }
@@ -267,7 +274,6 @@ fn answer(baseline: Count, restricted: Count) -> String {
     let more = match restricted.but_for_ours {
         0 => String::new(),
         more => {
-            let ours = our_controls().collect::<Vec<_>>().join(", ");
             format!(" ({more} more without {ours}, {OURS})")
         }
     };

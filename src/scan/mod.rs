@@ -39,7 +39,7 @@ use crate::inspect::{self, find_config, find_config_by};
 use crate::level::cache::{LoadError, Usable, load_usable};
 use crate::level::workload::is_static;
 use crate::level::{Labels, PodAttributes, Policy, RequiredLevel, exempt};
-use crate::message::{escape, line, shortened};
+use crate::message::{escape, line, our_refusing_controls, shortened};
 use crate::node::containers::{self, Container, Keeper, Voucher};
 use crate::node::host::Live;
 use crate::node::parallel::{self, Share};
@@ -102,6 +102,8 @@ pub struct Scan {
     pub level: Option<(Level, Version)>,
     /// Why `policy.toml` cannot be used and each container was held against the last good policy, in a line.
     pub policy_fault: Option<String>,
+    /// The controls of our own that refuse containers here.
+    pub ours: String,
     /// The containers, by namespace, pod and name. Those of no pod come last.
     pub containers: Vec<Scanned>,
     /// What could not be looked at.
@@ -222,6 +224,7 @@ pub fn scan(setting: &Setting, options: &Options<'_>) -> Result<Scan, LoadError>
         took: Duration::ZERO,
         policy_fault: fault.map(|error| line(&error)),
         level: options.level,
+        ours: our_refusing_controls(&policy),
         containers: Vec::with_capacity(found.containers.len()),
         unseen: found.closed.into_iter().map(unseen).collect(),
         vanished: 0,

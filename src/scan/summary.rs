@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Scan, Scanned, remedy};
 use crate::decision::Verdict;
-use crate::message::{OURS, UNMANAGED, escape, our_controls};
+use crate::message::{OURS, UNMANAGED, escape};
 use crate::pss::Version;
 use crate::words::{agree, plural};
 
@@ -144,7 +144,7 @@ impl Scan {
         };
         add(
             sum.refused_by_ours,
-            format!("{} of them would be refused by {}", sum.refused_by_ours, ours_alone()),
+            format!("{} of them would be refused by {}", sum.refused_by_ours, ours_alone(&self.ours)),
         );
         add(sum.drifted, format!("{} with more than was asked for", runs(sum.drifted)));
         add(sum.unjudged, format!("{} could not be judged", sum.unjudged));
@@ -177,10 +177,9 @@ impl Scanned {
     }
 }
 
-/// What stands in the way where upstream's controls do not.
+/// What stands in the way where upstream's controls do not. `ours`: the controls of our own that refuse.
 #[must_use]
-pub fn ours_alone() -> String {
-    let ours = our_controls().collect::<Vec<_>>().join(", ");
+pub fn ours_alone(ours: &str) -> String {
     format!("{ours} alone, {OURS} and not part of the Pod Security Standards")
 }
 

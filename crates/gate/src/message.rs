@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use pss::Origin;
 use pss::controls::CONTROLS;
 use pss_guard_core::decision::{ControlResult, Effect, Evaluation, Reading};
-use pss_guard_core::level::{self, RequiredLevel};
+use pss_guard_core::level::policy::Setting;
+use pss_guard_core::level::{self, Policy, RequiredLevel};
 
 /// The longest message, in bytes: with the program's name before it and the end of the line, 4 KiB.
 pub const LIMIT: usize = 4096 - "pss-guard: \n".len();
@@ -22,6 +23,13 @@ pub const SANDBOX: &str = "(sandbox)";
 /// The controls of our own.
 pub fn our_controls() -> impl Iterator<Item = &'static str> {
     CONTROLS.iter().filter(|control| control.origin == Origin::PssGuard).map(|control| control.id)
+}
+
+/// Those of them that refuse containers by a policy, as a list.
+#[must_use]
+pub fn our_refusing_controls(policy: &Policy) -> String {
+    let refuses = |id: &&str| policy.controls.setting(id) == Setting::Enforce;
+    our_controls().filter(refuses).collect::<Vec<_>>().join(", ")
 }
 
 /// The id of a control, and whose it is where that is not upstream's.
