@@ -127,7 +127,7 @@ pub fn evaluate(object: &Object<'_>, pod: &Node, settings: &Settings<'_>) -> (Js
 }
 
 /// The pod as the API server completes it.
-pub fn declared(pod: &Node) -> Result<Pod, TypeError> {
+fn declared(pod: &Node) -> Result<Pod, TypeError> {
     let mut completed = pod.clone();
     defaults::apply(&mut completed);
     Manifest::deserialize(&completed).map(Into::into)

@@ -14,13 +14,13 @@ use crate::decision::Verdict;
 use crate::files::{FileError, read};
 use crate::level::policy::Setting;
 use crate::level::{Found, Policy, RequiredLevel, is_dns_label, namespaces};
-use crate::manifest::evaluate::{Settings, declared, evaluate};
+use crate::manifest::evaluate::{Settings, evaluate};
 use crate::manifest::node::{Node, Position};
 use crate::manifest::objects::{Object, ObjectError, Role, objects};
 use crate::manifest::read::{LARGEST, documents};
 use crate::message::{line, shortened};
 use crate::output::json::{Container, Result as Json};
-use crate::pss::pod::Pod;
+use crate::pss::pod::{Manifest, Pod};
 
 /// A file of manifests.
 pub(super) struct File {
@@ -200,7 +200,9 @@ pub(super) fn pod(path: &Path) -> Result<Pod, String> {
     }
     let workload = |(_, object): (usize, Result<Object<'_>, _>)| match object.ok()?.role {
         Role::Workload(pod) => {
-            Some(declared(pod).map_err(|error| at(Some(error.at.line), error.to_string())))
+            // As it is in the API, which has filled in its defaults.
+            let read = Manifest::deserialize(pod).map(Pod::from);
+            Some(read.map_err(|error| at(Some(error.at.line), error.to_string())))
         }
         Role::Namespace(_) | Role::Other => None,
     };
