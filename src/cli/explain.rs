@@ -351,9 +351,18 @@ mod tests {
             ("procMount", "changed in v1.35; at restricted replaced by procMount_restricted from v1.35"),
             ("procMount_restricted", "in force from v1.35; replaces procMount"),
             ("readOnlyRootFilesystem", "not part of the Pod Security Standards"),
-            ("runAsNonRoot", "with facts exact: what the pod declares settles what is unseen or suspect here"),
-            ("hostPathVolumes", "A mount of one of the container's own claims, such as a local volume's, is no finding then"),
-            ("injectedMounts", "with facts only these tell what the pod mounts; without them the control finds nothing"),
+            (
+                "runAsNonRoot",
+                "with facts exact: what the pod declares settles what is unseen or suspect here",
+            ),
+            (
+                "hostPathVolumes",
+                "A mount of one of the container's own claims, such as a local volume's, is no finding then",
+            ),
+            (
+                "injectedMounts",
+                "with facts only these tell what the pod mounts; without them the control finds nothing",
+            ),
         ] {
             let shown = find(id).unwrap().to_string();
             let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");

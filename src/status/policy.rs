@@ -14,9 +14,7 @@ use crate::inspect::anchors;
 use crate::install::sandboxes::unseen_on;
 use crate::level::cache::{self, Usable};
 use crate::level::namespaces;
-use crate::level::policy::{
-    Exemptions, Mode, OnMissingFacts, OnUnknownNamespace, Policy, SYSTEM_NAMESPACE,
-};
+use crate::level::policy::{Exemptions, Mode, OnMissingFacts, OnUnknownNamespace, Policy, SYSTEM_NAMESPACE};
 use crate::message::line;
 use crate::mode::temporary::State as Temporary;
 use crate::mode::{InForce, in_force};
