@@ -225,10 +225,11 @@ valid
                     runtime classes: kata
   pod annotations   tighten, floor privileged
   unknown namespace defaults
+  missing facts     unseen
   on fault          deny (in enforce mode; audit mode never stops anything)
   on suspect        audit
   log allowed       no
-  controls          readOnlyRootFilesystem enforce
+  controls          readOnlyRootFilesystem enforce, injectedMounts audit
   node              kubelet /var/lib/kubelet, seccomp default on, AppArmor auto
                     no host paths: /opt/x
   runtime           /usr/sbin/runc
