@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use pss_guard::cli::arguments::{Cli, Command, Namespaces, Pods, Policy};
 use pss_guard::cli::{
-    self, check, explain, install, manual, metrics, mode, namespaces, pods, policy, report, scan,
-    status, uninstall, verbose,
+    self, check, explain, install, manual, metrics, mode, namespaces, pods, policy, report, scan, status,
+    uninstall, verbose,
 };
 use pss_guard::install::{engines, programs};
 use pss_guard::level::date::Date;

@@ -17,7 +17,8 @@ use crate::support::node::Node;
 use crate::support::run::{self, feed};
 use crate::support::{needs, program};
 
-const POLICY: &str = "mode = 'enforce'\n[defaults]\nenforce = 'restricted'\naudit = 'privileged'\nwarn = 'privileged'\n";
+const POLICY: &str =
+    "mode = 'enforce'\n[defaults]\nenforce = 'restricted'\naudit = 'privileged'\nwarn = 'privileged'\n";
 const UID: &str = "dab344e9-1d4f-4e7d-941e-7a1219bef1c5";
 /// As only the kubelet makes them.
 const HASH: &str = "d41d8cd98f00b204e9800998ecf8427e";
@@ -71,7 +72,9 @@ fn mount(node: &Node, destinations: &[&str]) {
         let mounts = spec["mounts"].as_array_mut().unwrap();
         for destination in destinations {
             let options = ["rbind", "rw"];
-            mounts.push(json!({"destination": destination, "type": "bind", "source": source, "options": options}));
+            mounts.push(
+                json!({"destination": destination, "type": "bind", "source": source, "options": options}),
+            );
         }
     });
 }
@@ -102,65 +105,125 @@ type Damage = fn(&Node, &Path);
 
 /// What is wrong with a file, and what the event says.
 const DAMAGES: &[(&str, Damage, &str)] = &[
-    ("somebody's", |_, path| chown(path, Some(1000), None).unwrap(), "must be owned by root, but is owned by uid 1000"),
+    (
+        "somebody's",
+        |_, path| chown(path, Some(1000), None).unwrap(),
+        "must be owned by root, but is owned by uid 1000",
+    ),
     ("writable", |_, path| mode(path, 0o646), "must be writable by root alone, but its mode is 0646"),
     ("writable by a group", |_, path| mode(path, 0o664), "but its mode is 0664"),
-    ("the folder is somebody's", |_, path| chown(folder(path), Some(1000), None).unwrap(), "pods must be owned by root"),
+    (
+        "the folder is somebody's",
+        |_, path| chown(folder(path), Some(1000), None).unwrap(),
+        "pods must be owned by root",
+    ),
     ("the folder is writable", |_, path| mode(folder(path), 0o777), "pods must be writable by root alone"),
     ("the folder is sticky", |_, path| mode(folder(path), 0o1777), "pods must be writable by root alone"),
-    ("the folder is a file", |_, path| {
-        fs::remove_dir_all(folder(path)).unwrap();
-        fs::write(folder(path), "").unwrap();
-    }, "pods must be a directory, but is a regular file"),
-    ("a link", |node, path| {
-        fs::rename(path, node.path("elsewhere.json")).unwrap();
-        symlink(node.path("elsewhere.json"), path).unwrap();
-    }, "must be a regular file, but is a symbolic link"),
-    ("a FIFO", |_, path| {
-        fs::remove_file(path).unwrap();
-        run::run(Command::new("mkfifo").args(["-m", "600"]).arg(path)).expect_success();
-    }, "must be a regular file, but is a FIFO"),
-    ("a folder", |_, path| {
-        fs::remove_file(path).unwrap();
-        fs::create_dir(path).unwrap();
-    }, "must be a regular file, but is a directory"),
+    (
+        "the folder is a file",
+        |_, path| {
+            fs::remove_dir_all(folder(path)).unwrap();
+            fs::write(folder(path), "").unwrap();
+        },
+        "pods must be a directory, but is a regular file",
+    ),
+    (
+        "a link",
+        |node, path| {
+            fs::rename(path, node.path("elsewhere.json")).unwrap();
+            symlink(node.path("elsewhere.json"), path).unwrap();
+        },
+        "must be a regular file, but is a symbolic link",
+    ),
+    (
+        "a FIFO",
+        |_, path| {
+            fs::remove_file(path).unwrap();
+            run::run(Command::new("mkfifo").args(["-m", "600"]).arg(path)).expect_success();
+        },
+        "must be a regular file, but is a FIFO",
+    ),
+    (
+        "a folder",
+        |_, path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        },
+        "must be a regular file, but is a directory",
+    ),
     ("65 KiB", |_, path| edit(path, |text| text + &" ".repeat(65 << 10)), "is larger than 65536 bytes"),
     ("empty", |_, path| edit(path, |_| String::new()), "EOF while parsing"),
     ("half-written", |_, path| edit(path, |text| text[..text.len() / 2].to_owned()), "EOF while parsing"),
     ("one byte short", |_, path| edit(path, |text| text[..text.len() - 1].to_owned()), "EOF while parsing"),
     ("two of them", |_, path| edit(path, |text| text.repeat(2)), "trailing characters"),
-    ("no UTF-8", |_, path| fs::write(path, b"{\"v\":1,\"uid\":\"\xff\"}").unwrap(), "invalid unicode code point"),
+    (
+        "no UTF-8",
+        |_, path| fs::write(path, b"{\"v\":1,\"uid\":\"\xff\"}").unwrap(),
+        "invalid unicode code point",
+    ),
     ("deeply nested", |_, path| edit(path, |_| "[".repeat(60_000)), "parse "),
     ("newer", |_, path| key(path, "/v", json!(2)), "has the format version 2, and this program reads 1 to 1"),
-    ("newer, with more", |_, path| {
-        key(path, "/v", json!(2));
-        key(path, "/new", json!({}));
-    }, "has the format version 2"),
+    (
+        "newer, with more",
+        |_, path| {
+            key(path, "/v", json!(2));
+            key(path, "/new", json!({}));
+        },
+        "has the format version 2",
+    ),
     ("older", |_, path| key(path, "/v", json!(0)), "has the format version 0"),
     ("without a version", |_, path| edit(path, |text| text.replace("\"v\":1", "\"w\":1")), "parse "),
     ("the version is text", |_, path| key(path, "/v", json!("1")), "invalid type: string"),
     ("another uid", |_, path| key(path, "/uid", json!(OTHER)), "is of pod shop/web (00000000-"),
-    ("the uid in capitals", |_, path| key(path, "/uid", json!(UID.to_uppercase())), "is of pod shop/web (DAB344E9-"),
+    (
+        "the uid in capitals",
+        |_, path| key(path, "/uid", json!(UID.to_uppercase())),
+        "is of pod shop/web (DAB344E9-",
+    ),
     ("another namespace", |_, path| key(path, "/namespace", json!("shops")), "is of pod shops/web "),
     ("another name", |_, path| key(path, "/name", json!("web-2")), "is of pod shop/web-2 "),
     ("of a static pod", |_, path| key(path, "/source", json!("static")), "is of pod shop/web "),
     ("of nobody", |_, path| key(path, "/source", json!("me")), "unknown variant `me`"),
     ("an unknown key", |_, path| key(path, "/x", json!(1)), "unknown field `x`"),
-    ("an unknown key of the owner", |_, path| {
-        key(path, "/owner", json!({"kind": "a", "name": "b", "uid": "c"}));
-    }, "unknown field `uid`"),
+    (
+        "an unknown key of the owner",
+        |_, path| {
+            key(path, "/owner", json!({"kind": "a", "name": "b", "uid": "c"}));
+        },
+        "unknown field `uid`",
+    ),
     ("an unknown annotation", |_, path| key(path, "/annotations", json!({"a": "b"})), "unknown field `a`"),
-    ("an unknown key of the spec", |_, path| key(path, "/spec/nodeName", json!("n")), "unknown field `nodeName`"),
-    ("an unknown key of a container", |_, path| key(path, "/spec/containers/0/image", json!("i")), "unknown field `image`"),
-    ("an unknown key of a context", |_, path| {
-        key(path, "/spec/containers/0/securityContext/x", json!(1));
-    }, "unknown field `x`"),
-    ("an unknown key of a mount", |_, path| {
-        key(path, "/spec/containers/0/volumeMounts/0/subPath", json!("s"));
-    }, "unknown field `subPath`"),
-    ("a key twice", |_, path| {
-        edit(path, |text| text.replace("\"uid\":", "\"uid\":\"x\",\"uid\":"));
-    }, "duplicate field `uid`"),
+    (
+        "an unknown key of the spec",
+        |_, path| key(path, "/spec/nodeName", json!("n")),
+        "unknown field `nodeName`",
+    ),
+    (
+        "an unknown key of a container",
+        |_, path| key(path, "/spec/containers/0/image", json!("i")),
+        "unknown field `image`",
+    ),
+    (
+        "an unknown key of a context",
+        |_, path| {
+            key(path, "/spec/containers/0/securityContext/x", json!(1));
+        },
+        "unknown field `x`",
+    ),
+    (
+        "an unknown key of a mount",
+        |_, path| {
+            key(path, "/spec/containers/0/volumeMounts/0/subPath", json!("s"));
+        },
+        "unknown field `subPath`",
+    ),
+    (
+        "a key twice",
+        |_, path| {
+            edit(path, |text| text.replace("\"uid\":", "\"uid\":\"x\",\"uid\":"));
+        },
+        "duplicate field `uid`",
+    ),
     ("a wrong type", |_, path| key(path, "/spec/hostPID", json!("true")), "expected a boolean"),
 ];
 
@@ -203,7 +266,10 @@ fn facts_that_are_not_exactly_right_change_nothing_and_it_is_said() {
             damage(&node, &path);
             let (code, event) = hook(&node);
             assert_eq!(code, without, "{name}: {event}");
-            assert!(says(&event, "; facts of the pod do not count: ") && says(&event, part), "{name}: {event}");
+            assert!(
+                says(&event, "; facts of the pod do not count: ") && says(&event, part),
+                "{name}: {event}"
+            );
         }
     }
 }
@@ -240,37 +306,74 @@ fn only_a_claims_mount_is_cleared_and_only_where_it_is_mounted() {
     const VOLUMES: &str = "restrictedVolumes";
     let rows: &[Row] = &[
         ("a claim", |_| {}, ""),
-        ("an ephemeral claim", |facts| facts["spec"]["volumes"][0] = json!({"name": "data", "ephemeral": {}}), ""),
+        (
+            "an ephemeral claim",
+            |facts| facts["spec"]["volumes"][0] = json!({"name": "data", "ephemeral": {}}),
+            "",
+        ),
         ("spelled otherwise", |facts| mounts(facts, &[("data", "//data/./")]), ""),
         ("beside another", |facts| mounts(facts, &[("data", "/data"), ("data", "/data2")]), ""),
         ("the path twice", |facts| mounts(facts, &[("data", "/data"), ("data", "/data")]), VOLUMES),
-        ("the path twice, spelled otherwise", |facts| mounts(facts, &[("data", "/data"), ("data", "/data/")]), VOLUMES),
-        ("an emptyDir", |facts| facts["spec"]["volumes"][0] = json!({"name": "data", "emptyDir": {}}), VOLUMES),
-        ("an emptyDir, too", |facts| {
-            facts["spec"]["volumes"][0] = json!({"name": "data", "emptyDir": {}, "persistentVolumeClaim": {}});
-        }, VOLUMES),
+        (
+            "the path twice, spelled otherwise",
+            |facts| mounts(facts, &[("data", "/data"), ("data", "/data/")]),
+            VOLUMES,
+        ),
+        (
+            "an emptyDir",
+            |facts| facts["spec"]["volumes"][0] = json!({"name": "data", "emptyDir": {}}),
+            VOLUMES,
+        ),
+        (
+            "an emptyDir, too",
+            |facts| {
+                facts["spec"]["volumes"][0] =
+                    json!({"name": "data", "emptyDir": {}, "persistentVolumeClaim": {}});
+            },
+            VOLUMES,
+        ),
         ("a kind to come", |facts| facts["spec"]["volumes"][0] = json!({"name": "data", "new": {}}), VOLUMES),
         ("no kind", |facts| facts["spec"]["volumes"][0] = json!({"name": "data"}), VOLUMES),
-        ("a hostPath", |facts| facts["spec"]["volumes"][0] = json!({"name": "data", "hostPath": {}}), VOLUMES),
-        ("the volume's name twice", |facts| {
-            let volumes = facts["spec"]["volumes"].as_array_mut().unwrap();
-            volumes.push(json!({"name": "data", "persistentVolumeClaim": {}}));
-        }, VOLUMES),
+        (
+            "a hostPath",
+            |facts| facts["spec"]["volumes"][0] = json!({"name": "data", "hostPath": {}}),
+            VOLUMES,
+        ),
+        (
+            "the volume's name twice",
+            |facts| {
+                let volumes = facts["spec"]["volumes"].as_array_mut().unwrap();
+                volumes.push(json!({"name": "data", "persistentVolumeClaim": {}}));
+            },
+            VOLUMES,
+        ),
         ("no such volume", |facts| mounts(facts, &[("other", "/data")]), VOLUMES),
-        ("of another container", |facts| {
-            let containers = facts["spec"]["containers"].as_array_mut().unwrap();
-            containers[0]["name"] = json!("other");
-        }, VOLUMES),
-        ("of an init container of another name", |facts| {
-            let app = facts["spec"]["containers"][0].clone();
-            facts["spec"]["containers"][0]["name"] = json!("other");
-            facts["spec"]["initContainers"] = json!([app]);
-            facts["spec"]["initContainers"][0]["name"] = json!("init");
-        }, VOLUMES),
-        ("of the init container itself", |facts| {
-            facts["spec"]["initContainers"] = json!([facts["spec"]["containers"][0]]);
-            facts["spec"]["containers"][0]["name"] = json!("other");
-        }, ""),
+        (
+            "of another container",
+            |facts| {
+                let containers = facts["spec"]["containers"].as_array_mut().unwrap();
+                containers[0]["name"] = json!("other");
+            },
+            VOLUMES,
+        ),
+        (
+            "of an init container of another name",
+            |facts| {
+                let app = facts["spec"]["containers"][0].clone();
+                facts["spec"]["containers"][0]["name"] = json!("other");
+                facts["spec"]["initContainers"] = json!([app]);
+                facts["spec"]["initContainers"][0]["name"] = json!("init");
+            },
+            VOLUMES,
+        ),
+        (
+            "of the init container itself",
+            |facts| {
+                facts["spec"]["initContainers"] = json!([facts["spec"]["containers"][0]]);
+                facts["spec"]["containers"][0]["name"] = json!("other");
+            },
+            "",
+        ),
         // No volumeMount has it: it is not the pod's, and audited.
         ("above it", |facts| mounts(facts, &[("data", "/")]), "injectedMounts"),
         ("below it", |facts| mounts(facts, &[("data", "/data/x")]), "injectedMounts"),
@@ -301,13 +404,20 @@ fn what_the_pod_does_not_mount_is_audited_enforced_or_nothing() {
     if !needs::can_run("what_the_pod_does_not_mount_is_audited_enforced_or_nothing", &[]) {
         return;
     }
-    let all = "mode = 'enforce'\n[defaults]\nenforce = 'restricted'\naudit = 'restricted'\nwarn = 'restricted'\n";
-    for (setting, code, decision) in [("", 0, "audit"), ("audit", 0, "audit"), ("enforce", 31, "denied"), ("off", 0, "")] {
+    let all =
+        "mode = 'enforce'\n[defaults]\nenforce = 'restricted'\naudit = 'restricted'\nwarn = 'restricted'\n";
+    for (setting, code, decision) in
+        [("", 0, "audit"), ("audit", 0, "audit"), ("enforce", 31, "denied"), ("off", 0, "")]
+    {
         let controls = format!("[controls]\ninjectedMounts = '{setting}'\n");
         let node = node(&format!("{all}{}", if setting.is_empty() { "" } else { &controls }));
         lay(&node, &with(|facts| mounts(facts, &[])));
         let (found, event) = hook(&node);
-        assert_eq!((found, event["PSS_DECISION"].as_str().unwrap_or_default()), (code, decision), "{setting}: {event}");
+        assert_eq!(
+            (found, event["PSS_DECISION"].as_str().unwrap_or_default()),
+            (code, decision),
+            "{setting}: {event}"
+        );
         let expected = if decision.is_empty() { "" } else { "injectedMounts" };
         assert_eq!(event["PSS_CONTROLS"].as_str().unwrap_or_default(), expected, "{setting}");
         // Without facts it is a hostPath whatever the setting.
@@ -322,7 +432,10 @@ fn a_container_that_the_facts_do_not_have_is_evaluated_as_without_them() {
     if !needs::can_run("a_container_that_the_facts_do_not_have_is_evaluated_as_without_them", &[]) {
         return;
     }
-    let node = Node::new(&format!("{POLICY}audit-version = 'latest'\n").replace("audit = 'privileged'", "audit = 'restricted'"));
+    let node = Node::new(
+        &format!("{POLICY}audit-version = 'latest'\n")
+            .replace("audit = 'privileged'", "audit = 'restricted'"),
+    );
     let renamed = |node: &Node| {
         spec(&node.bundle().join("config.json"), |spec| {
             spec["annotations"]["io.kubernetes.cri.container-name"] = json!("debug");
@@ -358,14 +471,38 @@ fn facts_of_static_pods_only_add_denials_and_no_annotation_makes_a_pod_static() 
     let rows: [(&str, &str, &str, Value, bool, i32, &str); 9] = [
         ("a claim clears nothing", HASH, live, of_static(facts()), true, HOST_PATH, ""),
         ("a denial is added", HASH, live, of_static(strict()), false, HOST_NETWORK, "host namespaces"),
-        ("whatever the hash", "00000000000000000000000000000000", live, of_static(strict()), false, HOST_NETWORK, ""),
+        (
+            "whatever the hash",
+            "00000000000000000000000000000000",
+            live,
+            of_static(strict()),
+            false,
+            HOST_NETWORK,
+            "",
+        ),
         ("nothing to add", HASH, live, of_static(facts()), false, 0, ""),
         ("of the API", HASH, live, with(|facts| facts["uid"] = json!(HASH)), true, HOST_PATH, "do not count"),
-        ("of another", HASH, live, with(|facts| {
-            *facts = of_static(facts.clone());
-            facts["name"] = json!("x");
-        }), false, 0, "do not count"),
-        ("at the hash's place", HASH, &in_pods, with(|facts| facts["uid"] = json!(HASH)), true, HOST_PATH, ""),
+        (
+            "of another",
+            HASH,
+            live,
+            with(|facts| {
+                *facts = of_static(facts.clone());
+                facts["name"] = json!("x");
+            }),
+            false,
+            0,
+            "do not count",
+        ),
+        (
+            "at the hash's place",
+            HASH,
+            &in_pods,
+            with(|facts| facts["uid"] = json!(HASH)),
+            true,
+            HOST_PATH,
+            "",
+        ),
         ("of the API's pod of that name", UID, live, of_static(facts()), true, HOST_PATH, ""),
         ("the other way round", UID, live, of_static(strict()), false, 0, ""),
     ];
@@ -505,7 +642,8 @@ fn what_is_imported_is_what_the_gate_reads() {
     assert!(code == Some(2) && said.starts_with("pss-guard: the list has no pod of node \"n2\""), "{said}");
     assert_eq!(hook(&node).0, HOST_NETWORK);
     // Whatever a gate that knows no such version would make of them.
-    run::run(Command::new(program::gate()).arg("publish-formats").arg("--root").arg(node.root())).expect_success();
+    run::run(Command::new(program::gate()).arg("publish-formats").arg("--root").arg(node.root()))
+        .expect_success();
     let formats = node.path("run/pss-guard/formats");
     assert!(fs::read_to_string(&formats).unwrap().contains("\"pod\":[1,1]"));
     edit(&formats, |text| text.replace("\"pod\":[1,1]", "\"pod\":[2,3]"));

@@ -15,7 +15,7 @@ use pss_guard::events::{self, From};
 use pss_guard::formats::Format;
 use pss_guard::paths::Paths;
 use pss_guard::spool;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::node::Node;
 use crate::support::run::{self, Done, feed};
@@ -23,6 +23,7 @@ use crate::support::{needs, program};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integration-tests/fixtures/formats");
 const NAMESPACE: &str = "run/pss-guard/namespaces/shop.json";
+const POD: &str = "run/pss-guard/pods/dab344e9-1d4f-4e7d-941e-7a1219bef1c5.json";
 const MODE: &str = "run/pss-guard/mode.json";
 const FORMATS: &str = "run/pss-guard/formats";
 
@@ -137,6 +138,39 @@ fn both_programs_read_files_of_this_release_and_the_one_before_and_refuse_those_
                 "{event}"
             );
         }
+    }
+}
+
+/// Facts of a pod that the gate does not know to read are none: whatever they say, it goes on without them.
+#[test]
+fn facts_of_a_pod_are_read_in_every_version_and_count_in_none_to_come() {
+    if !needs::can_run("facts_of_a_pod_are_read_in_every_version", &[]) {
+        return;
+    }
+    let host = |text: String| text.replace("\"spec\":{", "\"spec\":{\"hostNetwork\":true,");
+    for (text, code, line) in [
+        (host(fixture("pod-1.json")), 13, "host namespaces"),
+        (to_come(&host(fixture("pod-1.json"))), 0, "has the format version 2, and this program reads 1 to 1"),
+    ] {
+        let node = Node::new("mode = 'enforce'\n[defaults]\nenforce = 'restricted'\n");
+        node.file(POD, &text);
+        assert_eq!(hook(&node).0, Some(code), "{text}");
+        let event = node.events().pop().unwrap();
+        assert!(event["MESSAGE"].as_str().unwrap().contains(line), "{event}");
+        // And the tool puts what it reads in its place, to the byte.
+        let mut pod: Value = serde_json::from_str(&fixture("pod-1.json")).unwrap();
+        pod["spec"]["nodeName"] = "n1".into();
+        let owner = json!([{"kind": "StatefulSet", "name": "web", "controller": true}]);
+        pod["metadata"] =
+            json!({"uid": pod["uid"], "namespace": "shop", "name": "web", "ownerReferences": owner});
+        pod["kind"] = "Pod".into();
+        let done = feed(&mut node.command(&["pods", "import"]), pod.to_string().as_bytes());
+        assert!(done.status.success(), "{done:?}");
+        for folder in ["run", "var/lib"] {
+            let path = node.path(&POD.replace("run", folder));
+            assert_eq!(fs::read_to_string(path).unwrap(), fixture("pod-1.json"));
+        }
+        assert_eq!(hook(&node).0, Some(0));
     }
 }
 

@@ -116,7 +116,13 @@ fn at_boot_whatever_a_start_needs_is_there_again() {
     let shop = "namespaces/shop.json";
     let (kept, live) = (format!("var/lib/pss-guard/{shop}"), format!("run/pss-guard/{shop}"));
     let beside = format!("{CLI}-gate");
-    let rows: [(Given<'_>, Expected<'_>); 8] = [
+    let pods = ["pods/dab344e9-1d4f-4e7d-941e-7a1219bef1c5.json", "static/kube-system_etcd-n1.json"];
+    let [kept_pod, kept_static] = pods.map(|pod| format!("var/lib/pss-guard/{pod}"));
+    let [live_pod, live_static] = pods.map(|pod| format!("run/pss-guard/{pod}"));
+    let rows: [(Given<'_>, Expected<'_>); 10] = [
+        // Facts of pods come back, each folder by itself. Where nobody brought any there is no folder.
+        (&[(&kept_pod, "{}")], &[(&live_pod, Some("{}")), ("run/pss-guard/static", None)]),
+        (&[(&kept_static, "{}")], &[(&live_static, Some("{}")), ("run/pss-guard/pods", None)]),
         (&[], &[(GATE, None), (TOOL, None), (CLI, None), (&live, None)]),
         (&[(CLI, "new")], &[(TOOL, Some("new")), (GATE, None), (CLI, Some("new"))]),
         (&[(&beside, "new")], &[(GATE, Some("new")), (TOOL, None), (CLI, None)]),
@@ -136,8 +142,10 @@ fn at_boot_whatever_a_start_needs_is_there_again() {
         for _ in 0..2 {
             root.boot();
             for (path, content) in after {
-                let found = fs::read_to_string(root.0.path().join(path)).ok();
-                assert_eq!(found.as_deref(), *content, "{path} of {before:?}");
+                let path = root.0.path().join(path);
+                assert_eq!(path.exists(), content.is_some(), "{} of {before:?}", path.display());
+                let found = fs::read_to_string(&path).ok();
+                assert_eq!(found.as_deref(), *content, "{} of {before:?}", path.display());
             }
             assert_eq!(root.mode("run/pss-guard"), 0o755, "{before:?}");
         }

@@ -4,6 +4,7 @@
 use std::process::{Command, Stdio};
 
 use nix::sys::resource::{UsageWho, getrusage};
+use serde_json::{Value, json};
 
 #[path = "../../benches/node.rs"]
 #[allow(dead_code, reason = "the benchmark lays out more nodes than this")]
@@ -36,9 +37,10 @@ fn a_judged_start_keeps_its_budget() {
     std::fs::write(&installed, std::fs::read(&gate).unwrap()).unwrap();
     std::fs::set_permissions(&installed, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let gate = installed;
+    // One of the calls asks whether anybody brings facts of pods to this node.
     let rows = [
-        ("cri-o", Pod::crio_allowed().unwrap(), 50, 50),
-        ("containerd", Pod::containerd_allowed().unwrap(), 53, 50),
+        ("cri-o", Pod::crio_allowed().unwrap(), 51, 50),
+        ("containerd", Pod::containerd_allowed().unwrap(), 54, 50),
     ];
     for (engine, pod, most_calls, most_faults) in rows {
         let bundle = node.lay_out(pod, "counted", &sandbox).unwrap();
@@ -56,18 +58,70 @@ fn a_judged_start_keeps_its_budget() {
         start(&mut Command::new(&gate));
 
         let trace = node.root().join("trace");
-        start(Command::new("strace").arg("-o").arg(&trace).arg(&gate));
-        let trace = std::fs::read_to_string(&trace).unwrap();
-        let calls = trace.lines().filter(|line| line.contains('(')).count();
-        assert!((20..=most_calls).contains(&calls), "{engine}: {calls} system calls:\n{trace}");
-
-        let faults = (0..5).map(|_| {
-            let before = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().minor_page_faults();
-            start(&mut Command::new(&gate));
-            getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().minor_page_faults() - before
-        });
-        let faults = faults.min().unwrap();
+        let count = |start: &dyn Fn(&mut Command)| {
+            start(Command::new("strace").arg("-o").arg(&trace).arg(&gate));
+            let trace = std::fs::read_to_string(&trace).unwrap();
+            let calls = trace.lines().filter(|line| line.contains('(')).count();
+            let faults = (0..5).map(|_| {
+                let before = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().minor_page_faults();
+                start(&mut Command::new(&gate));
+                getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().minor_page_faults() - before
+            });
+            (calls, faults.min().unwrap(), trace)
+        };
+        let (calls, faults, shown) = count(&start);
+        assert!((20..=most_calls).contains(&calls), "{engine}: {calls} system calls:\n{shown}");
         assert!((10..=most_faults).contains(&faults), "{engine}: {faults} page faults");
         eprintln!("{engine}: {calls} system calls, {faults} page faults, {size} bytes");
+
+        // The same with facts of its pod, among those of a full node: one more file.
+        let [bytes, facts] = lay_facts(&node, engine, &bundle.state);
+        let (with_facts, more_faults, shown) = count(&start);
+        assert!(shown.contains(&facts), "{engine}: the facts are not read:\n{shown}");
+        assert!((calls..=calls + 5).contains(&with_facts), "{engine}: {with_facts} system calls:\n{shown}");
+        eprintln!("{engine}, facts of {bytes} bytes: {with_facts} system calls, {more_faults} page faults");
+        std::fs::remove_dir_all(node.root().join("run/pss-guard/pods")).unwrap();
     }
+}
+
+/// Facts of a bundle's pod that change nothing, and of 250 others. How long they are, and their file.
+fn lay_facts(node: &Node, engine: &str, state: &str) -> [String; 2] {
+    let state: Value = serde_json::from_str(state).unwrap();
+    let config = std::path::Path::new(state["bundle"].as_str().unwrap()).join("config.json");
+    let config: Value = serde_json::from_slice(&std::fs::read(config).unwrap()).unwrap();
+    let keys = match engine {
+        "cri-o" => ["io.kubernetes.pod.uid", "io.kubernetes.pod.namespace", "io.kubernetes.pod.name"],
+        _ => [
+            "io.kubernetes.cri.sandbox-uid",
+            "io.kubernetes.cri.sandbox-namespace",
+            "io.kubernetes.cri.sandbox-name",
+        ],
+    };
+    let [uid, namespace, name] = keys.map(|key| config["annotations"][key].as_str().unwrap());
+    let container = |name: &str| {
+        json!({
+            "name": name,
+            "securityContext": {
+                "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true,
+            },
+            "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+        })
+    };
+    let facts = |uid: &str| {
+        json!({
+            "v": 1, "uid": uid, "namespace": namespace, "name": name, "source": "api",
+            "spec": {
+                "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+                "volumes": [{"name": "data", "emptyDir": {}}],
+                "containers": [container("app"), container("proxy"), container("log")],
+            },
+        })
+    };
+    let folder = node.root().join("run/pss-guard/pods");
+    std::fs::create_dir_all(&folder).unwrap();
+    let others = (0..250).map(|nth| format!("{nth:08x}-1d4f-4e7d-941e-7a1219bef1c5"));
+    for uid in others.chain([uid.to_owned()]) {
+        std::fs::write(folder.join(&uid).with_extension("json"), facts(&uid).to_string()).unwrap();
+    }
+    [facts(uid).to_string().len().to_string(), format!("/pods/{uid}.json")]
 }

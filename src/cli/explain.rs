@@ -185,8 +185,26 @@ fn entries(control: &Control) -> Vec<(&'static str, String)> {
         ("Node reads", control.doc.evidence.to_owned()),
         ("Node sees", format!("{}: {}", control.sees.name(), meaning(control.sees))),
         ("Unseen", control.doc.blind.to_owned()),
+        ("With facts", with_facts(control)),
     ]
 }
+
+/// What is different where the node has facts of the container's pod.
+fn with_facts(control: &Control) -> String {
+    // A control that reads no declaration is one that compares the node with it.
+    if control.declared.is_empty() {
+        return "only these tell what the pod mounts; without them the control finds nothing".to_owned();
+    }
+    let mut says = format!("{}: {}", Control::SEES_DECLARED.name(), EXACT_WITH_FACTS);
+    if ["hostPathVolumes", "restrictedVolumes"].contains(&control.id) {
+        says += ". A mount of one of the container's own claims, such as a local volume's, is no finding then, and neither is \
+                 one that no volumeMount asks for: injectedMounts has it";
+    }
+    says
+}
+
+const EXACT_WITH_FACTS: &str =
+    "what the pod declares settles what is unseen or suspect here; what the node proves counts beside it";
 
 /// Since when a control holds, when it changed, and what takes its place or loses it.
 fn versions(control: &Control) -> String {
@@ -219,7 +237,9 @@ const SEES: [Visibility; 4] =
 
 const OVERVIEW: &str = "Restricted has its own controls and those of baseline, except where one of its own replaces one of \
                         baseline. What a control cannot prove is reported as unseen, or as suspect where it looks like a \
-                        violation, and never passed off as compliant. Controls marked [pss-guard] are pss-guard's own and \
+                        violation, and never passed off as compliant. Where this \
+                        node has facts of the pod (the agent or `pss-guard pods import` brings them), what the pod \
+                        declares settles both, and each upstream control is exact. Controls marked [pss-guard] are pss-guard's own and \
                         not part of the Pod Security Standards; the policy can switch them off.";
 
 /// The exit codes that name no control.
@@ -309,7 +329,8 @@ mod tests {
         let rows: Vec<&str> = overview.lines().skip(1).take_while(|line| !line.is_empty()).collect();
         assert_eq!(rows.len(), CONTROLS.len());
         assert_eq!(rows[0], "  11  appArmorProfile             baseline    one-sided    v1.0");
-        assert_eq!(rows[19], "  30  readOnlyRootFilesystem      restricted  exact        v1.0 [pss-guard]");
+        assert_eq!(rows[19], "  31  injectedMounts              baseline    one-sided    v1.0 [pss-guard]");
+        assert_eq!(rows[20], "  30  readOnlyRootFilesystem      restricted  exact        v1.0 [pss-guard]");
     }
 
     #[test]
@@ -330,6 +351,18 @@ mod tests {
             ("procMount", "changed in v1.35; at restricted replaced by procMount_restricted from v1.35"),
             ("procMount_restricted", "in force from v1.35; replaces procMount"),
             ("readOnlyRootFilesystem", "not part of the Pod Security Standards"),
+            (
+                "runAsNonRoot",
+                "with facts exact: what the pod declares settles what is unseen or suspect here",
+            ),
+            (
+                "hostPathVolumes",
+                "A mount of one of the container's own claims, such as a local volume's, is no finding then",
+            ),
+            (
+                "injectedMounts",
+                "with facts only these tell what the pod mounts; without them the control finds nothing",
+            ),
         ] {
             let shown = find(id).unwrap().to_string();
             let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -353,7 +386,7 @@ mod tests {
 
     #[test]
     fn what_is_not_found_comes_with_a_hint() {
-        let codes = "(exit codes are 0, 1, 2, and 11 to 30)";
+        let codes = "(exit codes are 0, 1, 2, and 11 to 31)";
         let list = "(pss-guard explain lists them all)";
         for (asked, hint) in [
             ("hostPort", "(did you mean \"hostPorts\"?)"),
@@ -363,7 +396,7 @@ mod tests {
             ("runAsRoot", "(did you mean \"runAsNonRoot\"?)"),
             ("3", codes),
             ("10", codes),
-            ("31", codes),
+            ("32", codes),
             ("99999999999999999999", codes),
             ("", list),
             ("x", list),

@@ -9,15 +9,17 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{Checks, Setting, State, ago, s};
+use crate::files;
 use crate::inspect::anchors;
 use crate::install::sandboxes::unseen_on;
 use crate::level::cache::{self, Usable};
 use crate::level::namespaces;
-use crate::level::policy::{Exemptions, Mode, OnUnknownNamespace, Policy, SYSTEM_NAMESPACE};
+use crate::level::policy::{Exemptions, Mode, OnMissingFacts, OnUnknownNamespace, Policy, SYSTEM_NAMESPACE};
 use crate::message::line;
 use crate::mode::temporary::State as Temporary;
 use crate::mode::{InForce, in_force};
-use crate::paths::Paths;
+use crate::paths::{GATE, Paths};
+use crate::pods::{self, PODS, PodsError, STATIC, Whose};
 
 /// The policy of the node.
 #[derive(Debug, Serialize)]
@@ -34,6 +36,8 @@ pub struct PolicyStatus {
     pub exempt_namespaces: Vec<String>,
     /// How many namespaces have been imported; `null` where none were.
     pub imported_namespaces: Option<usize>,
+    /// Of how many pods of the API there are facts; `null` where nobody brings any.
+    pub pods_with_facts: Option<usize>,
     /// The answers.
     pub checks: Checks,
 }
@@ -56,6 +60,7 @@ pub(super) fn ask(setting: &Setting<'_>) -> (PolicyStatus, Exemptions) {
         defaults: None,
         exempt_namespaces: Vec::new(),
         imported_namespaces: None,
+        pods_with_facts: None,
         checks: Checks::default(),
     };
     let checks = &mut status.checks;
@@ -116,10 +121,14 @@ pub(super) fn ask(setting: &Setting<'_>) -> (PolicyStatus, Exemptions) {
             checks.add(State::Wrong, "policy", line(&unseen));
         }
         status.imported_namespaces = imported(&paths.namespaces(), policy, checks);
+        status.pods_with_facts = facts(&paths.told(), policy, checks);
         if setting.processes.are_seen() {
             lost(paths, checks);
         }
         kubelet(setting, policy, checks);
+        if setting.processes.are_seen() {
+            for_the_agent(setting, checks);
+        }
         if setting.processes.are_seen() && paths.other_root().is_none() {
             for fault in anchors::faults(Path::new(&policy.node.kubelet_root)) {
                 checks.add(State::Wrong, "anchors", line(&fault));
@@ -204,7 +213,7 @@ fn imported(folder: &Path, policy: &Policy, checks: &mut Checks) -> Option<usize
         checks.add(State::Note, "namespaces", says);
         return None;
     };
-    let count = namespaces_in(folder).len();
+    let count = json_in(folder).len();
     // The folder's own time: see `namespaces::import`.
     let imported = metadata.modified().map(|when| format!(", imported {} ago", ago(when)));
     let imported = imported.unwrap_or_default();
@@ -212,15 +221,65 @@ fn imported(folder: &Path, policy: &Policy, checks: &mut Checks) -> Option<usize
     Some(count)
 }
 
-fn namespaces_in(folder: &Path) -> BTreeSet<OsString> {
+/// Are facts of pods known here?
+fn facts(told: &Path, policy: &Policy, checks: &mut Checks) -> Option<usize> {
+    let (folder, statics) = (told.join(PODS), told.join(STATIC));
+    // The way of the gate itself: it tells whether the folders can be believed.
+    for (folder, uid) in [(&folder, "0"), (&statics, "00000000000000000000000000000000")] {
+        let whose = Whose { uid, namespace: SYSTEM_NAMESPACE, name: SYSTEM_NAMESPACE };
+        if let Err(error @ PodsError::File(_)) = pods::read(told, whose) {
+            let says = format!("{}; no facts in {} count", line(&error), folder.display());
+            checks.add(State::Wrong, "pods", says);
+            return None;
+        }
+    }
+    let Ok(metadata) = fs::metadata(&folder) else {
+        let denies = match policy.on_missing_facts {
+            OnMissingFacts::Deny => ", and on-missing-facts = \"deny\" has no effect until there are some",
+            OnMissingFacts::Unseen => "",
+        };
+        let says = format!(
+            "no {}: what a node cannot see of its pods stays unseen{denies} (`pss-guard pods import` imports facts)",
+            folder.display()
+        );
+        checks.add(State::Note, "pods", says);
+        return None;
+    };
+    let (count, own) = (json_in(&folder).len(), json_in(&statics).len());
+    let imported = metadata.modified().map(|when| format!(", listed {} ago", ago(when))).unwrap_or_default();
+    let own = if own == 0 { String::new() } else { format!(" and {own} static pod{}", s(own)) };
+    let says = format!("facts of {count} pod{}{own} in {}{imported}", s(count), folder.display());
+    checks.add(State::Ok, "pods", says);
+    Some(count)
+}
+
+/// Can the agent rely on what the gate leaves for it?
+fn for_the_agent(setting: &Setting<'_>, checks: &mut Checks) {
+    let paths = &setting.paths;
+    if let Err(error) = files::open_folder(&paths.spool()) {
+        let says = format!("{}; the gate appends no events to it for the agent", line(&error));
+        checks.add(State::Wrong, "spool", says);
+    }
+    let formats = paths.formats();
+    if setting.live.place(Path::new(GATE)).exists() && !formats.exists() {
+        let says = format!(
+            "no {}: what is written for the gate is of the oldest version that it may know, until `{GATE} publish-formats`, \
+             which pss-guard-status.service calls at boot",
+            formats.display()
+        );
+        checks.add(State::Note, "formats", says);
+    }
+}
+
+fn json_in(folder: &Path) -> BTreeSet<OsString> {
     let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
     names.filter(|name| Path::new(name).extension().is_some_and(|end| end == "json")).collect()
 }
 
 /// Are those there that were imported last? Without them the policy's defaults hold, which may be more lenient.
 fn lost(paths: &Paths, checks: &mut Checks) {
-    let here = namespaces_in(&paths.namespaces());
-    let kept = namespaces_in(&paths.kept_namespaces());
+    let here = json_in(&paths.namespaces());
+    let kept = json_in(&paths.kept_namespaces());
     let mut lost = kept.difference(&here);
     if let Some(first) = lost.next() {
         let says = format!(

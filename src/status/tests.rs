@@ -376,6 +376,9 @@ fn every_break_is_said_and_changes_the_exit_code() {
         ("containers of an engine without a gate", |m| m.monitored(30, 5, "/usr/bin/crun", &pod("cri-o", "app")), 1, "no gate is installed for cri-o, which runs 1 container; "),
         ("others can write the policy", |m| m.mode("etc/pss-guard/policy.toml", 0o666), 1, "must be writable by root alone"),
         ("others can write the namespaces", |m| { m.file("run/pss-guard/namespaces/shop.json", "{}"); m.mode("run/pss-guard/namespaces", 0o777); }, 1, "must be writable by root alone"),
+        ("others can write the facts of pods", |m| { m.file("run/pss-guard/pods/0.json", "{}"); m.mode("run/pss-guard/pods", 0o777); }, 1, "no facts in"),
+        ("others can write those of static pods", |m| { m.file("run/pss-guard/static/a_b.json", "{}"); m.mode("run/pss-guard/static", 0o777); }, 1, "/static count"),
+        ("others can write the spool", |m| { m.file("run/pss-guard/events/events.jsonl", ""); m.mode("run/pss-guard/events", 0o777); }, 1, "the gate appends no events to it for the agent"),
         ("the kubelet is elsewhere", |m| m.process(2, RESTARTED, &["/usr/bin/kubelet", "--root-dir", "/data/kubelet"]), 1, "set kubelet-root = \"/data/kubelet\""),
         ("the pods are elsewhere", |m| {
             m.remove("proc/2");
@@ -441,6 +444,15 @@ fn what_nobody_can_close_is_said_and_does_not_count() {
             m.file("run/pss-guard/namespaces/shop.json", "{}");
             m.file("var/lib/pss-guard/namespaces/shop.json", "{}");
         }, "1 namespace in"),
+        ("no facts of pods", |_| {}, "what a node cannot see of its pods stays unseen ("),
+        ("no facts of pods, but denied", |m| { m.file("etc/pss-guard/policy.toml", "on-missing-facts = \"deny\"\n"); }, "stays unseen, and on-missing-facts = \"deny\" has no effect until there are some ("),
+        ("facts of pods", |m| {
+            m.file("run/pss-guard/pods/0.json", "{}");
+            m.file("run/pss-guard/pods/1.json", "{}");
+            m.file("run/pss-guard/static/a_b.json", "{}");
+        }, "facts of 2 pods and 1 static pod in"),
+        ("a spool", |m| { m.file("run/pss-guard/events/events.jsonl", ""); }, "publish-formats"),
+        ("formats are missing", |_| {}, "what is written for the gate is of the oldest version"),
         ("exempt", |_| {}, "not evaluated: kube-system"),
         ("no journald", |m| m.remove("run/systemd/journal/socket"), "var/log/pss-guard/decisions.jsonl"),
         ("a kubelet in a container", |m| {

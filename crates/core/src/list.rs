@@ -25,7 +25,9 @@ pub enum ListError {
     #[error("expected the output of kubectl get {0} -o json, but got {1}; nothing was changed")]
     Shape(&'static str, String),
     /// A list without objects would drop them all.
-    #[error("the list has no {0} (is the cluster reachable, and may this user list them?); nothing was changed")]
+    #[error(
+        "the list has no {0} (is the cluster reachable, and may this user list them?); nothing was changed"
+    )]
     Empty(&'static str),
     /// Only a page of a list: the rest would be dropped.
     #[error(

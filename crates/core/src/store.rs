@@ -131,7 +131,9 @@ pub(crate) fn keeping_time<T>(
     let time = fs::metadata(dir).and_then(|folder| folder.modified()).ok();
     let done = change()?;
     if let Some(time) = time {
-        File::open(dir).and_then(|folder| folder.set_modified(time)).map_err(fault("set the time of", dir))?;
+        File::open(dir)
+            .and_then(|folder| folder.set_modified(time))
+            .map_err(fault("set the time of", dir))?;
     }
     Ok(done)
 }

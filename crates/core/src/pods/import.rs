@@ -19,7 +19,9 @@ pub enum ImportError {
     #[error(transparent)]
     List(#[from] ListError),
     /// More pods than any node has.
-    #[error("the list has {0} pods, more than {MOST}; use --field-selector spec.nodeName=NODE; nothing was changed")]
+    #[error(
+        "the list has {0} pods, more than {MOST}; use --field-selector spec.nodeName=NODE; nothing was changed"
+    )]
     Many(usize),
     /// No pod of the node that was asked for.
     #[error("the list has no pod of node {0:?} (is that its name in the cluster?); nothing was changed")]
@@ -75,7 +77,13 @@ impl Imported {
 impl fmt::Display for Imported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { pods, static_pods, mirrors, elsewhere, kept } = self;
-        write!(f, "imported {} ({} changed, {} removed)", plural(pods.pods, "pod"), pods.changed, pods.removed)?;
+        write!(
+            f,
+            "imported {} ({} changed, {} removed)",
+            plural(pods.pods, "pod"),
+            pods.changed,
+            pods.removed
+        )?;
         let Changes { pods: own, changed, removed, .. } = static_pods;
         if own + removed > 0 {
             write!(f, ", {} ({changed} changed, {removed} removed)", plural(*own, "static pod"))?;

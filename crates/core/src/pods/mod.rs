@@ -252,7 +252,9 @@ fn parse(bytes: &[u8], path: &Path) -> Result<PodFacts, PodsError> {
     let version = match &parsed {
         Ok(facts) => facts.v,
         // Where the version is not even a number, the first error says more.
-        Err(_) => serde_json::from_slice::<Version>(bytes).map_or(*Format::Pod.versions().end(), |head| head.v),
+        Err(_) => {
+            serde_json::from_slice::<Version>(bytes).map_or(*Format::Pod.versions().end(), |head| head.v)
+        }
     };
     if !Format::Pod.versions().contains(&version) {
         return Err(PodsError::Version { path: path.to_owned(), version });

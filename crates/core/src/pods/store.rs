@@ -198,8 +198,8 @@ impl Store {
 fn is_name(source: Source, name: &str) -> bool {
     match source {
         Source::Api => super::is_uid(name),
-        Source::Static => {
-            name.split_once('_').is_some_and(|(namespace, name)| is_dns_label(namespace) && is_subdomain(name))
-        }
+        Source::Static => name
+            .split_once('_')
+            .is_some_and(|(namespace, name)| is_dns_label(namespace) && is_subdomain(name)),
     }
 }

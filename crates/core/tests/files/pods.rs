@@ -47,7 +47,8 @@ fn static_pod(name: &str, hash: &str) -> Value {
 }
 
 fn list(items: &[Value]) -> String {
-    json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items}).to_string()
+    json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items})
+        .to_string()
 }
 
 /// What an import said, without the folder of the test.
@@ -85,7 +86,8 @@ fn a_list_replaces_what_there_was_and_one_that_may_lack_pods_removes_none() {
     }
     let node = Node::new();
     let all = [pod(1, "shop"), pod(2, "kube-system"), pod(3, "shop")];
-    let one_namespace = "; nothing was removed, because the list has only namespace \"shop\" (--all-namespaces?)";
+    let one_namespace =
+        "; nothing was removed, because the list has only namespace \"shop\" (--all-namespaces?)";
     let says = |text: &str| import(&node, text, None).unwrap();
     assert_eq!(says(&list(&all)), "imported 3 pods (3 changed, 0 removed)");
     assert_eq!(files(&node, "pods"), names(&[1, 2, 3]));
@@ -96,7 +98,10 @@ fn a_list_replaces_what_there_was_and_one_that_may_lack_pods_removes_none() {
     );
     assert_eq!(fs::read_to_string(&path).unwrap(), expected);
     let folder = path.parent().unwrap();
-    assert_eq!([&path, folder].map(|path| path.metadata().unwrap().permissions().mode() & 0o7777), [0o644, 0o755]);
+    assert_eq!(
+        [&path, folder].map(|path| path.metadata().unwrap().permissions().mode() & 0o7777),
+        [0o644, 0o755]
+    );
 
     // The same once more writes nothing; but it is known when that was. Of one object it is not.
     let inode = path.metadata().unwrap().ino();
@@ -108,7 +113,10 @@ fn a_list_replaces_what_there_was_and_one_that_may_lack_pods_removes_none() {
     assert!(path.metadata().unwrap().ino() == inode && !is_old());
     assert_eq!(folder.join(".lock").metadata().unwrap().mode() & 0o7777, 0o600, "nobody else can hold it");
     age();
-    assert_eq!(says(&pod(4, "shop").to_string()), "imported 1 pod (1 changed, 0 removed); all others are unchanged");
+    assert_eq!(
+        says(&pod(4, "shop").to_string()),
+        "imported 1 pod (1 changed, 0 removed); all others are unchanged"
+    );
     assert!(is_old());
     assert_eq!(says(&list(&all[..1])), format!("imported 1 pod (0 changed, 0 removed){one_namespace}"));
     assert!(is_old());
@@ -176,7 +184,10 @@ fn what_is_no_list_of_pods_changes_nothing() {
     let elsewhere = with(pod(8, "shop"), |pod| pod["spec"]["nodeName"] = json!("n2"));
     let text = list(&[two.to_vec(), vec![large, elsewhere]].concat());
     let done = pods::import(&mut text.as_bytes(), Some("n1"), &node.paths).unwrap();
-    assert_eq!(done.to_string(), "imported 2 pods (0 changed, 0 removed); 1 pod of no node or another one skipped");
+    assert_eq!(
+        done.to_string(),
+        "imported 2 pods (0 changed, 0 removed); 1 pod of no node or another one skipped"
+    );
     assert_eq!(done.too_large().collect::<Vec<_>>(), [format!("shop/pod-7 ({})", uid(7))]);
     assert_eq!(files(&node, "pods"), names(&[1, 2]));
     assert!(import(&node, &text, Some("n3")).unwrap_err().starts_with("the list has no pod of node \"n3\""));
@@ -201,24 +212,34 @@ fn static_pods_come_from_the_kubelet_alone_and_mirror_pods_from_nobody() {
     assert_eq!((facts.0.source, &*facts.0.uid, &facts.0.owner), (Source::Static, HASH, &None));
 
     // The API server's list knows mirror pods, true and forged ones; it says nothing of static pods.
-    let mirror = marked(with(pod(9, "kube-system"), |pod| pod["metadata"]["name"] = json!("etcd-n1")), &["source", "hash", "mirror"]);
+    let mirror = marked(
+        with(pod(9, "kube-system"), |pod| pod["metadata"]["name"] = json!("etcd-n1")),
+        &["source", "hash", "mirror"],
+    );
     let forged = with(marked(pod(8, "shop"), &["source", "hash", "mirror"]), |pod| {
         pod["metadata"]["annotations"]["kubernetes.io/config.hash"] = json!(HASH);
         pod["spec"]["hostNetwork"] = json!(true);
     });
     let before = fs::read(node.paths.told().join("static/kube-system_etcd-n1.json")).unwrap();
-    let done = says(&list(&[pod(2, "kube-system"), mirror, forged, marked(pod(3, "shop"), &["source", "hash"])]));
+    let done =
+        says(&list(&[pod(2, "kube-system"), mirror, forged, marked(pod(3, "shop"), &["source", "hash"])]));
     assert_eq!(done, "imported 2 pods (2 changed, 1 removed); 2 mirror pods of static pods skipped");
     assert_eq!((files(&node, "pods"), files(&node, "static").len()), (names(&[2, 3]), 2));
     assert_eq!(fs::read(node.paths.told().join("static/kube-system_etcd-n1.json")).unwrap(), before);
     // A UID without dashes that does not say that it is the kubelet's; what only claims to be static.
     let bare = with(etcd.clone(), |pod| pod["metadata"]["annotations"] = Value::Null);
-    assert_eq!(says(&list(&[pod(2, "kube-system"), pod(3, "shop"), bare])), "imported 2 pods (0 changed, 0 removed)");
+    assert_eq!(
+        says(&list(&[pod(2, "kube-system"), pod(3, "shop"), bare])),
+        "imported 2 pods (0 changed, 0 removed)"
+    );
     // A manifest that is gone.
     let done = says(&kubelets(&[api(2), etcd.clone()]));
     assert_eq!(done, "imported 1 pod (1 changed, 1 removed), 1 static pod (0 changed, 1 removed)");
     // A control plane before its network: all pods of the API are gone.
-    assert_eq!(says(&kubelets(&[etcd])), "imported 0 pods (0 changed, 1 removed), 1 static pod (0 changed, 0 removed)");
+    assert_eq!(
+        says(&kubelets(&[etcd])),
+        "imported 0 pods (0 changed, 1 removed), 1 static pod (0 changed, 0 removed)"
+    );
     assert_eq!((files(&node, "pods").len(), files(&node, "static").len()), (0, 1));
 }
 
@@ -227,7 +248,8 @@ fn the_owner_is_the_workload_that_people_know() {
     let owner = |kind: &str, name: &str, controller: bool, hash: Option<&str>| {
         let object = with(pod(1, "shop"), |pod| {
             let other = json!({"kind": "Other", "name": "x"});
-            pod["metadata"]["ownerReferences"] = json!([other, {"kind": kind, "name": name, "controller": controller}]);
+            pod["metadata"]["ownerReferences"] =
+                json!([other, {"kind": kind, "name": name, "controller": controller}]);
             pod["metadata"]["labels"] = hash.map_or(Value::Null, |hash| json!({"pod-template-hash": hash}));
         });
         let facts = serde_json::from_value::<Object>(object).unwrap().facts().unwrap();
@@ -279,6 +301,9 @@ fn one_pod_is_put_and_removed_here_and_for_the_next_boot() {
     fs::remove_dir_all(node.paths.kept().join("pods")).unwrap();
     fs::write(node.paths.kept().join("pods"), "").unwrap();
     let said = line(&store.put(&facts(5)).unwrap_err());
-    assert!(said.starts_with("facts of pods were written, but cannot be saved for the next boot: "), "{said}");
+    assert!(
+        said.starts_with("facts of pods were written, but cannot be saved for the next boot: "),
+        "{said}"
+    );
     assert!(matches!(pods::read(&node.paths.told(), facts(5).whose()), Ok(Found::Facts(_))));
 }
