@@ -13,7 +13,7 @@ use crate::level::cache::LoadError;
 use crate::level::date::Date;
 use crate::level::policy::{Exception, LevelSet, Policy};
 use crate::level::{
-    self, Found, Labels, Levels, Mode, PodAttributes, RequiredLevel, Resolution, cache, namespaces,
+    self, Labels, Levels, Mode, NamespaceLabels, PodAttributes, RequiredLevel, Resolution, cache, namespaces,
 };
 use crate::mode::change;
 use crate::mode::end::Author;
@@ -249,10 +249,11 @@ pub fn show(
                 Err(error) => return failed(err, &line(&error)),
             }
         }
-        _ => Found::NoFolder,
+        _ => NamespaceLabels::NoFolder,
     };
     let resolution = level::resolve(&policy, &whose, &found);
-    if let (Some(name), Found::Missing, Resolution::Levels(_)) = (whose.namespace, &found, &resolution)
+    if let (Some(name), NamespaceLabels::Missing, Resolution::Levels(_)) =
+        (whose.namespace, &found, &resolution)
         && !policy.namespaces.contains_key(name)
     {
         let folder = paths.namespaces();
@@ -298,8 +299,8 @@ fn show_all(
         let whose = PodAttributes { namespace: Some(name), ..PodAttributes::default() };
         let found = match level::exempt(policy, &whose) {
             None if name != others => namespaces::read(&paths.namespaces(), name),
-            None if paths.namespaces().is_dir() => Ok(Found::Missing),
-            _ => Ok(Found::NoFolder),
+            None if paths.namespaces().is_dir() => Ok(NamespaceLabels::Missing),
+            _ => Ok(NamespaceLabels::NoFolder),
         };
         let found = match found {
             Ok(found) => found,
@@ -315,7 +316,9 @@ fn show_all(
             Resolution::Levels(levels) => level_row(&mut row, shown, &levels),
         }
     }
-    if let Resolution::Levels(levels) = level::resolve(policy, &PodAttributes::default(), &Found::NoFolder) {
+    if let Resolution::Levels(levels) =
+        level::resolve(policy, &PodAttributes::default(), &NamespaceLabels::NoFolder)
+    {
         level_row(&mut row, WHOSE, &levels);
     }
     code

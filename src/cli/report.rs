@@ -8,7 +8,7 @@ use super::arguments::{Report as Arguments, ReportFormat as Format};
 use super::{FAILED, LAST_GOOD, OK, line, some};
 use crate::events::{self, From, micros};
 use crate::level::cache::{Usable, load_usable};
-use crate::level::{self, Found, Levels, PodAttributes, Policy, Resolution, namespaces};
+use crate::level::{self, Levels, NamespaceLabels, PodAttributes, Policy, Resolution, namespaces};
 use crate::message::escape;
 use crate::mode::{InForce, in_force};
 use crate::output::terminal::Style;
@@ -72,7 +72,7 @@ pub fn report(
         history.namespaces.contains_key(name.as_str())
             || running.iter().flatten().any(|(own, _)| own == name)
             || rules.namespaces.contains_key(name)
-            || matches!(namespaces::read(&paths.namespaces(), name), Ok(Found::Labels { .. }))
+            || matches!(namespaces::read(&paths.namespaces(), name), Ok(NamespaceLabels::Labels { .. }))
     };
     if let Some(name) = options.namespace.iter().find(|name| !is_known(name)) {
         let others: Vec<String> = others.iter().map(|name| escape(name)).collect();
@@ -128,7 +128,7 @@ fn asked(paths: &Paths, policy: Option<&Policy>, name: &str) -> Asked {
         return Asked::Exempt;
     }
     let found = match whose.namespace.map(|name| namespaces::read(&paths.namespaces(), name)) {
-        None => Found::NoFolder,
+        None => NamespaceLabels::NoFolder,
         Some(Ok(found)) => found,
         Some(Err(_)) => return Asked::Unknown,
     };

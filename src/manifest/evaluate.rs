@@ -13,7 +13,7 @@ use crate::decision::{Rules, Verdict};
 use crate::level::date::Date;
 use crate::level::policy::Named;
 use crate::level::provenance::Origin;
-use crate::level::{Found, Labels, PodAttributes, Policy, RequiredLevel, Resolution, resolve};
+use crate::level::{Labels, NamespaceLabels, PodAttributes, Policy, RequiredLevel, Resolution, resolve};
 use crate::message::line;
 use crate::output::json::{Container, Finding, Fix, Result as Json, Workload};
 use crate::pss;
@@ -27,7 +27,7 @@ pub struct Settings<'a> {
     /// A level that is evaluated instead of every other.
     pub demand: Option<&'a RequiredLevel<'a>>,
     /// What is known of the workload's namespace.
-    pub found: &'a Found<'a>,
+    pub found: &'a NamespaceLabels<'a>,
     /// The namespace that the workload is applied to.
     pub namespace: &'a str,
     /// Its file, for messages.
@@ -163,8 +163,8 @@ fn demands<'a>(
     }
     let namespace = settings.namespace.to_owned();
     Err(match settings.found {
-        Found::Labels { .. } => Stop::NoLabel(namespace),
-        Found::NoFolder | Found::Missing => Stop::NoNamespace(namespace),
+        NamespaceLabels::Labels { .. } => Stop::NoLabel(namespace),
+        NamespaceLabels::NoFolder | NamespaceLabels::Missing => Stop::NoNamespace(namespace),
     })
 }
 

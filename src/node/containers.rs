@@ -93,7 +93,7 @@ pub struct Closed {
 
 /// All that was found.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct Discovery {
     /// In the order of their bundles.
     pub containers: Vec<Container>,
     /// Where there may be more.
@@ -171,7 +171,7 @@ impl Container {
 
 /// Looks for the containers of a node.
 #[must_use]
-pub fn find(live: &Live, processes: &Processes, by: Voucher) -> Found {
+pub fn find(live: &Live, processes: &Processes, by: Voucher) -> Discovery {
     let mut search = Search {
         live,
         processes,
@@ -205,7 +205,7 @@ pub fn find(live: &Live, processes: &Processes, by: Voucher) -> Found {
     }
     // Those of each place are in order already, and there are not many places.
     search.containers.sort_by(|one, other| one.bundle.as_os_str().cmp(other.bundle.as_os_str()));
-    Found { containers: search.containers, closed: search.closed }
+    Discovery { containers: search.containers, closed: search.closed }
 }
 
 struct Search<'a> {
@@ -563,7 +563,7 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::time::{Duration, SystemTime};
 
-    use super::{Found, Keeper, Voucher, find};
+    use super::{Discovery, Keeper, Voucher, find};
     use crate::node::host::Live;
     use crate::node::procfs::{Processes, fake};
 
@@ -606,11 +606,11 @@ mod tests {
             fake::add(&self.path("proc"), self.dir.path(), pid, age, arguments);
         }
 
-        fn find(&self) -> Found {
+        fn find(&self) -> Discovery {
             self.find_among(Processes::in_folder)
         }
 
-        fn find_among(&self, processes: fn(&Path, &Path) -> Processes) -> Found {
+        fn find_among(&self, processes: fn(&Path, &Path) -> Processes) -> Discovery {
             let processes = processes(&self.path("proc"), self.dir.path());
             find(&Live::under(self.dir.path()), &processes, Voucher::Anybody)
         }

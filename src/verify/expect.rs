@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use crate::level::{
-    Found, Labels, Levels, Mode, PodAttributes, Policy, RequiredLevel, Resolution, namespaces, resolve,
+    Labels, Levels, Mode, NamespaceLabels, PodAttributes, Policy, RequiredLevel, Resolution, namespaces,
+    resolve,
 };
 use crate::mode::in_force;
 use crate::paths::Paths;
@@ -58,7 +59,7 @@ impl<'a> Expect<'a> {
     /// What becomes of a container of no pod, which no annotation can tighten.
     pub(super) fn of_no_pod(&self, violates: bool) -> Expected {
         let nobody = PodAttributes { namespace: None, runtime_handler: None, annotations: Labels::default() };
-        match resolve(self.policy, &nobody, &Found::NoFolder) {
+        match resolve(self.policy, &nobody, &NamespaceLabels::NoFolder) {
             Resolution::Levels(levels) => self.at(&levels, violates),
             Resolution::Exempt(_) | Resolution::UnknownNamespace(_) => Expected::Starts(None),
         }

@@ -13,7 +13,7 @@ use crate::cli::arguments::Check;
 use crate::decision::Verdict;
 use crate::files::{FileError, read};
 use crate::level::policy::Setting;
-use crate::level::{Found, Policy, RequiredLevel, is_dns_label, namespaces};
+use crate::level::{NamespaceLabels, Policy, RequiredLevel, is_dns_label, namespaces};
 use crate::manifest::evaluate::{Settings, evaluate};
 use crate::manifest::node::{Node, Position};
 use crate::manifest::objects::{Object, ObjectError, Role, objects};
@@ -87,7 +87,7 @@ pub(super) struct Manifests<'a> {
     namespace: &'a str,
     /// Where this node keeps the levels of namespaces.
     folder: &'a Path,
-    known: HashMap<&'a str, Found<'a>>,
+    known: HashMap<&'a str, NamespaceLabels<'a>>,
     others: usize,
 }
 
@@ -106,7 +106,8 @@ impl<'a> Manifests<'a> {
                     Role::Workload(_) => continue,
                     Role::Other => {}
                     Role::Namespace(labels) => {
-                        known.insert(object.name, Found::Labels { labels, path: file.path.clone() });
+                        known
+                            .insert(object.name, NamespaceLabels::Labels { labels, path: file.path.clone() });
                     }
                 }
                 others += 1;
@@ -165,7 +166,7 @@ impl<'a> Manifests<'a> {
     }
 
     /// The labels of a namespace: in the manifests, else as this node knows them.
-    fn found(&self, namespace: &str) -> Result<Found<'a>, String> {
+    fn found(&self, namespace: &str) -> Result<NamespaceLabels<'a>, String> {
         if !is_dns_label(namespace) {
             return Err(format!("{:?} is no name of a namespace", shortened(namespace, SHOWN)));
         }
@@ -173,11 +174,11 @@ impl<'a> Manifests<'a> {
             return Ok(found.clone());
         }
         if self.demand.is_some() {
-            return Ok(Found::NoFolder);
+            return Ok(NamespaceLabels::NoFolder);
         }
         match namespaces::read(self.folder, namespace) {
             // What nobody imported on this machine says nothing of a manifest.
-            Ok(Found::Missing | Found::NoFolder) => Ok(Found::NoFolder),
+            Ok(NamespaceLabels::Missing | NamespaceLabels::NoFolder) => Ok(NamespaceLabels::NoFolder),
             Ok(found) => Ok(found),
             Err(error) => Err(line(&error)),
         }

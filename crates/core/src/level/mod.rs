@@ -35,7 +35,7 @@ pub struct PodAttributes<'a> {
 
 /// What is known of a namespace's labels on this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Found<'a> {
+pub enum NamespaceLabels<'a> {
     /// Nobody imports namespaces on this node.
     #[default]
     NoFolder,
@@ -132,7 +132,11 @@ pub fn exempt<'a>(policy: &Policy, whose: &PodAttributes<'a>) -> Option<Exempt<'
 
 /// Which levels hold, and because of what.
 #[must_use]
-pub fn resolve<'a>(policy: &'a Policy, whose: &'a PodAttributes<'a>, found: &'a Found<'a>) -> Resolution<'a> {
+pub fn resolve<'a>(
+    policy: &'a Policy,
+    whose: &'a PodAttributes<'a>,
+    found: &'a NamespaceLabels<'a>,
+) -> Resolution<'a> {
     let Some(namespace) = whose.namespace else {
         return Resolution::Levels(
             Three::from(&policy.unmanaged, own(policy, Origin::Unmanaged)).into_levels(),
@@ -143,7 +147,7 @@ pub fn resolve<'a>(policy: &'a Policy, whose: &'a PodAttributes<'a>, found: &'a 
     }
     let table = policy.namespaces.get(namespace);
     // A namespace that the admin wrote into the policy is not unknown.
-    let unknown = *found == Found::Missing && table.is_none();
+    let unknown = *found == NamespaceLabels::Missing && table.is_none();
     if unknown && policy.on_unknown_namespace == OnUnknownNamespace::Deny {
         return Resolution::UnknownNamespace(namespace);
     }
@@ -152,12 +156,12 @@ pub fn resolve<'a>(policy: &'a Policy, whose: &'a PodAttributes<'a>, found: &'a 
     if let (Some(table), Some(file)) = (table, &policy.file) {
         base = base.overlaid(&Wanted::of_table(table), |_| Origin::Table { namespace, file });
     }
-    if let Found::Labels { labels, path } = found {
+    if let NamespaceLabels::Labels { labels, path } = found {
         base = base.overlaid(&Wanted::of_labels(labels), |_| Origin::File { namespace, path });
     }
     let wanted = Wanted::of_labels(&whose.annotations);
     let asked = base.clone().overlaid(&wanted, Origin::Annotation);
-    let floor = matches!(found, Found::Labels { .. }).then_some(policy.agent.floor);
+    let floor = matches!(found, NamespaceLabels::Labels { .. }).then_some(policy.agent.floor);
     let mut enforce = combine(policy, base.enforce, asked.enforce, wanted.enforce.is_set());
     // At the floor or above, an older version could still hide what the floor demands.
     if let Some(level) = floor.filter(|level| *level > Level::Privileged) {
@@ -336,8 +340,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::{
-        Exempt, Found, Labels, Levels, PodAttributes, Policy, RequiredLevel, Resolution, exempt, policy,
-        resolve,
+        Exempt, Labels, Levels, NamespaceLabels, PodAttributes, Policy, RequiredLevel, Resolution, exempt,
+        policy, resolve,
     };
     use pss::{Level, Version};
 
@@ -358,11 +362,11 @@ mod tests {
         labels
     }
 
-    fn found(text: &str) -> Found<'_> {
+    fn found(text: &str) -> NamespaceLabels<'_> {
         match text {
-            "no folder" => Found::NoFolder,
-            "missing" => Found::Missing,
-            text => Found::Labels { labels: labels(text), path: PathBuf::from(SHOP) },
+            "no folder" => NamespaceLabels::NoFolder,
+            "missing" => NamespaceLabels::Missing,
+            text => NamespaceLabels::Labels { labels: labels(text), path: PathBuf::from(SHOP) },
         }
     }
 
@@ -733,7 +737,7 @@ mod tests {
                 ..PodAttributes::default()
             };
             assert_eq!(exempt(&policy, &whose), *expected, "{namespace:?} {runtime_handler:?}");
-            let found = Found::Missing;
+            let found = NamespaceLabels::Missing;
             let resolution = resolve(&policy, &whose, &found);
             assert_eq!(matches!(resolution, Resolution::Exempt(_)), expected.is_some(), "{resolution:?}");
         }
@@ -846,7 +850,7 @@ mod tests {
         let argument = RequiredLevel::argument(Level::Baseline, Version::Latest);
         assert_eq!(argument.because.to_string(), "level from --level");
 
-        let (policy, found) = (Policy::default(), Found::NoFolder);
+        let (policy, found) = (Policy::default(), NamespaceLabels::NoFolder);
         for (whose, expected) in [
             (in_shop(""), "level from the built-in defaults (there is no policy file)"),
             (PodAttributes::default(), "level from the built-in defaults (there is no policy file)"),
@@ -906,7 +910,7 @@ mod tests {
         for round in 0..20_000 {
             let mut own = Labels::default();
             any(&mut own);
-            let found = Found::Labels { labels: own, path: PathBuf::from(SHOP) };
+            let found = NamespaceLabels::Labels { labels: own, path: PathBuf::from(SHOP) };
             let mut whose = in_shop("");
             let without = whose.clone();
             any(&mut whose.annotations);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::provenance::Shortened;
-use super::{Found, Labels, is_dns_label};
+use super::{Labels, NamespaceLabels, is_dns_label};
 use crate::atomic::{Lasts, WriteError};
 use crate::files::{self, FileError, Links, Owner};
 use crate::formats::{self, Format, NothingInCommon};
@@ -42,28 +42,28 @@ pub enum NamespaceError {
 }
 
 /// The labels of one namespace. Costs the same however many there are.
-pub fn read(dir: &Path, name: &str) -> Result<Found<'static>, NamespaceError> {
+pub fn read(dir: &Path, name: &str) -> Result<NamespaceLabels<'static>, NamespaceError> {
     if !is_dns_label(name) {
         return Err(NamespaceError::Name(name.chars().take(64).collect()));
     }
     // Whoever can rename files in the folder can give a namespace another one's labels; whoever can rename the folder
     // can take all of them away.
     match files::check_folder_of(dir) {
-        Err(error) if error.is_missing() => return Ok(Found::NoFolder),
+        Err(error) if error.is_missing() => return Ok(NamespaceLabels::NoFolder),
         checked => checked?,
     };
     match fs::metadata(dir) {
         Ok(metadata) => files::check_folder(dir, &metadata)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::NoFolder),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(NamespaceLabels::NoFolder),
         Err(source) => return Err(FileError::Open { path: dir.to_owned(), source }.into()),
     }
     let path = dir.join(format!("{name}.json"));
     match files::read_as(&path, Links::Refuse, Owner::Root, store::LIMIT) {
         Ok((_, _, bytes)) => match serde_json::from_slice::<Strict>(&bytes) {
-            Ok(Strict(labels)) => Ok(Found::Labels { labels, path }),
+            Ok(Strict(labels)) => Ok(NamespaceLabels::Labels { labels, path }),
             Err(source) => Err(NamespaceError::Parse { path, source }),
         },
-        Err(error) if error.is_missing() => Ok(Found::Missing),
+        Err(error) if error.is_missing() => Ok(NamespaceLabels::Missing),
         Err(error) => Err(error.into()),
     }
 }
@@ -236,7 +236,8 @@ pub fn import(input: &mut dyn Read, paths: &Paths) -> Result<Imported, ImportErr
     if one {
         for name in known {
             if !wanted.contains_key(&name)
-                && let Found::Labels { labels, .. } = read(live, &name).map_err(ImportError::Others)?
+                && let NamespaceLabels::Labels { labels, .. } =
+                    read(live, &name).map_err(ImportError::Others)?
             {
                 wanted.insert(name, labels);
             }

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::thread;
 
-use pss_guard_core::level::Found;
+use pss_guard_core::level::NamespaceLabels;
 use pss_guard_core::level::namespaces::{self, Imported};
 
 use crate::node::{Damage, Node, make_fifo, root};
@@ -48,7 +48,7 @@ fn an_import_makes_the_folder_say_what_the_list_says() {
     }
     let node = Node::new();
     let dir = node.paths.namespaces();
-    assert_eq!(node.read("shop"), Ok(Found::NoFolder));
+    assert_eq!(node.read("shop"), Ok(NamespaceLabels::NoFolder));
     assert_eq!(node.import(TWO).unwrap().to_string(), "imported 2 namespaces (2 changed, 0 removed)");
     assert_eq!(node.names(), ["bare.json", "shop.json"]);
     let shop = dir.join("shop.json");
@@ -59,10 +59,10 @@ fn an_import_makes_the_folder_say_what_the_list_says() {
     assert_eq!(fs::read_to_string(dir.join("bare.json")).unwrap(), "{}\n");
     assert_eq!(dir.metadata().unwrap().mode() & 0o7777, 0o755);
     assert_eq!(shop.metadata().unwrap().mode() & 0o7777, 0o644);
-    let Ok(Found::Labels { labels, path }) = node.read("shop") else { panic!() };
+    let Ok(NamespaceLabels::Labels { labels, path }) = node.read("shop") else { panic!() };
     assert_eq!(labels.values(), [Some("baseline"), Some("v1.30"), None, None, None, None]);
     assert_eq!(path, shop);
-    assert_eq!(node.read("gone"), Ok(Found::Missing));
+    assert_eq!(node.read("gone"), Ok(NamespaceLabels::Missing));
 
     // The same once more writes nothing, not even the same bytes; but it is known when that was.
     let inode = shop.metadata().unwrap().ino();
@@ -223,7 +223,7 @@ fn one_object_updates_one_namespace_and_a_part_of_a_list_none() {
         list["items"][0].to_string()
     };
     let level = |name: &str| match node.read(name) {
-        Ok(Found::Labels { labels, .. }) => {
+        Ok(NamespaceLabels::Labels { labels, .. }) => {
             labels.enforce.map(std::borrow::Cow::into_owned).unwrap_or_default()
         }
         other => format!("{other:?}"),
@@ -298,7 +298,7 @@ fn what_was_imported_is_kept_for_the_next_boot() {
                     after it: create /var/lib/pss-guard/namespaces: Not a directory";
     assert_eq!(error, expected);
     let read = node.read("shop");
-    let Ok(Found::Labels { labels, .. }) = read else { panic!("{read:?}") };
+    let Ok(NamespaceLabels::Labels { labels, .. }) = read else { panic!("{read:?}") };
     assert_eq!(labels.enforce.as_deref(), Some("privileged"));
 }
 
@@ -329,11 +329,11 @@ fn imports_at_once_leave_what_one_of_them_wanted() {
             let mut seen = false;
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 match namespaces::read(&dir, "both").unwrap() {
-                    Found::Labels { labels, .. } => {
+                    NamespaceLabels::Labels { labels, .. } => {
                         assert_eq!(labels.enforce.as_deref(), Some("baseline"));
                         seen = true;
                     }
-                    other => assert!(!seen && other == Found::NoFolder, "{other:?}"),
+                    other => assert!(!seen && other == NamespaceLabels::NoFolder, "{other:?}"),
                 }
             }
             assert!(seen);
@@ -363,14 +363,14 @@ fn the_first_import_appears_as_a_whole() {
     thread::scope(|scope| {
         let import = scope.spawn(|| node.import(&text).unwrap());
         // The last to be written: in a folder that is not full yet it would be an unknown namespace.
-        let mut seen = Found::NoFolder;
-        while seen == Found::NoFolder && !import.is_finished() {
+        let mut seen = NamespaceLabels::NoFolder;
+        while seen == NamespaceLabels::NoFolder && !import.is_finished() {
             seen = namespaces::read(&dir, "z").unwrap();
         }
-        assert!(matches!(seen, Found::Labels { .. } | Found::NoFolder), "{seen:?}");
+        assert!(matches!(seen, NamespaceLabels::Labels { .. } | NamespaceLabels::NoFolder), "{seen:?}");
         assert_eq!(import.join().unwrap().changed, 1001);
     });
-    assert!(matches!(node.read("z"), Ok(Found::Labels { .. })));
+    assert!(matches!(node.read("z"), Ok(NamespaceLabels::Labels { .. })));
 
     // What an import that was killed left behind is not in the way.
     let half = Node::new();

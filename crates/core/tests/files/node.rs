@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pss_guard_core::level::cache::{Fallback, Loaded, load};
 use pss_guard_core::level::namespaces::{self, Imported};
-use pss_guard_core::level::{Found, Mode, Policy};
+use pss_guard_core::level::{Mode, NamespaceLabels, Policy};
 use pss_guard_core::paths::Paths;
 use tempfile::TempDir;
 
@@ -107,7 +107,7 @@ impl Node {
         namespaces::import(&mut text.as_bytes(), &self.paths).map_err(|error| self.shown(&line(&error)))
     }
 
-    pub(crate) fn read(&self, name: &str) -> Result<Found<'static>, String> {
+    pub(crate) fn read(&self, name: &str) -> Result<NamespaceLabels<'static>, String> {
         namespaces::read(&self.paths.namespaces(), name).map_err(|error| self.shown(&line(&error)))
     }
 

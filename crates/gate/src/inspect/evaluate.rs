@@ -26,8 +26,8 @@ use pss_guard_core::files::{self, FileError};
 use pss_guard_core::level::date::Date;
 use pss_guard_core::level::policy::{AppArmor, Named, OnMissingFacts};
 use pss_guard_core::level::{
-    Exempt, Found, Labels, Levels, PodAttributes, Policy, RequiredLevel, Resolution, ask_alike, exempt,
-    namespaces, resolve, workload,
+    Exempt, Labels, Levels, NamespaceLabels, PodAttributes, Policy, RequiredLevel, Resolution, ask_alike,
+    exempt, namespaces, resolve, workload,
 };
 use pss_guard_core::pods::{self, PodsError, Source, Whose};
 
@@ -175,8 +175,8 @@ pub fn evaluate_spec<R>(
     }
     let found = match found(request, &identity) {
         // Its sandbox started while this was known, or not asked; what is missing since is no reason to refuse it.
-        Ok(Found::Missing) if request.sees_sandboxes && identity.subject == Subject::Container => {
-            Found::NoFolder
+        Ok(NamespaceLabels::Missing) if request.sees_sandboxes && identity.subject == Subject::Container => {
+            NamespaceLabels::NoFolder
         }
         Ok(found) => found,
         Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
@@ -378,10 +378,10 @@ fn restored<'a>(request: &Request<'a>, engine: Engine) -> Result<Option<Spec<'a>
 fn found(
     request: &Request<'_>,
     identity: &Identity<'_>,
-) -> Result<Found<'static>, namespaces::NamespaceError> {
+) -> Result<NamespaceLabels<'static>, namespaces::NamespaceError> {
     match (request.namespaces, identity.namespace) {
         (Some(folder), Some(name)) if request.demand.is_none() => namespaces::read(folder, name),
-        _ => Ok(Found::NoFolder),
+        _ => Ok(NamespaceLabels::NoFolder),
     }
 }
 
