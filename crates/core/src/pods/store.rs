@@ -82,7 +82,7 @@ impl Store {
 
     /// Writes the facts of one pod. Whether anything changed.
     pub fn put(&self, facts: &PodFacts) -> Result<bool, StoreError> {
-        let (source, name) = Self::checked(facts.source, facts.whose())?;
+        let (source, name) = checked(facts.source, facts.whose())?;
         let content = self.content(facts)?;
         self.change(source, |folder, lasts| {
             let path = folder.join(format!("{name}.json"));
@@ -97,7 +97,7 @@ impl Store {
 
     /// Removes the facts of a pod that is gone from this node. Whether there were any.
     pub fn remove(&self, source: Source, whose: Whose<'_>) -> Result<bool, StoreError> {
-        let (source, name) = Self::checked(source, whose)?;
+        let (source, name) = checked(source, whose)?;
         self.change(source, |folder, _| {
             let path = folder.join(format!("{name}.json"));
             let is_there = path.symlink_metadata().is_ok();
@@ -120,7 +120,7 @@ impl Store {
         let mut api = (BTreeMap::new(), Vec::new());
         let mut own = (BTreeMap::new(), Vec::new());
         for facts in all {
-            let (source, name) = Self::checked(facts.source, facts.whose())?;
+            let (source, name) = checked(facts.source, facts.whose())?;
             let (wanted, too_large) = if source == Source::Api { &mut api } else { &mut own };
             match self.content(facts) {
                 Err(StoreError::TooLarge(pod)) => too_large.push(pod),
@@ -175,13 +175,6 @@ impl Store {
         Ok(changed)
     }
 
-    /// Whose facts these are, if the gate would look for them there.
-    fn checked(source: Source, whose: Whose<'_>) -> Result<(Source, String), StoreError> {
-        let sound = is_dns_label(whose.namespace) && is_subdomain(whose.name);
-        let place = place(whose)?.filter(|(expected, _)| sound && *expected == source);
-        place.ok_or_else(|| StoreError::Name(whose.to_string().chars().take(256).collect(), source))
-    }
-
     fn content(&self, facts: &PodFacts) -> Result<String, StoreError> {
         let versioned = PodFacts { v: self.version, ..facts.clone() };
         let mut text = serde_json::to_string(&versioned)
@@ -202,4 +195,11 @@ fn is_name(source: Source, name: &str) -> bool {
             .split_once('_')
             .is_some_and(|(namespace, name)| is_dns_label(namespace) && is_subdomain(name)),
     }
+}
+
+/// Where these facts are, if the gate would look for them there.
+fn checked(source: Source, whose: Whose<'_>) -> Result<(Source, String), StoreError> {
+    let sound = is_dns_label(whose.namespace) && is_subdomain(whose.name);
+    let place = place(whose)?.filter(|(expected, _)| sound && *expected == source);
+    place.ok_or_else(|| StoreError::Name(whose.to_string().chars().take(256).collect(), source))
 }
