@@ -18,8 +18,10 @@
 //!
 //! 1. [`pss::evaluate`] and [`pss::controls`]: the standard, one file a control.
 //! 2. [`inspect`]: what one container will be, read from its config.json, its sandbox and the host; its
-//!    [`evaluate`](inspect::evaluate) is the path from a file to a verdict, for the gate, `check` and `scan` alike.
-//! 3. [`level`] and [`decision`]: which level applies, and what follows from the findings.
+//!    [`evaluate`](inspect::evaluate) is the path from a config.json to a verdict, for the gate, `check` and `scan` alike.
+//!    [`manifest`] is the path from a manifest to a verdict, for `check`.
+//! 3. [`level`] and [`decision`]: which level applies, and what follows from the findings. [`pods`]: what the node knows of what
+//!    pods declare.
 //! 4. [`node`]: the machine, its processes and its containers. [`scan`] evaluates all of them.
 //! 5. [`events`]: what the gate wrote, read back; [`metrics`] counts it, [`report`] derives from it which level each namespace
 //!    is ready for.
@@ -30,8 +32,8 @@
 //!
 //! - *Violates* needs proof. What a compliant pod could look like as well is *suspect*; what a node cannot know is
 //!   *unseen*. None of the three is ever passed off as another.
-//! - A fault is not a verdict. It has its own type, its own exit code, and becomes an answer only by what the admin
-//!   wrote.
+//! - A fault is not a verdict. It has its own type, its own exit code, and becomes a verdict only by the admin's
+//!   policy.
 //! - Everything that is read was written by somebody who may want to get past: files are bounded, names are checked
 //!   before they become paths, and one engine's annotations are never believed on another.
 //!

@@ -1,4 +1,4 @@
-//! Defines the command line of all commands but the hook: arguments and help text, no logic.
+//! Defines the command line: arguments and help text, no logic. The gate parses the hook's itself.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub struct Cli {
     #[arg(short, long, global = true)]
     pub verbose: bool,
     /// Use the files below this root directory: an image, a captured node, or the running node's own root as a container
-    /// sees it (/host), whose processes are then looked at as well
+    /// sees it (/host), whose processes are then inspected as well
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
     /// What to do
@@ -41,12 +41,12 @@ pub enum Command {
     Hook(Hook),
     /// Check manifests, config.json files and bundles: what would be refused?
     ///
-    /// A manifest is evaluated as the API server's admission does, with its defaults: at --level, else at the level of its
-    /// namespace, whose labels count if the Namespace is among the manifests, else by a policy. Other objects are passed
-    /// over and counted. A config.json is evaluated as the gate does.
+    /// Evaluates manifests as the API server's admission does, with its defaults. The level is that of --level, else that
+    /// of the namespace's labels (of a Namespace among the manifests, or imported on this node), else that of the policy.
+    /// Objects that are no workloads are counted and not evaluated. Evaluates a config.json as the gate does.
     ///
-    /// Exit code: 0 nothing would be refused; 1 at least one pod or container would; 2 at least one cannot be judged, there
-    /// is none, or wrong usage.
+    /// Exit code: 0 nothing would be refused; 1 at least one pod or container would be refused; 2 at least one cannot be
+    /// judged, there is nothing to evaluate, or wrong usage.
     #[command(after_long_help = examples::CHECK)]
     Check(Check),
     /// List running containers that would be refused at their next start
@@ -56,7 +56,8 @@ pub enum Command {
     /// every bundle on it.
     ///
     /// Exit code: 0; 1 with --fail if a container would be refused or has more than was asked for; 2 if anything could
-    /// not be judged or inspected, or wrong usage. With --keep alone this is recorded as a metric and does not fail.
+    /// not be judged or inspected, or wrong usage. With --keep and without --fail, what could not be judged is saved as a
+    /// metric and does not fail.
     #[command(after_long_help = examples::SCAN)]
     Scan(Scan),
     /// Describe a control or an exit code: what it requires, what a node can see of it, the fix
@@ -73,8 +74,10 @@ pub enum Command {
     Pods(Pods),
     /// Install the gate for a container engine
     ///
-    /// Running it again changes nothing. Exit code: 0 installed, and with --restart proved by probes; 1 installed, but
-    /// the probes could not prove it; 2 not installed, or wrong usage. With --dry-run: 2 if it would be refused.
+    /// Running it again changes nothing. If an upgrade fails, the previous installation is restored.
+    ///
+    /// Exit code: 0 installed, and with --restart proved by probes; 1 installed, but the probes could not prove it; 2 not
+    /// installed or not upgraded, or wrong usage. With --dry-run: 2 if it would be refused.
     #[command(after_long_help = examples::INSTALL)]
     Install(Install),
     /// Uninstall the gate and restore every file
@@ -85,10 +88,10 @@ pub enum Command {
     Uninstall(Uninstall),
     /// Check that the gate is active for this node's containers
     ///
-    /// Every running engine counts, gated or not. Exit code: 0 everything is good, 1 something bypasses the gate (`open`)
+    /// Every running engine counts, gated or not. Exit code: 0 everything is good, 1 something can bypass the gate (`open`)
     /// or is not as it should be (`WRONG`), 2 unknown, or wrong usage. A runtime handler of another kind is `open` until
-    /// the policy exempts it. What the admin chose, and what can start nothing, is a `note` and does not count. With
-    /// --verbose the running containers are listed.
+    /// the policy exempts it. What the admin chose, and what can start nothing past the gate, is a `note` and does not
+    /// count. With --verbose the running containers are listed.
     #[command(after_long_help = examples::STATUS)]
     Status(Status),
     /// Show or change the mode of the node, permanently or for a time
@@ -313,9 +316,10 @@ pub enum Namespaces {
 pub enum Pods {
     /// Import facts of pods from `kubectl get pods -o json`, or a kubelet's `/pods`, on standard input
     ///
-    /// A list replaces everything: a pod that it lacks is dropped. A list of one namespace, unless that is kube-system,
-    /// drops none, and a single object updates that pod only. An empty list or one page of a list is rejected. Mirror pods
-    /// are skipped, because anyone who can create pods can forge one: static pods come from the kubelet's `/pods` alone.
+    /// A list replaces everything: a pod that it lacks is dropped. Only a kubelet's list replaces
+    /// static pods. A list of one namespace (not kube-system, and not a kubelet's list) drops none, and a single object
+    /// updates that pod only. An empty list or one page of a list is rejected. Mirror pods are skipped, because anyone who
+    /// can create pods can forge one: static pods come from the kubelet's `/pods` alone.
     #[command(after_long_help = examples::PODS_IMPORT)]
     Import(PodsImport),
 }
@@ -365,7 +369,7 @@ pub struct Change {
     /// Show everything that would be done, or why it is refused, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Restart the engine afterwards; if an installation does not work, roll it back
+    /// Restart the engine afterwards; if an installation does not work, roll it back, an upgrade to what was installed
     #[arg(long)]
     pub restart: bool,
     /// Restart it with this shell command instead of systemctl

@@ -8,12 +8,14 @@ macro_rules! examples {
 }
 
 pub(super) const HOOK: &str = examples! {
-    "As install writes it into a hook, with the state on standard input": "pss-guard hook --engine containerd",
+    "Call the hook by hand, with the OCI state on standard input (install writes pss-guard-gate into hooks)": "pss-guard hook --engine containerd",
 };
 
 pub(super) const CHECK: &str = examples! {
+    "Evaluate the manifests of a folder, for a code review": "pss-guard check --level restricted --format sarif deploy/",
+    "Evaluate a rendered chart": "helm template web ./chart | pss-guard check --level restricted -",
     "Evaluate a bundle as the node would": "pss-guard check /run/containerd/io.containerd.runtime.v2.task/k8s.io/4f1d2c",
-    "Evaluate a file against a level, for a code review": "pss-guard check --level restricted:v1.35 --format sarif config.json",
+    "Evaluate a config.json together with its pod": "pss-guard check --level restricted:v1.35 --pod pod.yaml config.json",
 };
 
 pub(super) const SCAN: &str = examples! {

@@ -247,15 +247,16 @@ const EXITS: &[Exit] = &[
     Exit { code: 0, text: "Allowed, or exempt. For the hook also: logged only, because the mode is audit." },
     Exit {
         code: 1,
-        text: "`pss-guard check`: at least one container violates its level. `scan --fail`: a container would be refused, \
-               or has more than it asked for. `status`: a container bypasses the gate. `mode`: not \
-               confirmed. `install`: installed, but not proved by probes. The hook never ends with 1; it names the control \
-               instead.",
+        text: "`pss-guard check`: at least one container or workload would be refused. `scan --fail`: a container would be \
+               refused, or has more than it asked for. `status`: something can bypass the gate, or is not as it should be. \
+               `mode`: not confirmed, or a system pod would be refused. `policy remove`: not confirmed. `install`: installed, \
+               but not proved by probes. The hook never ends with 1; it names the control instead.",
     },
     Exit {
         code: 2,
         text: "Cannot judge, or wrong usage; the line on stderr names the cause and the way out. In enforce mode such a \
-               container is not started, unless the policy says on-fault = \"allow\".",
+               container is not started, unless the policy says on-fault = \"allow\". A pod that the policy refuses until its \
+               namespace or its facts are known gets the same code.",
     },
 ];
 

@@ -48,8 +48,11 @@ Facts of this node's pods, one file each; the copies for the next boot are besid
 .I /run/pss\-guard/mode.json
 The temporary mode.
 .TP
-.I /var/lib/pss\-guard/bin/pss\-guard
+.I /var/lib/pss\-guard/bin/pss\-guard\-gate
 The gate, as the engines call it.
+.TP
+.I /var/lib/pss\-guard/bin/pss\-guard
+The tool, as the units of systemd call it.
 .TP
 .I /var/lib/pss\-guard/install/
 What was installed, and the original of every changed file.

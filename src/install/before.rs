@@ -5,8 +5,8 @@
 //! [`transaction`], turned around:
 //!
 //! - The copies are on the disk before the list is, and the list before anything changes. A list is thus whole or absent.
-//! - The list goes last, after everything is back or the run has succeeded for every engine. A run that is killed leaves it,
-//!   and the next run takes it for its own: what is on the node then may be half of a change, and is nothing to go back to.
+//! - The list is removed last, after everything is back or the run has succeeded for every engine. A run that is killed leaves
+//!   it, and the next run uses it instead of a new one: what is on the node by then may be half of a change.
 //! - Going back writes programs, entries, files and the manifest, in that order. After each of these steps the engine calls
 //!   what is there, and the manifest that is there undoes what is there: a file that differs from what it names is
 //!   stripped.

@@ -10,6 +10,9 @@
 //! Planning is pure: an engine's installer reads through [`Node`] and answers with the files as they should be,
 //! so a table of texts tests it. All writing is in [`transaction`], the same for every engine: a backup of everything
 //! first, then a manifest that says what will be done, then the files, each by rename.
+//!
+//! [`job`] is the order of a whole run: prepare, write, restart, prove. [`before`] keeps what an upgrade replaces, so that a
+//! run that fails goes back to it.
 
 pub mod before;
 pub mod detect;

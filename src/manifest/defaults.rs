@@ -1,7 +1,8 @@
 //! What the API server changes in a pod before admission sees it, as far as the standard reads it.
 //!
-//! Two of the three happen when the pod is created, not in the template of a workload. They are applied to templates as
-//! well: their pods are what admission allows or refuses.
+//! Volumes without a source become emptyDirs, also in the template of a workload. Host ports and AppArmor profiles are
+//! completed only when the pod is created. Here all three are applied to templates, too, because admission allows or refuses
+//! their pods.
 
 use std::collections::HashSet;
 

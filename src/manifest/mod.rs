@@ -1,4 +1,13 @@
 //! Manifests: files of YAML and JSON, the objects in them, and the pods that these ask for.
+//!
+//! ```text
+//! text ─► read (yaml, json) ─► nodes with lines ─► objects ─► workloads, namespaces
+//!                                                               │
+//!   policy, namespace ─► levels ─┐                              ▼
+//!       verdict, findings ◄─ evaluate ◄─ the pod ◄─ defaults, as the API server applies them
+//! ```
+//!
+//! Which files there are and what a path stands for is decided in `cli::check`.
 
 mod defaults;
 pub mod evaluate;

@@ -1,8 +1,8 @@
 //! The probes of an engine that speaks CRI: two pods, asked for as a kubelet would, by `crictl`.
 //!
 //! A kubelet ends pods that it does not know, and looks for them every two seconds (`HandlePodCleanups` in
-//! `pkg/kubelet/kubelet_pods.go`): a probe that ends under our hands says nothing about the gate, whatever the engine and the
-//! gate then say of what is missing. On a slow node that can be all of them.
+//! `pkg/kubelet/kubelet_pods.go`). A probe that the kubelet ends says nothing about the gate, whatever errors the engine and the
+//! gate then report. On a slow node the kubelet can end every probe.
 
 use std::collections::BTreeMap;
 use std::fs;

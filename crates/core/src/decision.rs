@@ -1,4 +1,5 @@
-//! Evaluates the findings of one container against the levels that apply to it. Pure.
+//! Runs both readings of the controls at the levels that apply to a container, or to a pod of a manifest, and decides by the
+//! policy what each finding does. Pure.
 
 use crate::level::date::Date;
 use crate::level::policy::{Exception, Named, OnSuspect, Setting};
@@ -223,7 +224,7 @@ impl<'p> Rules<'p> {
         if self.only.is_some_and(|only| !only.contains(&control.id)) {
             return None;
         }
-        // Ours is a matter of taste, and so the only control that can be switched off.
+        // The standard does not have ours, so only these can be switched off.
         let setting = match control.origin {
             Origin::PssGuard => self.policy.controls.setting(control.id),
             Origin::Upstream => Setting::Enforce,

@@ -11,7 +11,7 @@
 //! | `/run/pss-guard/mode.json` | tool | gate, tool | `v`: [`Format::Mode`] |
 //! | `/run/pss-guard/formats` | gate | tool, agent | `v`; an unknown one counts as no file |
 //! | the spool's first lines ([`crate::spool`]) | gate | agent | `v`; an unknown one is an error of the reader |
-//! | events (journal, `decisions.jsonl`, spool) | gate | tool, agent | none: the message id says what an event means. Fields are only added, readers skip the ids and fields that they do not know, and a new meaning is a new id |
+//! | events (journal, `decisions.jsonl`, spool) | gate; tool (changes of the mode) | tool, agent | none: the message id says what an event means. Fields are only added, readers skip the ids and fields that they do not know, and a new meaning is a new id |
 //! | `/run/pss-guard/policy.cache` | gate, tool | gate, tool | in its first line, with the program's: any other is compiled again |
 //! | `/var/lib/pss-guard/policy.toml` | gate, tool | gate, tool | none: the text of an admin, in which an unknown key is a fault |
 //! | `/var/lib/pss-guard/install`, `…/metrics`, `probes.jsonl` | tool | tool | not exchanged between programs |

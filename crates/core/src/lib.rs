@@ -1,7 +1,7 @@
 //! What pss-guard's programs must agree on: where files are and which are trusted, their formats, the policy, the level that
 //! applies, the decision that follows from the findings, and the records of events.
 //!
-//! It knows no engine, no process and no command line.
+//! It reads no config.json, starts no process and parses no command line.
 
 pub mod atomic;
 pub mod checksum;

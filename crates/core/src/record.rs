@@ -1,5 +1,5 @@
-//! The kinds of event and the names of their fields. The gate writes them; journald, the fallback file and the spool keep
-//! them; `report`, `metrics`, the agent and queries of the journal read them.
+//! The kinds of event and the names of their fields. The gate writes them, and the tool those of a changed mode. journald, the
+//! fallback file and the spool keep them; `report`, `metrics`, the agent and queries of the journal read them.
 
 /// The kinds of event. Each has its message id and its entry in `systemd/pss-guard.catalog`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

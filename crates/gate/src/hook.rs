@@ -1,7 +1,7 @@
 //! `pss-guard-gate hook`: the OCI state on standard input, a verdict as the exit code.
 //!
 //! This runs before every container of the node. It parses its arguments by hand (a command line parser costs more than
-//! the evaluation), reads two or three files, and initializes nothing that it may not need.
+//! the evaluation), reads a handful of small files, and initializes nothing that it may not need.
 
 use std::ffi::OsString;
 use std::io::IsTerminal;

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! [`inspect`] reads one container: its config.json, its sandbox, and what the host knows of both. The tool uses it for
-//! `check` and `scan`, so that its answers are the gate's.
+//! `check` of a config.json and for `scan`, so that its answers are the gate's.
 //!
 //! This crate has no command line parser, no TOML editor, no scan, no report and no installer, and none of its
 //! dependencies has.

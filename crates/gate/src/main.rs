@@ -7,8 +7,8 @@
 //! ```
 //!
 //! It has a `main` of C's, not of Rust's. Rust's sets up a stack for overflows, signals and a thread's name with 13
-//! system calls, before every container of the node, and the gate needs none of that: see `handover` for the one thing
-//! that it does by itself.
+//! system calls, before every container of the node. The gate needs only one part of that: `handover` fills standard
+//! streams that are closed.
 //!
 //! May use `unsafe`: the arguments come as C gives them.
 #![no_main]

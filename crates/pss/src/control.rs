@@ -1,4 +1,5 @@
-//! A row of the standard: what a control is called, where it holds, and the check of each version.
+//! A row of the table of controls: what a control is called, where it is in force, and its two readings, a check of each version:
+//! `observed`, of what a node shows, and `declared`, of what a pod asks for.
 
 use alloc::vec::Vec;
 
@@ -55,7 +56,7 @@ impl Visibility {
 /// What a control looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Fields of the pod: the sandbox's own spec is judged by it too.
+    /// Fields of the pod: the sandbox's own spec is evaluated, too.
     Pod,
     /// Fields of one container.
     Container,
@@ -81,7 +82,7 @@ pub struct Doc {
 /// One revision of a control's first reading: reads the facts, adds at most a few findings.
 pub type Check = fn(&Facts<'_>, &mut Vec<Finding>);
 
-/// One row of the standard.
+/// One row of the table.
 #[derive(Debug)]
 pub struct Control {
     /// A stable number: the hook's exit code is 10 + this. Never reused, never renumbered.
@@ -92,7 +93,7 @@ pub struct Control {
     pub level: Level,
     /// Who made the rule.
     pub origin: Origin,
-    /// Whether the sandbox's own spec is judged by it.
+    /// Whether it evaluates the sandbox's own spec, too.
     pub scope: Scope,
     /// How much of it a node can know.
     pub sees: Visibility,
@@ -100,7 +101,7 @@ pub struct Control {
     pub overrides: &'static [&'static str],
     /// The first reading, of what a node shows: revisions and the first minor each applies to, ascending.
     pub observed: &'static [(Minor, Check)],
-    /// The second reading, of what a pod declares: upstream's own revisions.
+    /// The second reading, of what a pod declares: upstream's own revisions. Empty where the control compares a node with a pod.
     pub declared: &'static [(Minor, DeclaredCheck)],
     /// The text of it.
     pub doc: Doc,

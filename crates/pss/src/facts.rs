@@ -1,4 +1,5 @@
-//! All that a control may know: plain data about one container, with one spelling for each fact.
+//! All that the observed reading of a control may know: plain data about one container, with one spelling for each fact. What a
+//! pod declares is not here but in [`pod`](super::pod).
 //!
 //! Nothing here is read from a file: the caller gathers it, tests write it down.
 

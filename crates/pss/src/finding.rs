@@ -1,4 +1,4 @@
-//! What a control says of a container.
+//! What a control says of a container or of a pod.
 
 use alloc::borrow::Cow;
 

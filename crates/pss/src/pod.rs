@@ -1,7 +1,7 @@
 //! A pod as its object in the API declares it: the fields that the standard reads, and no others.
 //!
-//! Names and nesting are those of `PodSpec`. Strings are owned: an agent keeps pods, and what reads one file a start pays for a
-//! handful of short copies, not for a lifetime in every signature. Evaluating a compliant pod allocates nothing either way.
+//! Names and nesting are those of `PodSpec`. Strings are owned, because an agent keeps pods for long. The gate, which reads one
+//! pod per start, pays for that with a few short copies. Evaluating a compliant pod allocates nothing either way.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;

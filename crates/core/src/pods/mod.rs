@@ -1,8 +1,11 @@
 //! Stores what the API server knows of this node's pods, one small file each: `pods/<uid>.json`, and for static pods
 //! `static/<namespace>_<name>.json`. The gate reads exactly one.
 //!
-//! What admission reads of a pod cannot change under one UID, but for ephemeral containers that are added
-//! (`pkg/apis/core/validation/validation.go` ValidatePodUpdate). So a file is never stale, and outlives its writer.
+//! What admission reads of a pod cannot change under one UID, except that ephemeral containers are added
+//! (`pkg/apis/core/validation/validation.go` ValidatePodUpdate). So a file never becomes wrong. At most it lacks an ephemeral
+//! container, and it outlives its writer.
+//!
+//! These facts are what a pod *declares* ([`PodFacts`]). What a node *observes* of a container is [`pss::facts::Facts`].
 
 use std::fmt;
 use std::fs;

@@ -1,8 +1,10 @@
-//! Evaluates one config.json: the one path that the hook, the wrapper, `check` and `scan` share.
+//! Evaluates one config.json: the one path that the hook, the wrapper, `check` and `scan` share. (`check` of manifests is
+//! the tool's own: a manifest has no node.)
 //!
 //! ```text
 //! config.json ── identity ──┬─ policy, namespace, annotations ─► levels ─┐
-//!      └── sandbox's config.json ── host ─► facts ───────────────────────┴─► findings
+//!      │                    └─ pods/UID.json ─► what the pod declares ───┤
+//!      └── sandbox's config.json ── host ─► facts: what a node observes ─┴─► findings
 //! ```
 //!
 //! Everything borrows from the bytes of the files, so the outcome is handed to a function instead of returned.
