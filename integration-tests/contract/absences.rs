@@ -146,6 +146,7 @@ const ARGUED: &[(&str, &str)] = &[
         "check --namespace",
         "names no file: a namespace that is not there has no level, which is an error of its own",
     ),
+    ("pods import --node", "a node that no pod is on has an empty list, which is an error"),
     ("explain --markdown", "documentation, which speaks of no node"),
     ("policy remove --reason", "a text for the journal"),
     ("policy remove --yes", "answers a question that says what is lost by it"),

@@ -100,6 +100,15 @@ fn says(event: &Value, part: &str) -> bool {
     event["MESSAGE"].as_str().unwrap_or_default().contains(part)
 }
 
+/// The control that has a hostPath volume at restricted.
+const VOLUMES: &str = "restrictedVolumes";
+
+/// Makes a node what it is to be.
+type Prepare = fn(&Node);
+
+/// Makes a node with a policy.
+type New = fn(&str) -> Node;
+
 /// Something that happens to the file, or to its folder.
 type Damage = fn(&Node, &Path);
 
@@ -254,7 +263,7 @@ fn facts_that_are_not_exactly_right_change_nothing_and_it_is_said() {
     // What each would change if it were believed: a proof of the node is cleared; a denial is added.
     assert_eq!(hook(&node(POLICY)).0, HOST_PATH);
     assert_eq!(hook(&Node::new(POLICY)), (0, Value::Null));
-    let rows: [(Value, fn(&str) -> Node, i32, i32); 2] =
+    let rows: [(Value, New, i32, i32); 2] =
         [(facts(), node, 0, HOST_PATH), (strict(), Node::new, HOST_NETWORK, 0)];
     for (facts, new, believed, without) in rows {
         let node = new(POLICY);
@@ -303,7 +312,6 @@ fn only_a_claims_mount_is_cleared_and_only_where_it_is_mounted() {
     if !needs::can_run("only_a_claims_mount_is_cleared_and_only_where_it_is_mounted", &[]) {
         return;
     }
-    const VOLUMES: &str = "restrictedVolumes";
     let rows: &[Row] = &[
         ("a claim", |_| {}, ""),
         (
@@ -566,7 +574,6 @@ fn facts_that_are_missing_stop_a_sandbox_and_no_container() {
     }
     let deny = format!("on-missing-facts = 'deny'\n{POLICY}");
     let missing = &*format!("missing shop/web ({UID})");
-    type Prepare = fn(&Node);
     let others: Prepare = |node| drop(node.file(&format!("run/pss-guard/pods/{OTHER}.json"), "{}"));
     let nobody: Prepare = |_| {};
     let garbage: Prepare = |node| drop(node.file(&format!("run/pss-guard/pods/{UID}.json"), "{}"));

@@ -33,8 +33,7 @@ pub(super) const CONTROL: Control = Control {
                    pod's facts are on the node.",
         blind: "Everything where the node has no facts of the pod: such a mount looks like a hostPath volume there. What a \
                 plugin mounts over a path that the pod mounts itself.",
-        fix: "spec:\n  containers:\n  - name: app\n    volumeMounts: []   # no field of the pod brings it: see device and \
-              NRI plugins, and the engine",
+        fix: "spec:\n  containers:\n  - name: app\n    volumeMounts: []   # no field of the pod brings it; see device and NRI plugins",
     },
 };
 
