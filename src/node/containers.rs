@@ -17,9 +17,9 @@
 //! process that is younger than the file with its id is another one.
 //!
 //! A name is no proof: any user and any container can call a program conmon. Only root's on the node itself are believed.
-//! Another user's there is a rootless podman's, or says that it is: its container is shown as nobody's, takes the place of
-//! no other, and costs no more than [`OF_A_USER`], [`OF_ALL_USERS`] and [`strangers`](crate::node::strangers) say. What is in a
-//! container speaks of paths in there, and is not asked.
+//! A conmon of another user is a rootless podman's, or claims to be: its container is shown as that of no pod, replaces no
+//! other, and costs no more than [`OF_A_USER`], [`OF_ALL_USERS`] and [`strangers`](crate::node::strangers) say. A process in a
+//! container names paths in that container, so it is not asked.
 //!
 //! Under another root directory nothing runs: it is a node that was captured, and every bundle on it counts.
 

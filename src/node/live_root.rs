@@ -1,5 +1,5 @@
-//! Tells whether a process of this node lives in a root file system, by the mount tables alone and without a look into any
-//! container: a directory is where it is by its mount's device and its place on it, whatever its path.
+//! Says whether a process of this node lives in a root file system, by the mount tables alone and without a look into any
+//! container. The device of a mount and the place on it identify a directory, whatever its path.
 
 use std::collections::HashSet;
 use std::fs::{self, OpenOptions};

@@ -1,4 +1,4 @@
-//! Tells what a root directory is that a command was given: the one that this machine runs with, the same seen from a
+//! Says what the root directory of a command (`--root`) is: the one that this machine runs with, the same seen from a
 //! container (`--root /host`), or another file system, such as an image or a captured node.
 //!
 //! Names decide nothing. A directory is the root of the running node if the first process of the process file system in it

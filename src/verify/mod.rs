@@ -6,11 +6,11 @@
 //!
 //! The engine is asked by its usual client: `crictl`, which is on every node that kubeadm made, `podman`, `docker`. A
 //! client of our own would be a second opinion on what a kubelet says. What must come of a probe follows from the
-//! node's own policy (`expect`); that it was judged is seen in the journal (`evidence`), or of the running probe
+//! node's own policy (`expect`); that it was evaluated shows in the journal (`evidence`), or in the running probe
 //! (`unmanaged`).
 //!
-//! What comes of a probe says nothing of the node's own containers: `events::probes` is told of each before
-//! it starts, and has it left out of everything that counts.
+//! A probe says nothing about the node's own containers. So `events::probes` records each before it starts, and whatever counts
+//! containers leaves it out.
 //!
 //! Three answers, because two would lie: *verified*; *failed*, for which the installation is taken back; and
 //! *unproven*, where nothing is known to be wrong and something could not be shown, for want of a client or of an image

@@ -1,10 +1,9 @@
 //! The probes of podman and docker, whose containers are of no pod: two containers of an image that is made for them,
 //! with the gate as its only program, and removed with them.
 //!
-//! By default the policy asks nothing of such containers, and then no event tells that one was judged. What tells is
-//! the running probe itself, as `status` looks at running containers: its runtime, or a hook in its config.json, is
-//! the gate. So the probe has to run until it is looked at, which its program does by reading a standard input that
-//! nobody closes.
+//! By default the policy asks nothing of such containers, and then no event shows that one was evaluated. The running
+//! probe itself shows it, as running containers do in `status`: its runtime, or a hook in its config.json, is the gate. So the
+//! probe has to run until it is inspected. Its program reads a standard input that nobody closes.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! When is a cache believed, and what holds when the policy cannot be used?
+//! When is a cache believed, and what is in force when the policy cannot be used?
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};

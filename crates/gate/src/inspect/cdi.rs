@@ -7,8 +7,8 @@
 //! device lacks of type and numbers is filled in from the host's node (`container-edits_unix.go` fillMissingInfo).
 //! Edits belong to one device or to all of the specification.
 //!
-//! Read are the two folders that engines read unless they are told otherwise (`pkg/cdi/spec-dirs.go` DefaultSpecDirs).
-//! What another folder says (`cdi_spec_dirs` of containerd and CRI-O) is not known here: link its files into /etc/cdi.
+//! This reads the two folders that engines read by default (`pkg/cdi/spec-dirs.go` DefaultSpecDirs). What another folder
+//! (`cdi_spec_dirs` of containerd and CRI-O) has is not known here: link its files into /etc/cdi.
 
 use std::cell::OnceCell;
 use std::path::Path;

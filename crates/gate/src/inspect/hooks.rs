@@ -1,8 +1,8 @@
 //! Finds hooks of a spec that neither the engine nor the node's admin explains. No pod can ask for one: a hook is a program
 //! of the host that the runtime starts as root.
 //!
-//! Known are the gate itself, the files of the folders from which CRI-O and podman take hooks (`hooks.d`; podman
-//! `pkg/hooks/docs/oci-hooks.5.md`), the specs from which containerd makes all others as the installer wrote them, CDI
+//! These are explained: the gate itself, the files of the folders from which CRI-O and podman take hooks (`hooks.d`; podman
+//! `pkg/hooks/docs/oci-hooks.5.md`), containerd's base specs as the installer wrote them, CDI
 //! specifications, and the hook by which docker sets the network up. What another folder says (`hooks_dir`), or a
 //! `base_runtime_spec` that is not ours, is not known here: an admin who wants such a hook describes it in
 //! /etc/containers/oci/hooks.d.
