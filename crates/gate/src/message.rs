@@ -186,11 +186,13 @@ pub fn stderr_line(line: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{LIMIT, cut, escape, message, shortened};
+    use super::{LIMIT, cut, escape, message, our_refusing_controls, shortened};
     use pss::controls::CONTROLS;
-    use pss::{Finding, Level, Origin, Version};
+    use pss::{Finding, Level, Version};
     use pss_guard_core::decision::{ControlResult, Effect, Evaluation, Reading};
-    use pss_guard_core::level::RequiredLevel;
+    use pss_guard_core::level::{
+        Labels, NamespaceLabels, PodAttributes, Policy, RequiredLevel, Resolution, resolve,
+    };
 
     #[test]
     fn what_upstream_does_not_ask_for_is_not_said_to_violate_pod_security() {
@@ -224,7 +226,58 @@ mod tests {
         let long = violation("runAsNonRoot", "runAsNonRoot != true", &"x".repeat(10_000));
         let said = message("violates", &assessment, [&long, &ours].into_iter());
         assert!(said.len() <= LIMIT && said.ends_with("; level from --level"), "{said}");
-        assert_eq!(CONTROLS.iter().filter(|control| control.origin == Origin::PssGuard).count(), 1);
+        assert_eq!(our_refusing_controls(&Policy::default()), "readOnlyRootFilesystem");
+    }
+
+    #[test]
+    fn what_admission_has_not_seen_is_marked_and_so_is_what_it_would_refuse_today() {
+        let labels = Labels { enforce: Some("restricted".into()), ..Labels::default() };
+        let (policy, path) = (Policy::default(), "/run/pss-guard/namespaces/shop.json".into());
+        let whose = PodAttributes { namespace: Some("shop"), ..PodAttributes::default() };
+        let found = NamespaceLabels::Labels { labels, path };
+        let Resolution::Levels(levels) = resolve(&policy, &whose, &found) else { panic!("levels") };
+        let evaluation = |demand: RequiredLevel<'static>| Evaluation {
+            demands: vec![(demand, true)],
+            findings: Vec::new(),
+        };
+        let result = |id: &str, reading| ControlResult {
+            control: CONTROLS.iter().find(|control| control.id == id).unwrap(),
+            finding: Finding::violates("r", "d", ""),
+            reading,
+            effect: Effect::Counts,
+        };
+        let of_labels = Evaluation {
+            demands: levels.enforce.iter().map(|demand| (demand.clone(), true)).collect(),
+            findings: Vec::new(),
+        };
+        let by_argument = evaluation(RequiredLevel::argument(Level::Restricted, Version::Latest));
+        let because = "level from namespace \"shop\" (/run/pss-guard/namespaces/shop.json)";
+        let before = "; admitted before the namespace asked for this";
+        let rows = [
+            (&of_labels, vec![("runAsUser", Reading::Observed)], format!("r (d); {because}")),
+            (&of_labels, vec![("runAsUser", Reading::Declared)], format!("r (d); {because}{before}")),
+            // The kubelet asks no admission for it, and a container made past the API server had none.
+            (&of_labels, vec![("runAsUser", Reading::Static)], format!("r (d); {because}")),
+            (
+                &of_labels,
+                vec![("runAsUser", Reading::NodeOnly)],
+                format!("r (d) [seen on the node]; {because}"),
+            ),
+            (
+                &of_labels,
+                vec![("runAsUser", Reading::Declared), ("hostPorts", Reading::NodeOnly)],
+                format!("r (d), r (d) [seen on the node]; {because}{before}"),
+            ),
+            // Admission has no such control.
+            (&of_labels, vec![("readOnlyRootFilesystem", Reading::Declared)], format!("r (d); {because}")),
+            (&by_argument, vec![("runAsUser", Reading::Declared)], "r (d); level from --level".to_owned()),
+        ];
+        for (evaluation, results, expected) in rows {
+            let results: Vec<ControlResult<'_>> =
+                results.into_iter().map(|(id, reading)| result(id, reading)).collect();
+            let said = message("violates", evaluation, results.iter());
+            assert!(said.ends_with(&expected), "{said}, not {expected}");
+        }
     }
 
     #[test]
