@@ -176,7 +176,12 @@ impl<'p> Rules<'p> {
             for found in pss::evaluate(demand.level, minor, facts, lifted) {
                 match declared {
                     None => add(found, Reading::Observed),
-                    Some(declared) if !declared.answers_for(found.control) => add(found, Reading::NodeOnly),
+                    Some(declared)
+                        if !declared.answers_for(found.control)
+                            || facts.beyond_declaration(found.control) =>
+                    {
+                        add(found, Reading::NodeOnly);
+                    }
                     Some(_) if found.finding.certainty == Certainty::Violates => {
                         add(found, Reading::NodeOnly);
                     }
