@@ -340,6 +340,49 @@ fn a_device_is_the_pods_where_one_of_its_claims_is_that() {
     }
 }
 
+/// Each container answers for itself: an exception of one is no reason to refuse the others.
+#[test]
+fn an_exception_of_one_container_lets_the_others_of_its_pod_start() {
+    if !needs::can_run("an_exception_of_one_container_lets_the_others_of_its_pod_start", &[]) {
+        return;
+    }
+    let exception = "[[exceptions]]\nnamespace = 'shop'\ncontainer = 'other'\nreason = 'r'\nexpires = 2999-01-01\ncontrols = \
+                     ['hostPorts', 'restrictedVolumes', 'hostPathVolumes', 'hostNamespaces']\n";
+    let port = json!([{"hostPort": 80}]);
+    let two = |facts: &mut Value, excepted: &str| {
+        let mut other = facts["spec"]["containers"][0].clone();
+        other["name"] = json!(excepted);
+        other["ports"] = port.clone();
+        other["volumeMounts"] = json!([{"name": "host", "mountPath": "/host"}]);
+        facts["spec"]["containers"].as_array_mut().unwrap().push(other);
+        facts["spec"]["volumes"].as_array_mut().unwrap().push(json!({"name": "host", "hostPath": {}}));
+    };
+    let rows: [(&str, Value, &str); 5] = [
+        ("another's", with(|facts| two(facts, "other")), ""),
+        ("that of a third", with(|facts| two(facts, "third")), "hostPorts,restrictedVolumes"),
+        ("its own port", with(|facts| {
+            two(facts, "other");
+            facts["spec"]["containers"][0]["ports"] = port.clone();
+        }), "hostPorts"),
+        ("its own mount", with(|facts| {
+            two(facts, "other");
+            mounts(facts, &[("host", "/host")]);
+        }), "restrictedVolumes"),
+        ("the pod's", with(|facts| facts["spec"]["hostNetwork"] = json!(true)), "hostNamespaces"),
+    ];
+    for (name, facts, controls) in rows {
+        let node = Node::new(&format!("{POLICY}{exception}"));
+        lay(&node, &facts);
+        let (code, event) = hook(&node);
+        let found = if code == 0 { "" } else { event["PSS_CONTROLS"].as_str().unwrap_or_default() };
+        assert_eq!(found, controls, "{name}: {event}");
+    }
+    // Without an exception the pod is refused by each of its containers, as admission does.
+    let node = Node::new(POLICY);
+    lay(&node, &with(|facts| two(facts, "other")));
+    assert_ne!(hook(&node).0, 0);
+}
+
 /// What the node shows and no field of a pod brings: that the pod does not ask for it settles nothing.
 #[test]
 fn what_no_field_of_a_pod_brings_stays_suspect() {

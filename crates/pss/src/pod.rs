@@ -333,6 +333,30 @@ impl Pod {
         Kind::ALL.iter().flat_map(|kind| self.spec.list(*kind)).find(|container| container.name == name)
     }
 
+    /// The names of all containers.
+    pub fn container_names(&self) -> impl Iterator<Item = &String> {
+        Kind::ALL.iter().flat_map(|kind| self.spec.list(*kind)).map(|container| &container.name)
+    }
+
+    /// The pod as it would be with the container of this name alone, and with the volumes that it uses.
+    #[must_use]
+    pub fn alone(&self, name: &str) -> Option<Self> {
+        let container = self.container(name)?;
+        let mounts = container.volume_mounts.iter().map(|mount| &mount.name);
+        let used: Vec<&String> =
+            mounts.chain(container.volume_devices.iter().map(|device| &device.name)).collect();
+        let mut alone = self.clone();
+        alone.spec.volumes.retain(|volume| used.contains(&&volume.name));
+        for list in [
+            &mut alone.spec.init_containers,
+            &mut alone.spec.containers,
+            &mut alone.spec.ephemeral_containers,
+        ] {
+            list.retain(|container| container.name == name);
+        }
+        Some(alone)
+    }
+
     /// What a container mounts at a path. The kubelet passes paths on as they are written, and engines clean them.
     pub(crate) fn mounted(&self, container: &Container, destination: &str) -> Mounted {
         let mounts = container.volume_mounts.iter();
