@@ -434,6 +434,107 @@ fn what_the_pod_does_not_mount_is_audited_enforced_or_nothing() {
     }
 }
 
+#[test]
+fn a_device_is_the_pods_where_one_of_its_claims_is_that() {
+    if !needs::can_run("a_device_is_the_pods_where_one_of_its_claims_is_that", &[]) {
+        return;
+    }
+    let node = Node::new(&format!("{POLICY}[controls]\ninjectedMounts = 'enforce'\n"));
+    spec(&node.bundle().join("config.json"), |spec| {
+        let device = json!({"path": "/dev/data", "type": "b", "major": 8, "minor": 0});
+        spec["linux"]["devices"] = json!([device]);
+    });
+    for (key, field, path, controls) in [
+        ("volumeDevices", "devicePath", "/dev/data", ""),
+        ("volumeDevices", "devicePath", "/dev/other", "injectedMounts"),
+        // A volume that is mounted is no device.
+        ("volumeMounts", "mountPath", "/dev/data", "injectedMounts"),
+    ] {
+        let of_claim = json!([{"name": "data", field: path}]);
+        lay(&node, &with(|facts| facts["spec"]["containers"][0][key] = of_claim));
+        let (code, event) = hook(&node);
+        let found = if code == 0 { "" } else { event["PSS_CONTROLS"].as_str().unwrap_or_default() };
+        assert_eq!(found, controls, "{key} {path}: {event}");
+    }
+}
+
+/// Each container answers for itself: an exception of one is no reason to refuse the others.
+#[test]
+fn an_exception_of_one_container_lets_the_others_of_its_pod_start() {
+    if !needs::can_run("an_exception_of_one_container_lets_the_others_of_its_pod_start", &[]) {
+        return;
+    }
+    let exception = "[[exceptions]]\nnamespace = 'shop'\ncontainer = 'other'\nreason = 'r'\nexpires = 2999-01-01\ncontrols = \
+                     ['hostPorts', 'restrictedVolumes', 'hostPathVolumes', 'hostNamespaces']\n";
+    let port = json!([{"hostPort": 80}]);
+    let two = |facts: &mut Value, excepted: &str| {
+        let mut other = facts["spec"]["containers"][0].clone();
+        other["name"] = json!(excepted);
+        other["ports"] = port.clone();
+        other["volumeMounts"] = json!([{"name": "host", "mountPath": "/host"}]);
+        facts["spec"]["containers"].as_array_mut().unwrap().push(other);
+        facts["spec"]["volumes"].as_array_mut().unwrap().push(json!({"name": "host", "hostPath": {}}));
+    };
+    let rows: [(&str, Value, &str); 5] = [
+        ("another's", with(|facts| two(facts, "other")), ""),
+        ("that of a third", with(|facts| two(facts, "third")), "hostPorts,restrictedVolumes"),
+        ("its own port", with(|facts| {
+            two(facts, "other");
+            facts["spec"]["containers"][0]["ports"] = port.clone();
+        }), "hostPorts"),
+        ("its own mount", with(|facts| {
+            two(facts, "other");
+            mounts(facts, &[("host", "/host")]);
+        }), "restrictedVolumes"),
+        ("the pod's", with(|facts| facts["spec"]["hostNetwork"] = json!(true)), "hostNamespaces"),
+    ];
+    for (name, facts, controls) in rows {
+        let node = Node::new(&format!("{POLICY}{exception}"));
+        lay(&node, &facts);
+        let (code, event) = hook(&node);
+        let found = if code == 0 { "" } else { event["PSS_CONTROLS"].as_str().unwrap_or_default() };
+        assert_eq!(found, controls, "{name}: {event}");
+    }
+    // Without an exception the pod is refused by each of its containers, as admission does.
+    let node = Node::new(POLICY);
+    lay(&node, &with(|facts| two(facts, "other")));
+    assert_ne!(hook(&node).0, 0);
+}
+
+/// What the node shows and no field of a pod brings: that the pod does not ask for it settles nothing.
+#[test]
+fn what_no_field_of_a_pod_brings_stays_suspect() {
+    if !needs::can_run("what_no_field_of_a_pod_brings_stays_suspect", &[]) {
+        return;
+    }
+    let policy = format!("on-suspect = 'deny'\n{POLICY}");
+    type Change = fn(&mut Value);
+    let elsewhere = "/var/lib/kubelet/pods/dab344e9-1d4f-4e7d-941e-7a1219bef1c5/volume-subpaths/data/app/0";
+    let unclear = |spec: &mut Value, destination: &str| {
+        let mount = json!({"destination": destination, "type": "bind", "source": elsewhere, "options": ["rbind", "rw"]});
+        spec["mounts"].as_array_mut().unwrap().push(mount);
+    };
+    let rows: [(&str, Change, &str); 4] = [
+        ("an order to the runtime", |spec| spec["annotations"]["run.oci.x"] = json!("y"), "privileged"),
+        ("shared mounts", |spec| spec["linux"]["rootfsPropagation"] = json!("rshared"), "privileged"),
+        ("a network device", |spec| spec["linux"]["netDevices"] = json!({"eth1": {}}), "privileged"),
+        ("nothing", |_| {}, ""),
+    ];
+    let row = |name: &str, change: &dyn Fn(&mut Value), controls: &str| {
+        let node = Node::new(&policy);
+        spec(&node.bundle().join("config.json"), change);
+        lay(&node, &facts());
+        let (code, event) = hook(&node);
+        assert_eq!(event["PSS_CONTROLS"].as_str().unwrap_or_default(), controls, "{name}: {event}");
+        assert_eq!(code == 0, controls.is_empty(), "{name}: {code}");
+    };
+    for (name, change, controls) in rows {
+        row(name, &change, controls);
+    }
+    row("a mount of unclear origin", &|spec| unclear(spec, "/other"), "restrictedVolumes");
+    row("the same where the pod mounts a volume", &|spec| unclear(spec, "/data"), "");
+}
+
 /// An ephemeral container may be newer than the file.
 #[test]
 fn a_container_that_the_facts_do_not_have_is_evaluated_as_without_them() {

@@ -881,3 +881,25 @@ fn upstreams_fixtures_get_the_verdict_that_their_names_say() {
     }
     assert!(count >= 4537, "{count}");
 }
+
+/// kubectl applies what lies beside a config.json, so that must not hide it.
+#[test]
+fn a_container_beside_manifests_hides_none() {
+    let config = r#"{"ociVersion": "1.2.0", "process": {"user": {"uid": 1000}}, "root": {"path": "rootfs"}, "linux": {}}"#;
+    let pod = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec: {HOST}\n");
+    for place in ["config.json", "containers/app/config.json"] {
+        let here = Here::of("d/web.yaml", &pod);
+        here.write(&format!("d/{place}"), config);
+        let said = here.verdicts(&["--level", "baseline", "d"]);
+        assert!(said.contains("Pod default/web deny; ? ?/? "), "{place}: {said}");
+    }
+    // Nor does a name that is nothing but an extension, and what is a list to kubectl is no container.
+    let here = Here::of("d/.yaml", &pod);
+    here.write("d/good.yaml", pod.replace("hostNetwork: true, ", "").replace("name: web", "name: good"));
+    assert_eq!(
+        here.verdicts(&["--level", "baseline", "d"]),
+        "Pod default/web deny; Pod default/good allow"
+    );
+    here.write("list.json", config.replace("\"linux\"", r#""kind": "List", "items": [], "linux""#));
+    assert_eq!(here.check(&["--level", "baseline", "list.json"]).code, Some(2));
+}

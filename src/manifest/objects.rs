@@ -97,12 +97,14 @@ fn collect<'n>(
         (Ok(api_version), Ok(kind)) => (api_version, kind),
         (Err(error), _) | (_, Err(error)) => return found.push(Err(error)),
     };
-    let Some((of, items)) = kind.strip_suffix("List").zip(node.get("items")) else {
+    // Whatever the kind: to kubectl everything with items is a list (apimachinery `unstructured/helpers.go` decode).
+    let Some(items) = node.get("items") else {
         return found.push(object(api_version, kind, node));
     };
     let Some(items) = items.items() else {
         return found.push(Err((items.at, ObjectError::NoList(kind.to_owned()))));
     };
+    let of = kind.strip_suffix("List").unwrap_or(kind);
     let of = Some((api_version, of)).filter(|_| !of.is_empty());
     for item in items {
         collect(item, of, found);
@@ -263,6 +265,17 @@ mod tests {
             ("apiVersion: v1\nkind: List\nitems: []\n".to_owned(), ""),
             ("apiVersion: v1\nkind: List\nitems: {}\n".to_owned(), "3:items of List is no list"),
             ("apiVersion: v1\nkind: PodList\n".to_owned(), "1:PodList ?/ -"),
+            // What kubectl applies of it is the pod.
+            (
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: b}, \
+                 spec: {}}\n"
+                    .to_owned(),
+                "5:Pod ?/b pod at 5",
+            ),
+            (
+                "apiVersion: v1\nkind: Pod\nspec: {}\nitems:\n- {metadata: {name: b}, spec: {}}\n".to_owned(),
+                "5:Pod ?/b pod at 5",
+            ),
         ];
         for (text, expected) in rows {
             assert_eq!(shown(&text), expected, "{text}");

@@ -7,7 +7,7 @@ use crate::level::{Policy, RequiredLevel};
 use pss::controls::CONTROLS;
 use pss::facts::Facts;
 use pss::pod::Pod;
-use pss::{Certainty, Control, Finding, Found, Origin, Scope};
+use pss::{Certainty, Control, Finding, Found, Level, Minor, Origin, Scope};
 
 /// The answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,8 +161,8 @@ impl<'p> Rules<'p> {
             let mut no = false;
             // An exception from one control must not open the one that it overrides.
             let lifted = |control: &Control| self.effect(control) != Some(Effect::Counts);
-            let mut add = |found: Found, reading: Reading| {
-                let Some(effect) = self.effect(found.control) else { return };
+            let mut add = |found: Found, reading: Reading, effect: &dyn Fn(&Control) -> Option<Effect<'p>>| {
+                let Some(effect) = effect(found.control) else { return };
                 let result =
                     ControlResult { control: found.control, finding: found.finding, reading, effect };
                 no |= self.counts(&result);
@@ -170,14 +170,28 @@ impl<'p> Rules<'p> {
             };
             if let Some(Declared { pod, settles, .. }) = declared {
                 let reading = if settles { Reading::Declared } else { Reading::Static };
+                let theirs = self.of_others(pod, demand.level, minor);
+                let effect = |control: &Control| match self.effect(control) {
+                    Some(Effect::Counts) => Some(theirs(control).map_or(Effect::Counts, Effect::Excepted)),
+                    effect => effect,
+                };
+                let lifted = |control: &Control| effect(control) != Some(Effect::Counts);
                 let pss::Evaluation { found, lifted, .. } =
                     pss::evaluate_pod(demand.level, minor, pod, lifted);
-                found.into_iter().chain(lifted).for_each(|found| add(found, reading));
+                for found in found.into_iter().chain(lifted) {
+                    add(found, reading, &effect);
+                }
             }
+            let mut add = |found, reading| add(found, reading, &|control| self.effect(control));
             for found in pss::evaluate(demand.level, minor, facts, lifted) {
                 match declared {
                     None => add(found, Reading::Observed),
-                    Some(declared) if !declared.answers_for(found.control) => add(found, Reading::NodeOnly),
+                    Some(declared)
+                        if !declared.answers_for(found.control)
+                            || facts.beyond_declaration(found.control) =>
+                    {
+                        add(found, Reading::NodeOnly);
+                    }
                     Some(_) if found.finding.certainty == Certainty::Violates => {
                         add(found, Reading::NodeOnly);
                     }
@@ -242,6 +256,39 @@ impl<'p> Rules<'p> {
         Some(exception.map_or(Effect::Counts, Effect::Excepted))
     }
 
+    /// Which exception covers what only other containers of a pod declare, if each that does has one. They are evaluated when
+    /// they start; this one is not to be refused for what is no matter of its own. Their images are not known here.
+    fn of_others(
+        &self,
+        pod: &Pod,
+        level: Level,
+        minor: Minor,
+    ) -> impl Fn(&Control) -> Option<&'p Exception> + use<'_, 'p> {
+        let is_narrow = |exception: &Exception| exception.container.is_some() || exception.image.is_some();
+        let named = self.named.filter(|_| self.policy.exceptions.iter().any(is_narrow));
+        let violated = |name: &String| {
+            let alone = pod.alone(name)?;
+            let all = pss::evaluate_pod(level, minor, &alone, |_| true);
+            let ids: Vec<_> = all.found.iter().chain(&all.lifted).map(|found| found.control.id).collect();
+            Some((name.clone(), ids))
+        };
+        let each: Option<Vec<_>> = named.map(|_| pod.container_names().filter_map(violated).collect());
+        move |control| {
+            let (named, today) = self.named.zip(self.today)?;
+            let own = named.container?;
+            let mut bad = each.as_ref()?.iter().filter(|(_, ids)| ids.contains(&control.id));
+            bad.try_fold(None, |_, (name, _)| {
+                let covers = |exception: &&Exception| {
+                    exception.covers(&Named { container: None, ..named }, control.id)
+                        && exception.container.as_ref().is_none_or(|container| container == name)
+                        && !exception.expired(today)
+                };
+                self.policy.exceptions.iter().filter(|_| name != own).find(covers).map(Some)
+            })
+            .flatten()
+        }
+    }
+
     /// Whether a finding is reason enough to say no.
     fn counts(&self, result: &ControlResult<'_>) -> bool {
         result.effect == Effect::Counts && self.is_bad(result.finding.certainty)
@@ -279,10 +326,18 @@ fn order(result: &ControlResult<'_>) -> (bool, Option<usize>) {
     (result.reading == Reading::NodeOnly, place)
 }
 
-/// One finding a control: the surest one stays, and of two that are equally sure the first, which is the declared one.
+/// One finding a control: the surest one stays, and of two that are equally sure the first, which is the declared one, unless
+/// that is excepted and the other counts.
 fn unite<'p>(findings: &mut Vec<ControlResult<'p>>, new: ControlResult<'p>) {
     match findings.iter_mut().find(|old| old.control.id == new.control.id) {
         Some(old) if old.finding.certainty < new.finding.certainty => *old = new,
+        Some(old)
+            if old.finding.certainty == new.finding.certainty
+                && old.effect != new.effect
+                && new.effect == Effect::Counts =>
+        {
+            *old = new;
+        }
         Some(_) => {}
         None => findings.push(new),
     }

@@ -7,6 +7,7 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::Control;
 use super::capabilities::CapabilitySet;
 use super::pod::{Container, Mounted, Pod};
 
@@ -313,26 +314,51 @@ pub struct Facts<'a> {
 
 impl Facts<'_> {
     /// Explains mounts by what the pod declares of this container. A path of the host at the `mountPath` of a claim is what
-    /// the claim is bound to, and no violation: admission allows claims. A path of the host or a device where the pod mounts
-    /// nothing is [injected](Self::injected): the engine, a device plugin or an NRI plugin brought it, and no field of
-    /// the pod asks for it.
+    /// the claim is bound to, and no violation: admission allows claims; so is a device at its `devicePath`. A path of the
+    /// host or a device where the pod has nothing is [injected](Self::injected): the engine, a device plugin or an NRI plugin
+    /// brought it, and no field of the pod asks for it. A mount of unclear origin stays unclear only where the pod mounts
+    /// nothing.
     ///
-    /// A `mountPath` that the container has twice explains nothing.
+    /// A path that the container has twice explains nothing.
     pub fn explain_mounts(&mut self, pod: &Pod, container: &Container) {
         for volume in core::mem::take(&mut self.volumes) {
-            let (destination, source) = match &volume {
-                Volume::HostPath { destination, source, .. } => (Some(*destination), source),
-                Volume::Device { destination, source } => (*destination, source),
-                Volume::Plugin { .. } | Volume::Unclear { .. } => {
+            let (destination, source, brought) = match &volume {
+                Volume::HostPath { destination, source, .. } => {
+                    (Some(*destination), source, pod.mounted(container, destination))
+                }
+                Volume::Device { destination, source } => {
+                    let device = destination.map(|destination| pod.device(container, destination));
+                    (*destination, source, device.unwrap_or(Mounted::Nothing))
+                }
+                Volume::Unclear { destination, .. } => {
+                    if pod.mounted(container, destination) == Mounted::Nothing {
+                        self.volumes.push(volume);
+                    }
+                    continue;
+                }
+                Volume::Plugin { .. } => {
                     self.volumes.push(volume);
                     continue;
                 }
             };
-            match destination.map_or(Mounted::Nothing, |destination| pod.mounted(container, destination)) {
+            match brought {
                 Mounted::Nothing => self.injected.push((destination, source.clone())),
                 Mounted::Claim => {}
                 Mounted::Other => self.volumes.push(volume),
             }
+        }
+    }
+
+    /// Whether a control may find what no field of a pod brings, so that what the pod declares settles nothing: additions,
+    /// and mounts of unclear origin that [`explain_mounts`](Self::explain_mounts) left.
+    #[must_use]
+    pub fn beyond_declaration(&self, control: &Control) -> bool {
+        match control.id {
+            "privileged" => !self.additions.is_empty(),
+            "hostPathVolumes" | "restrictedVolumes" => {
+                self.volumes.iter().any(|volume| matches!(volume, Volume::Unclear { .. }))
+            }
+            _ => false,
         }
     }
 

@@ -138,6 +138,8 @@ types! {
         lifecycle: Lifecycle = "lifecycle",
         /// Where it sees volumes. No check reads it; it tells which mount of a container is which volume.
         volume_mounts: Vec<VolumeMount> = "volumeMounts",
+        /// Where it finds volumes that are devices. No check reads it either.
+        volume_devices: Vec<VolumeDevice> = "volumeDevices",
     }
 
     /// `securityContext` of a container.
@@ -237,6 +239,14 @@ types! {
         /// Where the container sees it.
         mount_path: String = "mountPath",
     }
+
+    /// One of `volumeDevices`.
+    pub struct VolumeDevice {
+        /// The volume's name.
+        name: String = "name",
+        /// Where the container finds the device.
+        device_path: String = "devicePath",
+    }
 }
 
 /// One of `volumes`.
@@ -323,15 +333,49 @@ impl Pod {
         Kind::ALL.iter().flat_map(|kind| self.spec.list(*kind)).find(|container| container.name == name)
     }
 
+    /// The names of all containers.
+    pub fn container_names(&self) -> impl Iterator<Item = &String> {
+        Kind::ALL.iter().flat_map(|kind| self.spec.list(*kind)).map(|container| &container.name)
+    }
+
+    /// The pod as it would be with the container of this name alone, and with the volumes that it uses.
+    #[must_use]
+    pub fn alone(&self, name: &str) -> Option<Self> {
+        let container = self.container(name)?;
+        let mounts = container.volume_mounts.iter().map(|mount| &mount.name);
+        let used: Vec<&String> =
+            mounts.chain(container.volume_devices.iter().map(|device| &device.name)).collect();
+        let mut alone = self.clone();
+        alone.spec.volumes.retain(|volume| used.contains(&&volume.name));
+        for list in [
+            &mut alone.spec.init_containers,
+            &mut alone.spec.containers,
+            &mut alone.spec.ephemeral_containers,
+        ] {
+            list.retain(|container| container.name == name);
+        }
+        Some(alone)
+    }
+
     /// What a container mounts at a path. The kubelet passes paths on as they are written, and engines clean them.
     pub(crate) fn mounted(&self, container: &Container, destination: &str) -> Mounted {
+        let mounts = container.volume_mounts.iter();
+        self.is_at(destination, mounts.map(|mount| (mount.mount_path.as_str(), mount.name.as_str())))
+    }
+
+    /// The same of its devices: a claim with `volumeMode: Block` is one.
+    pub(crate) fn device(&self, container: &Container, destination: &str) -> Mounted {
+        let devices = container.volume_devices.iter();
+        self.is_at(destination, devices.map(|device| (device.device_path.as_str(), device.name.as_str())))
+    }
+
+    fn is_at<'p>(&self, destination: &str, places: impl Iterator<Item = (&'p str, &'p str)>) -> Mounted {
         fn parts(path: &str) -> impl Iterator<Item = &str> {
             path.split('/').filter(|part| !part.is_empty() && *part != ".")
         }
-        let mut here =
-            container.volume_mounts.iter().filter(|mount| parts(&mount.mount_path).eq(parts(destination)));
-        let Some(mount) = here.next() else { return Mounted::Nothing };
-        let mut volumes = self.spec.volumes.iter().filter(|volume| volume.name == mount.name);
+        let mut here = places.filter(|(path, _)| parts(path).eq(parts(destination)));
+        let Some((_, name)) = here.next() else { return Mounted::Nothing };
+        let mut volumes = self.spec.volumes.iter().filter(|volume| volume.name == name);
         let claim = |volume: &Volume| {
             volume.sources.len() == 1 && (volume.has("persistentVolumeClaim") || volume.has("ephemeral"))
         };

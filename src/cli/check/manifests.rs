@@ -223,21 +223,27 @@ fn cannot_judge(file: &File, line: Option<usize>, because: String) -> (Json<'_>,
 
 /// Whether a file has the name of a manifest: then nothing else is looked for in it.
 pub(super) fn has_name(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+    [".yaml", ".yml"].iter().any(|end| ends_in(path, end))
 }
 
-/// Whether a file is an object of the API, in YAML or JSON. config.json has neither of these keys at its top.
+/// As Go has it: a name that is nothing but an extension has one, and `kubectl` applies that file.
+fn ends_in(path: &Path, extension: &str) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(extension.as_bytes())
+}
+
+/// Whether a file is an object of the API, in YAML or JSON. config.json has neither of these keys at its top; for `kubectl` the
+/// kind is enough.
 pub(super) fn is_manifest(bytes: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     struct Top {
         #[serde(rename = "apiVersion")]
-        _api_version: serde::de::IgnoredAny,
-        #[serde(rename = "kind")]
-        _kind: serde::de::IgnoredAny,
+        api_version: Option<serde::de::IgnoredAny>,
+        kind: Option<serde::de::IgnoredAny>,
     }
     if bytes.trim_ascii_start().starts_with(b"{") {
         let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<Top>();
-        return values.next().is_some_and(|first| first.is_ok());
+        let of_api = |top: Top| top.api_version.is_some() || top.kind.is_some();
+        return values.next().is_some_and(|first| first.is_ok_and(of_api));
     }
     let has = |key: &&str| {
         let begins =
@@ -247,16 +253,26 @@ pub(super) fn is_manifest(bytes: &[u8]) -> bool {
     ["apiVersion", "kind"].iter().all(has)
 }
 
-/// The manifests in a folder that is no bundle and no captured case, by name; not in folders inside, as with kubectl.
+/// Whether a folder is a bundle or a captured case.
+pub(super) fn has_containers(folder: &Path) -> bool {
+    ["config.json", "containers", "userdata"].iter().any(|name| folder.join(name).exists())
+}
+
+/// The manifests in a folder, by name; not in folders inside, as with kubectl. In a bundle or a captured case only what kubectl
+/// would apply of it: nobody hides a manifest by a config.json beside it. A case has its own pod.
 pub(super) fn in_folder(folder: &Path) -> Vec<File> {
-    let is_other = ["config.json", "containers", "userdata"].iter().any(|name| folder.join(name).exists());
+    let is_case = folder.join("containers").exists();
+    let is_other = has_containers(folder);
     let Ok(entries) = folder.read_dir() else { return Vec::new() };
-    if is_other {
-        return Vec::new();
-    }
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
-    let is_json = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json");
-    paths.retain(|path| (has_name(path) || is_json(path)) && !path.is_dir());
-    paths.iter().map(|path| File::of(shown(path), path, read(path, LARGEST))).collect()
+    let is_json = |path: &PathBuf| ends_in(path, ".json");
+    let is_its_pod = |path: &PathBuf| is_case && path.ends_with("pod.yaml");
+    paths.retain(|path| (has_name(path) || is_json(path)) && !path.is_dir() && !is_its_pod(path));
+    let file = |path: &PathBuf| {
+        let bytes = read(path, LARGEST);
+        let counts = !is_other || has_name(path) || bytes.as_ref().is_ok_and(|bytes| is_manifest(bytes));
+        counts.then(|| File::of(shown(path), path, bytes))
+    };
+    paths.iter().filter_map(file).collect()
 }

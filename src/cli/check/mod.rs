@@ -198,11 +198,11 @@ fn inputs(path: &Path) -> Vec<Input> {
         return vec![Input::Manifest(File::of("stdin".to_owned(), path, bytes))];
     }
     if path.is_dir() {
-        let manifests = manifests::in_folder(path);
-        if !manifests.is_empty() {
-            return manifests.into_iter().map(Input::Manifest).collect();
+        let mut inputs: Vec<Input> = manifests::in_folder(path).into_iter().map(Input::Manifest).collect();
+        if inputs.is_empty() || manifests::has_containers(path) {
+            inputs.extend(cases(path).into_iter().map(Input::Container));
         }
-        return cases(path).into_iter().map(Input::Container).collect();
+        return inputs;
     }
     let bytes = read(path, LARGEST);
     if manifests::has_name(path) || bytes.as_ref().is_ok_and(|bytes| manifests::is_manifest(bytes)) {

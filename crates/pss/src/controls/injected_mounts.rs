@@ -25,12 +25,13 @@ pub(super) const CONTROL: Control = Control {
     declared: &[],
     doc: Doc {
         rule: "Nothing of the host may be in a container that its pod does not mount.",
-        fields: "spec.containers[*].volumeMounts, and of initContainers and ephemeralContainers, beside config.json",
-        allowed: "Mounts and devices at the paths of volumeMounts, and what a CDI specification of the node or `[node] \
-                  not-host-paths` explains. The Pod Security Standards do not ask for this; `[controls] injectedMounts` \
+        fields: "spec.containers[*].volumeMounts and .volumeDevices, and of initContainers and ephemeralContainers, beside \
+                 config.json",
+        allowed: "Mounts at the paths of volumeMounts, devices at those of volumeDevices, and what a CDI specification of the \
+                  node or `[node] not-host-paths` explains. The Pod Security Standards do not ask for this; `[controls] injectedMounts` \
                   in the policy makes it audit (the default), enforce or off.",
-        evidence: "Bind mounts and devices of config.json whose destination no volumeMount of the container has, where the \
-                   pod's facts are on the node.",
+        evidence: "Bind mounts and devices of config.json whose destination no volumeMount or volumeDevice of the container \
+                   has, where the pod's facts are on the node.",
         blind: "Everything where the node has no facts of the pod: such a mount looks like a hostPath volume there. What a \
                 plugin mounts over a path that the pod mounts itself.",
         fix: "spec:\n  containers:\n  - name: app\n    volumeMounts: []   # no field of the pod brings it; see device and NRI plugins",

@@ -17,7 +17,7 @@ use serde::de::{
 };
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
-use super::{Annotations, Container, Port, Profile, Sysctl, Volume, VolumeMount, is_read};
+use super::{Annotations, Container, Port, Profile, Sysctl, Volume, VolumeDevice, VolumeMount, is_read};
 
 /// Reads a type so that a key which it does not know is an error, at every depth. The keys of volumes' sources are known,
 /// whatever they are.
@@ -130,6 +130,7 @@ impl Item for Container {}
 impl Item for String {}
 impl Item for Sysctl {}
 impl Item for Volume {}
+impl Item for VolumeDevice {}
 impl Item for VolumeMount {}
 impl Item for Port {
     fn counts(&self) -> bool {
@@ -464,8 +465,9 @@ mod tests {
             // Ports of the host, mounts, and null items, which are empty ones.
             (
                 r#"{"spec": {"initContainers": [null], "containers": [{"ports": [{"containerPort": 80}, null,
-                    {"hostPort": 443, "protocol": "TCP"}], "volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "x"}]}]}}"#,
-                r#"{"spec":{"initContainers":[{}],"containers":[{"ports":[{"hostPort":443}],"volumeMounts":[{"name":"v","mountPath":"/v"}]}]}}"#,
+                    {"hostPort": 443, "protocol": "TCP"}], "volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "x"}],
+                    "volumeDevices": [{"name": "w", "devicePath": "/w"}]}]}}"#,
+                r#"{"spec":{"initContainers":[{}],"containers":[{"ports":[{"hostPort":443}],"volumeMounts":[{"name":"v","mountPath":"/v"}],"volumeDevices":[{"name":"w","devicePath":"/w"}]}]}}"#,
             ),
             // Every source of a volume by its key, known or not.
             (
