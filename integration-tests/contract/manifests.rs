@@ -198,7 +198,7 @@ fn the_level_is_the_arguments_the_namespaces_or_the_policys() {
     let labelled = |labels: &str| format!("{}---\n{}\n", namespace(labels), in_shop(HOST, ""));
     let unset = "give --level";
     // (manifests, arguments, verdict, a part of what is printed)
-    let rows: [(String, &[&str], &str, &str); 25] = [
+    let rows: [(String, &[&str], &str, &str); 27] = [
         (
             labelled(&format!("{{{ENFORCE}: baseline}}")),
             &[],
@@ -232,7 +232,7 @@ fn the_level_is_the_arguments_the_namespaces_or_the_policys() {
         (labelled("x"), &[], "cannot-judge", "metadata.labels is no mapping"),
         (labelled("{}"), &[], "cannot-judge", "has no label pod-security.kubernetes.io/enforce"),
         (labelled("{pod-security.kubernetes.io/warn: restricted}"), &[], "cannot-judge", unset),
-        // The last of two wins, as with apply.
+        // Which of two holds depends on when the pod is applied.
         (
             format!(
                 "{}---\n{}",
@@ -240,8 +240,29 @@ fn the_level_is_the_arguments_the_namespaces_or_the_policys() {
                 labelled(&format!("{{{ENFORCE}: privileged}}"))
             ),
             &[],
-            "allow",
-            "privileged:latest",
+            "cannot-judge",
+            "the Namespace \"shop\" is in the manifests twice, with other labels",
+        ),
+        (
+            format!(
+                "{}---\n{}",
+                namespace(&format!("{{{ENFORCE}: baseline}}")),
+                labelled(&format!("{{{ENFORCE}: baseline}}"))
+            ),
+            &[],
+            "deny",
+            "baseline:latest",
+        ),
+        // A name that the API server completes is another name.
+        (
+            labelled(&format!("{{{ENFORCE}: privileged}}")).replacen(
+                "  name: shop",
+                "  generateName: shop",
+                1,
+            ),
+            &[],
+            "cannot-judge",
+            unset,
         ),
         // --level is above all.
         (
@@ -896,10 +917,7 @@ fn a_container_beside_manifests_hides_none() {
     // Nor does a name that is nothing but an extension, and what is a list to kubectl is no container.
     let here = Here::of("d/.yaml", &pod);
     here.write("d/good.yaml", pod.replace("hostNetwork: true, ", "").replace("name: web", "name: good"));
-    assert_eq!(
-        here.verdicts(&["--level", "baseline", "d"]),
-        "Pod default/web deny; Pod default/good allow"
-    );
+    assert_eq!(here.verdicts(&["--level", "baseline", "d"]), "Pod default/web deny; Pod default/good allow");
     here.write("list.json", config.replace("\"linux\"", r#""kind": "List", "items": [], "linux""#));
     assert_eq!(here.check(&["--level", "baseline", "list.json"]).code, Some(2));
 }

@@ -221,10 +221,15 @@ impl<'a> Result<'a> {
                 Verdict::CannotJudge,
                 format!("namespace {name:?} is not known here, and on-unknown-namespace = \"deny\""),
             ),
-            (Outcome::MissingFacts(whose), _) => other(
-                Verdict::CannotJudge,
-                format!("this node has no facts of pod {whose}, and on-missing-facts = \"deny\""),
-            ),
+            (Outcome::MissingFacts(whose, error), _) => {
+                let why =
+                    error.as_ref().map_or_else(String::new, |error| format!(" that count ({})", line(error)));
+                let setting = "on-missing-facts = \"deny\"";
+                other(
+                    Verdict::CannotJudge,
+                    format!("this node has no facts of pod {whose}{why}, and {setting}"),
+                )
+            }
             (Outcome::Fault(err) | Outcome::Unread(err), _) => other(Verdict::CannotJudge, line(*err)),
             (Outcome::Evaluated { .. }, None) => {
                 other(Verdict::CannotJudge, "its container cannot be identified".to_owned())

@@ -161,13 +161,14 @@ impl<'p> Rules<'p> {
             let mut no = false;
             // An exception from one control must not open the one that it overrides.
             let lifted = |control: &Control| self.effect(control) != Some(Effect::Counts);
-            let mut add = |found: Found, reading: Reading, effect: &dyn Fn(&Control) -> Option<Effect<'p>>| {
-                let Some(effect) = effect(found.control) else { return };
-                let result =
-                    ControlResult { control: found.control, finding: found.finding, reading, effect };
-                no |= self.counts(&result);
-                unite(&mut findings, result);
-            };
+            let mut add =
+                |found: Found, reading: Reading, effect: &dyn Fn(&Control) -> Option<Effect<'p>>| {
+                    let Some(effect) = effect(found.control) else { return };
+                    let result =
+                        ControlResult { control: found.control, finding: found.finding, reading, effect };
+                    no |= self.counts(&result);
+                    unite(&mut findings, result);
+                };
             if let Some(Declared { pod, settles, .. }) = declared {
                 let reading = if settles { Reading::Declared } else { Reading::Static };
                 let theirs = self.of_others(pod, demand.level, minor);

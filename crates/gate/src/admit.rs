@@ -233,8 +233,11 @@ impl Gate {
                 let what = format!("namespace {name:?} is not known on this node yet");
                 self.refuse_unknown(caller, identity, &what, "on-unknown-namespace", "namespaces")
             }
-            Outcome::MissingFacts(whose) => {
-                let what = format!("this node has no facts of pod {whose} yet");
+            Outcome::MissingFacts(whose, error) => {
+                let what = match error {
+                    Some(error) => format!("facts of pod {whose} do not count: {}", line(&error)),
+                    None => format!("this node has no facts of pod {whose} yet"),
+                };
                 self.refuse_unknown(caller, identity, &what, "on-missing-facts", "pods")
             }
             Outcome::Fault(err) => self.fault(Some(identity), err),

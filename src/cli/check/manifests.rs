@@ -87,7 +87,8 @@ pub(super) struct Manifests<'a> {
     namespace: &'a str,
     /// Where this node keeps the levels of namespaces.
     folder: &'a Path,
-    known: HashMap<&'a str, NamespaceLabels<'a>>,
+    /// The namespaces in the manifests; none of one that is there twice with other labels.
+    known: HashMap<&'a str, Option<NamespaceLabels<'a>>>,
     others: usize,
 }
 
@@ -98,7 +99,7 @@ impl<'a> Manifests<'a> {
         options: &'a Check,
         folder: &'a Path,
     ) -> Self {
-        let mut known = HashMap::new();
+        let mut known: HashMap<&str, Option<NamespaceLabels<'_>>> = HashMap::new();
         let mut others = 0;
         for file in files {
             for object in file.objects().filter_map(|(_, object)| object.ok()) {
@@ -106,8 +107,13 @@ impl<'a> Manifests<'a> {
                     Role::Workload(_) => continue,
                     Role::Other => {}
                     Role::Namespace(labels) => {
-                        known
-                            .insert(object.name, NamespaceLabels::Labels { labels, path: file.path.clone() });
+                        let found =
+                            |labels| Some(NamespaceLabels::Labels { labels, path: file.path.clone() });
+                        let before = known.insert(object.name, found(labels.clone()));
+                        let same = |before| matches!(before, Some(NamespaceLabels::Labels { labels: own, .. }) if own == labels);
+                        if before.is_some_and(|before| !same(before)) {
+                            known.insert(object.name, None);
+                        }
                     }
                 }
                 others += 1;
@@ -170,11 +176,14 @@ impl<'a> Manifests<'a> {
         if !is_dns_label(namespace) {
             return Err(format!("{:?} is no name of a namespace", shortened(namespace, SHOWN)));
         }
-        if let Some(found) = self.known.get(namespace) {
-            return Ok(found.clone());
-        }
         if self.demand.is_some() {
             return Ok(NamespaceLabels::NoFolder);
+        }
+        if let Some(found) = self.known.get(namespace) {
+            // Which of them holds when the workload is applied depends on the order.
+            let twice =
+                || format!("the Namespace {namespace:?} is in the manifests twice, with other labels");
+            return found.clone().ok_or_else(twice);
         }
         match namespaces::read(self.folder, namespace) {
             // What nobody imported on this machine says nothing of a manifest.

@@ -102,8 +102,9 @@ pub enum Outcome<'a> {
     Exempt(Exempt<'a>),
     /// Its namespace is unknown on this node, and the policy denies that.
     UnknownNamespace(&'a str),
-    /// This node has facts of pods and none of this one, and the policy denies that.
-    MissingFacts(Whose<'a>),
+    /// This node has facts of pods, and none of this one that count; the policy denies that. With why, where there are
+    /// some.
+    MissingFacts(Whose<'a>, Option<PodsError>),
     /// Evaluated at its levels.
     Evaluated {
         /// The settings that counted.
@@ -276,19 +277,23 @@ pub fn evaluate_spec<R>(
     };
     trace!(?facts, "gathered");
     let uid = identity.pod_uid.or_else(|| inspect::uid_in_log_directory(sandbox_spec?));
-    let (read, facts_fault) = match facts_of(request, &identity, uid) {
-        Ok((_, pods::Found::Facts(facts))) => (Some(facts), None),
-        // As with namespaces: a container of a sandbox that started is not refused for it. The kubelet's own pods, on
-        // which the node may depend, come without an agent.
-        Ok((Some(whose), pods::Found::Missing))
-            if policy.on_missing_facts == OnMissingFacts::Deny
-                && !workload::is_static(whose.uid)
-                && (identity.subject == Subject::Sandbox || !request.sees_sandboxes) =>
-        {
-            return then(Some(&identity), Outcome::MissingFacts(whose));
-        }
-        Ok(_) => (None, None),
+    let whose = whose_facts(request, &identity, uid);
+    let (read, facts_fault) = match whose.map(|(folder, whose)| pods::read(folder, whose)).transpose() {
+        Ok(found) => (found, None),
         Err(error) => (None, Some(error)),
+    };
+    // As with namespaces: a container of a sandbox that started is not refused for it. The kubelet's own pods, on which the
+    // node may depend, come without an agent. Facts that do not count are as if missing.
+    if policy.on_missing_facts == OnMissingFacts::Deny
+        && (facts_fault.is_some() || matches!(read, Some(pods::Found::Missing)))
+        && (identity.subject == Subject::Sandbox || !request.sees_sandboxes)
+        && let Some((_, whose)) = whose.filter(|(_, whose)| !workload::is_static(whose.uid))
+    {
+        return then(Some(&identity), Outcome::MissingFacts(whose, facts_fault));
+    }
+    let read = match read {
+        Some(pods::Found::Facts(facts)) => Some(facts),
+        Some(pods::Found::NoFolder | pods::Found::Missing) | None => None,
     };
     let pod = match (&read, request.pods) {
         (Some(read), _) => Some((&read.1, read.0.source == Source::Api)),
@@ -300,7 +305,9 @@ pub fn evaluate_spec<R>(
         if let Some(container) = container.filter(|_| settles) {
             facts.explain_mounts(pod, container);
         }
-        Declared { pod, has_container: container.is_some(), settles }
+        // What a checkpoint restores is not what the pod declares.
+        let has_container = container.is_some() && request.restore.is_none();
+        Declared { pod, has_container, settles }
     });
 
     let enforce = rules.assess(&levels.enforce, &facts, declared);
@@ -310,20 +317,14 @@ pub fn evaluate_spec<R>(
     then(Some(&identity), Outcome::Evaluated { rules, enforce, audit, warn, facts_fault })
 }
 
-/// The facts of the container's pod, if this node has any. A process that joins the container is no part of them.
-fn facts_of<'i>(
-    request: &Request<'_>,
+/// Whose facts are looked for, and below which folder. A process that joins the container is no part of them.
+fn whose_facts<'i>(
+    request: &Request<'i>,
     identity: &Identity<'i>,
     uid: Option<&'i str>,
-) -> Result<(Option<Whose<'i>>, pods::Found), PodsError> {
-    let (Pods::Folder(folder), None) = (request.pods, request.exec) else {
-        return Ok((None, pods::Found::NoFolder));
-    };
-    let (Some(uid), Some(namespace), Some(name)) = (uid, identity.namespace, identity.pod) else {
-        return Ok((None, pods::Found::NoFolder));
-    };
-    let whose = Whose { uid, namespace, name };
-    Ok((Some(whose), pods::read(folder, whose)?))
+) -> Option<(&'i Path, Whose<'i>)> {
+    let (Pods::Folder(folder), None) = (request.pods, request.exec) else { return None };
+    Some((folder, Whose { uid: uid?, namespace: identity.namespace?, name: identity.pod? }))
 }
 
 /// What exceptions know a container by.
