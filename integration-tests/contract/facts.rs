@@ -510,13 +510,15 @@ fn an_exception_of_one_container_lets_the_others_of_its_pod_start() {
 }
 
 /// What the node shows and no field of a pod brings: that the pod does not ask for it settles nothing.
+/// What a row changes in facts or in a spec.
+type Change = fn(&mut Value);
+
 #[test]
 fn what_no_field_of_a_pod_brings_stays_suspect() {
     if !needs::can_run("what_no_field_of_a_pod_brings_stays_suspect", &[]) {
         return;
     }
     let policy = format!("on-suspect = 'deny'\n{POLICY}");
-    type Change = fn(&mut Value);
     let elsewhere = "/var/lib/kubelet/pods/dab344e9-1d4f-4e7d-941e-7a1219bef1c5/volume-subpaths/data/app/0";
     let unclear = |spec: &mut Value, destination: &str| {
         let mount = json!({"destination": destination, "type": "bind", "source": elsewhere, "options": ["rbind", "rw"]});

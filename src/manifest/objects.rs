@@ -137,8 +137,8 @@ fn object<'n>(
 fn role<'n>(api_version: &str, kind: &str, node: &'n Node) -> Result<Role<'n>, (Position, ObjectError)> {
     let group = api_version.split_once('/').map_or("", |(group, _)| group);
     // Of a generated name nobody knows more than how it begins.
-    let has_name = || node.at_path(&["metadata", "name"]).is_some();
-    if group.is_empty() && kind == "Namespace" && has_name() {
+    let has = |key| node.at_path(&["metadata", key]).is_some();
+    if group.is_empty() && kind == "Namespace" && (has("name") || !has("generateName")) {
         return labels(node, "labels").map(Role::Namespace);
     }
     let workload = WORKLOADS.iter().find(|(name, _)| *name == kind && GROUPS.contains(&group));
