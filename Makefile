@@ -87,6 +87,8 @@ bench: build ## What a container start costs, beside a program that does nothing
 	rustc --edition 2024 -O -C strip=symbols -C panic=abort --target $(MUSL) benches/noop.rs \
 		-o $(CARGO_TARGET_DIR)/$(MUSL)/release/examples/noop
 	@$(CARGO_TARGET_DIR)/$(MUSL)/release/examples/bench
+	@echo; echo "evaluate_pod, a compliant pod of three containers at restricted:"
+	@$(CARGO) run --quiet --release --locked --target $(MUSL) --package pss --features testing --example cost
 	@benches/manifests.sh $(BINARY)
 
 .PHONY: docs

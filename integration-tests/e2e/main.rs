@@ -13,6 +13,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+// Whether a gate with the facts of pods refuses what the API server refuses.
+mod facts;
 // Whether every event is told once, whatever becomes of the journal.
 mod history;
 // What a pss-guard that is installed on this machine has to do with all of these: nothing.
