@@ -6,12 +6,13 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Asked, Checks, Recorded, Setting, State, s};
+use super::{Asked, Checks, Recorded, Setting, State};
 use crate::inspect;
 use crate::inspect::identity::identify;
 use crate::install::Method;
 use crate::node::containers::{self, Container, Keeper, Voucher};
 use crate::pss::facts::{Engine, Subject};
+use crate::words::plural;
 
 /// How a container came past the gate, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,16 +143,16 @@ pub(super) fn ask(
     excused(&tally, by_pod, asked.enforces && would_be_judged > 0, checks);
     if others > 0 {
         let says = format!(
-            "{others} running container{} of other clients of containerd (ctr, nerdctl): they choose their runtime themselves",
-            s(others)
+            "{} of other clients of containerd (ctr, nerdctl): they choose their runtime themselves",
+            plural(others, "running container")
         );
         checks.add(State::Note, "containers", says);
     }
     if elsewhere > 0 {
         let says = format!(
-            "{elsewhere} running container{} passed the gate of another engine, which does not know their pods; \
+            "{} passed the gate of another engine, which does not know their pods; \
              `pss-guard install --engine {}` fixes it for those that start from then on",
-            s(elsewhere),
+            plural(elsewhere, "running container"),
             engine.name()
         );
         checks.add(State::Wrong, "containers", says);
@@ -169,9 +170,8 @@ pub(super) fn ask(
     }
     if let Some(first) = unreadable.first() {
         let says = format!(
-            "{} running container{} cannot be inspected, the first is {}",
-            unreadable.len(),
-            s(unreadable.len()),
+            "{} cannot be inspected, the first is {}",
+            plural(unreadable.len(), "running container"),
             first.display()
         );
         checks.add(State::Unknown, "containers", says);
@@ -180,7 +180,7 @@ pub(super) fn ask(
 }
 
 fn count(list: &[String]) -> String {
-    format!("{} running container{}", list.len(), s(list.len()))
+    plural(list.len(), "running container")
 }
 
 /// Says which did not pass the gate because they could not. `by_pod`: what starts in their pods passes it by as well;

@@ -47,6 +47,7 @@ use crate::node::host::{Live, Node as _};
 use crate::node::procfs::{Process, Processes};
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
+use crate::words::plural;
 
 pub(crate) use recorded::Recorded;
 use recorded::recorded;
@@ -271,7 +272,7 @@ impl<'a> Setting<'a> {
         let serving = running.iter().filter(|_| is_cri).find(serves_pods);
         let name = engine.name();
         let install = format!("`pss-guard install --engine {name}` installs it");
-        let containers = format!("{count} container{}", s(count));
+        let containers = plural(count, "container");
         let none = format!("no gate is installed for {name}");
         let (state, says) = match (serving, running.first()) {
             (Some(process), _) => (
@@ -331,7 +332,7 @@ impl<'a> Setting<'a> {
             let count = plan.entries.len();
             let covers = match recorded.method {
                 Method::Runtime => {
-                    format!("{count} runtime handler{} covered: {}", s(count), handlers(&plan))
+                    format!("{} covered: {}", plural(count, "runtime handler"), handlers(&plan))
                 }
                 Method::Hook => "the hook is where the engine reads it".to_owned(),
             };
@@ -488,10 +489,6 @@ fn handlers(plan: &Plan) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-const fn s(count: usize) -> &'static str {
-    if count == 1 { "" } else { "s" }
-}
-
 /// How long ago a moment was, in its largest unit.
 fn ago(moment: SystemTime) -> String {
     let seconds = SystemTime::now().duration_since(moment).unwrap_or_default().as_secs();
@@ -501,7 +498,7 @@ fn ago(moment: SystemTime) -> String {
         7_200..172_800 => (seconds / 3_600, "hour"),
         _ => (seconds / 86_400, "day"),
     };
-    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+    plural(count, unit)
 }
 
 #[cfg(test)]

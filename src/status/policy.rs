@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Checks, Setting, State, ago, s};
+use super::{Checks, Setting, State, ago};
 use crate::files;
 use crate::inspect::anchors;
 use crate::install::sandboxes::unseen_on;
@@ -20,6 +20,7 @@ use crate::mode::temporary::State as Temporary;
 use crate::mode::{InForce, in_force};
 use crate::paths::{GATE, Paths};
 use crate::pods::{self, PODS, PodsError, STATIC, Whose};
+use crate::words::plural;
 
 /// The policy of the node.
 #[derive(Debug, Serialize)]
@@ -217,7 +218,7 @@ fn imported(folder: &Path, policy: &Policy, checks: &mut Checks) -> Option<usize
     // The folder's own time: see `namespaces::import`.
     let imported = metadata.modified().map(|when| format!(", imported {} ago", ago(when)));
     let imported = imported.unwrap_or_default();
-    checks.add(State::Ok, "namespaces", format!("{count} namespace{} in {shown}{imported}", s(count)));
+    checks.add(State::Ok, "namespaces", format!("{} in {shown}{imported}", plural(count, "namespace")));
     Some(count)
 }
 
@@ -247,8 +248,8 @@ fn facts(told: &Path, policy: &Policy, checks: &mut Checks) -> Option<usize> {
     };
     let (count, own) = (json_in(&folder).len(), json_in(&statics).len());
     let imported = metadata.modified().map(|when| format!(", listed {} ago", ago(when))).unwrap_or_default();
-    let own = if own == 0 { String::new() } else { format!(" and {own} static pod{}", s(own)) };
-    let says = format!("facts of {count} pod{}{own} in {}{imported}", s(count), folder.display());
+    let own = if own == 0 { String::new() } else { format!(" and {}", plural(own, "static pod")) };
+    let says = format!("facts of {}{own} in {}{imported}", plural(count, "pod"), folder.display());
     checks.add(State::Ok, "pods", says);
     Some(count)
 }
