@@ -22,7 +22,7 @@ use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use pss_guard::inspect::host::Host;
 use pss_guard::inspect::sandboxes::Sandboxes;
 use pss_guard::inspect::spec::Spec;
-use pss_guard::inspect::evaluate::{Outcome, Request, evaluate};
+use pss_guard::inspect::evaluate::{Outcome, Pods, Request, evaluate};
 use pss_guard::level::Policy;
 use pss_guard::level::policy::parse;
 use pss_guard::pss::facts::{Engine, Subject};
@@ -243,6 +243,7 @@ fn answer(case: &Case<'_>, config: Vec<u8>) -> (Answer, Subject) {
             runtime_handler: None,
             sees_sandboxes: false,
             namespaces: None,
+            pods: Pods::Nowhere,
             demand: None,
             sandboxes: Some(&case.sandbox),
         };
@@ -252,7 +253,7 @@ fn answer(case: &Case<'_>, config: Vec<u8>) -> (Answer, Subject) {
                     Answer::Deny
                 }
                 Outcome::Evaluated { .. } | Outcome::Exempt(_) | Outcome::Unread(_) => Answer::Allow,
-                Outcome::UnknownNamespace(_) => Answer::Deny,
+                Outcome::UnknownNamespace(_) | Outcome::MissingFacts(..) => Answer::Deny,
                 Outcome::Fault(_) => Answer::Fault,
             };
             (answer, identity.map_or(Subject::Container, |identity| identity.subject))

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pss_guard::decision::Verdict;
-use pss_guard::level::{Found, Policy, RequiredLevel};
+use pss_guard::level::{NamespaceLabels, Policy, RequiredLevel};
 use pss_guard::manifest::evaluate::{Settings, evaluate};
 use pss_guard::manifest::node::Node;
 use pss_guard::manifest::objects::{Role, objects};
@@ -58,7 +58,7 @@ fuzz_target!(|text: &str| {
         for object in objects(document).into_iter().flatten() {
             let Role::Workload(pod) = object.role else { continue };
             for demand in [Some(&demand), None] {
-                let found = Found::NoFolder;
+                let found = NamespaceLabels::NoFolder;
                 let settings = Settings { policy: &policy, demand, found: &found, namespace: "shop", path: "a.yaml" };
                 let (result, verdict) = evaluate(&object, pod, &settings);
                 assert_eq!(verdict == Verdict::Deny, result.findings.iter().any(|finding| !finding.reported), "{result:?}");
