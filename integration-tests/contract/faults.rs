@@ -391,9 +391,7 @@ fn the_last_good_policy_judges_while_the_policy_cannot_be_used() {
                 if reboot {
                     fs::remove_file(node.root().join("run/pss-guard/policy.cache")).unwrap();
                 }
-                let path = node.config(namespace);
-                let text = fs::read_to_string(&path).unwrap();
-                fs::write(path, text.replace("\"readonly\":true", "\"readonly\":false")).unwrap();
+                node.refused_config(namespace);
                 let output = node.hook(node.state().as_bytes());
                 let row = format!("{name}, {reboot}, {namespace}: {output:?}");
                 assert_eq!(output.status.code(), Some(if decision == "denied" { 30 } else { 0 }), "{row}");
@@ -432,9 +430,7 @@ fn whoever_only_looks_does_so_by_the_last_good_policy_and_says_so() {
         let node = Node::new(&format!(
             "mode = \"{mode}\"\n[defaults]\nenforce = \"restricted\"\n[exemptions]\nnamespaces = [\"monitoring\"]\n"
         ));
-        let path = node.config("shop");
-        let text = fs::read_to_string(&path).unwrap();
-        fs::write(path, text.replace("\"readonly\":true", "\"readonly\":false")).unwrap();
+        node.refused_config("shop");
         let run = |line: &[&str]| {
             let bundle = node.bundle();
             let line =

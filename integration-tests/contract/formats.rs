@@ -50,15 +50,6 @@ fn to_come(text: &str) -> String {
     text
 }
 
-/// A node in enforce mode at restricted, with a container that complies with baseline and not with restricted.
-fn node() -> Node {
-    let node = Node::new("mode = 'enforce'\n[defaults]\nenforce = 'restricted'\n");
-    let path = node.config("shop");
-    let text = fs::read_to_string(&path).unwrap();
-    fs::write(path, text.replace("\"readonly\":true", "\"readonly\":false")).unwrap();
-    node
-}
-
 fn hook(node: &Node) -> (Option<i32>, String) {
     let output = feed(&mut node.hook_command(), node.state().as_bytes());
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
@@ -117,7 +108,7 @@ fn both_programs_read_files_of_this_release_and_the_one_before_and_refuse_those_
         (MODE, mode("mode-1.json").replace(":1,", ":1.5,"), 30, "violates", &["mode"], "ignored"),
     ];
     for (file, text, code, line, called, says) in rows {
-        let node = node();
+        let node = Node::refusing();
         node.file(file, &text);
         let (found, stderr) = hook(&node);
         assert!(found == Some(code) && stderr.contains(line), "{text}: {found:?} {stderr}");
@@ -199,7 +190,7 @@ fn the_tool_writes_the_highest_version_that_the_gate_reads() {
         ("huge", reads(0, 1) + &" ".repeat(17 << 10), Some(0)),
     ];
     for (what, text, version) in rows {
-        let node = node();
+        let node = Node::refusing();
         node.file(FORMATS, &text);
         assert_written(what, &node, version);
     }
@@ -229,7 +220,7 @@ fn the_tool_writes_the_highest_version_that_the_gate_reads() {
         }),
     ];
     for (what, lay) in damages {
-        let node = node();
+        let node = Node::refusing();
         let path = lay(&node);
         assert_written(what, &node, Some(0));
         // The gate puts its own in place of whatever is there, and then the tool writes for this gate.

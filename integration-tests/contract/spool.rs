@@ -16,15 +16,6 @@ use crate::support::node::Node;
 use crate::support::run::feed;
 use crate::support::{needs, program};
 
-/// A node in enforce mode whose container is denied: each start is one event.
-fn node() -> Node {
-    let node = Node::new("mode = 'enforce'\n[defaults]\nenforce = 'restricted'\n");
-    let path = node.config("shop");
-    let text = fs::read_to_string(&path).unwrap();
-    fs::write(path, text.replace("\"readonly\":true", "\"readonly\":false")).unwrap();
-    node
-}
-
 fn folder(node: &Node) -> PathBuf {
     let folder = node.path("run/pss-guard/events");
     fs::create_dir_all(&folder).unwrap();
@@ -58,7 +49,7 @@ fn what_the_agent_reads_is_what_the_journal_would_have() {
     if !needs::can_run("what_the_agent_reads_is_what_the_journal_would_have", &[]) {
         return;
     }
-    let node = node();
+    let node = Node::refusing();
     // Nobody has made the folder: nothing is kept, and nothing is made.
     assert_eq!(start(&node, "c0"), DENIED);
     assert!(!node.path("run/pss-guard/events").exists());
@@ -86,7 +77,7 @@ fn of_sixteen_gates_at_once_each_event_is_there_once_or_counted() {
     }
     // How full the spool is when they begin: the second time they go over its bound, the third time over both files'.
     for (full, loses) in [(0, false), (LIMIT - 30_000, false), (2 * LIMIT - 30_000, true)] {
-        let node = node();
+        let node = Node::refusing();
         let folder = folder(&node);
         let mut before = 0;
         while before * 2_050 < full {
@@ -154,7 +145,7 @@ fn whatever_is_wrong_with_the_spool_changes_neither_the_verdict_nor_the_journal(
         }),
     ];
     for (what, damage) in rows {
-        let node = node();
+        let node = Node::refusing();
         let folder = folder(&node);
         damage(&folder);
         assert_eq!(start(&node, "c1"), DENIED, "{what}");
@@ -162,7 +153,7 @@ fn whatever_is_wrong_with_the_spool_changes_neither_the_verdict_nor_the_journal(
     }
     // A FIFO as each of the files: nothing waits for somebody at its other end.
     for name in ["events.jsonl", "lock", "dropped"] {
-        let node = node();
+        let node = Node::refusing();
         fifo(&folder(&node).join(name));
         assert_eq!(start(&node, "c1"), DENIED, "{name}");
         assert_eq!(node.events().len(), 1, "{name}");
@@ -174,7 +165,7 @@ fn where_there_is_no_room_for_an_event_no_half_of_it_is_left() {
     if !needs::can_run("where_there_is_no_room_for_an_event_no_half_of_it_is_left", &["unshare", "mount"]) {
         return;
     }
-    let node = node();
+    let node = Node::refusing();
     let folder = folder(&node);
     // Room for a few events, and then for a part of one. What is seen in that mount is copied out of it.
     let copy = node.path("copy");

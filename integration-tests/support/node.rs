@@ -33,6 +33,13 @@ impl Node {
         node
     }
 
+    /// In enforce mode at restricted, with a container that it refuses: each start is one event.
+    pub(crate) fn refusing() -> Self {
+        let node = Self::new("mode = 'enforce'\n[defaults]\nenforce = 'restricted'\n");
+        node.refused_config("shop");
+        node
+    }
+
     pub(crate) fn bundle(&self) -> PathBuf {
         self.root().join("io.containerd.runtime.v2.task/k8s.io").join(ID)
     }
@@ -74,6 +81,14 @@ impl Node {
         let task = "io.containerd.runtime.v2.task/k8s.io";
         self.file(&format!("{task}/{SANDBOX}/config.json"), &spec("sandbox").to_string());
         self.file(&format!("{task}/{ID}/config.json"), &spec("container").to_string())
+    }
+
+    /// The same of a container that complies with baseline and not with restricted: its root file system is writable.
+    pub(crate) fn refused_config(&self, namespace: &str) -> PathBuf {
+        let path = self.config(namespace);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("\"readonly\":true", "\"readonly\":false")).unwrap();
+        path
     }
 
     pub(crate) fn state(&self) -> String {

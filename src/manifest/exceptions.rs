@@ -23,9 +23,9 @@ pub(super) fn of_pod<'p>(
     named: Named<'_>,
     today: Date,
 ) -> Cow<'p, Policy> {
-    let is_narrow = |exception: &mut Exception| exception.container.is_some() || exception.image.is_some();
     let mut own = policy.clone();
-    let narrow: Vec<Exception> = own.exceptions.extract_if(.., is_narrow).collect();
+    let narrow: Vec<Exception> =
+        own.exceptions.extract_if(.., |exception| exception.is_of_containers()).collect();
     if narrow.is_empty() {
         return Cow::Borrowed(policy);
     }

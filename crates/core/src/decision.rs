@@ -161,14 +161,6 @@ impl<'p> Rules<'p> {
             let mut no = false;
             // An exception from one control must not open the one that it overrides.
             let lifted = |control: &Control| self.effect(control) != Some(Effect::Counts);
-            let mut add =
-                |found: Found, reading: Reading, effect: &dyn Fn(&Control) -> Option<Effect<'p>>| {
-                    let Some(effect) = effect(found.control) else { return };
-                    let result =
-                        ControlResult { control: found.control, finding: found.finding, reading, effect };
-                    no |= self.counts(&result);
-                    unite(&mut findings, result);
-                };
             if let Some(Declared { pod, settles, .. }) = declared {
                 let reading = if settles { Reading::Declared } else { Reading::Static };
                 let theirs = self.of_others(pod, demand.level, minor);
@@ -180,23 +172,18 @@ impl<'p> Rules<'p> {
                 let pss::Evaluation { found, lifted, .. } =
                     pss::evaluate_pod(demand.level, minor, pod, lifted);
                 for found in found.into_iter().chain(lifted) {
-                    add(found, reading, &effect);
+                    let effect = effect(found.control);
+                    no |= self.add(&mut findings, found, reading, effect);
                 }
             }
-            let mut add = |found, reading| add(found, reading, &|control| self.effect(control));
+            let reading = if declared.is_some() { Reading::NodeOnly } else { Reading::Observed };
             for found in pss::evaluate(demand.level, minor, facts, lifted) {
-                match declared {
-                    None => add(found, Reading::Observed),
-                    Some(declared)
-                        if !declared.answers_for(found.control)
-                            || facts.beyond_declaration(found.control) =>
-                    {
-                        add(found, Reading::NodeOnly);
-                    }
-                    Some(_) if found.finding.certainty == Certainty::Violates => {
-                        add(found, Reading::NodeOnly);
-                    }
-                    Some(_) => {}
+                let (control, is_proof) = (found.control, found.finding.certainty == Certainty::Violates);
+                let is_settled = declared.is_some_and(|declared| {
+                    !is_proof && declared.answers_for(control) && !facts.beyond_declaration(control)
+                });
+                if !is_settled {
+                    no |= self.add(&mut findings, found, reading, self.effect(control));
                 }
             }
             asked.push((demand.clone(), no));
@@ -221,17 +208,29 @@ impl<'p> Rules<'p> {
             let declared = pss::evaluate_pod(demand.level, minor, pod, lifted);
             let mut no = false;
             for found in declared.found.iter().chain(&declared.lifted) {
-                let Some(effect) = self.effect(found.control) else { continue };
-                let (control, finding) = (found.control, found.finding.clone());
-                let result = ControlResult { control, finding, reading: Reading::Declared, effect };
-                no |= self.counts(&result);
-                unite(&mut united.findings, result);
+                let effect = self.effect(found.control);
+                no |= self.add(&mut united.findings, found.clone(), Reading::Declared, effect);
             }
             united.demands.push((demand.clone(), no));
             all.push(declared);
         }
         united.findings.sort_by_key(order);
         (united, all)
+    }
+
+    /// Adds what a control found, unless the settings do not ask about it. Whether that is reason enough to say no.
+    fn add(
+        &self,
+        findings: &mut Vec<ControlResult<'p>>,
+        found: Found,
+        reading: Reading,
+        effect: Option<Effect<'p>>,
+    ) -> bool {
+        let Some(effect) = effect else { return false };
+        let result = ControlResult { control: found.control, finding: found.finding, reading, effect };
+        let no = self.counts(&result);
+        unite(findings, result);
+        no
     }
 
     /// What the settings make of a control; `None` where it is switched off, or not asked about.
@@ -265,8 +264,7 @@ impl<'p> Rules<'p> {
         level: Level,
         minor: Minor,
     ) -> impl Fn(&Control) -> Option<&'p Exception> + use<'_, 'p> {
-        let is_narrow = |exception: &Exception| exception.container.is_some() || exception.image.is_some();
-        let named = self.named.filter(|_| self.policy.exceptions.iter().any(is_narrow));
+        let named = self.named.filter(|_| self.policy.exceptions.iter().any(Exception::is_of_containers));
         let violated = |name: &String| {
             let alone = pod.alone(name)?;
             let all = pss::evaluate_pod(level, minor, &alone, |_| true);

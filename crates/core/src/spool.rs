@@ -226,7 +226,7 @@ pub fn read(folder: &Path, after: Position, each: &mut dyn FnMut(&[u8])) -> Resu
     let current = Numbered::open(&folder, CURRENT)?;
     let older = Numbered::open(&folder, OLDER)?;
     let of_one = |one: &Option<Numbered>, spool| one.as_ref().is_some_and(|file| file.header.spool == spool);
-    // After somebody removed files, the older one can be of a numbering that was read to its end before.
+    // After files were removed, the older one can belong to a numbering that was already read to its end.
     let is_new = |older: &Numbered| {
         let spool = older.header.spool;
         after == Position::default() || after.spool == spool || of_one(&current, spool)

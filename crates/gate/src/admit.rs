@@ -334,7 +334,7 @@ impl Gate {
                 self.emit(kind, &message, identity, &Summary::assessed(assessment, shown()));
             }
         }
-        // That facts do not count is said even where nothing else is.
+        // Facts that do not count are logged, even for a start that leaves no other event.
         let says_all =
             self.facts_fault.get().is_some() || self.policy().is_ok_and(|policy| policy.log_allowed);
         if silent && says_all {

@@ -405,7 +405,7 @@ fn each(names: &[&str], lines: impl Fn(&str) -> String) -> String {
 fn document(pod: &Pod, all: &[&Edit]) -> String {
     let mut edits: Vec<&Edit> = Vec::new();
     for edit in all {
-        // What is said last of a field knows more: it stands in for the other.
+        // Of two edits of one field the later control knows more, so its edit replaces the other.
         match edits.iter_mut().find(|other| other.is_of_the_field_of(edit)) {
             Some(other) => *other = edit,
             None => edits.push(edit),

@@ -13,7 +13,7 @@
 //! | a file of the kubelet | `-` name of the node                              | `pkg/kubelet/config/common.go`                  |
 //!
 //! Random letters and hashes have no vowels and none of 0, 1 and 3 (`apimachinery/pkg/util/rand`), so a word is hardly
-//! ever mistaken for one. A pod that somebody named `web-2` is still shown as `web`.
+//! ever mistaken for one. A pod that its author named `web-2` is still shown as `web`.
 
 /// The letters that random names and hashes are made of.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";

@@ -131,7 +131,7 @@ fn a_list_replaces_what_there_was_and_one_that_may_lack_pods_removes_none() {
     fs::remove_file(folder.join("Other_pod.json")).unwrap();
     assert_eq!(files(&node, "pods"), names(&[2]));
 
-    // What somebody damaged is written again, here and there.
+    // A damaged file is written again, the live one and the copy.
     let two = folder.join(format!("{}.json", uid(2)));
     chown(&two, Some(1000), None).unwrap();
     fs::write(node.paths.kept().join("pods").join(format!("{}.json", uid(2))), "[").unwrap();

@@ -156,7 +156,7 @@ fn a_folder_that_root_does_not_keep_closed_is_not_used() {
         return;
     }
     let damages: &[(&str, Damage)] = &[
-        ("somebody's", |path| chown(path, Some(1000), None).unwrap()),
+        ("of another user", |path| chown(path, Some(1000), None).unwrap()),
         ("open", |path| fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap()),
         ("in an open folder", |path| {
             fs::set_permissions(path.parent().unwrap(), Permissions::from_mode(0o777)).unwrap();
@@ -227,7 +227,7 @@ fn what_cannot_be_appended_is_counted() {
     append(&folder, || event(0, 1)).unwrap();
     // Too long for any file.
     assert!(append(&folder, || event(1, usize::try_from(LIMIT).unwrap())).is_err());
-    // Somebody holds the lock, for ever.
+    // A process holds the lock and never releases it.
     let lock = File::open(folder.join("lock")).unwrap();
     lock.lock().unwrap();
     let started = Instant::now();
@@ -244,7 +244,7 @@ fn what_cannot_be_appended_is_counted() {
 }
 
 #[test]
-fn nothing_is_read_twice_after_somebody_removed_or_damaged_files() {
+fn nothing_is_read_twice_after_files_were_removed_or_damaged() {
     if !root() {
         return;
     }
@@ -299,7 +299,7 @@ fn nothing_is_read_twice_after_somebody_removed_or_damaged_files() {
     assert_eq!(lines, [whole, whole, 5, whole]);
     assert_eq!(done.lost, 0);
 
-    // What is no header is said; the next file has one again.
+    // A damaged header is an error; the next file has a header again.
     fs::write(&path, "garbage\n".repeat(10)).unwrap();
     assert!(read(&folder, done.position, &mut |_| ()).is_err());
     append_all(&folder, 10..700);

@@ -276,8 +276,7 @@ pub fn evaluate_spec<R>(
         Err(err) => return then(Some(&identity), Outcome::Fault(&err)),
     };
     trace!(?facts, "gathered");
-    let uid = identity.pod_uid.or_else(|| inspect::uid_in_log_directory(sandbox_spec?));
-    let whose = whose_facts(request, &identity, uid);
+    let whose = whose_facts(request, &identity, sources.pod_uid());
     let (read, facts_fault) = match whose.map(|(folder, whose)| pods::read(folder, whose)).transpose() {
         Ok(found) => (found, None),
         Err(error) => (None, Some(error)),

@@ -144,6 +144,13 @@ pub struct Sources<'a> {
     pub pid: Option<i32>,
 }
 
+impl<'a> Sources<'a> {
+    /// The UID of the container's pod: from its own keys, else from the name of its sandbox's log directory.
+    pub(crate) fn pod_uid(&self) -> Option<&'a str> {
+        self.identity.pod_uid.or_else(|| uid_in_log_directory(self.sandbox?))
+    }
+}
+
 /// Reads config.json of a bundle, where the engines lay it out: in the bundle itself, beside a bundle that is the
 /// root file system, or in `userdata`. Only a file that is not there sends the search on.
 pub fn read_config(bundle: &Path) -> Result<(PathBuf, Vec<u8>), FileError> {
@@ -284,7 +291,7 @@ pub fn same_pod(identity: &Identity<'_>, sandbox: &Identity<'_>, path: &Path) ->
 
 /// Gathers the facts.
 pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, FactsError> {
-    let Sources { spec, sandbox, identity, host, node, .. } = *sources;
+    let Sources { spec, identity, host, node, .. } = *sources;
     let (linux, process) = of_linux(spec, config)?;
     let host_namespaces = host_namespaces(sources, linux)?;
     let user_namespace = user_namespace(spec, linux, host);
@@ -296,7 +303,7 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
     let pod = mounts::Pod {
         engine: identity.engine,
         kubelet_root: node.kubelet_root,
-        uid: identity.pod_uid.or_else(|| uid_in_log_directory(sandbox?)),
+        uid: sources.pod_uid(),
         sandbox: identity.sandbox,
         id: identity.id,
         not_host_paths: node.not_host_paths,
@@ -606,7 +613,7 @@ fn selinux_default(process: &Process<'_>, host: &Host) -> SeLinuxDefault<'static
 
 /// containerd before 1.6.11 does not write the pod's UID on containers; the sandbox's log directory,
 /// `/var/log/pods/<namespace>_<name>_<uid>`, has it.
-pub(crate) fn uid_in_log_directory<'a>(sandbox: &'a Spec<'_>) -> Option<&'a str> {
+fn uid_in_log_directory<'a>(sandbox: &'a Spec<'_>) -> Option<&'a str> {
     let directory = sandbox.annotations.as_ref()?.get("io.kubernetes.cri.sandbox-log-directory")?;
     let (_, uid) = directory.rsplit_once('_')?;
     uid.bytes()

@@ -315,6 +315,12 @@ pub struct Named<'a> {
 }
 
 impl Exception {
+    /// Whether it names containers, and so may cover some of a pod's and not others.
+    #[must_use]
+    pub fn is_of_containers(&self) -> bool {
+        self.container.is_some() || self.image.is_some()
+    }
+
     /// Whether it speaks of this control of this container, expired or not.
     #[must_use]
     pub fn covers(&self, named: &Named<'_>, control: &str) -> bool {

@@ -8,7 +8,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 #[cfg(feature = "serde")]
-#[path = "pod/json.rs"]
 mod json;
 
 #[cfg(feature = "serde")]
