@@ -9,6 +9,7 @@ use std::process::Command;
 use pss_guard::files::FileError;
 use pss_guard::install::engines::containerd::INSTALLER;
 use pss_guard::install::{Method, Plan, Request, Stripped, entry_path};
+use pss_guard::node::distribution::PLAIN;
 use pss_guard::node::host::{Live, Node};
 use pss_guard::pss::facts::Engine;
 
@@ -79,7 +80,7 @@ impl Tried {
 
     fn plan(&self, method: Method) -> Plan {
         let config = self.config();
-        (INSTALLER.plan)(self, &Request { method, config: Some(&config) })
+        (INSTALLER.plan)(self, &Request { method, config: Some(&config), distribution: &PLAIN })
             .unwrap_or_else(|error| panic!("{error}"))
     }
 

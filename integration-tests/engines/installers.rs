@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use pss_guard::files::FileError;
 use pss_guard::install::{Method, Plan, Request, engines, entry_path};
+use pss_guard::node::distribution::PLAIN;
 use pss_guard::node::host::{Live, Node};
 use pss_guard::pss::facts::Engine;
 use tempfile::TempDir;
@@ -65,7 +66,7 @@ impl CriO {
 
     fn plan(&self, method: Method) -> Plan {
         let installer = engines::find("crio").expect("CRI-O's installer");
-        (installer.plan)(self, &Request { method, config: None }).expect("a plan")
+        (installer.plan)(self, &Request { method, config: None, distribution: &PLAIN }).expect("a plan")
     }
 }
 

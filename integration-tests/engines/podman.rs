@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pss_guard::install::{Method, Request, engines, entry_path};
+use pss_guard::node::distribution::PLAIN;
 use pss_guard::node::host::Live;
 use pss_guard::pss::facts::Engine;
 use serde_json::Value;
@@ -74,7 +75,7 @@ fn podman_starts_its_runtimes_through_the_entries() {
             .expect("set the mode of a file of ours");
     }
     let installer = engines::find("podman").expect("podman's installer");
-    let request = Request { method: Method::Runtime, config: None };
+    let request = Request { method: Method::Runtime, config: None, distribution: &PLAIN };
     let plan = (installer.plan)(&Live::under(&root), &request).expect("a plan");
     let names: Vec<&str> = plan.entries.iter().map(|entry| entry.handler.as_str()).collect();
     assert_eq!(names, ["crun", "runc"]);

@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::files::FileError;
+use crate::node::distribution::Distribution;
 use crate::node::host::Node;
 use crate::pss::facts::Engine;
 
@@ -68,6 +69,8 @@ pub struct Request<'a> {
     pub method: Method,
     /// The engine's configuration file, where it is not the usual one.
     pub config: Option<&'a Path>,
+    /// The distribution of the node.
+    pub distribution: &'a Distribution,
 }
 
 /// What has to be done. Nothing has been done yet.

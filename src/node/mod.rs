@@ -1,6 +1,7 @@
 //! The machine: its files, its processes, and the containers that run on it, whoever started them.
 
 pub mod containers;
+pub mod distribution;
 pub mod host;
 pub(crate) mod live_root;
 pub mod parallel;

@@ -43,6 +43,7 @@ use crate::install::detect;
 use crate::install::{Installer, Method, Plan, PlanError, Request, entry_path, programs};
 use crate::level::policy::{Exemptions, Mode};
 use crate::message::{escape, line};
+use crate::node::distribution::PLAIN;
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::{Process, Processes};
 use crate::paths::Paths;
@@ -316,7 +317,8 @@ impl<'a> Setting<'a> {
         checks: &mut Checks,
     ) -> bool {
         let engine = installer.engine;
-        let request = Request { method: recorded.method, config: recorded.config.as_deref() };
+        let request =
+            Request { method: recorded.method, config: recorded.config.as_deref(), distribution: &PLAIN };
         let plan = match (installer.plan)(&self.live, &request) {
             Ok(plan) => plan,
             Err(error) => {

@@ -385,6 +385,7 @@ mod tests {
     use super::{CONFIG, INSTALLER};
     use crate::install::Method::Runtime;
     use crate::install::{Request, Stripped};
+    use crate::node::distribution::PLAIN;
     use crate::node::host::fake::Fake;
 
     /// A node with a docker of this version.
@@ -491,7 +492,9 @@ mod tests {
     fn an_empty_file_is_an_empty_object() {
         for empty in ["", " \n", "{}"] {
             let node = docker("24.0.0").file(CONFIG, empty);
-            let plan = (INSTALLER.plan)(&node, &Request { method: Runtime, config: None }).unwrap();
+            let plan =
+                (INSTALLER.plan)(&node, &Request { method: Runtime, config: None, distribution: &PLAIN })
+                    .unwrap();
             let change = &plan.changes[0];
             assert!(text(Some(&change.after)).unwrap().starts_with("{\n    \"runtimes\": {\n"));
             let left = strip(&INSTALLER, &plan, change, &change.after).unwrap();
@@ -530,7 +533,7 @@ mod tests {
 
     #[test]
     fn a_name_that_containers_remember_stays_as_long_as_they_do() {
-        let request = Request { method: Runtime, config: None };
+        let request = Request { method: Runtime, config: None, distribution: &PLAIN };
         let made_with = |node: Fake, root: &str, runtime: &str| {
             let path = format!("{root}/containers/c1/hostconfig.json");
             node.file(&path, &format!("{{\"Runtime\":\"{runtime}\"}}"))
@@ -574,7 +577,8 @@ mod tests {
 
     /// As [`settle`], for files that cannot come back byte by byte.
     fn settle_loosely(node: &Fake) -> (crate::install::Plan, Fake) {
-        let plan = (INSTALLER.plan)(node, &Request { method: Runtime, config: None }).unwrap();
+        let plan =
+            (INSTALLER.plan)(node, &Request { method: Runtime, config: None, distribution: &PLAIN }).unwrap();
         let after = node.clone().after(INSTALLER.engine, &plan);
         (plan, after)
     }
@@ -646,7 +650,7 @@ mod tests {
         );
         settle(&INSTALLER, &commented, Runtime);
         let rootless = std::path::Path::new("/home/ada/.config/docker/daemon.json");
-        let request = Request { method: Runtime, config: Some(rootless) };
+        let request = Request { method: Runtime, config: Some(rootless), distribution: &PLAIN };
         let refusal = (INSTALLER.plan)(&docker("28.0.1"), &request).unwrap_err().to_string();
         assert!(refusal.contains("rootless docker"), "{refusal}");
     }

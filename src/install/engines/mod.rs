@@ -50,10 +50,11 @@ mod testing {
     use std::path::Path;
 
     use crate::install::{Change, Installer, Method, Plan, PlanError, Request, Stripped};
+    use crate::node::distribution::PLAIN;
     use crate::node::host::fake::Fake;
 
     pub(super) fn request(method: Method) -> Request<'static> {
-        Request { method, config: None }
+        Request { method, config: None, distribution: &PLAIN }
     }
 
     /// Plans, and holds the plan to the rules: a second one finds nothing to do, and each file that nobody changed can be

@@ -13,6 +13,7 @@ use crate::install::transaction::{self, FOLDER, Manifest, Store, manifest};
 use crate::install::{GATE, Method, Plan, Request, detect, presence, units};
 use crate::level::cache;
 use crate::message::escape;
+use crate::node::distribution::PLAIN;
 use crate::node::host::{Live, Node as _};
 use crate::paths::Paths;
 
@@ -78,7 +79,7 @@ impl<'a> Job<'a> {
         {
             return Err(Failure::new(elsewhere));
         }
-        let request = Request { method, config };
+        let request = Request { method, config, distribution: &PLAIN };
         let plan = (installer.plan)(node, &request)?;
         let prepared = Prepared {
             request,

@@ -6,6 +6,7 @@ use super::{Failure, Job, Report, Step};
 use crate::install::transaction::{Manifest, Preview, Store, Strip, Undone, manifest, strip_whole};
 use crate::install::{Method, Request, before, detect, engines, programs, units};
 use crate::message::escape;
+use crate::node::distribution::PLAIN;
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::{Process, Processes};
 
@@ -107,7 +108,7 @@ impl Job<'_> {
     /// Whether containers remember names that the installation gave.
     fn is_held(&self, installed: &Manifest) -> bool {
         let method = installed.method.unwrap_or(Method::Runtime);
-        let request = Request { method, config: installed.config.as_deref() };
+        let request = Request { method, config: installed.config.as_deref(), distribution: &PLAIN };
         !(self.installer.holders)(self.node, &request).is_empty()
     }
 }
