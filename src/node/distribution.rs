@@ -6,10 +6,15 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::recognize;
+
 /// A Kubernetes distribution, as far as the gate has to know it.
 ///
-/// All paths are absolute, as the node sees them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// All paths are absolute, as the node sees them. The manifest of an installation keeps it, so that uninstall and status
+/// find the same files even if the node looks like another one by then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Distribution {
     /// Its name as its vendor spells it: `k3s`, `EKS`, `Flatcar`.
     pub name: &'static str,
@@ -21,7 +26,7 @@ pub struct Distribution {
     /// ([`crate::paths::PROGRAM_FOLDERS`]), and written as they are: `data/current/bin` has to stay `current`, because an
     /// upgrade moves that link.
     pub programs: Vec<Cow<'static, str>>,
-    /// The systemd unit that restarts its containerd.
+    /// The systemd unit that restarts its containerd; `None` where it is not known.
     pub unit: Option<&'static str>,
     /// containerd's state directory.
     pub state: Cow<'static, str>,
@@ -34,7 +39,8 @@ pub struct Distribution {
 }
 
 /// How a distribution lets others change containerd's configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Change {
     /// The file is the admin's, or is written only when the node is made: edit it.
     Edit,
@@ -48,7 +54,8 @@ pub enum Change {
     Template(Cow<'static, str>),
     /// The file is read-only: a changed copy goes here, and the unit's drop-in names it.
     Copy(Cow<'static, str>),
-    /// There is no way that stays, and why; what to do instead.
+    /// There is no way that stays, and why; what to do instead. Nothing is ever installed there.
+    #[serde(skip)]
     No {
         /// Why not.
         why: &'static str,
@@ -69,3 +76,61 @@ pub static PLAIN: Distribution = Distribution {
     socket: Cow::Borrowed("/run/containerd/containerd.sock"),
     kubelet: Cow::Borrowed("/var/lib/kubelet"),
 };
+
+/// A distribution as a manifest has it.
+#[derive(Deserialize)]
+struct Recorded {
+    name: String,
+    config: String,
+    change: RecordedChange,
+    programs: Vec<String>,
+    unit: Option<String>,
+    state: String,
+    root: String,
+    socket: String,
+    kubelet: String,
+}
+
+/// [`Change`] as a manifest has it: nothing is installed where there is no way.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RecordedChange {
+    Edit,
+    DropIn { restarts: bool },
+    Template(String),
+    Copy(String),
+}
+
+// Not derived: that would ask for a text that lives forever, because of the names.
+impl<'de> Deserialize<'de> for Distribution {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Recorded::deserialize(from)?.try_into().map_err(serde::de::Error::custom)
+    }
+}
+
+impl TryFrom<Recorded> for Distribution {
+    type Error = String;
+
+    fn try_from(from: Recorded) -> Result<Self, String> {
+        let name = recognize::names()
+            .find(|known| *known == from.name)
+            .ok_or_else(|| format!("unknown distribution {:?}", from.name))?;
+        Ok(Self {
+            name,
+            config: from.config.into(),
+            change: match from.change {
+                RecordedChange::Edit => Change::Edit,
+                RecordedChange::DropIn { restarts } => Change::DropIn { restarts },
+                RecordedChange::Template(path) => Change::Template(path.into()),
+                RecordedChange::Copy(path) => Change::Copy(path.into()),
+            },
+            programs: from.programs.into_iter().map(Cow::Owned).collect(),
+            // One of a later program is not restarted, and everything else is done.
+            unit: from.unit.and_then(|unit| recognize::units().find(|known| *known == unit)),
+            state: from.state.into(),
+            root: from.root.into(),
+            socket: from.socket.into(),
+            kubelet: from.kubelet.into(),
+        })
+    }
+}

@@ -6,6 +6,8 @@ pub mod host;
 pub(crate) mod live_root;
 pub mod parallel;
 pub mod procfs;
+pub mod recognize;
 pub mod root;
 pub mod run;
 pub mod strangers;
+pub mod systemd;
