@@ -9,6 +9,7 @@ use super::examples;
 use crate::install::{Method, engines};
 use crate::level;
 use crate::mode::change;
+use crate::node::recognize;
 use crate::pss::controls::CONTROLS;
 use crate::pss::facts::Engine;
 use crate::pss::{Level, Version};
@@ -366,6 +367,9 @@ pub struct Change {
     /// The engine's configuration file [default: the usual one, or the one given to install]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// The distribution, where the node looks like more than one: plain, k3s, rke2, k0s, microk8s, eks, aks, flatcar, ...
+    #[arg(long, value_name = "NAME", value_parser = distribution)]
+    pub distribution: Option<&'static str>,
     /// Show everything that would be done, or why it is refused, and change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -375,6 +379,16 @@ pub struct Change {
     /// Restart it with this shell command instead of systemctl
     #[arg(long, value_name = "COMMAND", requires = "restart", value_parser = command)]
     pub restart_command: Option<String>,
+}
+
+/// A distribution that is known, by its name in any case, with `-` for blanks.
+fn distribution(text: &str) -> Result<&'static str, String> {
+    let is_it = |name: &&'static str| name.replace(' ', "-").eq_ignore_ascii_case(&text.replace(' ', "-"));
+    recognize::names().find(is_it).ok_or_else(|| {
+        let names: Vec<String> =
+            recognize::names().map(|name| name.replace(' ', "-").to_lowercase()).collect();
+        format!("must be one of {}", names.join(", "))
+    })
 }
 
 /// An empty command succeeds in a shell without doing anything.

@@ -13,15 +13,17 @@ use super::uninstall::{previews, quoted};
 use super::{FAILED, OK, faults_of_anchors, line};
 use crate::install::before::{self, PutBack};
 use crate::install::detect::detect;
-use crate::install::job::{Done, Failure, Job, Prepared, Step, Wish, policy_is_kept};
+use crate::install::job::{Done, Failure, Job, Prepared, Step, Wish, distribution_of, policy_is_kept};
 use crate::install::programs::{self, Piece};
-use crate::install::transaction::{FOLDER, Undone};
+use crate::install::transaction::{FOLDER, Undone, manifest};
 use crate::install::{GATE, Installer, Method, engines, units};
 use crate::level::Policy;
 use crate::level::cache;
 use crate::message::escape;
+use crate::node::distribution::{Distribution, PLAIN};
 use crate::node::host::Live;
 use crate::node::procfs::Processes;
+use crate::node::recognize::Unrecognized;
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 use crate::status::older;
@@ -61,12 +63,15 @@ pub(super) fn job<'a>(
     node: &'a Live,
     processes: &'a Processes,
     installer: &'static Installer,
+    (distribution, recognized): (&'a Distribution, &'static str),
     change: &'a Change,
 ) -> Job<'a> {
     Job {
         node,
         processes,
         installer,
+        distribution,
+        recognized,
         config: change.config.as_deref(),
         restart: change.restart,
         restart_command: change.restart_command.as_deref(),
@@ -77,9 +82,12 @@ pub(super) fn job<'a>(
 pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let node = Live::under(root);
     let processes = Processes::of(root);
-    let engines = as_root(&node, "install").and_then(|()| wanted(&node, &processes, arguments.engine.0, err));
-    let engines = match engines {
-        Ok(engines) => engines,
+    let found = as_root(&node, "install").and_then(|()| {
+        let recognized = recognize(&node, &processes, &arguments.change, arguments.engine.0)?;
+        Ok((wanted(&node, &recognized, arguments.engine.0, err)?, recognized))
+    });
+    let (engines, recognized) = match found {
+        Ok(found) => found,
         Err(failure) => return tell(&failure, None, err),
     };
     if engines.is_empty() {
@@ -99,7 +107,8 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
     let (mut installed, mut is_unfinished) = (Vec::new(), false);
     let mut engines = engines.into_iter();
     for installer in engines.by_ref() {
-        let job = job(&node, &processes, installer, &arguments.change);
+        let distribution = distribution_for(&node, installer, &recognized);
+        let job = job(&node, &processes, installer, (&distribution, recognized.name), &arguments.change);
         let done = if arguments.change.dry_run {
             dry_run(&job, &wish, out).map(|()| Done::Installed)
         } else {
@@ -155,17 +164,47 @@ fn verify(node: &Live, processes: &Processes, installer: &Installer, config: Opt
     verification.verify()
 }
 
+/// What the node is. For an engine that is not its containerd that does not matter.
+fn recognize(
+    node: &Live,
+    processes: &Processes,
+    change: &Change,
+    engine: Option<Engine>,
+) -> Result<Distribution, Failure> {
+    match Distribution::declared(node, processes, change.distribution) {
+        Ok(distribution) => Ok(distribution),
+        Err(Unrecognized::Unit(_) | Unrecognized::Setting { .. }) if change.config.is_some() => {
+            Ok(PLAIN.clone())
+        }
+        Err(error @ Unrecognized::Other { .. }) => Err(error.into()),
+        Err(_) if engine.is_some_and(|engine| engine != Engine::Containerd) => Ok(PLAIN.clone()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The distribution by which an engine's installation goes.
+pub(super) fn distribution_for(
+    node: &Live,
+    installer: &Installer,
+    recognized: &Distribution,
+) -> Distribution {
+    // A manifest that cannot be read stops the job itself.
+    let installed = manifest(node, installer.engine.name()).ok().flatten();
+    let installed = installed.map(|installed| installed.distribution.unwrap_or_else(|| PLAIN.clone()));
+    distribution_of(installed.as_ref(), recognized)
+}
+
 /// The installers that are asked for.
 fn wanted(
     node: &Live,
-    processes: &Processes,
+    distribution: &Distribution,
     engine: Option<Engine>,
     err: &mut dyn Write,
 ) -> Result<Vec<&'static Installer>, Failure> {
     if let Some(engine) = engine {
         return Ok(engines::of(engine).into_iter().collect());
     }
-    let detected = detect(node, processes)?;
+    let detected = detect(node, distribution)?;
     for left in &detected.left {
         let _ = writeln!(err, "pss-guard: left alone: {left}");
     }

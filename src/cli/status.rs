@@ -8,6 +8,7 @@ use super::arguments::{AnswerFormat, Status as Arguments};
 use super::{FAILED, OK};
 use crate::level::Mode;
 use crate::message::escape;
+use crate::node::distribution::PLAIN;
 use crate::node::root::Root;
 use crate::status::{Check, Checks, EngineStatus, Setting, State, Status};
 
@@ -57,6 +58,9 @@ fn json(answer: &Answer<'_>, out: &mut dyn Write) -> io::Result<()> {
 
 fn text(status: &Status, containers: bool, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}", headline(status))?;
+    if let Some(distribution) = status.distribution.filter(|name| *name != PLAIN.name) {
+        writeln!(out, "distribution: {distribution}")?;
+    }
     for engine in &status.engines {
         let method = engine.method.map(|method| format!(", {method} method")).unwrap_or_default();
         let version =

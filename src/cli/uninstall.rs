@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use super::OK;
 use super::arguments::Uninstall as Arguments;
-use super::install::{as_root, diff, job, print, tell};
+use super::install::{as_root, diff, distribution_for, job, print, tell};
 use crate::install::job::{Failure, Job, Removable, sweep};
 use crate::install::transaction::{FOLDER, Preview, edited, installations, manifest};
 use crate::install::{GATE, Installer, engines, programs, units};
 use crate::message::escape;
+use crate::node::distribution::{Distribution, PLAIN};
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::Processes;
+use crate::node::recognize::Unrecognized;
 use crate::pss::facts::Engine;
 
 /// Takes the gate away.
@@ -27,8 +29,15 @@ pub fn uninstall(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &
         None => all.filter(|installer| has_something(&node, installer.engine)).collect(),
     };
     let (nothing, mut code) = (installers.is_empty(), OK);
+    // What was written down at the installation counts; where nothing was, and nothing is recognized, the usual places.
+    let said = arguments.change.distribution;
+    let recognized = match Distribution::declared(&node, &processes, said) {
+        Err(error @ Unrecognized::Other { .. }) => return tell(&error.into(), None, err),
+        recognized => recognized.unwrap_or_else(|_| PLAIN.clone()),
+    };
     for installer in installers {
-        let job = job(&node, &processes, installer, &arguments.change);
+        let distribution = distribution_for(&node, installer, &recognized);
+        let job = job(&node, &processes, installer, (&distribution, recognized.name), &arguments.change);
         if let Err(failure) = uninstall_one(&job, arguments.change.dry_run, out) {
             code = tell(&failure, Some(job.name()), err);
         }
@@ -49,7 +58,7 @@ fn rest(
         return show_sweep(node, arguments.engine.0, out);
     }
     // Its steps are of no engine.
-    let any = job(node, processes, engines::ALL[0], &arguments.change);
+    let any = job(node, processes, engines::ALL[0], (&PLAIN, PLAIN.name), &arguments.change);
     let swept = sweep(node, processes, &mut |step| print(&any, step, out))?;
     if nothing && !swept {
         writeln!(out, "pss-guard is not installed on this node; nothing was changed")?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::PlanError;
-use super::engines::containerd::refuse_node;
+use crate::node::distribution::Distribution;
 use crate::node::host::{Live, Node};
 use crate::node::procfs::{Process, Processes};
 use crate::pss::facts::Engine;
@@ -54,22 +54,22 @@ pub const fn daemon(engine: Engine) -> Daemon {
 }
 
 impl Daemon {
-    /// Where the program lies, if it is on the node.
+    /// Where the program lies, if it is on the node: in a folder of the distribution's, or in one of the usual ones.
     #[must_use]
-    pub fn program(&self, node: &dyn Node) -> Option<PathBuf> {
-        self.programs.iter().find_map(|name| node.find(name))
+    pub fn program(&self, node: &dyn Node, distribution: &Distribution) -> Option<PathBuf> {
+        self.programs.iter().find_map(|name| distribution.find(node, name))
     }
 
     /// Whether the engine is on the node: a program is enough, because what can be called can start containers.
     #[must_use]
-    pub fn is_on(&self, node: &dyn Node) -> bool {
-        self.program(node).is_some()
+    pub fn is_on(&self, node: &dyn Node, distribution: &Distribution) -> bool {
+        self.program(node, distribution).is_some()
     }
 
     /// What the program says of its version, where it can be run.
     #[must_use]
-    pub fn version(&self, node: &dyn Node) -> Option<String> {
-        let said = node.output(&self.program(node)?, &["--version"])?;
+    pub fn version(&self, node: &dyn Node, distribution: &Distribution) -> Option<String> {
+        let said = node.output(&self.program(node, distribution)?, &["--version"])?;
         said.lines().next().map(|first| first.trim().chars().take(200).collect())
     }
 
@@ -203,21 +203,23 @@ pub struct Detected {
     pub left: Vec<String>,
 }
 
-/// The engines of this node. A distribution that brings its own is refused, because what is written into its files
-/// would be gone after the next start.
-pub fn detect(node: &dyn Node, processes: &Processes) -> Result<Detected, PlanError> {
-    refuse_node(node, processes)?;
+/// The engines of this node. Its containerd is the one of its distribution.
+pub fn detect(node: &dyn Node, distribution: &Distribution) -> Result<Detected, PlanError> {
     let mut detected = Detected::default();
     for engine in Engine::ALL {
         let daemon = daemon(engine);
-        if !daemon.is_on(node) {
+        let config = Path::new(distribution.config.as_ref());
+        // k3s and others unpack theirs when they start.
+        let is_written =
+            engine == Engine::Containerd && distribution.brings_engine() && node.read(config)?.is_some();
+        if !daemon.is_on(node, distribution) && !is_written {
             continue;
         }
-        if engine == Engine::Containerd && has_no_cri(node, Path::new(daemon.config))? {
+        if engine == Engine::Containerd && has_no_cri(node, config)? {
             detected.left.push(format!(
                 "containerd: its CRI plugin is disabled in {}, so no pod starts there, and what docker starts passes \
                  the gate of docker",
-                daemon.config
+                config.display()
             ));
         } else {
             detected.engines.push(engine);
@@ -247,6 +249,7 @@ mod tests {
     use std::path::Path;
 
     use super::{Detected, detect, elsewhere, other_rules};
+    use crate::node::distribution::{Distribution, PLAIN};
     use crate::node::host::Live;
     use crate::node::host::fake::Fake;
     use crate::node::procfs::{Processes, fake};
@@ -254,7 +257,6 @@ mod tests {
 
     #[test]
     fn engines_are_found_by_their_programs() {
-        let dead = Processes::of(Path::new("/mnt"));
         let containerd = || Fake::default().program("/usr/bin/containerd");
         let both = || containerd().program("/usr/bin/dockerd");
         let off = "disabled_plugins = [\"cri\"]\n";
@@ -273,7 +275,7 @@ mod tests {
             (Fake::default().program("/usr/bin/docker"), vec![], 0),
         ];
         for (node, engines, left) in rows {
-            let Detected { engines: found, left: reasons } = detect(&node, &dead).unwrap();
+            let Detected { engines: found, left: reasons } = detect(&node, &PLAIN).unwrap();
             assert_eq!((found, reasons.len()), (engines, left), "{node:?}");
         }
     }
@@ -402,30 +404,27 @@ mod tests {
     }
 
     #[test]
-    fn a_distribution_with_its_own_containerd_is_refused_with_the_way_out() {
+    fn the_containerd_of_a_distribution_is_an_engine_of_the_node() {
         let dead = Processes::of(Path::new("/mnt"));
-        let node = Fake::default().program("/usr/bin/containerd");
-        for (folder, name, way) in [
-            ("/var/lib/rancher/k3s/agent", "k3s", "config-v3.toml.tmpl"),
-            ("/var/lib/rancher/rke2/agent", "rke2", "config-v3.toml.tmpl"),
-            ("/etc/k0s", "k0s", "/etc/k0s/containerd.d"),
-            ("/var/snap/microk8s", "MicroK8s", "containerd-template.toml"),
-        ] {
-            let node = node.clone().file(&format!("{folder}/x"), "");
-            let said = detect(&node, &dead).unwrap_err().to_string();
-            assert!(
-                said.contains(&format!("written by {name} "))
-                    && said.contains(way)
-                    && said.contains("--engine"),
-                "{said}"
-            );
+        let k3s = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml";
+        let unit = ("/etc/systemd/system/k3s.service", "[Service]\nExecStart=/usr/local/bin/k3s server\n");
+        let (c, d) = (Engine::Containerd, Engine::Docker);
+        let node = || Fake::default().file(unit.0, unit.1);
+        let docker = |node: Fake| {
+            let node = node.program("/usr/bin/containerd").program("/usr/bin/dockerd");
+            node.file("/etc/containerd/config.toml", "disabled_plugins = [\"cri\"]\n")
+        };
+        let rows = [
+            (node(), vec![]),
+            (node().file(k3s, "version = 3\n"), vec![c]),
+            (node().program("/var/lib/rancher/k3s/data/current/bin/containerd"), vec![c]),
+            // It is not the one that docker came with.
+            (docker(node()).file(k3s, "version = 3\n"), vec![c, d]),
+            (docker(Fake::default()), vec![d]),
+        ];
+        for (node, engines) in rows {
+            let distribution = Distribution::of(&node, &dead).unwrap();
+            assert_eq!(detect(&node, &distribution).unwrap().engines, engines, "{node:?}");
         }
-        let directory = tempfile::tempdir().unwrap();
-        fake::add(directory.path(), Path::new("/"), 7, 5, &["/usr/local/bin/k3s", "server"]);
-        assert!(detect(&node, &Processes::in_folder(directory.path(), Path::new("/"))).is_err());
-        // Anybody can have a program of that name, and a container has its own root.
-        detect(&node, &Processes::of_a_user(directory.path(), Path::new("/"))).unwrap();
-        fake::add(directory.path(), directory.path(), 7, 5, &["/usr/local/bin/k3s", "server"]);
-        detect(&node, &Processes::in_folder(directory.path(), Path::new("/"))).unwrap();
     }
 }

@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use super::detect::daemon;
+use crate::node::distribution::{Distribution, PLAIN};
 use crate::node::host::Node;
 use crate::node::procfs::Processes;
 use crate::paths::PROGRAM_FOLDERS;
@@ -27,6 +28,7 @@ pub fn missing(
     node: &dyn Node,
     processes: &Processes,
     engine: Engine,
+    distribution: &Distribution,
     config: Option<&Path>,
 ) -> Option<String> {
     let daemon = daemon(engine);
@@ -34,15 +36,18 @@ pub fn missing(
     let is_configured =
         |path: &Path| node.is_folder(path) || node.read(path).map_or(true, |bytes| bytes.is_some());
     let own = configuration(engine).iter().map(Path::new);
-    if daemon.is_on(node)
-        || own.chain(config).any(is_configured)
+    let of_distribution = (engine == Engine::Containerd && distribution.config != PLAIN.config)
+        .then(|| Path::new(distribution.config.as_ref()));
+    if daemon.is_on(node, distribution)
+        || own.chain(of_distribution).chain(config).any(is_configured)
         || !processes.running(daemon.programs).is_empty()
     {
         return None;
     }
-    let mut looked = vec![format!("no program {name} in {}", PROGRAM_FOLDERS.join(", "))];
+    let folders: Vec<&str> = distribution.programs.iter().map(AsRef::as_ref).chain(PROGRAM_FOLDERS).collect();
+    let mut looked = vec![format!("no program {name} in {}", folders.join(", "))];
     looked.extend(configuration(engine).iter().map(|path| format!("no {path}")));
-    looked.extend(config.map(|path| format!("no {}", path.display())));
+    looked.extend(of_distribution.into_iter().chain(config).map(|path| format!("no {}", path.display())));
     if processes.are_seen() {
         looked.push(format!("no process {name} of root on the node itself"));
     }
@@ -54,6 +59,7 @@ mod tests {
     use std::path::Path;
 
     use super::missing;
+    use crate::node::distribution::{Distribution, PLAIN};
     use crate::node::host::fake::Fake;
     use crate::node::procfs::{Processes, fake};
     use crate::pss::facts::Engine;
@@ -85,14 +91,14 @@ mod tests {
         for (node, there) in rows {
             let found: Vec<Engine> = [c, o, p, d]
                 .into_iter()
-                .filter(|engine| missing(&node, &dead, *engine, None).is_none())
+                .filter(|engine| missing(&node, &dead, *engine, &PLAIN, None).is_none())
                 .collect();
             assert_eq!(found, there, "{node:?}");
         }
         // A process is proof wherever its program lies; and what was looked for is said.
         let directory = tempfile::tempdir().unwrap();
         let alive = || Processes::in_folder(directory.path(), Path::new("/"));
-        let said = missing(&shared(), &alive(), o, Some(Path::new("/etc/my.conf"))).unwrap();
+        let said = missing(&shared(), &alive(), o, &PLAIN, Some(Path::new("/etc/my.conf"))).unwrap();
         for part in [
             "cri-o is not on this node: no program crio in /usr/local/sbin, ",
             "no /etc/crio/crio.conf; ",
@@ -102,10 +108,25 @@ mod tests {
             assert!(said.contains(part), "{part}: {said}");
         }
         fake::add(directory.path(), Path::new("/"), 7, 5, &["/snap/bin/crio"]);
-        assert_eq!(missing(&shared(), &alive(), o, None), None);
+        assert_eq!(missing(&shared(), &alive(), o, &PLAIN, None), None);
         assert_eq!(
-            missing(&shared().file("/etc/my.toml", ""), &dead, c, Some(Path::new("/etc/my.toml"))),
+            missing(&shared().file("/etc/my.toml", ""), &dead, c, &PLAIN, Some(Path::new("/etc/my.toml"))),
             None
         );
+        // One that a distribution brings: by its file, or by its program.
+        let unit = ("/etc/systemd/system/k3s.service", "[Service]\nExecStart=/usr/local/bin/k3s server\n");
+        let node = || shared().file(unit.0, unit.1);
+        let k3s = Distribution::of(&node(), &dead).unwrap();
+        let said = missing(&node(), &dead, c, &k3s, None).unwrap();
+        for part in [
+            "no program containerd in /var/lib/rancher/k3s/data/current/bin, /usr/local/sbin",
+            k3s.config.as_ref(),
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        let program = "/var/lib/rancher/k3s/data/current/bin/containerd";
+        for node in [node().file(&k3s.config, ""), node().program(program)] {
+            assert_eq!(missing(&node, &dead, c, &k3s, None), None);
+        }
     }
 }

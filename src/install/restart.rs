@@ -13,6 +13,9 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// How long an engine may take to go by a configuration that it was told to read again.
 pub const RELOAD: Duration = Duration::from_secs(10);
 
+/// How long an engine may take that its distribution restarts: k0s waits for 3 s until nothing more changes.
+pub const ITSELF: Duration = Duration::from_secs(60);
+
 /// How an engine is restarted.
 #[derive(Clone, Copy, Debug)]
 pub enum Restart<'a> {
@@ -22,6 +25,8 @@ pub enum Restart<'a> {
     Reload(&'a str),
     /// By this command, which a shell runs.
     Command(&'a str),
+    /// By this distribution, as soon as its folder of drop-ins changes.
+    Itself(&'a str),
 }
 
 /// Why an engine was not restarted.
@@ -60,21 +65,21 @@ impl fmt::Display for Restart<'_> {
             Self::Unit(unit) => write!(f, "systemctl restart {unit}"),
             Self::Reload(unit) => write!(f, "systemctl reload {unit}"),
             Self::Command(text) => f.write_str(&escape(text)),
+            Self::Itself(who) => write!(f, "{who} restarts it by itself"),
         }
     }
 }
 
 /// Restarts an engine; containers go on meanwhile. The command may take as long as `patience` says.
 pub fn restart(how: Restart<'_>, patience: Duration) -> Result<(), RestartError> {
-    let mut command = match how {
-        Restart::Unit(_) | Restart::Reload(_) => Command::new("systemctl"),
-        Restart::Command(_) => Command::new("/bin/sh"),
+    let (program, arguments) = match how {
+        Restart::Unit(unit) => ("systemctl", ["restart", unit]),
+        Restart::Reload(unit) => ("systemctl", ["reload", unit]),
+        Restart::Command(text) => ("/bin/sh", ["-c", text]),
+        Restart::Itself(_) => return Ok(()),
     };
-    match how {
-        Restart::Unit(unit) => command.args(["restart", unit]),
-        Restart::Reload(unit) => command.args(["reload", unit]),
-        Restart::Command(text) => command.args(["-c", text]),
-    };
+    let mut command = Command::new(program);
+    command.args(arguments);
     let done = run(&mut command, patience)?;
     if done.ok {
         return Ok(());

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{Entry, Method, Plan, PlanError, Request, Stripped};
 use crate::atomic::{self, WriteError, fault};
 use crate::files::{self, FileError};
+use crate::node::distribution::Distribution;
 use crate::node::host::{LIMIT, Live, Node as _};
 
 /// Where the installer keeps what it needs to undo an installation.
@@ -77,6 +78,10 @@ pub struct Manifest {
     pub method: Option<Method>,
     /// The engine's configuration file, where it was named.
     pub config: Option<PathBuf>,
+    /// The distribution that the files are of; `None` of what all engines share, and of an older program, which knew only
+    /// the plain one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distribution: Option<Distribution>,
     /// The runtimes that the gate is active in front of.
     pub entries: Vec<Entry>,
     /// The files, in the order in which they were written.
@@ -184,6 +189,7 @@ impl<'a> Store<'a> {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             method: request.map(|request| request.method),
             config: request.and_then(|request| request.config).map(Path::to_owned),
+            distribution: request.map(|request| request.distribution.clone()),
             entries: plan.entries.clone(),
             files: old.iter().flat_map(|old| old.files.clone()).collect(),
             folders: old.iter().flat_map(|old| old.folders.clone()).collect(),

@@ -128,6 +128,19 @@ pub fn disable(node: &Live) -> Vec<String> {
     (!nothing).then(|| complaint(&[command, &units].concat())).flatten().into_iter().collect()
 }
 
+/// Whether a file is a unit of systemd, or a drop-in of one.
+#[must_use]
+pub fn is_of_a_unit(path: &Path) -> bool {
+    ["/etc/systemd/system", "/run/systemd/system"].iter().any(|folder| path.starts_with(folder))
+}
+
+/// Has systemd read its units again; what failed, a sentence.
+#[must_use]
+pub fn reload(node: &Live) -> Vec<String> {
+    let has_systemd = node.is_running() && has_systemd();
+    has_systemd.then(|| complaint(&["systemctl", "daemon-reload"])).flatten().into_iter().collect()
+}
+
 /// What the admin has put beside our units (`systemctl edit`), as far as it is there.
 #[must_use]
 pub fn beside(node: &Live) -> Vec<PathBuf> {

@@ -40,12 +40,14 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::install::detect;
+use crate::install::job::distribution_of;
 use crate::install::{Installer, Method, Plan, PlanError, Request, entry_path, programs};
 use crate::level::policy::{Exemptions, Mode};
 use crate::message::{escape, line};
-use crate::node::distribution::PLAIN;
+use crate::node::distribution::{Distribution, PLAIN};
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::{Process, Processes};
+use crate::node::recognize::Unrecognized;
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 use crate::words::plural;
@@ -118,6 +120,8 @@ pub struct Status {
     pub state: State,
     /// Whether what violates its level is refused: all is good, and the mode in force is enforce.
     pub enforces: bool,
+    /// The distribution of the node: `k3s`, `EKS`, `plain`; `null` where it was not recognized.
+    pub distribution: Option<&'static str>,
     /// The engine that was asked for, or each that is on the node, gated or not.
     pub engines: Vec<EngineStatus>,
     /// The policy.
@@ -157,6 +161,15 @@ struct Asked {
     enforces: bool,
     /// What the policy exempts.
     exempt: Exemptions,
+    /// What the node is.
+    distribution: Result<Distribution, Unrecognized>,
+}
+
+impl Asked {
+    /// The distribution by which an engine goes whose installation was written down.
+    fn distribution_of(&self, recorded: Option<&Distribution>) -> Distribution {
+        distribution_of(recorded, self.distribution.as_ref().unwrap_or(&PLAIN))
+    }
 }
 
 /// Where to look.
@@ -187,8 +200,12 @@ impl<'a> Setting<'a> {
     #[must_use]
     pub fn ask(&self, engine: Option<Engine>) -> Status {
         let (policy, exempt) = policy::ask(self);
-        let asked =
-            Asked { running: containers::running(self), enforces: policy.mode == Mode::Enforce, exempt };
+        let asked = Asked {
+            running: containers::running(self),
+            enforces: policy.mode == Mode::Enforce,
+            exempt,
+            distribution: Distribution::of(&self.live, &self.processes),
+        };
         let installed =
             self.installers.iter().any(|installer| recorded(&self.live, installer.engine).is_some());
         let engines: Vec<EngineStatus> = self
@@ -205,16 +222,17 @@ impl<'a> Setting<'a> {
         let none = if installed { State::Ok } else { State::Wrong };
         let state = worst.max(none).max(policy.checks.state());
         let enforces = state <= State::Note && asked.enforces;
-        Status { state, enforces, engines, policy, version: env!("CARGO_PKG_VERSION") }
+        let distribution = asked.distribution.ok().map(|distribution| distribution.name);
+        Status { state, enforces, distribution, engines, policy, version: env!("CARGO_PKG_VERSION") }
     }
 
-    fn engine(&self, installer: &Installer) -> EngineStatus {
+    fn engine(&self, installer: &Installer, distribution: &Distribution) -> EngineStatus {
         EngineStatus {
             engine: installer.engine.name(),
             state: State::Ok,
             method: None,
             gate_version: None,
-            engine_version: detect::daemon(installer.engine).version(&self.live),
+            engine_version: detect::daemon(installer.engine).version(&self.live, distribution),
             executable: None,
             ungated_handlers: Vec::new(),
             containers: None,
@@ -230,8 +248,15 @@ impl<'a> Setting<'a> {
         asked: &Asked,
     ) -> EngineStatus {
         let engine = installer.engine;
-        let mut status = self.engine(installer);
+        let known = recorded.as_ref().ok().map(|recorded| &recorded.distribution);
+        let distribution = asked.distribution_of(known);
+        let mut status = self.engine(installer, &distribution);
         let mut checks = Checks::default();
+        if engine == Engine::Containerd
+            && let Err(error) = &asked.distribution
+        {
+            checks.add(State::Unknown, "distribution", line(error));
+        }
         match recorded {
             Err(error) => checks.add(State::Unknown, "installed", error),
             Ok(recorded) => {
@@ -240,9 +265,10 @@ impl<'a> Setting<'a> {
                 checks.add(State::Ok, "installed", how);
                 let (version, gate_runs) = gate::binary(self, engine, &mut checks);
                 status.gate_version = version;
-                let runtimes_run = self.configuration(installer, &recorded, asked, &mut status, &mut checks);
+                let found = (&recorded, &distribution);
+                let runtimes_run = self.configuration(installer, found, asked, &mut status, &mut checks);
                 status.executable = Some(gate_runs && runtimes_run);
-                let since = self.daemon(installer, &recorded, &mut checks);
+                let since = self.daemon(installer, found, &mut checks);
                 status.containers = containers::ask(self, engine, &recorded, since, asked, &mut checks);
             }
         }
@@ -261,9 +287,14 @@ impl<'a> Setting<'a> {
         asked: &Asked,
     ) -> Option<EngineStatus> {
         let engine = installer.engine;
+        let distribution = asked.distribution_of(None);
         let running = detect::running(&self.processes, engine);
         let count = asked.running.iter().flatten().filter(|running| running.is_of(engine)).count();
-        if !named && running.is_empty() && count == 0 && !detect::daemon(engine).is_on(&self.live) {
+        if !named
+            && running.is_empty()
+            && count == 0
+            && !detect::daemon(engine).is_on(&self.live, &distribution)
+        {
             return None;
         }
         let serves_pods = |process: &&Process| engine != Engine::Containerd || !self.has_no_cri(process);
@@ -300,7 +331,7 @@ impl<'a> Setting<'a> {
             }
             (None, None) => (State::Note, format!("{none}; whether it will run here is unknown")),
         };
-        let mut status = self.engine(installer);
+        let mut status = self.engine(installer, &distribution);
         status.checks.add(state, "installed", says);
         status.state = state;
         Some(status)
@@ -311,14 +342,13 @@ impl<'a> Setting<'a> {
     fn configuration(
         &self,
         installer: &Installer,
-        recorded: &Recorded,
+        (recorded, distribution): (&Recorded, &Distribution),
         asked: &Asked,
         status: &mut EngineStatus,
         checks: &mut Checks,
     ) -> bool {
         let engine = installer.engine;
-        let request =
-            Request { method: recorded.method, config: recorded.config.as_deref(), distribution: &PLAIN };
+        let request = Request { method: recorded.method, config: recorded.config.as_deref(), distribution };
         let plan = match (installer.plan)(&self.live, &request) {
             Ok(plan) => plan,
             Err(error) => {
@@ -391,7 +421,12 @@ impl<'a> Setting<'a> {
     }
 
     /// Does the engine run, and with this configuration? Says since when.
-    fn daemon(&self, installer: &Installer, recorded: &Recorded, checks: &mut Checks) -> Option<SystemTime> {
+    fn daemon(
+        &self,
+        installer: &Installer,
+        (recorded, distribution): (&Recorded, &Distribution),
+        checks: &mut Checks,
+    ) -> Option<SystemTime> {
         if !self.processes.are_seen() {
             return None;
         }
@@ -402,9 +437,12 @@ impl<'a> Setting<'a> {
         }
         // An engine without a daemon reads its configuration whenever it is called.
         let unit = installer.unit?;
+        let is_containerd = installer.engine == Engine::Containerd;
+        let unit = if is_containerd { distribution.unit.unwrap_or(unit) } else { unit };
         let daemon = detect::daemon(installer.engine);
         let running = detect::running(&self.processes, installer.engine);
-        let config = recorded.config.as_deref().unwrap_or(Path::new(daemon.config));
+        let usual = if is_containerd { distribution.read_with_gate() } else { Path::new(daemon.config) };
+        let config = recorded.config.as_deref().unwrap_or(usual);
         let here = self.live.place(config);
         let (ours, others): (Vec<&Process>, Vec<&Process>) =
             running.iter().partition(|process| process.shares(&daemon.config_of(process), &here));
@@ -449,7 +487,7 @@ impl<'a> Setting<'a> {
             );
             return None;
         };
-        let found = daemon.program(&self.live);
+        let found = daemon.program(&self.live, distribution);
         if let Some(says) = found.and_then(|found| detect::other_rules(&self.live, &found, process)) {
             checks.add(State::Unknown, "process", says);
         }

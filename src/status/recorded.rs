@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use crate::files::{self, Links, Owner};
 use crate::install::{Entry, Method, transaction};
 use crate::message::line;
+use crate::node::distribution::{Distribution, PLAIN};
 use crate::node::host::{LIMIT, Live, Node as _};
 use crate::pss::facts::Engine;
 
@@ -15,6 +16,8 @@ pub(crate) struct Recorded {
     pub(crate) method: Method,
     /// The engine's configuration, where it is not the usual one.
     pub(crate) config: Option<PathBuf>,
+    /// The distribution that the engine's files were of.
+    pub(crate) distribution: Distribution,
     /// Since when the gate has been there.
     pub(crate) written: SystemTime,
     /// Whether the engine only sees it after a restart.
@@ -43,8 +46,9 @@ pub(super) fn recorded(live: &Live, engine: Engine) -> Option<Result<Recorded, S
     let restart =
         crate::install::engines::of(engine).is_some_and(|installer| installer.needs_restart(method));
     let written = newest_copy(live, engine).unwrap_or(metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH));
-    let (config, entries) = (manifest.config, manifest.entries);
-    Some(Ok(Recorded { method, config, written, restart, entries }))
+    let (config, entries, distribution) =
+        (manifest.config, manifest.entries, manifest.distribution.unwrap_or_else(|| PLAIN.clone()));
+    Some(Ok(Recorded { method, config, distribution, written, restart, entries }))
 }
 
 /// When the installer last changed a file of the engine: it keeps a copy of what it writes.

@@ -22,7 +22,8 @@ use super::transaction::{Store, Undone, strip_whole};
 use super::{GATE, Installer, Method, Plan, before, detect, programs, units};
 use crate::level::cache;
 use crate::message::{escape, line};
-use crate::node::host::Live;
+use crate::node::distribution::{Change, Distribution};
+use crate::node::host::{Live, Node as _};
 use crate::node::procfs::{Process, Processes};
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
@@ -174,6 +175,10 @@ pub struct Job<'a> {
     pub processes: &'a Processes,
     /// The engine's installer.
     pub installer: &'static Installer,
+    /// The distribution that the engine is of: [`distribution_of`].
+    pub distribution: &'a Distribution,
+    /// The name of the distribution that the node is today.
+    pub recognized: &'static str,
     /// The engine's configuration file, where it is not the usual one.
     pub config: Option<&'a Path>,
     /// Restart the engine afterwards, and see whether it works.
@@ -210,6 +215,9 @@ impl Job<'_> {
         // All that is refused is refused here, and leaves the node as it is.
         let mut named = None;
         let prepared = self.prepare(wish, &mut named)?;
+        if !prepared.plan.changes.is_empty() || prepared.other.is_some() {
+            self.may_restart()?;
+        }
         report(Step::Begins(prepared.request.method));
         let store = Store::open(node)?;
         // Another run can have come and gone meanwhile: then the plan is for a node that there is no more.
@@ -294,6 +302,7 @@ impl Job<'_> {
                 let _ = programs::keep_unread(node, installer.engine, &run.before);
             }
             store.apply(self.name(), Some(&request), &plan, installer.strip)?;
+            self.reload_units(plan.changes.iter().map(|change| change.path.as_path()), report);
         }
         // The text of the policy is the last good one from here on, and not only since the first container.
         let was_kept = policy_is_kept(node);
@@ -318,9 +327,10 @@ impl Job<'_> {
     #[must_use]
     pub fn how(&self, method: Option<Method>, after_install: bool) -> Option<Restart<'_>> {
         let needed = method.is_none_or(|method| self.installer.needs_restart(method));
-        match (self.restart_command, self.installer.unit) {
+        match (self.restart_command, self.unit()) {
             _ if !needed || !self.restart => None,
             (Some(command), _) => Some(Restart::Command(command)),
+            _ if self.restarts_by_itself() => Some(Restart::Itself(self.distribution.name)),
             // A restart of docker stops its containers where live-restore is off; new runtimes need only a reload.
             (None, Some(unit)) if after_install && self.installer.engine == Engine::Docker => {
                 Some(Restart::Reload(unit))
@@ -338,10 +348,70 @@ impl Job<'_> {
         self.how(method, after_install).map_or(Ok(()), |how| restart(how, PATIENCE))
     }
 
+    /// The systemd unit that restarts the engine, where that is known.
+    fn unit(&self) -> Option<&'static str> {
+        if self.installer.engine == Engine::Containerd { self.distribution.unit } else { self.installer.unit }
+    }
+
+    /// Whether the engine is restarted by what its configuration is written into, as soon as that changes.
+    fn restarts_by_itself(&self) -> bool {
+        self.installer.engine == Engine::Containerd
+            && matches!(self.distribution.change, Change::DropIn { restarts: true })
+            && self.node.is_running()
+            && !self.is_down()
+    }
+
+    /// Nobody is to be surprised by a restart.
+    fn may_restart(&self) -> Result<(), Failure> {
+        if self.restart || !self.restarts_by_itself() {
+            return Ok(());
+        }
+        Err(Failure::new(format!(
+            "{0} restarts {1} by itself as soon as a drop-in changes; use --restart to have that done, or --dry-run to see \
+             what would change",
+            self.distribution.name,
+            self.name()
+        )))
+    }
+
+    /// Has systemd read its units again, if one of these files is a part of one.
+    fn reload_units<'p>(&self, mut paths: impl Iterator<Item = &'p Path>, report: Report<'_>) {
+        if paths.any(units::is_of_a_unit) {
+            for complaint in units::reload(self.node) {
+                report(Step::NotDone(&escape(&complaint)));
+            }
+        }
+    }
+
     /// Whose engine systemd cannot be asked to restart from here.
     pub(super) fn reaches_engine(&self) -> Result<(), Failure> {
-        let unit = self.installer.unit.filter(|_| self.restart && self.restart_command.is_none());
+        if !self.restart || self.restart_command.is_some() {
+            return Ok(());
+        }
+        let unit = self.unit();
+        let script = |unit: &str| {
+            let name = unit.trim_end_matches(".service").to_owned();
+            self.node.is_program(&Path::new("/etc/init.d").join(&name)).then_some(name)
+        };
+        let has_systemd = self.node.find("systemctl").is_some();
+        let of_openrc =
+            || unit.and_then(script).or_else(|| self.distribution.scripts().find_map(|name| script(name)));
+        if self.node.is_running()
+            && !has_systemd
+            && let Some(script) = of_openrc()
+        {
+            return Err(Failure::new(format!(
+                "there is no systemd here; name the command that restarts {}: --restart-command 'rc-service {script} restart'",
+                self.name()
+            )));
+        }
         match unit {
+            None if self.installer.engine == Engine::Containerd => Err(Failure::new(format!(
+                "the unit of {} that restarts {} is not known: there is none, or more than one; name a command that restarts \
+                 it with --restart-command",
+                self.distribution.name,
+                self.name()
+            ))),
             Some(unit) if !self.node.is_running() => Err(Failure::new(format!(
                 "--restart does not reach the {name} of another root directory; leave it out and restart {name} there, \
                  or name a command that does: --restart-command 'nsenter -t 1 -m -- systemctl restart {unit}', where \
@@ -362,6 +432,13 @@ impl Job<'_> {
     fn running(&self) -> Vec<Process> {
         self.processes.running(detect::daemon(self.installer.engine).programs)
     }
+}
+
+/// The distribution by which an engine's installation goes. What is installed goes by what was written down then, as long as
+/// the files are elsewhere now: they are those that uninstall and status have to find.
+#[must_use]
+pub fn distribution_of(installed: Option<&Distribution>, recognized: &Distribution) -> Distribution {
+    installed.filter(|installed| installed.config != recognized.config).unwrap_or(recognized).clone()
 }
 
 /// Puts something on the node, and reports it.

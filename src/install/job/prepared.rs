@@ -10,12 +10,13 @@ use crate::atomic::{WriteError, fault};
 use crate::install::programs::{self, Piece};
 use crate::install::sandboxes::unseen_by;
 use crate::install::transaction::{self, FOLDER, Manifest, Store, manifest};
-use crate::install::{GATE, Method, Plan, Request, detect, presence, units};
+use crate::install::{GATE, Method, Plan, PlanError, Request, detect, presence, units};
 use crate::level::cache;
 use crate::message::escape;
-use crate::node::distribution::PLAIN;
+use crate::node::distribution::Change;
 use crate::node::host::{Live, Node as _};
 use crate::paths::Paths;
+use crate::pss::facts::Engine;
 
 /// All that is going to be done.
 pub struct Prepared<'a> {
@@ -49,7 +50,10 @@ impl<'a> Job<'a> {
         let installed = manifest(node, self.name())?;
         *named = installed.as_ref().and_then(|installed| installed.config.clone());
         let config = self.config.or(named.as_deref());
-        if let Some(missing) = presence::missing(node, self.processes, installer.engine, config) {
+        let distribution = self.distribution;
+        self.fits(installed.as_ref())?;
+        let missing = presence::missing(node, self.processes, installer.engine, distribution, config);
+        if let Some(missing) = missing {
             return Err(Failure::new(missing));
         }
         // An engine would start without it, and without the gate.
@@ -72,14 +76,12 @@ impl<'a> Job<'a> {
             return Err(Failure::new(wish.anchor_faults.join("; ")));
         }
         // Not where the file was named: it may be the one of the next start.
-        let usual = Path::new(detect::daemon(installer.engine).config);
         if self.config.is_none()
-            && let Some(elsewhere) =
-                detect::elsewhere(node, self.processes, installer.engine, config.unwrap_or(usual))
+            && let Some(elsewhere) = self.elsewhere(config)
         {
             return Err(Failure::new(elsewhere));
         }
-        let request = Request { method, config, distribution: &PLAIN };
+        let request = Request { method, config, distribution };
         let plan = (installer.plan)(node, &request)?;
         let prepared = Prepared {
             request,
@@ -92,6 +94,42 @@ impl<'a> Job<'a> {
         };
         prepared.can_be_written(node)?;
         Ok(prepared)
+    }
+
+    /// Whether the gate can be installed for the containerd of this distribution, and is not for that of another.
+    fn fits(&self, installed: Option<&Manifest>) -> Result<(), Failure> {
+        if self.installer.engine != Engine::Containerd {
+            return Ok(());
+        }
+        if let Change::No { why, instead } = self.distribution.change {
+            let what = format!("{}: {why}", self.distribution.name);
+            return Err(PlanError::Unsupported { what, instead: instead.to_owned() }.into());
+        }
+        let before = installed.and_then(|installed| installed.distribution.as_ref());
+        match before.filter(|before| before.name != self.recognized) {
+            Some(before) => Err(Failure::new(format!(
+                "the gate was installed for containerd of {}, and this node is {} now; `pss-guard uninstall --engine containerd` \
+                 first",
+                before.name, self.recognized
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// By which file the engine goes, in a sentence, if that is neither the one that it reads today nor the one that it is
+    /// to read.
+    fn elsewhere(&self, named: Option<&Path>) -> Option<String> {
+        let engine = self.installer.engine;
+        let usual = Path::new(detect::daemon(engine).config);
+        let (today, then) = match (named, engine) {
+            (Some(named), _) => (named, named),
+            (None, Engine::Containerd) => {
+                (Path::new(self.distribution.config.as_ref()), self.distribution.read_with_gate())
+            }
+            (None, _) => (usual, usual),
+        };
+        let by = |config| detect::elsewhere(self.node, self.processes, engine, config);
+        by(then).and_then(|_| by(today))
     }
 }
 

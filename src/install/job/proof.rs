@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Done, Failure, Job, Outcome, Report, Step, Wish, sweep};
 use crate::install::before::{self, Before};
-use crate::install::restart::{RELOAD, RestartError};
+use crate::install::restart::{ITSELF, RELOAD, Restart, RestartError};
 use crate::install::transaction::{self, Store, manifest};
 use crate::install::{Request, detect, programs, units};
 use crate::message::{escape, line};
@@ -32,7 +32,7 @@ impl Job<'_> {
     ) -> Result<Done, Failure> {
         let method = run.request.method;
         if !self.restart {
-            if let Some(unit) = self.installer.unit.filter(|_| self.has_yet_to_read(&run.request)) {
+            if let Some(unit) = self.unit().filter(|_| self.has_yet_to_read(&run.request)) {
                 report(Step::ActiveAfterRestart(unit));
             }
             return Ok(Done::Installed);
@@ -80,7 +80,11 @@ impl Job<'_> {
             return false;
         }
         let daemon = detect::daemon(engine);
-        let config = node.place(request.config.unwrap_or(Path::new(daemon.config)));
+        let usual = match engine {
+            Engine::Containerd => request.distribution.read_with_gate(),
+            _ => Path::new(daemon.config),
+        };
+        let config = node.place(request.config.unwrap_or(usual));
         let changed = transaction::changed(node, self.name());
         let is_older = |process: &Process| {
             let by_clock = || changed.is_none_or(|at| process.started + Duration::from_millis(50) < at);
@@ -95,13 +99,22 @@ impl Job<'_> {
     /// do something else.
     fn was_not_restarted(&self, request: &Request<'_>) -> Option<String> {
         let how = self.how(Some(request.method), true)?;
-        let end = Instant::now() + RELOAD;
-        while self.has_yet_to_read(request) {
+        let by_itself = matches!(how, Restart::Itself(_));
+        let end = Instant::now() + if by_itself { ITSELF } else { RELOAD };
+        // One that is restarted by another process is gone for a moment.
+        while self.has_yet_to_read(request) || (by_itself && self.is_down()) {
             if Instant::now() >= end {
+                if by_itself && self.is_down() {
+                    return Some(format!("{} was stopped, and does not come back", self.name()));
+                }
                 let pids: Vec<String> =
                     self.running().iter().map(|process| process.pid.to_string()).collect();
+                let done = match how {
+                    Restart::Itself(_) => format!("{how}: it"),
+                    _ => format!("`{how}` succeeded, but"),
+                };
                 return Some(format!(
-                    "`{how}` succeeded, but did not restart {}: process {} was there before",
+                    "{done} did not restart {}: process {} was there before",
                     self.name(),
                     pids.join(", ")
                 ));

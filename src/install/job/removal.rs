@@ -6,9 +6,9 @@ use super::{Failure, Job, Report, Step};
 use crate::install::transaction::{Manifest, Preview, Store, Strip, Undone, manifest, strip_whole};
 use crate::install::{Method, Request, before, detect, engines, programs, units};
 use crate::message::escape;
-use crate::node::distribution::PLAIN;
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::{Process, Processes};
+use crate::pss::facts::Engine;
 
 /// What is there to remove.
 #[derive(Debug)]
@@ -26,7 +26,10 @@ impl Job<'_> {
             return Ok(None);
         }
         self.reaches_engine()?;
-        let usual = Path::new(detect::daemon(self.installer.engine).config);
+        let usual = match self.installer.engine {
+            Engine::Containerd => self.distribution.read_with_gate(),
+            engine => Path::new(detect::daemon(engine).config),
+        };
         let config = installed.as_ref().and_then(|installed| installed.config.as_deref()).unwrap_or(usual);
         if let Some(other) = self.config.filter(|other| *other != config) {
             let (other, config) = (other.display(), config.display());
@@ -37,6 +40,9 @@ impl Job<'_> {
 
     /// Removes the gate, and restarts the engine if that is asked for. `installed` is what was found.
     pub fn uninstall(&self, installed: Option<&Manifest>, report: Report<'_>) -> Result<(), Failure> {
+        if installed.is_some() {
+            self.may_restart()?;
+        }
         let store = Store::open(self.node)?;
         store.is_unchanged(self.name(), installed)?;
         let method = installed.and_then(|installed| installed.method);
@@ -75,6 +81,7 @@ impl Job<'_> {
         for (path, undone) in &done {
             report(Step::Undid(path, *undone));
         }
+        self.reload_units(done.iter().map(|(path, _)| path.as_path()), report);
         if let Some(error) = errors.into_iter().next() {
             return Err(error.into());
         }
@@ -108,7 +115,8 @@ impl Job<'_> {
     /// Whether containers remember names that the installation gave.
     fn is_held(&self, installed: &Manifest) -> bool {
         let method = installed.method.unwrap_or(Method::Runtime);
-        let request = Request { method, config: installed.config.as_deref(), distribution: &PLAIN };
+        let request =
+            Request { method, config: installed.config.as_deref(), distribution: self.distribution };
         !(self.installer.holders)(self.node, &request).is_empty()
     }
 }

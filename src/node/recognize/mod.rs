@@ -259,6 +259,18 @@ impl Distribution {
         own.into_iter().find(|path| node.is_program(path)).or_else(|| node.find(name))
     }
 
+    /// The names of its services, as OpenRC has them.
+    pub fn scripts(&self) -> impl Iterator<Item = &'static str> {
+        let units = ALL.iter().find(|signs| signs.name == self.name).map_or(&[] as &[_], |signs| signs.units);
+        units.iter().map(|unit| unit.trim_end_matches(".service"))
+    }
+
+    /// Whether it brings a containerd of its own, and writes its configuration.
+    #[must_use]
+    pub fn brings_engine(&self) -> bool {
+        !self.programs.is_empty()
+    }
+
     /// The file that its containerd reads once the gate is installed: where the usual one is read-only, the copy.
     #[must_use]
     pub fn read_with_gate(&self) -> &Path {

@@ -6,7 +6,6 @@
 
 mod config;
 mod distribution;
-pub(in crate::install) use distribution::refuse_node;
 mod edit;
 mod spec;
 mod strip;
