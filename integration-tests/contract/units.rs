@@ -23,7 +23,8 @@ fn systemd_finds_no_fault_in_the_units() {
     }
     let shipped = fs::read_dir(FOLDER).expect("a folder of the repository").flatten();
     let shipped = shipped.filter_map(|entry| entry.file_name().into_string().ok());
-    let is_unit = |name: &String| [".service", ".socket", ".timer"].iter().any(|end| name.ends_with(end));
+    let is_unit =
+        |name: &String| [".service", ".socket", ".timer", ".path"].iter().any(|end| name.ends_with(end));
     assert_eq!(shipped.filter(is_unit).collect::<BTreeSet<_>>(), UNITS.map(str::to_owned).into());
     let root = Root::new();
     for program in [TOOL, "bin/sh"] {
@@ -35,7 +36,8 @@ fn systemd_finds_no_fault_in_the_units() {
         root.write(&format!("etc/systemd/system/{unit}"), &run::read(&Path::new(FOLDER).join(unit)));
     }
     // What every unit leans on, without this machine's units and their faults.
-    for target in ["sysinit", "basic", "multi-user", "shutdown", "sockets", "timers", "time-sync", "time-set"]
+    for target in
+        ["sysinit", "basic", "multi-user", "shutdown", "sockets", "timers", "paths", "time-sync", "time-set"]
     {
         root.write(&format!("usr/lib/systemd/system/{target}.target"), "[Unit]\n");
     }
@@ -66,7 +68,7 @@ fn the_units_call_commands_that_there_are() {
         let expected = ["pss-guard-namespaces.service", "pss-guard-status.service"].contains(&unit);
         assert_eq!(before, if expected { vec![&*publishes] } else { vec![] }, "{unit}");
     }
-    assert_eq!(called.len(), 6, "{called:?}");
+    assert_eq!(called.len(), 7, "{called:?}");
 }
 
 /// What a packager takes from `hooks/` must lead where the installer puts its links.

@@ -104,7 +104,7 @@ fn every_kind_of_event_is_explained_for_whatever_it_is_of() {
         (Some(unmanaged), format!("docker container {}", &id[..12])),
         (None, "a container".to_owned()),
     ];
-    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::ModeChange) {
+    for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_of_the_node()) {
         for (identity, subject) in &whose {
             let because = format!("{} {id}", kind.name());
             let judged = !matches!(kind, Kind::Exempt | Kind::Fault);

@@ -4,7 +4,7 @@
 pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd");
 
 /// All of them.
-pub(crate) const UNITS: [&str; 7] = [
+pub(crate) const UNITS: [&str; 9] = [
     "pss-guard-status.service",
     "pss-guard-metrics.socket",
     "pss-guard-metrics.service",
@@ -12,6 +12,8 @@ pub(crate) const UNITS: [&str; 7] = [
     "pss-guard-namespaces.service",
     "pss-guard-scan.timer",
     "pss-guard-scan.service",
+    "pss-guard-install.service",
+    "pss-guard-install.path",
 ];
 
 /// What they start, below the root directory.

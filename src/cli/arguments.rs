@@ -345,6 +345,12 @@ pub struct Install {
     /// Do not start probe containers
     #[arg(long, requires = "restart")]
     pub no_probe: bool,
+    /// Put the gate back whenever the engine's configuration is written without it: by systemd, on EKS by nodeadm
+    #[arg(long)]
+    pub persist: bool,
+    /// Only put an installed gate back where it was lost, and log since when; pss-guard-install.service calls it
+    #[arg(long, conflicts_with_all = ["method", "persist", "config", "distribution", "dry_run", "restart"])]
+    pub repair: bool,
     /// What install and uninstall share
     #[command(flatten)]
     pub change: Change,

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::SystemTime;
 
 use nix::unistd::geteuid;
 use similar::TextDiff;
@@ -11,15 +12,19 @@ use super::arguments::{Change, Install as Arguments};
 use super::manual::manual;
 use super::uninstall::{previews, quoted};
 use super::{FAILED, OK, faults_of_anchors, line};
+use crate::event::{Event, Kind};
 use crate::install::before::{self, PutBack};
 use crate::install::detect::detect;
-use crate::install::job::{Done, Failure, Job, Prepared, Step, Wish, distribution_of, policy_is_kept};
+use crate::install::job::{
+    Done, Failure, Job, Prepared, Repaired, Step, Wish, distribution_of, policy_is_kept,
+};
 use crate::install::programs::{self, Piece};
 use crate::install::transaction::{FOLDER, Undone, manifest};
-use crate::install::{GATE, Installer, Method, engines, units};
+use crate::install::{GATE, Installer, Method, engines, persist, units};
 use crate::level::Policy;
 use crate::level::cache;
-use crate::message::escape;
+use crate::level::date::rfc3339;
+use crate::message::{LIMIT, cut, escape};
 use crate::node::distribution::{Distribution, PLAIN};
 use crate::node::host::Live;
 use crate::node::procfs::Processes;
@@ -82,6 +87,10 @@ pub(super) fn job<'a>(
 pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let node = Live::under(root);
     let processes = Processes::of(root);
+    if arguments.repair {
+        let done = as_root(&node, "install").map(|()| repair(&node, &processes, arguments, out, err));
+        return done.unwrap_or_else(|failure| tell(&failure, None, err));
+    }
     let found = as_root(&node, "install").and_then(|()| {
         let recognized = recognize(&node, &processes, &arguments.change, arguments.engine.0)?;
         Ok((wanted(&node, &recognized, arguments.engine.0, err)?, recognized))
@@ -110,9 +119,19 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
         let distribution = distribution_for(&node, installer, &recognized);
         let job = job(&node, &processes, installer, (&distribution, recognized.name), &arguments.change);
         let done = if arguments.change.dry_run {
-            dry_run(&job, &wish, out).map(|()| Done::Installed)
+            dry_run(&job, &wish, out).and_then(|()| {
+                if arguments.persist {
+                    show_persistence(&job, out)?;
+                }
+                Ok(Done::Installed)
+            })
         } else {
-            job.install(&wish, &mut |step| print(&job, step, out))
+            let mut report = |step: Step<'_>| print(&job, step, out);
+            let done = job.install(&wish, &mut report);
+            done.and_then(|done| match arguments.persist {
+                true => job.persist(&mut report).map(|()| done),
+                false => Ok(done),
+            })
         };
         match done {
             Ok(done) => {
@@ -162,6 +181,92 @@ fn verify(node: &Live, processes: &Processes, installer: &Installer, config: Opt
         is_static: cfg!(target_feature = "crt-static"),
     };
     verification.verify()
+}
+
+/// What keeps the gate in place.
+fn show_persistence(job: &Job<'_>, out: &mut dyn Write) -> io::Result<()> {
+    if persist::is_by_distribution(job.distribution, job.installer.engine) {
+        writeln!(out, "  would have nodeadm write the gate's lines at every boot (/etc/eks/nodeadm.d)")
+    } else {
+        writeln!(
+            out,
+            "  would enable pss-guard-install.path and pss-guard-install.service, which put the gate back"
+        )
+    }
+}
+
+/// Puts the gate back for every engine that it is installed for, and that has lost it.
+fn repair(
+    node: &Live,
+    processes: &Processes,
+    arguments: &Arguments,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let recognized = Distribution::of(node, processes).unwrap_or_else(|_| PLAIN.clone());
+    let names = units::engines(node);
+    let is_asked = |installer: &&Installer| {
+        names.iter().any(|name| name == installer.engine.name())
+            && arguments.engine.0.is_none_or(|engine| engine == installer.engine)
+    };
+    let mut code = OK;
+    for installer in engines::ALL.into_iter().filter(is_asked) {
+        let distribution = distribution_for(node, installer, &recognized);
+        let job = Job {
+            restart: node.is_running(),
+            ..job(node, processes, installer, (&distribution, recognized.name), &arguments.change)
+        };
+        match job.repair(&mut |step| print(&job, step, out)) {
+            Ok(None) => {
+                let _ = writeln!(out, "{}: the gate is where it was installed", job.name());
+            }
+            Ok(Some(repaired)) => code = code.max(tell_repaired(&job, &repaired, out, err)),
+            Err(failure) => code = code.max(tell(&failure, Some(job.name()), err)),
+        }
+    }
+    code
+}
+
+/// Logs since when the node was open, and says what was done.
+fn tell_repaired(job: &Job<'_>, repaired: &Repaired, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let name = job.name();
+    let files: Vec<String> = repaired.files.iter().map(|path| path.display().to_string()).collect();
+    let because = if files.is_empty() {
+        "links of the gate were missing".to_owned()
+    } else {
+        format!("{} written without the gate", files.join(", "))
+    };
+    let end = match &repaired.failure {
+        Some(failure) => format!("and is still open: {failure}"),
+        None if repaired.restarted => {
+            format!("until {}, when {name} was restarted with it", rfc3339(SystemTime::now()))
+        }
+        None => format!("until {}", rfc3339(SystemTime::now())),
+    };
+    let message =
+        format!("{name} may have started containers without the gate from {} {end}", rfc3339(repaired.since));
+    Event {
+        kind: Kind::Restored,
+        mode: None,
+        message: &cut(&escape(&message), LIMIT),
+        identity: None,
+        level: "",
+        version: "",
+        controls: "",
+        findings: "",
+        because: &escape(&because),
+        policy_fault: "",
+        is_exec: false,
+        change: None,
+    }
+    .emit(&Paths::under(job.node.root()));
+    let _ = writeln!(out, "{name}: {}: {}", escape(&because), escape(&message));
+    let Some(failure) = &repaired.failure else { return OK };
+    // It would be restarted for ever.
+    for complaint in units::stop_watching(job.node) {
+        let _ = writeln!(err, "pss-guard: {}", escape(&complaint));
+    }
+    tell(&Failure::new(failure), Some(name), err)
 }
 
 /// What the node is. For an engine that is not its containerd that does not matter.

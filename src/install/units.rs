@@ -13,14 +13,24 @@ use crate::node::run::run;
 /// The installation that all engines share.
 pub const NAME: &str = "systemd";
 
-/// The engines that the gate is installed for: every installation but this one, which serves them all.
+/// The engines that the gate is installed for: every installation but this one, which serves them all, and those that go
+/// with an engine's.
 #[must_use]
 pub fn engines(node: &Live) -> Vec<String> {
-    installations(node).into_iter().filter(|name| name != NAME).collect()
+    installations(node)
+        .into_iter()
+        .filter(|name| name != NAME && !name.starts_with(super::persist::PREFIX))
+        .collect()
 }
 
 /// The unit that asks for the status at every boot.
 const UNIT: &str = "pss-guard-status.service";
+
+/// What puts the gate back where an engine's configuration lost it; `install --persist` enables it.
+const PERSISTENCE: [&str; 2] = ["pss-guard-install.path", "pss-guard-install.service"];
+
+/// The file that its path unit watches on every node.
+pub const WATCHED: &str = "/etc/containerd/config.toml";
 
 /// What only the admin enables.
 const WATCHERS: [&str; 3] =
@@ -38,7 +48,7 @@ macro_rules! unit {
 }
 
 /// Where each file goes, and where a package has it instead.
-const FILES: [(&str, &str, &str); 9] = [
+const FILES: [(&str, &str, &str); 11] = [
     (
         "/etc/tmpfiles.d/pss-guard.conf",
         "/usr/lib/tmpfiles.d/pss-guard.conf",
@@ -51,6 +61,8 @@ const FILES: [(&str, &str, &str); 9] = [
     unit!("pss-guard-namespaces.service"),
     unit!("pss-guard-scan.timer"),
     unit!("pss-guard-scan.service"),
+    unit!("pss-guard-install.path"),
+    unit!("pss-guard-install.service"),
     // The last, because `/usr` may be read-only; journald reads no folder of the admin's in `/etc`.
     (
         "/usr/local/lib/systemd/catalog/pss-guard.catalog",
@@ -123,7 +135,7 @@ pub fn disable(node: &Live) -> Vec<String> {
             .flat_map(|(path, packaged, _)| [path, packaged])
             .any(|path| node.place(Path::new(path)).exists())
     };
-    let units: Vec<&str> = [UNIT].into_iter().chain(WATCHERS).filter(is_there).collect();
+    let units: Vec<&str> = [UNIT].into_iter().chain(WATCHERS).chain(PERSISTENCE).filter(is_there).collect();
     let nothing = units.is_empty();
     (!nothing).then(|| complaint(&[command, &units].concat())).flatten().into_iter().collect()
 }
@@ -139,6 +151,31 @@ pub fn is_of_a_unit(path: &Path) -> bool {
 pub fn reload(node: &Live) -> Vec<String> {
     let has_systemd = node.is_running() && has_systemd();
     has_systemd.then(|| complaint(&["systemctl", "daemon-reload"])).flatten().into_iter().collect()
+}
+
+/// Has systemd put the gate back from now on where an engine's configuration loses it; what failed, a sentence each.
+#[must_use]
+pub fn watch(node: &Live) -> Vec<String> {
+    let root = format!("--root={}", node.root().display());
+    let [path, service] = PERSISTENCE;
+    let commands: &[&[&str]] = match (node.is_running(), has_systemd()) {
+        (true, true) => &[
+            &["systemctl", "daemon-reload"],
+            &["systemctl", "enable", "--quiet", path, service],
+            // It may watch other files by now.
+            &["systemctl", "restart", path],
+        ],
+        (true, false) => return vec!["there is no systemd that could put the gate back".to_owned()],
+        (false, _) => &[&["systemctl", &root, "enable", "--quiet", path, service]],
+    };
+    commands.iter().filter_map(|command| complaint(command)).collect()
+}
+
+/// Has systemd watch no longer until the next boot; what failed, a sentence.
+#[must_use]
+pub fn stop_watching(node: &Live) -> Vec<String> {
+    let has_systemd = node.is_running() && has_systemd();
+    has_systemd.then(|| complaint(&["systemctl", "stop", PERSISTENCE[0]])).flatten().into_iter().collect()
 }
 
 /// What the admin has put beside our units (`systemctl edit`), as far as it is there.

@@ -89,6 +89,9 @@ impl Counters {
             self.mode_changes = self.mode_changes.saturating_add(1);
             return;
         }
+        if kind.is_of_the_node() {
+            return;
+        }
         let mode = among(&record.mode, MODES);
         let decision = kind.name();
         self.decisions.add((decision.to_owned(), mode.clone()), |_| ());
@@ -109,7 +112,7 @@ impl Counters {
                     self.violations.add(violation, |violation| fold(&mut violation.namespace));
                 }
             }
-            Kind::Allowed | Kind::ModeChange => {}
+            Kind::Allowed | Kind::ModeChange | Kind::Restored => {}
         }
     }
 
@@ -157,7 +160,7 @@ impl Counters {
     /// zero before it.
     fn decisions(&self) -> Vec<(Vec<(&'static str, String)>, Number)> {
         let mut all = self.decisions.clone();
-        for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::ModeChange) {
+        for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_of_the_node()) {
             for mode in MODES {
                 all.0.entry((kind.name().to_owned(), mode.to_owned())).or_default();
             }

@@ -66,7 +66,7 @@ impl Counts {
             Kind::Exempt => &mut self.exempt,
             Kind::Fault => &mut self.fault,
             Kind::Allowed => &mut self.allowed,
-            Kind::ModeChange => return,
+            Kind::ModeChange | Kind::Restored => return,
         };
         *count += 1;
     }
@@ -219,7 +219,7 @@ pub struct Control {
     pub before: u64,
 }
 
-/// The node's mode was changed.
+/// The node's mode was changed, or an engine got the gate back that its configuration had lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModeChange {
     /// When.
@@ -312,7 +312,7 @@ impl History {
             return;
         }
         let now = record.at >= self.period.since;
-        if kind == Kind::ModeChange {
+        if kind.is_of_the_node() {
             self.events += 1;
             if now {
                 self.mode_change(record);

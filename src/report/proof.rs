@@ -145,7 +145,7 @@ pub fn of(record: &Record, on_suspect: OnSuspect) -> Evidence {
         }
     }
     // An allowed start complies with its audit and warn level, too, which the event does not name.
-    if matches!(kind, Kind::Allowed | Kind::Exempt | Kind::Fault | Kind::ModeChange) {
+    if kind.is_of_the_node() || matches!(kind, Kind::Allowed | Kind::Exempt | Kind::Fault) {
         return evidence;
     }
     let refusal = if refused { Proof::Refused } else { Proof::Complies };

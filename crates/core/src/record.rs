@@ -22,11 +22,13 @@ pub enum Kind {
     Allowed,
     /// The node's mode was changed.
     ModeChange,
+    /// An engine's configuration had lost the gate, and got it back.
+    Restored,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Denied,
         Self::WouldDeny,
         Self::Audit,
@@ -36,6 +38,7 @@ impl Kind {
         Self::Fault,
         Self::Allowed,
         Self::ModeChange,
+        Self::Restored,
     ];
 
     /// The word in `PSS_DECISION`, and the constant `MESSAGE_ID`.
@@ -50,6 +53,7 @@ impl Kind {
             Self::Fault => ("fault", "8c3bdf9b0a95406cae882291b74b6d32", "3"),
             Self::Allowed => ("allowed", "ba075927321949c0b245420dc3891581", "6"),
             Self::ModeChange => ("mode-change", "3172d57843e24b2b8e1e2876853c90c6", "5"),
+            Self::Restored => ("restored", "e0a5f3c1d92b4f6a8a7e51c06b3d94f7", "4"),
         }
     }
 
@@ -83,8 +87,15 @@ impl Kind {
             | Self::Exempt
             | Self::Exception
             | Self::Allowed
-            | Self::ModeChange => self.name(),
+            | Self::ModeChange
+            | Self::Restored => self.name(),
         }
+    }
+
+    /// Whether it is about the node, and not about a container.
+    #[must_use]
+    pub const fn is_of_the_node(self) -> bool {
+        matches!(self, Self::ModeChange | Self::Restored)
     }
 
     /// The syslog priority.

@@ -267,6 +267,90 @@ fn a_restart_is_asked_for_until_there_was_one() {
     assert_eq!(done.stdout.lines().collect::<Vec<_>>(), [asks, asks, "nothing", asks, "nothing"], "{done}");
 }
 
+/// What pss-guard-install.service calls: the file is written without the gate, status says so, the gate comes back and the
+/// engine is restarted, and the log has since when. What writes its file at every restart is restarted once.
+#[test]
+fn a_file_that_is_written_again_gets_the_gate_back_and_the_time_between_is_logged() {
+    let name = "install::a_file_that_is_written_again_gets_the_gate_back_and_the_time_between_is_logged";
+    if !needs::can_run(name, &["unshare", "mount", "chroot"]) {
+        return;
+    }
+    let root = Host::new(RUNNING);
+    let script = format!(
+        "{ENGINE}
+         mkdir /fake; PATH=/fake:$PATH; F=/etc/containerd/config.toml; cp $F /without
+         cat >/fake/systemctl <<'END'
+#!/bin/sh
+[ \"$1\" = restart ] || exit 0
+echo \"$*\" >>/restarts; [ ! -e /again ] || cp /without $F
+kill $(cat /engine); sleep 0.1
+/containerd 300 >/dev/null 2>&1 & echo $! >/engine
+END
+         chmod +x /fake/systemctl; export F
+         repair() {{ /gate install --engine auto --repair; echo \"code $?\"; }}
+         says() {{ /gate status | grep -oE '^  (ok|WRONG) +(configuration|process)' | tr -s ' '; }}
+         repair
+         /gate install --engine containerd >/dev/null; down; up; cp $F /with
+         repair; says
+         sleep 1; cp /without $F; says
+         repair; says; cmp $F /with && echo same
+         touch /again; cp /without $F; repair; says; cat /restarts
+         /gate uninstall >/dev/null; rm /again; cp /without $F; repair; cmp $F /without && echo same"
+    );
+    let done = on_running_node(&root, "exec", &script).expect_success();
+    let lines: Vec<&str> = done.stdout.lines().collect();
+    let (ok, wrong) = ([" ok configuration", " ok process"], " WRONG configuration");
+    let intact = "containerd: the gate is where it was installed";
+    let begins = "containerd: /etc/containerd/config.toml written without the gate: containerd may have started containers \
+                  without the gate from ";
+    let wrote = "  wrote /etc/containerd/config.toml";
+    let expected = [
+        // Nothing is installed; then nothing is lost.
+        "code 0",
+        intact,
+        "code 0",
+        ok[0],
+        ok[1],
+        // It is lost; the engine runs with what it read before.
+        wrong,
+        ok[1],
+        wrote,
+        begins,
+        "code 0",
+        ok[0],
+        ok[1],
+        "same",
+        wrote,
+        begins,
+        "code 2",
+        wrong,
+        ok[1],
+        "restart containerd.service",
+        "restart containerd.service",
+        "code 0",
+        "same",
+    ];
+    assert_eq!(lines.len(), expected.len(), "{done}");
+    for (line, expected) in lines.iter().zip(expected) {
+        let is_it = if expected == begins { line.starts_with(begins) } else { *line == expected };
+        assert!(is_it, "{line:?}, {expected:?}\n{done}");
+    }
+    assert!(
+        lines[8].contains("Z until ") && lines[8].ends_with("when containerd was restarted with it"),
+        "{done}"
+    );
+    assert!(
+        lines[14].contains("and is still open") && done.stderr.contains("was not restarted once more"),
+        "{done}"
+    );
+    let events =
+        fs::read_to_string(root.path("var/log/pss-guard/decisions.jsonl")).expect("no journal takes them");
+    let restored: Vec<&str> =
+        events.lines().filter(|event| event.contains("\"PSS_DECISION\":\"restored\"")).collect();
+    assert_eq!(restored.len(), 2, "{events}");
+    assert!(restored[0].contains("may have started containers without the gate from"), "{events}");
+}
+
 /// What ran, how it ended, what it said, what the node is now, and the way out.
 #[test]
 fn a_restart_that_fails_says_what_the_node_is_now() {

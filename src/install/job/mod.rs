@@ -13,13 +13,14 @@
 mod prepared;
 mod proof;
 mod removal;
+mod repair;
 
 use std::error::Error;
 use std::path::Path;
 
 use super::restart::{PATIENCE, Restart, RestartError, restart};
-use super::transaction::{Store, Undone, strip_whole};
-use super::{GATE, Installer, Method, Plan, before, detect, programs, units};
+use super::transaction::{Store, Undone, manifest, strip_whole};
+use super::{GATE, Installer, Method, Plan, before, detect, persist, programs, units};
 use crate::level::cache;
 use crate::message::{escape, line};
 use crate::node::distribution::{Change, Distribution};
@@ -30,6 +31,7 @@ use crate::pss::facts::Engine;
 pub use prepared::{Prepared, policy_is_kept};
 use proof::Run;
 pub use removal::{Removable, sweep};
+pub use repair::Repaired;
 
 /// What has been done, or was found.
 #[derive(Clone, Copy, Debug)]
@@ -233,6 +235,28 @@ impl Job<'_> {
             Ok(()) => self.prove(wish, &mut run, report),
             Err(failure) => Err(self.take_back(&run, failure, report)),
         }
+    }
+
+    /// Keeps the gate in place of what writes the engine's configuration again. It is installed by now.
+    pub fn persist(&self, report: Report<'_>) -> Result<(), Failure> {
+        let Self { node, installer, distribution, .. } = *self;
+        let not_kept = |failure: Failure| failure.and("the gate is installed, and not kept in place");
+        let Some(installed) = manifest(node, self.name())? else { return Ok(()) };
+        let plan = persist::plan(node, installer.engine, distribution, &installed)
+            .map_err(|error| not_kept(error.into()))?;
+        if !plan.changes.is_empty() {
+            let store = Store::open(node)?;
+            store
+                .apply(&persist::name(installer.engine), None, &plan, strip_whole)
+                .map_err(|error| not_kept(error.into()))?;
+            wrote(&plan, report);
+        }
+        if !persist::is_by_distribution(distribution, installer.engine) {
+            for complaint in units::watch(node) {
+                report(Step::NotDone(&escape(&complaint)));
+            }
+        }
+        Ok(())
     }
 
     /// Writes everything. What fails here leaves the rest undone.

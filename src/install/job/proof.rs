@@ -97,7 +97,7 @@ impl Job<'_> {
 
     /// In a sentence, if a restart that went well was none: a command can end before it has done what it is for, and can
     /// do something else.
-    fn was_not_restarted(&self, request: &Request<'_>) -> Option<String> {
+    pub(super) fn was_not_restarted(&self, request: &Request<'_>) -> Option<String> {
         let how = self.how(Some(request.method), true)?;
         let by_itself = matches!(how, Restart::Itself(_));
         let end = Instant::now() + if by_itself { ITSELF } else { RELOAD };

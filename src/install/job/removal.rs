@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Failure, Job, Report, Step};
 use crate::install::transaction::{Manifest, Preview, Store, Strip, Undone, manifest, strip_whole};
-use crate::install::{Method, Request, before, detect, engines, programs, units};
+use crate::install::{Method, Request, before, detect, engines, persist, programs, units};
 use crate::message::escape;
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::{Process, Processes};
@@ -46,6 +46,14 @@ impl Job<'_> {
         let store = Store::open(self.node)?;
         store.is_unchanged(self.name(), installed)?;
         let method = installed.and_then(|installed| installed.method);
+        // First: it would bring back what goes.
+        let (done, errors) = store.undo(&persist::name(self.installer.engine), strip_whole, false);
+        for (path, undone) in &done {
+            report(Step::Undid(path, *undone));
+        }
+        if let Some(error) = errors.into_iter().next() {
+            return Err(error.into());
+        }
         self.undo(&store, installed, &self.running(), report)?;
         // What an upgrade left that was killed: there is nothing to go back to any more.
         before::forget(self.node)?;
@@ -63,7 +71,9 @@ impl Job<'_> {
         let store = Store::open(self.node)?;
         store.is_unchanged(self.name(), installed)?;
         let held = installed.is_some_and(|installed| self.is_held(installed));
-        Ok(store.preview(self.name(), self.installer.strip, held)?)
+        let mut previews = store.preview(&persist::name(self.installer.engine), strip_whole, false)?;
+        previews.extend(store.preview(self.name(), self.installer.strip, held)?);
+        Ok(previews)
     }
 
     /// Makes the engine's files what they were, and its entries the real runtimes. `callers` may have read the

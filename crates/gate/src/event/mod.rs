@@ -65,10 +65,10 @@ pub struct Event<'a> {
 pub const ROTATE_AT: u64 = 64 << 20;
 
 impl Event<'_> {
-    /// Whose container it is, in words for the catalog; of a change of the mode nothing.
+    /// Whose container it is, in words for the catalog; of what is about the node nothing.
     fn subject(&self) -> String {
         match (self.kind, self.identity) {
-            (Kind::ModeChange, _) => String::new(),
+            (kind, _) if kind.is_of_the_node() => String::new(),
             (_, Some(who)) => subject(who),
             (_, None) => NOBODYS.to_owned(),
         }
@@ -311,6 +311,7 @@ mod tests {
             (Kind::Fault, Some(app), "shop/api-0/app: cannot judge: "),
             (Kind::Allowed, Some(app), "shop/api-0/app: allowed: "),
             (Kind::ModeChange, None, ""),
+            (Kind::Restored, None, ""),
             (Kind::Fault, None, "cannot judge: "),
             (Kind::Fault, Some(unmanaged(Engine::CriO, None)), "cannot judge: "),
             (Kind::Denied, Some(Identity { subject: Subject::Sandbox, ..app }), "shop/api-0 (sandbox): denied: "),

@@ -1,0 +1,101 @@
+//! Puts an installed gate back where the engine's configuration has lost it, and says since when it was open. Nothing is
+//! upgraded.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{Failure, Job, Report, Run, put, wrote};
+use crate::install::restart::{PATIENCE, restart};
+use crate::install::transaction::{Store, TransactionError, changed, manifest};
+use crate::install::{Plan, Request, programs};
+
+/// So long another run may take.
+const OTHERS: Duration = Duration::from_secs(120);
+
+/// What had lost the gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repaired {
+    /// The files that were written without it.
+    pub files: Vec<PathBuf>,
+    /// From when containers could start without it, as far as that is known.
+    pub since: SystemTime,
+    /// Whether the engine was restarted.
+    pub restarted: bool,
+    /// What is not as it should be all the same.
+    pub failure: Option<String>,
+}
+
+impl Job<'_> {
+    /// Puts the gate back, and has a running engine read that; `None` where nothing was lost, or nothing is installed.
+    pub fn repair(&self, report: Report<'_>) -> Result<Option<Repaired>, Failure> {
+        let (node, installer) = (self.node, self.installer);
+        let store = self.patiently()?;
+        // Asked under the lock: the file may have been changed by an uninstallation.
+        let Some(installed) = manifest(node, self.name())? else { return Ok(None) };
+        let Some(method) = installed.method else { return Ok(None) };
+        let request =
+            Request { method, config: installed.config.as_deref(), distribution: self.distribution };
+        let plan = (installer.plan)(node, &request)?;
+        let links = programs::entries(installer.engine, &plan.entries);
+        if plan.changes.is_empty() && links.iter().all(|link| link.is_there(node)) {
+            return Ok(None);
+        }
+        if !programs::gate_runs(node) {
+            return Err(Failure::new(
+                "the gate does not run, so it was not put back; `pss-guard install` brings another one",
+            ));
+        }
+        let since = self.open_since(&plan);
+        let files = plan.changes.iter().map(|change| change.path.clone()).collect();
+        let run = Run { request, before: self.running(), is_restarted: false };
+        for link in &links {
+            put(node, link, report)?;
+        }
+        if !plan.changes.is_empty() {
+            if node.is_running() {
+                let _ = programs::keep_unread(node, installer.engine, &run.before);
+            }
+            store.apply(self.name(), Some(&run.request), &plan, installer.strip)?;
+            self.reload_units(plan.changes.iter().map(|change| change.path.as_path()), report);
+            wrote(&plan, report);
+        }
+        drop(store);
+        let mut repaired = Repaired { files, since, restarted: false, failure: None };
+        let how = self.how(Some(method), true).filter(|_| !plan.changes.is_empty() && !run.before.is_empty());
+        if let Some(how) = how {
+            repaired.failure = restart(how, PATIENCE).err().map(|error| crate::message::line(&error));
+            repaired.restarted = repaired.failure.is_none();
+            repaired.failure = repaired.failure.or_else(|| self.was_not_restarted(&run.request));
+        }
+        if repaired.failure.is_none() && !(installer.plan)(node, &run.request)?.changes.is_empty() {
+            repaired.failure = Some(format!(
+                "the configuration of {} was written without it again when it was restarted, so it was not restarted once more",
+                self.name()
+            ));
+        }
+        Ok(Some(repaired))
+    }
+
+    /// The lock, once nobody else has it.
+    fn patiently(&self) -> Result<Store<'_>, TransactionError> {
+        let end = Instant::now() + OTHERS;
+        loop {
+            match Store::open(self.node) {
+                Err(TransactionError::Busy(_) | TransactionError::Raced(_)) if Instant::now() < end => {
+                    thread::sleep(Duration::from_millis(200));
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    /// When the first of the files was written without the gate: not before the boot, and not before the gate was installed.
+    fn open_since(&self, plan: &Plan) -> SystemTime {
+        let written = |path: &PathBuf| std::fs::metadata(self.node.place(path)).ok()?.modified().ok();
+        let first = plan.changes.iter().filter_map(|change| written(&change.path)).min();
+        let bounds = [self.processes.started(1), changed(self.node, self.name())];
+        let least = bounds.into_iter().flatten().max().unwrap_or(SystemTime::UNIX_EPOCH);
+        first.map_or(least, |first| first.max(least))
+    }
+}
