@@ -128,9 +128,11 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
         } else {
             let mut report = |step: Step<'_>| print(&job, step, out);
             let done = job.install(&wish, &mut report);
-            done.and_then(|done| match arguments.persist {
-                true => job.persist(&mut report).map(|()| done),
-                false => Ok(done),
+            done.and_then(|done| {
+                if arguments.persist {
+                    job.persist(&mut report)?;
+                }
+                Ok(done)
             })
         };
         match done {
@@ -294,9 +296,9 @@ pub(super) fn distribution_for(
     recognized: &Distribution,
 ) -> Distribution {
     // A manifest that cannot be read stops the job itself.
-    let installed = manifest(node, installer.engine.name()).ok().flatten();
-    let installed = installed.map(|installed| installed.distribution.unwrap_or_else(|| PLAIN.clone()));
-    distribution_of(installed.as_ref(), recognized)
+    let written = manifest(node, installer.engine.name()).ok().flatten();
+    let written = written.map(|manifest| manifest.distribution.unwrap_or_else(|| PLAIN.clone()));
+    distribution_of(written.as_ref(), recognized)
 }
 
 /// The installers that are asked for.

@@ -135,7 +135,11 @@ fn drop_ins(node: &dyn Node, name: &str) -> Vec<PathBuf> {
     let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
     for of in [format!("{name}.d")].into_iter().chain(prefixes).chain([format!("{kind}.d")]) {
         for folder in FOLDERS.map(|folder| Path::new(folder).join(&of)) {
-            for file in node.list(&folder).into_iter().filter(|file| file.ends_with(".conf")) {
+            for file in node
+                .list(&folder)
+                .into_iter()
+                .filter(|file| Path::new(file).extension().is_some_and(|end| end == "conf"))
+            {
                 found.entry(file.clone()).or_insert_with(|| folder.join(file));
             }
         }

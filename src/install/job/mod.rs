@@ -418,8 +418,7 @@ impl Job<'_> {
             self.node.is_program(&Path::new("/etc/init.d").join(&name)).then_some(name)
         };
         let has_systemd = self.node.find("systemctl").is_some();
-        let of_openrc =
-            || unit.and_then(script).or_else(|| self.distribution.scripts().find_map(|name| script(name)));
+        let of_openrc = || unit.and_then(script).or_else(|| self.distribution.scripts().find_map(script));
         if self.node.is_running()
             && !has_systemd
             && let Some(script) = of_openrc()

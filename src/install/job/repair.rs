@@ -29,13 +29,12 @@ pub struct Repaired {
 impl Job<'_> {
     /// Puts the gate back, and has a running engine read that; `None` where nothing was lost, or nothing is installed.
     pub fn repair(&self, report: Report<'_>) -> Result<Option<Repaired>, Failure> {
-        let (node, installer) = (self.node, self.installer);
+        let Self { node, installer, .. } = *self;
         let store = self.patiently()?;
         // Asked under the lock: the file may have been changed by an uninstallation.
-        let Some(installed) = manifest(node, self.name())? else { return Ok(None) };
-        let Some(method) = installed.method else { return Ok(None) };
-        let request =
-            Request { method, config: installed.config.as_deref(), distribution: self.distribution };
+        let Some(written) = manifest(node, self.name())? else { return Ok(None) };
+        let Some(method) = written.method else { return Ok(None) };
+        let request = Request { method, config: written.config.as_deref(), distribution: self.distribution };
         let plan = (installer.plan)(node, &request)?;
         let links = programs::entries(installer.engine, &plan.entries);
         if plan.changes.is_empty() && links.iter().all(|link| link.is_there(node)) {

@@ -189,7 +189,7 @@ impl Signs {
         }
         self.system
             .contains(&system)
-            .then(|| ())
+            .then_some(())
             .and_then(|()| found(format!("ID={system} in os-release"), false))
     }
 }

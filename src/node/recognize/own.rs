@@ -191,7 +191,8 @@ impl Settings {
 fn files(node: &dyn Node, file: &Path) -> Vec<PathBuf> {
     let folder = PathBuf::from(format!("{}.d", file.display()));
     let names = node.list(&folder).into_iter();
-    let is_yaml = |name: &String| name.ends_with(".yaml") || name.ends_with(".yml");
+    let is_yaml =
+        |name: &String| Path::new(name).extension().is_some_and(|end| end == "yaml" || end == "yml");
     [file.to_owned()].into_iter().chain(names.filter(is_yaml).map(|name| folder.join(name))).collect()
 }
 

@@ -5,8 +5,14 @@ use crate::node::distribution::{Change, PLAIN};
 use crate::node::host::fake::Fake;
 use crate::node::procfs::{Processes, fake};
 
+/// Files; what runs, what is said, and the words of the refusal.
+type Refusal<'a> = (Files<'a>, Option<&'a [&'a [&'a str]]>, Option<&'static str>, &'a [&'a str]);
+
+/// Paths and texts.
+type Files<'a> = &'a [(&'a str, &'a str)];
+
 /// A node with these files.
-fn node(files: &[(&str, &str)]) -> Fake {
+fn node(files: Files<'_>) -> Fake {
     files.iter().fold(Fake::default(), |node, (path, text)| node.file(path, text))
 }
 
@@ -60,10 +66,10 @@ fn how(change: &Change) -> String {
 #[test]
 #[allow(clippy::too_many_lines, reason = "a table")]
 fn a_tree_is_the_distribution_that_its_units_and_files_are_of() {
-    let empty: &[(&str, &str)] = &[];
+    let empty: Files<'_> = &[];
     // Files; name, configuration, change, unit, the first folder of programs.
     #[rustfmt::skip]
-    let rows: &[(&[(&str, &str)], [&str; 5])] = &[
+    let rows: &[(Files<'_>, [&str; 5])] = &[
         (empty, ["plain", "/etc/containerd/config.toml", "edit", "containerd.service", ""]),
         (&[(CONTAINERD, "[Service]\nExecStart=/usr/bin/containerd --config /etc/c.toml\n")],
             ["plain", "/etc/c.toml", "edit", "containerd.service", ""]),
@@ -221,10 +227,8 @@ fn what_contradicts_itself_is_refused_with_both_names() {
     let k3s: &[&str] = &["/usr/local/bin/k3s", "server"];
     let eks = ("/etc/systemd/system/nodeadm-run.service", "[Service]\n");
     let rke2 = (RKE2, "[Service]\nExecStart=/usr/local/bin/rke2 server\n");
-    type Row<'a> =
-        (&'a [(&'a str, &'a str)], Option<&'a [&'a [&'a str]]>, Option<&'static str>, &'a [&'a str]);
     #[rustfmt::skip]
-    let rows: &[Row<'_>] = &[
+    let rows: &[Refusal<'_>] = &[
         (&[(K3S, UNIT), rke2], None, None, &["k3s (k3s.service)", "rke2 (rke2-server.service)", "--distribution"]),
         (&[rke2], Some(&[k3s]), None, &["k3s (process 7, /usr/local/bin/k3s)", "rke2 (rke2-server.service)"]),
         (&[(K3S, UNIT)], Some(&[plain]), None, &["k3s (k3s.service)", "plain (process 7, /usr/bin/containerd)"]),
