@@ -16,7 +16,7 @@ use super::{Entry, GATE, TOOL, entry_path};
 use crate::atomic::{self, WriteError, fault};
 use crate::files;
 use crate::level::cache;
-use crate::node::containers::{CONTAINERD, TASKS};
+use crate::node::containers::task_folders;
 use crate::node::host::{LIMIT, Live, Node as _};
 use crate::node::procfs::{Process, Processes};
 use crate::paths::Paths;
@@ -497,8 +497,9 @@ pub fn callers(node: &Live, engine: Engine, processes: &Processes) -> usize {
     let entries = entries.as_os_str().as_bytes();
     let names = |bytes: Vec<u8>| bytes.windows(entries.len()).any(|part| part == entries);
     let mut callers = processes.naming(entries);
-    for state in CONTAINERD {
-        let tasks = Path::new(state).join(TASKS);
+    for tasks in task_folders(node, processes) {
+        // As the node calls it.
+        let tasks = Path::new("/").join(tasks.strip_prefix(node.root()).unwrap_or(&tasks));
         for client in node.list(&tasks) {
             let client = tasks.join(client);
             for id in node.list(&client) {
