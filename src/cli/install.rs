@@ -20,6 +20,7 @@ use crate::install::{GATE, Installer, Method, engines, units};
 use crate::level::Policy;
 use crate::level::cache;
 use crate::message::escape;
+use crate::node::distribution::PLAIN;
 use crate::node::host::Live;
 use crate::node::procfs::Processes;
 use crate::paths::Paths;
@@ -86,7 +87,8 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
         return tell(&Failure::new("no supported container engine was found on this node"), None, err);
     }
     // Where others can write to a directory that pods' mounts rest on, no pod with a mount from there could be evaluated.
-    let faults = if node.is_running() { faults_of_anchors(&Paths::default()) } else { Vec::new() };
+    let faults =
+        if node.is_running() { faults_of_anchors(&Paths::default(), &processes) } else { Vec::new() };
     let faults: Vec<String> = faults.iter().map(|fault| line(fault)).collect();
     let verify = |installer: &Installer, config: Option<&Path>| verify(&node, &processes, installer, config);
     let wish = Wish {
@@ -149,6 +151,7 @@ fn verify(node: &Live, processes: &Processes, installer: &Installer, config: Opt
         paths: &Paths::under(node.root()),
         engine: installer.engine,
         config,
+        distribution: &PLAIN,
         patience: Patience::default(),
         is_static: cfg!(target_feature = "crt-static"),
     };
@@ -327,6 +330,11 @@ fn show(job: &Job<'_>, prepared: &Prepared<'_>, wish: &Wish<'_>, out: &mut dyn W
         nothing = false;
         let kept = Paths::default().kept_policy();
         writeln!(out, "  would write {} (the policy, as the last good one)", kept.display())?;
+    }
+    if let Some(record) = prepared.record(node) {
+        nothing = false;
+        let root = prepared.kubelet_root.as_deref().unwrap_or_default();
+        writeln!(out, "  would write {} (the kubelet's root directory, {})", record.display(), escape(root))?;
     }
     for change in &prepared.plan.changes {
         nothing = false;

@@ -73,7 +73,7 @@ fn set(
             writeln!(err, "pss-guard: {}: {unseen}", paths.policy().display())?;
             return Ok(FAILED);
         }
-        let faults = faults_of_anchors(paths);
+        let faults = faults_of_anchors(paths, &setting.processes);
         for fault in &faults {
             writeln!(err, "pss-guard: {}", line(fault))?;
         }

@@ -465,6 +465,7 @@ pub fn remove_rest(node: &Live) -> Result<(), WriteError> {
         remove_tree(&node.place(Path::new(folder)))?;
     }
     cache::let_go(&Paths::under(node.root()));
+    atomic::remove_if_there(&node.place(&Paths::default().kubelet_root()))?;
     // What is in there is somebody's: the levels of the namespaces for the next boot, the last good text of a policy that
     // cannot be used.
     let _ = fs::remove_dir(node.place(Path::new(OURS)));

@@ -20,7 +20,7 @@ use std::path::Path;
 use super::restart::{PATIENCE, Restart, RestartError, restart};
 use super::transaction::{Store, Undone, strip_whole};
 use super::{GATE, Installer, Method, Plan, before, detect, programs, units};
-use crate::level::cache;
+use crate::level::{cache, kubelet_root};
 use crate::message::{escape, line};
 use crate::node::host::Live;
 use crate::node::procfs::{Process, Processes};
@@ -237,7 +237,7 @@ impl Job<'_> {
         report: Report<'_>,
     ) -> Result<(), Failure> {
         let Self { node, installer, .. } = *self;
-        let Prepared { request, installed, other, mut plan, command, .. } = prepared;
+        let Prepared { request, installed, other, mut plan, command, kubelet_root, .. } = prepared;
         // Programs first: a configuration may only ever name what is there.
         let mut changed = put(node, &programs::gate(), report)?;
         if !programs::gate_runs(node) {
@@ -251,6 +251,14 @@ impl Job<'_> {
                 "the gate has not published its formats (pss-guard-gate publish-formats); what the tool writes for it is of ",
                 "the oldest"
             )));
+        }
+        // Before any container starts through the gate: with the wrong root each of its volumes would be a path of the host.
+        if let Some(root) = &kubelet_root
+            && kubelet_root::record(&Paths::under(node.root()), root)?
+        {
+            let record = Paths::default().kubelet_root();
+            let is_there = node.place(&record).exists();
+            report(if is_there { Step::Wrote(&record) } else { Step::Removed(&record) });
         }
         if let Some(other) = other {
             self.undo(store, installed.as_ref(), &run.before, report)?;
