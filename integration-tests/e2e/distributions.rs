@@ -101,9 +101,9 @@ fn tell(test: &str, layout: Layout) {
     let containers = &status["engines"][0]["containers"];
     let names = |list: &str| containers[list].as_array().map_or(0, Vec::len);
     assert_eq!((names("through_the_gate"), names("before_the_gate")), (2, 2), "{status:#}");
-    let text = status.to_string();
+    let all = status.to_string();
     let kubelet_is_right = format!("keeps its pods in {}, where the gate expects them", layout.kubelet);
-    assert!(text.contains(&kubelet_is_right) && !text.contains("set kubelet-root"), "{status:#}");
+    assert!(all.contains(&kubelet_is_right) && !all.contains("set kubelet-root"), "{status:#}");
 
     for asked in [older, good] {
         asked.end(&engine);

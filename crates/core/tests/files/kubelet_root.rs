@@ -79,10 +79,10 @@ fn a_new_record_counts_at_once_and_nothing_reads_it_until_then() {
 
 #[test]
 fn a_record_that_root_alone_did_not_write_does_not_count() {
+    type Row = (&'static str, fn(&Node), &'static str);
     if !root() {
         return;
     }
-    type Row = (&'static str, fn(&Node), &'static str);
     let rows: &[Row] = &[
         ("of a user", |node| chown(node.paths.kubelet_root(), Some(1000), None).unwrap(), "owned by root"),
         (
