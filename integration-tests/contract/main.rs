@@ -35,6 +35,8 @@ mod formats;
 mod install;
 // What a pss-guard that is installed on this machine has to do with all of these: nothing.
 mod leftovers;
+// Captured containers in the layouts of other distributions.
+mod layouts;
 // What the commands say of the policy and of the namespaces.
 mod level;
 // What `check` says of manifests, and its exit code.

@@ -13,6 +13,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+// Whether it holds where distributions keep things elsewhere.
+mod distributions;
 // Whether a gate with the facts of pods refuses what the API server refuses.
 mod facts;
 // Whether every event is told once, whatever becomes of the journal.

@@ -68,7 +68,7 @@ pub(crate) fn start(engine: &Engine, pod: &Pod) -> Attempt {
 /// Asks for a pod and its container as the kubelet does.
 pub(crate) fn ask(engine: &Engine, pod: &Pod) -> Asked {
     let uid = random::uid();
-    let place = Place { uid: uid.clone(), dir: PathBuf::from("/var/lib/kubelet/pods").join(&uid) };
+    let place = Place { uid: uid.clone(), dir: PathBuf::from(engine.layout.kubelet).join("pods").join(&uid) };
     let witness = place.lay_out(engine, pod);
     let write = |name: &str, value: &Value| {
         let path = format!("/run/machine/{name}.json");

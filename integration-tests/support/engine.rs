@@ -50,9 +50,32 @@ impl Kind {
     }
 }
 
+/// Where containerd and the kubelet keep things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// What containerd is started with, beside its configuration; none where it goes by its defaults.
+    pub(crate) containerd: Option<Moved>,
+    /// The kubelet's root directory.
+    pub(crate) kubelet: &'static str,
+}
+
+/// containerd's directories as its command line names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moved {
+    pub(crate) state: &'static str,
+    pub(crate) root: &'static str,
+    pub(crate) socket: &'static str,
+}
+
+impl Layout {
+    /// Where everything is on a node without a distribution of its own mind.
+    pub(crate) const DEFAULT: Self = Self { containerd: None, kubelet: "/var/lib/kubelet" };
+}
+
 /// An engine that is up.
 pub(crate) struct Engine {
     pub(crate) kind: Kind,
+    pub(crate) layout: Layout,
     daemon: Option<Daemon>,
     // Last: the machine goes when nothing of the engine is needed any more.
     pub(crate) machine: Machine,
@@ -60,15 +83,25 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn up(kind: Kind) -> Self {
+        Self::up_in(kind, Layout::DEFAULT)
+    }
+
+    /// The same with its directories elsewhere.
+    pub(crate) fn up_in(kind: Kind, layout: Layout) -> Self {
         let machine = Machine::up();
+        let socket = layout.containerd.map_or_else(|| kind.socket(), |moved| moved.socket);
+        if let Some(Moved { root, .. }) = layout.containerd {
+            // Not on the machine's overlay, which cannot hold those of snapshots.
+            machine.run(&["mkdir", "-p", root]).expect_success();
+            machine.run(&["mount", "--bind", "/var/lib/containerd", root]).expect_success();
+        }
         machine.start_journald();
         machine.link("crictl", "/usr/bin/crictl");
         machine.write("/etc/cni/net.d/10-pods.conflist", CNI);
-        machine
-            .write("/etc/crictl.yaml", &format!("runtime-endpoint: unix://{}\ntimeout: 60\n", kind.socket()));
+        machine.write("/etc/crictl.yaml", &format!("runtime-endpoint: unix://{socket}\ntimeout: 60\n"));
         let dir = tempfile::tempdir().expect("a temporary directory");
         let images = image::write_all(dir.path());
-        let mut engine = Self { kind, daemon: None, machine };
+        let mut engine = Self { kind, layout, daemon: None, machine };
         engine.lay_out();
         if kind == Kind::CriO {
             for (name, file) in &images {
@@ -108,8 +141,16 @@ impl Engine {
     }
 
     fn start(&mut self) {
-        let line: &[&str] = if self.kind == Kind::CriO { &["crio"] } else { &["containerd"] };
-        let mut daemon = self.machine.start("engine", line);
+        let line = match (self.kind, self.layout.containerd) {
+            (Kind::CriO, _) => vec!["crio"],
+            (_, None) => vec!["containerd"],
+            // As k3s does (`pkg/agent/containerd/containerd.go`).
+            (_, Some(Moved { state, root, socket })) => {
+                let config = "/etc/containerd/config.toml";
+                vec!["containerd", "-c", config, "-a", socket, "--state", state, "--root", root]
+            }
+        };
+        let mut daemon = self.machine.start("engine", &line);
         let answers = run::within(Duration::from_secs(60), || {
             !daemon.is_up() || self.machine.run(&["crictl", "info"]).code == Some(0)
         });
@@ -145,7 +186,9 @@ impl Engine {
 
     fn import_image(&self, file: &Path) {
         let file = file.display().to_string();
-        self.machine.run(&["ctr", "--namespace", "k8s.io", "image", "import", &file]).expect_success();
+        let socket = self.layout.containerd.map_or_else(|| self.kind.socket(), |moved| moved.socket);
+        let line = ["ctr", "--address", socket, "--namespace", "k8s.io", "image", "import", &file];
+        self.machine.run(&line).expect_success();
     }
 
     fn copy_image(&self, name: &str, file: &Path) {

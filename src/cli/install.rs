@@ -20,7 +20,7 @@ use crate::install::job::{
 };
 use crate::install::programs::{self, Piece};
 use crate::install::transaction::{FOLDER, Undone, manifest};
-use crate::install::{GATE, Installer, Method, engines, persist, units};
+use crate::install::{GATE, Installer, Method, Request, engines, persist, units};
 use crate::level::Policy;
 use crate::level::cache;
 use crate::level::date::rfc3339;
@@ -103,9 +103,13 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
         return tell(&Failure::new("no supported container engine was found on this node"), None, err);
     }
     // Where others can write to a directory that pods' mounts rest on, no pod with a mount from there could be evaluated.
-    let faults = if node.is_running() { faults_of_anchors(&Paths::default()) } else { Vec::new() };
+    let faults = if node.is_running() {
+        faults_of_anchors(&Paths::default(), &processes, &recognized)
+    } else {
+        Vec::new()
+    };
     let faults: Vec<String> = faults.iter().map(|fault| line(fault)).collect();
-    let verify = |installer: &Installer, config: Option<&Path>| verify(&node, &processes, installer, config);
+    let verify = |installer: &Installer, request: &Request<'_>| verify(&node, &processes, installer, request);
     let wish = Wish {
         method: arguments.method,
         verify: if arguments.no_probe { None } else { Some(&verify) },
@@ -172,13 +176,14 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
     code
 }
 
-fn verify(node: &Live, processes: &Processes, installer: &Installer, config: Option<&Path>) -> Outcome {
+fn verify(node: &Live, processes: &Processes, installer: &Installer, request: &Request<'_>) -> Outcome {
     let verification = Verification {
         live: node,
         processes,
         paths: &Paths::under(node.root()),
         engine: installer.engine,
-        config,
+        config: request.config,
+        distribution: request.distribution,
         patience: Patience::default(),
         is_static: cfg!(target_feature = "crt-static"),
     };
@@ -473,6 +478,11 @@ fn show(job: &Job<'_>, prepared: &Prepared<'_>, wish: &Wish<'_>, out: &mut dyn W
         nothing = false;
         let kept = Paths::default().kept_policy();
         writeln!(out, "  would write {} (the policy, as the last good one)", kept.display())?;
+    }
+    if let Some(record) = prepared.record(node) {
+        nothing = false;
+        let root = prepared.kubelet_root.as_deref().unwrap_or_default();
+        writeln!(out, "  would write {} (the kubelet's root directory, {})", record.display(), escape(root))?;
     }
     for change in &prepared.plan.changes {
         nothing = false;

@@ -25,8 +25,12 @@ use crate::files::FileError;
 use crate::inspect::anchors;
 use crate::level::Policy;
 use crate::level::cache::{self, LoadError, Usable};
+use crate::level::kubelet_root;
 use crate::message::escape;
 pub use crate::message::line;
+use crate::node::distribution::Distribution;
+use crate::node::places;
+use crate::node::procfs::Processes;
 use crate::paths::Paths;
 use crate::pss::{Level, NEWEST, Version};
 
@@ -73,12 +77,16 @@ fn policy_to_look(paths: &Paths, err: &mut dyn Write) -> Result<Policy, LoadErro
 }
 
 /// What is wrong with the directories of this node that every pod's mounts rest on; nothing of another root's.
-fn faults_of_anchors(paths: &Paths) -> Vec<FileError> {
+fn faults_of_anchors(paths: &Paths, processes: &Processes, distribution: &Distribution) -> Vec<FileError> {
     if paths.other_root().is_some() {
         return Vec::new();
     }
-    let policy = cache::load_usable(paths).map(|usable| usable.policy).unwrap_or_default();
-    anchors::faults(Path::new(&policy.node.kubelet_root))
+    let policy = cache::load_usable(paths).map_or_else(|_| cache::built_in(paths), |usable| usable.policy);
+    // What `install` is about to record is not there yet.
+    let found = || places::kubelet(processes, distribution).map(|kubelet| kubelet.root);
+    let kubelet = policy.node.kubelet_root.or_else(found);
+    let kubelet = kubelet.as_deref().unwrap_or(kubelet_root::DEFAULT);
+    anchors::faults(Path::new(kubelet), &places::of_containerd(processes, distribution))
 }
 
 /// As many names as somebody reads.

@@ -20,6 +20,7 @@ use crate::mode::end::Author;
 use crate::mode::temporary::{State, Temporary};
 use crate::mode::view::View;
 use crate::mode::{InForce, in_force, who};
+use crate::node::distribution::{Distribution, PLAIN};
 use crate::output::terminal::Bar;
 use crate::paths::Paths;
 use crate::report::preflight;
@@ -73,7 +74,9 @@ fn set(
             writeln!(err, "pss-guard: {}: {unseen}", paths.policy().display())?;
             return Ok(FAILED);
         }
-        let faults = faults_of_anchors(paths);
+        let distribution = Distribution::of(&setting.live, &setting.processes);
+        let distribution = distribution.as_ref().unwrap_or(&PLAIN);
+        let faults = faults_of_anchors(paths, &setting.processes, distribution);
         for fault in &faults {
             writeln!(err, "pss-guard: {}", line(fault))?;
         }

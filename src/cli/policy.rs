@@ -118,7 +118,7 @@ fn describe(policy: &Policy, today: Date, out: &mut dyn Write) -> io::Result<()>
     row(
         out,
         "node",
-        &format!("kubelet {}, seccomp default {seccomp}, AppArmor {apparmor}", node.kubelet_root),
+        &format!("kubelet {}, seccomp default {seccomp}, AppArmor {apparmor}", node.kubelet_root()),
     )?;
     for (what, list) in [
         ("default capabilities", &node.default_capabilities),

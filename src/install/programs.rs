@@ -16,7 +16,7 @@ use super::{Entry, GATE, TOOL, entry_path};
 use crate::atomic::{self, WriteError, fault};
 use crate::files;
 use crate::level::cache;
-use crate::node::containers::{CONTAINERD, TASKS};
+use crate::node::containers::task_folders;
 use crate::node::host::{LIMIT, Live, Node as _};
 use crate::node::procfs::{Process, Processes};
 use crate::paths::Paths;
@@ -465,6 +465,7 @@ pub fn remove_rest(node: &Live) -> Result<(), WriteError> {
         remove_tree(&node.place(Path::new(folder)))?;
     }
     cache::let_go(&Paths::under(node.root()));
+    atomic::remove_if_there(&node.place(&Paths::default().kubelet_root()))?;
     // What is in there is somebody's: the levels of the namespaces for the next boot, the last good text of a policy that
     // cannot be used.
     let _ = fs::remove_dir(node.place(Path::new(OURS)));
@@ -497,8 +498,9 @@ pub fn callers(node: &Live, engine: Engine, processes: &Processes) -> usize {
     let entries = entries.as_os_str().as_bytes();
     let names = |bytes: Vec<u8>| bytes.windows(entries.len()).any(|part| part == entries);
     let mut callers = processes.naming(entries);
-    for state in CONTAINERD {
-        let tasks = Path::new(state).join(TASKS);
+    for tasks in task_folders(node, processes) {
+        // As the node calls it.
+        let tasks = Path::new("/").join(tasks.strip_prefix(node.root()).unwrap_or(&tasks));
         for client in node.list(&tasks) {
             let client = tasks.join(client);
             for id in node.list(&client) {

@@ -7,8 +7,8 @@
 //! | CRI-O, podman              | `<root>/overlay-containers/<id>/userdata`, in conmon's arguments  | `pidfile`          |
 //! | anybody who calls a runtime | `bundle` in `<root>/<id>/state.json` (runc), `status` (crun)      | there              |
 //!
-//! A shim of containerd works in the bundle's folder, which tells where the state is, and writes the runtime that it
-//! calls into it (`WriteRuntime` in `cmd/containerd-shim-runc-v2/runc/container.go`); conmon has the bundle, the runtime
+//! Distributions move containerd's state, and admins move it elsewhere: containerd may have it on its command line, and a shim
+//! works in the bundle's folder. The shim writes the runtime that it calls into that folder (`WriteRuntime` in `cmd/containerd-shim-runc-v2/runc/container.go`); conmon has the bundle, the runtime
 //! and the file with the process id among its arguments (CRI-O `internal/oci/runtime_oci.go`, podman
 //! `libpod/oci_conmon_common.go`).
 //!
@@ -100,12 +100,17 @@ pub struct Discovery {
     pub closed: Vec<Closed>,
 }
 
-/// Where containerd keeps its state by default; dockerd's own one, and that of k3s and RKE2, too.
-pub(crate) const CONTAINERD: [&str; 3] =
-    ["/run/containerd", "/run/docker/containerd/daemon", "/run/k3s/containerd"];
+/// Where containerd keeps its state: by default, dockerd's own one, that of k3s and rke2, of k0s, and of MicroK8s.
+const STATES: [&str; 5] = [
+    "/run/containerd",
+    "/run/docker/containerd/daemon",
+    "/run/k3s/containerd",
+    "/run/k0s/containerd",
+    "/var/snap/microk8s/common/run/containerd",
+];
 
 /// The folder of bundles below that: each client has a folder in it, and each container one in that.
-pub(crate) const TASKS: &str = "io.containerd.runtime.v2.task";
+const TASKS: &str = "io.containerd.runtime.v2.task";
 
 /// Where the storage of CRI-O and podman is by default: what is of this boot first.
 const STORAGE: [&str; 2] = ["/run/containers/storage", "/var/lib/containers/storage"];
@@ -113,13 +118,16 @@ const STORAGE: [&str; 2] = ["/run/containers/storage", "/var/lib/containers/stor
 /// Where runtimes keep their state: each folder in it is a container's.
 const RUNTIMES: [&str; 2] = ["/run/runc", "/run/crun"];
 
-/// The same, one folder deeper: `runc` below it is the root for a client of containerd, whatever containerd's own state
-/// (`cmd/containerd-shim-runc-v2/process/utils.go`); dockerd names one of its own.
+/// The same, one folder deeper: each folder below the first is the root for a client of containerd, whatever containerd's own
+/// state (`RuncRoot` in `cmd/containerd-shim-runc-v2/process/utils.go`; the templates of k3s, rke2, k0s and MicroK8s set no
+/// `Root`); dockerd names one of its own.
 const RUNTIMES_OF_CLIENTS: [&str; 2] = ["/run/containerd/runc", "/run/docker/runtime-runc"];
 
-/// The programs that stay beside containers.
+/// The programs that stay beside containers are this one and containerd's shims.
 pub(crate) const CONMON: &str = "conmon";
-const MONITORS: [&str; 3] = [CONMON, "containerd-shim-runc-v2", "containerd-shim"];
+
+/// The daemon whose command line may name the state.
+const DAEMON: &str = "containerd";
 
 /// How many monitors of one user are asked, and of all users but root. Each costs a command line and a config.json.
 pub const OF_A_USER: usize = 100;
@@ -138,11 +146,51 @@ pub enum Voucher {
     Anybody,
 }
 
-/// Whether a program is one of those, of any kind of runtime: `containerd-shim-runsc-v1`, `containerd-shim-kata-v2`,
+/// Whether a program stays beside containers, of any kind of runtime: `containerd-shim-runsc-v1`, `containerd-shim-kata-v2`,
 /// CRI-O's `conmonrs`.
 pub(crate) fn is_monitor(program: &Path) -> bool {
     let name = program.file_name().unwrap_or_default().as_encoded_bytes();
-    matches!(name, b"conmon" | b"conmonrs") || name.starts_with(b"containerd-shim")
+    matches!(name, b"conmon" | b"conmonrs") || is_shim(name)
+}
+
+fn is_shim(name: &[u8]) -> bool {
+    name.starts_with(b"containerd-shim")
+}
+
+/// The folders of containerd's bundles: below each of the usual state directories, and below what root's containerds and shims
+/// on the node itself name. Whatever else is called like them names what it likes.
+#[must_use]
+pub fn task_folders(live: &Live, processes: &Processes) -> BTreeSet<PathBuf> {
+    let named = processes.programs(|name| name == DAEMON.as_bytes() || is_shim(name));
+    task_folders_of(live, processes, named)
+}
+
+fn task_folders_of(
+    live: &Live,
+    processes: &Processes,
+    named: Vec<(i32, PathBuf, bool)>,
+) -> BTreeSet<PathBuf> {
+    let below = |state: &Path| live.place(state).join(TASKS);
+    let mut folders: BTreeSet<PathBuf> = STATES.iter().map(|state| below(Path::new(state))).collect();
+    for (pid, program, replaced) in named {
+        let is_daemon = program.file_name().is_some_and(|name| name == DAEMON);
+        let is_believed = || processes.is_roots(pid) && processes.is_the_nodes(pid);
+        let new = if is_daemon {
+            if !is_believed() {
+                continue;
+            }
+            let process = processes.process(pid, program, replaced);
+            let state = process.and_then(|process| process.option(&["--state", "-state"]));
+            state.filter(|state| state.starts_with('/')).map(|state| below(Path::new(&state)))
+        } else {
+            let bundle = processes.folder(pid).and_then(|shim| std::fs::read_link(shim.join("cwd")).ok());
+            let tasks = bundle.and_then(|bundle| Some(bundle.parent()?.parent()?.to_owned()));
+            let new = tasks.filter(|tasks| tasks.ends_with(TASKS) && !folders.contains(tasks));
+            new.filter(|_| is_believed())
+        };
+        folders.extend(new);
+    }
+    folders
 }
 
 impl Container {
@@ -182,10 +230,10 @@ pub fn find(live: &Live, processes: &Processes, by: Voucher) -> Discovery {
         closed: Vec::new(),
     };
     search.states();
-    let monitors = processes.programs(&MONITORS);
+    let wanted = |name: &[u8]| [CONMON, DAEMON].iter().any(|own| own.as_bytes() == name) || is_shim(name);
     let is_conmon = |program: &Path| program.file_name().is_some_and(|name| name == CONMON);
-    let (conmons, shims): (Vec<_>, Vec<_>) =
-        monitors.into_iter().partition(|(_, program, _)| is_conmon(program));
+    let (conmons, of_containerd): (Vec<_>, Vec<_>) =
+        processes.programs(wanted).into_iter().partition(|(_, program, _)| is_conmon(program));
     let mut conmons =
         parallel::each(&conmons, |conmon| processes.is_the_nodes(conmon.0).then(|| conmon.clone()));
     conmons.sort_unstable_by_key(|(pid, _, _)| *pid);
@@ -193,7 +241,7 @@ pub fn find(live: &Live, processes: &Processes, by: Voucher) -> Discovery {
         conmons.into_iter().partition(|(pid, _, _)| processes.is_roots(*pid));
     // One at a time: a command line is as long as its user likes.
     let read = |(pid, program, replaced)| processes.process(pid, program, replaced);
-    search.tasks(shims.into_iter().map(|(pid, _, _)| pid));
+    search.tasks(&task_folders_of(live, processes, of_containerd));
     for conmon in of_root.into_iter().filter_map(read) {
         search.monitored(conmon, None);
     }
@@ -273,17 +321,7 @@ impl Search<'_> {
     }
 
     /// The bundles of containerd: `<state>/io.containerd.runtime.v2.task/<client>/<id>`.
-    fn tasks(&mut self, shims: impl Iterator<Item = i32>) {
-        let mut folders: BTreeSet<PathBuf> = CONTAINERD.map(|state| self.place(state).join(TASKS)).into();
-        for shim in shims {
-            let folder =
-                self.processes.folder(shim).and_then(|shim| std::fs::read_link(shim.join("cwd")).ok());
-            let tasks = folder.and_then(|bundle| Some(bundle.parent()?.parent()?.to_owned()));
-            let new = tasks.filter(|tasks| tasks.ends_with(TASKS) && !folders.contains(tasks));
-            let is_believed =
-                |_: &PathBuf| self.processes.is_roots(shim) && self.processes.is_the_nodes(shim);
-            folders.extend(new.filter(is_believed));
-        }
+    fn tasks(&mut self, folders: &BTreeSet<PathBuf>) {
         let clients: Vec<PathBuf> = folders.iter().flat_map(|folder| self.list(folder)).collect();
         let bundles: Vec<PathBuf> = clients.iter().flat_map(|client| self.list(client)).collect();
         let known = &*self;
@@ -717,18 +755,28 @@ mod tests {
         node.process(7, AGE, &["/app"]);
         node.process(8, AGE, &["/app"]);
         let task = "srv/state/io.containerd.runtime.v2.task/k8s.io/a";
-        node.file_of_age(&format!("{task}/init.pid"), "7", AGE);
-        node.process(20, AGE, &["/usr/bin/containerd-shim-runc-v2"]);
-        std::os::unix::fs::symlink(node.path(task), node.path("proc/20/cwd")).unwrap();
+        let of_other_shims = "srv/vm/io.containerd.runtime.v2.task/k8s.io/c";
+        for (pid, task, shim) in
+            [(20, task, "containerd-shim-runc-v2"), (23, of_other_shims, "containerd-shim-kata-v2")]
+        {
+            node.file_of_age(&format!("{task}/init.pid"), "7", AGE);
+            node.process(pid, AGE, &[&format!("/usr/bin/{shim}")]);
+            std::os::unix::fs::symlink(node.path(task), node.path(&format!("proc/{pid}/cwd"))).unwrap();
+        }
+        // Whose shims are gone, or have another name.
+        let of_daemon = "data/k3s/state/io.containerd.runtime.v2.task/k8s.io/d";
+        node.file_of_age(&format!("{of_daemon}/init.pid"), "7", AGE);
+        let line = ["/data/k3s/bin/containerd", "-c", "/x", "-a", "/y", "--state", "/data/k3s/state"];
+        node.process(24, AGE, &line);
         let stored = "srv/storage/vfs-containers/b/userdata";
         node.file_of_age(&format!("{stored}/pidfile"), "8", AGE);
         let (bundle, pid) = (format!("/{stored}"), format!("/{stored}/pidfile"));
         node.process(21, AGE, &["/usr/bin/conmon", "-b", &bundle, "-p", &pid, "-r", "/usr/bin/crun"]);
         // One of `exec` is no container's.
         node.process(22, AGE, &["/usr/bin/conmon", "-e", "-b", "/x", "-p", &pid, "-r", "/usr/bin/crun"]);
-        assert_eq!(node.bundles(), [task, stored]);
+        assert_eq!(node.bundles(), [of_daemon, task, stored, of_other_shims]);
         let runtimes: Vec<_> = node.find().containers.into_iter().map(|one| one.runtime).collect();
-        assert_eq!(runtimes, [None, Some(PathBuf::from("/usr/bin/crun"))]);
+        assert_eq!(runtimes, [None, None, Some(PathBuf::from("/usr/bin/crun")), None]);
     }
 
     #[test]
@@ -756,7 +804,10 @@ mod tests {
             node.file("run/runc/d/state.json", &runc(7, ticks(AGE), &format!("/{BY_HAND}")));
             node.file_of_age(&format!("{TASK}/init.pid"), "8", AGE);
             let elsewhere = "srv/state/io.containerd.runtime.v2.task/k8s.io/e";
-            node.file_of_age(&format!("{elsewhere}/init.pid"), "9", AGE);
+            let of_daemon = "srv/daemon/io.containerd.runtime.v2.task/k8s.io/f";
+            for task in [elsewhere, of_daemon] {
+                node.file_of_age(&format!("{task}/init.pid"), "9", AGE);
+            }
 
             let (proc, their_root) = (node.path("proc"), node.path(their_root));
             let (place, pid) = (format!("/{bundle}"), format!("/{bundle}/pid"));
@@ -765,12 +816,14 @@ mod tests {
             fake::add(&proc, &their_root, 20, AGE, &["/x/conmon", "-b", &place, "-p", &pid, "-r", runtime]);
             fake::add(&proc, &their_root, 21, AGE, &["/x/containerd-shim"]);
             std::os::unix::fs::symlink(node.path(elsewhere), proc.join("21/cwd")).unwrap();
+            fake::add(&proc, &their_root, 22, AGE, &["/x/containerd", "--state=/srv/daemon"]);
 
             let found = node.find_among(*whose).containers;
             let at = |bundle: &str| found.iter().find(|one| one.bundle == node.path(bundle));
             let own = at(bundle).map(|one| (one.process.unwrap().pid, one.vouched));
             assert_eq!(own, *expected, "{what}");
             assert_eq!(at(elsewhere).is_some(), *believed, "{what}: a shim");
+            assert_eq!(at(of_daemon).is_some(), *believed, "{what}: containerd");
             // The gate is what root says that it is; and so is what has an id.
             assert_eq!(at(bundle).is_some_and(|one| one.entry().is_some()), *believed, "{what}: the gate");
             assert_eq!(at(BY_HAND).is_none(), *believed, "{what}: the runtime's");
@@ -782,8 +835,14 @@ mod tests {
     fn nothing_runs_on_a_captured_node_and_every_bundle_counts() {
         let node = Node::new();
         node.file(&format!("{TASK}/config.json"), "{}");
-        let of_others =
-            ["docker/containerd/daemon", "k3s/containerd"].map(|state| TASK.replacen("containerd", state, 1));
+        // In the order of their names.
+        let of_others = [
+            "run/docker/containerd/daemon",
+            "run/k0s/containerd",
+            "run/k3s/containerd",
+            "var/snap/microk8s/common/run/containerd",
+        ]
+        .map(|state| TASK.replacen("run/containerd", state, 1));
         for task in &of_others {
             node.file(&format!("{task}/config.json"), "{}");
         }
@@ -792,7 +851,8 @@ mod tests {
         node.file("run/containers/storage/overlay-containers/without/userdata/pidfile", "7");
         let found = find(&Live::under(node.dir.path()), &Processes::of(node.dir.path()), Voucher::Anybody);
         let bundles: Vec<_> = found.containers.iter().map(|one| one.bundle.clone()).collect();
-        let expected = [TASK, STORED, &of_others[0], &of_others[1]].map(|bundle| node.path(bundle));
+        let [docker, k0s, k3s, microk8s] = &of_others;
+        let expected = [TASK, STORED, docker, k0s, k3s, microk8s].map(|bundle| node.path(bundle));
         assert_eq!(bundles, expected);
         assert!(found.containers.iter().all(|one| one.process.is_none()));
     }

@@ -5,6 +5,7 @@ pub mod distribution;
 pub mod host;
 pub(crate) mod live_root;
 pub mod parallel;
+pub mod places;
 pub mod procfs;
 pub mod recognize;
 pub mod root;

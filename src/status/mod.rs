@@ -199,12 +199,13 @@ impl<'a> Setting<'a> {
     /// Asks everything; of one engine, or of all that are on the node.
     #[must_use]
     pub fn ask(&self, engine: Option<Engine>) -> Status {
-        let (policy, exempt) = policy::ask(self);
+        let distribution = Distribution::of(&self.live, &self.processes);
+        let (policy, exempt) = policy::ask(self, distribution.as_ref().unwrap_or(&PLAIN));
         let asked = Asked {
             running: containers::running(self),
             enforces: policy.mode == Mode::Enforce,
             exempt,
-            distribution: Distribution::of(&self.live, &self.processes),
+            distribution,
         };
         let installed =
             self.installers.iter().any(|installer| recorded(&self.live, installer.engine).is_some());

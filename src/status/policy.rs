@@ -13,11 +13,14 @@ use crate::files;
 use crate::inspect::anchors;
 use crate::install::sandboxes::unseen_on;
 use crate::level::cache::{self, Usable};
+use crate::level::kubelet_root;
 use crate::level::namespaces;
 use crate::level::policy::{Exemptions, Mode, OnMissingFacts, OnUnknownNamespace, Policy, SYSTEM_NAMESPACE};
 use crate::message::line;
 use crate::mode::temporary::State as Temporary;
 use crate::mode::{InForce, in_force};
+use crate::node::distribution::Distribution;
+use crate::node::places;
 use crate::paths::{GATE, Paths};
 use crate::pods::{self, PODS, PodsError, STATIC, Whose};
 use crate::words::plural;
@@ -52,7 +55,7 @@ pub struct Defaults {
 }
 
 /// The policy, and what it exempts.
-pub(super) fn ask(setting: &Setting<'_>) -> (PolicyStatus, Exemptions) {
+pub(super) fn ask(setting: &Setting<'_>, distribution: &Distribution) -> (PolicyStatus, Exemptions) {
     let paths = &setting.paths;
     let mut status = PolicyStatus {
         path: paths.policy(),
@@ -126,12 +129,13 @@ pub(super) fn ask(setting: &Setting<'_>) -> (PolicyStatus, Exemptions) {
         if setting.processes.are_seen() {
             lost(paths, checks);
         }
-        kubelet(setting, policy, checks);
+        kubelet(setting, distribution, policy, checks);
         if setting.processes.are_seen() {
             for_the_agent(setting, checks);
         }
         if setting.processes.are_seen() && paths.other_root().is_none() {
-            for fault in anchors::faults(Path::new(&policy.node.kubelet_root)) {
+            let of_containerd = places::of_containerd(&setting.processes, distribution);
+            for fault in anchors::faults(Path::new(policy.node.kubelet_root()), &of_containerd) {
                 checks.add(State::Wrong, "anchors", line(&fault));
             }
         }
@@ -294,41 +298,55 @@ fn lost(paths: &Paths, checks: &mut Checks) {
     }
 }
 
-/// Where kubelets of the usual distributions keep their pods.
-const KUBELET_ROOTS: [&str; 4] = [
-    "/var/lib/kubelet",
-    "/var/lib/k0s/kubelet",
-    "/var/snap/microk8s/common/var/lib/kubelet",
-    "/var/lib/rancher/rke2/agent/kubelet",
-];
+/// Where kubelets of the usual distributions keep their pods. k3s and rke2 have the default.
+const KUBELET_ROOTS: [&str; 3] =
+    [kubelet_root::DEFAULT, "/var/lib/k0s/kubelet", "/var/snap/microk8s/common/var/lib/kubelet"];
 
 /// With the wrong directory every volume of a pod looks like a path of the host, or the other way round.
-fn kubelet(setting: &Setting<'_>, policy: &Policy, checks: &mut Checks) {
-    let own = policy.node.kubelet_root.trim_end_matches('/');
+fn kubelet(setting: &Setting<'_>, distribution: &Distribution, policy: &Policy, checks: &mut Checks) {
+    let recorded = kubelet_root::recorded(&setting.paths);
+    if let Err(error) = &recorded {
+        let says = format!(
+            "{}; it does not count, and `pss-guard install` writes it again: the kubelet's root directory",
+            line(error)
+        );
+        checks.add(State::Wrong, "kubelet", says);
+    }
+    let own = policy.node.kubelet_root().trim_end_matches('/');
+    // An older key and a record may say the same.
+    let is_policys =
+        policy.node.kubelet_root.is_some() && recorded.is_ok_and(|root| root.as_deref() != Some(own));
     let same = |other: &str| {
         let real = |path: &str| setting.live.place(Path::new(path)).canonicalize().ok();
-        other.trim_end_matches('/') == own || real(other).is_some_and(|other| Some(other) == real(own))
+        other == own || real(other).is_some_and(|other| Some(other) == real(own))
     };
-    let kubelet = setting.processes.running(&["kubelet"]).into_iter().next();
+    let right = if is_policys { "as the policy says" } else { "where the gate expects them" };
     let wrong = |says: String, root: &str| {
-        format!("{says}, but the policy has kubelet-root = {own:?}; set kubelet-root = {root:?} under [node]")
-    };
-    if let Some(kubelet) = kubelet {
-        let root = kubelet.option(&["--root-dir", "-root-dir"]);
-        let root = root.as_deref().unwrap_or("/var/lib/kubelet");
-        if same(root) {
-            checks.add(State::Ok, "kubelet", format!("keeps its pods in {root}, as the policy says"));
+        let (but, also) = if is_policys {
+            (format!("the policy has kubelet-root = {own:?}"), "")
         } else {
-            let says = format!("the kubelet (process {}) keeps its pods in {root:?}", kubelet.pid);
-            checks.add(State::Wrong, "kubelet", wrong(says, root));
-        }
-        return;
-    }
+            (format!("the gate expects them in {own:?}"), "run `pss-guard install`, which records it, or ")
+        };
+        format!("{says}, but {but}; {also}set kubelet-root = {root:?} under [node]")
+    };
     let pods = |root: &str| setting.live.place(&Path::new(root).join("pods")).is_dir();
-    if pods(own) {
-        checks.add(State::Ok, "kubelet", format!("pods are in {own}, as the policy says"));
-    } else if let Some(root) = KUBELET_ROOTS.into_iter().find(|root| pods(root)) {
-        checks.add(State::Wrong, "kubelet", wrong(format!("pods are in {root}"), root));
+    match places::kubelet(&setting.processes, distribution) {
+        Some(places::Kubelet { root, process: Some(process) }) => {
+            if same(&root) {
+                checks.add(State::Ok, "kubelet", format!("keeps its pods in {root}, {right}"));
+            } else {
+                let says = format!("the kubelet (process {process}) keeps its pods in {root:?}");
+                checks.add(State::Wrong, "kubelet", wrong(says, &root));
+            }
+        }
+        _ if pods(own) => checks.add(State::Ok, "kubelet", format!("pods are in {own}, {right}")),
+        of_distribution => {
+            let of_distribution = of_distribution.map(|kubelet| kubelet.root);
+            let candidates = of_distribution.as_deref().into_iter().chain(KUBELET_ROOTS);
+            if let Some(root) = candidates.into_iter().find(|root| !same(root) && pods(root)) {
+                checks.add(State::Wrong, "kubelet", wrong(format!("pods are in {root}"), root));
+            }
+        }
     }
 }
 

@@ -385,6 +385,17 @@ fn every_break_is_said_and_changes_the_exit_code() {
             m.remove("var/lib/kubelet");
             fs::create_dir_all(m.root.join("var/lib/k0s/kubelet/pods")).unwrap();
         }, 1, "set kubelet-root = \"/var/lib/k0s/kubelet\""),
+        ("the kubelet has moved since it was recorded", |m| {
+            m.file("var/lib/pss-guard/kubelet-root", "/data/kubelet\n");
+        }, 1, "but the gate expects them in \"/data/kubelet\"; run `pss-guard install`, which records it, or set kubelet-root = \"/var/lib/kubelet\""),
+        ("the policy names another root", |m| {
+            m.file("etc/pss-guard/policy.toml", "mode = \"enforce\"\n[node]\nkubelet-root = \"/data/kubelet\"\n");
+        }, 1, "but the policy has kubelet-root = \"/data/kubelet\"; set kubelet-root = \"/var/lib/kubelet\""),
+        ("the record is no path", |m| { m.file("var/lib/pss-guard/kubelet-root", "x"); }, 1, "/kubelet-root: it is not an absolute path of a directory; it does not count"),
+        ("others can write the record", |m| {
+            m.file("var/lib/pss-guard/kubelet-root", "/var/lib/kubelet\n");
+            m.mode("var/lib/pss-guard/kubelet-root", 0o666);
+        }, 1, "must be writable by root alone"),
     ];
     for (what, spoil, code, sentence) in rows {
         let machine = Machine::new();
@@ -461,6 +472,10 @@ fn what_nobody_can_close_is_said_and_does_not_count() {
             m.remove("proc/2");
             fake::add(&m.root.join("proc"), &root, 2, 5, &["/usr/bin/kubelet", "--root-dir=/x"]);
         }, "pods are in /var/lib/kubelet"),
+        ("a kubelet whose root was recorded", |m| {
+            m.process(2, RESTARTED, &["/usr/bin/kubelet", "--root-dir=/var/lib/k0s/kubelet"]);
+            m.file("var/lib/pss-guard/kubelet-root", "/var/lib/k0s/kubelet\n");
+        }, "keeps its pods in /var/lib/k0s/kubelet, where the gate expects them"),
         ("docker's script", |m| {
             let entry = entry_path(Engine::Containerd, "runc");
             let script = format!("#!/bin/sh\nexec {} --debug \"$@\"\n", entry.display());

@@ -33,7 +33,9 @@ pub use crate::install::job::Outcome;
 use crate::install::restart;
 use crate::level::cache;
 use crate::message::{cut, escape, line};
+use crate::node::distribution::Distribution;
 use crate::node::host::{Live, Node as _};
+use crate::node::places;
 use crate::node::procfs::Processes;
 use crate::node::run::Done;
 use crate::paths::Paths;
@@ -78,6 +80,8 @@ pub struct Verification<'a> {
     pub engine: Engine,
     /// Its configuration, where that is not the usual one.
     pub config: Option<&'a Path>,
+    /// The distribution of the node.
+    pub distribution: &'a Distribution,
     /// How long to wait.
     pub patience: Patience,
     /// Whether the gate runs where there are no libraries.
@@ -123,7 +127,8 @@ impl Verification<'_> {
         ledger: Ledger,
     ) -> Outcome {
         let socket = self.socket();
-        let Some(program) = self.live.find("crictl") else {
+        let own = places::crictl(|path| self.live.is_program(path), self.distribution);
+        let Some(program) = own.or_else(|| self.live.find("crictl")) else {
             let missing = "not probed: there is no crictl on this node (package cri-tools)".to_owned();
             return match self.wait_for_socket(&socket) {
                 Ok(seen) => Outcome::Unproven { seen, missing: vec![missing] },
@@ -148,16 +153,19 @@ impl Verification<'_> {
         }
     }
 
-    /// Where the engine listens: as it was told on its command line, in its configuration, or where it always does.
+    /// Where the engine listens: as it was told on its command line, in its configuration, or where the distribution or the
+    /// engine has it.
     fn socket(&self) -> PathBuf {
         let daemon = detect::daemon(self.engine);
-        let config = self.config.unwrap_or(Path::new(daemon.config));
+        let of_containerd = self.engine == Engine::Containerd;
+        let usual = if of_containerd { &*self.distribution.config } else { daemon.config };
+        let config = self.config.unwrap_or(Path::new(usual));
         let here = self.live.place(config);
         let running = self.processes.running(daemon.programs);
         let process = running.iter().find(|process| process.shares(&daemon.config_of(process), &here));
         let (option, key, usual): (&[&str], [&str; 2], &str) = match self.engine {
             Engine::CriO => (&["--listen"], ["api", "listen"], "/run/crio/crio.sock"),
-            _ => (&["--address", "-address", "-a"], ["grpc", "address"], "/run/containerd/containerd.sock"),
+            _ => (&["--address", "-address", "-a"], ["grpc", "address"], &self.distribution.socket),
         };
         let told = process.and_then(|process| process.option(option)).or_else(|| {
             let bytes = self.live.read(config).ok()??;

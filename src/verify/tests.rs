@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{Outcome, Patience, Verification};
 use crate::install::TOOL;
+use crate::node::distribution::{Distribution, PLAIN};
 use crate::node::host::Live;
 use crate::node::procfs::{Processes, fake};
 use crate::paths::Paths;
@@ -120,6 +121,16 @@ impl Node {
     }
 
     fn verify_with(&self, engine: Engine, call: Duration, is_static: bool) -> Outcome {
+        self.verify_on(&PLAIN, engine, call, is_static)
+    }
+
+    fn verify_on(
+        &self,
+        distribution: &Distribution,
+        engine: Engine,
+        call: Duration,
+        is_static: bool,
+    ) -> Outcome {
         let short = Duration::from_millis(300);
         let (live, paths) = (Live::under(self.dir.path()), Paths::under(self.dir.path()));
         // On a loaded machine one try takes a while, and there must be time for the second.
@@ -132,6 +143,7 @@ impl Node {
             paths: &paths,
             engine,
             config: None,
+            distribution,
             patience,
             is_static,
         };
@@ -260,6 +272,56 @@ fn without_a_pod_network_the_harmless_probe_is_exempt() {
     );
     let pod = fs::read_to_string(node.path("state/pod.json")).unwrap();
     assert!(pod.contains("\"network\":2"), "{pod}");
+}
+
+#[test]
+fn the_engine_is_asked_where_it_listens_by_the_distributions_own_client() {
+    const CONFIG: &str = "/var/lib/rancher/rke2/agent/etc/containerd/config.toml";
+    let rke2 = Distribution {
+        name: "rke2",
+        config: CONFIG.into(),
+        programs: vec!["/var/lib/rancher/rke2/bin".into()],
+        socket: "/run/k3s/containerd/containerd.sock".into(),
+        ..PLAIN.clone()
+    };
+    let seconds = Duration::from_secs(60);
+    let asked = |node: &Node, distribution: &Distribution| {
+        lines(&node.verify_on(distribution, Engine::Containerd, seconds, true))
+    };
+    // (what runs, what the configuration says, where it is asked)
+    let rows: [(&[&str], &str, &str); 5] = [
+        (&[], "", "/run/k3s/containerd/containerd.sock"),
+        (&[], "[grpc]\naddress = '/run/own.sock'\n", "/run/own.sock"),
+        (
+            &["-c", CONFIG, "-a", "/data/k3s.sock", "--state", "/s"],
+            "[grpc]\naddress = '/x'\n",
+            "/data/k3s.sock",
+        ),
+        (&["--config", CONFIG, "--address=unix:///data/k0s.sock"], "", "/data/k0s.sock"),
+        // Docker's own: its configuration is another.
+        (&["--config", "/run/docker/x.toml", "-a", "/d.sock"], "", "/run/k3s/containerd/containerd.sock"),
+    ];
+    for (line, config, socket) in rows {
+        let node = Node::new("mode = 'audit'\n");
+        let file = node.path(&CONFIG[1..]);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, config).unwrap();
+        if !line.is_empty() {
+            let line = [&["/var/lib/rancher/rke2/bin/containerd"], line].concat();
+            fake::add(&node.path("proc"), node.dir.path(), 7, 5, &line);
+        }
+        let said = asked(&node, &rke2);
+        let place = node.path(&socket[1..]).display().to_string();
+        assert!(said.starts_with(&format!("failed: connect to {place}: ")), "{line:?} {config}: {said}");
+    }
+    let node = Node::new("mode = 'enforce'\n");
+    node.crictl(REFUSES);
+    let own = node.path("var/lib/rancher/rke2/bin");
+    fs::create_dir_all(&own).unwrap();
+    fs::rename(node.path("usr/bin/crictl"), own.join("crictl")).unwrap();
+    let said = asked(&node, &rke2);
+    assert!(said.starts_with("verified: the engine answers; a harmless probe started"), "{said}");
+    assert!(asked(&node, &PLAIN).contains("connect to"), "there is no other client");
 }
 
 #[test]

@@ -14,6 +14,7 @@
 //! | events (journal, `decisions.jsonl`, spool) | gate; tool (changes of the mode) | tool, agent | none: the message id says what an event means. Fields are only added, readers skip the ids and fields that they do not know, and a new meaning is a new id |
 //! | `/run/pss-guard/policy.cache` | gate, tool | gate, tool | in its first line, with the program's: any other is compiled again |
 //! | `/var/lib/pss-guard/policy.toml` | gate, tool | gate, tool | none: the text of an admin, in which an unknown key is a fault |
+//! | `/var/lib/pss-guard/kubelet-root` | tool | gate, tool | none: one absolute path; anything else counts as no file |
 //! | `/var/lib/pss-guard/install`, `…/metrics`, `probes.jsonl` | tool | tool | not exchanged between programs |
 //!
 //! A file without `v` has version 0. A reader does not guess at a newer version: the file is a fault like a damaged one, and

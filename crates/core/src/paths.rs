@@ -78,6 +78,12 @@ impl Paths {
         self.root.join("var/lib/pss-guard/policy.lock")
     }
 
+    /// The kubelet's root directory, where it is not the default: see [`crate::level::kubelet_root`].
+    #[must_use]
+    pub fn kubelet_root(&self) -> PathBuf {
+        self.root.join("var/lib/pss-guard/kubelet-root")
+    }
+
     /// A mode that holds for a time in place of the policy's.
     #[must_use]
     pub fn temporary_mode(&self) -> PathBuf {

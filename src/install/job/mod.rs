@@ -20,8 +20,8 @@ use std::path::Path;
 
 use super::restart::{PATIENCE, Restart, RestartError, restart};
 use super::transaction::{Store, Undone, manifest, strip_whole};
-use super::{GATE, Installer, Method, Plan, before, detect, persist, programs, units};
-use crate::level::cache;
+use super::{GATE, Installer, Method, Plan, Request, before, detect, persist, programs, units};
+use crate::level::{cache, kubelet_root};
 use crate::message::{escape, line};
 use crate::node::distribution::{Change, Distribution};
 use crate::node::host::{Live, Node as _};
@@ -165,8 +165,8 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// Asks the engine, whose configuration may not be the usual one, to start containers, and looks what the gate does.
-pub type Verify<'a> = &'a dyn Fn(&Installer, Option<&Path>) -> Outcome;
+/// Asks the engine to start containers, and looks what the gate does.
+pub type Verify<'a> = &'a dyn Fn(&Installer, &Request<'_>) -> Outcome;
 
 /// What install and uninstall do for one engine.
 #[derive(Clone, Copy)]
@@ -269,7 +269,7 @@ impl Job<'_> {
         report: Report<'_>,
     ) -> Result<(), Failure> {
         let Self { node, installer, .. } = *self;
-        let Prepared { request, installed, other, mut plan, command, .. } = prepared;
+        let Prepared { request, installed, other, mut plan, command, kubelet_root, .. } = prepared;
         // Programs first: a configuration may only ever name what is there.
         let mut changed = put(node, &programs::gate(), report)?;
         if !programs::gate_runs(node) {
@@ -283,6 +283,14 @@ impl Job<'_> {
                 "the gate has not published its formats (pss-guard-gate publish-formats); what the tool writes for it is of ",
                 "the oldest"
             )));
+        }
+        // Before any container starts through the gate: with the wrong root each of its volumes would be a path of the host.
+        if let Some(root) = &kubelet_root
+            && kubelet_root::record(&Paths::under(node.root()), root)?
+        {
+            let record = Paths::default().kubelet_root();
+            let is_there = node.place(&record).exists();
+            report(if is_there { Step::Wrote(&record) } else { Step::Removed(&record) });
         }
         if let Some(other) = other {
             self.undo(store, installed.as_ref(), &run.before, report)?;

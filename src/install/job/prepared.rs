@@ -11,10 +11,11 @@ use crate::install::programs::{self, Piece};
 use crate::install::sandboxes::unseen_by;
 use crate::install::transaction::{self, FOLDER, Manifest, Store, manifest};
 use crate::install::{GATE, Method, Plan, PlanError, Request, detect, presence, units};
-use crate::level::cache;
+use crate::level::{cache, kubelet_root};
 use crate::message::escape;
 use crate::node::distribution::Change;
 use crate::node::host::{Live, Node as _};
+use crate::node::places;
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 
@@ -34,6 +35,8 @@ pub struct Prepared<'a> {
     links: Vec<Piece>,
     /// The files for systemd.
     pub system: System,
+    /// The kubelet's root directory, where anything tells it.
+    pub kubelet_root: Option<String>,
 }
 
 impl<'a> Job<'a> {
@@ -82,6 +85,7 @@ impl<'a> Job<'a> {
             return Err(Failure::new(elsewhere));
         }
         let request = Request { method, config, distribution };
+        let kubelet = places::kubelet(self.processes, request.distribution);
         let plan = (installer.plan)(node, &request)?;
         let prepared = Prepared {
             request,
@@ -91,6 +95,7 @@ impl<'a> Job<'a> {
             plan,
             command: programs::for_people(node),
             system: System::of(node, wish.manual)?,
+            kubelet_root: kubelet.map(|kubelet| kubelet.root),
         };
         prepared.can_be_written(node)?;
         Ok(prepared)
@@ -134,6 +139,14 @@ impl<'a> Job<'a> {
 }
 
 impl Prepared<'_> {
+    /// The record of the kubelet's root directory, where that is to be written.
+    #[must_use]
+    pub fn record(&self, node: &Live) -> Option<PathBuf> {
+        let known = kubelet_root::recorded(&Paths::under(node.root())).unwrap_or_default();
+        let root = self.kubelet_root.as_deref()?;
+        (known.as_deref().unwrap_or(kubelet_root::DEFAULT) != root).then(|| Paths::default().kubelet_root())
+    }
+
     /// The pieces that are to be put there, in the order in which they are.
     pub fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
         let command = self.command.clone().into_iter().flatten();

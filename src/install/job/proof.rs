@@ -53,7 +53,7 @@ impl Job<'_> {
             ));
             return Ok(Done::Unproven);
         }
-        match verify(self.installer, run.request.config) {
+        match verify(self.installer, &run.request) {
             Outcome::Verified(seen) => {
                 for seen in &seen {
                     report(Step::Seen(seen));

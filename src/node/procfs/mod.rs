@@ -130,17 +130,18 @@ impl Processes {
     }
 
     fn of_root(&self, names: &[&str]) -> Vec<(i32, PathBuf, bool)> {
-        let mut all = self.programs(names);
+        let names: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
+        let mut all = self.programs(|name| names.contains(&name));
         all.retain(|(pid, _, _)| self.is_roots(*pid));
         all
     }
 
-    /// The same of all users and everywhere: a process's id, its program, and whether that was replaced.
-    pub(crate) fn programs(&self, names: &[&str]) -> Vec<(i32, PathBuf, bool)> {
-        let wanted = |name: &str| names.contains(&name);
+    /// The processes of all users and everywhere whose program has a wanted file name: their ids, their programs, and whether
+    /// those were replaced.
+    pub(crate) fn programs(&self, wanted: impl Fn(&[u8]) -> bool + Sync) -> Vec<(i32, PathBuf, bool)> {
         let read = |pid| {
             let (program, replaced) = program(&self.folder(pid)?)?;
-            program.file_name()?.to_str().is_some_and(wanted).then_some((pid, program, replaced))
+            wanted(program.file_name()?.as_bytes()).then_some((pid, program, replaced))
         };
         let mut found = parallel::each(&self.pids(), |pid| read(*pid));
         found.sort_unstable_by_key(|(pid, _, _)| *pid);
@@ -164,7 +165,7 @@ impl Processes {
             .filter(of_root)
             .filter(|pid| names(pid))
             .count();
-        let mut monitors = self.programs(&[CONMON]);
+        let mut monitors = self.programs(|name| name == CONMON.as_bytes());
         monitors.retain(|(pid, _, _)| !self.is_roots(*pid) && self.is_the_nodes(*pid));
         let (monitors, _) = self.patiently(monitors);
         let names = |monitor: &&Process| monitor.arguments.iter().any(|argument| has(argument.as_bytes()));

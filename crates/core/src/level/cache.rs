@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::kubelet_root;
 use super::policy::read::sets_nothing;
 use super::policy::{self, Mode, Policy, PolicyError, SYSTEM_NAMESPACE};
 use crate::atomic::{self, Lasts};
@@ -138,7 +139,7 @@ pub fn load(paths: &Paths) -> Loaded {
     let own = match fs::symlink_metadata(&path) {
         Ok(own) => own,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return if was_there(paths) { bad(gone(paths), None) } else { Loaded::Good(Policy::default()) };
+            return if was_there(paths) { bad(gone(paths), None) } else { Loaded::Good(built_in(paths)) };
         }
         Err(source) => return bad(FileError::Open { path, source }.into(), None),
     };
@@ -167,6 +168,8 @@ pub fn load(paths: &Paths) -> Loaded {
     }
     match policy::parse(&text, &path.to_string_lossy()) {
         Ok(policy) => {
+            let is_said = policy.node.kubelet_root.is_some();
+            let policy = on_node(policy, paths);
             let stamp = Stamp::of(&before);
             // A file that is being written must not be cached or kept half-written. One that sets nothing is as good as
             // none: kept, it would be taken for a policy that was lost.
@@ -176,11 +179,30 @@ pub fn load(paths: &Paths) -> Loaded {
                 let header = if kept.is_ok() { stamp.header() } else { not_kept() };
                 // Without a cache every start is slower, no more.
                 let _ = write_cache(&paths.policy_cache(), &header, before.mode(), &policy);
+                // Recorded anew meanwhile: see `kubelet_root::record`.
+                if !is_said && kubelet_root::recorded(paths).unwrap_or_default() != policy.node.kubelet_root {
+                    let _ = kubelet_root::discard(&paths.policy_cache());
+                }
             }
             Loaded::Good(policy)
         }
         Err(error) => bad(error.into(), Some(&text)),
     }
+}
+
+/// The policy of a node that never had one.
+#[must_use]
+pub fn built_in(paths: &Paths) -> Policy {
+    on_node(Policy::default(), paths)
+}
+
+/// A policy with what is recorded of this node, where it does not say that itself. A record that does not count is as if it were
+/// missing; `status` names its fault.
+fn on_node(mut policy: Policy, paths: &Paths) -> Policy {
+    if policy.node.kubelet_root.is_none() {
+        policy.node.kubelet_root = kubelet_root::recorded(paths).unwrap_or_default();
+    }
+    policy
 }
 
 /// The policy of a node whose `policy.toml` cannot be used.
@@ -194,7 +216,8 @@ fn without(paths: &Paths, error: LoadError, text: Option<&str>) -> Loaded {
 /// The last good policy, if its text is there, can be believed, and is one that this program understands.
 fn kept(paths: &Paths) -> Option<Policy> {
     let path = paths.kept_policy();
-    policy::parse(&kept_text(&path).ok()?, &path.to_string_lossy()).ok()
+    let policy = policy::parse(&kept_text(&path).ok()?, &path.to_string_lossy()).ok()?;
+    Some(on_node(policy, paths))
 }
 
 fn kept_text(path: &Path) -> Result<String, FileError> {
@@ -232,9 +255,9 @@ pub fn load_file(paths: &Paths, path: &Path) -> Result<Policy, LoadError> {
         if let Some(policy) = load_fresh(paths)? {
             return Ok(policy);
         }
-        return load_text(path, Owner::Root);
+        return load_text(paths, path, Owner::Root);
     }
-    load_text(path, Owner::Anybody)
+    load_text(paths, path, Owner::Anybody)
 }
 
 /// All mistakes in a policy file, where [`load_file`] and [`load_fresh`] name the first.
@@ -255,13 +278,13 @@ pub fn would_not_take(path: &Path) -> Option<FileError> {
 pub fn load_fresh(paths: &Paths) -> Result<Option<Policy>, LoadError> {
     let text = text_fresh(paths)?;
     let policy = text.map(|text| policy::parse(&text, &paths.policy().to_string_lossy()));
-    Ok(policy.transpose()?)
+    Ok(policy.transpose()?.map(|policy| on_node(policy, paths)))
 }
 
 /// The same for who only looks: with the last good policy where the file cannot be used.
 pub fn load_usable(paths: &Paths) -> Result<Usable, LoadError> {
     match load_fresh(paths) {
-        Ok(policy) => Ok(Usable { policy: policy.unwrap_or_default(), fault: None }),
+        Ok(policy) => Ok(Usable { policy: policy.unwrap_or_else(|| built_in(paths)), fault: None }),
         Err(error) => match kept(paths) {
             Some(policy) => Ok(Usable { policy, fault: Some(error) }),
             None => Err(error),
@@ -328,9 +351,9 @@ pub fn keep_now(paths: &Paths) {
     }
 }
 
-fn load_text(path: &Path, owner: Owner) -> Result<Policy, LoadError> {
+fn load_text(paths: &Paths, path: &Path, owner: Owner) -> Result<Policy, LoadError> {
     let (_, _, text) = text(path, owner)?;
-    Ok(policy::parse(&text, &path.to_string_lossy())?)
+    Ok(on_node(policy::parse(&text, &path.to_string_lossy())?, paths))
 }
 
 fn text(path: &Path, owner: Owner) -> Result<(File, Metadata, String), FileError> {
@@ -428,7 +451,7 @@ fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
 const MAGIC: &str = "pss-guard-policy";
 
 /// Counted up whenever the meaning of the compiled form changes within one version of the program.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// File systems stamp in ticks of the kernel's clock, at most 10 ms: a file that changes twice in one tick can look
 /// unchanged. A cache that is hardly younger than the policy is therefore not believed (git calls this "racily clean").

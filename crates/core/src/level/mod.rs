@@ -5,6 +5,7 @@
 pub mod cache;
 pub mod date;
 mod image;
+pub mod kubelet_root;
 pub mod labels;
 pub mod namespaces;
 pub mod policy;

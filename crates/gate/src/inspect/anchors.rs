@@ -8,22 +8,32 @@ use std::path::{Path, PathBuf};
 
 use pss_guard_core::files::{self, FileError, Links, Owners};
 
-/// The directories of engines where they usually are: containerd's, also that of k3s and RKE2, and those of CRI-O.
-const OF_ENGINES: [&str; 6] = [
-    "/run/containerd/io.containerd.grpc.v1.cri/sandboxes",
-    "/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes",
-    "/run/k3s/containerd/io.containerd.grpc.v1.cri/sandboxes",
-    "/var/lib/rancher/k3s/agent/containerd/io.containerd.grpc.v1.cri/sandboxes",
-    "/run/containers/storage/overlay-containers",
-    "/var/lib/containers/storage/overlay-containers",
+/// Where state and root directory of containerd usually are: its defaults, and those of k3s and rke2, k0s and MicroK8s.
+const OF_CONTAINERD: [&str; 9] = [
+    "/run/containerd",
+    "/var/lib/containerd",
+    "/run/k3s/containerd",
+    "/var/lib/rancher/k3s/agent/containerd",
+    "/var/lib/rancher/rke2/agent/containerd",
+    "/run/k0s/containerd",
+    "/var/lib/k0s/containerd",
+    "/var/snap/microk8s/common/run/containerd",
+    "/var/snap/microk8s/common/var/lib/containerd",
 ];
 
+/// Where CRI-O's are.
+const OF_CRI_O: [&str; 2] =
+    ["/run/containers/storage/overlay-containers", "/var/lib/containers/storage/overlay-containers"];
+
 /// What is wrong with the directories of this node: each that someone other than root can write to or exchange, once.
-/// What is not there is no fault.
+/// What is not there is no fault. `of_containerd` are further state and root directories of containerd's.
 #[must_use]
-pub fn faults(kubelet_root: &Path) -> Vec<FileError> {
-    let pods = kubelet_root.join("pods");
-    let all = OF_ENGINES.iter().map(PathBuf::from).chain([pods]);
+pub fn faults(kubelet_root: &Path, of_containerd: &[PathBuf]) -> Vec<FileError> {
+    let sandboxes = |directory: &Path| directory.join("io.containerd.grpc.v1.cri/sandboxes");
+    let usual = OF_CONTAINERD.iter().map(Path::new);
+    let of_containerd = usual.chain(of_containerd.iter().map(PathBuf::as_path)).map(sandboxes);
+    let others = OF_CRI_O.iter().map(PathBuf::from).chain([kubelet_root.join("pods")]);
+    let all = of_containerd.chain(others);
     let mut faults: Vec<FileError> = Vec::new();
     for err in all.filter_map(|anchor| look(&anchor).err()) {
         if !err.is_missing() && !faults.iter().any(|known| known.to_string() == err.to_string()) {
@@ -59,16 +69,22 @@ mod tests {
         assert!(look(&kubelet.join("nothing")).unwrap_err().is_missing());
         for open in ["open", "open/data", "open/data/kubelet/pods", "var"] {
             fs::set_permissions(at(open), Permissions::from_mode(0o777)).unwrap();
-            let said: Vec<String> = faults(&kubelet).iter().map(ToString::to_string).collect();
+            let said: Vec<String> = faults(&kubelet, &[]).iter().map(ToString::to_string).collect();
             assert!(
                 said.iter().any(|said| said.contains(&format!("{open} must be writable by root alone"))),
                 "{said:?}"
             );
             fs::set_permissions(at(open), Permissions::from_mode(0o755)).unwrap();
         }
-        assert!(faults(&kubelet).is_empty(), "{:?}", faults(&kubelet));
+        assert!(faults(&kubelet, &[]).is_empty(), "{:?}", faults(&kubelet, &[]));
+        // A containerd that keeps its own elsewhere.
+        let moved = at("moved");
+        fs::create_dir_all(moved.join("io.containerd.grpc.v1.cri/sandboxes")).unwrap();
+        assert!(faults(&kubelet, std::slice::from_ref(&moved)).is_empty());
+        fs::set_permissions(&moved, Permissions::from_mode(0o777)).unwrap();
+        assert!(faults(&kubelet, &[moved])[0].to_string().contains("moved must be writable by root alone"));
         std::os::unix::fs::chown(at("open/data/kubelet"), Some(1000), None).unwrap();
-        assert!(faults(&kubelet)[0].to_string().contains("must be owned by root"));
+        assert!(faults(&kubelet, &[])[0].to_string().contains("must be owned by root"));
         symlink("loop", at("loop")).unwrap();
         assert!(look(&at("loop/x")).is_err());
     }

@@ -261,7 +261,7 @@ pub fn evaluate_spec<R>(
         identity: &identity,
         host: request.host,
         node: NodeSettings {
-            kubelet_root: observed.map_or(&node.kubelet_root, |observed| &observed.kubelet_root),
+            kubelet_root: observed.map_or_else(|| node.kubelet_root(), |observed| &observed.kubelet_root),
             seccomp_default: observed.map_or(node.seccomp_default, |observed| observed.seccomp_default),
             default_capabilities: &node.default_capabilities,
             default_sysctls: &node.default_sysctls,

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::date::Date;
 use super::is_dns_label;
+use super::kubelet_root;
 use super::labels::is_dns_subdomain;
 use crate::words::did_you_mean;
 use pss::capabilities::NAMES;
@@ -356,9 +357,9 @@ impl Exception {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Node {
-    /// The kubelet's directory.
-    #[serde(deserialize_with = "one::<Absolute, _>")]
-    pub kubelet_root: String,
+    /// The kubelet's root directory: the policy's, or the recorded one; see [`Self::kubelet_root`].
+    #[serde(deserialize_with = "maybe::<Absolute, _>", skip_serializing_if = "Option::is_none")]
+    pub kubelet_root: Option<String>,
     /// The kubelet's own `seccompDefault`.
     #[serde(skip_serializing_if = "is_default")]
     pub seccomp_default: bool,
@@ -376,10 +377,18 @@ pub struct Node {
     pub apparmor: AppArmor,
 }
 
+impl Node {
+    /// The kubelet's root directory.
+    #[must_use]
+    pub fn kubelet_root(&self) -> &str {
+        self.kubelet_root.as_deref().unwrap_or(kubelet_root::DEFAULT)
+    }
+}
+
 impl Default for Node {
     fn default() -> Self {
         Self {
-            kubelet_root: "/var/lib/kubelet".to_owned(),
+            kubelet_root: None,
             seccomp_default: false,
             default_capabilities: Vec::new(),
             default_sysctls: Vec::new(),

@@ -575,7 +575,7 @@ path = "/usr/bin/crun"
                 },
             ]
         );
-        assert_eq!(policy.node.kubelet_root, "/data/kubelet");
+        assert_eq!(policy.node.kubelet_root(), "/data/kubelet");
         assert!(policy.node.seccomp_default);
         assert_eq!(policy.node.default_capabilities, ["NET_RAW", "SYS_CHROOT"]);
         assert_eq!(policy.node.default_sysctls, ["net.ipv4.ping_group_range"]);
