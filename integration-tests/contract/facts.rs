@@ -572,6 +572,78 @@ fn a_container_that_the_facts_do_not_have_is_evaluated_as_without_them() {
     assert_eq!(hook(&node).0, HOST_NETWORK);
 }
 
+/// The control that came last.
+const CONTROL: &str = "hostProbesAndHostLifecycle";
+
+/// A control that came with v1.34, of a pod that declares what it forbids.
+#[test]
+fn latest_is_the_clusters_version_for_every_reader_and_a_forged_one_switches_nothing_off() {
+    if !needs::can_run("latest_is_the_clusters_version_for_every_reader", &[]) {
+        return;
+    }
+    let probe = json!({"httpGet": {"host": "10.0.0.1"}});
+    let mut manifest = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}});
+    manifest["spec"] =
+        with(|facts| facts["spec"]["containers"][0]["livenessProbe"] = probe.clone())["spec"].clone();
+    let floor = format!("{POLICY}[agent]\nfloor = 'restricted'\n");
+    let cluster = format!("{POLICY}[cluster]\nversion = 'v1.33'\n");
+    // (the policy, what cluster.json has, whether the control is there, what the event says of the file)
+    let rows = [
+        (POLICY, None, true, ""),
+        (POLICY, Some("36"), true, ""),
+        (POLICY, Some("34"), true, ""),
+        (POLICY, Some("33"), false, ""),
+        (POLICY, Some("99"), true, ""),
+        (POLICY, Some("0"), true, "; the cluster's version does not count: "),
+        (POLICY, Some("\"33\""), true, "; the cluster's version does not count: "),
+        (&cluster, Some("36"), false, ""),
+        (&cluster, None, false, ""),
+        // A namespace whose labels came from the agent, at the level of the floor.
+        (&floor, Some("33"), true, ""),
+    ];
+    for (policy, minor, expected, says_of_file) in rows {
+        let node = Node::new(policy);
+        if let Some(minor) = minor {
+            let text = format!("{{\"v\":1,\"minor\":{minor}}}");
+            node.file("run/pss-guard/agent/cluster.json", &text);
+        }
+        if policy == floor {
+            let labels = "{\"v\":1,\"pod-security.kubernetes.io/enforce\":\"restricted\"}";
+            node.file("run/pss-guard/namespaces/shop.json", labels);
+        }
+        lay(&node, &with(|facts| facts["spec"]["containers"][0]["livenessProbe"] = probe.clone()));
+        let row = format!("{minor:?} {policy}");
+        // Parsed, compiled, and from the compiled form.
+        for _ in 0..3 {
+            let (code, event) = hook(&node);
+            let denied = event["PSS_CONTROLS"].as_str().unwrap_or_default() == CONTROL;
+            assert_eq!((code != 0, denied), (expected, expected), "{row}: {event}");
+            assert!(says(&event, says_of_file), "{row}: {event}");
+            assert_eq!(says(&event, "cluster's version"), !says_of_file.is_empty(), "{row}: {event}");
+            std::thread::sleep(std::time::Duration::from_millis(60));
+        }
+        if policy != floor {
+            let file = node.file("pod.json", &manifest.to_string());
+            let done = node.call(&["check", file.to_str().unwrap()]);
+            assert_eq!(
+                (done.code, done.stdout.contains(CONTROL)),
+                (Some(i32::from(expected)), expected),
+                "{row}: {done}"
+            );
+        }
+        let done = node.call(&["status"]);
+        let shown = match (policy == cluster, minor) {
+            (true, _) => "v1.33, from [cluster] version of the policy",
+            (_, Some("33")) => "v1.33, the cluster's version (",
+            (_, Some("99")) => "v1.37, the newest version known; the cluster is v1.99 (",
+            (_, Some("0" | "\"33\"")) => "v1.37, the newest version known; the cluster's does not count: ",
+            (_, None) => "v1.37, the newest version known; `pss-guard cluster import`",
+            (_, Some(_)) => ", the cluster's version (",
+        };
+        assert!(done.stdout.contains(shown), "{row}: {done}");
+    }
+}
+
 /// Of a static pod config.json has a hash that only the kubelet can compute: its facts may add a denial, and nothing else.
 #[test]
 fn facts_of_static_pods_only_add_denials_and_no_annotation_makes_a_pod_static() {

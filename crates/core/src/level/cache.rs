@@ -1,23 +1,28 @@
 //! Loads the policy: `policy.toml`, or its compiled form if that is certainly the same.
 //!
 //! Parsing TOML costs more than everything else that a start needs, so the parsed policy is cached as JSON behind one
-//! line that says which file it was made from.
+//! line that says which file it was made from, and what `agent/cluster.json` said if that was read: so a start that needs the
+//! cluster's version asks only whether that file is still the same.
 //!
 //! A start that parses a changed policy also keeps its text in /var/lib/pss-guard. While `policy.toml` is missing,
 //! invalid or untrusted, containers are evaluated against this last good text, across reboots and upgrades, so a fault
 //! of the file neither relaxes the node nor stops it. Only `pss-guard policy remove` ends it.
 
+use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use pss::Version;
 use serde::Deserialize;
 
 use super::policy::read::sets_nothing;
 use super::policy::{self, Mode, Policy, PolicyError, SYSTEM_NAMESPACE};
 use crate::atomic::{self, Lasts};
 use crate::checksum::checksum;
+use crate::cluster::{self, Told};
 use crate::files::{self, FileError, Links, Owner};
 use crate::paths::Paths;
 
@@ -138,7 +143,7 @@ pub fn load(paths: &Paths) -> Loaded {
     let own = match fs::symlink_metadata(&path) {
         Ok(own) => own,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return if was_there(paths) { bad(gone(paths), None) } else { Loaded::Good(Policy::default()) };
+            return if was_there(paths) { bad(gone(paths), None) } else { Loaded::Good(built_in(paths)) };
         }
         Err(source) => return bad(FileError::Open { path, source }.into(), None),
     };
@@ -152,9 +157,16 @@ pub fn load(paths: &Paths) -> Loaded {
         return bad(error.into(), None);
     }
     let compiled = read_cache(&paths.policy_cache());
-    let compiled = compiled.and_then(|compiled| compiled.policy_of(&Stamp::of(&metadata)));
-    if let Some(mut policy) = compiled {
+    let stamp = Stamp::of(&metadata);
+    if let Some((mut policy, of_cluster)) = compiled.as_ref().and_then(|compiled| compiled.policy_of(&stamp))
+    {
         policy.file = Some(path.to_string_lossy().into_owned());
+        if policy.cluster.version == Version::Latest {
+            policy.told = told(paths, of_cluster, |of_cluster| {
+                let header = stamp.header() + of_cluster;
+                let _ = write_cache(&paths.policy_cache(), &header, metadata.mode(), &policy);
+            });
+        }
         return Loaded::Good(policy);
     }
 
@@ -177,10 +189,48 @@ pub fn load(paths: &Paths) -> Loaded {
                 // Without a cache every start is slower, no more.
                 let _ = write_cache(&paths.policy_cache(), &header, before.mode(), &policy);
             }
-            Loaded::Good(policy)
+            Loaded::Good(with_told(policy, paths))
         }
         Err(error) => bad(error.into(), Some(&text)),
     }
+}
+
+/// The policy of a node that never had one.
+#[must_use]
+pub fn built_in(paths: &Paths) -> Policy {
+    with_told(Policy::default(), paths)
+}
+
+/// A policy that was not compiled, with the cluster's version where it does not name one.
+fn with_told(policy: Policy, paths: &Paths) -> Policy {
+    let told = match policy.cluster.version {
+        Version::Latest => cluster::told(&paths.told()),
+        Version::Minor(_) => Told::Nothing,
+    };
+    Policy { told, ..policy }
+}
+
+/// The cluster's version by `known`, what the compiled policy has of the file, if that is the file's; else by the file. `know`
+/// gets what to keep of it.
+fn told(paths: &Paths, known: &str, know: impl FnOnce(&str)) -> Told {
+    let stamp = match fs::symlink_metadata(paths.cluster()) {
+        Ok(metadata) => Stamp::of(&metadata),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Told::Nothing,
+        Err(_) => return cluster::told(&paths.told()),
+    };
+    let prefix = format!(" {stamp} ");
+    if let Some(minor) = known.strip_prefix(&prefix).and_then(|minor| minor.parse().ok()) {
+        return Told::Minor(minor);
+    }
+    // Asked before the file is read: one that changes after that in the same tick would look the same.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+    let is_settled = i64::try_from(now).is_ok_and(|now| now.saturating_sub(stamp.changed) >= TICKS);
+    let told = cluster::told(&paths.told());
+    // What does not count is read, and its fault named, at each start.
+    if let (Told::Minor(minor), true) = (&told, is_settled) {
+        know(&format!("{prefix}{minor}"));
+    }
+    told
 }
 
 /// The policy of a node whose `policy.toml` cannot be used.
@@ -194,7 +244,8 @@ fn without(paths: &Paths, error: LoadError, text: Option<&str>) -> Loaded {
 /// The last good policy, if its text is there, can be believed, and is one that this program understands.
 fn kept(paths: &Paths) -> Option<Policy> {
     let path = paths.kept_policy();
-    policy::parse(&kept_text(&path).ok()?, &path.to_string_lossy()).ok()
+    let policy = policy::parse(&kept_text(&path).ok()?, &path.to_string_lossy()).ok()?;
+    Some(with_told(policy, paths))
 }
 
 fn kept_text(path: &Path) -> Result<String, FileError> {
@@ -232,9 +283,9 @@ pub fn load_file(paths: &Paths, path: &Path) -> Result<Policy, LoadError> {
         if let Some(policy) = load_fresh(paths)? {
             return Ok(policy);
         }
-        return load_text(path, Owner::Root);
+        return load_text(paths, path, Owner::Root);
     }
-    load_text(path, Owner::Anybody)
+    load_text(paths, path, Owner::Anybody)
 }
 
 /// All mistakes in a policy file, where [`load_file`] and [`load_fresh`] name the first.
@@ -255,13 +306,13 @@ pub fn would_not_take(path: &Path) -> Option<FileError> {
 pub fn load_fresh(paths: &Paths) -> Result<Option<Policy>, LoadError> {
     let text = text_fresh(paths)?;
     let policy = text.map(|text| policy::parse(&text, &paths.policy().to_string_lossy()));
-    Ok(policy.transpose()?)
+    Ok(policy.transpose()?.map(|policy| with_told(policy, paths)))
 }
 
 /// The same for who only looks: with the last good policy where the file cannot be used.
 pub fn load_usable(paths: &Paths) -> Result<Usable, LoadError> {
     match load_fresh(paths) {
-        Ok(policy) => Ok(Usable { policy: policy.unwrap_or_default(), fault: None }),
+        Ok(policy) => Ok(Usable { policy: policy.unwrap_or_else(|| built_in(paths)), fault: None }),
         Err(error) => match kept(paths) {
             Some(policy) => Ok(Usable { policy, fault: Some(error) }),
             None => Err(error),
@@ -328,9 +379,9 @@ pub fn keep_now(paths: &Paths) {
     }
 }
 
-fn load_text(path: &Path, owner: Owner) -> Result<Policy, LoadError> {
+fn load_text(paths: &Paths, path: &Path, owner: Owner) -> Result<Policy, LoadError> {
     let (_, _, text) = text(path, owner)?;
-    Ok(policy::parse(&text, &path.to_string_lossy())?)
+    Ok(with_told(policy::parse(&text, &path.to_string_lossy())?, paths))
 }
 
 fn text(path: &Path, owner: Owner) -> Result<(File, Metadata, String), FileError> {
@@ -386,7 +437,7 @@ struct LastKnownExemptions {
     namespaces: Vec<String>,
 }
 
-/// Which file a policy was read from. The change time cannot be set back, so that a file restored with its old
+/// Which file something was read from. The change time cannot be set back, so that a file restored with its old
 /// modification time is another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamp {
@@ -408,11 +459,17 @@ impl Stamp {
         }
     }
 
-    /// The line above the compiled policy, without its checksum.
+    /// The line above the compiled policy, without what is known of the cluster and without its checksum.
     fn header(&self) -> String {
-        let Self { device, inode, modified, changed, size } = self;
         let program = env!("CARGO_PKG_VERSION");
-        format!("{MAGIC} {FORMAT} {program} {device} {inode} {modified} {changed} {size}")
+        format!("{MAGIC} {FORMAT} {program} {self}")
+    }
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { device, inode, modified, changed, size } = self;
+        write!(f, "{device} {inode} {modified} {changed} {size}")
     }
 }
 
@@ -428,7 +485,7 @@ fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
 const MAGIC: &str = "pss-guard-policy";
 
 /// Counted up whenever the meaning of the compiled form changes within one version of the program.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// File systems stamp in ticks of the kernel's clock, at most 10 ms: a file that changes twice in one tick can look
 /// unchanged. A cache that is hardly younger than the policy is therefore not believed (git calls this "racily clean").
@@ -456,10 +513,17 @@ fn read_cache(path: &Path) -> Option<Compiled> {
 }
 
 impl Compiled {
-    fn policy_of(&self, stamp: &Stamp) -> Option<Policy> {
-        let same = self.bytes.get(..self.header)? == stamp.header().as_bytes();
+    /// The policy, if it is that of this file, and what is known of the cluster: nothing, or its file, a space and a minor, behind
+    /// a space.
+    fn policy_of(&self, stamp: &Stamp) -> Option<(Policy, &str)> {
+        let header = std::str::from_utf8(self.bytes.get(..self.header)?).ok()?;
+        let of_cluster = header.strip_prefix(&stamp.header())?;
+        let same = of_cluster.is_empty() || of_cluster.starts_with(' ');
         let settled = self.written.saturating_sub(stamp.changed) >= TICKS;
-        if same && settled { serde_json::from_slice(self.bytes.get(self.body..)?).ok() } else { None }
+        if !(same && settled) {
+            return None;
+        }
+        Some((serde_json::from_slice(self.bytes.get(self.body..)?).ok()?, of_cluster))
     }
 
     fn salvage(&self) -> Option<LastKnown> {

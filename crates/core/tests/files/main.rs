@@ -9,6 +9,8 @@
 
 // The policy, its compiled form, and the last good one.
 mod cache;
+// The cluster's version: believed, cached, imported.
+mod cluster;
 // What is imported, kept and read of namespaces.
 mod namespaces;
 // A node's files.

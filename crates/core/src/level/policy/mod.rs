@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::date::Date;
 use super::is_dns_label;
 use super::labels::is_dns_subdomain;
+use crate::cluster::Told;
 use crate::words::did_you_mean;
 use pss::capabilities::NAMES;
 use pss::controls::CONTROLS;
@@ -393,7 +394,7 @@ impl Default for Node {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cluster {
-    /// What `latest` stands for, where the cluster is older than this program.
+    /// What `latest` stands for; `latest` leaves that to what the node is told of the cluster.
     #[serde(with = "text")]
     pub version: Version,
 }
@@ -467,6 +468,9 @@ pub struct Policy {
     /// The file it was read from; `None` for the built-in one.
     #[serde(skip)]
     pub file: Option<String>,
+    /// What the node is told of the cluster's version; [`super::cache`] fills it in where the policy does not name one.
+    #[serde(skip)]
+    pub told: Told,
     /// What the node does about violations. Always written to the cache, because a later policy may be unreadable.
     pub mode: Mode,
     /// What becomes of a container that cannot be evaluated.
@@ -523,6 +527,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             file: None,
+            told: Told::Nothing,
             mode: Mode::Audit,
             on_fault: OnFault::Deny,
             on_suspect: OnSuspect::Audit,
@@ -555,10 +560,19 @@ impl Policy {
         namespace.into_iter().chain(facts)
     }
 
-    /// The minor that `latest` stands for.
+    /// The minor that `latest` stands for: the policy's own, else the cluster's, else the newest known.
     #[must_use]
     pub fn latest_minor(&self) -> Minor {
-        self.cluster.version.minor(NEWEST)
+        let told = if let Told::Minor(minor) = self.told { minor.min(NEWEST) } else { NEWEST };
+        self.cluster.version.minor(told)
+    }
+
+    /// A version as it is without what the node is told, for what bounds the agent that tells it: where a `latest` would be an
+    /// older one by the agent's word, the newest known.
+    #[must_use]
+    pub fn untold(&self, version: Version) -> Version {
+        let is_told = version == Version::Latest && self.cluster.version == Version::Latest;
+        if is_told && self.latest_minor() < NEWEST { Version::Minor(NEWEST) } else { version }
     }
 }
 
