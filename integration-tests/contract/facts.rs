@@ -572,6 +572,68 @@ fn a_container_that_the_facts_do_not_have_is_evaluated_as_without_them() {
     assert_eq!(hook(&node).0, HOST_NETWORK);
 }
 
+/// A name that looks like a workload's is no longer enough where the pod's controller is known.
+#[test]
+fn an_exception_of_a_workload_goes_by_the_pods_controller_and_not_by_its_name() {
+    if !needs::can_run("an_exception_of_a_workload_goes_by_the_pods_controller", &[]) {
+        return;
+    }
+    let policy = format!(
+        "{POLICY}[[exceptions]]\nnamespace = 'shop'\nowner = 'web'\nreason = 'r'\nexpires = 2999-01-01\ncontrols = \
+         ['hostNamespaces', 'restrictedVolumes', 'hostPathVolumes']\n"
+    );
+    let owner = |kind: &str, name: &str| json!({"kind": kind, "name": name});
+    // A pod of Deployment `web`, by its name.
+    let shaped = "web-5d4f8c7b9d-x7k2p";
+    // (the pod's name, its UID, the owner, what else of the facts, whether the exception covers it)
+    let nothing: Change = |_| {};
+    let of_static: Change = |facts| {
+        facts["source"] = json!("static");
+        facts["uid"] = json!(HASH);
+    };
+    let damaged: Change = |facts| facts["new"] = json!(1);
+    let rows: [(&str, &str, Value, Change, bool); 14] = [
+        (shaped, UID, owner("Deployment", "web"), nothing, true),
+        (shaped, UID, owner("Deployment", "other"), nothing, false),
+        (shaped, UID, owner("Deployment", shaped), nothing, false),
+        (shaped, UID, Value::Null, nothing, false),
+        ("web", UID, Value::Null, nothing, false),
+        ("web-0", UID, owner("StatefulSet", "web-0"), nothing, false),
+        ("other", UID, owner("StatefulSet", "web"), nothing, true),
+        ("other", UID, owner("Job", "web-29384720"), nothing, true),
+        ("other", UID, owner("Job", "web-3"), nothing, false),
+        // Facts that do not count say nothing of the owner either.
+        (shaped, UID, owner("Deployment", "other"), damaged, true),
+        ("other", UID, owner("Deployment", "web"), damaged, false),
+        // Nor do those of a static pod, whose UID anybody may have.
+        ("other", HASH, owner("Deployment", "web"), of_static, false),
+        ("web", HASH, owner("Deployment", "other"), of_static, true),
+        ("web", HASH, Value::Null, of_static, true),
+    ];
+    for (name, uid, owner, change, covered) in rows {
+        let node = node(&policy);
+        for bundle in [node.bundle(), node.sandbox()] {
+            spec(&bundle.join("config.json"), |spec| {
+                spec["annotations"]["io.kubernetes.cri.sandbox-name"] = json!(name);
+                spec["annotations"]["io.kubernetes.cri.sandbox-uid"] = json!(uid);
+            });
+        }
+        let facts = with(|facts| {
+            facts["name"] = json!(name);
+            facts["spec"]["hostNetwork"] = json!(true);
+            facts["spec"]["volumes"][0] = json!({"name": "data", "hostPath": {}});
+            if !owner.is_null() {
+                facts["owner"] = owner.clone();
+            }
+            change(facts);
+        });
+        let file = if uid == UID { format!("pods/{UID}") } else { format!("static/shop_{name}") };
+        node.file(&format!("run/pss-guard/{file}.json"), &facts.to_string());
+        let (code, event) = hook(&node);
+        assert_eq!(code == 0, covered, "{name} {uid} {facts}: {code} {event}");
+    }
+}
+
 /// The control that came last.
 const CONTROL: &str = "hostProbesAndHostLifecycle";
 

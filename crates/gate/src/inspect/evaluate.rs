@@ -294,6 +294,13 @@ pub fn evaluate_spec<R>(
         Some(pods::Found::Facts(facts)) => Some(facts),
         Some(pods::Found::NoFolder | pods::Found::Missing) | None => None,
     };
+    // Facts have the controller; the name only looks like one's. A pod without a controller is no workload's.
+    let controller = read.as_ref().filter(|facts| facts.0.source == Source::Api).map(|facts| &facts.0.owner);
+    let rules = match controller {
+        Some(Some(owner)) => rules.of_workload(workload::of_controller(&owner.kind, &owner.name)),
+        Some(None) => rules.of_workload(""),
+        None => rules,
+    };
     let pod = match (&read, request.pods) {
         (Some(read), _) => Some((&read.1, read.0.source == Source::Api)),
         (None, Pods::Given(pod)) => Some((pod, true)),

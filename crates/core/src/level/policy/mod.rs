@@ -280,7 +280,7 @@ pub struct Exception {
     /// The pod's name; none means every pod.
     #[serde(default, deserialize_with = "maybe::<Name, _>", skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
-    /// The workload's, as far as the pod's name tells it ([`super::workload`]); none means every workload.
+    /// The workload's, by the facts of the pod, else as far as its name tells it ([`super::workload`]); none means every workload.
     #[serde(default, deserialize_with = "maybe::<Name, _>", skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
     /// The container's, be it an init or an ephemeral one; none means every container.
@@ -307,7 +307,7 @@ pub struct Named<'a> {
     pub namespace: &'a str,
     /// Its pod.
     pub pod: &'a str,
-    /// The pod's workload.
+    /// The pod's workload; empty if it is known to have none.
     pub owner: &'a str,
     /// Its own name; `None` for the sandbox, which has none, and must be allowed what one container of its pod may do.
     pub container: Option<&'a str>,
