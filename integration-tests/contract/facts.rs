@@ -634,6 +634,87 @@ fn an_exception_of_a_workload_goes_by_the_pods_controller_and_not_by_its_name() 
     }
 }
 
+/// Another pod's declaration would settle what it says nothing of.
+#[test]
+fn a_pod_given_by_hand_is_taken_for_its_own_containers_only() {
+    if !needs::can_run("a_pod_given_by_hand_is_taken_for_its_own_containers_only", &[]) {
+        return;
+    }
+    let node = Node::new(POLICY);
+    let manifest = |metadata: Value| {
+        let spec = facts()["spec"].clone();
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    };
+    let workload = |metadata: Value| {
+        let template = manifest(json!({"name": "elsewhere", "labels": {"a": "b"}}));
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"template": template}})
+    };
+    let ours = format!("is of pod shop/web ({UID}), and the container is");
+    let of_other = "the container is of pod shop/web (dab344e9-";
+    let rows: [(&str, Value, &str); 14] = [
+        ("facts", facts(), ""),
+        ("facts of another uid", with(|facts| facts["uid"] = json!(OTHER)), of_other),
+        ("facts of another name", with(|facts| facts["name"] = json!("web-2")), of_other),
+        ("facts of another namespace", with(|facts| facts["namespace"] = json!("ops")), of_other),
+        ("facts of a static pod", with(|facts| facts["uid"] = json!(HASH)), of_other),
+        ("the object", manifest(json!({"name": "web", "namespace": "shop", "uid": UID})), ""),
+        ("a manifest without the rest", manifest(json!({"name": "web"})), ""),
+        ("a generated name", manifest(json!({"generateName": "web-"})), ""),
+        (
+            "a manifest of another name",
+            manifest(json!({"name": "web-2"})),
+            "is of pod */web-2, and the container is of",
+        ),
+        (
+            "an object of another uid",
+            manifest(json!({"name": "web", "uid": OTHER})),
+            "is of pod */web (00000000-",
+        ),
+        (
+            "a manifest of another namespace",
+            manifest(json!({"name": "web", "namespace": "ops"})),
+            "is of pod ops/web, and",
+        ),
+        ("a workload", workload(json!({"name": "any", "namespace": "shop"})), ""),
+        ("a workload without a namespace", workload(json!({"name": "any"})), ""),
+        (
+            "a workload of another namespace",
+            workload(json!({"name": "any", "namespace": "ops"})),
+            "is of pod ops/*, and",
+        ),
+    ];
+    let check = |pod: &Value| {
+        let pod = node.file("pod.json", &pod.to_string());
+        let bundle = node.bundle();
+        let level = ["check", "--level", "restricted", "--pod"];
+        node.call(&[&level[..], &[pod.to_str().unwrap(), bundle.to_str().unwrap()]].concat())
+    };
+    for (name, pod, refused) in rows {
+        let done = check(&pod);
+        assert_eq!(done.code, Some(if refused.is_empty() { 0 } else { 2 }), "{name}: {done}");
+        let says = done.stdout.contains("--pod: ") && done.stdout.contains("give the container's own pod");
+        assert_eq!(says, !refused.is_empty(), "{name}: {done}");
+        assert!(done.stdout.contains(refused), "{name}: {done}");
+    }
+    // A static pod: its file has neither the node's name nor the hash.
+    for bundle in [node.bundle(), node.sandbox()] {
+        spec(&bundle.join("config.json"), |spec| {
+            spec["annotations"]["io.kubernetes.cri.sandbox-name"] = json!("web-n1");
+            spec["annotations"]["io.kubernetes.cri.sandbox-uid"] = json!(HASH);
+        });
+    }
+    for (name, uid, code) in
+        [("web", None, 0), ("web-n1", Some(UID), 0), ("we", None, 2), ("web-n2", Some(HASH), 2)]
+    {
+        let done = check(&manifest(json!({"name": name, "uid": uid})));
+        assert_eq!(done.code, Some(code), "{name}: {done}");
+    }
+    // A container of no pod.
+    spec(&node.bundle().join("config.json"), |spec| spec["annotations"] = json!({}));
+    let done = check(&facts());
+    assert!(done.code == Some(2) && done.stdout.contains(&format!("{ours} of no pod")), "{done}");
+}
+
 /// The control that came last.
 const CONTROL: &str = "hostProbesAndHostLifecycle";
 

@@ -157,6 +157,8 @@ pub struct Check {
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
     /// The pod of these containers: its object in the API (kubectl get pod -o yaml), or its facts
+    ///
+    /// A container of another namespace, pod or UID than the file's is an error.
     #[arg(long, value_name = "FILE")]
     pub pod: Option<PathBuf>,
     /// The namespace of manifests that name none [default: default]
