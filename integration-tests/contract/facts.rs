@@ -940,7 +940,18 @@ fn facts_that_are_missing_stop_a_sandbox_and_no_container() {
         let exec = outcome(&node, policy, &container, false, true);
         assert_eq!(exec, if policy == exempt { "exempt" } else { "allowed" }, "{name}: exec");
     }
-    // Nor does a denial of the facts stop it.
+    // A hook on containerd sees no sandbox. What the policy asks is done at the container, and the refusal says what is wrong.
+    let node = Node::new(&deny);
+    others(&node);
+    let done = feed(&mut node.hook_command(), node.state().as_bytes());
+    let said = String::from_utf8(done.stderr).unwrap();
+    let parts = [
+        &*format!("this node has no facts of pod shop/web ({UID}) yet; "),
+        "on-missing-facts = \"deny\" does not work on containerd with the hook method: ",
+        "set it to \"unseen\", or install with --method runtime",
+    ];
+    assert!(done.status.code() == Some(2) && parts.iter().all(|part| said.contains(part)), "{said}");
+    // Nor does a denial of the facts stop a process that joins.
     let node = Node::new(POLICY);
     lay(&node, &strict());
     assert_eq!(outcome(&node, POLICY, &node.bundle(), true, false), "denied");
