@@ -583,6 +583,7 @@ fn an_exception_of_a_workload_goes_by_the_pods_controller_and_not_by_its_name() 
          ['hostNamespaces', 'restrictedVolumes', 'hostPathVolumes']\n"
     );
     let owner = |kind: &str, name: &str| json!({"kind": kind, "name": name});
+    let controller = |owner: &serde_json::Map<String, Value>| json!({"kind": owner["kind"], "name": owner["name"], "controller": true});
     // A pod of Deployment `web`, by its name.
     let shaped = "web-5d4f8c7b9d-x7k2p";
     // (the pod's name, its UID, the owner, what else of the facts, whether the exception covers it)
@@ -631,6 +632,17 @@ fn an_exception_of_a_workload_goes_by_the_pods_controller_and_not_by_its_name() 
         node.file(&format!("run/pss-guard/{file}.json"), &facts.to_string());
         let (code, event) = hook(&node);
         assert_eq!(code == 0, covered, "{name} {uid} {facts}: {code} {event}");
+        // `check` with the same facts, or the object that they are made of.
+        let references: Vec<Value> = owner.as_object().into_iter().map(controller).collect();
+        let metadata = json!({"name": name, "namespace": "shop", "uid": uid, "ownerReferences": references});
+        let object = json!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": facts["spec"]});
+        let is_sound = facts["source"] == "api" && facts.get("new").is_none();
+        for given in [Some(&facts), is_sound.then_some(&object)].into_iter().flatten() {
+            let file = node.file("pod.json", &given.to_string());
+            let bundle = node.bundle();
+            let done = node.call(&["check", "--pod", file.to_str().unwrap(), bundle.to_str().unwrap()]);
+            assert_eq!(done.code, Some(i32::from(!covered)), "{name} {uid} {given}: {done}");
+        }
     }
 }
 

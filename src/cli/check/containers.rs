@@ -100,7 +100,7 @@ impl Case {
             sees_sandboxes: false,
             namespaces: Some(namespaces),
             pods: match (pod, &host) {
-                (Some(given), _) => Pods::Given(&given.pod),
+                (Some(given), _) => Pods::Given(&given.pod, given.workload.as_deref()),
                 (None, Host::Live) => Pods::beside(namespaces),
                 (None, Host::Beside(_) | Host::Observed(_) | Host::Unknown) => Pods::Nowhere,
             },

@@ -21,6 +21,7 @@ use crate::manifest::objects::{Object, ObjectError, Role, objects};
 use crate::manifest::read::{LARGEST, documents};
 use crate::message::{line, shortened};
 use crate::output::json::{Container, Result as Json};
+use crate::pods::{self, PodFacts};
 use crate::pss::pod::{Manifest, Pod};
 
 /// A file of manifests.
@@ -199,6 +200,8 @@ impl<'a> Manifests<'a> {
 pub(super) struct Given {
     /// What it declares.
     pub(super) pod: Pod,
+    /// Its workload; none where only the name can tell.
+    pub(super) workload: Option<String>,
     /// Its file, for messages.
     shown: String,
     namespace: Option<String>,
@@ -261,7 +264,9 @@ pub(super) fn pod(path: &Path) -> Result<Given, String> {
     {
         let pod = Pod::deserialize(facts).map_err(|error| at(Some(error.at.line), error.to_string()))?;
         let [namespace, name, uid] = ["namespace", "name", "uid"].map(|key| text(facts, &[key]));
-        return Ok(Given { pod, shown: file.shown.clone(), namespace, name, uid });
+        let workload = PodFacts::deserialize(facts).ok();
+        let workload = workload.and_then(|facts| facts.workload().map(str::to_owned));
+        return Ok(Given { pod, workload, shown: file.shown.clone(), namespace, name, uid });
     }
     let workload = |(_, object): (usize, Result<Object<'_>, _>)| {
         let object = object.ok()?;
@@ -269,8 +274,12 @@ pub(super) fn pod(path: &Path) -> Result<Given, String> {
         // As it is in the API, which has filled in its defaults.
         let read = Manifest::deserialize(pod).map(Pod::from);
         let of_pod = |key| text(pod, &["metadata", key]).filter(|_| object.kind == "Pod");
-        let given = |pod| Given {
-            pod,
+        // Only an object of the API, which has a UID, says that it has no controller.
+        let facts = pods::Object::deserialize(pod).ok().and_then(pods::Object::facts);
+        let workload = facts.as_ref().and_then(PodFacts::workload).filter(|_| object.kind == "Pod");
+        let given = |declared| Given {
+            pod: declared,
+            workload: workload.map(str::to_owned),
             shown: file.shown.clone(),
             namespace: object.namespace.map(str::to_owned),
             name: of_pod("name"),
