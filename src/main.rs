@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use pss_guard::cli::arguments::{Cli, Command, Namespaces, Pods, Policy};
+use pss_guard::cli::arguments::{Cli, Cluster, Command, Namespaces, Pods, Policy};
 use pss_guard::cli::{
-    self, check, explain, install, manual, metrics, mode, namespaces, pods, policy, report, scan, status,
-    uninstall, verbose,
+    self, check, cluster, explain, install, manual, metrics, mode, namespaces, pods, policy, report, scan,
+    status, uninstall, verbose,
 };
 use pss_guard::install::{engines, programs};
 use pss_guard::level::date::Date;
@@ -105,6 +105,9 @@ fn run(cli: &Cli) -> u8 {
         }
         Command::Pods(Pods::Import(arguments)) => {
             pods::import(&paths, arguments.node.as_deref(), &mut std::io::stdin().lock(), &mut out, &mut err)
+        }
+        Command::Cluster(Cluster::Import) => {
+            cluster::import(&paths, &mut std::io::stdin().lock(), &mut out, &mut err)
         }
         Command::Install(arguments) => install::install(root, arguments, &mut out, &mut err),
         Command::Uninstall(arguments) => uninstall::uninstall(root, arguments, &mut out, &mut err),

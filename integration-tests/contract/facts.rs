@@ -572,6 +572,233 @@ fn a_container_that_the_facts_do_not_have_is_evaluated_as_without_them() {
     assert_eq!(hook(&node).0, HOST_NETWORK);
 }
 
+/// A name that looks like a workload's is no longer enough where the pod's controller is known.
+#[test]
+fn an_exception_of_a_workload_goes_by_the_pods_controller_and_not_by_its_name() {
+    if !needs::can_run("an_exception_of_a_workload_goes_by_the_pods_controller", &[]) {
+        return;
+    }
+    let policy = format!(
+        "{POLICY}[[exceptions]]\nnamespace = 'shop'\nowner = 'web'\nreason = 'r'\nexpires = 2999-01-01\ncontrols = \
+         ['hostNamespaces', 'restrictedVolumes', 'hostPathVolumes']\n"
+    );
+    let owner = |kind: &str, name: &str| json!({"kind": kind, "name": name});
+    let controller = |owner: &serde_json::Map<String, Value>| json!({"kind": owner["kind"], "name": owner["name"], "controller": true});
+    // A pod of Deployment `web`, by its name.
+    let shaped = "web-5d4f8c7b9d-x7k2p";
+    // (the pod's name, its UID, the owner, what else of the facts, whether the exception covers it)
+    let nothing: Change = |_| {};
+    let of_static: Change = |facts| {
+        facts["source"] = json!("static");
+        facts["uid"] = json!(HASH);
+    };
+    let damaged: Change = |facts| facts["new"] = json!(1);
+    let rows: [(&str, &str, Value, Change, bool); 14] = [
+        (shaped, UID, owner("Deployment", "web"), nothing, true),
+        (shaped, UID, owner("Deployment", "other"), nothing, false),
+        (shaped, UID, owner("Deployment", shaped), nothing, false),
+        (shaped, UID, Value::Null, nothing, false),
+        ("web", UID, Value::Null, nothing, false),
+        ("web-0", UID, owner("StatefulSet", "web-0"), nothing, false),
+        ("other", UID, owner("StatefulSet", "web"), nothing, true),
+        ("other", UID, owner("Job", "web-29384720"), nothing, true),
+        ("other", UID, owner("Job", "web-3"), nothing, false),
+        // Facts that do not count say nothing of the owner either.
+        (shaped, UID, owner("Deployment", "other"), damaged, true),
+        ("other", UID, owner("Deployment", "web"), damaged, false),
+        // Nor do those of a static pod, whose UID anybody may have.
+        ("other", HASH, owner("Deployment", "web"), of_static, false),
+        ("web", HASH, owner("Deployment", "other"), of_static, true),
+        ("web", HASH, Value::Null, of_static, true),
+    ];
+    for (name, uid, owner, change, covered) in rows {
+        let node = node(&policy);
+        for bundle in [node.bundle(), node.sandbox()] {
+            spec(&bundle.join("config.json"), |spec| {
+                spec["annotations"]["io.kubernetes.cri.sandbox-name"] = json!(name);
+                spec["annotations"]["io.kubernetes.cri.sandbox-uid"] = json!(uid);
+            });
+        }
+        let facts = with(|facts| {
+            facts["name"] = json!(name);
+            facts["spec"]["hostNetwork"] = json!(true);
+            facts["spec"]["volumes"][0] = json!({"name": "data", "hostPath": {}});
+            if !owner.is_null() {
+                facts["owner"] = owner.clone();
+            }
+            change(facts);
+        });
+        let file = if uid == UID { format!("pods/{UID}") } else { format!("static/shop_{name}") };
+        node.file(&format!("run/pss-guard/{file}.json"), &facts.to_string());
+        let (code, event) = hook(&node);
+        assert_eq!(code == 0, covered, "{name} {uid} {facts}: {code} {event}");
+        // `check` with the same facts, or the object that they are made of.
+        let references: Vec<Value> = owner.as_object().into_iter().map(controller).collect();
+        let metadata = json!({"name": name, "namespace": "shop", "uid": uid, "ownerReferences": references});
+        let object = json!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": facts["spec"]});
+        let is_sound = facts["source"] == "api" && facts.get("new").is_none();
+        for given in [Some(&facts), is_sound.then_some(&object)].into_iter().flatten() {
+            let file = node.file("pod.json", &given.to_string());
+            let bundle = node.bundle();
+            let done = node.call(&["check", "--pod", file.to_str().unwrap(), bundle.to_str().unwrap()]);
+            assert_eq!(done.code, Some(i32::from(!covered)), "{name} {uid} {given}: {done}");
+        }
+    }
+}
+
+/// Another pod's declaration would settle what it says nothing of.
+#[test]
+fn a_pod_given_by_hand_is_taken_for_its_own_containers_only() {
+    if !needs::can_run("a_pod_given_by_hand_is_taken_for_its_own_containers_only", &[]) {
+        return;
+    }
+    let node = Node::new(POLICY);
+    let manifest = |metadata: Value| {
+        let spec = facts()["spec"].clone();
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    };
+    let workload = |metadata: Value| {
+        let template = manifest(json!({"name": "elsewhere", "labels": {"a": "b"}}));
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"template": template}})
+    };
+    let ours = format!("is of pod shop/web ({UID}), and the container is");
+    let of_other = "the container is of pod shop/web (dab344e9-";
+    let rows: [(&str, Value, &str); 14] = [
+        ("facts", facts(), ""),
+        ("facts of another uid", with(|facts| facts["uid"] = json!(OTHER)), of_other),
+        ("facts of another name", with(|facts| facts["name"] = json!("web-2")), of_other),
+        ("facts of another namespace", with(|facts| facts["namespace"] = json!("ops")), of_other),
+        ("facts of a static pod", with(|facts| facts["uid"] = json!(HASH)), of_other),
+        ("the object", manifest(json!({"name": "web", "namespace": "shop", "uid": UID})), ""),
+        ("a manifest without the rest", manifest(json!({"name": "web"})), ""),
+        ("a generated name", manifest(json!({"generateName": "web-"})), ""),
+        (
+            "a manifest of another name",
+            manifest(json!({"name": "web-2"})),
+            "is of pod */web-2, and the container is of",
+        ),
+        (
+            "an object of another uid",
+            manifest(json!({"name": "web", "uid": OTHER})),
+            "is of pod */web (00000000-",
+        ),
+        (
+            "a manifest of another namespace",
+            manifest(json!({"name": "web", "namespace": "ops"})),
+            "is of pod ops/web, and",
+        ),
+        ("a workload", workload(json!({"name": "any", "namespace": "shop"})), ""),
+        ("a workload without a namespace", workload(json!({"name": "any"})), ""),
+        (
+            "a workload of another namespace",
+            workload(json!({"name": "any", "namespace": "ops"})),
+            "is of pod ops/*, and",
+        ),
+    ];
+    let check = |pod: &Value| {
+        let pod = node.file("pod.json", &pod.to_string());
+        let bundle = node.bundle();
+        let level = ["check", "--level", "restricted", "--pod"];
+        node.call(&[&level[..], &[pod.to_str().unwrap(), bundle.to_str().unwrap()]].concat())
+    };
+    for (name, pod, refused) in rows {
+        let done = check(&pod);
+        assert_eq!(done.code, Some(if refused.is_empty() { 0 } else { 2 }), "{name}: {done}");
+        let says = done.stdout.contains("--pod: ") && done.stdout.contains("give the container's own pod");
+        assert_eq!(says, !refused.is_empty(), "{name}: {done}");
+        assert!(done.stdout.contains(refused), "{name}: {done}");
+    }
+    // A static pod: its file has neither the node's name nor the hash.
+    for bundle in [node.bundle(), node.sandbox()] {
+        spec(&bundle.join("config.json"), |spec| {
+            spec["annotations"]["io.kubernetes.cri.sandbox-name"] = json!("web-n1");
+            spec["annotations"]["io.kubernetes.cri.sandbox-uid"] = json!(HASH);
+        });
+    }
+    for (name, uid, code) in
+        [("web", None, 0), ("web-n1", Some(UID), 0), ("we", None, 2), ("web-n2", Some(HASH), 2)]
+    {
+        let done = check(&manifest(json!({"name": name, "uid": uid})));
+        assert_eq!(done.code, Some(code), "{name}: {done}");
+    }
+    // A container of no pod.
+    spec(&node.bundle().join("config.json"), |spec| spec["annotations"] = json!({}));
+    let done = check(&facts());
+    assert!(done.code == Some(2) && done.stdout.contains(&format!("{ours} of no pod")), "{done}");
+}
+
+/// The control that came last.
+const CONTROL: &str = "hostProbesAndHostLifecycle";
+
+/// A control that came with v1.34, of a pod that declares what it forbids.
+#[test]
+fn latest_is_the_clusters_version_for_every_reader_and_a_forged_one_switches_nothing_off() {
+    if !needs::can_run("latest_is_the_clusters_version_for_every_reader", &[]) {
+        return;
+    }
+    let probe = json!({"httpGet": {"host": "10.0.0.1"}});
+    let mut manifest = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}});
+    manifest["spec"] =
+        with(|facts| facts["spec"]["containers"][0]["livenessProbe"] = probe.clone())["spec"].clone();
+    let floor = format!("{POLICY}[agent]\nfloor = 'restricted'\n");
+    let cluster = format!("{POLICY}[cluster]\nversion = 'v1.33'\n");
+    // (the policy, what cluster.json has, whether the control is there, what the event says of the file)
+    let rows = [
+        (POLICY, None, true, ""),
+        (POLICY, Some("36"), true, ""),
+        (POLICY, Some("34"), true, ""),
+        (POLICY, Some("33"), false, ""),
+        (POLICY, Some("99"), true, ""),
+        (POLICY, Some("0"), true, "; the cluster's version does not count: "),
+        (POLICY, Some("\"33\""), true, "; the cluster's version does not count: "),
+        (&cluster, Some("36"), false, ""),
+        (&cluster, None, false, ""),
+        // A namespace whose labels came from the agent, at the level of the floor.
+        (&floor, Some("33"), true, ""),
+    ];
+    for (policy, minor, expected, says_of_file) in rows {
+        let node = Node::new(policy);
+        if let Some(minor) = minor {
+            let text = format!("{{\"v\":1,\"minor\":{minor}}}");
+            node.file("run/pss-guard/agent/cluster.json", &text);
+        }
+        if policy == floor {
+            let labels = "{\"v\":1,\"pod-security.kubernetes.io/enforce\":\"restricted\"}";
+            node.file("run/pss-guard/namespaces/shop.json", labels);
+        }
+        lay(&node, &with(|facts| facts["spec"]["containers"][0]["livenessProbe"] = probe.clone()));
+        let row = format!("{minor:?} {policy}");
+        // Parsed, compiled, and from the compiled form.
+        for _ in 0..3 {
+            let (code, event) = hook(&node);
+            let denied = event["PSS_CONTROLS"].as_str().unwrap_or_default() == CONTROL;
+            assert_eq!((code != 0, denied), (expected, expected), "{row}: {event}");
+            assert!(says(&event, says_of_file), "{row}: {event}");
+            assert_eq!(says(&event, "cluster's version"), !says_of_file.is_empty(), "{row}: {event}");
+            std::thread::sleep(std::time::Duration::from_millis(60));
+        }
+        if policy != floor {
+            let file = node.file("pod.json", &manifest.to_string());
+            let done = node.call(&["check", file.to_str().unwrap()]);
+            assert_eq!(
+                (done.code, done.stdout.contains(CONTROL)),
+                (Some(i32::from(expected)), expected),
+                "{row}: {done}"
+            );
+        }
+        let done = node.call(&["status"]);
+        let shown = match (policy == cluster, minor) {
+            (true, _) => "v1.33, from [cluster] version of the policy",
+            (_, Some("33")) => "v1.33, the cluster's version (",
+            (_, Some("99")) => "v1.37, the newest version known; the cluster is v1.99 (",
+            (_, Some("0" | "\"33\"")) => "v1.37, the newest version known; the cluster's does not count: ",
+            (_, None) => "v1.37, the newest version known; `pss-guard cluster import`",
+            (_, Some(_)) => ", the cluster's version (",
+        };
+        assert!(done.stdout.contains(shown), "{row}: {done}");
+    }
+}
+
 /// Of a static pod config.json has a hash that only the kubelet can compute: its facts may add a denial, and nothing else.
 #[test]
 fn facts_of_static_pods_only_add_denials_and_no_annotation_makes_a_pod_static() {
@@ -725,7 +952,18 @@ fn facts_that_are_missing_stop_a_sandbox_and_no_container() {
         let exec = outcome(&node, policy, &container, false, true);
         assert_eq!(exec, if policy == exempt { "exempt" } else { "allowed" }, "{name}: exec");
     }
-    // Nor does a denial of the facts stop it.
+    // A hook on containerd sees no sandbox. What the policy asks is done at the container, and the refusal says what is wrong.
+    let node = Node::new(&deny);
+    others(&node);
+    let done = feed(&mut node.hook_command(), node.state().as_bytes());
+    let said = String::from_utf8(done.stderr).unwrap();
+    let parts = [
+        &*format!("this node has no facts of pod shop/web ({UID}) yet; "),
+        "on-missing-facts = \"deny\" does not work on containerd with the hook method: ",
+        "set it to \"unseen\", or install with --method runtime",
+    ];
+    assert!(done.status.code() == Some(2) && parts.iter().all(|part| said.contains(part)), "{said}");
+    // Nor does a denial of the facts stop a process that joins.
     let node = Node::new(POLICY);
     lay(&node, &strict());
     assert_eq!(outcome(&node, POLICY, &node.bundle(), true, false), "denied");

@@ -25,6 +25,7 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integration-tests/fix
 const NAMESPACE: &str = "run/pss-guard/namespaces/shop.json";
 const POD: &str = "run/pss-guard/pods/dab344e9-1d4f-4e7d-941e-7a1219bef1c5.json";
 const MODE: &str = "run/pss-guard/mode.json";
+const CLUSTER: &str = "run/pss-guard/agent/cluster.json";
 const FORMATS: &str = "run/pss-guard/formats";
 
 /// Something in the place of the published file.
@@ -58,7 +59,9 @@ fn hook(node: &Node) -> (Option<i32>, String) {
 fn import(node: &Node) -> (Option<i32>, String) {
     let list = r#"{"kind":"List","items":[{"kind":"Namespace","metadata":{"name":"shop","labels":{
         "pod-security.kubernetes.io/enforce":"baseline","pod-security.kubernetes.io/enforce-version":"v1.30"}}}]}"#;
-    let output = feed(&mut node.command(&["namespaces", "import"]), list.as_bytes());
+    // From a file: where the gate reads no version that the tool writes, the tool ends without reading.
+    let list = fs::File::open(node.file("list.json", list)).unwrap();
+    let output = node.command(&["namespaces", "import"]).stdin(list).output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
@@ -162,6 +165,39 @@ fn facts_of_a_pod_are_read_in_every_version_and_count_in_none_to_come() {
             assert_eq!(fs::read_to_string(path).unwrap(), fixture("pod-1.json"));
         }
         assert_eq!(hook(&node).0, Some(0));
+    }
+}
+
+#[test]
+fn the_clusters_version_is_read_in_every_version_and_counts_in_none_to_come() {
+    if !needs::can_run("the_clusters_version_is_read_in_every_version", &[]) {
+        return;
+    }
+    let node = Node::refusing();
+    let version = r#"{"major":"1","minor":"36","gitVersion":"v1.36.1"}"#;
+    let done = feed(&mut node.command(&["cluster", "import"]), version.as_bytes());
+    assert!(done.status.success() && done.stdout == b"the cluster is v1.36\n", "{done:?}");
+    for folder in ["run", "var/lib"] {
+        let path = node.path(&CLUSTER.replace("run", folder));
+        assert_eq!(fs::read_to_string(path).unwrap(), fixture("cluster-1.json"));
+    }
+    for (text, latest, says) in [
+        (fixture("cluster-1.json"), "latest   v1.36, the cluster's version (", ""),
+        (
+            to_come(&fixture("cluster-1.json")),
+            "latest   v1.37, the newest version known; the cluster's does not count: parse ",
+            "; the cluster's version does not count: parse ",
+        ),
+    ] {
+        node.file(CLUSTER, &text);
+        assert_eq!(hook(&node).0, Some(30), "{text}");
+        let event = node.events().pop().unwrap();
+        let message = event["MESSAGE"].as_str().unwrap();
+        let fault = "it has the format version 2, and this program reads 1 to 1";
+        assert_eq!(message.contains(fault), !says.is_empty(), "{event}");
+        assert!(message.contains(says), "{event}");
+        let done = node.call(&["policy", "show", "--namespace", "shop"]);
+        assert!(done.stdout.contains(latest), "{text}: {done}");
     }
 }
 

@@ -217,7 +217,7 @@ fn policy_check_says_what_a_policy_means() {
     let expected = "\
 valid
   mode              enforce: what violates the enforce level is stopped
-  latest            v1.37
+  latest            v1.37, the newest version known
   defaults          enforce privileged:latest, audit restricted:latest, warn restricted:latest
   unmanaged         enforce privileged:latest, audit privileged:latest, warn privileged:latest
   namespaces        shop
@@ -330,6 +330,7 @@ enforce  baseline:v1.30     level from namespace \"shop\" (/run/pss-guard/namesp
   and    restricted:v1.30   level from pod annotation pod-security.kubernetes.io/enforce
 audit    restricted:latest  level from [defaults] of /etc/pss-guard/policy.toml
 warn     restricted:latest  level from [defaults] of /etc/pss-guard/policy.toml
+latest   v1.37, the newest version known
 ",
         ),
         (
@@ -340,6 +341,7 @@ warn     restricted:latest  level from [defaults] of /etc/pss-guard/policy.toml
 enforce  privileged:latest  level from [unmanaged] of /etc/pss-guard/policy.toml
 audit    baseline:latest    level from [unmanaged] of /etc/pss-guard/policy.toml
 warn     privileged:latest  level from [unmanaged] of /etc/pss-guard/policy.toml
+latest   v1.37, the newest version known
 ",
         ),
         (

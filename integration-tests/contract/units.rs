@@ -121,10 +121,14 @@ fn at_boot_whatever_a_start_needs_is_there_again() {
     let pods = ["pods/dab344e9-1d4f-4e7d-941e-7a1219bef1c5.json", "static/kube-system_etcd-n1.json"];
     let [kept_pod, kept_static] = pods.map(|pod| format!("var/lib/pss-guard/{pod}"));
     let [live_pod, live_static] = pods.map(|pod| format!("run/pss-guard/{pod}"));
-    let rows: [(Given<'_>, Expected<'_>); 10] = [
+    let rows: [(Given<'_>, Expected<'_>); 11] = [
         // Facts of pods come back, each folder by itself. Where nobody brought any there is no folder.
         (&[(&kept_pod, "{}")], &[(&live_pod, Some("{}")), ("run/pss-guard/static", None)]),
         (&[(&kept_static, "{}")], &[(&live_static, Some("{}")), ("run/pss-guard/pods", None)]),
+        (
+            &[("var/lib/pss-guard/agent/cluster.json", "{}")],
+            &[("run/pss-guard/agent/cluster.json", Some("{}")), ("run/pss-guard/pods", None)],
+        ),
         (&[], &[(GATE, None), (TOOL, None), (CLI, None), (&live, None)]),
         (&[(CLI, "new")], &[(TOOL, Some("new")), (GATE, None), (CLI, Some("new"))]),
         (&[(&beside, "new")], &[(GATE, Some("new")), (TOOL, None), (CLI, None)]),

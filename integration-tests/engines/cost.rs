@@ -81,6 +81,24 @@ fn a_judged_start_keeps_its_budget() {
         assert!((calls..=calls + 5).contains(&with_facts), "{engine}: {with_facts} system calls:\n{shown}");
         eprintln!("{engine}, facts of {bytes} bytes: {with_facts} system calls, {more_faults} page faults");
         std::fs::remove_dir_all(node.root().join("run/pss-guard/pods")).unwrap();
+
+        // A policy without `[cluster] version` costs one call: is the file that the compiled policy has read still the same?
+        let policy = node.root().join("etc/pss-guard/policy.toml");
+        let text = std::fs::read_to_string(&policy).unwrap();
+        std::fs::write(&policy, text.replace("[cluster]\nversion = ", "[cluster]\n# version = ")).unwrap();
+        let agent = node.root().join("run/pss-guard/agent");
+        std::fs::create_dir(&agent).unwrap();
+        std::fs::write(agent.join("cluster.json"), "{\"v\":1,\"minor\":36}\n").unwrap();
+        for _ in 0..2 {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            start(&mut Command::new(&gate));
+        }
+        let (with_version, more_faults, shown) = count(&start);
+        assert!(shown.contains("cluster.json"), "{engine}: nobody asks for it:\n{shown}");
+        assert_eq!(with_version, calls + 1, "{engine}, with the cluster's version:\n{shown}");
+        eprintln!("{engine}, the cluster's version: {with_version} system calls, {more_faults} page faults");
+        std::fs::write(&policy, text).unwrap();
+        std::fs::remove_dir_all(agent).unwrap();
     }
 }
 

@@ -73,6 +73,9 @@ pub enum Command {
     /// Import what the API server or the kubelet knows of this node's pods
     #[command(subcommand)]
     Pods(Pods),
+    /// Import the API server's version, which is what `latest` stands for
+    #[command(subcommand)]
+    Cluster(Cluster),
     /// Install the gate for a container engine
     ///
     /// Running it again changes nothing. If an upgrade fails, the previous installation is restored.
@@ -155,6 +158,8 @@ pub struct Check {
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
     /// The pod of these containers: its object in the API (kubectl get pod -o yaml), or its facts
+    ///
+    /// A container of another namespace, pod or UID than the file's is an error.
     #[arg(long, value_name = "FILE")]
     pub pod: Option<PathBuf>,
     /// The namespace of manifests that name none [default: default]
@@ -331,6 +336,17 @@ pub struct PodsImport {
     /// Take the pods on this node only [default: all in the list, at most 10000]
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
+}
+
+/// Commands of `cluster`.
+#[derive(Debug, Subcommand)]
+pub enum Cluster {
+    /// Import the API server's version from `kubectl get --raw /version` on standard input
+    ///
+    /// `latest` means this version wherever the policy has no `[cluster] version`. A version below v1.23 is rejected, because
+    /// a forged one could switch controls off: that is for the policy to say.
+    #[command(after_long_help = examples::CLUSTER_IMPORT)]
+    Import,
 }
 
 /// Arguments of `install`.

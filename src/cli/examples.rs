@@ -56,6 +56,10 @@ pub(super) const PODS_IMPORT: &str = examples! {
     "With static pods, from the kubelet": "kubectl get --raw /api/v1/nodes/node-1/proxy/pods | pss-guard pods import",
 };
 
+pub(super) const CLUSTER_IMPORT: &str = examples! {
+    "Import the version of the API server": "kubectl get --raw /version | pss-guard cluster import",
+};
+
 pub(super) const INSTALL: &str = examples! {
     "Show what would be done": "pss-guard install --engine auto --dry-run",
     "Install for every engine, restart them, and prove that it works": "pss-guard install --engine auto --restart",

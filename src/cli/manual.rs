@@ -45,6 +45,9 @@ The levels of the cluster's namespaces as imported last; the copy for the next b
 .IR /run/pss\-guard/pods/ ,\ /run/pss\-guard/static/
 Facts of this node's pods, one file each; the copies for the next boot are beside those of the namespaces.
 .TP
+.I /run/pss\-guard/agent/cluster.json
+The cluster's version, which is what `latest` stands for; the copy for the next boot is beside those of the namespaces.
+.TP
 .I /run/pss\-guard/mode.json
 The temporary mode.
 .TP

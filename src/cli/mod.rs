@@ -3,6 +3,7 @@
 pub mod arguments;
 mod ask;
 pub mod check;
+pub mod cluster;
 mod examples;
 pub mod explain;
 pub mod install;

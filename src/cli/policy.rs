@@ -9,7 +9,7 @@ use super::ask::ask;
 use super::mode::LEFT;
 use super::{FAILED, OK, line};
 use crate::install::sandboxes::unseen_on;
-use crate::level::cache::LoadError;
+use crate::level::cache::{LoadError, built_in};
 use crate::level::date::Date;
 use crate::level::policy::{Exception, LevelSet, Policy};
 use crate::level::{
@@ -20,7 +20,9 @@ use crate::mode::end::Author;
 use crate::mode::{in_force, who};
 use crate::node::host::Live;
 use crate::paths::Paths;
+use crate::pss::Version;
 use crate::pss::controls::CONTROLS;
+use crate::status::latest;
 use crate::words::plural;
 
 /// Says whether a policy is valid, and what it means. Without `file` (or with the path of it) it is the node's own,
@@ -50,9 +52,9 @@ pub fn check(
             }
             // A reader that went away does not make a valid policy invalid.
             let _ = match policy {
-                Some(policy) => writeln!(out, "valid").and_then(|()| describe(&policy, today, out)),
+                Some(policy) => writeln!(out, "valid").and_then(|()| describe(&policy, paths, today, out)),
                 None => writeln!(out, "no {}: the built-in defaults apply", paths.policy().display())
-                    .and_then(|()| describe(&Policy::default(), today, out)),
+                    .and_then(|()| describe(&built_in(paths), paths, today, out)),
             };
             OK
         }
@@ -70,7 +72,7 @@ pub fn check(
     }
 }
 
-fn describe(policy: &Policy, today: Date, out: &mut dyn Write) -> io::Result<()> {
+fn describe(policy: &Policy, paths: &Paths, today: Date, out: &mut dyn Write) -> io::Result<()> {
     let row = |out: &mut dyn Write, name: &str, text: &str| writeln!(out, "  {name:<17} {text}");
     row(
         out,
@@ -80,7 +82,7 @@ fn describe(policy: &Policy, today: Date, out: &mut dyn Write) -> io::Result<()>
             Mode::Enforce => "enforce: what violates the enforce level is stopped",
         },
     )?;
-    row(out, "latest", &format!("v1.{}", policy.latest_minor()))?;
+    row(out, "latest", &latest(policy, &paths.cluster()).1)?;
     row(out, "defaults", &levels(&policy.defaults))?;
     row(out, "unmanaged", &levels(&policy.unmanaged))?;
     row(
@@ -272,7 +274,12 @@ pub fn show(
         ),
         Resolution::Levels(Levels { enforce, audit, warn }) => demands("enforce", &enforce, out)
             .and_then(|()| demands("audit", &audit, out))
-            .and_then(|()| demands("warn", &warn, out)),
+            .and_then(|()| demands("warn", &warn, out))
+            .and_then(|()| {
+                let mut all = enforce.iter().chain(&audit).chain(&warn);
+                let asked = all.any(|demand| demand.version == Version::Latest);
+                if asked { writeln!(out, "latest   {}", latest(&policy, &paths.cluster()).1) } else { Ok(()) }
+            }),
     };
     OK
 }

@@ -52,6 +52,7 @@ use crate::paths::Paths;
 use crate::pss::facts::Engine;
 use crate::words::plural;
 
+pub use policy::latest;
 pub(crate) use recorded::Recorded;
 use recorded::recorded;
 

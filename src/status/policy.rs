@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{Checks, Setting, State, ago};
+use crate::cluster::Told;
 use crate::files;
 use crate::inspect::anchors;
 use crate::install::sandboxes::unseen_on;
@@ -23,6 +24,7 @@ use crate::node::distribution::Distribution;
 use crate::node::places;
 use crate::paths::{GATE, Paths};
 use crate::pods::{self, PODS, PodsError, STATIC, Whose};
+use crate::pss::Version;
 use crate::words::plural;
 
 /// The policy of the node.
@@ -34,6 +36,8 @@ pub struct PolicyStatus {
     pub mode: Mode,
     /// Until when it is in force, where that is known.
     pub mode_until: Option<String>,
+    /// The version that `latest` stands for, as `v1.36`.
+    pub latest: Option<String>,
     /// The levels of a namespace that says nothing.
     pub defaults: Option<Defaults>,
     /// The namespaces that are not judged.
@@ -61,6 +65,7 @@ pub(super) fn ask(setting: &Setting<'_>, distribution: &Distribution) -> (Policy
         path: paths.policy(),
         mode: Mode::default(),
         mode_until: None,
+        latest: None,
         defaults: None,
         exempt_namespaces: Vec::new(),
         imported_namespaces: None,
@@ -120,6 +125,13 @@ pub(super) fn ask(setting: &Setting<'_>, distribution: &Distribution) -> (Policy
             audit: set.audit.to_string(),
             warn: set.warn.to_string(),
         });
+        status.latest = Some(format!("v1.{}", policy.latest_minor()));
+        let (state, says) = latest(policy, &paths.cluster());
+        let hint = match policy.told {
+            Told::Nothing if state == State::Note => "; `pss-guard cluster import` imports the cluster's",
+            _ => "",
+        };
+        checks.add(state, "latest", says + hint);
         exemptions(policy, checks);
         if let Some(unseen) = unseen_on(policy, &setting.live) {
             checks.add(State::Wrong, "policy", line(&unseen));
@@ -182,6 +194,26 @@ fn mode(paths: &Paths, in_force: &InForce, checks: &mut Checks) {
             checks.add(State::Note, "mode", says);
         }
         Temporary::None | Temporary::Ended(..) => in_force.settle(paths),
+    }
+}
+
+/// What does `latest` stand for, and what set it? `file` is where the cluster's version would be.
+#[must_use]
+pub fn latest(policy: &Policy, file: &Path) -> (State, String) {
+    let (minor, file) = (policy.latest_minor(), file.display());
+    let newest = format!("v1.{minor}, the newest version known");
+    match (policy.cluster.version, &policy.told) {
+        (Version::Minor(_), _) => (State::Ok, format!("v1.{minor}, from [cluster] version of the policy")),
+        (Version::Latest, Told::Nothing) => (State::Note, newest),
+        (Version::Latest, Told::Minor(told)) if *told > minor => {
+            (State::Note, format!("{newest}; the cluster is v1.{told} ({file}): upgrade pss-guard"))
+        }
+        (Version::Latest, Told::Minor(_)) => {
+            (State::Ok, format!("v1.{minor}, the cluster's version ({file})"))
+        }
+        (Version::Latest, Told::Unusable(error)) => {
+            (State::Wrong, format!("{newest}; the cluster's does not count: {}", line(&**error)))
+        }
     }
 }
 

@@ -378,6 +378,8 @@ fn every_break_is_said_and_changes_the_exit_code() {
         ("others can write the namespaces", |m| { m.file("run/pss-guard/namespaces/shop.json", "{}"); m.mode("run/pss-guard/namespaces", 0o777); }, 1, "must be writable by root alone"),
         ("others can write the facts of pods", |m| { m.file("run/pss-guard/pods/0.json", "{}"); m.mode("run/pss-guard/pods", 0o777); }, 1, "no facts in"),
         ("others can write those of static pods", |m| { m.file("run/pss-guard/static/a_b.json", "{}"); m.mode("run/pss-guard/static", 0o777); }, 1, "/static count"),
+        ("others can write the cluster's version", |m| { m.file("run/pss-guard/agent/cluster.json", "{\"v\":1,\"minor\":36}"); m.mode("run/pss-guard/agent", 0o777); }, 1, "the cluster's does not count: "),
+        ("a forged cluster", |m| { m.file("run/pss-guard/agent/cluster.json", "{\"v\":1,\"minor\":0}"); }, 1, "has v1.0; a version below v1.23"),
         ("others can write the spool", |m| { m.file("run/pss-guard/events/events.jsonl", ""); m.mode("run/pss-guard/events", 0o777); }, 1, "the gate appends no events to it for the agent"),
         ("the kubelet is elsewhere", |m| m.process(2, RESTARTED, &["/usr/bin/kubelet", "--root-dir", "/data/kubelet"]), 1, "set kubelet-root = \"/data/kubelet\""),
         ("the pods are elsewhere", |m| {
@@ -462,6 +464,8 @@ fn what_nobody_can_close_is_said_and_does_not_count() {
             m.file("run/pss-guard/pods/1.json", "{}");
             m.file("run/pss-guard/static/a_b.json", "{}");
         }, "facts of 2 pods and 1 static pod in"),
+        ("no version of the cluster", |_| {}, "v1.37, the newest version known; `pss-guard cluster import`"),
+        ("a cluster newer than this program", |m| { m.file("run/pss-guard/agent/cluster.json", "{\"v\":1,\"minor\":99}"); }, "the cluster is v1.99"),
         ("a spool", |m| { m.file("run/pss-guard/events/events.jsonl", ""); }, "publish-formats"),
         ("formats are missing", |_| {}, "what is written for the gate is of the oldest version"),
         ("exempt", |_| {}, "not evaluated: kube-system"),

@@ -139,6 +139,12 @@ impl<'p> Rules<'p> {
         Self { policy, named: any.then(named).flatten(), today: any.then(today), only: None }
     }
 
+    /// The same rules for a pod whose workload is known.
+    #[must_use]
+    pub fn of_workload(self, owner: &'p str) -> Self {
+        Self { named: self.named.map(|named| Named { owner, ..named }), ..self }
+    }
+
     /// The same rules for these controls alone.
     #[must_use]
     pub fn only(self, controls: &'p [&'static str]) -> Self {

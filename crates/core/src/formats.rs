@@ -8,6 +8,7 @@
 //! | --- | --- | --- | --- |
 //! | `/run/pss-guard/namespaces/<name>.json` | tool, agent | gate, tool | `v`: [`Format::Namespace`] |
 //! | `/run/pss-guard/pods/<uid>.json`, `…/static/<namespace>_<name>.json` | tool, agent | gate, tool | `v`: [`Format::Pod`] |
+//! | `/run/pss-guard/agent/cluster.json` | tool, agent | gate, tool | `v`: [`Format::Cluster`] |
 //! | `/run/pss-guard/mode.json` | tool | gate, tool | `v`: [`Format::Mode`] |
 //! | `/run/pss-guard/formats` | gate | tool, agent | `v`; an unknown one counts as no file |
 //! | the spool's first lines ([`crate::spool`]) | gate | agent | `v`; an unknown one is an error of the reader |
@@ -41,6 +42,8 @@ pub enum Format {
     Pod,
     /// A temporary mode. Version 1 has the key `v`, version 0 does not.
     Mode,
+    /// The cluster's version. It never was without a version of its own.
+    Cluster,
 }
 
 /// A file is of a version that this program does not know.
@@ -67,7 +70,7 @@ pub struct NothingInCommon {
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Namespace, Self::Pod, Self::Mode];
+    pub const ALL: [Self; 4] = [Self::Namespace, Self::Pod, Self::Mode, Self::Cluster];
 
     /// Its name in the published file.
     #[must_use]
@@ -76,6 +79,7 @@ impl Format {
             Self::Namespace => "namespace",
             Self::Pod => "pod",
             Self::Mode => "mode",
+            Self::Cluster => "cluster",
         }
     }
 
@@ -84,7 +88,7 @@ impl Format {
     pub const fn versions(self) -> RangeInclusive<u32> {
         match self {
             Self::Namespace | Self::Mode => 0..=1,
-            Self::Pod => 1..=1,
+            Self::Pod | Self::Cluster => 1..=1,
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod atomic;
 pub mod checksum;
+pub mod cluster;
 pub mod decision;
 pub mod files;
 pub mod formats;

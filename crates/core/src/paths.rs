@@ -126,6 +126,12 @@ impl Paths {
         self.root.join("var/lib/pss-guard")
     }
 
+    /// The cluster's version.
+    #[must_use]
+    pub fn cluster(&self) -> PathBuf {
+        crate::cluster::path(&self.told())
+    }
+
     /// Which formats the gate of this node reads, published by the gate itself.
     #[must_use]
     pub fn formats(&self) -> PathBuf {

@@ -73,6 +73,17 @@ pub(crate) fn fill(
     Ok(done)
 }
 
+/// Writes one file of a folder, if it does not say this already. Whether it was written.
+pub(crate) fn put(folder: &Path, name: &str, content: &str, lasts: Lasts) -> Result<bool, WriteError> {
+    let path = folder.join(format!("{name}.json"));
+    if says(&path, content) {
+        return Ok(false);
+    }
+    atomic::make_folder(folder)?;
+    atomic::put(&path, content.as_bytes(), 0o644, lasts).map_err(fault("write", &path))?;
+    Ok(true)
+}
+
 /// Whether a file is root's and says exactly this already.
 pub(crate) fn says(path: &Path, content: &str) -> bool {
     files::read_as(path, Links::Refuse, Owner::Root, LIMIT)

@@ -17,6 +17,7 @@ use crate::mode;
 use crate::mode::temporary::State;
 use pss::Origin;
 use pss::facts::Engine;
+use pss_guard_core::cluster::Told;
 use pss_guard_core::decision::{ControlResult, Evaluation, Rules};
 use pss_guard_core::files::FileError;
 use pss_guard_core::level::cache::{Loaded, load, salvaged};
@@ -382,8 +383,13 @@ impl Gate {
         };
         let mut note = String::new();
         let facts_fault = self.facts_fault.get().map_or("", String::as_str);
+        let cluster_fault = match self.loaded.policy().map(|policy| &policy.told) {
+            Ok(Told::Unusable(error)) => line(&**error),
+            _ => String::new(),
+        };
         for (what, why) in [
             ("the last good policy is in force", &*fault),
+            ("the cluster's version does not count", &cluster_fault),
             ("the temporary mode is ignored", &self.ignored),
             ("facts of the pod do not count", facts_fault),
         ] {

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use super::manifests::Given;
 use crate::cli::arguments::Check;
 use crate::decision::Verdict;
 use crate::files::FileError;
@@ -15,7 +16,6 @@ use crate::message::{escape, line};
 use crate::node::live_root;
 use crate::output::json::{Container, Result as Object};
 use crate::pss::facts::Engine;
-use crate::pss::pod::Pod;
 
 /// One container to check.
 pub(super) struct Case {
@@ -67,7 +67,7 @@ impl Case {
         policy: &Policy,
         options: &Check,
         namespaces: &Path,
-        pod: Option<&Pod>,
+        pod: Option<&Given>,
         show: impl FnOnce(&Object<'_>, Verdict),
     ) {
         let host = match self.config.as_ref() {
@@ -100,7 +100,7 @@ impl Case {
             sees_sandboxes: false,
             namespaces: Some(namespaces),
             pods: match (pod, &host) {
-                (Some(pod), _) => Pods::Given(pod),
+                (Some(given), _) => Pods::Given(&given.pod, given.workload.as_deref()),
                 (None, Host::Live) => Pods::beside(namespaces),
                 (None, Host::Beside(_) | Host::Observed(_) | Host::Unknown) => Pods::Nowhere,
             },
@@ -108,6 +108,12 @@ impl Case {
             sandboxes: None,
         };
         evaluate(&request, |identity, outcome| {
+            if let (Some(pod), Some(identity)) = (pod, identity)
+                && let Some(because) = pod.is_not_of(identity)
+            {
+                let (container, verdict) = (Container::of(identity), Verdict::CannotJudge);
+                return show(&Object::other(&self.shown, container, verdict, because), verdict);
+            }
             let (object, verdict) = Object::of(&self.shown, identity, &outcome);
             show(&object, verdict);
         });

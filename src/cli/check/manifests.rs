@@ -12,14 +12,16 @@ use crate::cli::FAILED;
 use crate::cli::arguments::Check;
 use crate::decision::Verdict;
 use crate::files::{FileError, read};
+use crate::inspect::identity::Identity;
 use crate::level::policy::Setting;
-use crate::level::{NamespaceLabels, Policy, RequiredLevel, is_dns_label, namespaces};
+use crate::level::{NamespaceLabels, Policy, RequiredLevel, is_dns_label, namespaces, workload};
 use crate::manifest::evaluate::{Settings, evaluate};
 use crate::manifest::node::{Node, Position};
 use crate::manifest::objects::{Object, ObjectError, Role, objects};
 use crate::manifest::read::{LARGEST, documents};
 use crate::message::{line, shortened};
 use crate::output::json::{Container, Result as Json};
+use crate::pods::{self, PodFacts};
 use crate::pss::pod::{Manifest, Pod};
 
 /// A file of manifests.
@@ -194,8 +196,62 @@ impl<'a> Manifests<'a> {
     }
 }
 
+/// A pod that was given by hand, and what its file says of whose it is.
+pub(super) struct Given {
+    /// What it declares.
+    pub(super) pod: Pod,
+    /// Its workload; none where only the name can tell.
+    pub(super) workload: Option<String>,
+    /// Its file, for messages.
+    shown: String,
+    namespace: Option<String>,
+    /// None for the template of a workload.
+    name: Option<String>,
+    uid: Option<String>,
+}
+
+impl Given {
+    /// Why it is not the pod of a container. What the file leaves open, as manifests do, can be anything.
+    pub(super) fn is_not_of(&self, container: &Identity<'_>) -> Option<String> {
+        let is_static = container.pod_uid.is_some_and(workload::is_static);
+        // The kubelet appends the node's name to a static pod's (`pkg/kubelet/config/common.go` generatePodName).
+        let is_on_node = |ours: &str, theirs: &str| {
+            is_static && theirs.strip_prefix(ours).is_some_and(|node| node.starts_with('-'))
+        };
+        let [namespace, name, uid] = [
+            (&self.namespace, container.namespace),
+            (&self.name, container.pod),
+            (&self.uid, container.pod_uid),
+        ]
+        .map(|(ours, theirs)| ours.as_deref().zip(theirs));
+        let differs = namespace.is_some_and(|(ours, theirs)| ours != theirs)
+            || name.is_some_and(|(ours, theirs)| ours != theirs && !is_on_node(ours, theirs))
+            || uid.is_some_and(|(ours, theirs)| ours != theirs && !is_static);
+        // A container without a namespace is of no pod.
+        if !differs && container.namespace.is_some() {
+            return None;
+        }
+        let ours = [&self.namespace, &self.name, &self.uid].map(Option::as_deref);
+        let theirs = [container.namespace, container.pod, container.pod_uid];
+        let show = |[namespace, name, uid]: [Option<&str>; 3]| {
+            let uid = uid.map(|uid| format!(" ({uid})")).unwrap_or_default();
+            format!("{}/{}{uid}", namespace.unwrap_or("*"), name.unwrap_or("*"))
+        };
+        let theirs = if container.namespace.is_some() {
+            format!("of pod {}", show(theirs))
+        } else {
+            "of no pod".to_owned()
+        };
+        Some(format!(
+            "--pod: {} is of pod {}, and the container is {theirs}; give the container's own pod",
+            self.shown,
+            shortened(&show(ours), 512)
+        ))
+    }
+}
+
 /// The one pod in a file of manifests, or the facts that an agent would write.
-pub(super) fn pod(path: &Path) -> Result<Pod, String> {
+pub(super) fn pod(path: &Path) -> Result<Given, String> {
     let file = File::of(shown(path), path, read(path, LARGEST));
     let at = |line: Option<usize>, says: String| match line {
         Some(line) => format!("{}:{line}: {says}", file.shown),
@@ -206,15 +262,30 @@ pub(super) fn pod(path: &Path) -> Result<Pod, String> {
     if let [facts] = documents.as_slice()
         && facts.get("v").is_some()
     {
-        return Pod::deserialize(facts).map_err(|error| at(Some(error.at.line), error.to_string()));
+        let pod = Pod::deserialize(facts).map_err(|error| at(Some(error.at.line), error.to_string()))?;
+        let [namespace, name, uid] = ["namespace", "name", "uid"].map(|key| text(facts, &[key]));
+        let workload = PodFacts::deserialize(facts).ok();
+        let workload = workload.and_then(|facts| facts.workload().map(str::to_owned));
+        return Ok(Given { pod, workload, shown: file.shown.clone(), namespace, name, uid });
     }
-    let workload = |(_, object): (usize, Result<Object<'_>, _>)| match object.ok()?.role {
-        Role::Workload(pod) => {
-            // As it is in the API, which has filled in its defaults.
-            let read = Manifest::deserialize(pod).map(Pod::from);
-            Some(read.map_err(|error| at(Some(error.at.line), error.to_string())))
-        }
-        Role::Namespace(_) | Role::Other => None,
+    let workload = |(_, object): (usize, Result<Object<'_>, _>)| {
+        let object = object.ok()?;
+        let Role::Workload(pod) = object.role else { return None };
+        // As it is in the API, which has filled in its defaults.
+        let read = Manifest::deserialize(pod).map(Pod::from);
+        let of_pod = |key| text(pod, &["metadata", key]).filter(|_| object.kind == "Pod");
+        // Only an object of the API, which has a UID, says that it has no controller.
+        let facts = pods::Object::deserialize(pod).ok().and_then(pods::Object::facts);
+        let workload = facts.as_ref().and_then(PodFacts::workload).filter(|_| object.kind == "Pod");
+        let given = |declared| Given {
+            pod: declared,
+            workload: workload.map(str::to_owned),
+            shown: file.shown.clone(),
+            namespace: object.namespace.map(str::to_owned),
+            name: of_pod("name"),
+            uid: of_pod("uid"),
+        };
+        Some(read.map(given).map_err(|error| at(Some(error.at.line), error.to_string())))
     };
     let mut pods = file.objects().filter_map(workload);
     match (pods.next(), pods.next()) {
@@ -222,6 +293,10 @@ pub(super) fn pod(path: &Path) -> Result<Pod, String> {
         (None, _) => Err(at(None, "there is no pod in it".to_owned())),
         (Some(_), Some(_)) => Err(at(None, "there is more than one pod in it".to_owned())),
     }
+}
+
+fn text(node: &Node, keys: &[&str]) -> Option<String> {
+    node.at_path(keys).and_then(Node::text).filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
 fn cannot_judge(file: &File, line: Option<usize>, because: String) -> (Json<'_>, Verdict) {

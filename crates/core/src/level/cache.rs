@@ -1,17 +1,21 @@
 //! Loads the policy: `policy.toml`, or its compiled form if that is certainly the same.
 //!
 //! Parsing TOML costs more than everything else that a start needs, so the parsed policy is cached as JSON behind one
-//! line that says which file it was made from.
+//! line that says which file it was made from, and what `agent/cluster.json` said if that was read: so a start that needs the
+//! cluster's version asks only whether that file is still the same.
 //!
 //! A start that parses a changed policy also keeps its text in /var/lib/pss-guard. While `policy.toml` is missing,
 //! invalid or untrusted, containers are evaluated against this last good text, across reboots and upgrades, so a fault
 //! of the file neither relaxes the node nor stops it. Only `pss-guard policy remove` ends it.
 
+use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use pss::Version;
 use serde::Deserialize;
 
 use super::kubelet_root;
@@ -19,6 +23,7 @@ use super::policy::read::sets_nothing;
 use super::policy::{self, Mode, Policy, PolicyError, SYSTEM_NAMESPACE};
 use crate::atomic::{self, Lasts};
 use crate::checksum::checksum;
+use crate::cluster::{self, Told};
 use crate::files::{self, FileError, Links, Owner};
 use crate::paths::Paths;
 
@@ -153,9 +158,22 @@ pub fn load(paths: &Paths) -> Loaded {
         return bad(error.into(), None);
     }
     let compiled = read_cache(&paths.policy_cache());
-    let compiled = compiled.and_then(|compiled| compiled.policy_of(&Stamp::of(&metadata)));
-    if let Some(mut policy) = compiled {
+    let stamp = Stamp::of(&metadata);
+    if let Some((mut policy, of_cluster)) = compiled.as_ref().and_then(|compiled| compiled.policy_of(&stamp))
+    {
         policy.file = Some(path.to_string_lossy().into_owned());
+        if policy.cluster.version == Version::Latest {
+            let written = compiled.as_ref().map_or(0, |compiled| compiled.written);
+            policy.told = told(paths, of_cluster, |of_cluster| {
+                let header = stamp.header() + of_cluster;
+                let _ = write_cache(&paths.policy_cache(), &header, metadata.mode(), &policy);
+                // The kubelet's root was recorded after this policy was compiled: see `kubelet_root::record`.
+                let record = fs::symlink_metadata(paths.kubelet_root());
+                if record.is_ok_and(|record| Stamp::of(&record).changed >= written) {
+                    let _ = kubelet_root::discard(&paths.policy_cache());
+                }
+            });
+        }
         return Loaded::Good(policy);
     }
 
@@ -184,7 +202,7 @@ pub fn load(paths: &Paths) -> Loaded {
                     let _ = kubelet_root::discard(&paths.policy_cache());
                 }
             }
-            Loaded::Good(policy)
+            Loaded::Good(with_told(policy, paths))
         }
         Err(error) => bad(error.into(), Some(&text)),
     }
@@ -193,7 +211,12 @@ pub fn load(paths: &Paths) -> Loaded {
 /// The policy of a node that never had one.
 #[must_use]
 pub fn built_in(paths: &Paths) -> Policy {
-    on_node(Policy::default(), paths)
+    completed(Policy::default(), paths)
+}
+
+/// A policy that was not compiled, with what this node knows and the text does not say.
+fn completed(policy: Policy, paths: &Paths) -> Policy {
+    with_told(on_node(policy, paths), paths)
 }
 
 /// A policy with what is recorded of this node, where it does not say that itself. A record that does not count is as if it were
@@ -203,6 +226,38 @@ fn on_node(mut policy: Policy, paths: &Paths) -> Policy {
         policy.node.kubelet_root = kubelet_root::recorded(paths).unwrap_or_default();
     }
     policy
+}
+
+/// A policy with the cluster's version where it does not name one.
+fn with_told(policy: Policy, paths: &Paths) -> Policy {
+    let told = match policy.cluster.version {
+        Version::Latest => cluster::told(&paths.told()),
+        Version::Minor(_) => Told::Nothing,
+    };
+    Policy { told, ..policy }
+}
+
+/// The cluster's version by `known`, what the compiled policy has of the file, if that is the file's; else by the file. `know`
+/// gets what to keep of it.
+fn told(paths: &Paths, known: &str, know: impl FnOnce(&str)) -> Told {
+    let stamp = match fs::symlink_metadata(paths.cluster()) {
+        Ok(metadata) => Stamp::of(&metadata),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Told::Nothing,
+        Err(_) => return cluster::told(&paths.told()),
+    };
+    let prefix = format!(" {stamp} ");
+    if let Some(minor) = known.strip_prefix(&prefix).and_then(|minor| minor.parse().ok()) {
+        return Told::Minor(minor);
+    }
+    // Asked before the file is read: one that changes after that in the same tick would look the same.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+    let is_settled = i64::try_from(now).is_ok_and(|now| now.saturating_sub(stamp.changed) >= TICKS);
+    let told = cluster::told(&paths.told());
+    // What does not count is read, and its fault named, at each start.
+    if let (Told::Minor(minor), true) = (&told, is_settled) {
+        know(&format!("{prefix}{minor}"));
+    }
+    told
 }
 
 /// The policy of a node whose `policy.toml` cannot be used.
@@ -217,7 +272,7 @@ fn without(paths: &Paths, error: LoadError, text: Option<&str>) -> Loaded {
 fn kept(paths: &Paths) -> Option<Policy> {
     let path = paths.kept_policy();
     let policy = policy::parse(&kept_text(&path).ok()?, &path.to_string_lossy()).ok()?;
-    Some(on_node(policy, paths))
+    Some(completed(policy, paths))
 }
 
 fn kept_text(path: &Path) -> Result<String, FileError> {
@@ -278,7 +333,7 @@ pub fn would_not_take(path: &Path) -> Option<FileError> {
 pub fn load_fresh(paths: &Paths) -> Result<Option<Policy>, LoadError> {
     let text = text_fresh(paths)?;
     let policy = text.map(|text| policy::parse(&text, &paths.policy().to_string_lossy()));
-    Ok(policy.transpose()?.map(|policy| on_node(policy, paths)))
+    Ok(policy.transpose()?.map(|policy| completed(policy, paths)))
 }
 
 /// The same for who only looks: with the last good policy where the file cannot be used.
@@ -353,7 +408,7 @@ pub fn keep_now(paths: &Paths) {
 
 fn load_text(paths: &Paths, path: &Path, owner: Owner) -> Result<Policy, LoadError> {
     let (_, _, text) = text(path, owner)?;
-    Ok(on_node(policy::parse(&text, &path.to_string_lossy())?, paths))
+    Ok(completed(policy::parse(&text, &path.to_string_lossy())?, paths))
 }
 
 fn text(path: &Path, owner: Owner) -> Result<(File, Metadata, String), FileError> {
@@ -409,7 +464,7 @@ struct LastKnownExemptions {
     namespaces: Vec<String>,
 }
 
-/// Which file a policy was read from. The change time cannot be set back, so that a file restored with its old
+/// Which file something was read from. The change time cannot be set back, so that a file restored with its old
 /// modification time is another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamp {
@@ -431,11 +486,17 @@ impl Stamp {
         }
     }
 
-    /// The line above the compiled policy, without its checksum.
+    /// The line above the compiled policy, without what is known of the cluster and without its checksum.
     fn header(&self) -> String {
-        let Self { device, inode, modified, changed, size } = self;
         let program = env!("CARGO_PKG_VERSION");
-        format!("{MAGIC} {FORMAT} {program} {device} {inode} {modified} {changed} {size}")
+        format!("{MAGIC} {FORMAT} {program} {self}")
+    }
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { device, inode, modified, changed, size } = self;
+        write!(f, "{device} {inode} {modified} {changed} {size}")
     }
 }
 
@@ -451,7 +512,7 @@ fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
 const MAGIC: &str = "pss-guard-policy";
 
 /// Counted up whenever the meaning of the compiled form changes within one version of the program.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 
 /// File systems stamp in ticks of the kernel's clock, at most 10 ms: a file that changes twice in one tick can look
 /// unchanged. A cache that is hardly younger than the policy is therefore not believed (git calls this "racily clean").
@@ -479,10 +540,17 @@ fn read_cache(path: &Path) -> Option<Compiled> {
 }
 
 impl Compiled {
-    fn policy_of(&self, stamp: &Stamp) -> Option<Policy> {
-        let same = self.bytes.get(..self.header)? == stamp.header().as_bytes();
+    /// The policy, if it is that of this file, and what is known of the cluster: nothing, or its file, a space and a minor, behind
+    /// a space.
+    fn policy_of(&self, stamp: &Stamp) -> Option<(Policy, &str)> {
+        let header = std::str::from_utf8(self.bytes.get(..self.header)?).ok()?;
+        let of_cluster = header.strip_prefix(&stamp.header())?;
+        let same = of_cluster.is_empty() || of_cluster.starts_with(' ');
         let settled = self.written.saturating_sub(stamp.changed) >= TICKS;
-        if same && settled { serde_json::from_slice(self.bytes.get(self.body..)?).ok() } else { None }
+        if !(same && settled) {
+            return None;
+        }
+        Some((serde_json::from_slice(self.bytes.get(self.body..)?).ok()?, of_cluster))
     }
 
     fn salvage(&self) -> Option<LastKnown> {

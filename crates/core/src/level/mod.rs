@@ -167,7 +167,7 @@ pub fn resolve<'a>(
     // At the floor or above, an older version could still hide what the floor demands.
     if let Some(level) = floor.filter(|level| *level > Level::Privileged) {
         let because = Provenance::of(Purpose::Enforce, own(policy, Origin::AgentFloor));
-        let floor = RequiredLevel { level, version: policy.defaults.enforce.version, because };
+        let floor = RequiredLevel { level, version: policy.untold(policy.defaults.enforce.version), because };
         if !enforce.iter().any(|demand| floor.asks_no_more_than(demand, policy)) {
             enforce.push(floor);
         }
@@ -409,6 +409,33 @@ mod tests {
 
     /// Lenient in everything, so that each row shows one thing.
     const QUIET: &str = "[defaults]\naudit = 'privileged'\nwarn = 'privileged'";
+
+    /// What bounds a stolen agent does not move by its word.
+    #[test]
+    fn the_agents_floor_is_not_at_the_version_that_the_agent_tells() {
+        use crate::cluster::Told;
+        const FLOOR: &str = "[agent]\nfloor = 'baseline'";
+        let named = format!("{FLOOR}\n[cluster]\nversion = 'v1.30'");
+        let fixed = format!("{FLOOR}\n[defaults]\nenforce-version = 'v1.24'");
+        let rows = [
+            (FLOOR, Told::Nothing, "privileged:latest + baseline:latest"),
+            (FLOOR, Told::Minor(23), "privileged:latest + baseline:v1.37"),
+            (FLOOR, Told::Minor(37), "privileged:latest + baseline:latest"),
+            (FLOOR, Told::Minor(99), "privileged:latest + baseline:latest"),
+            (&named, Told::Nothing, "privileged:latest + baseline:latest"),
+            (&fixed, Told::Minor(23), "privileged:v1.24 + baseline:v1.24"),
+        ];
+        for (text, told, expected) in rows {
+            let (policy, found, whose) = (Policy { told, ..policy(text) }, found(""), in_shop(""));
+            let Resolution::Levels(levels) = resolve(&policy, &whose, &found) else { panic!() };
+            assert_eq!(list(&levels.enforce), expected, "{text}, {:?}", policy.told);
+        }
+        // A namespace at the floor's level: both versions are evaluated.
+        let policy = Policy { told: Told::Minor(23), ..policy(FLOOR) };
+        let (found, whose) = (found("enforce=baseline"), in_shop(""));
+        let Resolution::Levels(levels) = resolve(&policy, &whose, &found) else { panic!() };
+        assert_eq!(list(&levels.enforce), "baseline:latest + baseline:v1.37");
+    }
 
     #[test]
     fn no_file_of_the_agent_goes_below_its_floor() {

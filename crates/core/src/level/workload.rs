@@ -39,6 +39,16 @@ pub fn of<'a>(pod: &'a str, uid: &str, node: &str) -> &'a str {
     if is_number(last) { own } else { pod }
 }
 
+/// The same from the controller that the pod's object names. Of a Job whose name ends in minutes since 1970 it is the CronJob:
+/// people hardly ever name Jobs so, and the pod does not say whose the Job is.
+#[must_use]
+pub fn of_controller<'a>(kind: &str, name: &'a str) -> &'a str {
+    match split(name) {
+        Some((own, minutes)) if kind == "Job" && minutes.len() >= 8 && is_number(minutes) => own,
+        _ => name,
+    }
+}
+
 /// The kubelet gives a pod from its own files an MD5 sum as UID, without dashes (`pkg/kubelet/config/common.go`).
 #[must_use]
 pub fn is_static(uid: &str) -> bool {
@@ -66,10 +76,26 @@ fn is_number(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::of;
+    use super::{of, of_controller};
 
     const UID: &str = "0b9a2f7e-54f1-4d0c-9f50-0c1a5a1f2c3d";
     const FILE: &str = "d41d8cd98f00b204e9800998ecf8427e";
+
+    #[test]
+    fn a_controllers_name_is_whole_but_for_the_jobs_of_a_cron_job() {
+        for (kind, name, workload) in [
+            ("Job", "backup-29384720", "backup"),
+            ("Job", "backup-2938472", "backup-2938472"),
+            ("Job", "backup-29384720x", "backup-29384720x"),
+            ("Job", "-29384720", "-29384720"),
+            ("Job", "train-3", "train-3"),
+            ("ReplicaSet", "web-29384720", "web-29384720"),
+            ("StatefulSet", "db-0", "db-0"),
+            ("Deployment", "web-5d4f8c7b9d-x7k2p", "web-5d4f8c7b9d-x7k2p"),
+        ] {
+            assert_eq!(of_controller(kind, name), workload, "{kind} {name}");
+        }
+    }
 
     #[test]
     fn what_controllers_append_is_taken_off_and_nothing_else() {

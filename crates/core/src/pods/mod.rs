@@ -233,6 +233,13 @@ impl Source {
 }
 
 impl PodFacts {
+    /// The pod's workload as exceptions name it, empty if it has none; `None` of a static pod, whose facts may lift nothing.
+    #[must_use]
+    pub fn workload(&self) -> Option<&str> {
+        let owner = self.owner.as_ref().map(|owner| workload::of_controller(&owner.kind, &owner.name));
+        (self.source == Source::Api).then_some(owner.unwrap_or_default())
+    }
+
     /// Whose they are.
     #[must_use]
     pub fn whose(&self) -> Whose<'_> {

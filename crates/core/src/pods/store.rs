@@ -84,15 +84,7 @@ impl Store {
     pub fn put(&self, facts: &PodFacts) -> Result<bool, StoreError> {
         let (source, name) = checked(facts.source, facts.whose())?;
         let content = self.content(facts)?;
-        self.change(source, |folder, lasts| {
-            let path = folder.join(format!("{name}.json"));
-            if store::says(&path, &content) {
-                return Ok(false);
-            }
-            atomic::make_folder(folder)?;
-            atomic::put(&path, content.as_bytes(), 0o644, lasts).map_err(fault("write", &path))?;
-            Ok(true)
-        })
+        self.change(source, |folder, lasts| store::put(folder, &name, &content, lasts))
     }
 
     /// Removes the facts of a pod that is gone from this node. Whether there were any.

@@ -9,6 +9,8 @@
 
 // The policy, its compiled form, and the last good one.
 mod cache;
+// The cluster's version: believed, cached, imported.
+mod cluster;
 // The kubelet's root directory, and which record of it counts.
 mod kubelet_root;
 // What is imported, kept and read of namespaces.

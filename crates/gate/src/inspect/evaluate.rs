@@ -73,8 +73,8 @@ pub enum Pods<'a> {
     Nowhere,
     /// Below this folder, where the agent puts them.
     Folder(&'a Path),
-    /// The caller has the pod.
-    Given(&'a Pod),
+    /// The caller has the pod, and its workload where that is known ([`PodFacts::workload`](pods::PodFacts::workload)).
+    Given(&'a Pod, Option<&'a str>),
 }
 
 impl<'a> Pods<'a> {
@@ -294,9 +294,16 @@ pub fn evaluate_spec<R>(
         Some(pods::Found::Facts(facts)) => Some(facts),
         Some(pods::Found::NoFolder | pods::Found::Missing) | None => None,
     };
+    // Facts have the controller; the name only looks like one's.
+    let owner = match (&read, request.pods) {
+        (Some(read), _) => read.0.workload(),
+        (None, Pods::Given(_, owner)) => owner,
+        (None, Pods::Nowhere | Pods::Folder(_)) => None,
+    };
+    let rules = owner.map_or(rules, |owner| rules.of_workload(owner));
     let pod = match (&read, request.pods) {
         (Some(read), _) => Some((&read.1, read.0.source == Source::Api)),
-        (None, Pods::Given(pod)) => Some((pod, true)),
+        (None, Pods::Given(pod, _)) => Some((pod, true)),
         (None, Pods::Nowhere | Pods::Folder(_)) => None,
     };
     let declared = pod.map(|(pod, settles)| {

@@ -15,6 +15,7 @@ use super::date::Date;
 use super::is_dns_label;
 use super::kubelet_root;
 use super::labels::is_dns_subdomain;
+use crate::cluster::Told;
 use crate::words::did_you_mean;
 use pss::capabilities::NAMES;
 use pss::controls::CONTROLS;
@@ -280,7 +281,7 @@ pub struct Exception {
     /// The pod's name; none means every pod.
     #[serde(default, deserialize_with = "maybe::<Name, _>", skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
-    /// The workload's, as far as the pod's name tells it ([`super::workload`]); none means every workload.
+    /// The workload's, by the facts of the pod, else as far as its name tells it ([`super::workload`]); none means every workload.
     #[serde(default, deserialize_with = "maybe::<Name, _>", skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
     /// The container's, be it an init or an ephemeral one; none means every container.
@@ -307,7 +308,7 @@ pub struct Named<'a> {
     pub namespace: &'a str,
     /// Its pod.
     pub pod: &'a str,
-    /// The pod's workload.
+    /// The pod's workload; empty if it is known to have none.
     pub owner: &'a str,
     /// Its own name; `None` for the sandbox, which has none, and must be allowed what one container of its pod may do.
     pub container: Option<&'a str>,
@@ -402,7 +403,7 @@ impl Default for Node {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cluster {
-    /// What `latest` stands for, where the cluster is older than this program.
+    /// What `latest` stands for; `latest` leaves that to what the node is told of the cluster.
     #[serde(with = "text")]
     pub version: Version,
 }
@@ -476,6 +477,9 @@ pub struct Policy {
     /// The file it was read from; `None` for the built-in one.
     #[serde(skip)]
     pub file: Option<String>,
+    /// What the node is told of the cluster's version; [`super::cache`] fills it in where the policy does not name one.
+    #[serde(skip)]
+    pub told: Told,
     /// What the node does about violations. Always written to the cache, because a later policy may be unreadable.
     pub mode: Mode,
     /// What becomes of a container that cannot be evaluated.
@@ -532,6 +536,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             file: None,
+            told: Told::Nothing,
             mode: Mode::Audit,
             on_fault: OnFault::Deny,
             on_suspect: OnSuspect::Audit,
@@ -564,10 +569,19 @@ impl Policy {
         namespace.into_iter().chain(facts)
     }
 
-    /// The minor that `latest` stands for.
+    /// The minor that `latest` stands for: the policy's own, else the cluster's, else the newest known.
     #[must_use]
     pub fn latest_minor(&self) -> Minor {
-        self.cluster.version.minor(NEWEST)
+        let told = if let Told::Minor(minor) = self.told { minor.min(NEWEST) } else { NEWEST };
+        self.cluster.version.minor(told)
+    }
+
+    /// A version as it is without what the node is told, for what bounds the agent that tells it: where a `latest` would be an
+    /// older one by the agent's word, the newest known.
+    #[must_use]
+    pub fn untold(&self, version: Version) -> Version {
+        let is_told = version == Version::Latest && self.cluster.version == Version::Latest;
+        if is_told && self.latest_minor() < NEWEST { Version::Minor(NEWEST) } else { version }
     }
 }
 

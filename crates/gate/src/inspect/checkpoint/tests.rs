@@ -14,9 +14,13 @@ use super::images::{
     Mount, OpenFile, Property, RegularFile, Seccomp, Task, TaskCore, ThreadCore, UserNamespace,
 };
 use super::tasks::Filtered;
-use super::{CheckpointError, Restored};
+use super::{CheckpointError, Restore, Restored};
+use crate::inspect::evaluate::{Outcome, Pods, Request, evaluate};
+use crate::inspect::host::Host;
 use crate::inspect::spec::{Spec, Text};
 use pss::facts::Engine;
+use pss_guard_core::decision::Reading;
+use pss_guard_core::level::policy;
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -734,5 +738,120 @@ fn limits_of_the_image_do_not_replace_those_of_the_container() {
         [("full", true), ("strict", true), ("props", true), ("soft", false), ("ignore", false), ("", false)]
     {
         assert_eq!(refused(mode).contains("--manage-cgroups-mode"), is_refused, "{mode}");
+    }
+}
+
+const UID: &str = "dab344e9-1d4f-4e7d-941e-7a1219bef1c5";
+
+/// What declares all that restricted asks for.
+const DECLARED: &str = r#"{"securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+    "containers": [{"name": "app", "securityContext": {"allowPrivilegeEscalation": false,
+        "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true}}]}"#;
+
+/// What is denied of a restore, and by which reading; `facts` is the pod's spec, if that is known.
+fn denied(files: &Files, facts: Option<&str>) -> Result<Vec<(&'static str, Reading)>, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let write = |name: &str, content: &[u8]| {
+        std::fs::create_dir_all(path(name).parent().unwrap()).unwrap();
+        std::fs::write(path(name), content).unwrap();
+    };
+    for (name, content) in files {
+        write(&format!("images/{name}"), content);
+    }
+    if let Some(spec) = facts {
+        let facts = format!(
+            r#"{{"v": 1, "uid": "{UID}", "namespace": "shop", "name": "web", "source": "api", "spec": {spec}}}"#
+        );
+        write(&format!("told/pods/{UID}.json"), facts.as_bytes());
+    }
+    let annotations = format!(
+        r#"{{"annotations": {{"io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.container-name": "app",
+            "io.kubernetes.cri.sandbox-id": "s", "io.kubernetes.cri.sandbox-name": "web",
+            "io.kubernetes.cri.sandbox-namespace": "shop", "io.kubernetes.cri.sandbox-uid": "{UID}"}},"#
+    );
+    // Without the bind, which no volume of the pod explains.
+    let bind = r#"{"destination": "/data", "type": "bind", "options": ["ro"]},"#;
+    let config =
+        SPEC.replacen('{', &annotations, 1).replace(bind, "").replace("/proc/version", "/proc/kcore");
+    write("tasks/app/config.json", config.replace("\"CAP_CHOWN\"", "").as_bytes());
+    let sandbox = format!(
+        "{}\"process\": {{}}, \"linux\": {{}}}}",
+        annotations.replace("type\": \"container", "type\": \"sandbox")
+    );
+    write("tasks/s/config.json", sandbox.as_bytes());
+    let policy = "mode = 'enforce'\non-suspect = 'deny'\n[defaults]\nenforce = 'restricted'\n[node]\napparmor = 'off'\n";
+    let policy = policy::parse(policy, "policy.toml").unwrap();
+    let restore = Restore { images: Ok(path("images")), lsm_profile: None, cgroups_mode: None };
+    let config = crate::inspect::read_config(&path("tasks/app"));
+    let request = Request {
+        policy: Ok(&policy),
+        host: &Host::Unknown,
+        config: &config,
+        exec: None,
+        restore: Some(&restore),
+        engine: Some(Engine::Containerd),
+        id: None,
+        pid: None,
+        runtime_handler: None,
+        sees_sandboxes: true,
+        namespaces: None,
+        pods: Pods::Folder(&path("told")),
+        demand: None,
+        sandboxes: None,
+    };
+    evaluate(&request, |_, outcome| match outcome {
+        Outcome::Evaluated { rules, enforce, facts_fault: None, .. } => {
+            Ok(rules.denying(&enforce).map(|result| (result.control.id, result.reading)).collect())
+        }
+        Outcome::Evaluated { facts_fault: Some(error), .. } => Err(error.to_string()),
+        Outcome::Fault(error) => Err(error.to_string()),
+        _ => Err("not evaluated".to_owned()),
+    })
+}
+
+/// The pod's declaration is about config.json, and CRIU restores something else.
+#[test]
+fn either_what_the_pod_declares_or_what_the_image_restores_can_deny() {
+    use Reading::{Declared, NodeOnly, Observed};
+
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let with = |creds: Creds| {
+        let mut files = healthy();
+        let mut mounts = mounts();
+        mounts.retain(|mount| mount.mountpoint != "/data");
+        mounts[3].mountpoint = "/proc/kcore".to_owned();
+        put(&mut files, "mountpoints-14.img", &mounts);
+        let thread = ThreadCore { creds: Some(creds), ..thread() };
+        put(&mut files, "core-7.img", &[Core { task: None, thread: Some(thread) }]);
+        files
+    };
+    let as_config = || with(creds());
+    let root = || with(Creds { uid: 0, ..creds() });
+    let gains = || with(Creds { no_new_privs: Some(0), ..creds() });
+    let admin = || with(Creds { bounding: vec![1 << 21], ..creds() });
+    let network = DECLARED.replacen('{', r#"{"hostNetwork": true, "#, 1);
+    let privileged = DECLARED.replace(r#""capabilities""#, r#""privileged": true, "capabilities""#);
+    let rows: &[(&str, Files, Option<&str>, &[(&str, Reading)])] = &[
+        ("both are fine", as_config(), Some(DECLARED), &[]),
+        ("nothing is known of the pod", as_config(), None, &[]),
+        ("the pod", as_config(), Some(&network), &[("hostNamespaces", Declared)]),
+        ("the container", as_config(), Some(&privileged), &[("privileged", Declared)]),
+        // The image's user 0 is suspect of runAsUser: 0. What the container declares does not settle that.
+        ("user", root(), Some(DECLARED), &[("runAsNonRoot", NodeOnly), ("runAsUser", NodeOnly)]),
+        ("user alone", root(), None, &[("runAsNonRoot", Observed), ("runAsUser", Observed)]),
+        ("no_new_privs", gains(), Some(DECLARED), &[("allowPrivilegeEscalation", NodeOnly)]),
+        ("capability", admin(), Some(DECLARED), &[("capabilities_restricted", NodeOnly)]),
+        (
+            "both",
+            gains(),
+            Some(&network),
+            &[("hostNamespaces", Declared), ("allowPrivilegeEscalation", NodeOnly)],
+        ),
+    ];
+    for (name, files, facts, expected) in rows {
+        assert_eq!(denied(files, *facts).as_deref(), Ok(*expected), "{name}");
     }
 }
