@@ -95,7 +95,7 @@ impl Config {
         for layer in &mut files {
             let unversioned = layer.file.version()?.is_none();
             if unversioned && (layer.file.path() == main && version.is_new || layer.before.is_none()) {
-                layer.file.set_version(version.number)?;
+                layer.file.set(&["version"], version.number)?;
             }
         }
         let plugin = match version.number {
@@ -238,18 +238,19 @@ impl Config {
         let index = self.last_with(&handler.at).max(drop_in).or(plugin).unwrap_or(0);
         let Some(layer) = self.files.get_mut(index) else { return Ok(()) };
         if layer.file.get(&handler.key(&[])).is_none() {
-            layer.file.set(&handler.key(&["runtime_type"]), handler.kind.as_str().into())?;
+            layer.file.set(&handler.key(&["runtime_type"]), handler.kind.as_str())?;
         }
         edit(&mut layer.file)
     }
 
     /// Takes a key away from a handler in the file that has the last word on it.
-    pub(super) fn remove(&mut self, handler: &Handler, key: &[&str]) {
+    pub(super) fn remove(&mut self, handler: &Handler, key: &[&str]) -> Result<(), PlanError> {
         let keys = handler.key(key);
         let mut counting = self.files.iter_mut().rev().filter(|layer| layer.counts);
         if let Some(layer) = counting.find(|layer| layer.file.get(&keys).is_some()) {
-            layer.file.remove(&keys);
+            layer.file.remove(&keys)?;
         }
+        Ok(())
     }
 
     /// The files that are not as they should be, in containerd's order.

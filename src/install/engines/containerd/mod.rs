@@ -247,7 +247,7 @@ fn set(
     if now == path {
         return Ok(());
     }
-    config.change(handler, |file| file.set(&handler.key(key), path.as_ref().into()))
+    config.change(handler, |file| file.set(&handler.key(key), path.as_ref()))
 }
 
 /// Takes our own value away from a key, for what was there before.
@@ -257,12 +257,10 @@ fn restore(
     key: &[&str],
     old: Option<&Path>,
 ) -> Result<(), PlanError> {
-    let below = config.below(handler, key)?;
-    config.remove(handler, key);
     match old {
         // Where it was in another file, it is there still.
-        Some(old) if below.is_none() => set(config, handler, key, "", old),
-        _ => Ok(()),
+        Some(old) if config.below(handler, key)?.is_none() => set(config, handler, key, "", old),
+        _ => config.remove(handler, key),
     }
 }
 

@@ -26,10 +26,10 @@ pub(super) fn strip(file: &Stripped<'_>) -> Result<Option<Vec<u8>>, PlanError> {
             handler(&mut now, &original, &installed, &[a, b, c, name])?;
         }
         for depth in (2..=runtimes.len()).rev() {
-            prune(&mut now, &original, runtimes.get(..depth).unwrap_or_default());
+            prune(&mut now, &original, runtimes.get(..depth).unwrap_or_default())?;
         }
     }
-    prune(&mut now, &original, &["plugins"]);
+    prune(&mut now, &original, &["plugins"])?;
     // A version that only our own tables needed.
     let others = now.keys(&[])?.into_iter().any(|key| match key.as_str() {
         "version" => false,
@@ -37,7 +37,7 @@ pub(super) fn strip(file: &Stripped<'_>) -> Result<Option<Vec<u8>>, PlanError> {
         _ => file.original.is_none(),
     });
     if !others && original.get(&["version"]).is_none() && installed.get(&["version"]).is_some() {
-        now.remove_version();
+        now.remove(&["version"])?;
     }
     match file.original {
         Some(_) => Ok(Some(now.render())),
@@ -53,7 +53,7 @@ fn handler(now: &mut File, original: &File, installed: &File, at: &[&str]) -> Re
     let spec = now.string(&key(SPEC))?.is_some_and(spec::is_ours);
     for (key, ours) in [(key(BINARY), binary), (key(SPEC), spec)] {
         if ours {
-            now.put(&key, original);
+            now.put(&key, original)?;
         }
     }
     for (list, word) in
@@ -70,25 +70,25 @@ fn handler(now: &mut File, original: &File, installed: &File, at: &[&str]) -> Re
         // A list that was made here has the words of other files as well.
         let made_here = old.is_empty() && rest.iter().all(|word| ours.contains(word));
         if rest == old || made_here {
-            now.put(&key, original);
+            now.put(&key, original)?;
         } else {
-            now.take(&key, word);
+            now.take(&key, word)?;
         }
     }
-    prune(now, original, &key(&["options"]));
+    prune(now, original, &key(&["options"]))?;
     let made_here = original.get(at).is_none() && installed.get(at).is_some();
     if made_here && now.keys(at)?.iter().all(|key| key == "runtime_type") {
-        now.remove(at);
+        now.remove(at)?;
     }
-    now.hide_header(at, original);
-    Ok(())
+    now.hide_header(at, original)
 }
 
 /// Removes a table that is empty and was not there before.
-fn prune(now: &mut File, original: &File, at: &[&str]) {
+fn prune(now: &mut File, original: &File, at: &[&str]) -> Result<(), PlanError> {
     let empty =
         now.get(at).and_then(toml_edit::Item::as_table_like).is_some_and(toml_edit::TableLike::is_empty);
     if empty && original.get(at).is_none() {
-        now.remove(at);
+        return now.remove(at);
     }
+    Ok(())
 }
