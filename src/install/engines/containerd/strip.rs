@@ -1,7 +1,10 @@
 //! Removes from a file what the installer added.
 
+use std::path::Path;
+
 use super::config::{HEADER, PLUGINS};
 use super::edit::File;
+use super::place::{UNIT_DROP_IN, strip_unit};
 use super::{BINARY, CONTAINER_ANNOTATIONS, ENTRIES, POD_ANNOTATIONS, SPEC, spec};
 use crate::install::{PlanError, Stripped};
 
@@ -9,6 +12,14 @@ use crate::install::{PlanError, Stripped};
 pub(super) fn strip(file: &Stripped<'_>) -> Result<Option<Vec<u8>>, PlanError> {
     if spec::is_ours(&file.path.to_string_lossy()) {
         return Ok(file.original.map(<[u8]>::to_vec));
+    }
+    if file.path == Path::new(UNIT_DROP_IN) {
+        return Ok(file.original.map(<[u8]>::to_vec).or_else(|| strip_unit(file.now)));
+    }
+    // A copy of a file that cannot be written, which containerd reads again once the unit's drop-in is gone.
+    let is_copy = file.original.is_none() && !file.installed.starts_with(HEADER.as_bytes());
+    if is_copy && file.now == file.installed {
+        return Ok(None);
     }
     let parse = |bytes: &[u8]| File::parse(file.path, bytes);
     let original = parse(file.original.unwrap_or_default())?;
@@ -19,7 +30,15 @@ pub(super) fn strip(file: &Stripped<'_>) -> Result<Option<Vec<u8>>, PlanError> {
         let runtimes = ["plugins", plugin, "containerd", "runtimes"];
         for name in now.keys(&runtimes)? {
             let [a, b, c, d] = runtimes;
-            handler(&mut now, &original, &installed, &[a, b, c, d, &name])?;
+            let at = [a, b, c, d, &name];
+            if is_copy && let Some(entry) = file.entries.iter().find(|entry| entry.handler == name) {
+                // Nothing says what the copied file had there, but what started the containers.
+                let binary = [a, b, c, d, &name, "options", "BinaryName"];
+                if now.string(&binary)?.is_some_and(|binary| binary.starts_with(ENTRIES)) {
+                    now.set(&binary, entry.runtime.to_string_lossy().as_ref())?;
+                }
+            }
+            handler(&mut now, &original, &installed, &at)?;
         }
         for name in ["default_runtime", "untrusted_workload_runtime"] {
             let [a, b, c] = containerd;
