@@ -35,7 +35,7 @@ pub(super) struct Planned<'a> {
     pub(super) generation: Generation,
     pub(super) method: Method,
     pub(super) now: &'a Files,
-    pub(super) planned: &'a Files,
+    pub(super) then: &'a Files,
     /// The handlers that the plan names as not gated although their shim calls runc.
     pub(super) left: &'a [String],
 }
@@ -52,15 +52,15 @@ impl Planned<'_> {
                 return Err(PlanError::Malformed { path, cause });
             }
         };
-        let after = match self.dump(node, self.planned)? {
+        let after = match self.dump(node, self.then)? {
             Ok(after) => after,
             Err(Untried::NotHere(why)) => return Ok(Some(why)),
             Err(Untried::Failed(said)) => {
-                return Err(refusal(format!("{} does not take them: {said}", self.program.display())));
+                return Err(refusal(&format!("{} does not take them: {said}", self.program.display())));
             }
         };
         self.gate_is_everywhere(&after)?;
-        let (before, after) = (self.others(&before)?, self.others(&after)?);
+        let (before, after) = (others(&before)?, others(&after)?);
         let differs = |one: &BTreeMap<String, String>, other: &BTreeMap<String, String>| {
             let found = one.iter().find(|(key, value)| other.get(*key) != Some(value));
             found.map(|(key, value)| format!("{} = {value}", key.trim_start_matches('.')))
@@ -69,7 +69,7 @@ impl Planned<'_> {
             (None, None) => Ok(None),
             (new, old) => {
                 let word = |text: Option<String>| text.unwrap_or_else(|| "nothing".to_owned());
-                Err(refusal(format!("they would change {} to {}", word(old), word(new))))
+                Err(refusal(&format!("they would change {} to {}", word(old), word(new))))
             }
         }
     }
@@ -89,7 +89,7 @@ impl Planned<'_> {
                 Method::Hook => spec::is_ours(&handler.spec),
             };
             if open.is_none() && !is_gated && !self.left.contains(&handler.name) {
-                return Err(refusal(format!(
+                return Err(refusal(&format!(
                     "the handler {:?} would start containers without the gate",
                     handler.name
                 )));
@@ -97,31 +97,31 @@ impl Planned<'_> {
         }
         Ok(())
     }
+}
 
-    /// All that is set, but what the gate sets. containerd leaves out of some tables what it prints as nothing in others.
-    fn others(&self, dump: &str) -> Result<BTreeMap<String, String>, PlanError> {
-        let table: toml::Table = dump.parse().map_err(|error: toml::de::Error| {
-            let cause = error.message().to_owned();
-            PlanError::Malformed { path: PathBuf::from("containerd config dump"), cause }
-        })?;
-        let mut found = BTreeMap::new();
-        flatten(&toml::Value::Table(table), String::new(), &mut found);
-        let is_nothing = |value: &str| ["\"\"", "0", "false", "[]"].contains(&value);
-        let [options, binary] = *BINARY else { return Ok(found) };
-        let binary = format!(".{options}.{binary}");
-        found.retain(|key, value| {
-            let is_ours = key.contains(".containerd.")
-                && (key.ends_with(&binary) || key.ends_with(".base_runtime_spec"));
-            // The names of the files, and what most handlers say that say nothing else.
-            let is_usual = key == ".imports" || (key.contains(".sandbox") && value == "\"podsandbox\"");
-            !is_ours && !is_usual && !is_nothing(value)
-        });
-        Ok(found)
-    }
+/// All that is set, but what the gate sets. containerd leaves out of some tables what it prints as nothing in others.
+fn others(dump: &str) -> Result<BTreeMap<String, String>, PlanError> {
+    let table: toml::Table = dump.parse().map_err(|error: toml::de::Error| {
+        let cause = error.message().to_owned();
+        PlanError::Malformed { path: PathBuf::from("containerd config dump"), cause }
+    })?;
+    let mut found = BTreeMap::new();
+    flatten(&toml::Value::Table(table), String::new(), &mut found);
+    let is_nothing = |value: &str| ["\"\"", "0", "false", "[]"].contains(&value);
+    let [options, binary] = *BINARY else { return Ok(found) };
+    let binary = format!(".{options}.{binary}");
+    found.retain(|key, value| {
+        let is_ours =
+            key.contains(".containerd.") && (key.ends_with(&binary) || key.ends_with(".base_runtime_spec"));
+        // The names of the files, and what most handlers say that say nothing else.
+        let is_usual = key == ".imports" || (key.contains(".sandbox") && value == "\"podsandbox\"");
+        !is_ours && !is_usual && !is_nothing(value)
+    });
+    Ok(found)
 }
 
 /// Why a plan is not carried out.
-fn refusal(what: String) -> PlanError {
+fn refusal(what: &str) -> PlanError {
     PlanError::Unsupported {
         what: format!("the planned files were given to this node's containerd, and {what}"),
         instead: "nothing was written; report it to the authors of pss-guard, with these files".to_owned(),

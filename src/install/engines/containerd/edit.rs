@@ -237,7 +237,7 @@ impl File {
         let line = format!("{} = {value}", keys.join("."));
         match last {
             Some(last) => Some(self.below(last.end, &[&format!("{}{line}", self.indent(last.start))])),
-            None if there.is_empty() && self.statements(table).is_empty() => {
+            None if there.is_empty() && Self::statements(table).is_empty() => {
                 Some(self.below(self.text().len(), &[&line]))
             }
             // Above all tables.
@@ -260,11 +260,11 @@ impl File {
     ) -> Option<(Range<usize>, String)> {
         let (last, tables) = new.split_last()?;
         let path: Vec<String> = self.spell(there, 0).chain(tables.iter().map(|key| spelled(key))).collect();
-        let inside = self.statements(table);
+        let inside = Self::statements(table);
         let after = if tables.is_empty() {
             // Before the tables in it, which are there already.
             let first = inside.iter().map(|span| span.start).min()?;
-            let all = self.statements(self.document.as_table());
+            let all = Self::statements(self.document.as_table());
             all.iter().map(|span| span.end).filter(|end| *end <= first).max()
         } else {
             Some(inside.iter().map(|span| span.end).max().unwrap_or(self.text().len()))
@@ -464,7 +464,7 @@ impl File {
     }
 
     /// Where the headers and the values of a table are, and of those in it.
-    fn statements(&self, table: &Table) -> Vec<Range<usize>> {
+    fn statements(table: &Table) -> Vec<Range<usize>> {
         fn collect(table: &Table, found: &mut Vec<Range<usize>>) {
             found.extend(table.get_values().iter().filter_map(|(_, value)| value.span()));
             inner(table, found);

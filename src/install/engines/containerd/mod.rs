@@ -65,9 +65,9 @@ fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
     let Planned { mut plan, config, left } = plan_for(node, request.method, config)?;
     plan.not_compared = match (&program, generation, version) {
         (Some(program), Some(generation), _) => {
-            let planned = &dump::planned(&config);
+            let then = &dump::planned(&config);
             let method = request.method;
-            dump::Planned { program, generation, method, now: &now, planned, left: &left }.check(node)?
+            dump::Planned { program, generation, method, now: &now, then, left: &left }.check(node)?
         }
         (None, ..) => Some("there is no containerd here that could read them".to_owned()),
         (Some(program), None, Some(Err(Untried::NotHere(why) | Untried::Failed(why)))) => {

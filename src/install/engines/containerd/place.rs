@@ -98,8 +98,8 @@ pub(super) struct WithPrograms<'a> {
 impl Node for WithPrograms<'_> {
     fn find(&self, name: &str) -> Option<PathBuf> {
         let folders = self.distribution.programs.iter();
-        let own = folders.map(|folder: &Cow<'static, str>| Path::new(&**folder).join(name));
-        own.filter(|path| self.node.is_program(path)).next().or_else(|| self.node.find(name))
+        let mut own = folders.map(|folder: &Cow<'static, str>| Path::new(&**folder).join(name));
+        own.find(|path| self.node.is_program(path)).or_else(|| self.node.find(name))
     }
 
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, FileError> {

@@ -7,6 +7,7 @@ use crate::install::Stripped;
 use crate::node::distribution::PLAIN;
 use crate::node::host::fake::Fake;
 
+mod distributions;
 mod edits;
 
 const CONFIG: &str = "/etc/containerd/config.toml";

@@ -115,7 +115,7 @@ fn others(text: &str) -> Vec<String> {
     fn walk(value: &toml::Value, key: &str, found: &mut Vec<String>) {
         match value {
             toml::Value::Table(table) => {
-                table.iter().for_each(|(name, value)| walk(value, &format!("{key}.{name}"), found))
+                table.iter().for_each(|(name, value)| walk(value, &format!("{key}.{name}"), found));
             }
             toml::Value::Array(list) => {
                 let kept = |value: &&toml::Value| {
