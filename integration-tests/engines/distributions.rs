@@ -108,14 +108,14 @@ impl Node {
         let root = tempfile::tempdir().unwrap();
         copy(&trees().join(row.tree), root.path());
         let node = Self { live: Live::under(root.path()), root, row };
-        let program = node.place(node.row.programs).join("containerd");
-        fs::create_dir_all(program.parent().unwrap()).unwrap();
-        if fs::hard_link(containerd, &program).is_err() {
-            fs::copy(containerd, &program).unwrap();
+        let daemon = node.place(node.row.programs).join("containerd");
+        fs::create_dir_all(daemon.parent().unwrap()).unwrap();
+        if fs::hard_link(containerd, &daemon).is_err() {
+            fs::copy(containerd, &daemon).unwrap();
         }
-        node.program(&program.with_file_name("ctr"));
+        program(&daemon.with_file_name("ctr"));
         for (_, runtime) in node.row.gated {
-            node.program(&node.place(runtime));
+            program(&node.place(runtime));
         }
         node
     }
@@ -123,12 +123,6 @@ impl Node {
     /// Where a path of the node is here.
     fn place(&self, path: &str) -> PathBuf {
         self.root.path().join(path.trim_start_matches('/'))
-    }
-
-    fn program(&self, path: &Path) {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, "#!/bin/sh\nexit 1\n").unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     fn plan(&self, method: Method) -> Plan {
@@ -194,6 +188,13 @@ impl Node {
         });
         found
     }
+}
+
+/// A program that does nothing.
+fn program(path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 fn copy(from: &Path, to: &Path) {
