@@ -10,7 +10,7 @@ use pss_guard::files::FileError;
 use pss_guard::install::engines::containerd::INSTALLER;
 use pss_guard::install::{Method, Plan, Request, Stripped, entry_path};
 use pss_guard::node::distribution::PLAIN;
-use pss_guard::node::host::{Live, Node};
+use pss_guard::node::host::{Live, Node, Untried};
 use pss_guard::pss::facts::Engine;
 
 use crate::support::needs::{self, skip};
@@ -43,6 +43,15 @@ impl Node for Tried {
 
     fn output(&self, program: &Path, arguments: &[&str]) -> Option<String> {
         self.live.output(program, arguments)
+    }
+
+    fn trial(
+        &self,
+        program: &Path,
+        arguments: &[&str],
+        files: &[(String, Vec<u8>)],
+    ) -> Result<String, Untried> {
+        self.live.trial(program, arguments, files)
     }
 
     fn find(&self, name: &str) -> Option<PathBuf> {
@@ -80,8 +89,10 @@ impl Tried {
 
     fn plan(&self, method: Method) -> Plan {
         let config = self.config();
-        (INSTALLER.plan)(self, &Request { method, config: Some(&config), distribution: &PLAIN })
-            .unwrap_or_else(|error| panic!("{error}"))
+        let plan = (INSTALLER.plan)(self, &Request { method, config: Some(&config), distribution: &PLAIN })
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(plan.not_compared, None);
+        plan
     }
 
     fn apply(&self, plan: &Plan) {

@@ -1,279 +1,348 @@
-//! Is the gate before every handler in each distribution's files, as that distribution's containerd reads them?
-//!
-//! Each row is the root directory of a node as the distribution leaves it, with a real containerd in the place of its
-//! own. What containerd reads is asked independently of the installer: `config dump` in a root that has the tree laid
-//! over this machine's, so that absolute imports mean the tree's files.
+//! Trees of real distributions, as root directories: what the installer plans there, what a real containerd 2 makes of it,
+//! and what is left after it is undone.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::containerd::settings;
-use crate::support::needs::{self, skip};
-use crate::support::root::Root;
-use crate::support::run::run;
-use crate::support::{files, program};
+use pss_guard::install::engines::containerd::INSTALLER;
+use pss_guard::install::{Method, Plan, Request, Stripped, entry_path};
+use pss_guard::node::distribution::{Change, Distribution, PLAIN};
+use pss_guard::node::host::Live;
+use pss_guard::pss::facts::Engine;
 
-/// A node of a distribution.
+use crate::support::needs::{self, skip};
+use crate::support::run::run;
+
+/// A distribution's node.
 struct Row {
-    /// The tree, in `fixtures/distributions`.
     tree: &'static str,
-    /// The file that containerd is started with once the gate is installed, and before where that is another.
-    config: (&'static str, Option<&'static str>),
-    /// Where its programs lie.
+    distribution: Distribution,
+    /// Where containerd is.
     programs: &'static str,
-    /// What `install` writes outside of the product's own folders.
-    writes: &'static [&'static str],
-    /// What only a distribution's own tools fill in, and with what.
-    placeholders: &'static [(&'static str, &'static str)],
-    /// More arguments of `install`.
-    arguments: &'static [&'static str],
+    /// Handlers that the gate is before, and the runtimes behind it.
+    gated: &'static [(&'static str, &'static str)],
+    /// Handlers that are named as not gated.
+    open: &'static [&'static str],
+    /// The files that are written.
+    written: &'static [&'static str],
 }
 
-const USUAL: Row = Row {
-    tree: "",
-    config: ("/etc/containerd/config.toml", None),
-    programs: "usr/bin",
-    writes: &["etc/containerd/config.toml"],
-    placeholders: &[],
-    arguments: &[],
-};
+fn plain(config: &'static str) -> Distribution {
+    Distribution { config: config.into(), ..PLAIN.clone() }
+}
 
-const K3S: &str = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml";
-const RKE2: &str = "/var/lib/rancher/rke2/agent/etc/containerd/config.toml";
-const MICROK8S: &str = "/var/snap/microk8s/current/args/containerd-template.toml";
+fn rancher(name: &'static str, config: &'static str, programs: &'static str) -> Distribution {
+    Distribution {
+        name,
+        change: Change::DropIn { restarts: false },
+        programs: vec![programs.into()],
+        ..plain(config)
+    }
+}
 
-const ROWS: [Row; 10] = [
-    Row { tree: "eks", programs: "usr/bin", ..USUAL },
-    Row { tree: "aks", ..USUAL },
-    Row { tree: "kind", programs: "usr/local/bin", ..USUAL },
-    Row { tree: "minikube", ..USUAL },
-    Row {
-        tree: "capi",
-        programs: "usr/local/bin",
-        writes: &["etc/containerd/conf.d/99-pss-guard.toml"],
-        ..USUAL
-    },
-    Row {
-        tree: "flatcar",
-        config: ("/etc/containerd/config.toml", Some("/usr/share/containerd/config.toml")),
-        writes: &["etc/containerd/config.toml", "etc/systemd/system/containerd.service.d/10-pss-guard.conf"],
-        ..USUAL
-    },
-    Row {
-        tree: "k3s",
-        config: (K3S, None),
-        programs: "var/lib/rancher/k3s/data/current/bin",
-        writes: &["var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d/99-pss-guard.toml"],
-        ..USUAL
-    },
-    Row {
-        tree: "rke2",
-        config: (RKE2, None),
-        programs: "var/lib/rancher/rke2/bin",
-        writes: &["var/lib/rancher/rke2/agent/etc/containerd/config-v3.toml.d/99-pss-guard.toml"],
-        ..USUAL
-    },
-    Row {
-        tree: "k0s",
-        config: ("/etc/k0s/containerd.toml", None),
-        programs: "var/lib/k0s/bin",
-        writes: &["etc/k0s/containerd.d/99-pss-guard.toml"],
-        ..USUAL
-    },
-    Row {
-        tree: "microk8s",
-        config: (MICROK8S, None),
-        programs: "snap/microk8s/current/bin",
-        writes: &["var/snap/microk8s/current/args/containerd-template.toml"],
-        placeholders: &[
+const ETC: &str = "/etc/containerd/config.toml";
+const K3S: &str = "/var/lib/rancher/k3s/data/current/bin";
+const RKE2: &str = "/var/lib/rancher/rke2/bin";
+const MICROK8S: &str = "/snap/microk8s/current/bin";
+
+#[rustfmt::skip]
+fn rows() -> Vec<Row> {
+    const RUNC: &[(&str, &str)] = &[("runc", "/usr/bin/runc")];
+    const TEMPLATE: &str = "/var/snap/microk8s/current/args/containerd-template.toml";
+    let k3s = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml";
+    let rke2 = "/var/lib/rancher/rke2/agent/etc/containerd/config.toml";
+    let row = |tree, distribution, programs, gated, open, written| Row { tree, distribution, programs, gated, open, written };
+    vec![
+        row("eks-al2023", plain(ETC), "/usr/bin", &[("runc", "/usr/sbin/runc")], &[], &[ETC]),
+        row("eks-al2023-nvidia", plain(ETC), "/usr/bin",
+            &[("runc", "/usr/bin/runc"), ("nvidia", "/usr/bin/nvidia-container-runtime")], &[], &[ETC]),
+        row("aks", plain(ETC), "/usr/bin", &[("runc", "/usr/bin/runc"), ("untrusted", "/usr/bin/runc")], &[], &[ETC]),
+        row("aks-crlf-kata", plain(ETC), "/usr/bin",
+            &[("runc", "/usr/bin/runc"), ("untrusted", "/usr/bin/runc")], &["kata"], &[ETC]),
+        row("aks-both-tables", plain(ETC), "/usr/bin", RUNC, &[], &[ETC]),
+        row("k3s", rancher("k3s", k3s, K3S), K3S,
+            &[("runc", "/var/lib/rancher/k3s/data/current/bin/runc"), ("crun", "/usr/bin/crun")],
+            &["runhcs-wcow-process", "spin"],
+            &["/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d/99-pss-guard.toml"]),
+        row("k3s-version-2", rancher("k3s", k3s, K3S), K3S,
+            &[("runc", "/var/lib/rancher/k3s/data/current/bin/runc")], &[],
+            &["/var/lib/rancher/k3s/agent/etc/containerd/config.toml.d/99-pss-guard.toml"]),
+        row("rke2", rancher("rke2", rke2, RKE2), RKE2,
+            &[("runc", "/var/lib/rancher/rke2/bin/runc"), ("nvidia", "/usr/local/nvidia/toolkit/nvidia-container-runtime")],
+            &["runhcs-wcow-process"],
+            &["/var/lib/rancher/rke2/agent/etc/containerd/config-v3.toml.d/99-pss-guard.toml"]),
+        row("k0s", Distribution {
+                name: "k0s", change: Change::DropIn { restarts: true },
+                programs: vec!["/var/lib/k0s/bin".into()], ..plain("/etc/k0s/containerd.toml")
+            }, "/var/lib/k0s/bin", &[("runc", "/var/lib/k0s/bin/runc")], &[], &["/etc/k0s/containerd.d/99-pss-guard.toml"]),
+        row("microk8s", Distribution {
+                name: "MicroK8s", change: Change::Template(TEMPLATE.into()), programs: vec![MICROK8S.into()],
+                ..plain("/var/snap/microk8s/current/args/containerd.toml")
+            }, MICROK8S, &[("runc", "/snap/microk8s/current/bin/runc")], &["nvidia-container-runtime", "kata"], &[TEMPLATE]),
+        row("flatcar", Distribution {
+                name: "Flatcar", change: Change::Copy(ETC.into()), ..plain("/usr/share/containerd/config.toml")
+            }, "/usr/bin", RUNC, &[], &[ETC, "/etc/systemd/system/containerd.service.d/10-pss-guard.conf"]),
+        row("kind", plain(ETC), "/usr/bin", &[("runc", "/usr/bin/runc"), ("test-handler", "/usr/bin/runc")], &[], &[ETC]),
+        row("minikube", plain(ETC), "/usr/bin", RUNC, &[], &[ETC]),
+        row("capi", plain(ETC), "/usr/bin", RUNC, &[], &["/etc/containerd/conf.d/99-pss-guard.toml"]),
+    ]
+}
+
+/// The folder of the captured trees.
+fn trees() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("integration-tests/fixtures/distributions")
+}
+
+/// A node of a row, with a real containerd in it.
+struct Node {
+    root: tempfile::TempDir,
+    live: Live,
+    row: Row,
+}
+
+impl Node {
+    fn new(row: Row, containerd: &Path) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        copy(&trees().join(row.tree), root.path());
+        let node = Self { live: Live::under(root.path()), root, row };
+        let daemon = node.place(node.row.programs).join("containerd");
+        fs::create_dir_all(daemon.parent().unwrap()).unwrap();
+        if fs::hard_link(containerd, &daemon).is_err() {
+            fs::copy(containerd, &daemon).unwrap();
+        }
+        program(&daemon.with_file_name("ctr"));
+        for (_, runtime) in node.row.gated {
+            program(&node.place(runtime));
+        }
+        node
+    }
+
+    /// Where a path of the node is here.
+    fn place(&self, path: &str) -> PathBuf {
+        self.root.path().join(path.trim_start_matches('/'))
+    }
+
+    fn plan(&self, method: Method) -> Plan {
+        let request = Request { method, config: None, distribution: &self.row.distribution };
+        (INSTALLER.plan)(&self.live, &request).unwrap_or_else(|error| panic!("{}: {error}", self.row.tree))
+    }
+
+    fn apply(&self, plan: &Plan) {
+        for change in &plan.changes {
+            let path = self.place(change.path.to_str().unwrap());
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, &change.after).unwrap();
+        }
+        for entry in &plan.entries {
+            let link = entry_path(Engine::Containerd, &entry.handler).with_file_name("runtime");
+            let link = self.place(link.to_str().unwrap());
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            let _ = fs::remove_file(&link);
+            symlink(&entry.runtime, link).unwrap();
+        }
+    }
+
+    /// The file that containerd is started with.
+    fn main(&self) -> PathBuf {
+        let unit = self.place("/etc/systemd/system/containerd.service.d/10-pss-guard.conf");
+        match &self.row.distribution.change {
+            Change::Template(template) => self.place(template),
+            Change::Copy(copy) if fs::read_to_string(unit).is_ok_and(|unit| unit.contains(&**copy)) => {
+                self.place(copy)
+            }
+            _ => self.place(&self.row.distribution.config),
+        }
+    }
+
+    /// What containerd says of itself with the files of the tree, key by key.
+    fn dump(&self) -> BTreeMap<String, String> {
+        let main = self.main();
+        let root = self.root.path().to_str().unwrap();
+        let mut text = String::new();
+        for line in fs::read_to_string(&main).unwrap().split_inclusive('\n') {
+            let is_import = line.trim_start().starts_with("imports");
+            text += &if is_import { line.replace("\"/", &format!("\"{root}/")) } else { line.to_owned() };
+        }
+        for (word, value) in [
             ("${RUNTIME_TYPE}", "io.containerd.runc.v2"),
             ("${RUNTIME}", "runc"),
             ("${SNAPSHOTTER}", "overlayfs"),
-        ],
-        ..USUAL
-    },
-];
-
-/// A node of a row.
-struct Tree {
-    row: &'static Row,
-    root: Root,
-}
-
-/// Every file outside of the product's folders: its bytes, or where a link leads.
-type Files = BTreeMap<PathBuf, Vec<u8>>;
-
-impl Tree {
-    fn new(row: &'static Row, containerd: &Path) -> Self {
-        let root = Root::new();
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("integration-tests/fixtures/distributions")
-            .join(row.tree);
-        run(Command::new("cp").arg("-a").arg(fixture.join(".")).arg(root.root())).expect_success();
-        let programs = root.path(row.programs);
-        fs::create_dir_all(&programs).unwrap();
-        if fs::hard_link(containerd, programs.join("containerd")).is_err() {
-            fs::copy(containerd, programs.join("containerd")).unwrap();
+            ("${SNAP_DATA}", "/var/snap/microk8s/current"),
+        ] {
+            text = text.replace(word, value);
         }
-        let runc = programs.join("runc");
-        if !runc.exists() {
-            files::write(&runc, "#!/bin/sh\nexit 1\n");
-            files::set_mode(&runc, 0o755);
-        }
-        Self { row, root }
-    }
-
-    /// All that containerd is told, as it reads the file by itself.
-    fn dump(&self, config: &str) -> BTreeMap<String, String> {
-        let over = tempfile::tempdir().unwrap();
-        let (merged, filled) = (over.path().join("merged"), over.path().join("filled"));
-        for folder in [&merged, &filled] {
-            fs::create_dir(folder).unwrap();
-        }
-        let text = fs::read_to_string(self.root.path(config.trim_start_matches('/'))).unwrap();
-        let text = self.row.placeholders.iter().fold(text, |text, (name, value)| text.replace(name, value));
-        files::write(&filled.join(config.trim_start_matches('/')), &text);
-        let lower = format!("lowerdir={}:{}:/", filled.display(), self.root.root().display());
-        let containerd = Path::new("/").join(self.row.programs).join("containerd");
-        let mut command = Command::new("unshare");
-        command.args([
-            "--mount",
-            "sh",
-            "-ec",
-            r#"mount -t overlay -o "$1" overlay "$2"; exec chroot "$2" "$3" --config "$4" config dump"#,
-            "sh",
-        ]);
-        command.args([lower.as_str()]).arg(&merged).arg(containerd).arg(config);
-        settings(&run(&mut command).expect_success().stdout)
-    }
-
-    fn files(&self) -> Files {
-        let mut found = Files::new();
-        let mut folders = vec![self.root.root().to_owned()];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder).unwrap().flatten() {
-                let path = entry.path();
-                let inside = path.strip_prefix(self.root.root()).unwrap().to_owned();
-                if is_ours(&inside) {
-                    continue;
-                }
-                let kind = entry.file_type().unwrap();
-                if kind.is_dir() {
-                    folders.push(path);
-                } else if kind.is_symlink() {
-                    found.insert(inside, fs::read_link(path).unwrap().into_os_string().into_encoded_bytes());
-                } else {
-                    found.insert(inside, fs::read(path).unwrap());
-                }
-            }
-        }
+        let here = main.with_file_name("read-by-the-test");
+        fs::write(&here, text).unwrap();
+        let containerd = self.place(self.row.programs).join("containerd");
+        let done = run(Command::new(containerd).arg("--config").arg(&here).args(["config", "dump"]))
+            .expect_success();
+        fs::remove_file(here).unwrap();
+        let mut found = BTreeMap::new();
+        flatten(&toml::Value::Table(done.stdout.parse().unwrap()), String::new(), &mut found);
+        found.retain(|key, value| {
+            let is_nothing = ["\"\"", "0", "false", "[]"].contains(&value.as_str());
+            !is_nothing && key != ".imports" && !(key.contains(".sandbox") && value == "\"podsandbox\"")
+        });
         found
     }
+}
 
-    /// When each file was last changed, and which file it is.
-    fn identities(&self) -> BTreeMap<PathBuf, (u64, i64, i64)> {
-        let identity = |path: PathBuf| {
-            let file = fs::symlink_metadata(self.root.root().join(&path)).unwrap();
-            (path, (file.ino(), file.mtime(), file.mtime_nsec()))
-        };
-        self.files().into_keys().map(identity).collect()
-    }
+/// A program that does nothing.
+fn program(path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
 
-    fn call(&self, arguments: &[&str]) -> crate::support::run::Done {
-        self.root.call(&[arguments, &["--engine", "containerd"]].concat())
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() { copy(&path, &target) } else { fs::copy(&path, &target).map(drop).unwrap() }
     }
 }
 
-/// What belongs to the product on every node.
-fn is_ours(inside: &Path) -> bool {
-    ["var/lib/pss-guard", "run", "usr/local", "etc/tmpfiles.d", "var/log"]
-        .iter()
-        .any(|own| inside.starts_with(own))
-        || inside.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pss-guard"))
-}
-
-/// What the gate adds to what a containerd is told: its entry as the program of each handler that is runc's kind.
-fn gated(before: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut expected = before.clone();
-    let kinds = before
-        .iter()
-        .filter(|(key, kind)| key.ends_with(".runtime_type") && kind.starts_with("\"io.containerd.runc."));
-    for (key, _) in kinds {
-        let table = key.trim_end_matches(".runtime_type");
-        let handler = table.rsplit('.').next().unwrap();
-        let entry = format!("\"/var/lib/pss-guard/runtimes/containerd/{handler}/pss-guard-runtime\"");
-        expected.insert(format!("{table}.options.BinaryName"), entry);
-        for (list, word) in [
-            ("pod_annotations", "pod-security.kubernetes.io/*"),
-            ("container_annotations", "io.kubernetes.container.*"),
-        ] {
-            let has = expected.entry(format!("{table}.{list}")).or_insert_with(|| "[]".to_owned());
-            let words = has.trim_matches(['[', ']']);
-            *has = if words.is_empty() { format!("[{word:?}]") } else { format!("[{words}, {word:?}]") };
+fn flatten(value: &toml::Value, key: String, found: &mut BTreeMap<String, String>) {
+    match value {
+        toml::Value::Table(table) => {
+            table.iter().for_each(|(name, value)| flatten(value, format!("{key}.{name}"), found));
         }
+        toml::Value::String(text) => drop(found.insert(key, format!("{text:?}"))),
+        toml::Value::Integer(number) => drop(found.insert(key, number.to_string())),
+        toml::Value::Boolean(flag) => drop(found.insert(key, flag.to_string())),
+        toml::Value::Array(list) => {
+            let words: Vec<_> = list
+                .iter()
+                .map(|value| value.as_str().map_or(format!("{value:?}"), |s| format!("{s:?}")))
+                .collect();
+            found.insert(key, format!("[{}]", words.join(", ")));
+        }
+        other => drop(found.insert(key, format!("{other:?}"))),
     }
-    assert_ne!(expected, *before, "a node has a handler of runc's kind");
-    expected
+}
+
+/// What differs between two dumps, `key = value`.
+fn only(one: &BTreeMap<String, String>, other: &BTreeMap<String, String>) -> Vec<String> {
+    one.iter()
+        .filter(|(key, value)| other.get(*key) != Some(value))
+        .map(|(k, v)| format!("{k} = {v}"))
+        .collect()
+}
+
+fn containerd() -> Option<PathBuf> {
+    let containerd = needs::part("containerd-2").join("containerd");
+    if containerd.is_file() {
+        return Some(containerd);
+    }
+    skip("the trees of distributions", &format!("{} (scripts/node-parts)", containerd.display()));
+    None
 }
 
 #[test]
-fn every_handler_of_each_distribution_is_behind_the_gate_and_the_bytes_come_back() {
-    const NAME: &str = "engines::distributions";
-    if !needs::can_run(NAME, &["unshare", "chroot"]) {
-        return;
-    }
-    for version in ["containerd-2", "containerd-2.3", "containerd-2.4"] {
-        let containerd = needs::part(version).join("containerd");
-        if containerd.is_file() || skip(NAME, version) {
-            for row in &ROWS {
-                round_trip(row, version, &containerd);
-            }
+fn each_tree_is_gated_whole_and_nothing_else_changes() {
+    let Some(containerd) = containerd() else { return };
+    let mut seen: Vec<&str> = Vec::new();
+    for row in rows() {
+        seen.push(row.tree);
+        let node = Node::new(row, &containerd);
+        let Row { tree, gated, open, written, .. } = &node.row;
+        let before = node.dump();
+        let plan = node.plan(Method::Runtime);
+        assert_eq!(plan.not_compared, None, "{tree}");
+        let entries: Vec<_> = plan
+            .entries
+            .iter()
+            .map(|entry| (entry.handler.as_str(), entry.runtime.to_str().unwrap()))
+            .collect();
+        assert_eq!(entries, *gated, "{tree}");
+        let ungated: Vec<_> = plan.ungated.iter().map(|(handler, _)| handler.as_str()).collect();
+        assert_eq!(ungated, *open, "{tree}");
+        let files: Vec<_> = plan.changes.iter().map(|change| change.path.to_str().unwrap()).collect();
+        assert_eq!(files, *written, "{tree}");
+        node.apply(&plan);
+
+        let after = node.dump();
+        let mut expected = before.clone();
+        for (handler, _) in *gated {
+            let table = format!(".plugins.io.containerd.cri.v1.runtime.containerd.runtimes.{handler}");
+            let entry = entry_path(Engine::Containerd, handler);
+            expected.insert(format!("{table}.options.BinaryName"), format!("{:?}", entry.to_str().unwrap()));
+            expected
+                .insert(format!("{table}.pod_annotations"), "[\"pod-security.kubernetes.io/*\"]".to_owned());
+            expected.insert(
+                format!("{table}.container_annotations"),
+                "[\"io.kubernetes.container.*\"]".to_owned(),
+            );
         }
+        assert_eq!(
+            only(&after, &expected),
+            only(&expected, &after),
+            "{tree}: left: as it is, right: as it should be"
+        );
+
+        let again = node.plan(Method::Runtime);
+        assert_eq!(
+            (again.changes, again.entries),
+            (Vec::new(), plan.entries.clone()),
+            "{tree}: planned again"
+        );
+        for change in &plan.changes {
+            let stripped = Stripped {
+                path: &change.path,
+                original: change.before.as_deref(),
+                installed: &change.after,
+                now: &change.after,
+                entries: &plan.entries,
+                held: false,
+            };
+            assert_eq!((INSTALLER.strip)(&stripped).unwrap(), change.before, "{tree}: undone");
+        }
+    }
+    let mut all: Vec<String> =
+        fs::read_dir(trees()).unwrap().map(|tree| tree.unwrap().file_name().into_string().unwrap()).collect();
+    all.sort_unstable();
+    seen.sort_unstable();
+    assert_eq!(seen, all, "each tree has its row");
+}
+
+/// What a distribution adds after the installation is open, and the next plan covers it.
+#[test]
+fn a_handler_that_comes_later_is_seen() {
+    let Some(containerd) = containerd() else { return };
+    let more = "\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.late]\nruntime_type = 'io.containerd.runc.v2'\n";
+    for row in rows().into_iter().filter(|row| ["k3s", "rke2", "eks-al2023", "aks"].contains(&row.tree)) {
+        let node = Node::new(row, &containerd);
+        node.apply(&node.plan(Method::Runtime));
+        let main = node.main();
+        fs::write(&main, fs::read_to_string(&main).unwrap() + more).unwrap();
+        let plan = node.plan(Method::Runtime);
+        assert_eq!(plan.changes.len(), 1, "{}", node.row.tree);
+        assert!(plan.entries.iter().any(|entry| entry.handler == "late"), "{}", node.row.tree);
+        node.apply(&plan);
+        assert_eq!(node.plan(Method::Runtime).changes, [], "{}", node.row.tree);
     }
 }
 
-/// Installs, installs again, loses what was written, gets it back, and uninstalls.
-fn round_trip(row: &'static Row, version: &str, containerd: &Path) {
-    let name = format!("{} with {version}", row.tree);
-    let tree = Tree::new(row, containerd);
-    let (config, before) = row.config;
-    let (files, told) = (tree.files(), tree.dump(before.unwrap_or(config)));
-
-    let install = [&["install"], row.arguments].concat();
-    let done = tree.call(&install).expect_success();
-    assert!(!done.to_string().contains("not compared"), "{name}: {done}");
-    assert_eq!(tree.dump(config), gated(&told), "{name}");
-    let now = tree.files();
-    let mut written: Vec<&PathBuf> =
-        now.iter().filter(|(path, bytes)| files.get(*path) != Some(*bytes)).map(|(path, _)| path).collect();
-    written.sort();
-    let mut expected: Vec<PathBuf> = row.writes.iter().map(PathBuf::from).collect();
-    expected.sort();
-    assert_eq!(written, expected.iter().collect::<Vec<_>>(), "{name}");
-    assert!(files.keys().all(|path| now.contains_key(path)), "{name}: something is gone");
-
-    let identities = tree.identities();
-    tree.call(&install).expect_success();
-    assert_eq!(tree.identities(), identities, "{name}: a second installation has nothing to do");
-    let status = tree.call(&["status"]);
-    assert_eq!(status.code, Some(0), "{name}: {status}");
-
-    // The distribution writes its files again, or somebody takes the drop-in away.
-    for path in row.writes {
-        match files.get(Path::new(path)) {
-            Some(bytes) => fs::write(tree.root.path(path), bytes).unwrap(),
-            None => fs::remove_file(tree.root.path(path)).unwrap(),
-        }
+/// Another machine's containerd is not asked, and that is said.
+#[test]
+fn a_containerd_that_does_not_run_here_compares_nothing() {
+    let Some(containerd) = containerd() else { return };
+    for row in rows().into_iter().filter(|row| ["k3s", "aks", "eks-al2023"].contains(&row.tree)) {
+        let node = Node::new(row, &containerd);
+        let program = node.place(node.row.programs).join("containerd");
+        fs::remove_file(&program).unwrap();
+        // The header of a program for AArch64.
+        fs::write(&program, b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xb7\0").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let plan = node.plan(Method::Runtime);
+        let why = plan.not_compared.clone().unwrap();
+        assert!(why.contains("containerd does not run here"), "{why}");
+        let handlers: Vec<_> = plan.entries.iter().map(|entry| entry.handler.as_str()).collect();
+        let expected: Vec<_> = node.row.gated.iter().map(|(handler, _)| *handler).collect();
+        assert_eq!(handlers, expected, "{}", node.row.tree);
     }
-    let status = tree.call(&["status"]);
-    assert_eq!(status.code, Some(1), "{name}: the gate is not before its containers: {status}");
-    tree.call(&install).expect_success();
-    assert_eq!(tree.dump(config), gated(&told), "{name}");
-
-    tree.call(&["uninstall"]).expect_success();
-    let left = tree.files();
-    assert!(left == files, "{name}: {:?}", left.keys().collect::<Vec<_>>());
 }

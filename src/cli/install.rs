@@ -359,6 +359,7 @@ pub(super) fn print(job: &Job<'_>, step: Step<'_>, out: &mut dyn Write) {
         Step::NotDone(why) => writeln!(out, "  not done: {why}"),
         Step::Unchanged => writeln!(out, "  already installed; nothing changed"),
         Step::Open(what) => writeln!(out, "  open: {}", escape(what)),
+        Step::NotCompared(why) => writeln!(out, "  not compared: {}", escape(why)),
         Step::OlderPods => tell_older(job, out),
         Step::ActiveAfterRestart(unit) => {
             writeln!(out, "  it is active once {} is restarted: systemctl restart {unit}", job.name())
@@ -497,6 +498,9 @@ fn show(job: &Job<'_>, prepared: &Prepared<'_>, wish: &Wish<'_>, out: &mut dyn W
     }
     for open in &prepared.plan.open {
         writeln!(out, "  open: {}", escape(open))?;
+    }
+    if let Some(why) = &prepared.plan.not_compared {
+        writeln!(out, "  not compared: {}", escape(why))?;
     }
     if let Some(how) = job.how(Some(prepared.request.method), true) {
         writeln!(out, "  would restart {}: {how}", job.name())?;

@@ -90,6 +90,9 @@ pub struct Plan {
     pub open: Vec<String>,
     /// Those of them that are handlers whose containers pass the gate by: the handler, and its sentence.
     pub ungated: Vec<(String, String)>,
+    /// Why the engine itself could not be asked what it makes of the planned files, where its installer asks it; `None`
+    /// where it was asked and agrees, and where there is nothing to ask.
+    pub not_compared: Option<String>,
 }
 
 impl Plan {

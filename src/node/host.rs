@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::run::run;
 use crate::files::{self, FileError};
+use crate::message::line;
 use crate::paths::{PROGRAM_FOLDERS, namesakes};
 
 /// The largest configuration file that is read, in bytes.
@@ -29,6 +30,17 @@ pub trait Node {
     /// such program) or failed.
     fn output(&self, program: &Path, arguments: &[&str]) -> Option<String>;
 
+    /// What a program prints in a new folder with these files, by their names there. A program of another root directory is
+    /// run as it is, if it runs here: it reads nothing but its arguments and these files.
+    fn trial(
+        &self,
+        _program: &Path,
+        _arguments: &[&str],
+        _files: &[(String, Vec<u8>)],
+    ) -> Result<String, Untried> {
+        Err(Untried::NotHere("nothing can be run on this node".to_owned()))
+    }
+
     /// Whether this is a folder, at least one with something in it.
     fn is_folder(&self, path: &Path) -> bool {
         !self.list(path).is_empty()
@@ -47,6 +59,34 @@ pub trait Node {
     /// Where a program lies, by its name.
     fn find(&self, name: &str) -> Option<PathBuf> {
         PROGRAM_FOLDERS.iter().map(|folder| Path::new(folder).join(name)).find(|path| self.is_program(path))
+    }
+}
+
+/// Why a program gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Untried {
+    /// It does not run here: another machine's, or not there.
+    NotHere(String),
+    /// It ran and failed; the last line that it printed.
+    Failed(String),
+}
+
+/// A folder that is removed with all that is in it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A new folder, where one can be made: an image from scratch has no `/tmp`, and every container a `/dev/shm`.
+    fn new() -> std::io::Result<Self> {
+        let places = [std::env::temp_dir(), "/run".into(), "/dev/shm".into()];
+        let mut made = places.iter().map(|place| nix::unistd::mkdtemp(&place.join("pss-guard-XXXXXX")));
+        made.find(Result::is_ok).unwrap_or(Err(nix::Error::ENOENT)).map(Self).map_err(Into::into)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays is a few kilobytes in a folder that a boot clears.
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -146,6 +186,31 @@ impl Node for Live {
         // What is no text is no answer.
         (done.ok && !done.stdout.contains(char::REPLACEMENT_CHARACTER)).then_some(done.stdout)
     }
+
+    fn trial(
+        &self,
+        program: &Path,
+        arguments: &[&str],
+        files: &[(String, Vec<u8>)],
+    ) -> Result<String, Untried> {
+        let not_here = |error: &(dyn std::error::Error + 'static)| Untried::NotHere(line(error));
+        let folder = Scratch::new().map_err(|error| not_here(&error))?;
+        for (name, bytes) in files {
+            std::fs::write(folder.0.join(name), bytes).map_err(|error| not_here(&error))?;
+        }
+        let program = std::path::absolute(self.place(program)).map_err(|error| not_here(&error))?;
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(&folder.0);
+        let done = run(&mut command, PATIENCE).map_err(|error| not_here(&error))?;
+        if !done.ok {
+            let last = done.stderr.lines().rfind(|line| !line.trim().is_empty());
+            return Err(Untried::Failed(last.map_or(done.how, |last| last.chars().take(500).collect())));
+        }
+        if done.stdout.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(Untried::NotHere("what it prints is not text".to_owned()));
+        }
+        Ok(done.stdout)
+    }
 }
 
 #[cfg(test)]
@@ -199,7 +264,7 @@ pub(crate) mod fake {
     use std::collections::BTreeMap;
     use std::path::{Path, PathBuf};
 
-    use super::Node;
+    use super::{Node, Untried};
     use crate::files::FileError;
 
     /// Files, links, programs and what they print; add to it with the public fields.
@@ -210,7 +275,12 @@ pub(crate) mod fake {
         pub(crate) programs: Vec<PathBuf>,
         /// By command line, program's file name first: `containerd config dump`.
         pub(crate) outputs: BTreeMap<String, String>,
+        /// What a program makes of files.
+        pub(crate) tries: Option<Tries>,
     }
+
+    /// See [`Node::trial`].
+    pub(crate) type Tries = fn(&[(String, Vec<u8>)]) -> Result<String, Untried>;
 
     impl Fake {
         pub(crate) fn file(mut self, path: &str, text: &str) -> Self {
@@ -272,6 +342,19 @@ pub(crate) mod fake {
             let name = program.file_name()?.to_str()?;
             let command: Vec<&str> = std::iter::once(name).chain(arguments.iter().copied()).collect();
             self.outputs.get(&command.join(" ")).cloned()
+        }
+
+        fn trial(
+            &self,
+            program: &Path,
+            arguments: &[&str],
+            files: &[(String, Vec<u8>)],
+        ) -> Result<String, Untried> {
+            let not_here = || Untried::NotHere("a node of texts".to_owned());
+            match self.tries.filter(|_| !files.is_empty()) {
+                Some(tries) => tries(files),
+                None => self.output(program, arguments).ok_or_else(not_here),
+            }
         }
     }
 }

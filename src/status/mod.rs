@@ -410,6 +410,10 @@ impl<'a> Setting<'a> {
         for open in plan.open.iter().filter(|says| !is_ungated(says)) {
             checks.add(State::Note, "handlers", open);
         }
+        if let Some(why) = &plan.not_compared {
+            let says = format!("what {} makes of these files was not compared: {why}", engine.name());
+            checks.add(State::Unknown, "compared", says);
+        }
         gate::entries(self, engine, &plan.entries, checks)
     }
 

@@ -42,6 +42,22 @@ const CRIO: Files = &[
     ("etc/crio/crio.conf.d/10-runc.conf", "[crio.runtime.runtimes.runc]\nruntime_path = \"/usr/bin/runc\"\n"),
 ];
 const PODMAN: Files = &[("etc/containers/containers.conf", "[engine]\n# nothing yet\n")];
+/// A containerd that says what its files say: `--version` by the main file of the tree it is in, `config dump`.
+const CONTAINERD_PROGRAM: &str = r#"#!/bin/sh
+if [ "$1" = --version ]; then
+    version=1.7.24
+    grep -q '^version = 3' "${0%/usr/bin/containerd}/etc/containerd/config.toml" && version=2.1.9
+    echo "containerd github.com/containerd/containerd $version x"
+elif [ "$1" = --config ]; then
+    # A handler in a drop-in has all that the one of the main file has, which comes last there.
+    if grep -qs 'runtimes.runc\]' [1-9].toml; then sed '/runtimes.runc\]/,$d' "$2"; else cat "$2"; fi
+    for file in [1-9].toml; do
+        [ ! -e "$file" ] || grep -v '^version' "$file" || true
+    done
+else
+    exit 1
+fi
+"#;
 const CONTAINERD_AND_PODMAN: Files = &[CONTAINERD[0], PODMAN[0]];
 const DOCKER: Files = &[("etc/docker/daemon.json", "{\n    \"debug\": true\n}\n")];
 
@@ -89,7 +105,7 @@ impl Host {
 
     fn program(&self, name: &str) {
         let path = self.path("usr/bin").join(name);
-        files::write(&path, "#!/bin/sh\nexit 1\n");
+        files::write(&path, if name == "containerd" { CONTAINERD_PROGRAM } else { "#!/bin/sh\nexit 1\n" });
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
     }
 

@@ -62,6 +62,8 @@ pub enum Step<'a> {
     Unchanged,
     /// What the gate does not cover.
     Open(&'a str),
+    /// Why the engine could not be asked what it makes of the planned files.
+    NotCompared(&'a str),
     /// Pods of containerd that run are older than the gate, and bypass it.
     OlderPods,
     /// The engine has yet to read what was written: this unit is to be restarted.
@@ -348,6 +350,9 @@ impl Job<'_> {
         }
         for open in &plan.open {
             report(Step::Open(open));
+        }
+        if let Some(why) = &plan.not_compared {
+            report(Step::NotCompared(why));
         }
         if is_new && installer.engine == Engine::Containerd && request.method == Method::Runtime {
             report(Step::OlderPods);

@@ -10,10 +10,9 @@ use crate::atomic::{WriteError, fault};
 use crate::install::programs::{self, Piece};
 use crate::install::sandboxes::unseen_by;
 use crate::install::transaction::{self, FOLDER, Manifest, Store, manifest};
-use crate::install::{GATE, Method, Plan, PlanError, Request, detect, presence, units};
+use crate::install::{GATE, Method, Plan, Request, detect, presence, units};
 use crate::level::{cache, kubelet_root};
 use crate::message::escape;
-use crate::node::distribution::Change;
 use crate::node::host::{Live, Node as _};
 use crate::node::places;
 use crate::paths::Paths;
@@ -105,10 +104,6 @@ impl<'a> Job<'a> {
     fn fits(&self, installed: Option<&Manifest>) -> Result<(), Failure> {
         if self.installer.engine != Engine::Containerd {
             return Ok(());
-        }
-        if let Change::No { why, instead } = self.distribution.change {
-            let what = format!("{}: {why}", self.distribution.name);
-            return Err(PlanError::Unsupported { what, instead: instead.to_owned() }.into());
         }
         let before = installed.and_then(|installed| installed.distribution.as_ref());
         match before.filter(|before| before.name != self.recognized) {

@@ -1,14 +1,18 @@
 //! Reads containerd's configuration: its handlers, and which of its files defines them.
 //!
-//! What is written here of containerd was seen in its source and by `containerd config dump` of 1.6, 1.7 and 2.1:
+//! What is written here of containerd was seen in its source (up to 2.3.4) and by `containerd config dump` of 1.6, 1.7 and
+//! 2.1:
 //!
 //! - Files are read in a queue: the main file, what it imports in its order, what those import. A pattern's files come
 //!   in the order of their names; a file comes once.
 //! - containerd 1 takes the table of a plugin whole from the last file that has it, and a `runtimes` table there
 //!   replaces the built-in one. containerd 2 merges key by key, the last file that has a key wins, and the built-in
 //!   handler `runc` is always there.
-//! - The table of the CRI plugin is called otherwise in each version of the format, and containerd ignores the other
-//!   names.
+//! - The table of the CRI plugin has another name in each version of the format. containerd 2 copies the handlers of the
+//!   name of version 2 only if no table of the name of version 3 has any (`migrateConfig` in
+//!   `plugins/cri/runtime/plugin.go`), whatever `version` says: AKS writes `version = 2` with tables of version 3.
+//! - Where the two names are in different files, releases differ: up to 2.2 the files are merged and then migrated, since
+//!   2.3 each file is migrated first, and a drop-in may not have a higher version than the main file.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Component, Path, PathBuf};
@@ -35,6 +39,12 @@ pub(super) const HEADER: &str = "# Written by `pss-guard install`, taken away by
 /// The shim that calls runc.
 pub(super) const SHIM: &str = "io.containerd.runc.v2";
 
+/// What MicroK8s writes for runc's shim into its template, and replaces at every start.
+pub(super) const RUNTIME_TYPE: &str = "${RUNTIME_TYPE}";
+
+/// The same for the default handler.
+pub(super) const RUNTIME: &str = "${RUNTIME}";
+
 /// The names of the CRI plugin's table, and of containerd's own.
 pub(super) const PLUGINS: [&str; 3] = ["cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"];
 
@@ -59,8 +69,32 @@ pub(super) struct Layer {
     pub(super) file: File,
     /// Its bytes now; `None` where there is no such file.
     pub(super) before: Option<Vec<u8>>,
+    /// What containerd reads of it now: nothing where there is no such file, or the file that this is to be a copy of.
+    pub(super) now: Option<Vec<u8>>,
     /// Whether its table of the CRI plugin counts.
     counts: bool,
+    /// Whether its distribution writes it at every start, so that no change stays.
+    is_closed: bool,
+}
+
+/// Where the configuration is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'a> {
+    /// The main file, which is edited.
+    pub(super) main: &'a Path,
+    /// Where its text comes from, if it is to be a new copy of a file that cannot be written.
+    pub(super) copy_of: Option<&'a Path>,
+    /// The distribution that writes the main file at every start, so that only a drop-in stays.
+    pub(super) only_drop_in: Option<&'static str>,
+    /// Whether that distribution watches the folder of the drop-ins (k0s).
+    pub(super) restarts: bool,
+}
+
+impl<'a> Source<'a> {
+    /// A file that is edited.
+    pub(super) fn edit(main: &'a Path) -> Self {
+        Self { main, copy_of: None, only_drop_in: None, restarts: false }
+    }
 }
 
 /// A handler, as containerd sees it in the end.
@@ -81,28 +115,41 @@ impl Config {
     /// Reads the main file and all that it imports.
     pub(super) fn load(
         node: &dyn Node,
-        main: &Path,
+        source: &Source<'_>,
         generation: Option<Generation>,
     ) -> Result<Self, PlanError> {
-        let mut files = read_all(node, main, generation, None)?;
-        if generation == Some(Generation::Two)
-            && let Some(drop_in) = place_for_drop_in(&files)?
+        let main = source.main;
+        let mut files = read_all(node, source, generation, None)?;
+        let generation = generation.or_else(|| files.iter().find_map(|layer| proof(&layer.file)));
+        let drop_in = match generation {
+            Some(Generation::Two) => place_for_drop_in(&files)?,
+            _ => None,
+        };
+        if let Some(drop_in) = &drop_in
             && files.iter().all(|layer| layer.file.path() != drop_in)
         {
-            files = read_all(node, main, generation, Some(&drop_in))?;
+            files = read_all(node, source, generation, Some(drop_in))?;
         }
         let version = version(&files, generation)?;
+        if let Some(name) = source.only_drop_in {
+            refuse_without_drop_in(
+                main,
+                name,
+                source.restarts,
+                &files,
+                generation,
+                &version,
+                drop_in.is_some(),
+            )?;
+        }
         for layer in &mut files {
             let unversioned = layer.file.version()?.is_none();
-            if unversioned && (layer.file.path() == main && version.is_new || layer.before.is_none()) {
-                layer.file.set_version(version.number)?;
+            let is_main = layer.file.path() == main && source.only_drop_in.is_none();
+            if unversioned && ((is_main && version.is_new) || layer.is_missing()) {
+                layer.file.set(&["version"], version.number)?;
             }
         }
-        let plugin = match version.number {
-            1 => PLUGINS[0],
-            2 => PLUGINS[1],
-            _ => PLUGINS[2],
-        };
+        let plugin = plugin(&files, generation, &version)?;
         let has_plugin = |layer: &Layer| layer.file.get(&["plugins", plugin]).is_some();
         let owners = files.iter().filter(|layer| has_plugin(layer)).count();
         if generation.is_none() && owners > 1 {
@@ -121,6 +168,9 @@ impl Config {
             layer.counts = generation == Some(Generation::Two) || last.is_none_or(|last| last == index);
         }
         let mut config = Self { files, plugin, generation, builtin: true };
+        if source.only_drop_in.is_some() {
+            config.files.first_mut().into_iter().for_each(|main| main.is_closed = true);
+        }
         if generation == Some(Generation::One) {
             config.builtin = config.last_with(&config.key(&["runtimes"])).is_none();
         }
@@ -180,9 +230,10 @@ impl Config {
             Ok(set.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().next().unwrap_or_default())
         };
         self.refuse_other_spellings(&at)?;
+        let kind = string(&["runtime_type"])?;
         Ok(Handler {
             name: name.to_owned(),
-            kind: string(&["runtime_type"])?,
+            kind: if kind == RUNTIME_TYPE { SHIM.to_owned() } else { kind },
             shim: string(&["runtime_path"])?,
             binary: string(&["options", "BinaryName"])?,
             spec: string(&["base_runtime_spec"])?,
@@ -237,31 +288,48 @@ impl Config {
         let plugin = self.last_with(&["plugins".to_owned(), self.plugin.to_owned()]);
         let index = self.last_with(&handler.at).max(drop_in).or(plugin).unwrap_or(0);
         let Some(layer) = self.files.get_mut(index) else { return Ok(()) };
+        layer.refuse_closed()?;
         if layer.file.get(&handler.key(&[])).is_none() {
-            layer.file.set(&handler.key(&["runtime_type"]), handler.kind.as_str().into())?;
+            layer.file.set(&handler.key(&["runtime_type"]), handler.kind.as_str())?;
         }
         edit(&mut layer.file)
     }
 
     /// Takes a key away from a handler in the file that has the last word on it.
-    pub(super) fn remove(&mut self, handler: &Handler, key: &[&str]) {
+    pub(super) fn remove(&mut self, handler: &Handler, key: &[&str]) -> Result<(), PlanError> {
         let keys = handler.key(key);
         let mut counting = self.files.iter_mut().rev().filter(|layer| layer.counts);
         if let Some(layer) = counting.find(|layer| layer.file.get(&keys).is_some()) {
-            layer.file.remove(&keys);
+            layer.refuse_closed()?;
+            layer.file.remove(&keys)?;
         }
+        Ok(())
     }
 
     /// The files that are not as they should be, in containerd's order.
     pub(super) fn changes(self) -> Vec<Change> {
         let changed = self.files.into_iter().filter_map(|layer| {
             let after = layer.file.render();
-            // A file of ours in which nothing is set is none.
-            let wanted = layer.before.is_some() || layer.file.get(&["plugins"]).is_some();
+            let wanted = layer.is_wanted();
             let change = Change { path: layer.file.path().to_owned(), before: layer.before, after };
             (wanted && change.before.as_ref() != Some(&change.after)).then_some(change)
         });
         changed.collect()
+    }
+
+    /// What containerd says of itself, which is one file.
+    pub(super) fn of_dump(file: File, generation: Option<Generation>) -> Result<Self, PlanError> {
+        let plugin = if file.version()?.unwrap_or(1) < 3 { PLUGINS[1] } else { PLUGINS[2] };
+        let layer = Layer { file, before: None, now: None, counts: true, is_closed: false };
+        Ok(Self { files: vec![layer], plugin, generation, builtin: false })
+    }
+
+    /// The handler of containers that name none.
+    pub(super) fn default_handler(&self) -> Result<String, PlanError> {
+        let keys = self.key(&["default_runtime_name"]);
+        let set = self.counting().rev().map(|layer| layer.file.string(&refs(&keys)));
+        let named = set.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().find(|name| !name.is_empty());
+        Ok(named.filter(|name| *name != RUNTIME).unwrap_or("runc").to_owned())
     }
 
     /// Whether containerd says the same of its handlers.
@@ -285,10 +353,7 @@ impl Config {
                 return Err(differ(format!("only one of them has {}", path.display())));
             }
         }
-        let plugin = if file.version()?.unwrap_or(1) < 3 { PLUGINS[1] } else { PLUGINS[2] };
-        let layer = Layer { file, before: None, counts: true };
-        let theirs = Self { files: vec![layer], plugin, generation: self.generation, builtin: false };
-        let theirs = theirs.handlers()?;
+        let theirs = Self::of_dump(file, self.generation)?.handlers()?;
         let ours = self.handlers()?;
         if let Some(handler) = theirs.iter().find(|their| ours.iter().all(|our| our.name != their.name)) {
             return Err(differ(format!("only containerd knows the handler {:?}", handler.name)));
@@ -357,6 +422,30 @@ impl Handler {
 }
 
 impl Layer {
+    /// A file of ours in which nothing is set is none.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.now.is_some() || self.file.get(&["plugins"]).is_some()
+    }
+
+    /// Whether containerd has no such file yet.
+    pub(super) fn is_missing(&self) -> bool {
+        self.now.is_none()
+    }
+
+    /// A change to a file that is written at every start would be lost.
+    fn refuse_closed(&self) -> Result<(), PlanError> {
+        if !self.is_closed {
+            return Ok(());
+        }
+        Err(PlanError::Unsupported {
+            what: format!(
+                "{} would have to be changed, and is written at every start",
+                self.file.path().display()
+            ),
+            instead: "move what it says of its handlers into files that it imports first".to_owned(),
+        })
+    }
+
     fn is_drop_in(&self) -> bool {
         self.file.path().file_name().is_some_and(|name| name == DROP_IN)
     }
@@ -378,6 +467,9 @@ fn version(files: &[Layer], generation: Option<Generation>) -> Result<Version, P
         what: format!("{} {what}", layer.file.path().display()),
         instead: instead.to_owned(),
     };
+    // Then the table that counts has its own name, whatever the version.
+    let newer = generation == Some(Generation::Two)
+        && files.iter().any(|layer| has_handlers(&layer.file, PLUGINS[2]));
     let mut found: Option<(i64, &Layer)> = None;
     for layer in files {
         let Some(number) = layer.file.version()? else { continue };
@@ -387,7 +479,7 @@ fn version(files: &[Layer], generation: Option<Generation>) -> Result<Version, P
         }
         // 3 and 4 call the table alike.
         match found {
-            Some((other, first)) if other.min(3) != number.min(3) => {
+            Some((other, first)) if !newer && other.min(3) != number.min(3) => {
                 let what = format!(
                     "has version = {number} and {} has version = {other}; containerd ignores parts of such \
                     a mixture silently",
@@ -400,10 +492,13 @@ fn version(files: &[Layer], generation: Option<Generation>) -> Result<Version, P
         }
     }
     if let Some((number, layer)) = found {
-        if number == 1 && generation == Some(Generation::Two) {
+        if number == 1 && generation == Some(Generation::Two) && !newer {
             return Err(unsupported(layer, FIRST_VERSION, MIGRATE));
         }
         return Ok(Version { number, is_new: false });
+    }
+    if newer {
+        return Ok(Version { number: 3, is_new: false });
     }
     // Without a version it is 1, which matters only to what names plugins.
     let keys = ["plugins", "disabled_plugins", "required_plugins"];
@@ -417,6 +512,110 @@ fn version(files: &[Layer], generation: Option<Generation>) -> Result<Version, P
     }
 }
 
+/// Whether a file has handlers in the table of this name.
+fn has_handlers(file: &File, plugin: &str) -> bool {
+    file.get(&["plugins", plugin, "containerd", "runtimes"]).is_some()
+}
+
+/// Which containerd a file can only be for: containerd 1 does not start with a higher version than 2, and knows no table of
+/// version 3.
+fn proof(file: &File) -> Option<Generation> {
+    let is_new = matches!(file.version(), Ok(Some(3..))) || has_handlers(file, PLUGINS[2]);
+    is_new.then_some(Generation::Two)
+}
+
+/// The table whose handlers count.
+fn plugin(
+    files: &[Layer],
+    generation: Option<Generation>,
+    version: &Version,
+) -> Result<&'static str, PlanError> {
+    let [first, second, third] = PLUGINS;
+    let new = files.iter().find(|layer| has_handlers(&layer.file, third));
+    if generation != Some(Generation::Two) || (new.is_none() && version.number < 3) {
+        return Ok(if version.number == 1 { first } else { second });
+    }
+    let is_old = |layer: &&Layer| has_handlers(&layer.file, second) && !has_handlers(&layer.file, third);
+    if let Some(old) = files.iter().find(is_old) {
+        let other = new.map_or_else(
+            || format!("version = {}", version.number),
+            |new| format!("{} in {}", name(&["plugins", third]), new.file.path().display()),
+        );
+        return Err(PlanError::Unsupported {
+            what: format!(
+                "{} has handlers in {}, beside {other}; containerd 2.3 takes them, and releases before it ignore them",
+                old.file.path().display(),
+                name(&["plugins", second])
+            ),
+            instead: format!("move them to {} first", name(&["plugins", third])),
+        });
+    }
+    Ok(third)
+}
+
+/// Refuses a distribution's configuration that reads no drop-in of ours, or not as it should.
+fn refuse_without_drop_in(
+    main: &Path,
+    distribution: &str,
+    restarts: bool,
+    files: &[Layer],
+    generation: Option<Generation>,
+    version: &Version,
+    has_place: bool,
+) -> Result<(), PlanError> {
+    let unsupported = |what, instead| Err(PlanError::Unsupported { what, instead });
+    let main_path = main.display();
+    if files.first().is_none_or(Layer::is_missing) {
+        return unsupported(
+            format!("there is no {main_path} yet, which {distribution} writes when it starts"),
+            format!("start {distribution} once, then install"),
+        );
+    }
+    let folder = match (restarts, version.number) {
+        (true, _) => "containerd.d",
+        (_, 3..) => "config-v3.toml.d",
+        _ => "config.toml.d",
+    };
+    let import = main.with_file_name(folder).join("*.toml");
+    let upgrade = || {
+        format!(
+            "upgrade to a release of {distribution} whose {main_path} imports {} (with a template of your own: let \
+             it import them)",
+            import.display()
+        )
+    };
+    match generation {
+        None => unsupported(
+            format!(
+                "{main_path} does not say for which containerd it is, and its containerd cannot be asked here"
+            ),
+            "run this on the node itself, with its containerd in place".to_owned(),
+        ),
+        Some(Generation::One) => unsupported(
+            format!(
+                "{distribution} writes {main_path} at every start, and its containerd 1 would take the CRI plugin's \
+                 settings from a drop-in alone"
+            ),
+            upgrade(),
+        ),
+        Some(Generation::Two) if !has_place => unsupported(
+            format!(
+                "{distribution} writes {main_path} at every start, and it imports no folder for files of others"
+            ),
+            upgrade(),
+        ),
+        // k0s does not start with a drop-in of another version, or with tables of version 2.
+        Some(Generation::Two) if restarts && version.number != 3 => unsupported(
+            format!(
+                "{main_path} has version = {}, and {distribution} takes drop-ins of version 3 alone",
+                version.number
+            ),
+            upgrade(),
+        ),
+        Some(Generation::Two) => Ok(()),
+    }
+}
+
 const FIRST_VERSION: &str =
     "has no version, or version = 1, and containerd 2 ignores the CRI plugin's settings in it";
 const MIGRATE: &str = "convert it with `containerd config migrate` first, and check the result";
@@ -424,10 +623,11 @@ const MIGRATE: &str = "convert it with `containerd config migrate` first, and ch
 /// The main file and all that it imports, in containerd's order. `extra` is read where it would be if it were there.
 fn read_all(
     node: &dyn Node,
-    main: &Path,
-    generation: Option<Generation>,
+    source: &Source<'_>,
+    mut generation: Option<Generation>,
     extra: Option<&Path>,
 ) -> Result<Vec<Layer>, PlanError> {
+    let main = source.main;
     let mut files: Vec<Layer> = Vec::new();
     let mut queue = VecDeque::from([(main.to_owned(), main.to_owned())]);
     while let Some((path, importer)) = queue.pop_front() {
@@ -440,8 +640,9 @@ fn read_all(
                 instead: "narrow its patterns first".to_owned(),
             });
         }
-        let before = node.read(&path)?;
-        let text = match &before {
+        let copied = source.copy_of.filter(|_| path == main);
+        let now = node.read(copied.unwrap_or(&path))?;
+        let text = match &now {
             Some(bytes) => bytes.as_slice(),
             None if path == main || Some(path.as_path()) == extra => HEADER.as_bytes(),
             None => {
@@ -450,8 +651,23 @@ fn read_all(
             }
         };
         let file = File::parse(&path, text)?;
+        if path == main {
+            generation = generation.or_else(|| proof(&file));
+        }
         for import in file.strings(&["imports"])?.unwrap_or_default() {
-            let pattern = absolute(&path, &import);
+            let pattern = absolute(copied.unwrap_or(&path), &import);
+            if copied.is_some() && !import.starts_with('/') {
+                return Err(PlanError::Unsupported {
+                    what: format!(
+                        "{} imports {import:?} from its own folder, and a copy of it would not",
+                        copied.unwrap_or(&path).display()
+                    ),
+                    instead: format!(
+                        "make {} with an absolute path in it, and let the unit name it",
+                        main.display()
+                    ),
+                });
+            }
             if has_wildcard(&pattern)
                 && (import.contains(['[', '\\']) || (generation.is_none() && !import.starts_with('/')))
             {
@@ -474,7 +690,8 @@ fn read_all(
             }
             queue.extend(found.into_iter().map(|found| (found, path.clone())));
         }
-        files.push(Layer { file, before, counts: false });
+        let before = if copied.is_some() { None } else { now.clone() };
+        files.push(Layer { file, before, now, counts: false, is_closed: false });
     }
     Ok(files)
 }

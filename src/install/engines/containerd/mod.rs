@@ -5,17 +5,20 @@
 //! annotations with the pod's own levels and with the container's ports are passed on.
 
 mod config;
-mod distribution;
+mod dump;
 mod edit;
+mod place;
 mod spec;
 mod strip;
 
 use std::path::{Path, PathBuf};
 
 use crate::install::{Change, Entry, Installer, Method, Plan, PlanError, Request, entry_path, is_entry_name};
-use crate::node::host::Node;
+use crate::node::distribution::Change as Way;
+use crate::node::host::{Node, Untried};
 use crate::pss::facts::Engine;
-use config::{Config, Generation, Handler, SHIM};
+use config::{Config, Generation, Handler, SHIM, Source};
+use place::WithPrograms;
 
 /// containerd's installer.
 pub const INSTALLER: Installer = Installer {
@@ -28,9 +31,6 @@ pub const INSTALLER: Installer = Installer {
     holders: |_, _| Vec::new(),
 };
 
-/// The usual configuration file.
-const CONFIG: &str = "/etc/containerd/config.toml";
-
 /// Where this program's entries for containerd are.
 const ENTRIES: &str = "/var/lib/pss-guard/runtimes/containerd/";
 
@@ -41,28 +41,64 @@ const POD_ANNOTATIONS: &str = "pod-security.kubernetes.io/*";
 const CONTAINER_ANNOTATIONS: &str = "io.kubernetes.container.*";
 
 fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
-    let main = request.config.unwrap_or(Path::new(CONFIG));
-    distribution::refuse(node, main)?;
+    let node = &WithPrograms { node, distribution: request.distribution };
+    let source = place::source(node, request)?;
     let program = node.find("containerd");
-    let there = node.read(main)?.is_some();
-    if program.is_none() && !there {
+    let read = source.copy_of.unwrap_or(source.main);
+    let there = node.read(read)?.is_some();
+    if !there && (program.is_none() || source.copy_of.is_some()) {
         return Err(PlanError::Unsupported {
-            what: format!("there is no {} and no containerd", main.display()),
+            what: format!("there is no {}{}", read.display(), program.map_or(" and no containerd", |_| "")),
             instead: "name its configuration file with --config, or install containerd first".to_owned(),
         });
     }
-    let version = program.as_deref().and_then(|program| node.output(program, &["--version"]));
-    let generation = version.as_deref().and_then(generation);
-    let config = Config::load(node, main, generation)?;
+    // Of another root directory too, if its containerd runs here.
+    let version = program.as_deref().map(|program| node.trial(program, &["--version"], &[]));
+    let generation = version.as_ref().and_then(|version| generation(version.as_ref().ok()?));
+    let config = Config::load(node, &source, generation)?;
     if let (Some(program), Some(_), true) = (&program, generation, there) {
-        let dump = main.to_str().and_then(|main| node.output(program, &["--config", main, "config", "dump"]));
-        let Some(dump) = dump else {
-            let cause = format!("`{} --config {} config dump` fails", program.display(), main.display());
-            return Err(PlanError::Malformed { path: main.to_owned(), cause });
-        };
-        config.compare(main, &dump)?;
+        compare_live(node, program, request, &source, &config)?;
     }
-    plan_for(node, request.method, config)
+    let now = dump::now(&config);
+    let Planned { mut plan, config, left } = plan_for(node, request.method, config)?;
+    plan.not_compared = match (&program, generation, version) {
+        (Some(program), Some(generation), _) => {
+            let then = &dump::planned(&config);
+            let method = request.method;
+            dump::Planned { program, generation, method, now: &now, then, left: &left }.check(node)?
+        }
+        (None, ..) => Some("there is no containerd here that could read them".to_owned()),
+        (Some(program), None, Some(Err(Untried::NotHere(why) | Untried::Failed(why)))) => {
+            Some(format!("{} does not run here ({why})", program.display()))
+        }
+        (Some(program), None, _) => Some(format!("{} does not tell its version", program.display())),
+    };
+    plan.changes.extend(config.changes());
+    place::finish(node, request, &source, &mut plan)?;
+    Ok(plan)
+}
+
+/// Holds what was read of the files to what a running node's containerd reads of them.
+fn compare_live(
+    node: &dyn Node,
+    program: &Path,
+    request: &Request<'_>,
+    source: &Source<'_>,
+    config: &Config,
+) -> Result<(), PlanError> {
+    let main = source.main;
+    // No containerd reads a template, or a copy that is not there yet.
+    let is_read = source.copy_of.is_none()
+        && !matches!(&request.distribution.change, Way::Template(path) if main == Path::new(&**path));
+    if !is_read || node.output(program, &["--version"]).is_none() {
+        return Ok(());
+    }
+    let dump = main.to_str().and_then(|main| node.output(program, &["--config", main, "config", "dump"]));
+    let Some(dump) = dump else {
+        let cause = format!("`{} --config {} config dump` fails", program.display(), main.display());
+        return Err(PlanError::Malformed { path: main.to_owned(), cause });
+    };
+    config.compare(main, &dump)
 }
 
 /// Which containerd says this of itself: `containerd github.com/containerd/containerd/v2 2.1.9 …`.
@@ -76,8 +112,18 @@ fn generation(version: &str) -> Option<Generation> {
     }
 }
 
-fn plan_for(node: &dyn Node, method: Method, mut config: Config) -> Result<Plan, PlanError> {
+/// A plan without the files of the configuration.
+struct Planned {
+    plan: Plan,
+    /// The files as they should be.
+    config: Config,
+    /// Handlers whose shim calls runc, and that are named as not gated.
+    left: Vec<String>,
+}
+
+fn plan_for(node: &dyn Node, method: Method, mut config: Config) -> Result<Planned, PlanError> {
     let mut plan = Plan::default();
+    let mut left = Vec::new();
     let handlers = config.handlers()?;
     for handler in &handlers {
         if let Some(why) = not_covered(handler)? {
@@ -89,7 +135,18 @@ fn plan_for(node: &dyn Node, method: Method, mut config: Config) -> Result<Plan,
             }
             continue;
         }
-        let runtime = real_runtime(node, &config, handler)?;
+        let Some(runtime) = real_runtime(node, &config, handler)? else {
+            left.push(handler.name.clone());
+            let Handler { name, binary, .. } = handler;
+            plan.leave(
+                name,
+                format!(
+                    "containers of the handler {name:?} are not evaluated: its runtime {binary:?} is in none of the \
+                    folders of this node's programs; once it is installed, run this again"
+                ),
+            );
+            continue;
+        };
         match method {
             Method::Runtime => cover_as_runtime(node, &mut config, handler)?,
             Method::Hook => {
@@ -120,8 +177,7 @@ fn plan_for(node: &dyn Node, method: Method, mut config: Config) -> Result<Plan,
         plan.open.extend(HOOK_LEAVES_OPEN.map(str::to_owned));
     }
     // The specs come first: containerd does not start its CRI plugin if a spec that is named is not there.
-    plan.changes.extend(config.changes());
-    Ok(plan)
+    Ok(Planned { plan, config, left })
 }
 
 /// What is not seen by a hook that comes from `base_runtime_spec`.
@@ -131,7 +187,11 @@ const HOOK_LEAVES_OPEN: [&str; 2] = [
     "a hook is not called for exec: only the runtime method evaluates commands in running containers",
 ];
 
-/// Why the gate cannot stand in front of a handler; `None` if it can.
+/// Why the gate cannot be before a handler's runtime; `None` if it can.
+///
+/// runc's shim calls whatever `BinaryName` names by runc's command line (nvidia-container-runtime, crun, youki, runsc, the
+/// kata-runtime of Kata 1), so the gate can be before each of them. Other shims (Kata 2 and later, runsc's own, wasm,
+/// hcsshim) start containers themselves.
 fn not_covered(handler: &Handler) -> Result<Option<String>, PlanError> {
     let Handler { name, kind, shim, .. } = handler;
     let shim_name = Path::new(shim).file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -172,15 +232,16 @@ fn not_covered(handler: &Handler) -> Result<Option<String>, PlanError> {
     })
 }
 
-/// What starts a handler's containers without the gate.
-fn real_runtime(node: &dyn Node, config: &Config, handler: &Handler) -> Result<PathBuf, PlanError> {
+/// What starts a handler's containers without the gate; `None` where that is not on the node, and the handler not the one
+/// that containers have without a word.
+fn real_runtime(node: &dyn Node, config: &Config, handler: &Handler) -> Result<Option<PathBuf>, PlanError> {
     let unsupported = |what, instead| PlanError::Unsupported { what, instead };
     let below = config.below(handler, BINARY)?;
     let binary = below.as_deref().unwrap_or(&handler.binary);
     if binary.starts_with(ENTRIES) {
         let link = Path::new(binary).with_file_name("runtime");
         let runtime = node.link(&link).filter(|runtime| runtime.is_absolute());
-        return runtime.map(|runtime| node.find_again(runtime)).ok_or_else(|| {
+        return runtime.map(|runtime| Some(node.find_again(runtime))).ok_or_else(|| {
             unsupported(
                 format!(
                     "the handler {:?} names the gate, but {} is not a link to the real runtime",
@@ -193,17 +254,19 @@ fn real_runtime(node: &dyn Node, config: &Config, handler: &Handler) -> Result<P
     }
     let binary = if binary.is_empty() { "runc" } else { binary };
     if binary.starts_with('/') {
-        return Ok(PathBuf::from(binary));
+        return Ok(Some(PathBuf::from(binary)));
     }
-    node.find(binary).filter(|_| !binary.contains('/')).ok_or_else(|| {
-        unsupported(
-            format!(
-                "the handler {:?} is started by {binary:?}, which is in none of the usual folders",
-                handler.name
-            ),
-            format!("install it, or write its whole path as {} first", edit::name(&handler.key(BINARY))),
-        )
-    })
+    let found = node.find(binary).filter(|_| !binary.contains('/'));
+    if found.is_some() || (!binary.contains('/') && config.default_handler()? != handler.name) {
+        return Ok(found);
+    }
+    Err(unsupported(
+        format!(
+            "the handler {:?} is started by {binary:?}, which is in none of the usual folders",
+            handler.name
+        ),
+        format!("install it, or write its whole path as {} first", edit::name(&handler.key(BINARY))),
+    ))
 }
 
 const BINARY: &[&str] = &["options", "BinaryName"];
@@ -246,7 +309,7 @@ fn set(
     if now == path {
         return Ok(());
     }
-    config.change(handler, |file| file.set(&handler.key(key), path.as_ref().into()))
+    config.change(handler, |file| file.set(&handler.key(key), path.as_ref()))
 }
 
 /// Takes our own value away from a key, for what was there before.
@@ -256,12 +319,10 @@ fn restore(
     key: &[&str],
     old: Option<&Path>,
 ) -> Result<(), PlanError> {
-    let below = config.below(handler, key)?;
-    config.remove(handler, key);
     match old {
         // Where it was in another file, it is there still.
-        Some(old) if below.is_none() => set(config, handler, key, "", old),
-        _ => Ok(()),
+        Some(old) if config.below(handler, key)?.is_none() => set(config, handler, key, "", old),
+        _ => config.remove(handler, key),
     }
 }
 
