@@ -17,4 +17,5 @@ mod lines;
 pub mod node;
 pub mod objects;
 pub mod read;
+mod tags;
 mod yaml;

@@ -57,6 +57,11 @@ pub enum Why {
         /// The scalar.
         text: String,
     },
+    /// `[!x, a]`, which libyaml and go-yaml read in different ways.
+    #[error(
+        "a comma right behind a tag (!x), which kubectl takes for a part of it; put a blank before the comma"
+    )]
+    Comma,
     /// `<<` with something else than mappings.
     #[error("a merge key (<<) needs a mapping or a list of mappings")]
     Merge,

@@ -1,14 +1,11 @@
 //! Files of manifests: which files these are, what they say of namespaces, and their workloads one by one.
 
 use std::collections::HashMap;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::{panic, process};
 
 use serde::Deserialize as _;
 
 use super::shown;
-use crate::cli::FAILED;
 use crate::cli::arguments::Check;
 use crate::decision::Verdict;
 use crate::files::{FileError, read};
@@ -40,10 +37,7 @@ impl File {
             Ok(bytes) if too_large(&bytes) => Err((None, format!("more than {} MiB", LARGEST >> 20))),
             Ok(bytes) => match std::str::from_utf8(&bytes) {
                 Err(error) => Err((None, format!("no UTF-8 at byte {}", error.valid_up_to()))),
-                Ok(text) => {
-                    let documents = or_exit(&shown, || documents(text));
-                    documents.map_err(|error| (Some(error.at.line), error.to_string()))
-                }
+                Ok(text) => documents(text).map_err(|error| (Some(error.at.line), error.to_string())),
             },
         };
         Self { shown, path: path.to_owned(), documents }
@@ -55,23 +49,6 @@ impl File {
         let documents = documents.filter(|(document, _)| !document.is_null());
         documents.flat_map(|(document, nth)| objects(document).into_iter().map(move |object| (nth, object)))
     }
-}
-
-/// Calls the parser of YAML, which panics at what it did not expect, such as a comma right behind a tag. Then nothing more can
-/// be evaluated: a message with the file, and the exit code for that.
-fn or_exit<T>(file: &str, parse: impl FnOnce() -> T) -> T {
-    let file = file.to_owned();
-    let before = panic::take_hook();
-    panic::set_hook(Box::new(move |_| {
-        let _ = writeln!(
-            io::stderr(),
-            "pss-guard: {file}: the parser of YAML gives up; is there a tag (!x) with a comma behind it?"
-        );
-        process::exit(FAILED.into());
-    }));
-    let parsed = parse();
-    panic::set_hook(before);
-    parsed
 }
 
 /// How much of a name that is none is shown, in bytes.
