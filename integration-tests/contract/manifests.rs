@@ -385,6 +385,22 @@ fn a_policy_exempts_excepts_and_switches_our_own_control() {
     };
     let bad = "{containers: [{name: app, image: x, securityContext: {capabilities: {add: [NET_ADMIN]}}}]}";
     let both = two.replace("allowPrivilegeEscalation: false,", "").replace("drop: [ALL]", "add: [NET_ADMIN]");
+    let volumes = |more: &str| exception(more).replace("capabilities_baseline", "hostPathVolumes");
+    let mounts = |whose: &str| {
+        let mount = |name: &str| {
+            if name == whose {
+                ", volumeMounts: [{name: h, mountPath: /h}]"
+            } else {
+                ", volumeMounts: [{name: e, mountPath: /e}]"
+            }
+        };
+        format!(
+            "{{volumes: [{{name: h, hostPath: {{path: /}}}}, {{name: e, emptyDir: {{}}}}], containers: [{{name: app{}}}, {{name: \
+             proxy{}}}]}}",
+            mount("app"),
+            mount("proxy")
+        )
+    };
     let rows = [
         (
             "[defaults]\nenforce = 'restricted'\n[exemptions]\nnamespaces = ['default']\n".to_owned(),
@@ -422,6 +438,11 @@ fn a_policy_exempts_excepts_and_switches_our_own_control() {
         (exception("container = 'proxy'\nimage = 'quay.io/r/proxy'"), &two, "allow"),
         (exception("container = 'proxy'\nimage = 'quay.io/r/other'"), &two, "deny"),
         (exception("container = 'proxy'"), &both, "deny"),
+        // A volume is of those that mount it.
+        (volumes("container = 'proxy'"), &mounts("proxy"), "allow"),
+        (volumes("container = 'proxy'"), &mounts("app"), "deny"),
+        (volumes("container = 'proxy'"), &mounts("nobody"), "deny"),
+        (volumes(""), &mounts("nobody"), "allow"),
         (exception("owner = 'web'"), bad, "allow"),
         (exception("owner = 'api'"), bad, "deny"),
     ];
@@ -430,6 +451,44 @@ fn a_policy_exempts_excepts_and_switches_our_own_control() {
         here.write("policy.toml", &policy);
         let verdicts = here.verdicts(&["--policy", "policy.toml", "a.yaml"]);
         assert_eq!(verdicts, format!("Deployment default/web {verdict}"), "{policy}\n{spec}");
+    }
+    // What only the node can know is not taken from the name of the workload, and the owner is as the node derives it.
+    let web = |kind: &str, name: &str| object(kind, name, bad);
+    let rows = [
+        (web("Pod", "{name: web-0}"), "pod = 'web-0'", "allow", ""),
+        (web("Pod", "{name: web-0}"), "pod = 'web'", "deny", ""),
+        (
+            web("Pod", "{generateName: web-0}"),
+            "pod = 'web-0'",
+            "deny",
+            "note       the exception of pod \"web-0\" from",
+        ),
+        (web("Pod", "{name: web-0}"), "owner = 'web'", "allow", ""),
+        (web("Pod", "{generateName: web-}"), "owner = 'web'", "allow", ""),
+        (
+            web("Deployment", "{name: web}"),
+            "pod = 'web'",
+            "deny",
+            "the names of the pods are known on the node only",
+        ),
+        (web("Deployment", "{name: web}"), "pod = 'web'\nowner = 'api'", "deny", ""),
+        (web("StatefulSet", "{name: web}"), "pod = 'web-0'", "deny", "pod \"web-0\""),
+        (web("StatefulSet", "{name: web}"), "owner = 'web'", "allow", ""),
+        (web("StatefulSet", "{name: web-0}"), "owner = 'web-0'", "allow", ""),
+        (web("DaemonSet", "{name: web-0}"), "owner = 'web'", "allow", ""),
+        (web("DaemonSet", "{name: web-0}"), "owner = 'web-0'", "deny", ""),
+        (web("Deployment", "{name: web-0}"), "owner = 'web-0'", "allow", ""),
+    ];
+    for (text, keys, verdict, note) in rows {
+        let here = Here::of("a.yaml", &text);
+        here.write("policy.toml", exception(keys));
+        let done = here.check(&["--policy", "policy.toml", "a.yaml"]);
+        assert!(done.stdout.starts_with(verdict) && done.stdout.contains(note), "{keys}\n{text}\n{done}");
+        assert_eq!(done.stdout.contains("  note "), !note.is_empty(), "{keys}\n{text}\n{done}");
+        for format in ["json", "sarif", "junit"] {
+            let done = here.check(&["--policy", "policy.toml", "--format", format, "a.yaml"]);
+            assert_eq!(done.stdout.contains("is not applied"), !note.is_empty(), "{keys}\n{text}\n{done}");
+        }
     }
     // Without a policy ours is reported, and decides nothing.
     let here = Here::of("a.yaml", pod("web", &good()));

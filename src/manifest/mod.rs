@@ -11,9 +11,9 @@
 
 mod defaults;
 pub mod evaluate;
-mod exceptions;
 mod json;
 mod lines;
+mod names;
 pub mod node;
 pub mod objects;
 pub mod read;

@@ -17,6 +17,8 @@ pub struct Object<'n> {
     pub namespace: Option<&'n str>,
     /// Its name, or what a generated one begins with.
     pub name: &'n str,
+    /// Whether the name is only the beginning of a generated one.
+    pub is_generated: bool,
     /// Where it begins.
     pub at: Position,
     /// What it is to Pod Security.
@@ -124,11 +126,12 @@ fn object<'n>(
             text.map(|text| Some(text).filter(|text| !text.is_empty()))
         }
     };
-    let name = metadata("name")?.or(metadata("generateName")?).unwrap_or_default();
+    let (name, prefix) = (metadata("name")?, metadata("generateName")?);
     Ok(Object {
         kind,
         namespace: metadata("namespace")?,
-        name,
+        name: name.or(prefix).unwrap_or_default(),
+        is_generated: name.is_none(),
         at: node.at,
         role: role(api_version, kind, node)?,
     })

@@ -260,6 +260,9 @@ fn text(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {
             yaml(&finding.fix, out)?;
         }
     }
+    if let Some(note) = &object.note {
+        writeln!(out, "  {:<10} {}", "note", escape(note))?;
+    }
     for fix in &object.fixes {
         writeln!(out, "  {:<10} {}", "fix", escape(&fix.of()))?;
         yaml(&fix.yaml, out)?;
