@@ -51,6 +51,14 @@ pub enum ObjectError {
     /// A list of something else than items.
     #[error("items of {0} is no list")]
     NoList(String),
+    /// What kustomize makes objects of. Its patches can change any of them.
+    #[error("a kustomization; render it first: kustomize build … | pss-guard check -")]
+    Kustomization,
+    /// What helm prints around manifests.
+    #[error(
+        "what helm reports of a release, not its manifests alone; use helm template or helm get manifest"
+    )]
+    HelmReport,
     /// A workload without its pod.
     #[error("{kind} without {field}: there is no pod to evaluate")]
     NoPod {
@@ -92,6 +100,9 @@ fn collect<'n>(
     found: &mut Vec<Result<Object<'n>, (Position, ObjectError)>>,
 ) {
     let text = |key, inherited: Option<&'n str>| {
+        if ["NAME", "LAST DEPLOYED", "STATUS"].iter().all(|key| node.get(key).is_some()) {
+            return Err((node.at, ObjectError::HelmReport));
+        }
         let own = node.get(key).and_then(Node::text).or(inherited).filter(|text| !text.is_empty());
         own.ok_or((node.at, ObjectError::NoObject(key)))
     };
@@ -139,6 +150,9 @@ fn object<'n>(
 
 fn role<'n>(api_version: &str, kind: &str, node: &'n Node) -> Result<Role<'n>, (Position, ObjectError)> {
     let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    if group == "kustomize.config.k8s.io" {
+        return Err((node.at, ObjectError::Kustomization));
+    }
     // Of a generated name nobody knows more than how it begins.
     let has = |key| node.at_path(&["metadata", key]).is_some();
     if group.is_empty() && kind == "Namespace" && (has("name") || !has("generateName")) {

@@ -349,6 +349,7 @@ mod tests {
 
     /// What sigs.k8s.io/yaml v1.6.0 makes of each text; `YAMLToJSON` was asked.
     #[test]
+    #[allow(clippy::too_many_lines, reason = "a table")]
     fn a_text_means_what_it_means_to_kubectl() {
         let rows = [
             ("y", "true"),
