@@ -51,7 +51,7 @@ fn the_exit_code_is_that_of_the_worst_container() {
         ("baseline", &[&missing, &good], 2, "1 allowed, 0 refused, 1 could not be judged"),
         ("baseline", &[&missing], 2, "missing: No such file"),
         ("baseline", &[&empty], 2, "there is no container in this folder"),
-        ("baseline", &[&bare], 2, "bare/config.json: No such file"),
+        ("baseline", &[&bare], 2, "bare: there is no manifest"),
         ("baseline", &[&garbage], 2, "as an OCI runtime spec"),
     ];
     for (level, paths, code, part) in rows {

@@ -503,6 +503,12 @@ fn an_exception_of_one_container_lets_the_others_of_its_pod_start() {
         let found = if code == 0 { "" } else { event["PSS_CONTROLS"].as_str().unwrap_or_default() };
         assert_eq!(found, controls, "{name}: {event}");
     }
+    // The images of other containers are not known to the gate, that of its own is.
+    let of_image = exception.replace("container = 'other'", "image = 'quay.io/r/none'");
+    let node = Node::new(&format!("{POLICY}{of_image}"));
+    lay(&node, &with(|facts| facts["spec"]["containers"][0]["ports"] = port.clone()));
+    let (code, event) = hook(&node);
+    assert!(code != 0 && event["PSS_CONTROLS"] == "hostPorts", "{code} {event}");
     // Without an exception the pod is refused by each of its containers, as admission does.
     let node = Node::new(POLICY);
     lay(&node, &with(|facts| two(facts, "other")));

@@ -385,6 +385,22 @@ fn a_policy_exempts_excepts_and_switches_our_own_control() {
     };
     let bad = "{containers: [{name: app, image: x, securityContext: {capabilities: {add: [NET_ADMIN]}}}]}";
     let both = two.replace("allowPrivilegeEscalation: false,", "").replace("drop: [ALL]", "add: [NET_ADMIN]");
+    let volumes = |more: &str| exception(more).replace("capabilities_baseline", "hostPathVolumes");
+    let mounts = |whose: &str| {
+        let mount = |name: &str| {
+            if name == whose {
+                ", volumeMounts: [{name: h, mountPath: /h}]"
+            } else {
+                ", volumeMounts: [{name: e, mountPath: /e}]"
+            }
+        };
+        format!(
+            "{{volumes: [{{name: h, hostPath: {{path: /}}}}, {{name: e, emptyDir: {{}}}}], containers: [{{name: app{}}}, {{name: \
+             proxy{}}}]}}",
+            mount("app"),
+            mount("proxy")
+        )
+    };
     let rows = [
         (
             "[defaults]\nenforce = 'restricted'\n[exemptions]\nnamespaces = ['default']\n".to_owned(),
@@ -422,6 +438,11 @@ fn a_policy_exempts_excepts_and_switches_our_own_control() {
         (exception("container = 'proxy'\nimage = 'quay.io/r/proxy'"), &two, "allow"),
         (exception("container = 'proxy'\nimage = 'quay.io/r/other'"), &two, "deny"),
         (exception("container = 'proxy'"), &both, "deny"),
+        // A volume is of those that mount it.
+        (volumes("container = 'proxy'"), &mounts("proxy"), "allow"),
+        (volumes("container = 'proxy'"), &mounts("app"), "deny"),
+        (volumes("container = 'proxy'"), &mounts("nobody"), "deny"),
+        (volumes(""), &mounts("nobody"), "allow"),
         (exception("owner = 'web'"), bad, "allow"),
         (exception("owner = 'api'"), bad, "deny"),
     ];
@@ -430,6 +451,44 @@ fn a_policy_exempts_excepts_and_switches_our_own_control() {
         here.write("policy.toml", &policy);
         let verdicts = here.verdicts(&["--policy", "policy.toml", "a.yaml"]);
         assert_eq!(verdicts, format!("Deployment default/web {verdict}"), "{policy}\n{spec}");
+    }
+    // What only the node can know is not taken from the name of the workload, and the owner is as the node derives it.
+    let web = |kind: &str, name: &str| object(kind, name, bad);
+    let rows = [
+        (web("Pod", "{name: web-0}"), "pod = 'web-0'", "allow", ""),
+        (web("Pod", "{name: web-0}"), "pod = 'web'", "deny", ""),
+        (
+            web("Pod", "{generateName: web-0}"),
+            "pod = 'web-0'",
+            "deny",
+            "note       the exception of pod \"web-0\" from",
+        ),
+        (web("Pod", "{name: web-0}"), "owner = 'web'", "allow", ""),
+        (web("Pod", "{generateName: web-}"), "owner = 'web'", "allow", ""),
+        (
+            web("Deployment", "{name: web}"),
+            "pod = 'web'",
+            "deny",
+            "the names of the pods are known on the node only",
+        ),
+        (web("Deployment", "{name: web}"), "pod = 'web'\nowner = 'api'", "deny", ""),
+        (web("StatefulSet", "{name: web}"), "pod = 'web-0'", "deny", "pod \"web-0\""),
+        (web("StatefulSet", "{name: web}"), "owner = 'web'", "allow", ""),
+        (web("StatefulSet", "{name: web-0}"), "owner = 'web-0'", "allow", ""),
+        (web("DaemonSet", "{name: web-0}"), "owner = 'web'", "allow", ""),
+        (web("DaemonSet", "{name: web-0}"), "owner = 'web-0'", "deny", ""),
+        (web("Deployment", "{name: web-0}"), "owner = 'web-0'", "allow", ""),
+    ];
+    for (text, keys, verdict, note) in rows {
+        let here = Here::of("a.yaml", &text);
+        here.write("policy.toml", exception(keys));
+        let done = here.check(&["--policy", "policy.toml", "a.yaml"]);
+        assert!(done.stdout.starts_with(verdict) && done.stdout.contains(note), "{keys}\n{text}\n{done}");
+        assert_eq!(done.stdout.contains("  note "), !note.is_empty(), "{keys}\n{text}\n{done}");
+        for format in ["json", "sarif", "junit"] {
+            let done = here.check(&["--policy", "policy.toml", "--format", format, "a.yaml"]);
+            assert_eq!(done.stdout.contains("is not applied"), !note.is_empty(), "{keys}\n{text}\n{done}");
+        }
     }
     // Without a policy ours is reported, and decides nothing.
     let here = Here::of("a.yaml", pod("web", &good()));
@@ -757,8 +816,8 @@ fn what_is_no_manifest_is_an_error_that_helps() {
         (b"a: \"b\n", ":", "unexpected end of stream"),
         (b"a: 1\nb: \x00\n", ":2", "U+0000"),
         (b"a: \x1b[31m\n", ":1", "U+001B"),
-        (b"\xff\xfe", "", "no UTF-8 at byte 0"),
-        (&utf_16, "", "no UTF-8 at byte 0"),
+        (b"\xff\xfe", "", "UTF-16, as PowerShell"),
+        (&utf_16, "", "UTF-16, as PowerShell"),
         (deep.as_bytes(), ":1", "more than 100 levels of nesting"),
         (deepest.as_bytes(), ":1", "more than 100 levels of nesting"),
         (bomb.as_bytes(), ":", "more than 2000000 values, aliases counted"),
@@ -794,11 +853,19 @@ fn what_is_no_manifest_is_an_error_that_helps() {
         );
         assert!(done.stdout.contains(&format!("a.yaml{line}")), "{shown}: {line}\n{done}");
     }
-    // The parser panics, and the program says of which file.
-    let done = Here::of("a.yaml", "a: [!b, c]\n").check(&["--level", "restricted", "a.yaml"]);
+    // Of one malformed file the others know nothing.
+    let here = Here::of("a.yaml", "a: 1\nb: [!c, d]\n");
+    here.write("b.yaml", pod_of("{name: web}"));
+    let done = here.check(&["--level", "baseline", "."]);
     assert_eq!(done.code, Some(2), "{done}");
-    assert_eq!(done.stderr.lines().count(), 1, "{done}");
-    assert!(done.stderr.contains("a.yaml: the parser of YAML gives up"), "{done}");
+    for part in [
+        "a.yaml:2",
+        "2:7: a comma right behind a tag",
+        "allow        Pod default/web",
+        "1 allowed, 0 refused, 1 could",
+    ] {
+        assert!(done.stdout.contains(part), "{part}\n{done}");
+    }
     // Names that are none, or that are for the terminal.
     let rows = [
         (pod_of("{name: a, namespace: ../../etc}"), 2, "\"../../etc\" is no name of a namespace"),
@@ -909,15 +976,105 @@ fn a_container_beside_manifests_hides_none() {
     let config = r#"{"ociVersion": "1.2.0", "process": {"user": {"uid": 1000}}, "root": {"path": "rootfs"}, "linux": {}}"#;
     let pod = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec: {HOST}\n");
     for place in ["config.json", "containers/app/config.json"] {
-        let here = Here::of("d/web.yaml", &pod);
-        here.write(&format!("d/{place}"), config);
-        let said = here.verdicts(&["--level", "baseline", "d"]);
-        assert!(said.contains("Pod default/web deny; ? ?/? "), "{place}: {said}");
+        // A pod.yaml as well: a case has what was observed beside it.
+        for name in ["web.yaml", "pod.yaml"] {
+            let here = Here::of(&format!("d/{name}"), &pod);
+            here.write(&format!("d/{place}"), config);
+            let said = here.verdicts(&["--level", "baseline", "d"]);
+            assert!(said.contains("Pod default/web deny; ? ?/? "), "{place} {name}: {said}");
+        }
     }
+    let here = Here::of("d/pod.yaml", &pod);
+    here.write("d/containers/app/config.json", config);
+    here.write("d/containers/app/observed.json", "{}");
+    let done = here.check(&["--level", "baseline", "d"]);
+    assert!(!done.stdout.contains("Pod default/web"), "{done}");
+    assert!(
+        done.stderr
+            .contains("d/pod.yaml is that of a captured case, whose containers are evaluated; name it"),
+        "{done}"
+    );
     // Nor does a name that is nothing but an extension, and what is a list to kubectl is no container.
     let here = Here::of("d/.yaml", &pod);
     here.write("d/good.yaml", pod.replace("hostNetwork: true, ", "").replace("name: web", "name: good"));
     assert_eq!(here.verdicts(&["--level", "baseline", "d"]), "Pod default/web deny; Pod default/good allow");
     here.write("list.json", config.replace("\"linux\"", r#""kind": "List", "items": [], "linux""#));
     assert_eq!(here.check(&["--level", "baseline", "list.json"]).code, Some(2));
+}
+
+/// What is found beside manifests, or instead of them, in repositories and pipelines.
+#[test]
+fn what_other_programs_read_or_write_is_passed_over_or_has_a_way_out() {
+    let good = pod("web", &good());
+    let of_action = "name: ci\non: [push]\njobs: {a: {steps: []}}\n";
+    let rollout = format!(
+        "apiVersion: argoproj.io/v1\nkind: Rollout\nmetadata: {{name: a}}\nspec: {{template: {{spec: {HOST}}}}}\n---\n{good}"
+    );
+    let report = format!(
+        "NAME: web\nLAST DEPLOYED: Sun Nov 29 07:00:00 2026\nSTATUS: pending-install\nMANIFEST:\n---\n{good}\n---\nNOTES:\n1. Run:\n"
+    );
+    let marked = format!("\u{feff}{good}\n---\r\n\u{feff}{good}\n---\n\u{feff}{good}\n");
+    let wide: Vec<u8> = [0xff, 0xfe].into_iter().chain(good.bytes().flat_map(|byte| [byte, 0])).collect();
+    let render = "render it first: ";
+    // (the file beside a good pod, what is named, exit code, a part of what is printed)
+    let rows: [(&str, &[u8], &str, i32, &str); 16] = [
+        (
+            "d/ci.yml",
+            of_action.as_bytes(),
+            "d",
+            0,
+            "1 allowed, 0 refused, 0 could not be judged; 1 other object",
+        ),
+        ("d/ci.yml", of_action.as_bytes(), "d/ci.yml", 2, "no Kubernetes object: \"apiVersion\" is missing"),
+        // A misspelt key is no other program's file.
+        (
+            "d/b.yaml",
+            b"apiVersoin: v1\nkind: Pod\n",
+            "d",
+            2,
+            "no Kubernetes object: \"apiVersion\" is missing",
+        ),
+        ("d/b.yaml", b"- a\n", "d", 2, "no Kubernetes object"),
+        // Its patches can change any of the manifests beside it.
+        ("d/kustomization.yaml", b"resources: [a.yaml]\n", "d", 2, "render it first: kustomize build"),
+        ("d/b.yaml", b"apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n", "d", 2, render),
+        (
+            "d/b.yaml",
+            b"apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\n",
+            "d",
+            0,
+            "1 other object",
+        ),
+        ("d/Chart.yaml", b"apiVersion: v2\nname: web\n", "d", 2, "render it first: helm template"),
+        ("d/values.yaml", b"image: nginx\n", "d", 2, "render it first: helm template"),
+        (
+            "d/b.yaml",
+            b"{{- if .Values.web }}\nkind: Pod\n{{- end }}\n",
+            "d",
+            2,
+            "must be rendered first: helm template",
+        ),
+        ("d/b.yaml", report.as_bytes(), "d", 2, "use helm template or helm get manifest"),
+        (
+            "d/b.yaml",
+            rollout.as_bytes(),
+            "d/b.yaml",
+            0,
+            "1 allowed, 0 refused, 0 could not be judged; 1 other object",
+        ),
+        ("d/b.yaml", marked.as_bytes(), "d/b.yaml", 0, "3 allowed"),
+        ("d/b.yaml", &wide, "d", 2, "UTF-16, as PowerShell writes it"),
+        ("e/in/b.yaml", of_action.as_bytes(), "e", 2, "folders inside are not read"),
+        ("e/ci.yml", of_action.as_bytes(), "e", 2, "there is no pod and no workload in e"),
+    ];
+    for (file, text, named, code, part) in rows {
+        let here = Here::of("d/a.yaml", &good);
+        here.write(file, text);
+        let done = here.check(&["--level", "restricted", named]);
+        assert_eq!(done.code, Some(code), "{file} {part}\n{done}");
+        assert!(done.stdout.contains(part) || done.stderr.contains(part), "{file} {part}\n{done}");
+    }
+    let crlf = good.replace('\n', "\r\n");
+    let here = Here::of("a.yaml", format!("---\r\n\r\n---\r\n{crlf}"));
+    assert_eq!(here.verdicts(&["--level", "restricted", "a.yaml"]), "Pod default/web allow");
 }

@@ -5,19 +5,20 @@ use std::borrow::Cow;
 use serde::Deserialize as _;
 
 use super::defaults;
-use super::exceptions;
 use super::lines;
+use super::names;
 use super::node::{Node, Position, TypeError};
 use super::objects::{Object, ObjectError, labels};
 use crate::decision::{Rules, Verdict};
 use crate::level::date::Date;
 use crate::level::policy::Named;
 use crate::level::provenance::Origin;
+use crate::level::workload;
 use crate::level::{Labels, NamespaceLabels, PodAttributes, Policy, RequiredLevel, Resolution, resolve};
 use crate::message::line;
 use crate::output::json::{Container, Finding, Fix, Result as Json, Workload};
 use crate::pss;
-use crate::pss::pod::{Manifest, Pod};
+use crate::pss::pod::{Kind, Manifest, Pod};
 
 /// By which settings a workload is evaluated.
 #[derive(Clone, Copy, Debug)]
@@ -99,14 +100,33 @@ pub fn evaluate(object: &Object<'_>, pod: &Node, settings: &Settings<'_>) -> (Js
         Ok(demands) => demands,
         Err(stop) => return stopped(blank, &stop),
     };
-    let (namespace, name) = (settings.namespace, object.name);
-    let named = Named { namespace, pod: name, owner: name, container: None, image: "" };
+    let made = names::example(object);
+    let named = Named {
+        namespace: settings.namespace,
+        // Of another name nobody can make an exception.
+        pod: names::of_pod(object).unwrap_or_default(),
+        owner: workload::of(&made, "", ""),
+        // The pod is none of its containers: an exception of one of them is not the pod's.
+        container: Some(""),
+        image: Some(""),
+    };
     let today = Date::of(std::time::SystemTime::now());
-    let policy = exceptions::of_pod(settings.policy, &demands, &declared, pod, named, today);
-    let rules = Rules::new(&policy, || Some(named), || today);
-    let (evaluation, declared) = rules.evaluate_declared(&demands, &declared);
-    let is_denied = rules.denying(&evaluation).next().is_some();
-    let verdict = if is_denied { Verdict::Deny } else { Verdict::Allow };
+    let rules = Rules::new(settings.policy, || Some(named), || today);
+    let (evaluation, declared) = rules.evaluate_declared(&demands, &declared, |name| Some(image(pod, name)));
+    let denying: Vec<&str> = rules.denying(&evaluation).map(|result| result.control.id).collect();
+    let verdict = if denying.is_empty() { Verdict::Allow } else { Verdict::Deny };
+    let note = names::of_pod(object).is_none().then(|| {
+        let mut exceptions = settings.policy.exceptions.iter().filter(|exception| !exception.expired(today));
+        exceptions.find_map(|exception| {
+            let pod = exception.pod.as_deref()?;
+            let named = Named { pod, container: None, ..named };
+            let control = denying.iter().find(|control| exception.covers(&named, control))?;
+            Some(format!(
+                "the exception of pod {pod:?} from {control} is not applied: the names of the pods are known on the node only; \
+                 name the owner instead"
+            ))
+        })
+    });
     let because: Vec<String> = evaluation.asked().map(|demand| demand.because.to_string()).collect();
     let demand = evaluation.demand();
     let findings = evaluation.findings.iter().map(|result| {
@@ -121,9 +141,18 @@ pub fn evaluate(object: &Object<'_>, pod: &Node, settings: &Settings<'_>) -> (Js
         because: because.join(", "),
         findings: findings.collect(),
         fixes: fixes(&declared),
+        note: note.flatten(),
         ..blank
     };
     (result.into_owned(), verdict)
+}
+
+/// The image that a container names.
+fn image<'p>(pod: &'p Node, name: &str) -> &'p str {
+    let lists = Kind::ALL.iter().filter_map(|kind| pod.at_path(&["spec", kind.field()])?.items());
+    let mut containers = lists.flatten();
+    let container = containers.find(|container| container.get("name").and_then(Node::text) == Some(name));
+    container.and_then(|container| container.get("image")?.text()).unwrap_or_default()
 }
 
 /// The pod as the API server completes it.

@@ -11,10 +11,11 @@
 
 mod defaults;
 pub mod evaluate;
-mod exceptions;
 mod json;
 mod lines;
+mod names;
 pub mod node;
 pub mod objects;
 pub mod read;
+mod tags;
 mod yaml;

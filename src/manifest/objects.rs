@@ -17,6 +17,8 @@ pub struct Object<'n> {
     pub namespace: Option<&'n str>,
     /// Its name, or what a generated one begins with.
     pub name: &'n str,
+    /// Whether the name is only the beginning of a generated one.
+    pub is_generated: bool,
     /// Where it begins.
     pub at: Position,
     /// What it is to Pod Security.
@@ -49,6 +51,14 @@ pub enum ObjectError {
     /// A list of something else than items.
     #[error("items of {0} is no list")]
     NoList(String),
+    /// What kustomize makes objects of. Its patches can change any of them.
+    #[error("a kustomization; render it first: kustomize build … | pss-guard check -")]
+    Kustomization,
+    /// What helm prints around manifests.
+    #[error(
+        "what helm reports of a release, not its manifests alone; use helm template or helm get manifest"
+    )]
+    HelmReport,
     /// A workload without its pod.
     #[error("{kind} without {field}: there is no pod to evaluate")]
     NoPod {
@@ -90,6 +100,9 @@ fn collect<'n>(
     found: &mut Vec<Result<Object<'n>, (Position, ObjectError)>>,
 ) {
     let text = |key, inherited: Option<&'n str>| {
+        if ["NAME", "LAST DEPLOYED", "STATUS"].iter().all(|key| node.get(key).is_some()) {
+            return Err((node.at, ObjectError::HelmReport));
+        }
         let own = node.get(key).and_then(Node::text).or(inherited).filter(|text| !text.is_empty());
         own.ok_or((node.at, ObjectError::NoObject(key)))
     };
@@ -124,11 +137,12 @@ fn object<'n>(
             text.map(|text| Some(text).filter(|text| !text.is_empty()))
         }
     };
-    let name = metadata("name")?.or(metadata("generateName")?).unwrap_or_default();
+    let (name, prefix) = (metadata("name")?, metadata("generateName")?);
     Ok(Object {
         kind,
         namespace: metadata("namespace")?,
-        name,
+        name: name.or(prefix).unwrap_or_default(),
+        is_generated: name.is_none(),
         at: node.at,
         role: role(api_version, kind, node)?,
     })
@@ -136,6 +150,9 @@ fn object<'n>(
 
 fn role<'n>(api_version: &str, kind: &str, node: &'n Node) -> Result<Role<'n>, (Position, ObjectError)> {
     let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    if group == "kustomize.config.k8s.io" {
+        return Err((node.at, ObjectError::Kustomization));
+    }
     // Of a generated name nobody knows more than how it begins.
     let has = |key| node.at_path(&["metadata", key]).is_some();
     if group.is_empty() && kind == "Namespace" && (has("name") || !has("generateName")) {

@@ -1,5 +1,6 @@
 //! A file as its documents: JSON where it begins like JSON, else YAML.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::node::{Node, Position};
@@ -57,6 +58,11 @@ pub enum Why {
         /// The scalar.
         text: String,
     },
+    /// `[!x, a]`, which libyaml and go-yaml read in different ways.
+    #[error(
+        "a comma right behind a tag (!x), which kubectl takes for a part of it; put a blank before the comma"
+    )]
+    Comma,
     /// `<<` with something else than mappings.
     #[error("a merge key (<<) needs a mapping or a list of mappings")]
     Merge,
@@ -74,6 +80,13 @@ pub enum Why {
 /// All documents of a file; empty ones are null.
 pub fn documents(text: &str) -> Result<Vec<Node>, ReadError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // kubectl reads each document by itself, and files that were put together have several marks.
+    let text = if text.contains('\u{feff}') {
+        Cow::Owned(text.replace("\n---\n\u{feff}", "\n---\n").replace("\n---\r\n\u{feff}", "\n---\r\n"))
+    } else {
+        Cow::Borrowed(text)
+    };
+    let text = text.as_ref();
     let documents = if text.trim_start().starts_with('{') {
         // A flow mapping begins like an object. What the author meant is JSON.
         json::documents(text).or_else(|error| yaml::documents(text).map_err(|_| error))

@@ -1,8 +1,8 @@
 //! YAML as nodes, with the meaning that `kubectl` and Helm give it: sigs.k8s.io/yaml, that is go-yaml v2. Its parser is a port
 //! of libyaml, and so is ours; plain scalars are resolved by YAML 1.1. `privileged: yes` is true there, and `0777` is 511.
 //!
-//! What is refused here and read there: a key that occurs twice (theirs takes the last), `!!binary`, `!!timestamp`, and more
-//! values or deeper nesting than [`MOST_NODES`] and [`DEEPEST`]. A file is all its documents, where kubectl splits lines
+//! What is refused here and read there: a key that occurs twice (theirs takes the last), `!!binary`, `!!timestamp`, a comma
+//! right behind a tag, and more values or deeper nesting than [`MOST_NODES`] and [`DEEPEST`]. A file is all its documents, where kubectl splits lines
 //! first and drops what follows `...` or `--- x`.
 
 use std::borrow::Cow;
@@ -14,12 +14,14 @@ use serde_json::Number;
 
 use super::node::{Node, Position, Value};
 use super::read::{DEEPEST, MOST_NODES, ReadError, Why, unique};
+use super::tags;
 
 /// Every document in the text.
 pub(super) fn documents(text: &str) -> Result<Vec<Node>, ReadError> {
     readable(text)?;
     // As kubectl hands over every document: a block scalar at the end has its last line break.
     let text = if text.ends_with('\n') { Cow::Borrowed(text) } else { Cow::Owned(format!("{text}\n")) };
+    tags::without_commas(&text)?;
     let mut events = Parser::new();
     // The parser decodes as much as the buffer has at once.
     events.set_input(BufReader::new(text.as_bytes()));
@@ -45,10 +47,15 @@ fn readable(text: &str) -> Result<(), ReadError> {
         (c.is_control() && !"\t\n\r\u{85}".contains(c)) || matches!(c, '\u{feff}' | '\u{fffe}' | '\u{ffff}')
     };
     let Some((offset, odd)) = text.char_indices().find(|(_, c)| is_odd(*c)) else { return Ok(()) };
+    Err(ReadError { at: place(text, offset), why: Why::Character(odd) })
+}
+
+/// The line and column of a byte.
+pub(super) fn place(text: &str, offset: usize) -> Position {
     let before = text.get(..offset).unwrap_or_default();
     let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    Err(ReadError { at: Position { line, column }, why: Why::Character(odd) })
+    Position { line, column }
 }
 
 struct Reader<'t> {
@@ -58,12 +65,12 @@ struct Reader<'t> {
     count: usize,
 }
 
-fn position(mark: Mark) -> Position {
+pub(super) fn position(mark: Mark) -> Position {
     let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX).saturating_add(1);
     Position { line: number(mark.line), column: number(mark.column) }
 }
 
-fn syntax(error: &Error) -> ReadError {
+pub(super) fn syntax(error: &Error) -> ReadError {
     let context = error.context().map_or_else(String::new, |context| format!("{context}: "));
     let at = error.problem_mark().map_or(Position { line: 1, column: 1 }, position);
     ReadError { at, why: Why::Yaml(format!("{context}{}", error.problem())) }
@@ -257,8 +264,11 @@ fn number(text: &str) -> Option<Number> {
     integer(&digits).or_else(|| float(&digits))
 }
 
-/// Go's `strconv.ParseInt` with base 0, and the sign before a prefix.
+/// Go's `strconv.ParseInt` with base 0, and the sign before a prefix; behind `0b`, go-yaml lets one pass as well.
 fn integer(digits: &str) -> Option<Number> {
+    if let Some(signed) = digits.strip_prefix("0b").filter(|rest| rest.starts_with(['-', '+'])) {
+        return Some(i64::from_str_radix(signed, 2).ok()?.into());
+    }
     let (negative, rest) = match digits.as_bytes().first()? {
         b'-' => (true, &digits[1..]),
         b'+' => (false, &digits[1..]),
@@ -339,6 +349,7 @@ mod tests {
 
     /// What sigs.k8s.io/yaml v1.6.0 makes of each text; `YAMLToJSON` was asked.
     #[test]
+    #[allow(clippy::too_many_lines, reason = "a table")]
     fn a_text_means_what_it_means_to_kubectl() {
         let rows = [
             ("y", "true"),
@@ -363,6 +374,10 @@ mod tests {
             ("+0x10", "16"),
             ("0b11", "3"),
             ("-0b11", "-3"),
+            ("0b-11", "-3"),
+            ("0b+1", "1"),
+            ("0b-", "\"0b-\""),
+            ("-0b-1", "\"-0b-1\""),
             ("1_000", "1000"),
             ("0_7", "7"),
             ("0x_1", "1"),
@@ -427,6 +442,12 @@ mod tests {
             ("%YAML 1.1\n---\na: yes", "{\"a\":true}"),
             ("---\n# nothing\n", "null"),
             ("a: &x\n  b:\nc: !!map\n  d:\n", "{\"a\":{\"b\":null},\"c\":{\"d\":null}}"),
+            // A comma and an exclamation mark that are no tag's.
+            (
+                "a: sh -c 'x!, y' # [!z, w]\nb: [c !d, '!e,', \"f!,\", g!,h, !!str i, <j>, k]\nl: |\n  [!m, n]\n",
+                "{\"a\":\"sh -c 'x!, y'\",\"b\":[\"c !d\",\"!e,\",\"f!,\",\"g!\",\"h\",\"i\",\"<j>\",\"k\"],\"l\":\"[!m, n]\\n\"}",
+            ),
+            ("[!<tag:yaml.org,2002:str> 1, b!, c]", "[\"1\",\"b!\",\"c\"]"),
             ("- b:\n- &x c:\n", "[{\"b\":null},{\"c\":null}]"),
         ];
         let mut wrong = String::new();
@@ -485,6 +506,12 @@ mod tests {
             ("{a:}", "1:3: while scanning a plain scalar: found unexpected ':'"),
             ("a: @b", "1:"),
             ("a: [", "2:1: while parsing a flow node"),
+            ("a: [!x, b]", "1:7: a comma right behind a tag"),
+            ("[!, b]", "1:3: a comma right behind a tag"),
+            ("[!<tag:yaml.org,2002:str>, b]", "1:26: a comma right behind a tag"),
+            ("\u{fc}: ['!a', 'b!,', !c ,\r\n {d: 'it''s'!!x, e}]", "2:16: a comma right behind a tag"),
+            (&format!("{}!x, a", "[".repeat(200)), "1:102: more than 100 levels of nesting"),
+            ("a: b!c, d\nb: 'c\n[!x, d]", "4:1: while scanning a quoted scalar"),
             (&deep, "1:104: more than 100 levels of nesting"),
             (&bomb, "7:"),
         ];

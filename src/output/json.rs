@@ -36,6 +36,9 @@ pub struct Result<'a> {
     /// All that has to change in a workload, merged: one document for each container and one for the pod.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fixes: Vec<Fix<'a>>,
+    /// What the verdict leaves open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// The file.
     pub path: Cow<'a, str>,
     /// Which of the file's documents a workload is in, from 1.
@@ -182,6 +185,7 @@ impl<'a> Result<'a> {
             because: head(&because.join(", "), FIELD).to_owned(),
             findings: assessment.findings.iter().map(Finding::of).collect(),
             fixes: Vec::new(),
+            note: None,
             path: Cow::Borrowed(path),
             document: None,
             line: None,
@@ -200,6 +204,7 @@ impl<'a> Result<'a> {
             because,
             findings: Vec::new(),
             fixes: Vec::new(),
+            note: None,
             path: Cow::Borrowed(path),
             document: None,
             line: None,
@@ -254,6 +259,7 @@ impl<'a> Result<'a> {
             because: self.because,
             findings: self.findings.into_iter().map(Finding::into_owned).collect(),
             fixes: self.fixes.into_iter().map(Fix::into_owned).collect(),
+            note: self.note,
             path: owned(self.path),
             document: self.document,
             line: self.line,

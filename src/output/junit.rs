@@ -79,6 +79,9 @@ fn text(object: &Object<'_>) -> String {
             text.extend(finding.fix.lines().map(|line| format!("  {line}\n")));
         }
     }
+    if let Some(note) = &object.note {
+        let _ = writeln!(text, "note: {note}");
+    }
     for fix in &object.fixes {
         let _ = writeln!(text, "fix of {}:", fix.of());
         text.extend(fix.yaml.lines().map(|line| format!("  {line}\n")));

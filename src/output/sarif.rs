@@ -30,6 +30,9 @@ impl Log {
             let text = json!({"text": format!("exempt: {}", object.because)});
             self.notes.push(json!({"level": "note", "message": text, "locations": location}));
         }
+        if let Some(note) = &object.note {
+            self.notes.push(json!({"level": "note", "message": {"text": note}, "locations": location}));
+        }
         for finding in &object.findings {
             let (kind, level) = grade(finding);
             let detail =

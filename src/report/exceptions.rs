@@ -107,7 +107,7 @@ impl Uses {
             owner: workload::of(&record.pod, &record.pod_uid, node),
             // As before a start: the sandbox has no container name.
             container: (!record.container.is_empty()).then_some(&record.container),
-            image: &record.image,
+            image: Some(&record.image),
         };
         let made = |(control, reason): &(&str, String)| {
             // As before a start: the first one counts.

@@ -169,11 +169,8 @@ impl<'p> Rules<'p> {
             let lifted = |control: &Control| self.effect(control) != Some(Effect::Counts);
             if let Some(Declared { pod, settles, .. }) = declared {
                 let reading = if settles { Reading::Declared } else { Reading::Static };
-                let theirs = self.of_others(pod, demand.level, minor);
-                let effect = |control: &Control| match self.effect(control) {
-                    Some(Effect::Counts) => Some(theirs(control).map_or(Effect::Counts, Effect::Excepted)),
-                    effect => effect,
-                };
+                // The images of other containers are not known here.
+                let effect = self.effect_in(pod, demand.level, minor, |_| None);
                 let lifted = |control: &Control| effect(control) != Some(Effect::Counts);
                 let pss::Evaluation { found, lifted, .. } =
                     pss::evaluate_pod(demand.level, minor, pod, lifted);
@@ -198,23 +195,25 @@ impl<'p> Rules<'p> {
         Evaluation { demands: asked, findings }
     }
 
-    /// The same of a pod by what it declares, without any node. Beside the united findings: what the standard says at each
-    /// demand, with the fixes.
+    /// The same of a pod by what it declares, without any node; `image` is what its containers name. Beside the united
+    /// findings: what the standard says at each demand, with the fixes.
     #[must_use]
-    pub fn evaluate_declared<'d>(
+    pub fn evaluate_declared<'d, 'i>(
         &self,
         demands: &[RequiredLevel<'p>],
         pod: &'d Pod,
+        image: impl Fn(&str) -> Option<&'i str>,
     ) -> (Evaluation<'p>, Vec<pss::Evaluation<'d>>) {
         let mut united = Evaluation { demands: Vec::with_capacity(demands.len()), findings: Vec::new() };
         let mut all = Vec::with_capacity(demands.len());
         for demand in demands {
             let minor = demand.version.minor(self.policy.latest_minor());
-            let lifted = |control: &Control| self.effect(control) != Some(Effect::Counts);
+            let effect = self.effect_in(pod, demand.level, minor, &image);
+            let lifted = |control: &Control| effect(control) != Some(Effect::Counts);
             let declared = pss::evaluate_pod(demand.level, minor, pod, lifted);
             let mut no = false;
             for found in declared.found.iter().chain(&declared.lifted) {
-                let effect = self.effect(found.control);
+                let effect = effect(found.control);
                 no |= self.add(&mut united.findings, found.clone(), Reading::Declared, effect);
             }
             united.demands.push((demand.clone(), no));
@@ -254,22 +253,27 @@ impl<'p> Rules<'p> {
             Setting::Audit => return Some(Effect::Reported),
             Setting::Enforce => {}
         }
-        let exception = self.named.zip(self.today).and_then(|(named, today)| {
-            let covers =
-                |exception: &&Exception| exception.covers(&named, control.id) && !exception.expired(today);
-            self.policy.exceptions.iter().find(covers)
-        });
+        let exception = self.named.and_then(|named| self.exception(&named, control));
         Some(exception.map_or(Effect::Counts, Effect::Excepted))
     }
 
-    /// Which exception covers what only other containers of a pod declare, if each that does has one. They are evaluated when
-    /// they start; this one is not to be refused for what is no matter of its own. Their images are not known here.
-    fn of_others(
+    /// The exception that covers a control of a container.
+    fn exception(&self, named: &Named<'_>, control: &Control) -> Option<&'p Exception> {
+        let today = self.today?;
+        let covers =
+            |exception: &&Exception| exception.covers(named, control.id) && !exception.expired(today);
+        self.policy.exceptions.iter().find(covers)
+    }
+
+    /// The same of a pod's declaration, in which other containers can violate a control. They are evaluated by themselves: it
+    /// does not count here if only they violate it, and each that does has an exception.
+    fn effect_in<'i>(
         &self,
         pod: &Pod,
         level: Level,
         minor: Minor,
-    ) -> impl Fn(&Control) -> Option<&'p Exception> + use<'_, 'p> {
+        image: impl Fn(&str) -> Option<&'i str>,
+    ) -> impl Fn(&Control) -> Option<Effect<'p>> {
         let named = self.named.filter(|_| self.policy.exceptions.iter().any(Exception::is_of_containers));
         let violated = |name: &String| {
             let alone = pod.alone(name)?;
@@ -278,19 +282,20 @@ impl<'p> Rules<'p> {
             Some((name.clone(), ids))
         };
         let each: Option<Vec<_>> = named.map(|_| pod.container_names().filter_map(violated).collect());
-        move |control| {
-            let (named, today) = self.named.zip(self.today)?;
+        let of_others = move |control: &Control| {
+            let named = named?;
             let own = named.container?;
             let mut bad = each.as_ref()?.iter().filter(|(_, ids)| ids.contains(&control.id));
             bad.try_fold(None, |_, (name, _)| {
-                let covers = |exception: &&Exception| {
-                    exception.covers(&Named { container: None, ..named }, control.id)
-                        && exception.container.as_ref().is_none_or(|container| container == name)
-                        && !exception.expired(today)
-                };
-                self.policy.exceptions.iter().filter(|_| name != own).find(covers).map(Some)
+                let other = Named { container: Some(name), image: image(name), ..named };
+                let exception = self.exception(&other, control).filter(|_| name != own);
+                exception.map(Some)
             })
             .flatten()
+        };
+        move |control| match self.effect(control)? {
+            Effect::Counts => Some(of_others(control).map_or(Effect::Counts, Effect::Excepted)),
+            effect => Some(effect),
         }
     }
 

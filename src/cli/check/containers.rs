@@ -57,6 +57,13 @@ pub(super) fn shown(path: &Path) -> String {
 }
 
 impl Case {
+    /// A folder in which nothing is to be evaluated.
+    pub(super) fn nothing(path: &Path) -> Self {
+        let why = "there is no manifest (.yaml, .yml, .json) and no config.json in it, and folders inside are not read; name them";
+        let source = io::Error::new(ErrorKind::NotFound, why);
+        Self { shown: shown(path), config: Err(FileError::Read { path: path.to_owned(), source }) }
+    }
+
     /// A file that is no manifest.
     pub(super) fn of_file(path: &Path, bytes: Result<Vec<u8>, FileError>) -> Self {
         Self { shown: shown(path), config: bytes.map(|bytes| (path.to_owned(), bytes)) }

@@ -1,14 +1,11 @@
 //! Files of manifests: which files these are, what they say of namespaces, and their workloads one by one.
 
 use std::collections::HashMap;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::{panic, process};
 
 use serde::Deserialize as _;
 
 use super::shown;
-use crate::cli::FAILED;
 use crate::cli::arguments::Check;
 use crate::decision::Verdict;
 use crate::files::{FileError, read};
@@ -16,7 +13,7 @@ use crate::inspect::identity::Identity;
 use crate::level::policy::Setting;
 use crate::level::{NamespaceLabels, Policy, RequiredLevel, is_dns_label, namespaces, workload};
 use crate::manifest::evaluate::{Settings, evaluate};
-use crate::manifest::node::{Node, Position};
+use crate::manifest::node::{Node, Position, Value};
 use crate::manifest::objects::{Object, ObjectError, Role, objects};
 use crate::manifest::read::{LARGEST, documents};
 use crate::message::{line, shortened};
@@ -31,6 +28,8 @@ pub(super) struct File {
     path: PathBuf,
     /// Its documents, or the first thing that is wrong with it and the line of that.
     documents: Result<Vec<Node>, (Option<usize>, String)>,
+    /// Whether only its folder was named: then what is of other programs is no mistake in it.
+    of_folder: bool,
 }
 
 impl File {
@@ -40,41 +39,52 @@ impl File {
         let documents = match bytes {
             Err(error) => Err((None, line(&error))),
             Ok(bytes) if too_large(&bytes) => Err((None, format!("more than {} MiB", LARGEST >> 20))),
+            Ok(bytes) if [b"\xff\xfe", b"\xfe\xff"].iter().any(|mark| bytes.starts_with(*mark)) => {
+                Err((None, "UTF-16, as PowerShell writes it; save it as UTF-8".to_owned()))
+            }
             Ok(bytes) => match std::str::from_utf8(&bytes) {
                 Err(error) => Err((None, format!("no UTF-8 at byte {}", error.valid_up_to()))),
-                Ok(text) => {
-                    let documents = or_exit(&shown, || documents(text));
-                    documents.map_err(|error| (Some(error.at.line), error.to_string()))
-                }
+                Ok(text) => documents(text).map_err(|error| (Some(error.at.line), error.to_string())),
             },
         };
-        Self { shown, path: path.to_owned(), documents }
+        Self { shown, path: path.to_owned(), documents, of_folder: false }
+    }
+
+    /// How its folder must be rendered, if it does not hold what is applied.
+    fn rendered_by(&self) -> Option<&'static str> {
+        RENDERED.iter().find(|(name, _)| self.path.ends_with(name)).map(|(_, by)| *by)
+    }
+
+    /// Whether a document is of another program: `kubectl` applies nothing without an API version and a kind.
+    fn is_foreign(&self, document: &Node) -> bool {
+        self.of_folder
+            && self.rendered_by().is_none()
+            && matches!(document.value, Value::Map(_))
+            && ["apiVersion", "kind", "items", "LAST DEPLOYED"].iter().all(|key| document.get(key).is_none())
+    }
+
+    /// How many documents are of other programs.
+    fn foreign(&self) -> usize {
+        let documents = self.documents.as_deref().unwrap_or_default();
+        documents.iter().filter(|document| self.is_foreign(document)).count()
     }
 
     /// The objects of all documents, and which document each is in, from 1.
     fn objects(&self) -> impl Iterator<Item = (usize, Result<Object<'_>, (Position, ObjectError)>)> {
         let documents = self.documents.as_deref().unwrap_or_default().iter().zip(1..);
-        let documents = documents.filter(|(document, _)| !document.is_null());
+        let documents = documents.filter(|(document, _)| !document.is_null() && !self.is_foreign(document));
         documents.flat_map(|(document, nth)| objects(document).into_iter().map(move |object| (nth, object)))
     }
 }
 
-/// Calls the parser of YAML, which panics at what it did not expect, such as a comma right behind a tag. Then nothing more can
-/// be evaluated: a message with the file, and the exit code for that.
-fn or_exit<T>(file: &str, parse: impl FnOnce() -> T) -> T {
-    let file = file.to_owned();
-    let before = panic::take_hook();
-    panic::set_hook(Box::new(move |_| {
-        let _ = writeln!(
-            io::stderr(),
-            "pss-guard: {file}: the parser of YAML gives up; is there a tag (!x) with a comma behind it?"
-        );
-        process::exit(FAILED.into());
-    }));
-    let parsed = parse();
-    panic::set_hook(before);
-    parsed
-}
+/// Files from which other programs make manifests, and how.
+const RENDERED: [(&str, &str); 5] = [
+    ("kustomization.yaml", "kustomize build"),
+    ("kustomization.yml", "kustomize build"),
+    ("Chart.yaml", "helm template"),
+    ("Chart.yml", "helm template"),
+    ("values.yaml", "helm template"),
+];
 
 /// How much of a name that is none is shown, in bytes.
 const SHOWN: usize = 100;
@@ -104,6 +114,7 @@ impl<'a> Manifests<'a> {
         let mut known: HashMap<&str, Option<NamespaceLabels<'_>>> = HashMap::new();
         let mut others = 0;
         for file in files {
+            others += file.foreign();
             for object in file.objects().filter_map(|(_, object)| object.ok()) {
                 match object.role {
                     Role::Workload(_) => continue,
@@ -151,7 +162,11 @@ impl<'a> Manifests<'a> {
             let (result, verdict) = match &object {
                 Ok(Object { role: Role::Namespace(_) | Role::Other, .. }) => continue,
                 Ok(object @ Object { role: Role::Workload(pod), .. }) => self.workload(file, object, pod),
-                Err((at, error)) => cannot_judge(file, Some(at.line), line(error)),
+                Err((at, error)) => {
+                    let way_out =
+                        file.rendered_by().map(|by| format!("; render it first: {by} … | pss-guard check -"));
+                    cannot_judge(file, Some(at.line), line(error) + &way_out.unwrap_or_default())
+                }
             };
             show(&Json { document: Some(document), ..result }, verdict);
         }
@@ -342,21 +357,29 @@ pub(super) fn has_containers(folder: &Path) -> bool {
     ["config.json", "containers", "userdata"].iter().any(|name| folder.join(name).exists())
 }
 
+/// The pod of a captured case, which was observed on a node: of its containers, what they run with is evaluated.
+pub(super) fn pod_of_case(folder: &Path) -> Option<PathBuf> {
+    let mut containers = folder.join("containers").read_dir().ok()?.flatten();
+    let pod = folder.join("pod.yaml");
+    (containers.any(|container| container.path().join("observed.json").exists()) && pod.exists())
+        .then_some(pod)
+}
+
 /// The manifests in a folder, by name; not in folders inside, as with kubectl. In a bundle or a captured case only what kubectl
-/// would apply of it: nobody hides a manifest by a config.json beside it. A case has its own pod.
+/// would apply of it: nobody hides a manifest by a config.json beside it.
 pub(super) fn in_folder(folder: &Path) -> Vec<File> {
-    let is_case = folder.join("containers").exists();
     let is_other = has_containers(folder);
+    let own = pod_of_case(folder);
     let Ok(entries) = folder.read_dir() else { return Vec::new() };
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
-    let is_json = |path: &PathBuf| ends_in(path, ".json");
-    let is_its_pod = |path: &PathBuf| is_case && path.ends_with("pod.yaml");
-    paths.retain(|path| (has_name(path) || is_json(path)) && !path.is_dir() && !is_its_pod(path));
+    paths.retain(|path| {
+        (has_name(path) || ends_in(path, ".json")) && !path.is_dir() && own.as_ref() != Some(path)
+    });
     let file = |path: &PathBuf| {
         let bytes = read(path, LARGEST);
         let counts = !is_other || has_name(path) || bytes.as_ref().is_ok_and(|bytes| is_manifest(bytes));
-        counts.then(|| File::of(shown(path), path, bytes))
+        counts.then(|| File { of_folder: true, ..File::of(shown(path), path, bytes) })
     };
     paths.iter().filter_map(file).collect()
 }

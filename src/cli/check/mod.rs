@@ -131,6 +131,13 @@ pub fn check(paths: &Paths, options: &Check, out: &mut dyn Write, err: &mut dyn 
             return super::FAILED;
         }
     };
+    for pod in options.paths.iter().filter_map(|path| manifests::pod_of_case(path)) {
+        let pod = shown(&pod);
+        let _ = writeln!(
+            err,
+            "pss-guard: {pod} is that of a captured case, whose containers are evaluated; name it to check it"
+        );
+    }
     let inputs: Vec<Input> = options.paths.iter().flat_map(|path| inputs(path)).collect();
     let files = || {
         inputs.iter().filter_map(|input| match input {
@@ -199,7 +206,11 @@ fn inputs(path: &Path) -> Vec<Input> {
     }
     if path.is_dir() {
         let mut inputs: Vec<Input> = manifests::in_folder(path).into_iter().map(Input::Manifest).collect();
-        if inputs.is_empty() || manifests::has_containers(path) {
+        let has_containers = manifests::has_containers(path);
+        if inputs.is_empty() && !has_containers {
+            return vec![Input::Container(Case::nothing(path))];
+        }
+        if has_containers {
             inputs.extend(cases(path).into_iter().map(Input::Container));
         }
         return inputs;
@@ -259,6 +270,9 @@ fn text(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {
         if object.workload.is_none() {
             yaml(&finding.fix, out)?;
         }
+    }
+    if let Some(note) = &object.note {
+        writeln!(out, "  {:<10} {}", "note", escape(note))?;
     }
     for fix in &object.fixes {
         writeln!(out, "  {:<10} {}", "fix", escape(&fix.of()))?;

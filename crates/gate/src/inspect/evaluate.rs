@@ -342,7 +342,7 @@ fn named<'a>(identity: &Identity<'a>) -> Option<Named<'a>> {
         pod,
         owner: workload::of(pod, uid, &node),
         container: (identity.subject == Subject::Container).then_some(identity.container.unwrap_or_default()),
-        image: identity.image.unwrap_or_default(),
+        image: Some(identity.image.unwrap_or_default()),
     })
 }
 

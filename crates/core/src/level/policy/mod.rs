@@ -312,8 +312,8 @@ pub struct Named<'a> {
     pub owner: &'a str,
     /// Its own name; `None` for the sandbox, which has none, and must be allowed what one container of its pod may do.
     pub container: Option<&'a str>,
-    /// Its image.
-    pub image: &'a str,
+    /// Its image; `None` where it is not known, which matches any.
+    pub image: Option<&'a str>,
 }
 
 impl Exception {
@@ -332,7 +332,7 @@ impl Exception {
             && is(&self.pod, named.pod)
             && is(&self.owner, named.owner)
             && named.container.is_none_or(|container| {
-                let image = |wanted: &str| super::image::is(wanted, named.image);
+                let image = |wanted: &str| named.image.is_none_or(|image| super::image::is(wanted, image));
                 is(&self.container, container) && self.image.as_deref().is_none_or(image)
             })
     }
