@@ -111,19 +111,24 @@ impl Tried {
         }
     }
 
-    /// All that is set, by its dotted key; containerd leaves out of some tables what it prints as nothing in others.
     fn dump(&self) -> BTreeMap<String, String> {
         let mut command = Command::new(self.programs.join("containerd"));
-        let done = run(command.arg("--config").arg(self.config()).args(["config", "dump"])).expect_success();
-        let mut found = BTreeMap::new();
-        flatten(&toml::Value::Table(done.stdout.parse().unwrap()), String::new(), &mut found);
-        found.retain(|_, value| !["\"\"", "0", "false", "[]"].contains(&value.as_str()));
-        // containerd 1 names the files it read, in any order.
-        found.remove(".imports");
-        // Of handlers that say nothing else, which is what most handlers say.
-        found.retain(|key, value| !(key.contains(".sandbox") && value == "\"podsandbox\""));
-        found
+        settings(
+            &run(command.arg("--config").arg(self.config()).args(["config", "dump"])).expect_success().stdout,
+        )
     }
+}
+
+/// All that a dump sets, by its dotted key; containerd leaves out of some tables what it prints as nothing in others.
+pub(crate) fn settings(dump: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    flatten(&toml::Value::Table(dump.parse().unwrap()), String::new(), &mut found);
+    found.retain(|_, value| !["\"\"", "0", "false", "[]"].contains(&value.as_str()));
+    // containerd 1 names the files it read, in any order.
+    found.remove(".imports");
+    // Of handlers that say nothing else, which is what most handlers say.
+    found.retain(|key, value| !(key.contains(".sandbox") && value == "\"podsandbox\""));
+    found
 }
 
 fn flatten(value: &toml::Value, key: String, found: &mut BTreeMap<String, String>) {

@@ -1,348 +1,423 @@
-//! Trees of real distributions, as root directories: what the installer plans there, what a real containerd 2 makes of it,
-//! and what is left after it is undone.
+//! Is the gate before every handler in each distribution's files, as that distribution's containerd reads them?
+//!
+//! Each row is the root directory of a node as the distribution leaves it, with a real containerd in the place of its
+//! own, and the program's own commands. What containerd reads is asked independently of the installer: `config dump` in a
+//! root that has the tree laid over this machine's, so that absolute imports mean the tree's files.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pss_guard::install::engines::containerd::INSTALLER;
-use pss_guard::install::{Method, Plan, Request, Stripped, entry_path};
-use pss_guard::node::distribution::{Change, Distribution, PLAIN};
-use pss_guard::node::host::Live;
-use pss_guard::pss::facts::Engine;
+use serde_json::Value;
 
+use super::containerd::settings;
+use crate::support::files;
 use crate::support::needs::{self, skip};
-use crate::support::run::run;
+use crate::support::root::Root;
+use crate::support::run::{Done, run};
 
 /// A distribution's node.
+#[derive(Clone, Copy)]
 struct Row {
+    /// The tree, in `fixtures/distributions`.
     tree: &'static str,
-    distribution: Distribution,
-    /// Where containerd is.
+    /// What it is recognized as.
+    name: &'static str,
+    /// The file that containerd is started with once the gate is installed.
+    config: &'static str,
+    /// The same before, where that is another.
+    before: Option<&'static str>,
+    /// Where containerd lies.
     programs: &'static str,
-    /// Handlers that the gate is before, and the runtimes behind it.
+    /// The handlers that the gate is before, and the runtimes behind it.
     gated: &'static [(&'static str, &'static str)],
-    /// Handlers that are named as not gated.
+    /// The handlers that are not gated, and said to be open.
     open: &'static [&'static str],
-    /// The files that are written.
-    written: &'static [&'static str],
-}
-
-fn plain(config: &'static str) -> Distribution {
-    Distribution { config: config.into(), ..PLAIN.clone() }
-}
-
-fn rancher(name: &'static str, config: &'static str, programs: &'static str) -> Distribution {
-    Distribution {
-        name,
-        change: Change::DropIn { restarts: false },
-        programs: vec![programs.into()],
-        ..plain(config)
-    }
+    /// What `install` writes outside of the product's own folders.
+    writes: &'static [&'static str],
+    /// More arguments of `install`.
+    arguments: &'static [&'static str],
 }
 
 const ETC: &str = "/etc/containerd/config.toml";
-const K3S: &str = "/var/lib/rancher/k3s/data/current/bin";
-const RKE2: &str = "/var/lib/rancher/rke2/bin";
-const MICROK8S: &str = "/snap/microk8s/current/bin";
+const K3S: &str = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml";
+const RKE2: &str = "/var/lib/rancher/rke2/agent/etc/containerd/config.toml";
+const MICROK8S: &str = "/var/snap/microk8s/current/args/containerd-template.toml";
 
-#[rustfmt::skip]
-fn rows() -> Vec<Row> {
-    const RUNC: &[(&str, &str)] = &[("runc", "/usr/bin/runc")];
-    const TEMPLATE: &str = "/var/snap/microk8s/current/args/containerd-template.toml";
-    let k3s = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml";
-    let rke2 = "/var/lib/rancher/rke2/agent/etc/containerd/config.toml";
-    let row = |tree, distribution, programs, gated, open, written| Row { tree, distribution, programs, gated, open, written };
-    vec![
-        row("eks-al2023", plain(ETC), "/usr/bin", &[("runc", "/usr/sbin/runc")], &[], &[ETC]),
-        row("eks-al2023-nvidia", plain(ETC), "/usr/bin",
-            &[("runc", "/usr/bin/runc"), ("nvidia", "/usr/bin/nvidia-container-runtime")], &[], &[ETC]),
-        row("aks", plain(ETC), "/usr/bin", &[("runc", "/usr/bin/runc"), ("untrusted", "/usr/bin/runc")], &[], &[ETC]),
-        row("aks-crlf-kata", plain(ETC), "/usr/bin",
-            &[("runc", "/usr/bin/runc"), ("untrusted", "/usr/bin/runc")], &["kata"], &[ETC]),
-        row("aks-both-tables", plain(ETC), "/usr/bin", RUNC, &[], &[ETC]),
-        row("k3s", rancher("k3s", k3s, K3S), K3S,
-            &[("runc", "/var/lib/rancher/k3s/data/current/bin/runc"), ("crun", "/usr/bin/crun")],
-            &["runhcs-wcow-process", "spin"],
-            &["/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d/99-pss-guard.toml"]),
-        row("k3s-version-2", rancher("k3s", k3s, K3S), K3S,
-            &[("runc", "/var/lib/rancher/k3s/data/current/bin/runc")], &[],
-            &["/var/lib/rancher/k3s/agent/etc/containerd/config.toml.d/99-pss-guard.toml"]),
-        row("rke2", rancher("rke2", rke2, RKE2), RKE2,
-            &[("runc", "/var/lib/rancher/rke2/bin/runc"), ("nvidia", "/usr/local/nvidia/toolkit/nvidia-container-runtime")],
-            &["runhcs-wcow-process"],
-            &["/var/lib/rancher/rke2/agent/etc/containerd/config-v3.toml.d/99-pss-guard.toml"]),
-        row("k0s", Distribution {
-                name: "k0s", change: Change::DropIn { restarts: true },
-                programs: vec!["/var/lib/k0s/bin".into()], ..plain("/etc/k0s/containerd.toml")
-            }, "/var/lib/k0s/bin", &[("runc", "/var/lib/k0s/bin/runc")], &[], &["/etc/k0s/containerd.d/99-pss-guard.toml"]),
-        row("microk8s", Distribution {
-                name: "MicroK8s", change: Change::Template(TEMPLATE.into()), programs: vec![MICROK8S.into()],
-                ..plain("/var/snap/microk8s/current/args/containerd.toml")
-            }, MICROK8S, &[("runc", "/snap/microk8s/current/bin/runc")], &["nvidia-container-runtime", "kata"], &[TEMPLATE]),
-        row("flatcar", Distribution {
-                name: "Flatcar", change: Change::Copy(ETC.into()), ..plain("/usr/share/containerd/config.toml")
-            }, "/usr/bin", RUNC, &[], &[ETC, "/etc/systemd/system/containerd.service.d/10-pss-guard.conf"]),
-        row("kind", plain(ETC), "/usr/bin", &[("runc", "/usr/bin/runc"), ("test-handler", "/usr/bin/runc")], &[], &[ETC]),
-        row("minikube", plain(ETC), "/usr/bin", RUNC, &[], &[ETC]),
-        row("capi", plain(ETC), "/usr/bin", RUNC, &[], &["/etc/containerd/conf.d/99-pss-guard.toml"]),
-    ]
-}
+/// containerd as a service of its own.
+const SERVICE: Row = Row {
+    tree: "",
+    name: "plain",
+    config: ETC,
+    before: None,
+    programs: "/usr/bin",
+    gated: &[("runc", "/usr/bin/runc")],
+    open: &[],
+    writes: &[ETC],
+    arguments: &[],
+};
 
-/// The folder of the captured trees.
-fn trees() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("integration-tests/fixtures/distributions")
-}
+const IN_K3S: Row = Row {
+    tree: "k3s",
+    name: "k3s",
+    config: K3S,
+    programs: "/var/lib/rancher/k3s/data/current/bin",
+    gated: &[("crun", "/usr/bin/crun"), ("runc", "/var/lib/rancher/k3s/data/current/bin/runc")],
+    open: &["runhcs-wcow-process", "spin"],
+    writes: &["/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d/99-pss-guard.toml"],
+    ..SERVICE
+};
 
-/// A node of a row, with a real containerd in it.
+const ROWS: [Row; 14] = [
+    Row { tree: "eks-al2023", name: "EKS", gated: &[("runc", "/usr/sbin/runc")], ..SERVICE },
+    Row {
+        tree: "eks-al2023-nvidia",
+        name: "EKS",
+        gated: &[("nvidia", "/usr/bin/nvidia-container-runtime"), ("runc", "/usr/bin/runc")],
+        ..SERVICE
+    },
+    Row {
+        tree: "aks",
+        name: "AKS",
+        gated: &[("runc", "/usr/bin/runc"), ("untrusted", "/usr/bin/runc")],
+        ..SERVICE
+    },
+    Row {
+        tree: "aks-crlf-kata",
+        name: "AKS",
+        gated: &[("runc", "/usr/bin/runc"), ("untrusted", "/usr/bin/runc")],
+        open: &["kata"],
+        ..SERVICE
+    },
+    Row { tree: "aks-both-tables", name: "AKS", ..SERVICE },
+    IN_K3S,
+    Row {
+        tree: "k3s-version-2",
+        gated: &[("runc", "/var/lib/rancher/k3s/data/current/bin/runc")],
+        open: &[],
+        writes: &["/var/lib/rancher/k3s/agent/etc/containerd/config.toml.d/99-pss-guard.toml"],
+        ..IN_K3S
+    },
+    Row {
+        tree: "rke2",
+        name: "rke2",
+        config: RKE2,
+        programs: "/var/lib/rancher/rke2/bin",
+        gated: &[
+            ("nvidia", "/usr/local/nvidia/toolkit/nvidia-container-runtime"),
+            ("runc", "/var/lib/rancher/rke2/bin/runc"),
+        ],
+        open: &["runhcs-wcow-process"],
+        writes: &["/var/lib/rancher/rke2/agent/etc/containerd/config-v3.toml.d/99-pss-guard.toml"],
+        ..SERVICE
+    },
+    Row {
+        tree: "k0s",
+        name: "k0s",
+        config: "/etc/k0s/containerd.toml",
+        programs: "/var/lib/k0s/bin",
+        gated: &[("runc", "/var/lib/k0s/bin/runc")],
+        writes: &["/etc/k0s/containerd.d/99-pss-guard.toml"],
+        ..SERVICE
+    },
+    Row {
+        tree: "microk8s",
+        name: "MicroK8s",
+        config: MICROK8S,
+        programs: "/snap/microk8s/current/bin",
+        gated: &[("runc", "/snap/microk8s/current/bin/runc")],
+        open: &["kata", "nvidia-container-runtime"],
+        writes: &[MICROK8S],
+        ..SERVICE
+    },
+    Row {
+        tree: "flatcar",
+        name: "Flatcar",
+        before: Some("/usr/share/containerd/config.toml"),
+        writes: &[ETC, "/etc/systemd/system/containerd.service.d/10-pss-guard.conf"],
+        ..SERVICE
+    },
+    Row {
+        tree: "kind",
+        name: "kind",
+        gated: &[("runc", "/usr/bin/runc"), ("test-handler", "/usr/bin/runc")],
+        ..SERVICE
+    },
+    Row { tree: "minikube", name: "minikube", ..SERVICE },
+    Row { tree: "capi", writes: &["/etc/containerd/conf.d/99-pss-guard.toml"], ..SERVICE },
+];
+
+/// The words that only MicroK8s fills in, when it starts containerd.
+const PLACEHOLDERS: [(&str, &str); 4] = [
+    ("${RUNTIME_TYPE}", "io.containerd.runc.v2"),
+    ("${RUNTIME}", "runc"),
+    ("${SNAPSHOTTER}", "overlayfs"),
+    ("${SNAP_DATA}", "/var/snap/microk8s/current"),
+];
+
+/// A node of a row.
 struct Node {
-    root: tempfile::TempDir,
-    live: Live,
     row: Row,
+    name: String,
+    root: Root,
 }
+
+/// What a containerd is told, key by key.
+type Settings = BTreeMap<String, String>;
 
 impl Node {
-    fn new(row: Row, containerd: &Path) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        copy(&trees().join(row.tree), root.path());
-        let node = Self { live: Live::under(root.path()), root, row };
-        let daemon = node.place(node.row.programs).join("containerd");
-        fs::create_dir_all(daemon.parent().unwrap()).unwrap();
-        if fs::hard_link(containerd, &daemon).is_err() {
-            fs::copy(containerd, &daemon).unwrap();
+    fn new(row: Row, version: &str, containerd: &Path) -> Self {
+        let root = Root::new();
+        run(Command::new("cp").arg("-a").arg(trees().join(row.tree).join(".")).arg(root.root()))
+            .expect_success();
+        let node = Self { row, name: format!("{} with {version}", row.tree), root };
+        let own = node.place(row.programs).join("containerd");
+        fs::create_dir_all(own.parent().unwrap()).unwrap();
+        if fs::hard_link(containerd, &own).is_err() {
+            fs::copy(containerd, &own).unwrap();
         }
-        program(&daemon.with_file_name("ctr"));
-        for (_, runtime) in node.row.gated {
+        for (_, runtime) in row.gated {
             program(&node.place(runtime));
         }
+        // Where containerd can be asked for its own spec.
+        program(&own.with_file_name("ctr"));
         node
     }
 
     /// Where a path of the node is here.
-    fn place(&self, path: &str) -> PathBuf {
-        self.root.path().join(path.trim_start_matches('/'))
+    fn place(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.root.root().join(path.as_ref().strip_prefix("/").unwrap())
     }
 
-    fn plan(&self, method: Method) -> Plan {
-        let request = Request { method, config: None, distribution: &self.row.distribution };
-        (INSTALLER.plan)(&self.live, &request).unwrap_or_else(|error| panic!("{}: {error}", self.row.tree))
+    /// What containerd reads by itself.
+    fn dump(&self, config: &str) -> Settings {
+        let text = fs::read_to_string(self.place(config)).unwrap();
+        let text = PLACEHOLDERS.iter().fold(text, |text, (word, value)| text.replace(word, value));
+        let over = tempfile::tempdir().unwrap();
+        // On a file system of its own: no layer of an overlay may lie in another.
+        let script = r#"mount -t tmpfs tmpfs "$1"; mkdir "$1/tree" "$1/merged"; cp -a "$2/." "$1/tree"; printf %s "$5" >"$1/tree$4"
+            mount -t overlay -o "lowerdir=$1/tree:/" overlay "$1/merged"; exec chroot "$1/merged" "$3" --config "$4" config dump"#;
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-ec", script, "sh"]).arg(over.path()).arg(self.root.root());
+        command.arg(Path::new(self.row.programs).join("containerd")).args([config, &text]);
+        settings(&run(&mut command).expect_success().stdout)
     }
 
-    fn apply(&self, plan: &Plan) {
-        for change in &plan.changes {
-            let path = self.place(change.path.to_str().unwrap());
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, &change.after).unwrap();
-        }
-        for entry in &plan.entries {
-            let link = entry_path(Engine::Containerd, &entry.handler).with_file_name("runtime");
-            let link = self.place(link.to_str().unwrap());
-            fs::create_dir_all(link.parent().unwrap()).unwrap();
-            let _ = fs::remove_file(&link);
-            symlink(&entry.runtime, link).unwrap();
-        }
-    }
-
-    /// The file that containerd is started with.
-    fn main(&self) -> PathBuf {
-        let unit = self.place("/etc/systemd/system/containerd.service.d/10-pss-guard.conf");
-        match &self.row.distribution.change {
-            Change::Template(template) => self.place(template),
-            Change::Copy(copy) if fs::read_to_string(unit).is_ok_and(|unit| unit.contains(&**copy)) => {
-                self.place(copy)
-            }
-            _ => self.place(&self.row.distribution.config),
-        }
-    }
-
-    /// What containerd says of itself with the files of the tree, key by key.
-    fn dump(&self) -> BTreeMap<String, String> {
-        let main = self.main();
-        let root = self.root.path().to_str().unwrap();
-        let mut text = String::new();
-        for line in fs::read_to_string(&main).unwrap().split_inclusive('\n') {
-            let is_import = line.trim_start().starts_with("imports");
-            text += &if is_import { line.replace("\"/", &format!("\"{root}/")) } else { line.to_owned() };
-        }
-        for (word, value) in [
-            ("${RUNTIME_TYPE}", "io.containerd.runc.v2"),
-            ("${RUNTIME}", "runc"),
-            ("${SNAPSHOTTER}", "overlayfs"),
-            ("${SNAP_DATA}", "/var/snap/microk8s/current"),
-        ] {
-            text = text.replace(word, value);
-        }
-        let here = main.with_file_name("read-by-the-test");
-        fs::write(&here, text).unwrap();
-        let containerd = self.place(self.row.programs).join("containerd");
-        let done = run(Command::new(containerd).arg("--config").arg(&here).args(["config", "dump"]))
-            .expect_success();
-        fs::remove_file(here).unwrap();
+    /// Every file that is not the product's own: its bytes, or where a link leads.
+    fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut found = BTreeMap::new();
-        flatten(&toml::Value::Table(done.stdout.parse().unwrap()), String::new(), &mut found);
-        found.retain(|key, value| {
-            let is_nothing = ["\"\"", "0", "false", "[]"].contains(&value.as_str());
-            !is_nothing && key != ".imports" && !(key.contains(".sandbox") && value == "\"podsandbox\"")
-        });
+        let mut folders = vec![self.root.root().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).unwrap().flatten() {
+                let path = entry.path();
+                let inside = Path::new("/").join(path.strip_prefix(self.root.root()).unwrap());
+                let kind = entry.file_type().unwrap();
+                if is_ours(&inside) {
+                } else if kind.is_dir() {
+                    folders.push(path);
+                } else if kind.is_symlink() {
+                    found.insert(inside, fs::read_link(path).unwrap().into_os_string().into_encoded_bytes());
+                } else {
+                    found.insert(inside, fs::read(path).unwrap());
+                }
+            }
+        }
         found
     }
+
+    /// Which file is which, and when each was last written.
+    fn identities(&self) -> BTreeMap<PathBuf, (u64, i64, i64)> {
+        let identity = |path: PathBuf| {
+            let file = fs::symlink_metadata(self.place(&path)).unwrap();
+            (path, (file.ino(), file.mtime(), file.mtime_nsec()))
+        };
+        self.files().into_keys().map(identity).collect()
+    }
+
+    fn call(&self, command: &str, more: &[&str]) -> Done {
+        self.root.call(&[&[command, "--engine", "containerd"], more].concat())
+    }
+
+    fn install(&self) -> Done {
+        self.call("install", self.row.arguments).expect_success()
+    }
+
+    /// The status, and the states of the checks that are not good.
+    fn status(&self) -> (Option<i32>, Value) {
+        let done = self.call("status", &["--format", "json"]);
+        (
+            done.code,
+            serde_json::from_str(&done.stdout)
+                .unwrap_or_else(|error| panic!("{}: {error}: {done}", self.name)),
+        )
+    }
+}
+
+/// Where the trees are.
+fn trees() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("integration-tests/fixtures/distributions")
 }
 
 /// A program that does nothing.
 fn program(path: &Path) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, "#!/bin/sh\nexit 1\n").unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    files::write(path, "#!/bin/sh\nexit 1\n");
+    files::set_mode(path, 0o755);
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() { copy(&path, &target) } else { fs::copy(&path, &target).map(drop).unwrap() }
+/// What is the product's on every node.
+fn is_ours(path: &Path) -> bool {
+    let folders = ["/var/lib/pss-guard", "/var/log/pss-guard", "/run", "/usr/local"];
+    folders.iter().any(|own| path.starts_with(own))
+}
+
+/// Calls a test with each containerd 2 that is there.
+fn with_each_containerd(test: &str, body: impl Fn(&str, &Path)) {
+    if !needs::can_run(test, &["unshare", "chroot"]) {
+        return;
     }
-}
-
-fn flatten(value: &toml::Value, key: String, found: &mut BTreeMap<String, String>) {
-    match value {
-        toml::Value::Table(table) => {
-            table.iter().for_each(|(name, value)| flatten(value, format!("{key}.{name}"), found));
+    for version in ["containerd-2", "containerd-2.3", "containerd-2.4"] {
+        let containerd = needs::part(version).join("containerd");
+        if containerd.is_file() || skip(test, &format!("{version} (scripts/node-parts)")) {
+            body(version, &containerd);
         }
-        toml::Value::String(text) => drop(found.insert(key, format!("{text:?}"))),
-        toml::Value::Integer(number) => drop(found.insert(key, number.to_string())),
-        toml::Value::Boolean(flag) => drop(found.insert(key, flag.to_string())),
-        toml::Value::Array(list) => {
-            let words: Vec<_> = list
-                .iter()
-                .map(|value| value.as_str().map_or(format!("{value:?}"), |s| format!("{s:?}")))
-                .collect();
-            found.insert(key, format!("[{}]", words.join(", ")));
+    }
+}
+
+/// What the gate adds to what a containerd is told.
+fn gated(row: &Row, before: &Settings) -> Settings {
+    let mut expected = before.clone();
+    for (handler, _) in row.gated {
+        let table = format!(".plugins.io.containerd.cri.v1.runtime.containerd.runtimes.{handler}");
+        assert!(before.contains_key(&format!("{table}.runtime_type")), "{}: {handler}", row.tree);
+        let entry = format!("\"/var/lib/pss-guard/runtimes/containerd/{handler}/pss-guard-runtime\"");
+        expected.insert(format!("{table}.options.BinaryName"), entry);
+        for (list, word) in [
+            ("pod_annotations", "pod-security.kubernetes.io/*"),
+            ("container_annotations", "io.kubernetes.container.*"),
+        ] {
+            expected.insert(format!("{table}.{list}"), format!("[{word:?}]"));
         }
-        other => drop(found.insert(key, format!("{other:?}"))),
     }
+    expected
 }
 
-/// What differs between two dumps, `key = value`.
-fn only(one: &BTreeMap<String, String>, other: &BTreeMap<String, String>) -> Vec<String> {
-    one.iter()
-        .filter(|(key, value)| other.get(*key) != Some(value))
-        .map(|(k, v)| format!("{k} = {v}"))
-        .collect()
+/// What differs, `key = value`.
+fn only(one: &Settings, other: &Settings) -> Vec<String> {
+    let differs = one.iter().filter(|(key, value)| other.get(*key) != Some(value));
+    differs.map(|(key, value)| format!("{key} = {value}")).collect()
 }
 
-fn containerd() -> Option<PathBuf> {
-    let containerd = needs::part("containerd-2").join("containerd");
-    if containerd.is_file() {
-        return Some(containerd);
-    }
-    skip("the trees of distributions", &format!("{} (scripts/node-parts)", containerd.display()));
-    None
-}
-
+/// Installed, installed again, lost, installed once more, uninstalled.
 #[test]
-fn each_tree_is_gated_whole_and_nothing_else_changes() {
-    let Some(containerd) = containerd() else { return };
-    let mut seen: Vec<&str> = Vec::new();
-    for row in rows() {
-        seen.push(row.tree);
-        let node = Node::new(row, &containerd);
-        let Row { tree, gated, open, written, .. } = &node.row;
-        let before = node.dump();
-        let plan = node.plan(Method::Runtime);
-        assert_eq!(plan.not_compared, None, "{tree}");
-        let entries: Vec<_> = plan
-            .entries
-            .iter()
-            .map(|entry| (entry.handler.as_str(), entry.runtime.to_str().unwrap()))
-            .collect();
-        assert_eq!(entries, *gated, "{tree}");
-        let ungated: Vec<_> = plan.ungated.iter().map(|(handler, _)| handler.as_str()).collect();
-        assert_eq!(ungated, *open, "{tree}");
-        let files: Vec<_> = plan.changes.iter().map(|change| change.path.to_str().unwrap()).collect();
-        assert_eq!(files, *written, "{tree}");
-        node.apply(&plan);
-
-        let after = node.dump();
-        let mut expected = before.clone();
-        for (handler, _) in *gated {
-            let table = format!(".plugins.io.containerd.cri.v1.runtime.containerd.runtimes.{handler}");
-            let entry = entry_path(Engine::Containerd, handler);
-            expected.insert(format!("{table}.options.BinaryName"), format!("{:?}", entry.to_str().unwrap()));
-            expected
-                .insert(format!("{table}.pod_annotations"), "[\"pod-security.kubernetes.io/*\"]".to_owned());
-            expected.insert(
-                format!("{table}.container_annotations"),
-                "[\"io.kubernetes.container.*\"]".to_owned(),
-            );
-        }
-        assert_eq!(
-            only(&after, &expected),
-            only(&expected, &after),
-            "{tree}: left: as it is, right: as it should be"
-        );
-
-        let again = node.plan(Method::Runtime);
-        assert_eq!(
-            (again.changes, again.entries),
-            (Vec::new(), plan.entries.clone()),
-            "{tree}: planned again"
-        );
-        for change in &plan.changes {
-            let stripped = Stripped {
-                path: &change.path,
-                original: change.before.as_deref(),
-                installed: &change.after,
-                now: &change.after,
-                entries: &plan.entries,
-                held: false,
-            };
-            assert_eq!((INSTALLER.strip)(&stripped).unwrap(), change.before, "{tree}: undone");
-        }
-    }
+fn every_handler_of_each_distribution_is_gated_and_the_bytes_come_back() {
     let mut all: Vec<String> =
         fs::read_dir(trees()).unwrap().map(|tree| tree.unwrap().file_name().into_string().unwrap()).collect();
+    let mut seen: Vec<&str> = ROWS.iter().map(|row| row.tree).collect();
     all.sort_unstable();
     seen.sort_unstable();
     assert_eq!(seen, all, "each tree has its row");
+    with_each_containerd("distributions::every_handler", |version, containerd| {
+        for row in ROWS {
+            round_trip(&Node::new(row, version, containerd));
+        }
+    });
 }
 
-/// What a distribution adds after the installation is open, and the next plan covers it.
-#[test]
-fn a_handler_that_comes_later_is_seen() {
-    let Some(containerd) = containerd() else { return };
-    let more = "\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.late]\nruntime_type = 'io.containerd.runc.v2'\n";
-    for row in rows().into_iter().filter(|row| ["k3s", "rke2", "eks-al2023", "aks"].contains(&row.tree)) {
-        let node = Node::new(row, &containerd);
-        node.apply(&node.plan(Method::Runtime));
-        let main = node.main();
-        fs::write(&main, fs::read_to_string(&main).unwrap() + more).unwrap();
-        let plan = node.plan(Method::Runtime);
-        assert_eq!(plan.changes.len(), 1, "{}", node.row.tree);
-        assert!(plan.entries.iter().any(|entry| entry.handler == "late"), "{}", node.row.tree);
-        node.apply(&plan);
-        assert_eq!(node.plan(Method::Runtime).changes, [], "{}", node.row.tree);
+fn round_trip(node: &Node) {
+    let Node { row, name, .. } = node;
+    let (before, told) = (node.files(), node.dump(row.before.unwrap_or(row.config)));
+
+    let installed = node.install();
+    assert!(!installed.to_string().contains("not compared"), "{name}: {installed}");
+    let (expected, now) = (gated(row, &told), node.dump(row.config));
+    assert_eq!(
+        only(&now, &expected),
+        only(&expected, &now),
+        "{name}: left: as it is, right: as it should be"
+    );
+    for (handler, runtime) in row.gated {
+        let link = node.place(format!("/var/lib/pss-guard/runtimes/containerd/{handler}/runtime"));
+        assert_eq!(fs::read_link(link).unwrap(), Path::new(runtime), "{name}: {handler}");
     }
+    let now = node.files();
+    let is_new = |path: &&PathBuf| {
+        before.get(*path) != now.get(*path) && !path.to_string_lossy().contains("/pss-guard")
+    };
+    let written: Vec<_> = now.keys().filter(is_new).collect();
+    assert_eq!(written, row.writes.iter().map(Path::new).collect::<Vec<_>>(), "{name}");
+    assert!(before.keys().all(|path| now.contains_key(path)), "{name}: a file is gone");
+
+    let identities = node.identities();
+    node.install();
+    assert_eq!(node.identities(), identities, "{name}: a second installation has nothing to do");
+    let (code, status) = node.status();
+    assert_eq!(code, Some(i32::from(!row.open.is_empty())), "{name}: {status:#}");
+    assert_eq!(status["distribution"], row.name, "{name}");
+    let mut open: Vec<_> = status["engines"][0]["ungated_handlers"].as_array().unwrap().iter().collect();
+    open.sort_by_key(|handler| handler.as_str());
+    assert_eq!(open, row.open.iter().collect::<Vec<_>>(), "{name}");
+
+    // The distribution writes its files again, or an upgrade takes the drop-in away.
+    for path in row.writes {
+        match before.get(Path::new(path)) {
+            Some(bytes) => fs::write(node.place(path), bytes).unwrap(),
+            None => fs::remove_file(node.place(path)).unwrap(),
+        }
+    }
+    let (code, status) = node.status();
+    assert_eq!((code, &status["state"]), (Some(1), &"wrong".into()), "{name}: {status:#}");
+    node.install();
+    assert_eq!(only(&node.dump(row.config), &expected), [""; 0], "{name}: installed once more");
+
+    node.call("uninstall", &[]).expect_success();
+    let left = node.files();
+    let differ: Vec<_> =
+        left.keys().chain(before.keys()).filter(|path| left.get(*path) != before.get(*path)).collect();
+    assert_eq!(differ, [""; 0].iter().map(Path::new).collect::<Vec<_>>(), "{name}: uninstalled");
+    let (code, status) = node.status();
+    assert_eq!((code, &status["state"]), (Some(1), &"wrong".into()), "{name}: {status:#}");
 }
 
-/// Another machine's containerd is not asked, and that is said.
+/// What a distribution adds after the installation is open until the next one.
+#[test]
+fn a_handler_that_comes_later_is_open() {
+    const LATE: &str = "\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.late]\n\
+                        runtime_type = 'io.containerd.runc.v2'\n";
+    with_each_containerd("distributions::a_handler_that_comes_later", |version, containerd| {
+        for row in ROWS.into_iter().filter(|row| ["k3s", "rke2", "eks-al2023", "aks"].contains(&row.tree)) {
+            let node = Node::new(row, version, containerd);
+            program(&node.place("/usr/bin/runc"));
+            node.install();
+            let config = node.place(row.config);
+            fs::write(&config, fs::read_to_string(&config).unwrap() + LATE).unwrap();
+            let (code, status) = node.status();
+            assert_eq!(code, Some(1), "{}: {status:#}", node.name);
+            assert!(status.to_string().contains("\\\"late\\\""), "{}: {status:#}", node.name);
+            node.install();
+            let (code, status) = node.status();
+            assert_eq!(code, Some(i32::from(!row.open.is_empty())), "{}: {status:#}", node.name);
+        }
+    });
+}
+
+/// Another machine's containerd is not asked: that is printed, and no status is good.
 #[test]
 fn a_containerd_that_does_not_run_here_compares_nothing() {
-    let Some(containerd) = containerd() else { return };
-    for row in rows().into_iter().filter(|row| ["k3s", "aks", "eks-al2023"].contains(&row.tree)) {
-        let node = Node::new(row, &containerd);
-        let program = node.place(node.row.programs).join("containerd");
-        fs::remove_file(&program).unwrap();
-        // The header of a program for AArch64.
-        fs::write(&program, b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xb7\0").unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        let plan = node.plan(Method::Runtime);
-        let why = plan.not_compared.clone().unwrap();
-        assert!(why.contains("containerd does not run here"), "{why}");
-        let handlers: Vec<_> = plan.entries.iter().map(|entry| entry.handler.as_str()).collect();
-        let expected: Vec<_> = node.row.gated.iter().map(|(handler, _)| *handler).collect();
-        assert_eq!(handlers, expected, "{}", node.row.tree);
-    }
+    with_each_containerd("distributions::a_containerd_that_does_not_run", |version, containerd| {
+        for row in ROWS.into_iter().filter(|row| ["k3s", "aks", "eks-al2023"].contains(&row.tree)) {
+            let node = Node::new(row, version, containerd);
+            let own = node.place(row.programs).join("containerd");
+            fs::remove_file(&own).unwrap();
+            // The header of a program for AArch64.
+            fs::write(&own, b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xb7\0").unwrap();
+            files::set_mode(&own, 0o755);
+            let installed = node.install();
+            assert!(installed.to_string().contains("not compared"), "{}: {installed}", node.name);
+            let (code, status) = node.status();
+            assert_ne!(code, Some(0), "{}: {status:#}", node.name);
+            assert!(status.to_string().contains("containerd does not run here"), "{}: {status:#}", node.name);
+        }
+    });
 }

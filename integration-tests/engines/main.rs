@@ -17,10 +17,8 @@ mod support;
 mod attacks;
 // What real containerds make of the files that the installer writes.
 mod containerd;
-// What the installer plans on trees of real distributions, and what a real containerd makes of it.
+// The installer on trees of real distributions, and what a real containerd makes of it.
 mod distributions;
-// The same trees by the program's own commands, and what is said of them when a distribution writes its files again.
-mod trees;
 // What a start costs, in numbers that do not depend on the machine.
 mod cost;
 // Engines read what the installers plan as it was meant.
