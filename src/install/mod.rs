@@ -18,6 +18,7 @@ pub mod before;
 pub mod detect;
 pub mod engines;
 pub mod job;
+pub mod labels;
 pub mod presence;
 pub mod programs;
 pub mod restart;

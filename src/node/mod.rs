@@ -8,4 +8,5 @@ pub mod parallel;
 pub mod procfs;
 pub mod root;
 pub mod run;
+pub mod selinux;
 pub mod strangers;

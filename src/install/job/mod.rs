@@ -19,7 +19,7 @@ use std::path::Path;
 
 use super::restart::{PATIENCE, Restart, RestartError, restart};
 use super::transaction::{Store, Undone, strip_whole};
-use super::{GATE, Installer, Method, Plan, before, detect, programs, units};
+use super::{GATE, Installer, Method, Plan, before, detect, labels, programs, units};
 use crate::level::cache;
 use crate::message::{escape, line};
 use crate::node::host::Live;
@@ -262,6 +262,9 @@ impl Job<'_> {
         }
         programs::bring_over(node)?;
         put(node, &programs::tool(), report)?;
+        if let Some(lost) = labels::keep(node) {
+            report(Step::NotDone(&escape(&lost)));
+        }
         match command {
             Ok(both) => {
                 if let Err(failure) = both.iter().try_for_each(|piece| put(node, piece, report).map(drop)) {
