@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::labels;
 use super::programs;
 use super::transaction::{self, Manifest, Store, TransactionError, edited, manifest};
 use super::{Plan, units};
@@ -210,7 +211,7 @@ fn put_back(
                     if let Some(folder) = place.parent() {
                         atomic::make_folder(folder)?;
                     }
-                    atomic::replace(&place, &bytes, *mode)?;
+                    labels::replace(node, &piece.path, &place, &bytes, *mode)?;
                     reset(&place, *mode, *modified).map_err(fault("write", &place))?;
                     Some(PutBack::Restored)
                 }

@@ -18,6 +18,7 @@ pub mod before;
 pub mod detect;
 pub mod engines;
 pub mod job;
+pub mod labels;
 pub mod persist;
 pub mod presence;
 pub mod programs;

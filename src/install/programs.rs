@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::{Entry, GATE, TOOL, entry_path};
+use super::{Entry, GATE, TOOL, entry_path, labels};
 use crate::atomic::{self, WriteError, fault};
 use crate::files;
 use crate::level::cache;
@@ -117,7 +117,9 @@ impl Piece {
     pub fn is_there(&self, node: &Live) -> bool {
         match self {
             Self::Program { path, of } => {
-                of.source().and_then(|source| same_bytes(&source, &node.place(path))).unwrap_or(false)
+                let place = node.place(path);
+                let is_same = of.source().and_then(|source| same_bytes(&source, &place)).unwrap_or(false);
+                is_same && labels::is_right(node, path)
             }
             Self::Link { path, target } => {
                 fs::read_link(in_folder(node, path)).is_ok_and(|now| now == *target)
@@ -133,12 +135,14 @@ impl Piece {
                     // Said first, so that it is removed with the gate even if this is interrupted.
                     atomic::replace(&node.place(Path::new(of.placed())), b"", 0o600)?;
                 }
-                copy(*of, &node.place(path))
+                copy(node, *of, path)
             }
             Self::Link { path, target } => {
                 let place = in_folder(node, path);
                 place.parent().map_or(Ok(Vec::new()), atomic::make_folder)?;
-                atomic::link(&place, target)
+                let changed = atomic::link(&place, target)?;
+                labels::label_at(node, &place);
+                Ok(changed)
             }
         }
     }
@@ -232,10 +236,11 @@ pub fn is_on_path(program: &Path) -> bool {
         .any(|own| folder == Path::new(own))
 }
 
-fn copy(of: Program, place: &Path) -> Result<bool, WriteError> {
+fn copy(node: &Live, of: Program, path: &Path) -> Result<bool, WriteError> {
+    let place = &node.place(path);
     let program = &of.source().map_err(fault("find this program for", place))?;
     let is_callable = || fs::metadata(place).is_ok_and(|file| file.permissions().mode() & 0o7777 == 0o755);
-    if same_bytes(program, place).unwrap_or(false) && is_callable() {
+    if same_bytes(program, place).unwrap_or(false) && is_callable() && labels::is_right(node, path) {
         return Ok(false);
     }
     // Read before anything is written: without it everything stays as it was.
@@ -244,7 +249,7 @@ fn copy(of: Program, place: &Path) -> Result<bool, WriteError> {
         atomic::make_folder(folder)?;
     }
     // In one write: the page cache then has it in large pieces, which every start maps with fewer faults.
-    atomic::replace(place, &bytes, 0o755)?;
+    labels::replace(node, path, place, &bytes, 0o755)?;
     // A file that is replaced leaves its mode to the next one, and nobody may have been allowed to call it.
     fs::set_permissions(place, fs::Permissions::from_mode(0o755)).map_err(fault("write", place))?;
     Ok(true)

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Method, Plan, PlanError, Request, Stripped};
+use super::{Entry, Method, Plan, PlanError, Request, Stripped, labels};
 use crate::atomic::{self, WriteError, fault};
 use crate::files::{self, FileError};
 use crate::node::distribution::Distribution;
@@ -220,7 +220,7 @@ impl<'a> Store<'a> {
             if let Some(folder) = place.parent() {
                 atomic::make_folder(folder)?;
             }
-            atomic::replace(&place, &change.after, 0o644)?;
+            labels::replace(self.node, &change.path, &place, &change.after, 0o644)?;
         }
         Ok(())
     }
@@ -284,7 +284,7 @@ impl<'a> Store<'a> {
         let place = self.node.place(&record.path);
         match wanted {
             _ if wanted == now => {}
-            Some(wanted) => atomic::replace(&place, &wanted, 0o644)?,
+            Some(wanted) => labels::replace(self.node, &record.path, &place, &wanted, 0o644)?,
             None => atomic::remove(&place)?,
         }
         atomic::forget(&place)?;

@@ -10,5 +10,6 @@ pub mod procfs;
 pub mod recognize;
 pub mod root;
 pub mod run;
+pub mod selinux;
 pub mod strangers;
 pub mod systemd;

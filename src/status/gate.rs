@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::{Checks, Setting, State, program};
 use crate::files::{self, FileError, Owner};
-use crate::install::{Entry, GATE, TOOL, entry_path};
+use crate::install::{Entry, GATE, TOOL, entry_path, labels};
 use crate::message::line;
 use crate::node::host::Node as _;
+use crate::node::selinux::Mode;
 use crate::pss::facts::Engine;
 
 /// Looks at the gate binary; gives back what it says of its version, and whether it can be executed.
@@ -47,6 +48,7 @@ pub(super) fn binary(setting: &Setting<'_>, engine: Engine, checks: &mut Checks)
     if !folders_are_roots(setting, Path::new(GATE), checks) {
         return (None, true);
     }
+    label(setting, checks);
     let said = setting.live.output(Path::new(GATE), &["--version"]);
     let version =
         said.as_deref().and_then(|said| said.trim().strip_prefix("pss-guard-gate ")).map(str::to_owned);
@@ -68,6 +70,19 @@ pub(super) fn binary(setting: &Setting<'_>, engine: Engine, checks: &mut Checks)
         None => checks.add(State::Ok, "gate", path.display().to_string()),
     }
     (version, true)
+}
+
+/// Looks at the labels of the two programs, where SELinux asks for one.
+fn label(setting: &Setting<'_>, checks: &mut Checks) {
+    for program in [GATE, TOOL] {
+        if let Some((mode, fault)) = labels::fault(&setting.live, Path::new(program)) {
+            let state = if mode == Mode::Enforcing { State::Wrong } else { State::Note };
+            checks.add(state, "label", format!("{program} {fault}"));
+        }
+    }
+    if let Some(says) = labels::is_temporary(&setting.live) {
+        checks.add(State::Note, "label", says);
+    }
 }
 
 /// Whether only root can put files where this one is.

@@ -45,8 +45,8 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), WriteError> {
     replace_from(path, mode, |file| file.write_all(bytes))
 }
 
-/// As [`replace`], with what `write` writes.
-fn replace_from(
+/// As [`replace`], with what `write` writes, or does to the file before it gets its name.
+pub fn replace_from(
     path: &Path,
     mode: u32,
     write: impl FnOnce(&mut File) -> io::Result<()>,

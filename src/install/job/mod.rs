@@ -20,7 +20,7 @@ use std::path::Path;
 
 use super::restart::{PATIENCE, Restart, RestartError, restart};
 use super::transaction::{Store, Undone, manifest, strip_whole};
-use super::{GATE, Installer, Method, Plan, Request, before, detect, persist, programs, units};
+use super::{GATE, Installer, Method, Plan, Request, before, detect, labels, persist, programs, units};
 use crate::level::{cache, kubelet_root};
 use crate::message::{escape, line};
 use crate::node::distribution::{Change, Distribution};
@@ -304,6 +304,9 @@ impl Job<'_> {
         }
         programs::bring_over(node)?;
         put(node, &programs::tool(), report)?;
+        if let Some(lost) = labels::keep(node) {
+            report(Step::NotDone(&escape(&lost)));
+        }
         match command {
             Ok(both) => {
                 if let Err(failure) = both.iter().try_for_each(|piece| put(node, piece, report).map(drop)) {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Failure, Job, Report, Step};
 use crate::install::transaction::{Manifest, Preview, Store, Strip, Undone, manifest, strip_whole};
-use crate::install::{Method, Request, before, detect, engines, persist, programs, units};
+use crate::install::{Method, Request, before, detect, engines, labels, persist, programs, units};
 use crate::message::escape;
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::{Process, Processes};
@@ -173,6 +173,9 @@ pub fn sweep(node: &Live, processes: &Processes, report: Report<'_>) -> Result<b
         swept = true;
     }
     programs::remove_gate(node)?;
+    if let Some(left) = labels::forget(node)? {
+        report(Step::NotDone(&escape(&left)));
+    }
     if !entries {
         programs::remove_rest(node)?;
     }
