@@ -9,6 +9,7 @@ use super::transaction::installations;
 use super::{Change, Plan, PlanError};
 use crate::node::host::{Live, Node};
 use crate::node::run::run;
+use crate::node::systemd;
 
 /// The installation that all engines share.
 pub const NAME: &str = "systemd";
@@ -169,6 +170,12 @@ pub fn watch(node: &Live) -> Vec<String> {
         (false, _) => &[&["systemctl", &root, "enable", "--quiet", path, service]],
     };
     commands.iter().filter_map(|command| complaint(command)).collect()
+}
+
+/// The first of the units that put the gate back that no boot starts.
+#[must_use]
+pub fn unwatched(node: &Live) -> Option<&'static str> {
+    PERSISTENCE.into_iter().find(|unit| !systemd::is_enabled(node, unit))
 }
 
 /// Has systemd watch no longer until the next boot; what failed, a sentence.

@@ -16,9 +16,11 @@ mod removal;
 mod repair;
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::restart::{PATIENCE, Restart, RestartError, restart};
+use super::restart::{ITSELF, PATIENCE, Restart, RestartError, restart};
 use super::transaction::{Store, Undone, manifest, strip_whole};
 use super::{GATE, Installer, Method, Plan, Request, before, detect, labels, persist, programs, units};
 use crate::level::{cache, kubelet_root};
@@ -31,13 +33,15 @@ use crate::pss::facts::Engine;
 pub use prepared::{Prepared, policy_is_kept};
 use proof::Run;
 pub use removal::{Removable, sweep};
-pub use repair::Repaired;
+pub use repair::{Repair, Repaired};
 
 /// What has been done, or was found.
 #[derive(Clone, Copy, Debug)]
 pub enum Step<'a> {
     /// Everything is prepared, and the engine's installation begins.
     Begins(Method),
+    /// The gate is not where it was installed: these files were written without it, or, if there are none, links are missing.
+    Lost(&'a [PathBuf]),
     /// A program, a link or a file was written.
     Wrote(&'a Path),
     /// A file or a program was removed.
@@ -239,6 +243,11 @@ impl Job<'_> {
         }
     }
 
+    /// Whether the gate is kept in place of what writes the engine's configuration again.
+    pub fn is_persisted(&self) -> Result<bool, Failure> {
+        Ok(manifest(self.node, &persist::name(self.installer.engine))?.is_some())
+    }
+
     /// Keeps the gate in place of what writes the engine's configuration again. It is installed by now.
     pub fn persist(&self, report: Report<'_>) -> Result<(), Failure> {
         let Self { node, installer, distribution, .. } = *self;
@@ -388,6 +397,26 @@ impl Job<'_> {
         self.how(method, after_install).map_or(Ok(()), |how| restart(how, PATIENCE))
     }
 
+    /// Restarts the engine after its files were undone, if that is asked for. Those that ran `before` that have read them; one
+    /// that is restarted by its distribution is waited for.
+    pub(super) fn restart_without_gate(
+        &self,
+        method: Option<Method>,
+        before: &[Process],
+    ) -> Result<(), RestartError> {
+        let Some(how) = self.how(method, false) else { return Ok(()) };
+        let Restart::Itself(who) = how else { return restart(how, PATIENCE) };
+        let is_old = |now: &Process| before.iter().any(|old| (old.pid, old.birth) == (now.pid, now.birth));
+        let end = Instant::now() + ITSELF;
+        while self.is_down() || self.running().iter().any(is_old) {
+            if Instant::now() >= end {
+                return Err(RestartError::Silent { who: who.to_owned() });
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
+    }
+
     /// The systemd unit that restarts the engine, where that is known.
     fn unit(&self) -> Option<&'static str> {
         if self.installer.engine == Engine::Containerd { self.distribution.unit } else { self.installer.unit }
@@ -425,7 +454,7 @@ impl Job<'_> {
 
     /// Whose engine systemd cannot be asked to restart from here.
     pub(super) fn reaches_engine(&self) -> Result<(), Failure> {
-        if !self.restart || self.restart_command.is_some() {
+        if !self.restart || self.restart_command.is_some() || self.restarts_by_itself() {
             return Ok(());
         }
         let unit = self.unit();
