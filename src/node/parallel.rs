@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn who_never_answers_is_left_and_the_others_are_not() {
         let forever = Duration::from_secs(3600);
-        let (patience, most) = (Duration::from_millis(100), 3);
+        let (patience, most) = (Duration::from_secs(1), 3);
         let work = move |item: usize| {
             if item % 10 == 7 {
                 std::thread::sleep(forever);

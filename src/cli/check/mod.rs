@@ -131,13 +131,6 @@ pub fn check(paths: &Paths, options: &Check, out: &mut dyn Write, err: &mut dyn 
             return super::FAILED;
         }
     };
-    for pod in options.paths.iter().filter_map(|path| manifests::pod_of_case(path)) {
-        let pod = shown(&pod);
-        let _ = writeln!(
-            err,
-            "pss-guard: {pod} is that of a captured case, whose containers are evaluated; name it to check it"
-        );
-    }
     let inputs: Vec<Input> = options.paths.iter().flat_map(|path| inputs(path)).collect();
     let files = || {
         inputs.iter().filter_map(|input| match input {
@@ -145,6 +138,16 @@ pub fn check(paths: &Paths, options: &Check, out: &mut dyn Write, err: &mut dyn 
             Input::Container(_) => None,
         })
     };
+    // Who has only captured cases knows what they are.
+    let cases: Vec<String> =
+        options.paths.iter().filter_map(|path| Some(shown(&manifests::pod_of_case(path)?))).collect();
+    if !cases.is_empty() && files().next().is_some() {
+        let _ = writeln!(
+            err,
+            "pss-guard: of captured cases the containers are evaluated, and not {}; name it to check it",
+            super::some(&cases)
+        );
+    }
     let namespaces = paths.namespaces();
     let manifests = Manifests::of(files(), &policy, options, &namespaces);
     let mut results = Results {
