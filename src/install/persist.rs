@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::transaction::Manifest;
 use super::units::WATCHED;
-use super::{Change, Plan, PlanError, entry_path};
+use super::{Change, Plan, PlanError, entry_path, units};
 use crate::node::distribution::Distribution;
 use crate::node::host::{Live, Node as _};
 use crate::pss::facts::Engine;
@@ -53,12 +53,12 @@ pub fn plan(
     distribution: &Distribution,
     installed: &Manifest,
 ) -> Result<Plan, PlanError> {
+    is_possible(node, engine, distribution)?;
     let files = if is_by_distribution(distribution, engine) {
         let config = installed.config.as_deref().unwrap_or(Path::new(distribution.config.as_ref()));
         let now = node.read(config)?.unwrap_or_default();
         let handlers = installed.entries.iter().map(|entry| entry.handler.as_str());
         let text = nodeadm(config, &now, &handlers.collect::<Vec<_>>())?;
-        counts(node)?;
         vec![(Path::new(NODEADM).join(NODE_CONFIG), text)]
     } else {
         let named = installed.config.iter().map(PathBuf::as_path);
@@ -111,14 +111,31 @@ fn in_unit(path: &Path) -> Result<String, PlanError> {
     let is_plain = |text: &&str| !text.chars().any(|c| c.is_control() || matches!(c, '"' | '\'' | '\\'));
     let text = path.to_str().filter(is_plain).ok_or_else(|| PlanError::Unsupported {
         what: format!("{} cannot be named in a unit of systemd", path.display()),
-        instead: "leave --persist out, and run `pss-guard install --engine auto --repair` from a timer of your own"
-            .to_owned(),
+        instead:
+            "leave --persist out, and run `pss-guard install --engine auto --repair` from a timer of your own"
+                .to_owned(),
     })?;
     Ok(text.replace('%', "%%"))
 }
 
+/// Makes sure that there is something that could keep the gate in place: systemd, or on EKS nodeadm.
+pub fn is_possible(node: &Live, engine: Engine, distribution: &Distribution) -> Result<(), PlanError> {
+    if is_by_distribution(distribution, engine) {
+        return has_last_word(node);
+    }
+    if units::can_watch(node) {
+        return Ok(());
+    }
+    Err(PlanError::Unsupported {
+        what: "--persist needs systemd, which does not run here".to_owned(),
+        instead: "leave it out, and run `pss-guard install --engine auto --repair` at boot and whenever an engine's file may \
+                  have been written"
+            .to_owned(),
+    })
+}
+
 /// Makes sure that no other file of nodeadm's folder has the last word.
-fn counts(node: &Live) -> Result<(), PlanError> {
+fn has_last_word(node: &Live) -> Result<(), PlanError> {
     let is_read = |name: &String| {
         let end = Path::new(name).extension();
         end.is_some_and(|end| end == "yaml" || end == "yml" || end == "json")

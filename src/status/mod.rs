@@ -40,7 +40,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::install::detect;
-use crate::install::job::distribution_of;
+use crate::install::job::{another_distribution, distribution_of};
 use crate::install::{
     Installer, Method, Plan, PlanError, Request, entry_path, persist, programs, transaction, units,
 };
@@ -261,6 +261,13 @@ impl<'a> Setting<'a> {
         {
             checks.add(State::Unknown, "distribution", line(error));
         }
+        if engine == Engine::Containerd
+            && let Ok(now) = &asked.distribution
+            && recorded.as_ref().is_ok_and(|recorded| recorded.config.is_none())
+            && let Some(says) = another_distribution(&distribution, now.name)
+        {
+            checks.add(State::Wrong, "distribution", says);
+        }
         match recorded {
             Err(error) => checks.add(State::Unknown, "installed", error),
             Ok(recorded) => {
@@ -454,15 +461,20 @@ impl<'a> Setting<'a> {
             }
         }
         if let Some(path) = edited.first() {
-            let says = format!("{} was changed since it was installed; {install} writes it again", path.display());
+            let says =
+                format!("{} was changed since it was installed; {install} writes it again", path.display());
             return checks.add(State::Note, NAME, says);
         }
         if persist::is_by_distribution(distribution, engine) {
             return checks.add(State::Ok, NAME, "nodeadm writes the gate's lines at every boot");
         }
         match units::unwatched(&self.live) {
-            Some(unit) => checks.add(State::Wrong, NAME, format!("{unit} is not enabled; {install} enables it")),
-            None => checks.add(State::Ok, NAME, "systemd watches the configuration, and has the gate put back"),
+            Some(unit) => {
+                checks.add(State::Wrong, NAME, format!("{unit} is not enabled; {install} enables it"))
+            }
+            None => {
+                checks.add(State::Ok, NAME, "systemd watches the configuration, and has the gate put back")
+            }
         }
     }
 

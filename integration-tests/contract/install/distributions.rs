@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::running::on_running_node;
-use super::{CONTAINERD, Files, Host, V3, assert_same};
+use super::{CONTAINERD, Files, Host, Tree, assert_same};
 use crate::support::files;
 use crate::support::needs;
 use crate::support::run::{self, Done};
@@ -14,7 +14,8 @@ use crate::support::run::{self, Done};
 const K0S: Files = &[
     (
         "etc/k0s/containerd.toml",
-        "# k0s_managed=true\nversion = 3\nimports = [\"/etc/k0s/containerd.d/*.toml\"]\n",
+        "# k0s_managed=true\nversion = 3\nimports = [\"/etc/k0s/containerd.d/*.toml\"]\n\
+         [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\nruntime_type = 'io.containerd.runc.v2'\n",
     ),
     ("etc/k0s/containerd.d/10-registry.toml", "version = 3\n"),
 ];
@@ -71,13 +72,24 @@ END
     let done = on_running_node(&root, "exec", &script).expect_success();
     let (theirs, ours) = ("10-registry.toml", "99-pss-guard.toml");
     let expected = [
-        "code 2", theirs, // refused: nothing is there
-        "code 0", theirs, // shown
-        "code 0", "1", "ok process", // one restart, and it has read the drop-in
-        "code 0", "1", // nothing to do needs no restart
-        "code 2", theirs, ours, // refused
-        "code 0", theirs, "2", // removed, and restarted
-        "code 2", theirs, "4", // written, restarted, failed, removed, restarted
+        "code 2",
+        theirs, // refused: nothing is there
+        "code 0",
+        theirs, // shown
+        "code 0",
+        "1",
+        "ok process", // one restart, and it has read the drop-in
+        "code 0",
+        "1", // nothing to do needs no restart
+        "code 2",
+        theirs,
+        ours, // refused
+        "code 0",
+        theirs,
+        "2", // removed, and restarted
+        "code 2",
+        theirs,
+        "4", // written, restarted, failed, removed, restarted
     ];
     let lines: Vec<&str> = done.stdout.lines().map(str::trim).collect();
     let all = run::read(&root.path("all"));
@@ -91,7 +103,8 @@ END
     assert!(!removed.contains("still runs with its previous configuration"), "not waited for\n{removed}");
     let back = run::read(&root.path("back"));
     assert!(
-        back.contains("no pod starts") && back.contains("containerd was restarted with its own configuration"),
+        back.contains("no pod starts")
+            && back.contains("containerd was restarted with its own configuration"),
         "{back}"
     );
     // What k0s' own check refuses, and stops k0s for.
@@ -239,12 +252,17 @@ fn a_node_that_is_another_distribution_by_now_is_refused() {
     for (path, text) in K3S {
         files::write(&root.path(path), text);
     }
-    files::write(&root.path("etc/systemd/system/k3s.service"), "[Service]\nExecStart=/usr/local/bin/k3s server\n");
+    files::write(
+        &root.path("etc/systemd/system/k3s.service"),
+        "[Service]\nExecStart=/usr/local/bin/k3s server\n",
+    );
     let before = root.tree();
     let done = root.call(&["install", "--engine", "containerd"]);
     let says = "the gate was installed for containerd of plain, and this node is k3s now; `pss-guard uninstall --engine containerd`";
     assert!(done.code == Some(2) && done.stderr.contains(says), "{done}");
     assert_same(&root.tree(), &before, "refused");
+    let status = root.call(&["status"]);
+    assert!(status.code == Some(1) && status.stdout.contains(says), "{status}");
     // What it names finds the files of the installation.
     root.call(&["uninstall", "--engine", "containerd"]).expect_success();
     assert_eq!(run::read(&root.path("etc/containerd/config.toml")), CONTAINERD[0].1);
@@ -252,12 +270,33 @@ fn a_node_that_is_another_distribution_by_now_is_refused() {
     assert!(root.path("srv/k3s/agent/etc/containerd/config-v3.toml.d/99-pss-guard.toml").exists());
 }
 
+/// As nodeadm writes it: without imports, and with one table's name quoted in two ways.
+const OF_NODEADM: &str = "version = 3\n\
+    [plugins.'io.containerd.cri.v1.runtime'.containerd]\ndefault_runtime_name = 'runc'\n\
+    [plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.runc]\nruntime_type = 'io.containerd.runc.v2'\n\
+    [plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.runc.options]\nBinaryName = '/usr/bin/runc'\n";
+
 const EKS: Files = &[
-    ("etc/containerd/config.toml", V3),
+    ("etc/containerd/config.toml", OF_NODEADM),
     ("usr/lib/systemd/system/nodeadm-run.service", "[Service]\nExecStart=/usr/bin/nodeadm init\n"),
     ("etc/eks/nodeadm.d/10-theirs.yaml", "apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\n"),
     ("etc/eks/nodeadm.d/zz-note.txt", "BinaryName\n"),
 ];
+
+/// The name alone is nothing: what tells of Cluster API lies in `/run`, and a boot removes it.
+#[test]
+fn a_node_whose_files_are_the_same_under_another_name_is_not_refused() {
+    let root = Host::new(CONTAINERD);
+    root.program("containerd");
+    let sign = root.path("run/cluster-api/bootstrap-success.complete");
+    files::write(&sign, "success");
+    root.call(&["install", "--engine", "containerd"]).expect_success();
+    assert!(root.call(&["status", "--format", "json"]).stdout.contains("\"Cluster API\""));
+    fs::remove_dir_all(sign.parent().expect("a folder")).expect("a folder of ours");
+    root.call(&["install", "--engine", "containerd"]).expect_success();
+    let status = root.call(&["status"]).expect_success();
+    assert!(!status.stdout.contains("was installed for containerd of"), "{status}");
+}
 
 const EKS_TAKEN: Files = &[EKS[0], EKS[1], (NODE_CONFIG, "# theirs\n")];
 
@@ -288,7 +327,10 @@ fn persistence(root: &Host) -> Option<String> {
 
 #[test]
 fn what_keeps_the_gate_is_written_listed_and_undone() {
-    if !needs::can_run("install::distributions::what_keeps_the_gate_is_written_listed_and_undone", &["systemctl"]) {
+    if !needs::can_run(
+        "install::distributions::what_keeps_the_gate_is_written_listed_and_undone",
+        &["systemctl"],
+    ) {
         return;
     }
     let watched = "ok persistence systemd watches the configuration, and has the gate put back";
@@ -303,15 +345,19 @@ fn what_keeps_the_gate_is_written_listed_and_undone() {
     for (files, written, says) in rows {
         let root = node(files);
         if files == K3S {
-            files::write(&root.path("etc/systemd/system/k3s.service"), "[Service]\nExecStart=/bin/k3s server\n");
+            files::write(
+                &root.path("etc/systemd/system/k3s.service"),
+                "[Service]\nExecStart=/bin/k3s server\n",
+            );
         }
         let (before, what) = (root.tree(), format!("{written:?}"));
         install(&root, &["--persist", "--dry-run"]).expect_success();
         assert_same(&root.tree(), &before, &what);
         install(&root, &["--persist"]).expect_success();
-        let manifest: serde_json::Value =
-            serde_json::from_str(&run::read(&root.path("var/lib/pss-guard/install/persist-containerd/manifest.json")))
-                .expect("JSON");
+        let manifest: serde_json::Value = serde_json::from_str(&run::read(
+            &root.path("var/lib/pss-guard/install/persist-containerd/manifest.json"),
+        ))
+        .expect("JSON");
         let listed = manifest["files"].as_array().expect("files").iter();
         let listed: Vec<&str> = listed.filter_map(|file| file["path"].as_str()?.strip_prefix('/')).collect();
         assert_eq!(listed, written, "{what}");
@@ -321,12 +367,17 @@ fn what_keeps_the_gate_is_written_listed_and_undone() {
         install(&root, &[]).expect_success();
         assert_same(&root.tree(), &installed, &what);
         assert!(root.identities() == identities, "{what}: the second time changed something");
-        // What was persisted stays so, and status knows what is gone.
-        fs::remove_file(root.path(written[0])).expect("a file of ours");
-        let lost = persistence(&root).expect("a line");
-        assert!(lost.starts_with("WRONG ") && lost.contains(&format!("/{} is missing", written[0])), "{lost}");
-        install(&root, &[]).expect_success();
-        assert_same(&root.tree(), &installed, &what);
+        // What was persisted stays so, and status knows what is gone. Of a file that somebody removed nothing comes back.
+        if files != EKS_TAKEN {
+            fs::remove_file(root.path(written[0])).expect("a file of ours");
+            let lost = persistence(&root).expect("a line");
+            assert!(
+                lost.starts_with("WRONG ") && lost.contains(&format!("/{} is missing", written[0])),
+                "{lost}"
+            );
+            install(&root, &[]).expect_success();
+            assert_same(&but_copies(root.tree()), &but_copies(installed), &what);
+        }
         if files == K3S {
             its_units_are_sound(&root);
         }
@@ -338,13 +389,25 @@ fn what_keeps_the_gate_is_written_listed_and_undone() {
     }
 }
 
+/// Without the copies that undoing needs, whose names are counted.
+fn but_copies(mut tree: Tree) -> Tree {
+    tree.retain(|path, _| !path.starts_with("var/lib/pss-guard/install"));
+    tree
+}
+
 /// The drop-ins of k3s' files in `/srv`, and what systemd makes of them.
 fn its_units_are_sound(root: &Host) {
     let folder = "/srv/k3s/agent/etc/containerd";
-    let watch = format!("[Path]\nPathChanged={folder}/config-v3.toml.d/99-pss-guard.toml\nPathChanged={folder}/config.toml\n");
+    let watch = format!(
+        "[Path]\nPathChanged={folder}/config-v3.toml.d/99-pss-guard.toml\nPathChanged={folder}/config.toml\n"
+    );
     let write = format!("[Service]\nReadWritePaths=\"-{folder}\"\n");
     for (path, text) in [(WATCH, watch), (WRITE, write)] {
-        assert_eq!(run::read(&root.path(path)).split_once('\n').map(|(_, text)| text), Some(&*text), "{path}");
+        assert_eq!(
+            run::read(&root.path(path)).split_once('\n').map(|(_, text)| text),
+            Some(&*text),
+            "{path}"
+        );
     }
     if !needs::can_run("install::distributions::its_units_are_sound", &["systemd-analyze"]) {
         return;
@@ -357,7 +420,8 @@ fn its_units_are_sound(root: &Host) {
     fs::set_permissions(copy.path("bin/k3s"), fs::Permissions::from_mode(0o755)).expect("a mode");
     let mut verify = Command::new("systemd-analyze");
     verify.args(["verify", "--man=no", "--root"]).arg(copy.root());
-    let done = run::run(verify.args(["pss-guard-install.path", "pss-guard-install.service"])).expect_success();
+    let done =
+        run::run(verify.args(["pss-guard-install.path", "pss-guard-install.service"])).expect_success();
     assert!(done.stderr.is_empty(), "{done}");
 }
 
@@ -369,7 +433,10 @@ fn nodeadm_gets_every_handler_and_the_last_word() {
     install(&root, &[]).expect_success();
     assert!(!root.path(NODE_CONFIG).exists());
     let says = persistence(&root).expect("a line");
-    assert!(says.starts_with("note persistence nodeadm writes containerd's configuration at every boot"), "{says}");
+    assert!(
+        says.starts_with("note persistence nodeadm writes containerd's configuration at every boot"),
+        "{says}"
+    );
     root.call(&["uninstall"]).expect_success();
     install(&root, &["--persist"]).expect_success();
     assert!(!run::read(&root.path(NODE_CONFIG)).contains("nvidia"));
@@ -392,10 +459,21 @@ fn nodeadm_gets_every_handler_and_the_last_word() {
     let list = runtimes["nvidia"]["pod_annotations"].as_array().expect("a list");
     let list: Vec<&str> = list.iter().filter_map(toml::Value::as_str).collect();
     assert_eq!(list, ["a\u{2028}\"b\\c", "pod-security.kubernetes.io/*"], "{yaml}");
-    // A file that nodeadm reads later would have the last word.
-    files::write(&root.path("etc/eks/nodeadm.d/99-z.yml"), "  BinaryName = \"/usr/bin/runc\"\n");
-    let done = install(&root, &["--persist"]);
-    let says = "/etc/eks/nodeadm.d/99-z.yml has BinaryName, and nodeadm reads it after 99-pss-guard.yaml; rename it";
+    // A file that nodeadm reads later would have the last word: of that nothing is written.
+    let later = |root: &Host| {
+        files::write(&root.path("etc/eks/nodeadm.d/99-z.yml"), "  BinaryName = \"/usr/bin/runc\"\n");
+    };
+    let says =
+        "/etc/eks/nodeadm.d/99-z.yml has BinaryName, and nodeadm reads it after 99-pss-guard.yaml; rename it";
+    let fresh = node(EKS);
+    later(&fresh);
+    let before = fresh.tree();
+    let done = install(&fresh, &["--persist"]);
+    assert!(done.code == Some(2) && done.stderr.contains(says), "{done}");
+    assert_same(&fresh.tree(), &before, "refused");
+    // Where it comes later, the gate is installed all the same.
+    later(&root);
+    let done = install(&root, &[]);
     assert!(done.code == Some(2) && done.stderr.contains(says), "{done}");
     assert!(done.stderr.contains("the gate is installed, and not kept in place"), "{done}");
 }

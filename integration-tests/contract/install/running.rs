@@ -303,7 +303,8 @@ END
     let lines: Vec<&str> = done.stdout.lines().collect();
     let (ok, wrong) = ([" ok configuration", " ok process"], " WRONG configuration");
     let intact = "containerd: the gate is where it was installed";
-    let lost = "containerd: the gate is not where it was installed; written without it: /etc/containerd/config.toml";
+    let lost =
+        "containerd: the gate is not where it was installed; written without it: /etc/containerd/config.toml";
     let none = "the gate is not installed, so nothing was put back";
     let begins = "  containerd may have started containers without the gate from ";
     let wrote = "  wrote /etc/containerd/config.toml";
@@ -360,7 +361,10 @@ END
     // From the change of the file to the restart.
     let since = run::read(&root.path("lost"));
     let from = format!("may have started containers without the gate from {} until ", since.trim());
-    assert!(restored[0].contains(&from) && restored[0].contains("when containerd was restarted"), "{from}\n{events}");
+    assert!(
+        restored[0].contains(&from) && restored[0].contains("when containerd was restarted"),
+        "{from}\n{events}"
+    );
     assert!(restored[1].contains("and is still open"), "{events}");
 }
 

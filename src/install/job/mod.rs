@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::restart::{ITSELF, PATIENCE, Restart, RestartError, restart};
-use super::transaction::{Store, Undone, manifest, strip_whole};
+use super::transaction::{Store, Undone, installations, manifest, strip_whole};
 use super::{GATE, Installer, Method, Plan, Request, before, detect, labels, persist, programs, units};
 use crate::level::{cache, kubelet_root};
 use crate::message::{escape, line};
@@ -248,6 +248,11 @@ impl Job<'_> {
         Ok(manifest(self.node, &persist::name(self.installer.engine))?.is_some())
     }
 
+    /// Makes sure, before anything is written, that something could keep the gate in place.
+    pub fn may_persist(&self) -> Result<(), Failure> {
+        Ok(persist::is_possible(self.node, self.installer.engine, self.distribution)?)
+    }
+
     /// Keeps the gate in place of what writes the engine's configuration again. It is installed by now.
     pub fn persist(&self, report: Report<'_>) -> Result<(), Failure> {
         let Self { node, installer, distribution, .. } = *self;
@@ -268,6 +273,23 @@ impl Job<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Lets go of what keeps the gate in place, before it is removed: it would bring it back.
+    pub(super) fn persist_no_longer(&self, store: &Store<'_>, report: Report<'_>) -> Result<(), Failure> {
+        let (done, errors) = store.undo(&persist::name(self.installer.engine), strip_whole, false);
+        for (path, undone) in &done {
+            report(Step::Undid(path, *undone));
+        }
+        let was_watched = done.iter().any(|(path, _)| units::is_of_a_unit(path));
+        if was_watched {
+            let is_needed = installations(self.node).iter().any(|name| name.starts_with(persist::PREFIX));
+            let complaints = if is_needed { Vec::new() } else { units::unwatch(self.node) };
+            for complaint in complaints.iter().chain(&units::reload(self.node)) {
+                report(Step::NotDone(&escape(complaint)));
+            }
+        }
+        errors.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Writes everything. What fails here leaves the rest undone.
@@ -507,6 +529,19 @@ impl Job<'_> {
 #[must_use]
 pub fn distribution_of(installed: Option<&Distribution>, recognized: &Distribution) -> Distribution {
     installed.filter(|installed| installed.config != recognized.config).unwrap_or(recognized).clone()
+}
+
+/// In a sentence, if an installation goes [`by`](distribution_of) the files of a distribution that the node is no longer. A
+/// name that changes alone says nothing: that of Cluster API comes from a file in `/run`, which a boot removes.
+#[must_use]
+pub fn another_distribution(by: &Distribution, recognized: &str) -> Option<String> {
+    (by.name != recognized).then(|| {
+        format!(
+            "the gate was installed for containerd of {}, and this node is {recognized} now; `pss-guard uninstall --engine \
+             containerd`, then install again",
+            by.name
+        )
+    })
 }
 
 /// Puts something on the node, and reports it.

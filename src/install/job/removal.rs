@@ -46,15 +46,7 @@ impl Job<'_> {
         let store = Store::open(self.node)?;
         store.is_unchanged(self.name(), installed)?;
         let method = installed.and_then(|installed| installed.method);
-        // First: it would bring back what goes.
-        let (done, errors) = store.undo(&persist::name(self.installer.engine), strip_whole, false);
-        for (path, undone) in &done {
-            report(Step::Undid(path, *undone));
-        }
-        self.reload_units(done.iter().map(|(path, _)| path.as_path()), report);
-        if let Some(error) = errors.into_iter().next() {
-            return Err(error.into());
-        }
+        self.persist_no_longer(&store, report)?;
         let before = self.running();
         let has_changed = self.undo(&store, installed, &before, report)?;
         // What an upgrade left that was killed: there is nothing to go back to any more.
@@ -105,7 +97,9 @@ impl Job<'_> {
             programs::keep_entries(self.node, engine, callers)?;
         }
         programs::open(self.node, engine)?;
-        Ok(done.iter().any(|(_, undone)| matches!(undone, Undone::Restored | Undone::Removed | Undone::Stripped)))
+        Ok(done
+            .iter()
+            .any(|(_, undone)| matches!(undone, Undone::Restored | Undone::Removed | Undone::Stripped)))
     }
 
     /// Removes what nobody of an engine calls any more.
