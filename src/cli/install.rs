@@ -2,7 +2,7 @@
 //! here it is printed.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::unistd::geteuid;
@@ -16,7 +16,7 @@ use crate::event::{Event, Kind};
 use crate::install::before::{self, PutBack};
 use crate::install::detect::detect;
 use crate::install::job::{
-    Done, Failure, Job, Prepared, Repaired, Step, Wish, distribution_of, policy_is_kept,
+    Done, Failure, Job, Prepared, Repair, Repaired, Step, Wish, distribution_of, policy_is_kept,
 };
 use crate::install::programs::{self, Piece};
 use crate::install::transaction::{FOLDER, Undone, manifest};
@@ -122,9 +122,12 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
     for installer in engines.by_ref() {
         let distribution = distribution_for(&node, installer, &recognized);
         let job = job(&node, &processes, installer, (&distribution, recognized.name), &arguments.change);
-        let done = if arguments.change.dry_run {
+        let may_persist = if arguments.persist { job.may_persist() } else { Ok(()) };
+        let done = if let Err(failure) = may_persist {
+            Err(failure)
+        } else if arguments.change.dry_run {
             dry_run(&job, &wish, out).and_then(|()| {
-                if arguments.persist {
+                if arguments.persist || job.is_persisted()? {
                     show_persistence(&job, out)?;
                 }
                 Ok(Done::Installed)
@@ -133,7 +136,8 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
             let mut report = |step: Step<'_>| print(&job, step, out);
             let done = job.install(&wish, &mut report);
             done.and_then(|done| {
-                if arguments.persist {
+                // What keeps it in place names files and handlers, and these may be others now.
+                if arguments.persist || job.is_persisted()? {
                     job.persist(&mut report)?;
                 }
                 Ok(done)
@@ -217,17 +221,25 @@ fn repair(
             && arguments.engine.0.is_none_or(|engine| engine == installer.engine)
     };
     let mut code = OK;
-    for installer in engines::ALL.into_iter().filter(is_asked) {
+    let installers: Vec<&'static Installer> = engines::ALL.into_iter().filter(is_asked).collect();
+    if installers.is_empty() {
+        let whose = arguments.engine.0.map(|engine| format!("{}: ", engine.name())).unwrap_or_default();
+        let _ = writeln!(out, "{whose}the gate is not installed, so nothing was put back");
+    }
+    for installer in installers {
         let distribution = distribution_for(node, installer, &recognized);
         let job = Job {
             restart: node.is_running(),
             ..job(node, processes, installer, (&distribution, recognized.name), &arguments.change)
         };
         match job.repair(&mut |step| print(&job, step, out)) {
-            Ok(None) => {
+            Ok(Repair::NotInstalled) => {
+                let _ = writeln!(out, "{}: the gate is not installed, so nothing was put back", job.name());
+            }
+            Ok(Repair::Intact) => {
                 let _ = writeln!(out, "{}: the gate is where it was installed", job.name());
             }
-            Ok(Some(repaired)) => code = code.max(tell_repaired(&job, &repaired, out, err)),
+            Ok(Repair::Done(repaired)) => code = code.max(tell_repaired(&job, &repaired, out, err)),
             Err(failure) => code = code.max(tell(&failure, Some(job.name()), err)),
         }
     }
@@ -237,12 +249,7 @@ fn repair(
 /// Logs since when the node was open, and says what was done.
 fn tell_repaired(job: &Job<'_>, repaired: &Repaired, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let name = job.name();
-    let files: Vec<String> = repaired.files.iter().map(|path| path.display().to_string()).collect();
-    let because = if files.is_empty() {
-        "links of the gate were missing".to_owned()
-    } else {
-        format!("{} written without the gate", files.join(", "))
-    };
+    let because = lost(&repaired.files);
     let end = match &repaired.failure {
         Some(failure) => format!("and is still open: {failure}"),
         None if repaired.restarted => {
@@ -267,13 +274,22 @@ fn tell_repaired(job: &Job<'_>, repaired: &Repaired, out: &mut dyn Write, err: &
         change: None,
     }
     .emit(&Paths::under(job.node.root()));
-    let _ = writeln!(out, "{name}: {}: {}", escape(&because), escape(&message));
+    let _ = writeln!(out, "  {}", escape(&message));
     let Some(failure) = &repaired.failure else { return OK };
     // It would be restarted for ever.
     for complaint in units::stop_watching(job.node) {
         let _ = writeln!(err, "pss-guard: {}", escape(&complaint));
     }
     tell(&Failure::new(failure), Some(name), err)
+}
+
+/// By what the gate was lost, in words.
+fn lost(files: &[PathBuf]) -> String {
+    if files.is_empty() {
+        return "links of the gate are missing".to_owned();
+    }
+    let files: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
+    format!("written without it: {}", files.join(", "))
 }
 
 /// What the node is. For an engine that is not its containerd that does not matter.
@@ -327,6 +343,9 @@ fn wanted(
 pub(super) fn print(job: &Job<'_>, step: Step<'_>, out: &mut dyn Write) {
     let _ = match step {
         Step::Begins(method) => writeln!(out, "{}, {method} method", job.name()),
+        Step::Lost(files) => {
+            writeln!(out, "{}: the gate is not where it was installed; {}", job.name(), escape(&lost(files)))
+        }
         Step::Wrote(path) => writeln!(out, "  wrote {}", path.display()),
         Step::Removed(path) => writeln!(out, "  removed {}", path.display()),
         Step::RemovedMethod(method) => writeln!(out, "  removed the {method} method"),

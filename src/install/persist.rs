@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::transaction::Manifest;
 use super::units::WATCHED;
-use super::{Change, Plan, PlanError, entry_path};
+use super::{Change, Plan, PlanError, entry_path, units};
 use crate::node::distribution::Distribution;
-use crate::node::host::Node;
+use crate::node::host::{Live, Node as _};
 use crate::pss::facts::Engine;
 
 /// What the installations of [`name`] begin with.
@@ -23,9 +23,11 @@ pub fn name(engine: Engine) -> String {
     format!("{PREFIX}{}", engine.name())
 }
 
-/// The file that nodeadm merges into the node's configuration (`nodeadm/doc` in awslabs/amazon-eks-ami): the last of its
-/// folder counts.
-const NODEADM: &str = "/etc/eks/nodeadm.d/99-pss-guard.yaml";
+/// The folder whose files nodeadm merges into the node's configuration (`nodeadm/doc` in awslabs/amazon-eks-ami).
+const NODEADM: &str = "/etc/eks/nodeadm.d";
+
+/// Ours among them. The last one counts.
+const NODE_CONFIG: &str = "99-pss-guard.yaml";
 
 /// Whether what keeps the gate there is a file of the distribution's own, so that nothing has to be watched.
 #[must_use]
@@ -33,19 +35,31 @@ pub fn is_by_distribution(distribution: &Distribution, engine: Engine) -> bool {
     distribution.name == "EKS" && engine == Engine::Containerd
 }
 
+/// What writes the engine's configuration again without the gate, and when, where the distribution does so as a rule.
+#[must_use]
+pub fn rewritten(distribution: &Distribution, engine: Engine) -> Option<&'static str> {
+    match distribution.name {
+        _ if engine != Engine::Containerd => None,
+        "EKS" => Some("nodeadm writes containerd's configuration at every boot"),
+        "minikube" => Some("`minikube start` writes containerd's configuration"),
+        _ => None,
+    }
+}
+
 /// The files that keep the gate in place for an engine that it is installed for.
 pub fn plan(
-    node: &dyn Node,
+    node: &Live,
     engine: Engine,
     distribution: &Distribution,
     installed: &Manifest,
 ) -> Result<Plan, PlanError> {
-    let (path, text) = if is_by_distribution(distribution, engine) {
+    is_possible(node, engine, distribution)?;
+    let files = if is_by_distribution(distribution, engine) {
         let config = installed.config.as_deref().unwrap_or(Path::new(distribution.config.as_ref()));
         let now = node.read(config)?.unwrap_or_default();
         let handlers = installed.entries.iter().map(|entry| entry.handler.as_str());
         let text = nodeadm(config, &now, &handlers.collect::<Vec<_>>())?;
-        (PathBuf::from(NODEADM), text)
+        vec![(Path::new(NODEADM).join(NODE_CONFIG), text)]
     } else {
         let named = installed.config.iter().map(PathBuf::as_path);
         let of_distribution = (engine == Engine::Containerd).then(|| Path::new(distribution.config.as_ref()));
@@ -53,23 +67,96 @@ pub fn plan(
         let mut watched: Vec<&Path> = named.chain(of_distribution).chain(files).collect();
         watched.sort_unstable();
         watched.dedup();
-        watched.retain(|path| *path != Path::new(WATCHED));
-        if watched.is_empty() {
-            return Ok(Plan::default());
-        }
-        let mut text = "# Written by `pss-guard install --persist`.\n[Path]\n".to_owned();
-        for path in watched {
-            let _ = writeln!(text, "PathChanged={}", path.display().to_string().replace('%', "%%"));
-        }
-        (PathBuf::from(format!("/etc/systemd/system/pss-guard-install.path.d/{}.conf", engine.name())), text)
+        drop_ins(node, engine, &watched)?
     };
-    let before = node.read(&path)?;
     let mut plan = Plan::default();
-    if before.as_deref() != Some(text.as_bytes()) {
-        plan.changes.push(Change { path, before, after: text.into_bytes() });
+    for (path, text) in files {
+        let before = node.read(&path)?;
+        if before.as_deref() != Some(text.as_bytes()) {
+            plan.changes.push(Change { path, before, after: text.into_bytes() });
+        }
     }
     Ok(plan)
 }
+
+/// Drop-ins of our units: the files that are watched, and the folders that the service has to write to. The first is there
+/// even if it has nothing to add, so that it is known that this engine's gate is kept in place.
+fn drop_ins(node: &Live, engine: Engine, watched: &[&Path]) -> Result<Vec<(PathBuf, String)>, PlanError> {
+    let file = |unit: &str| PathBuf::from(format!("/etc/systemd/system/{unit}.d/{}.conf", engine.name()));
+    let mut path = format!("{HEADER}\n[Path]\n");
+    for watched in watched.iter().filter(|path| **path != Path::new(WATCHED)) {
+        let _ = writeln!(path, "PathChanged={}", in_unit(watched)?);
+    }
+    // A link in place of a file stays one, so what is written may lie elsewhere. `/etc` and `/var` are the unit's own.
+    let real = |path: &&Path| Some(Path::new("/").join(node.place(path).strip_prefix(node.root()).ok()?));
+    let above = |path: PathBuf| path.parent().map(Path::to_owned);
+    let mut folders: Vec<PathBuf> = watched.iter().filter_map(real).filter_map(above).collect();
+    folders.retain(|folder| !["/etc", "/var"].iter().any(|own| folder.starts_with(own)));
+    folders.sort_unstable();
+    folders.dedup_by(|next, last| next.starts_with(last));
+    let mut all = vec![(file("pss-guard-install.path"), path)];
+    if !folders.is_empty() {
+        let mut service = format!("{HEADER}\n[Service]\n");
+        for folder in folders {
+            // One that is not there yet must not keep the unit from starting.
+            let _ = writeln!(service, "ReadWritePaths=\"-{}\"", in_unit(&folder)?);
+        }
+        all.push((file("pss-guard-install.service"), service));
+    }
+    Ok(all)
+}
+
+/// A path as a unit has it.
+fn in_unit(path: &Path) -> Result<String, PlanError> {
+    let is_plain = |text: &&str| !text.chars().any(|c| c.is_control() || matches!(c, '"' | '\'' | '\\'));
+    let text = path.to_str().filter(is_plain).ok_or_else(|| PlanError::Unsupported {
+        what: format!("{} cannot be named in a unit of systemd", path.display()),
+        instead:
+            "leave --persist out, and run `pss-guard install --engine auto --repair` from a timer of your own"
+                .to_owned(),
+    })?;
+    Ok(text.replace('%', "%%"))
+}
+
+/// Makes sure that there is something that could keep the gate in place: systemd, or on EKS nodeadm.
+pub fn is_possible(node: &Live, engine: Engine, distribution: &Distribution) -> Result<(), PlanError> {
+    if is_by_distribution(distribution, engine) {
+        return has_last_word(node);
+    }
+    if units::can_watch(node) {
+        return Ok(());
+    }
+    Err(PlanError::Unsupported {
+        what: "--persist needs systemd, which does not run here".to_owned(),
+        instead: "leave it out, and run `pss-guard install --engine auto --repair` at boot and whenever an engine's file may \
+                  have been written"
+            .to_owned(),
+    })
+}
+
+/// Makes sure that no other file of nodeadm's folder has the last word.
+fn has_last_word(node: &Live) -> Result<(), PlanError> {
+    let is_read = |name: &String| {
+        let end = Path::new(name).extension();
+        end.is_some_and(|end| end == "yaml" || end == "yml" || end == "json")
+    };
+    let later = node.list(Path::new(NODEADM)).into_iter().filter(|name| name.as_str() > NODE_CONFIG);
+    for path in later.filter(is_read).map(|name| Path::new(NODEADM).join(name)) {
+        let bytes = node.read(&path)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let sets = ["BinaryName", "pod_annotations", "container_annotations"];
+        if let Some(key) = sets.into_iter().find(|key| text.contains(key)) {
+            return Err(PlanError::Unsupported {
+                what: format!("{} has {key}, and nodeadm reads it after {NODE_CONFIG}", path.display()),
+                instead: "rename it, so that it comes before".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What every file of these begins with.
+const HEADER: &str = "# Written by `pss-guard install --persist`.";
 
 /// The lines of containerd's configuration that are ours, as a NodeConfig. A list replaces the one of nodeadm's template, so
 /// it has what the node's file has.
@@ -88,19 +175,19 @@ fn nodeadm(config: &Path, now: &[u8], handlers: &[&str]) -> Result<String, PlanE
                 .to_owned(),
         });
     }
-    let mut yaml = "# Written by `pss-guard install --persist`. nodeadm merges it into what it writes at every boot.\n\
-                    apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec:\n  containerd:\n    config: |\n"
-        .to_owned();
+    let mut yaml = format!(
+        "{HEADER} nodeadm merges it into what it writes at every boot.\n\
+         apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec:\n  containerd:\n    config: |\n"
+    );
     for handler in handlers {
         let table = tables.and_then(|tables| tables.get(*handler)?.as_table());
         let _ = writeln!(yaml, "      [plugins.'{PLUGIN}'.containerd.runtimes.'{handler}']");
         for key in ["pod_annotations", "container_annotations"] {
             let list = table.and_then(|table| table.get(key)?.as_array());
-            let words: Option<Vec<&str>> =
-                list.map(|list| list.iter().filter_map(toml::Value::as_str).collect());
-            // JSON quotes a text so that TOML reads the same.
-            if let Some(words) = words.and_then(|words| serde_json::to_string(&words).ok()) {
-                let _ = writeln!(yaml, "      {key} = {words}");
+            let words: Option<Vec<String>> =
+                list.map(|list| list.iter().filter_map(toml::Value::as_str).map(quoted).collect());
+            if let Some(words) = words {
+                let _ = writeln!(yaml, "      {key} = [{}]", words.join(", "));
             }
         }
         let _ = writeln!(yaml, "      [plugins.'{PLUGIN}'.containerd.runtimes.'{handler}'.options]");
@@ -108,6 +195,21 @@ fn nodeadm(config: &Path, now: &[u8], handlers: &[&str]) -> Result<String, PlanE
             writeln!(yaml, "      BinaryName = \"{}\"", entry_path(Engine::Containerd, handler).display());
     }
     Ok(yaml)
+}
+
+/// A text for TOML in a block of YAML: ASCII, because YAML takes other characters for ends of lines, and some for nothing.
+fn quoted(text: &str) -> String {
+    let mut quoted = "\"".to_owned();
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            ' '..='~' => quoted.push(c),
+            _ => {
+                let _ = write!(quoted, "\\U{:08X}", u32::from(c));
+            }
+        }
+    }
+    quoted + "\""
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub const ITSELF: Duration = Duration::from_secs(60);
 pub enum Restart<'a> {
     /// This systemd unit.
     Unit(&'a str),
-    /// This systemd unit, which reads its configuration anew and stops nothing.
+    /// This systemd unit, which reads its configuration again and stops nothing.
     Reload(&'a str),
     /// By this command, which a shell runs.
     Command(&'a str),
@@ -36,6 +36,12 @@ pub enum RestartError {
     /// The command cannot be run, or hangs.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The distribution that is to restart it has not done so.
+    #[error("{who} has not restarted it within {} s", ITSELF.as_secs())]
+    Silent {
+        /// The distribution.
+        who: String,
+    },
     /// The command says no.
     #[error("`{command}` failed with {how}")]
     Failed {
@@ -53,7 +59,7 @@ impl RestartError {
     #[must_use]
     pub fn said(&self) -> &[String] {
         match self {
-            Self::Run(_) => &[],
+            Self::Run(_) | Self::Silent { .. } => &[],
             Self::Failed { said, .. } => said,
         }
     }

@@ -9,6 +9,7 @@ use super::transaction::installations;
 use super::{Change, Plan, PlanError};
 use crate::node::host::{Live, Node};
 use crate::node::run::run;
+use crate::node::systemd;
 
 /// The installation that all engines share.
 pub const NAME: &str = "systemd";
@@ -123,6 +124,16 @@ pub fn enable(node: &Live) -> Vec<String> {
 /// enabled besides would call a gate that is gone.
 #[must_use]
 pub fn disable(node: &Live) -> Vec<String> {
+    let_go(node, [UNIT].into_iter().chain(WATCHERS).chain(PERSISTENCE))
+}
+
+/// Has systemd put no gate back any more; what failed, a sentence.
+#[must_use]
+pub fn unwatch(node: &Live) -> Vec<String> {
+    let_go(node, PERSISTENCE.into_iter())
+}
+
+fn let_go(node: &Live, units: impl Iterator<Item = &'static str>) -> Vec<String> {
     let root = format!("--root={}", node.root().display());
     let command: &[&str] = match (node.is_running(), has_systemd()) {
         (true, true) => &["systemctl", "disable", "--quiet", "--now"],
@@ -135,7 +146,7 @@ pub fn disable(node: &Live) -> Vec<String> {
             .flat_map(|(path, packaged, _)| [path, packaged])
             .any(|path| node.place(Path::new(path)).exists())
     };
-    let units: Vec<&str> = [UNIT].into_iter().chain(WATCHERS).chain(PERSISTENCE).filter(is_there).collect();
+    let units: Vec<&str> = units.filter(is_there).collect();
     let nothing = units.is_empty();
     (!nothing).then(|| complaint(&[command, &units].concat())).flatten().into_iter().collect()
 }
@@ -151,6 +162,12 @@ pub fn is_of_a_unit(path: &Path) -> bool {
 pub fn reload(node: &Live) -> Vec<String> {
     let has_systemd = node.is_running() && has_systemd();
     has_systemd.then(|| complaint(&["systemctl", "daemon-reload"])).flatten().into_iter().collect()
+}
+
+/// Whether systemd can put the gate back here.
+#[must_use]
+pub fn can_watch(node: &Live) -> bool {
+    node.find("systemctl").is_some() && (!node.is_running() || has_systemd())
 }
 
 /// Has systemd put the gate back from now on where an engine's configuration loses it; what failed, a sentence each.
@@ -169,6 +186,12 @@ pub fn watch(node: &Live) -> Vec<String> {
         (false, _) => &[&["systemctl", &root, "enable", "--quiet", path, service]],
     };
     commands.iter().filter_map(|command| complaint(command)).collect()
+}
+
+/// The first of the units that put the gate back that no boot starts.
+#[must_use]
+pub fn unwatched(node: &Live) -> Option<&'static str> {
+    PERSISTENCE.into_iter().find(|unit| !systemd::is_enabled(node, unit))
 }
 
 /// Has systemd watch no longer until the next boot; what failed, a sentence.

@@ -95,8 +95,8 @@ pub fn is_there(node: &dyn Node, name: &str) -> bool {
 #[must_use]
 pub fn is_enabled(node: &dyn Node, name: &str) -> bool {
     ["/etc/systemd/system", "/usr/lib/systemd/system"].iter().any(|folder| {
-        let link = Path::new(folder).join("multi-user.target.wants").join(name);
-        node.link(&link).is_some()
+        let is_wanted = |by: &str| node.link(&Path::new(folder).join(by).join(name)).is_some();
+        ["multi-user.target.wants", "paths.target.wants"].into_iter().any(is_wanted)
     })
 }
 

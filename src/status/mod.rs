@@ -40,8 +40,10 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::install::detect;
-use crate::install::job::distribution_of;
-use crate::install::{Installer, Method, Plan, PlanError, Request, entry_path, programs};
+use crate::install::job::{another_distribution, distribution_of};
+use crate::install::{
+    Installer, Method, Plan, PlanError, Request, entry_path, persist, programs, transaction, units,
+};
 use crate::level::policy::{Exemptions, Mode};
 use crate::message::{escape, line};
 use crate::node::distribution::{Distribution, PLAIN};
@@ -259,6 +261,13 @@ impl<'a> Setting<'a> {
         {
             checks.add(State::Unknown, "distribution", line(error));
         }
+        if engine == Engine::Containerd
+            && let Ok(now) = &asked.distribution
+            && recorded.as_ref().is_ok_and(|recorded| recorded.config.is_none())
+            && let Some(says) = another_distribution(&distribution, now.name)
+        {
+            checks.add(State::Wrong, "distribution", says);
+        }
         match recorded {
             Err(error) => checks.add(State::Unknown, "installed", error),
             Ok(recorded) => {
@@ -270,6 +279,7 @@ impl<'a> Setting<'a> {
                 let found = (&recorded, &distribution);
                 let runtimes_run = self.configuration(installer, found, asked, &mut status, &mut checks);
                 status.executable = Some(gate_runs && runtimes_run);
+                self.persistence(engine, &distribution, &mut checks);
                 let since = self.daemon(installer, found, &mut checks);
                 status.containers = containers::ask(self, engine, &recorded, since, asked, &mut checks);
             }
@@ -421,6 +431,51 @@ impl<'a> Setting<'a> {
         let mut entries = plan.entries;
         entries.retain(|entry| is_known(&entry.handler) || !without_gate.contains(&entry.handler));
         gate::entries(self, engine, &entries, checks)
+    }
+
+    /// Is the gate kept in place of what writes the engine's configuration again?
+    fn persistence(&self, engine: Engine, distribution: &Distribution, checks: &mut Checks) {
+        const NAME: &str = "persistence";
+        let name = persist::name(engine);
+        let install = format!("`pss-guard install --engine {} --persist`", engine.name());
+        let written = match transaction::manifest(&self.live, &name) {
+            Ok(Some(written)) => written,
+            Ok(None) => {
+                if let Some(what) = persist::rewritten(distribution, engine) {
+                    let says = format!("{what}, without the gate: {install} has it put back");
+                    checks.add(State::Note, NAME, says);
+                }
+                return;
+            }
+            Err(error) => return checks.add(State::Unknown, NAME, line(&error)),
+        };
+        let edited = match transaction::edited(&self.live, &name) {
+            Ok(edited) => edited,
+            Err(error) => return checks.add(State::Unknown, NAME, line(&error)),
+        };
+        let is_gone = |path: &Path| self.live.read(path).is_ok_and(|bytes| bytes.is_none());
+        for file in &written.files {
+            if is_gone(&file.path) {
+                let says = format!("{} is missing; {install} writes it again", file.path.display());
+                return checks.add(State::Wrong, NAME, says);
+            }
+        }
+        if let Some(path) = edited.first() {
+            let says =
+                format!("{} was changed since it was installed; {install} writes it again", path.display());
+            return checks.add(State::Note, NAME, says);
+        }
+        if persist::is_by_distribution(distribution, engine) {
+            return checks.add(State::Ok, NAME, "nodeadm writes the gate's lines at every boot");
+        }
+        match units::unwatched(&self.live) {
+            Some(unit) => {
+                checks.add(State::Wrong, NAME, format!("{unit} is not enabled; {install} enables it"));
+            }
+            None => {
+                checks.add(State::Ok, NAME, "systemd watches the configuration, and has the gate put back");
+            }
+        }
     }
 
     /// Whether a containerd serves no kubelet. What cannot be read, or was written after it started, is not taken for

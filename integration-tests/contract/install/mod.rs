@@ -2,6 +2,8 @@
 
 // Does a run that is killed, or meets another one, leave a node that starts?
 mod crash;
+// What is of one distribution only?
+mod distributions;
 // What are files labelled on a node with SELinux?
 mod labels;
 // Which files does an installation write, and what if it cannot?
@@ -44,11 +46,13 @@ const CRIO: Files = &[
     ("etc/crio/crio.conf.d/10-runc.conf", "[crio.runtime.runtimes.runc]\nruntime_path = \"/usr/bin/runc\"\n"),
 ];
 const PODMAN: Files = &[("etc/containers/containers.conf", "[engine]\n# nothing yet\n")];
-/// A containerd that says what its files say: `--version` by the main file of the tree it is in, `config dump`.
+/// A containerd that says what its files say: `--version` by the main files of the tree it is in, `config dump`.
 const CONTAINERD_PROGRAM: &str = r#"#!/bin/sh
 if [ "$1" = --version ]; then
-    version=1.7.24
-    grep -q '^version = 3' "${0%/usr/bin/containerd}/etc/containerd/config.toml" && version=2.1.9
+    version=1.7.24; tree=${0%/usr/bin/containerd}
+    for file in etc/containerd/config.toml etc/k0s/containerd.toml srv/k3s/agent/etc/containerd/config.toml; do
+        grep -qs '^version = 3' "$tree/$file" && version=2.1.9
+    done
     echo "containerd github.com/containerd/containerd $version x"
 elif [ "$1" = --config ]; then
     # Without a file, containerd has the handler runc.

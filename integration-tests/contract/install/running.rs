@@ -9,7 +9,7 @@ use crate::support::{files, needs, program};
 
 /// Runs a script with a node's root directory as its own, so that this is a running node: with this machine's programs,
 /// and processes and folders of its own. `options` are those of the mount of its `/var/lib`.
-fn on_running_node(root: &Host, options: &str, script: &str) -> Done {
+pub(super) fn on_running_node(root: &Host, options: &str, script: &str) -> Done {
     for (program, place) in [(program::binary(), "gate"), (program::gate(), "pss-guard-gate")] {
         fs::copy(program, root.path(place)).expect("a copy of the program");
     }
@@ -28,7 +28,7 @@ fn on_running_node(root: &Host, options: &str, script: &str) -> Done {
 }
 
 /// containerd with a runtime that is on this machine.
-const RUNNING: Files = &[(
+pub(super) const RUNNING: Files = &[(
     "etc/containerd/config.toml",
     "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc.options]\nBinaryName = '/usr/bin/env'\n",
 )];
@@ -279,8 +279,10 @@ fn a_file_that_is_written_again_gets_the_gate_back_and_the_time_between_is_logge
     let script = format!(
         "{ENGINE}
          mkdir /fake; PATH=/fake:$PATH; F=/etc/containerd/config.toml; cp $F /without
+         mkdir -p /run/systemd/system
          cat >/fake/systemctl <<'END'
 #!/bin/sh
+[ \"$1\" = stop ] && echo \"$*\" >>/restarts
 [ \"$1\" = restart ] || exit 0
 echo \"$*\" >>/restarts; [ ! -e /again ] || cp /without $F
 kill $(cat /engine); sleep 0.1
@@ -292,7 +294,7 @@ END
          repair
          /gate install --engine containerd >/dev/null; down; up; cp $F /with
          repair; says
-         sleep 1; cp /without $F; says
+         sleep 1; cp /without $F; date -ud @$(stat -c %Y $F) +%FT%TZ >/lost; says
          repair; says; cmp $F /with && echo same
          touch /again; cp /without $F; repair; says; cat /restarts
          /gate uninstall >/dev/null; rm /again; cp /without $F; repair; cmp $F /without && echo same"
@@ -301,11 +303,14 @@ END
     let lines: Vec<&str> = done.stdout.lines().collect();
     let (ok, wrong) = ([" ok configuration", " ok process"], " WRONG configuration");
     let intact = "containerd: the gate is where it was installed";
-    let begins = "containerd: /etc/containerd/config.toml written without the gate: containerd may have started containers \
-                  without the gate from ";
+    let lost =
+        "containerd: the gate is not where it was installed; written without it: /etc/containerd/config.toml";
+    let none = "the gate is not installed, so nothing was put back";
+    let begins = "  containerd may have started containers without the gate from ";
     let wrote = "  wrote /etc/containerd/config.toml";
     let expected = [
         // Nothing is installed; then nothing is lost.
+        none,
         "code 0",
         intact,
         "code 0",
@@ -314,19 +319,24 @@ END
         // It is lost; the engine runs with what it read before.
         wrong,
         ok[1],
+        lost,
         wrote,
         begins,
         "code 0",
         ok[0],
         ok[1],
         "same",
+        lost,
         wrote,
         begins,
         "code 2",
         wrong,
         ok[1],
         "restart containerd.service",
+        // Watching it any longer would restart it for ever.
         "restart containerd.service",
+        "stop pss-guard-install.path",
+        none,
         "code 0",
         "same",
     ];
@@ -336,11 +346,11 @@ END
         assert!(is_it, "{line:?}, {expected:?}\n{done}");
     }
     assert!(
-        lines[8].contains("Z until ") && lines[8].ends_with("when containerd was restarted with it"),
+        lines[10].contains("Z until ") && lines[10].ends_with("when containerd was restarted with it"),
         "{done}"
     );
     assert!(
-        lines[14].contains("and is still open") && done.stderr.contains("was not restarted once more"),
+        lines[17].contains("and is still open") && done.stderr.contains("was not restarted once more"),
         "{done}"
     );
     let events =
@@ -348,7 +358,14 @@ END
     let restored: Vec<&str> =
         events.lines().filter(|event| event.contains("\"PSS_DECISION\":\"restored\"")).collect();
     assert_eq!(restored.len(), 2, "{events}");
-    assert!(restored[0].contains("may have started containers without the gate from"), "{events}");
+    // From the change of the file to the restart.
+    let since = run::read(&root.path("lost"));
+    let from = format!("may have started containers without the gate from {} until ", since.trim());
+    assert!(
+        restored[0].contains(&from) && restored[0].contains("when containerd was restarted"),
+        "{from}\n{events}"
+    );
+    assert!(restored[1].contains("and is still open"), "{events}");
 }
 
 /// What ran, how it ended, what it said, what the node is now, and the way out.

@@ -16,10 +16,12 @@ mod removal;
 mod repair;
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::restart::{PATIENCE, Restart, RestartError, restart};
-use super::transaction::{Store, Undone, manifest, strip_whole};
+use super::restart::{ITSELF, PATIENCE, Restart, RestartError, restart};
+use super::transaction::{Store, Undone, installations, manifest, strip_whole};
 use super::{GATE, Installer, Method, Plan, Request, before, detect, labels, persist, programs, units};
 use crate::level::{cache, kubelet_root};
 use crate::message::{escape, line};
@@ -31,13 +33,15 @@ use crate::pss::facts::Engine;
 pub use prepared::{Prepared, policy_is_kept};
 use proof::Run;
 pub use removal::{Removable, sweep};
-pub use repair::Repaired;
+pub use repair::{Repair, Repaired};
 
 /// What has been done, or was found.
 #[derive(Clone, Copy, Debug)]
 pub enum Step<'a> {
     /// Everything is prepared, and the engine's installation begins.
     Begins(Method),
+    /// The gate is not where it was installed: these files were written without it, or, if there are none, links are missing.
+    Lost(&'a [PathBuf]),
     /// A program, a link or a file was written.
     Wrote(&'a Path),
     /// A file or a program was removed.
@@ -239,6 +243,16 @@ impl Job<'_> {
         }
     }
 
+    /// Whether the gate is kept in place of what writes the engine's configuration again.
+    pub fn is_persisted(&self) -> Result<bool, Failure> {
+        Ok(manifest(self.node, &persist::name(self.installer.engine))?.is_some())
+    }
+
+    /// Makes sure, before anything is written, that something could keep the gate in place.
+    pub fn may_persist(&self) -> Result<(), Failure> {
+        Ok(persist::is_possible(self.node, self.installer.engine, self.distribution)?)
+    }
+
     /// Keeps the gate in place of what writes the engine's configuration again. It is installed by now.
     pub fn persist(&self, report: Report<'_>) -> Result<(), Failure> {
         let Self { node, installer, distribution, .. } = *self;
@@ -259,6 +273,23 @@ impl Job<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Lets go of what keeps the gate in place, before it is removed: it would bring it back.
+    pub(super) fn persist_no_longer(&self, store: &Store<'_>, report: Report<'_>) -> Result<(), Failure> {
+        let (done, errors) = store.undo(&persist::name(self.installer.engine), strip_whole, false);
+        for (path, undone) in &done {
+            report(Step::Undid(path, *undone));
+        }
+        let was_watched = done.iter().any(|(path, _)| units::is_of_a_unit(path));
+        if was_watched {
+            let is_needed = installations(self.node).iter().any(|name| name.starts_with(persist::PREFIX));
+            let complaints = if is_needed { Vec::new() } else { units::unwatch(self.node) };
+            for complaint in complaints.iter().chain(&units::reload(self.node)) {
+                report(Step::NotDone(&escape(complaint)));
+            }
+        }
+        errors.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Writes everything. What fails here leaves the rest undone.
@@ -388,6 +419,26 @@ impl Job<'_> {
         self.how(method, after_install).map_or(Ok(()), |how| restart(how, PATIENCE))
     }
 
+    /// Restarts the engine after its files were undone, if that is asked for. Those that ran `before` that have read them; one
+    /// that is restarted by its distribution is waited for.
+    pub(super) fn restart_without_gate(
+        &self,
+        method: Option<Method>,
+        before: &[Process],
+    ) -> Result<(), RestartError> {
+        let Some(how) = self.how(method, false) else { return Ok(()) };
+        let Restart::Itself(who) = how else { return restart(how, PATIENCE) };
+        let is_old = |now: &Process| before.iter().any(|old| (old.pid, old.birth) == (now.pid, now.birth));
+        let end = Instant::now() + ITSELF;
+        while self.is_down() || self.running().iter().any(is_old) {
+            if Instant::now() >= end {
+                return Err(RestartError::Silent { who: who.to_owned() });
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
+    }
+
     /// The systemd unit that restarts the engine, where that is known.
     fn unit(&self) -> Option<&'static str> {
         if self.installer.engine == Engine::Containerd { self.distribution.unit } else { self.installer.unit }
@@ -425,7 +476,7 @@ impl Job<'_> {
 
     /// Whose engine systemd cannot be asked to restart from here.
     pub(super) fn reaches_engine(&self) -> Result<(), Failure> {
-        if !self.restart || self.restart_command.is_some() {
+        if !self.restart || self.restart_command.is_some() || self.restarts_by_itself() {
             return Ok(());
         }
         let unit = self.unit();
@@ -478,6 +529,19 @@ impl Job<'_> {
 #[must_use]
 pub fn distribution_of(installed: Option<&Distribution>, recognized: &Distribution) -> Distribution {
     installed.filter(|installed| installed.config != recognized.config).unwrap_or(recognized).clone()
+}
+
+/// In a sentence, if an installation goes [`by`](distribution_of) the files of a distribution that the node is no longer. A
+/// name that changes alone says nothing: that of Cluster API comes from a file in `/run`, which a boot removes.
+#[must_use]
+pub fn another_distribution(by: &Distribution, recognized: &str) -> Option<String> {
+    (by.name != recognized).then(|| {
+        format!(
+            "the gate was installed for containerd of {}, and this node is {recognized} now; `pss-guard uninstall --engine \
+             containerd`, then install again",
+            by.name
+        )
+    })
 }
 
 /// Puts something on the node, and reports it.

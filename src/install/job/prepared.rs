@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-use super::{Failure, Job, Wish};
+use super::{Failure, Job, Wish, another_distribution};
 use crate::atomic::{WriteError, fault};
 use crate::install::programs::{self, Piece};
 use crate::install::sandboxes::unseen_by;
@@ -100,18 +100,12 @@ impl<'a> Job<'a> {
         Ok(prepared)
     }
 
-    /// Whether the gate can be installed for the containerd of this distribution, and is not for that of another.
+    /// Whether the gate is not installed for the containerd of another distribution.
     fn fits(&self, installed: Option<&Manifest>) -> Result<(), Failure> {
-        if self.installer.engine != Engine::Containerd {
-            return Ok(());
-        }
         let before = installed.and_then(|installed| installed.distribution.as_ref());
-        match before.filter(|before| before.name != self.recognized) {
-            Some(before) => Err(Failure::new(format!(
-                "the gate was installed for containerd of {}, and this node is {} now; `pss-guard uninstall --engine containerd` \
-                 first",
-                before.name, self.recognized
-            ))),
+        let before = before.filter(|_| self.installer.engine == Engine::Containerd);
+        match before.and_then(|_| another_distribution(self.distribution, self.recognized)) {
+            Some(says) => Err(Failure::new(says)),
             None => Ok(()),
         }
     }

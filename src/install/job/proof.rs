@@ -220,7 +220,7 @@ impl Job<'_> {
         let store = Store::open(self.node)?;
         let callers = if untouched { Vec::new() } else { self.running() };
         self.undo(&store, installed.as_ref(), &callers, report)?;
-        let restarted = if untouched { Ok(()) } else { self.restart_engine(Some(method), false) };
+        let restarted = if untouched { Ok(()) } else { self.restart_without_gate(Some(method), &callers) };
         self.clear(Some(method), report)?;
         // The programs, if another engine has the gate.
         self.put_back(&store, report)?;

@@ -46,18 +46,14 @@ impl Job<'_> {
         let store = Store::open(self.node)?;
         store.is_unchanged(self.name(), installed)?;
         let method = installed.and_then(|installed| installed.method);
-        // First: it would bring back what goes.
-        let (done, errors) = store.undo(&persist::name(self.installer.engine), strip_whole, false);
-        for (path, undone) in &done {
-            report(Step::Undid(path, *undone));
-        }
-        if let Some(error) = errors.into_iter().next() {
-            return Err(error.into());
-        }
-        self.undo(&store, installed, &self.running(), report)?;
+        self.persist_no_longer(&store, report)?;
+        let before = self.running();
+        let has_changed = self.undo(&store, installed, &before, report)?;
         // What an upgrade left that was killed: there is nothing to go back to any more.
         before::forget(self.node)?;
-        let restarted = self.restart_engine(method, false);
+        // What changes nothing has nothing restarted that goes by its files.
+        let is_due = has_changed || !self.restarts_by_itself();
+        let restarted = if is_due { self.restart_without_gate(method, &before) } else { Ok(()) };
         // Also after a restart that failed: what the engine still calls stays until it does not.
         self.clear(method, report)?;
         restarted.map_err(|error| {
@@ -77,14 +73,14 @@ impl Job<'_> {
     }
 
     /// Makes the engine's files what they were, and its entries the real runtimes. `callers` may have read the
-    /// configuration of before.
+    /// configuration of before. Whether any file changed.
     pub(super) fn undo(
         &self,
         store: &Store<'_>,
         installed: Option<&Manifest>,
         callers: &[Process],
         report: Report<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let held = installed.is_some_and(|installed| self.is_held(installed));
         let strip: Strip = self.installer.strip;
         let (done, errors) = store.undo(self.name(), strip, held);
@@ -100,7 +96,10 @@ impl Job<'_> {
         if installed.is_some() || programs::lead_to_gate(self.node, engine) {
             programs::keep_entries(self.node, engine, callers)?;
         }
-        Ok(programs::open(self.node, engine)?)
+        programs::open(self.node, engine)?;
+        Ok(done
+            .iter()
+            .any(|(_, undone)| matches!(undone, Undone::Restored | Undone::Removed | Undone::Stripped)))
     }
 
     /// Removes what nobody of an engine calls any more.

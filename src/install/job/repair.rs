@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Failure, Job, Report, Run, put, wrote};
+use super::{Failure, Job, Report, Run, Step, put, wrote};
 use crate::install::restart::{PATIENCE, restart};
 use crate::install::transaction::{Store, TransactionError, changed, manifest};
 use crate::install::{Plan, Request, programs};
@@ -13,10 +13,21 @@ use crate::install::{Plan, Request, programs};
 /// So long another run may take.
 const OTHERS: Duration = Duration::from_secs(120);
 
+/// What a repair has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// Nothing is installed.
+    NotInstalled,
+    /// Nothing was lost.
+    Intact,
+    /// The gate was put back.
+    Done(Repaired),
+}
+
 /// What had lost the gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repaired {
-    /// The files that were written without it.
+    /// The files that were written without it; none where only links were missing.
     pub files: Vec<PathBuf>,
     /// From when containers could start without it, as far as that is known.
     pub since: SystemTime,
@@ -27,26 +38,27 @@ pub struct Repaired {
 }
 
 impl Job<'_> {
-    /// Puts the gate back, and has a running engine read that; `None` where nothing was lost, or nothing is installed.
-    pub fn repair(&self, report: Report<'_>) -> Result<Option<Repaired>, Failure> {
+    /// Puts the gate back, and has a running engine read that.
+    pub fn repair(&self, report: Report<'_>) -> Result<Repair, Failure> {
         let Self { node, installer, .. } = *self;
         let store = self.patiently()?;
         // Asked under the lock: the file may have been changed by an uninstallation.
-        let Some(written) = manifest(node, self.name())? else { return Ok(None) };
-        let Some(method) = written.method else { return Ok(None) };
+        let Some(written) = manifest(node, self.name())? else { return Ok(Repair::NotInstalled) };
+        let Some(method) = written.method else { return Ok(Repair::NotInstalled) };
         let request = Request { method, config: written.config.as_deref(), distribution: self.distribution };
         let plan = (installer.plan)(node, &request)?;
         let links = programs::entries(installer.engine, &plan.entries);
         if plan.changes.is_empty() && links.iter().all(|link| link.is_there(node)) {
-            return Ok(None);
+            return Ok(Repair::Intact);
         }
+        let files: Vec<PathBuf> = plan.changes.iter().map(|change| change.path.clone()).collect();
+        report(Step::Lost(&files));
         if !programs::gate_runs(node) {
             return Err(Failure::new(
                 "the gate does not run, so it was not put back; `pss-guard install` brings another one",
             ));
         }
         let since = self.open_since(&plan);
-        let files = plan.changes.iter().map(|change| change.path.clone()).collect();
         let run = Run { request, before: self.running(), is_restarted: false };
         for link in &links {
             put(node, link, report)?;
@@ -73,7 +85,7 @@ impl Job<'_> {
                 self.name()
             ));
         }
-        Ok(Some(repaired))
+        Ok(Repair::Done(repaired))
     }
 
     /// The lock, once nobody else has it.
