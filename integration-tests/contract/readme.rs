@@ -14,7 +14,7 @@ use pss_guard::record::Field;
 use crate::support::documents::{anchors, blocks, read};
 
 /// The documents that tell readers to run `pss-guard`.
-const MANUAL: [&str; 8] = [
+const MANUAL: [&str; 9] = [
     "README.md",
     "docs/ci.md",
     "docs/install.md",
@@ -22,6 +22,7 @@ const MANUAL: [&str; 8] = [
     "docs/policy.md",
     "docs/rollout.md",
     "docs/scan.md",
+    "docs/upgrade.md",
     "docs/watch.md",
 ];
 
