@@ -470,10 +470,10 @@ impl<'a> Setting<'a> {
         }
         match units::unwatched(&self.live) {
             Some(unit) => {
-                checks.add(State::Wrong, NAME, format!("{unit} is not enabled; {install} enables it"))
+                checks.add(State::Wrong, NAME, format!("{unit} is not enabled; {install} enables it"));
             }
             None => {
-                checks.add(State::Ok, NAME, "systemd watches the configuration, and has the gate put back")
+                checks.add(State::Ok, NAME, "systemd watches the configuration, and has the gate put back");
             }
         }
     }

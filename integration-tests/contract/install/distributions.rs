@@ -1,12 +1,12 @@
 //! What is of one distribution only: engines that restart themselves, other inits, units of others, and what keeps the gate.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use super::running::on_running_node;
-use super::{CONTAINERD, Files, Host, Tree, assert_same};
+use super::running::{RUNNING, on_running_node};
+use super::{CONTAINERD, CONTAINERD_AND_PODMAN, Files, Host, Tree, assert_same};
 use crate::support::files;
 use crate::support::needs;
 use crate::support::run::{self, Done};
@@ -179,6 +179,15 @@ END
     let done = run(&format!("{hide}; {install}"));
     let says = "there is no systemd here; name the command that restarts containerd: --restart-command 'rc-service k3s restart'";
     assert!(done.code == Some(2) && done.stderr.contains(says), "{done}");
+    // Nothing watches files there either, and no unit is written that nobody reads.
+    let left = "ls /var/lib; ls -d /etc/systemd /etc/tmpfiles.d";
+    let done =
+        run(&format!("{hide}; /gate install --engine containerd --persist; code=$?; {left}; (exit $code)"));
+    let says = "--persist needs systemd, which does not run here; leave it out, and run `pss-guard install --engine auto --repair`";
+    assert!(done.code == Some(2) && done.stderr.contains(says) && done.stdout.is_empty(), "{done}");
+    let done =
+        run(&format!("{hide}; /gate install --engine containerd >/dev/null; {left}; true")).expect_success();
+    assert_eq!(done.stdout, "pss-guard\n", "{done}");
     // What it names works.
     run(&format!("{hide}; {install} --restart-command 'rc-service k3s restart'")).expect_success();
     let done = run(install);
@@ -242,6 +251,131 @@ fn systemd_reads_a_units_drop_in_before_the_restart() {
     assert_eq!(lines.get(4..7), Some(&undone[..]), "{done}\n{out}");
     // After the last restart the units of ours go.
     assert_eq!(lines.last(), Some(&theirs), "{done}\n{out}");
+}
+
+/// systemd enables only what it has read, and reads only what is there.
+#[test]
+fn what_keeps_the_gate_is_there_before_systemd_reads_and_enables_it() {
+    let name = "install::distributions::what_keeps_the_gate_is_there_before_systemd_reads_and_enables_it";
+    if !needs::can_run(name, &["unshare", "mount", "chroot"]) {
+        return;
+    }
+    let root = Host::new(RUNNING);
+    let script = r#"mkdir -p /fake /run/systemd/system; PATH=/fake:$PATH
+        cat >/fake/systemctl <<'END'
+#!/bin/sh
+cd /etc/systemd/system
+case "$*" in *pss-guard-install* | daemon-reload)
+    echo "$* $(ls -d pss-guard-install.path pss-guard-install.path.d/*.conf | wc -l)" >>/calls ;;
+esac
+END
+        chmod +x /fake/systemctl
+        config='--config /etc/containerd/config.toml'
+        /gate install --engine containerd $config >/out; : >/calls
+        /gate install --engine containerd $config --persist >>/out; cat /calls; : >/calls
+        /gate uninstall >>/out; cat /calls"#;
+    let done = on_running_node(&root, "exec", script).expect_success();
+    let both = "pss-guard-install.path pss-guard-install.service";
+    let expected = [
+        "daemon-reload 2".to_owned(),
+        format!("enable --quiet {both} 2"),
+        "restart pss-guard-install.path 2".to_owned(),
+        // The drop-in goes; a unit that is gone could not be disabled.
+        format!("disable --quiet --now {both} 1"),
+        "daemon-reload 1".to_owned(),
+    ];
+    // `/usr` is read-only here, so what belongs there is tried each time.
+    let lines: Vec<&str> =
+        done.stdout.lines().skip_while(|line| *line == "daemon-reload 1").take(5).collect();
+    assert_eq!(lines, expected, "{done}");
+}
+
+#[test]
+fn an_upgrade_of_k3s_that_moves_its_programs_loses_nothing() {
+    let root = k3s("etc/systemd/system/k3s.service");
+    files::write(
+        &root.path("etc/systemd/system/k3s.service"),
+        "[Service]\nExecStart=/usr/local/bin/k3s server\n",
+    );
+    // k3s names no runtime: it is found in the PATH that containerd is started with.
+    let config = root.path(K3S[1].0);
+    let text =
+        K3S[1].1.split("[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]").next();
+    fs::write(&config, text.expect("a text")).expect("a file of ours");
+    root.program("containerd");
+    fs::remove_file(root.path("usr/bin/runc")).expect("a program of ours");
+    let current = root.path("srv/k3s/data/current");
+    let upgrade = |release: &str, programs: &[&str]| {
+        fs::create_dir_all(root.path("srv/k3s/data")).expect("a folder");
+        for program in programs {
+            let path = root.path(&format!("srv/k3s/data/{release}/bin/{program}"));
+            files::write(&path, "#!/bin/sh\nexit 1\n");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+        }
+        let old = fs::read_link(&current).ok();
+        let _ = fs::remove_file(&current);
+        // A whole path, as k3s has it.
+        symlink(format!("/srv/k3s/data/{release}"), &current).expect("a link");
+        if let Some(old) = old {
+            fs::remove_dir_all(root.path(&old.to_string_lossy()[1..])).expect("a folder of ours");
+        }
+    };
+    let runtime =
+        || fs::read_link(root.path("var/lib/pss-guard/runtimes/containerd/runc/runtime")).expect("a link");
+    let repair = || root.call(&["install", "--engine", "auto", "--repair"]).expect_success().stdout;
+    let drop_in = "srv/k3s/agent/etc/containerd/config-v3.toml.d/99-pss-guard.toml";
+
+    upgrade("aaaa", &["runc"]);
+    install(&root, &[]).expect_success();
+    let target = Path::new("/srv/k3s/data/current/bin/runc");
+    assert_eq!(runtime(), target);
+    let (written, intact) =
+        (run::read(&root.path(drop_in)), "containerd: the gate is where it was installed\n");
+
+    upgrade("bbbb", &["runc"]);
+    let status = root.call(&["status", "--engine", "containerd"]).expect_success();
+    assert!(status.stdout.contains("runc leads to /srv/k3s/data/current/bin/runc"), "{status}");
+    assert_eq!(repair(), intact);
+    assert_eq!(runtime(), target);
+
+    // An upgrade that takes the drop-in along.
+    fs::remove_file(root.path(drop_in)).expect("a file of ours");
+    let status = root.call(&["status", "--engine", "containerd"]);
+    assert!(status.code == Some(1) && status.stdout.contains("WRONG    configuration"), "{status}");
+    let said = repair();
+    let first = format!("containerd: the gate is not where it was installed; written without it: /{drop_in}");
+    assert_eq!(said.lines().next(), Some(&*first), "{said}");
+    assert_eq!((run::read(&root.path(drop_in)), runtime().as_path()), (written, target));
+    root.call(&["status", "--engine", "containerd"]).expect_success();
+
+    // One that brings no runtime leaves containers that cannot start.
+    upgrade("cccc", &[]);
+    let status = root.call(&["status", "--engine", "containerd"]);
+    assert!(status.code == Some(1) && status.stdout.contains("WRONG"), "{status}");
+}
+
+/// What keeps the gate of one engine goes with it, and does not wait until the last engine's gate has gone.
+#[test]
+fn the_units_that_put_the_gate_back_end_with_the_last_engine_that_needs_them() {
+    let name =
+        "install::distributions::the_units_that_put_the_gate_back_end_with_the_last_engine_that_needs_them";
+    if !needs::can_run(name, &["systemctl"]) {
+        return;
+    }
+    let root = node(CONTAINERD_AND_PODMAN);
+    root.program("podman");
+    let enabled = || {
+        let wants = "etc/systemd/system/paths.target.wants/pss-guard-install.path";
+        root.path(wants).is_symlink()
+    };
+    install(&root, &["--persist"]).expect_success();
+    root.call(&["install", "--engine", "podman", "--persist"]).expect_success();
+    assert!(enabled());
+    root.call(&["uninstall", "--engine", "podman"]).expect_success();
+    assert!(enabled(), "containerd's gate is kept");
+    root.call(&["install", "--engine", "podman"]).expect_success();
+    root.call(&["uninstall", "--engine", "containerd"]).expect_success();
+    assert!(!enabled() && root.path("etc/systemd/system/pss-guard-install.path").exists());
 }
 
 #[test]

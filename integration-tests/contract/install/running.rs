@@ -28,7 +28,7 @@ pub(super) fn on_running_node(root: &Host, options: &str, script: &str) -> Done 
 }
 
 /// containerd with a runtime that is on this machine.
-const RUNNING: Files = &[(
+pub(super) const RUNNING: Files = &[(
     "etc/containerd/config.toml",
     "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc.options]\nBinaryName = '/usr/bin/env'\n",
 )];
