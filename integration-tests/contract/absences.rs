@@ -104,12 +104,17 @@ const ROWS: &[Row] = &[
     row("install --restart-command", "--root GATED install --engine containerd --restart --restart-command=", "no command", (2, "value"), "wrote"),
     row("install --restart-command", "--root GATED install --engine containerd --restart --restart-command true", "no proof", (1, "not shown: that it evaluates containers"), "seen: "),
     row("install --no-probe", "--root GATED install --engine containerd --no-probe", "no probe is made anyway", (2, "--restart"), "wrote"),
+    row("install --distribution", "--root GATED install --engine containerd --distribution k4s", "a typo", (2, "must be one of k3s, rke2"), "wrote"),
+    row("install --distribution", "--root GATED install --engine containerd --distribution k3s", "another one", (2, "--distribution k3s, and this node is plain"), "wrote"),
+    row("install --persist", "--root NODE install --engine containerd --persist", "not there", (2, "containerd is not on this node"), "wrote"),
+    row("install --repair", "--root NODE install --engine containerd --repair", "no gate is here", (0, ""), "is where it was installed"),
 
     row("uninstall --engine", "--root GATED uninstall --engine crio", "not gated", (0, "cri-o: the gate is not installed"), "restored"),
     row("uninstall --engine", "--root NODE uninstall", "nothing is", (0, "pss-guard is not installed on this node; nothing was changed"), "restored"),
     row("uninstall --config", "--root GATED uninstall --config /etc/nothing.toml", "another file", (2, "the gate is not installed in /etc/nothing.toml, but in /etc/containerd/config.toml"), "restored"),
     row("uninstall --dry-run", "--root GATED uninstall --dry-run", "nothing was done", (0, "--- /etc/containerd/config.toml"), "restored"),
     row("uninstall --restart", "--root GATED uninstall --restart", "out of reach", (2, "--restart does not reach the containerd of another root directory"), "restored"),
+    row("uninstall --distribution", "--root GATED uninstall --distribution k3s", "another one", (2, "--distribution k3s, and this node is plain"), "restored"),
     row("uninstall --restart-command", "--root GATED uninstall --restart-command true", "no restart", (2, "--restart"), "restored"),
 
     row("report --namespace", "--root NODE report --namespace shopp", "a typo", (2, "namespace \"shopp\" is not known on this node: no event of it in this time, and no container (known: ops, shop)"), "ready"),
@@ -252,7 +257,12 @@ fn what_is_there_is_answered() {
             "would not be refused|none of 1 container",
         ),
         ("report --namespace shop", 0, "shop"),
-        ("--root GATED status --engine containerd", 0, "containerd"),
+        // What stands in for containerd here answers nothing.
+        (
+            "--root GATED status --engine containerd",
+            2,
+            "what containerd makes of these files was not compared",
+        ),
         (
             "--root GATED install --engine containerd --config /etc/containerd/config.toml --dry-run",
             0,

@@ -55,6 +55,8 @@ if [ "$1" = --version ]; then
     done
     echo "containerd github.com/containerd/containerd $version x"
 elif [ "$1" = --config ]; then
+    # Without a file, containerd has the handler runc.
+    grep -qs . "$2" || printf 'version = 2\n[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]\nruntime_type = "io.containerd.runc.v2"\n'
     # A handler in a drop-in has all that the one of the main file has, which comes last there.
     if grep -qs 'runtimes.runc\]' [1-9].toml; then sed '/runtimes.runc\]/,$d' "$2"; else cat "$2"; fi
     for file in [1-9].toml; do
