@@ -113,6 +113,7 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
     let wish = Wish {
         method: arguments.method,
         verify: if arguments.no_probe { None } else { Some(&verify) },
+        persist: arguments.persist,
         manual: &manual(),
         anchor_faults: &faults,
     };
@@ -122,10 +123,7 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
     for installer in engines.by_ref() {
         let distribution = distribution_for(&node, installer, &recognized);
         let job = job(&node, &processes, installer, (&distribution, recognized.name), &arguments.change);
-        let may_persist = if arguments.persist { job.may_persist() } else { Ok(()) };
-        let done = if let Err(failure) = may_persist {
-            Err(failure)
-        } else if arguments.change.dry_run {
+        let done = if arguments.change.dry_run {
             dry_run(&job, &wish, out).and_then(|()| {
                 if arguments.persist || job.is_persisted()? {
                     show_persistence(&job, out)?;

@@ -202,6 +202,8 @@ pub struct Wish<'a> {
     pub method: Option<Method>,
     /// Verifies the installation after a restart; none where nobody wants that.
     pub verify: Option<Verify<'a>>,
+    /// Whether the gate is to be kept in place ([`Job::persist`]).
+    pub persist: bool,
     /// The manual, in roff.
     pub manual: &'a [u8],
     /// What is wrong with the directories that pods' mounts rest on, a sentence each. Where others can write to one, no
@@ -246,11 +248,6 @@ impl Job<'_> {
     /// Whether the gate is kept in place of what writes the engine's configuration again.
     pub fn is_persisted(&self) -> Result<bool, Failure> {
         Ok(manifest(self.node, &persist::name(self.installer.engine))?.is_some())
-    }
-
-    /// Makes sure, before anything is written, that something could keep the gate in place.
-    pub fn may_persist(&self) -> Result<(), Failure> {
-        Ok(persist::is_possible(self.node, self.installer.engine, self.distribution)?)
     }
 
     /// Keeps the gate in place of what writes the engine's configuration again. It is installed by now.

@@ -10,7 +10,7 @@ use crate::atomic::{WriteError, fault};
 use crate::install::programs::{self, Piece};
 use crate::install::sandboxes::unseen_by;
 use crate::install::transaction::{self, FOLDER, Manifest, Store, manifest};
-use crate::install::{GATE, Method, Plan, Request, detect, presence, units};
+use crate::install::{GATE, Method, Plan, Request, detect, persist, presence, units};
 use crate::level::{cache, kubelet_root};
 use crate::message::escape;
 use crate::node::host::{Live, Node as _};
@@ -70,6 +70,9 @@ impl<'a> Job<'a> {
             return Err(Failure::new(format!("{} supports only --method {usual}", self.name())));
         }
         self.reaches_engine()?;
+        if wish.persist {
+            persist::is_possible(node, installer.engine, distribution)?;
+        }
         let policy = cache::load_fresh(&Paths::under(node.root()))?.unwrap_or_default();
         if let Some(unseen) = unseen_by(&policy, installer.engine, method) {
             return Err(unseen.into());
