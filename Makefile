@@ -65,11 +65,12 @@ test: $(if $(ROOT),deps) lint ## Lints, unit tests, the contract, and what this 
 	@$(call run-tests,test,"--workspace" $(ENGINES))
 
 .PHONY: lint
-lint: ## Formatting, clippy, documentation, shell scripts
+lint: ## Formatting, clippy, fuzz targets, documentation, shell scripts
 	$(CARGO) fmt --all --check
 	$(CARGO) check --locked --package pss --lib
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --workspace --test engines --test e2e -- -D warnings
+	@$(MAKE) --no-print-directory -C fuzz check
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	shellcheck --external-sources $(SCRIPTS)
 

@@ -12,6 +12,7 @@
 // The names of the cases are close because the cases are.
 #![allow(clippy::similar_names, clippy::too_many_lines)]
 
+mod counts;
 mod node;
 mod runc;
 mod sampler;
@@ -28,6 +29,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use Outcome::{Any, Denial, Silence};
+use counts::Counts;
 use node::{Failure, Node, POLICY, Pod, SMALLEST_POLICY, Sandbox};
 use sampler::{Command, Sampler, Times};
 
@@ -121,6 +123,14 @@ fn bench() -> Result<(), Failure> {
     let rebooted = single_pages(&usual, Pod::crio_allowed()?)?;
     let (allowed, allowed_size) = hook(&usual, Pod::containerd_allowed()?, "allowed")?;
     let (crio, crio_size) = hook(&usual, Pod::crio_allowed()?, "allowed")?;
+    // What a node has where facts of its pods are brought, and one whose cluster says its version.
+    let (declared, versioned) = (Node::new(POLICY, 1)?, Node::new(POLICY, 1)?);
+    let (with_facts, _) = hook(&declared, Pod::crio_allowed()?, "allowed")?;
+    let (facts_size, _) =
+        declared.declare("cri-o", &declared.lay_out(Pod::crio_allowed()?, "allowed", &sandbox)?)?;
+    let (with_version, _) = hook(&versioned, Pod::crio_allowed()?, "allowed")?;
+    // Never undone: the node goes with the benchmark.
+    let _ = versioned.ask_for_version()?;
     let (denied, denied_size) = hook(&usual, Pod::containerd_denied()?, "denied")?;
     sampler.run(&denied)?;
     usual.journalled();
@@ -147,6 +157,8 @@ fn bench() -> Result<(), Failure> {
         row(&on("allow, containerd", allowed_size), allowed, Some(&usual), Silence, Some(1.5)),
         row(&on("allow, CRI-O", crio_size), crio, Some(&usual), Silence, Some(1.5)),
         row("the same, after a reboot", rebooted, Some(&usual), Silence, None),
+        row(&on("with its pod's facts", facts_size), with_facts, Some(&declared), Silence, None),
+        row("with cluster.json", with_version, Some(&versioned), Silence, None),
         row(&on("allow, containerd", large_size), large, Some(&usual), Silence, Some(2.0)),
         row(&on("deny, containerd", denied_size), denied, Some(&usual), Denial, Some(3.0)),
         row("allow, smallest policy", small_policy, Some(&bare), Silence, None),
@@ -158,7 +170,8 @@ fn bench() -> Result<(), Failure> {
     }
     measure(&mut cases, &mut sampler, rounds)?;
 
-    let [noop, again, allowed, _, _, _, _, small_policy, in_crowd, script] = &cases;
+    let [noop, again, allowed, crio, _, with_facts, with_version, _, _, small_policy, in_crowd, script] =
+        &cases;
     println!(
         "{rounds} rounds, interleaved, on one CPU; microseconds from posix_spawn to the end of the process"
     );
@@ -180,10 +193,25 @@ fn bench() -> Result<(), Failure> {
     let noise = 1.0 + (2.0 * (again.times.ratio(&noop.times, 50) - 1.0).abs()).max(0.05);
     line("10,000 namespaces instead of 1", &in_crowd.times, &allowed.times, Some(noise));
     line(&script.name, &script.times, &allowed.times, None);
+    println!("and to the allow for CRI-O:");
+    for case in [with_facts, with_version] {
+        line(&case.name, &case.times, &crio.times, None);
+    }
     println!("and to the allow with the smallest policy:");
     // Reading config.json takes about a quarter of all; a policy of realistic size may cost as much.
     let name = format!("a policy of {}", kilobytes(POLICY.len()));
     line(&name, &allowed.times, &small_policy.times, Some(1.25));
+
+    println!();
+    println!("one start, which no other load changes:");
+    println!("{:32} {:>12} {:>12}", "", "instructions", "system calls");
+    for case in cases.iter().filter(|case| case.every == 1) {
+        let Counts { instructions, calls } = Counts::of(&case.command)?;
+        case.node.map(Node::journalled);
+        let [instructions, calls] =
+            [instructions, calls].map(|count| count.map_or("-".to_owned(), |count| count.to_string()));
+        println!("{:32} {instructions:>12} {calls:>12}", case.name);
+    }
 
     println!();
     let megabyte = 1024.0 * 1024.0;

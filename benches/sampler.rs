@@ -4,9 +4,10 @@
 //! machine that does other work too: whatever happened meanwhile counts for one of them alone. Here every
 //! round runs every case once, each round beginning with another one, and only ratios are compared.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,14 @@ impl Command {
         let all = std::iter::once(program).chain(arguments.iter().copied());
         let arguments = all.map(CString::new).collect::<Result<_, _>>()?;
         Ok(Self { arguments, stdin: stdin.as_bytes().to_vec() })
+    }
+
+    pub(crate) fn arguments(&self) -> impl Iterator<Item = &OsStr> {
+        self.arguments.iter().map(|argument| OsStr::from_bytes(argument.to_bytes()))
+    }
+
+    pub(crate) fn stdin(&self) -> &[u8] {
+        &self.stdin
     }
 }
 

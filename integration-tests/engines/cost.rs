@@ -4,8 +4,6 @@
 use std::process::{Command, Stdio};
 
 use nix::sys::resource::{UsageWho, getrusage};
-use serde_json::{Value, json};
-
 #[path = "../../benches/node.rs"]
 #[allow(dead_code, reason = "the benchmark lays out more nodes than this")]
 mod bench_node;
@@ -75,7 +73,7 @@ fn a_judged_start_keeps_its_budget() {
         eprintln!("{engine}: {calls} system calls, {faults} page faults, {size} bytes");
 
         // The same with facts of its pod, among those of a full node: one more file.
-        let [bytes, facts] = lay_facts(&node, engine, &bundle.state);
+        let (bytes, facts) = node.declare(engine, &bundle).unwrap();
         let (with_facts, more_faults, shown) = count(&start);
         assert!(shown.contains(&facts), "{engine}: the facts are not read:\n{shown}");
         assert!((calls..=calls + 5).contains(&with_facts), "{engine}: {with_facts} system calls:\n{shown}");
@@ -83,12 +81,7 @@ fn a_judged_start_keeps_its_budget() {
         std::fs::remove_dir_all(node.root().join("run/pss-guard/pods")).unwrap();
 
         // A policy without `[cluster] version` costs one call: is the file that the compiled policy has read still the same?
-        let policy = node.root().join("etc/pss-guard/policy.toml");
-        let text = std::fs::read_to_string(&policy).unwrap();
-        std::fs::write(&policy, text.replace("[cluster]\nversion = ", "[cluster]\n# version = ")).unwrap();
-        let agent = node.root().join("run/pss-guard/agent");
-        std::fs::create_dir(&agent).unwrap();
-        std::fs::write(agent.join("cluster.json"), "{\"v\":1,\"minor\":36}\n").unwrap();
+        let undo = node.ask_for_version().unwrap();
         for _ in 0..2 {
             std::thread::sleep(std::time::Duration::from_millis(100));
             start(&mut Command::new(&gate));
@@ -97,49 +90,6 @@ fn a_judged_start_keeps_its_budget() {
         assert!(shown.contains("cluster.json"), "{engine}: nobody asks for it:\n{shown}");
         assert_eq!(with_version, calls + 1, "{engine}, with the cluster's version:\n{shown}");
         eprintln!("{engine}, the cluster's version: {with_version} system calls, {more_faults} page faults");
-        std::fs::write(&policy, text).unwrap();
-        std::fs::remove_dir_all(agent).unwrap();
+        undo().unwrap();
     }
-}
-
-/// Facts of a bundle's pod that change nothing, and of 250 others. How long they are, and their file.
-fn lay_facts(node: &Node, engine: &str, state: &str) -> [String; 2] {
-    let state: Value = serde_json::from_str(state).unwrap();
-    let config = std::path::Path::new(state["bundle"].as_str().unwrap()).join("config.json");
-    let config: Value = serde_json::from_slice(&std::fs::read(config).unwrap()).unwrap();
-    let keys = match engine {
-        "cri-o" => ["io.kubernetes.pod.uid", "io.kubernetes.pod.namespace", "io.kubernetes.pod.name"],
-        _ => [
-            "io.kubernetes.cri.sandbox-uid",
-            "io.kubernetes.cri.sandbox-namespace",
-            "io.kubernetes.cri.sandbox-name",
-        ],
-    };
-    let [uid, namespace, name] = keys.map(|key| config["annotations"][key].as_str().unwrap());
-    let container = |name: &str| {
-        json!({
-            "name": name,
-            "securityContext": {
-                "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": true,
-            },
-            "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-        })
-    };
-    let facts = |uid: &str| {
-        json!({
-            "v": 1, "uid": uid, "namespace": namespace, "name": name, "source": "api",
-            "spec": {
-                "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-                "volumes": [{"name": "data", "emptyDir": {}}],
-                "containers": [container("app"), container("proxy"), container("log")],
-            },
-        })
-    };
-    let folder = node.root().join("run/pss-guard/pods");
-    std::fs::create_dir_all(&folder).unwrap();
-    let others = (0..250).map(|nth| format!("{nth:08x}-1d4f-4e7d-941e-7a1219bef1c5"));
-    for uid in others.chain([uid.to_owned()]) {
-        std::fs::write(folder.join(&uid).with_extension("json"), facts(&uid).to_string()).unwrap();
-    }
-    [facts(uid).to_string().len().to_string(), format!("/pods/{uid}.json")]
 }

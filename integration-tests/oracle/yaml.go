@@ -20,6 +20,8 @@ type meaning struct {
 	Error string          `json:"error,omitempty"`
 }
 
+var marks = strings.NewReplacer("\n---\n\ufeff", "\n---\n", "\n---\r\n\ufeff", "\n---\r\n")
+
 func mean(line []byte) meaning {
 	var text string
 	check(json.Unmarshal(line, &text))
@@ -27,6 +29,8 @@ func mean(line []byte) meaning {
 	if !strings.HasSuffix(text, "\n") {
 		text += "\n"
 	}
+	// It reads every document by itself, where its byte order mark is the first character. Here they stay together.
+	text = marks.Replace(text)
 	value, err := utilyaml.ToJSON([]byte(text))
 	if err == nil && !json.Valid(value) {
 		value, err = yaml.YAMLToJSON([]byte(text))

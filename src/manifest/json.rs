@@ -3,6 +3,8 @@
 //! serde_json tells where a mistake is, but not where a value begins. So the structure is read here, in one pass, and
 //! strings and numbers are left to serde_json.
 
+use serde_json::Number;
+
 use super::node::{Node, Position, Value};
 use super::read::{DEEPEST, MOST_NODES, ReadError, Why, unique};
 
@@ -151,9 +153,11 @@ impl<'t> Reader<'t> {
             "false" => Value::Bool(false),
             "null" => Value::Null,
             _ if word.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
-                let number = serde_json::from_str(word);
-                let number = number.map_err(|error| ReadError { at: self.at, why: Why::Json(says(&error)) });
-                Value::Number(number?)
+                let number: Number = serde_json::from_str(word)
+                    .map_err(|error| ReadError { at: self.at, why: Why::Json(says(&error)) })?;
+                // serde_json reads a float to the last bit but one.
+                let exact = if number.is_f64() { word.parse().ok().and_then(Number::from_f64) } else { None };
+                Value::Number(exact.unwrap_or(number))
             }
             _ => return Err(self.expected("a value")),
         };

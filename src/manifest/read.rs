@@ -79,6 +79,8 @@ pub enum Why {
 
 /// All documents of a file; empty ones are null.
 pub fn documents(text: &str) -> Result<Vec<Node>, ReadError> {
+    // For kubectl, a byte order mark is no beginning of JSON: what follows is YAML, where 1e2 is an integer.
+    let is_json = text.trim_start().starts_with('{');
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // kubectl reads each document by itself, and files that were put together have several marks.
     let text = if text.contains('\u{feff}') {
@@ -87,7 +89,7 @@ pub fn documents(text: &str) -> Result<Vec<Node>, ReadError> {
         Cow::Borrowed(text)
     };
     let text = text.as_ref();
-    let documents = if text.trim_start().starts_with('{') {
+    let documents = if is_json {
         // A flow mapping begins like an object. What the author meant is JSON.
         json::documents(text).or_else(|error| yaml::documents(text).map_err(|_| error))
     } else {

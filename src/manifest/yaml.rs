@@ -234,8 +234,12 @@ fn scalar(text: String, is_plain: bool, tag: Option<&str>) -> Result<Value, Why>
     }
     match (tag, plain(text.clone())?) {
         ("bool", value @ Value::Bool(_))
-        | ("int" | "float", value @ Value::Number(_))
+        | ("int", value @ Value::Number(_))
         | ("null", value @ Value::Null) => Ok(value),
+        ("float", Value::Number(number)) => {
+            let double = number.as_f64().and_then(json_number);
+            Ok(Value::Number(double.unwrap_or(number)))
+        }
         _ => Err(Why::Tag { tag: format!("!!{tag}"), text }),
     }
 }
@@ -309,17 +313,16 @@ fn float(digits: &str) -> Option<Number> {
     if !fits {
         return None;
     }
-    let value: f64 = digits.parse().ok()?;
-    // JSON has one kind of number: go-yaml's 1.0 is written as 1.
-    #[allow(
-        clippy::float_cmp,
-        clippy::cast_possible_truncation,
-        reason = "whole numbers below 2^60 are exact"
-    )]
-    if value == value.trunc() && value.abs() < 1e18 {
-        return Some((value as i64).into());
-    }
-    Number::from_f64(value)
+    json_number(digits.parse().ok()?)
+}
+
+/// A double as Go writes it. A whole number below 1e21 has no exponent there: the shortest digits that name the double, then
+/// zeros. With those it is an integer for whatever reads the JSON.
+fn json_number(value: f64) -> Option<Number> {
+    let digits = value.to_string();
+    let integer =
+        digits.parse::<i64>().map(Number::from).or_else(|_| digits.parse::<u64>().map(Number::from));
+    integer.ok().or_else(|| Number::from_f64(value))
 }
 
 #[cfg(test)]
@@ -390,6 +393,13 @@ mod tests {
             ("1_.5", "1.5"),
             ("1.", "1"),
             ("1e3", "1000"),
+            ("9223372036854775004108", "9.223372036854775e+21"),
+            ("1.2345678901234567e17", "123456789012345660"),
+            ("9.2e18", "9200000000000000000"),
+            ("1.8e19", "18000000000000000000"),
+            ("1e21", "1e+21"),
+            ("!!float 18446744709551615", "18446744709551616"),
+            ("!!float -9223372036854775808", "-9.223372036854776e+18"),
             ("12e03", "12000"),
             ("-.5e-2", "-0.005"),
             ("1:30", "\"1:30\""),
