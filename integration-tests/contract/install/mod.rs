@@ -2,6 +2,8 @@
 
 // Does a run that is killed, or meets another one, leave a node that starts?
 mod crash;
+// What if the programs lie in a directory of the admin's?
+mod directory;
 // What are files labelled on a node with SELinux?
 mod labels;
 // Which files does an installation write, and what if it cannot?
