@@ -341,3 +341,26 @@ fn an_upgrade_that_fails_goes_back_to_the_directory_of_before() {
         root.call(&["status"]).expect_success();
     }
 }
+
+/// The programs, links and the directory outlast a boot there, and containerd's file does not.
+#[test]
+fn on_container_optimized_os_a_boot_takes_the_gate_and_the_next_installation_brings_it_back() {
+    let root = host();
+    root.file("etc/os-release", "NAME=\"Container-Optimized OS\"\nID=cos\n");
+    let config = fs::read(root.path(CONTAINERD[0].0)).expect("a file of ours");
+    let done = root.call(&install("/opt/one")).expect_success();
+    let says = "/etc of Container-Optimized OS is made at every boot";
+    assert!(done.stdout.contains(&format!("  open: {says}")), "{done}");
+    let status = root.call(&["status"]).expect_success();
+    assert!(status.stdout.contains("GKE on COS") && status.stdout.contains(says), "{status}");
+
+    fs::remove_dir_all(root.path("etc/systemd")).unwrap_or_default();
+    fs::write(root.path(CONTAINERD[0].0), &config).expect("a file of ours");
+    let status = root.call(&["status"]);
+    assert!(status.code == Some(1) && status.stdout.contains("WRONG"), "{status}");
+    root.call(&["install", "--engine", "containerd"]).expect_success();
+    root.call(&["status"]).expect_success();
+    assert_eq!(places(&root), ["/opt/one"]);
+    root.call(&["uninstall"]).expect_success();
+    assert_eq!(fs::read(root.path(CONTAINERD[0].0)).expect("a file of ours"), config);
+}
