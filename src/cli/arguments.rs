@@ -364,8 +364,12 @@ pub struct Install {
     /// Put the gate back whenever the engine's configuration is written without it: by systemd, on EKS by nodeadm
     #[arg(long)]
     pub persist: bool,
+    /// Put the programs into this directory of root's, where /var cannot execute; it stays in force, and is named again only
+    /// to change it [default: /var/lib/pss-guard/bin]
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
     /// Only put an installed gate back where it was lost, and log since when; pss-guard-install.service calls it
-    #[arg(long, conflicts_with_all = ["method", "persist", "config", "distribution", "dry_run", "restart"])]
+    #[arg(long, conflicts_with_all = ["method", "persist", "directory", "config", "distribution", "dry_run", "restart"])]
     pub repair: bool,
     /// What install and uninstall share
     #[command(flatten)]

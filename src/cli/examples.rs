@@ -64,6 +64,7 @@ pub(super) const INSTALL: &str = examples! {
     "Show what would be done": "pss-guard install --engine auto --dry-run",
     "Install for every engine, restart them, and prove that it works": "pss-guard install --engine auto --restart",
     "Install into an image": "pss-guard --root /mnt/image install --engine containerd",
+    "Where /var cannot execute": "pss-guard install --engine containerd --restart --directory /home/kubernetes/bin/pss-guard",
     "Without systemd": "pss-guard install --engine containerd --restart --restart-command \"rc-service containerd restart\"",
 };
 

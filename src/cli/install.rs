@@ -20,7 +20,7 @@ use crate::install::job::{
 };
 use crate::install::programs::{self, Piece};
 use crate::install::transaction::{FOLDER, Undone, manifest};
-use crate::install::{GATE, Installer, Method, Request, engines, persist, units};
+use crate::install::{GATE, Installer, Method, Request, directory, engines, persist, units};
 use crate::level::Policy;
 use crate::level::cache;
 use crate::level::date::rfc3339;
@@ -114,6 +114,7 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
         method: arguments.method,
         verify: if arguments.no_probe { None } else { Some(&verify) },
         persist: arguments.persist,
+        directory: arguments.directory.as_deref(),
         manual: &manual(),
         anchor_faults: &faults,
     };
@@ -344,6 +345,10 @@ pub(super) fn print(job: &Job<'_>, step: Step<'_>, out: &mut dyn Write) {
         Step::Lost(files) => {
             writeln!(out, "{}: the gate is not where it was installed; {}", job.name(), escape(&lost(files)))
         }
+        Step::Wrote(path) if path == Path::new(directory::FOLDER) => {
+            let lie = directory::in_force(job.node);
+            writeln!(out, "  wrote {}; the programs are in {}", path.display(), lie.display())
+        }
         Step::Wrote(path) => writeln!(out, "  wrote {}", path.display()),
         Step::Removed(path) => writeln!(out, "  removed {}", path.display()),
         Step::RemovedMethod(method) => writeln!(out, "  removed the {method} method"),
@@ -477,6 +482,15 @@ fn show(job: &Job<'_>, prepared: &Prepared<'_>, wish: &Wish<'_>, out: &mut dyn W
             Piece::Link { path, target } => {
                 writeln!(out, "  would write {} (a link to {})", path.display(), target.display())?;
             }
+            Piece::Directory { directory } if directory == piece.path() => {
+                writeln!(out, "  would write {}, and move both programs there", directory.display())?;
+            }
+            Piece::Directory { directory } => writeln!(
+                out,
+                "  would write {} (a link to {}, with both programs there)",
+                piece.path().display(),
+                directory.display()
+            )?,
         }
     }
     if let Err(own) = &prepared.command {

@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::directory;
 use super::labels;
 use super::programs;
 use super::transaction::{self, Manifest, Store, TransactionError, edited, manifest};
@@ -64,6 +65,8 @@ struct Piece {
 enum Was {
     /// A link, and where it led.
     Link(PathBuf),
+    /// The directory that the programs lay in.
+    Directory(PathBuf),
     /// A file.
     File {
         /// Its copy, by its name in the snapshot's folder.
@@ -112,8 +115,13 @@ pub fn keep(
         let there = programs.iter().filter(|path| node.place(path).exists()).cloned().chain(links);
         // The people's programs are new where they are not there. What engines call stays in any case: somebody may call it.
         let placed = programs::placed().into_iter().filter(|path| !node.place(path).exists());
-        let paths: Vec<PathBuf> =
-            there.chain(placed).chain(of_installation(node, units::NAME, system)?).collect();
+        // The first to be put back, because the programs are written through it.
+        let paths: Vec<PathBuf> = [directory::FOLDER.into()]
+            .into_iter()
+            .chain(there)
+            .chain(placed)
+            .chain(of_installation(node, units::NAME, system)?)
+            .collect();
         take(node, COMMON, units::NAME, !units::engines(node).is_empty(), &paths)?;
     }
     let name = engine.name();
@@ -198,6 +206,10 @@ fn put_back(
         };
         let what = match &piece.was {
             Some(Was::Link(target)) => atomic::link(&place, target)?.then_some(PutBack::Restored),
+            Some(Was::Directory(was)) => match directory::go_back(node, was)? {
+                Some(changed) => changed.then_some(PutBack::Restored),
+                None => Some(PutBack::Kept),
+            },
             Some(Was::File { copy, mode, modified }) => {
                 let copy = node.place(Path::new(FOLDER)).join(name).join(copy);
                 let bytes = fs::read(&copy).map_err(fault("read", &copy))?;
@@ -254,7 +266,8 @@ pub fn forget(node: &Live) -> Result<(), WriteError> {
     for name in node.list(folder) {
         atomic::remove_if_there(&node.place(&folder.join(name).join(LIST)))?;
     }
-    programs::remove_tree(&node.place(folder))
+    programs::remove_tree(&node.place(folder))?;
+    directory::forget_other(node)
 }
 
 fn is_kept(node: &Live, name: &str) -> bool {
@@ -289,6 +302,7 @@ fn take(
     for path in paths.iter().filter(|_| stood) {
         let was = match node.link(path) {
             Some(target) if programs::is_entry(path) => Some(Was::Link(target)),
+            _ if path == Path::new(directory::FOLDER) => Some(Was::Directory(directory::in_force(node))),
             _ => copy(&node.place(path), &folder, pieces.len())?,
         };
         pieces.push(Piece { path: path.clone(), was });

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::{GATE, TOOL};
+use super::{GATE, TOOL, directory};
 use crate::atomic::{self, WriteError};
 use crate::node::host::{Live, Node as _};
 use crate::node::run::run;
@@ -69,7 +69,10 @@ fn unlabelled(cause: &io::Error) -> io::Error {
 
 /// Whether engines or systemd call this path of ours. What lies where people call it has the label of its folder.
 fn is_called(path: &Path) -> bool {
-    [GATE, TOOL].iter().any(|own| path == Path::new(own))
+    let is_in = |folder: &str, program: &str| path == directory::at(Path::new(folder), program);
+    [GATE, TOOL]
+        .iter()
+        .any(|own| [directory::FOLDER, directory::OTHER].iter().any(|folder| is_in(folder, own)))
 }
 
 /// Labels a link of ours. One that cannot be labelled is still found by every domain that may read `/var/lib`.
@@ -124,52 +127,114 @@ pub fn fault(node: &Live, path: &Path) -> Option<(Mode, String)> {
 
 /// Whether `restorecon` would keep the labels.
 fn has_context(node: &Live) -> bool {
-    selinux::has_context(node, CONTEXT, KIND)
+    missing(node).is_empty()
+}
+
+/// What the file contexts have to say: of our folders, and of the programs in a directory of the admin's, where there may be
+/// others.
+fn contexts(node: &Live) -> Vec<String> {
+    let directory = directory::in_force(node);
+    let mut contexts = vec![CONTEXT.to_owned()];
+    if directory != Path::new(directory::FOLDER) {
+        let mut pattern = String::new();
+        for sign in directory.to_string_lossy().chars() {
+            // Each of these means something in a pattern (selabel_file(5)).
+            if r"\.[]{}()*+?^$|".contains(sign) {
+                pattern.push('\\');
+            }
+            pattern.push(sign);
+        }
+        contexts.push(format!("{pattern}/pss-guard(-gate)?"));
+    }
+    contexts
+}
+
+/// Those of them that the node's file contexts do not have.
+fn missing(node: &Live) -> Vec<String> {
+    contexts(node).into_iter().filter(|context| !selinux::has_context(node, context, KIND)).collect()
 }
 
 /// What takes the labels away again, in a sentence; `None` where nothing does.
 #[must_use]
 pub fn is_temporary(node: &Live) -> Option<String> {
-    (selinux::mode(node).is_some() && !has_context(node)).then(|| {
+    let missing = missing(node);
+    let commands: Vec<String> =
+        missing.iter().map(|context| format!("`semanage fcontext -a -t {KIND} '{context}'`")).collect();
+    (selinux::mode(node).is_some() && !missing.is_empty()).then(|| {
         format!(
-            "SELinux: the file contexts of this node do not name the gate, so `restorecon -R /var` and a relabel take the label \
-             {KIND} away until the next `pss-guard install`; `semanage fcontext -a -t {KIND} '{CONTEXT}'` keeps it"
+            "SELinux: the file contexts of this node do not name the gate, so `restorecon -R` and a relabel take the label {KIND} \
+             away until the next `pss-guard install`; {} keeps it",
+            commands.join(" with ")
         )
     })
 }
 
 /// Has the node's file contexts name the programs, where `semanage` is there to do so. What was not done, in a sentence.
 pub(super) fn keep(node: &Live) -> Option<String> {
-    let lost = is_temporary(node)?;
-    let Some(semanage) = node.find("semanage").filter(|_| node.is_running()) else { return Some(lost) };
+    let wanted = contexts(node);
+    let stale = |context: &String| !wanted.contains(context);
+    let (stale, mut added): (Vec<String>, Vec<String>) = added(node).into_iter().partition(stale);
+    let mut failed = Vec::new();
+    // Of the directory that the programs lay in before.
+    for context in stale {
+        if !delete(node, &context) {
+            added.push(context);
+        }
+    }
+    let lost = is_temporary(node);
+    let semanage = node.find("semanage").filter(|_| node.is_running());
+    let missing = if lost.is_some() && semanage.is_some() { missing(node) } else { Vec::new() };
+    added.extend(missing.iter().filter(|context| !added.contains(context)).cloned().collect::<Vec<_>>());
     // First, so that it is removed with the gate even if this is interrupted.
-    let line = format!("{CONTEXT}\n");
-    if let Err(error) = atomic::replace(&node.place(Path::new(ADDED)), line.as_bytes(), 0o600) {
+    if let Err(error) = write_added(node, &added) {
         return Some(crate::message::line(&error));
     }
-    let done = run(Command::new(semanage).args(["fcontext", "-a", "-t", KIND, CONTEXT]), PATIENCE);
-    let failed = match done {
-        Ok(done) if done.ok => return None,
-        Ok(done) => done.stderr.trim().lines().collect::<Vec<_>>().join("; "),
-        Err(error) => crate::message::line(&error),
-    };
-    Some(format!("{lost} (failed: {failed})"))
+    let lost = lost?;
+    let Some(semanage) = semanage else { return Some(lost) };
+    for context in missing {
+        match run(Command::new(&semanage).args(["fcontext", "-a", "-t", KIND, &context]), PATIENCE) {
+            Ok(done) if done.ok => {}
+            Ok(done) => failed.push(done.stderr.trim().lines().collect::<Vec<_>>().join("; ")),
+            Err(error) => failed.push(crate::message::line(&error)),
+        }
+    }
+    (!failed.is_empty()).then(|| format!("{lost} (failed: {})", failed.join("; ")))
+}
+
+/// The contexts that the installer has added.
+fn added(node: &Live) -> Vec<String> {
+    let text = node.read(Path::new(ADDED)).ok().flatten().unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+}
+
+fn write_added(node: &Live, added: &[String]) -> Result<(), WriteError> {
+    let place = node.place(Path::new(ADDED));
+    if added.is_empty() {
+        return atomic::remove_if_there(&place);
+    }
+    let text = added.join("\n") + "\n";
+    if fs::read(&place).is_ok_and(|now| now == text.as_bytes()) {
+        return Ok(());
+    }
+    atomic::replace(&place, text.as_bytes(), 0o600)
+}
+
+fn delete(node: &Live, context: &str) -> bool {
+    let semanage = node.find("semanage").filter(|_| node.is_running());
+    let done = semanage
+        .and_then(|semanage| run(Command::new(semanage).args(["fcontext", "-d", context]), PATIENCE).ok());
+    done.is_some_and(|done| done.ok)
 }
 
 /// Takes out of the node's file contexts what [`keep`] added. What was not done, in a sentence.
 pub(super) fn forget(node: &Live) -> Result<Option<String>, WriteError> {
-    let added = Path::new(ADDED);
-    let contexts = node.read(added).ok().flatten().unwrap_or_default();
     let mut failed = None;
-    for context in String::from_utf8_lossy(&contexts).lines() {
-        let delete = format!("semanage fcontext -d '{context}'");
-        let done = node.find("semanage").filter(|_| node.is_running()).and_then(|semanage| {
-            run(Command::new(semanage).args(["fcontext", "-d", context]), PATIENCE).ok()
-        });
-        if !done.is_some_and(|done| done.ok) {
+    for context in added(node) {
+        if !delete(node, &context) {
+            let delete = format!("semanage fcontext -d '{context}'");
             failed = Some(format!("SELinux: `{delete}` removes what the file contexts say of the gate"));
         }
     }
-    atomic::remove_if_there(&node.place(added))?;
+    write_added(node, &[])?;
     Ok(failed)
 }

@@ -16,6 +16,7 @@
 
 pub mod before;
 pub mod detect;
+pub mod directory;
 pub mod engines;
 pub mod job;
 pub mod labels;

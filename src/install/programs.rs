@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::{Entry, GATE, TOOL, entry_path, labels};
+use super::{Entry, GATE, TOOL, directory, entry_path, labels};
 use crate::atomic::{self, WriteError, fault};
 use crate::files;
 use crate::level::cache;
@@ -50,6 +50,11 @@ pub enum Piece {
         path: PathBuf,
         /// Where it leads, word for word.
         target: PathBuf,
+    },
+    /// The directory that the programs lie in, with both of them in it.
+    Directory {
+        /// Which; [`directory::wanted`] has checked it.
+        directory: PathBuf,
     },
 }
 
@@ -109,6 +114,16 @@ impl Piece {
     pub fn path(&self) -> &Path {
         match self {
             Self::Program { path, .. } | Self::Link { path, .. } => path,
+            Self::Directory { .. } => Path::new(directory::FOLDER),
+        }
+    }
+
+    /// The directory that the programs are to lie in, of a piece that says so.
+    #[must_use]
+    pub fn target(&self) -> Option<&Path> {
+        match self {
+            Self::Directory { directory } => Some(directory),
+            Self::Program { .. } | Self::Link { .. } => None,
         }
     }
 
@@ -124,6 +139,7 @@ impl Piece {
             Self::Link { path, target } => {
                 fs::read_link(in_folder(node, path)).is_ok_and(|now| now == *target)
             }
+            Self::Directory { directory } => directory::in_force(node) == *directory,
         }
     }
 
@@ -144,8 +160,34 @@ impl Piece {
                 labels::label_at(node, &place);
                 Ok(changed)
             }
+            Self::Directory { .. } if self.is_there(node) => Ok(false),
+            Self::Directory { directory } => {
+                let moved = move_to(node, directory);
+                // After the turn the other one is the previous, which a run that fails goes back to.
+                if moved.is_err() && !self.is_there(node) {
+                    // What failed is the reason; what is left of it goes with the next run that does not.
+                    let _ = directory::forget_other(node);
+                }
+                moved.map(|()| true)
+            }
         }
     }
+}
+
+/// Puts both programs into a directory, and makes it the one in force once the gate runs there.
+fn move_to(node: &Live, directory: &Path) -> Result<(), WriteError> {
+    directory::begin(node, directory)?;
+    let there = |program| directory::at(Path::new(directory::OTHER), program);
+    copy(node, Program::Gate, &there(GATE))?;
+    copy(node, Program::Tool, &there(TOOL))?;
+    if node.is_running() && version(node, &there(GATE)).is_none() {
+        let gate = directory::at(directory, GATE);
+        return Err(fault("execute", &gate)(io::Error::other(
+            "it does not run there; the gate was not moved",
+        )));
+    }
+    labels::label_at(node, &in_folder(node, Path::new(directory::OTHER)));
+    directory::turn_over(node)
 }
 
 /// A link's own place: its folder through links, the last part not.
@@ -440,14 +482,15 @@ pub fn programs(node: &Live) -> Vec<PathBuf> {
         .into_iter()
         .filter(|program| node.place(Path::new(program.placed())).exists())
         .map(Program::for_people);
-    let programs = [GATE, TOOL].map(PathBuf::from).into_iter().chain(placed);
-    programs.filter(|program| node.place(program).exists()).collect()
+    let programs = [GATE, TOOL].map(PathBuf::from).into_iter();
+    let link = node.link(Path::new(directory::FOLDER)).map(|_| directory::FOLDER.into());
+    programs.chain(link).chain(placed).filter(|program| node.place(program).exists()).collect()
 }
 
 /// What in the folders of ours engines and containers may still call, as the node sees it.
 pub const CALLED: [&str; 4] = [RUNTIMES, CALLERS, KEPT, UNREAD];
 
-/// Removes the gate, and the program that people call if it was put there with it.
+/// Removes the gate, wherever it lies, and the program that people call if it was put there with it.
 pub fn remove_gate(node: &Live) -> Result<(), WriteError> {
     for program in [Program::Tool, Program::Gate] {
         let placed = node.place(Path::new(program.placed()));
@@ -460,7 +503,7 @@ pub fn remove_gate(node: &Live) -> Result<(), WriteError> {
     }
     atomic::remove_if_there(&node.place(Path::new(KEPT)))?;
     atomic::remove_if_there(&node.place(&Paths::default().formats()))?;
-    Path::new(GATE).parent().map_or(Ok(()), |folder| remove_tree(&node.place(folder)))
+    directory::remove_all(node)
 }
 
 /// Removes the folders of the installer, once there is no installation and no entry any more. What else lies in them

@@ -77,6 +77,19 @@ pub static PLAIN: Distribution = Distribution {
     kubelet: Cow::Borrowed("/var/lib/kubelet"),
 };
 
+impl Distribution {
+    /// When the file is written again without the gate whatever anyone does, in a sentence with what helps; `None` where
+    /// nothing is known of that.
+    #[must_use]
+    pub fn loses_gate(&self) -> Option<&'static str> {
+        (self.name == "GKE on COS").then_some(
+            "/etc of Container-Optimized OS is made at every boot: from then until `pss-guard install --engine containerd --restart` \
+             has run again, containers start without the gate, and their pods bypass it until they are recreated; have a \
+             DaemonSet run it (docs/distributions.md)",
+        )
+    }
+}
+
 /// A distribution as a manifest has it.
 #[derive(Deserialize)]
 struct Recorded {

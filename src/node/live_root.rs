@@ -44,14 +44,24 @@ pub(super) fn is_root_of(directory: &Path, process: &Path) -> bool {
 /// The place of a directory that this process sees.
 pub(super) fn place_of(directory: &Path) -> Option<Place> {
     let directory = fs::canonicalize(directory).ok()?;
-    let opened = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(&directory).ok()?;
+    on_mount_of(&directory, |line| {
+        let below = directory.strip_prefix(unescape(line.point)).ok()?;
+        Some(Place { device: line.device.to_owned(), path: unescape(line.root).join(below) })
+    })
+}
+
+/// Where the mount is that something lies on that this process sees.
+pub(crate) fn mount_point(path: &Path) -> Option<PathBuf> {
+    on_mount_of(path, |line| Some(unescape(line.point)))
+}
+
+/// What is read of the line of the mount table that something lies on.
+fn on_mount_of<T>(path: &Path, read: impl FnOnce(Line<'_>) -> Option<T>) -> Option<T> {
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).ok()?;
     let info = files::read_proc(Path::new(&format!("/proc/self/fdinfo/{}", opened.as_raw_fd()))).ok()?;
     let mount = lines(&info).find_map(|line| line.strip_prefix(b"mnt_id:"))?.trim_ascii();
     let table = files::read_proc(Path::new("/proc/self/mountinfo")).ok()?;
-    let line =
-        lines(&table).map(Line::of).find(|line| line.as_ref().is_some_and(|line| line.id == mount))??;
-    let below = directory.strip_prefix(unescape(line.point)).ok()?;
-    Some(Place { device: line.device.to_owned(), path: unescape(line.root).join(below) })
+    lines(&table).filter_map(Line::of).find(|line| line.id == mount).and_then(read)
 }
 
 /// The place of the root directory of a process with this mount table.

@@ -2,6 +2,7 @@
 
 pub mod containers;
 pub mod distribution;
+pub(crate) mod exchange;
 pub mod host;
 pub(crate) mod live_root;
 pub mod parallel;

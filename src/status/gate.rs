@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Checks, Setting, State, program};
 use crate::files::{self, FileError, Owner};
-use crate::install::{Entry, GATE, TOOL, entry_path, labels};
+use crate::install::{Entry, GATE, TOOL, directory, entry_path, labels};
 use crate::message::line;
 use crate::node::host::Node as _;
 use crate::node::selinux::Mode;
@@ -53,8 +53,16 @@ pub(super) fn binary(setting: &Setting<'_>, engine: Engine, checks: &mut Checks)
     let version =
         said.as_deref().and_then(|said| said.trim().strip_prefix("pss-guard-gate ")).map(str::to_owned);
     let own = env!("CARGO_PKG_VERSION");
+    let directory = directory::in_force(&setting.live);
+    let lies = if directory == Path::new(directory::FOLDER) {
+        String::new()
+    } else {
+        format!(", in {}", directory.display())
+    };
     match &version {
-        Some(version) if version == own => checks.add(State::Ok, "gate", format!("{GATE}, version {own}")),
+        Some(version) if version == own => {
+            checks.add(State::Ok, "gate", format!("{GATE}, version {own}{lies}"));
+        }
         Some(version) => {
             let says = format!(
                 "{GATE} is version {version}, this program is {own}; `pss-guard install --engine {}` replaces it",
@@ -67,7 +75,7 @@ pub(super) fn binary(setting: &Setting<'_>, engine: Engine, checks: &mut Checks)
             checks.add(State::Wrong, "gate", says);
             return (None, false);
         }
-        None => checks.add(State::Ok, "gate", path.display().to_string()),
+        None => checks.add(State::Ok, "gate", format!("{}{lies}", path.display())),
     }
     (version, true)
 }
@@ -100,7 +108,16 @@ fn folders_are_roots(setting: &Setting<'_>, path: &Path, checks: &mut Checks) ->
             return false;
         }
     }
-    true
+    // Of the usual directory that was all: what lies above it is the system's.
+    match directory::check(&setting.live, &directory::in_force(&setting.live)) {
+        Ok(()) => true,
+        Err(error) => {
+            let says =
+                format!("{} leads to a directory that does not do: {}", directory::FOLDER, line(&error));
+            checks.add(State::Wrong, "gate", says);
+            false
+        }
+    }
 }
 
 /// Looks at the links by which the wrapper knows what it stands for. Says whether all of them can be executed.

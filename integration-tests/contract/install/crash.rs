@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use pss_guard::node::host::Live;
+
 use super::{CONTAINERD, CONTAINERD_2, CONTAINERD_AND_PODMAN, CRIO, Files, Host, V2, assert_same};
 use crate::support::run::{self, Done};
 use crate::support::trace::{small_binary, traced, writes};
@@ -133,6 +135,41 @@ fn a_kill_at_any_write_leaves_a_node_that_starts() {
     });
 }
 
+/// A move of the programs to another directory: from the usual one, from one to the next, and back.
+#[test]
+fn a_kill_at_any_write_of_a_move_leaves_a_node_that_starts() {
+    if !needs::can_run("a_kill_at_any_write_of_a_move_leaves_a_node_that_starts", &["strace", "strip"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let program = &small_binary(folder.path());
+    let rows = [
+        (None, "/opt/one"),
+        (Some("/var/lib/pss-guard/bin"), "/opt/one"),
+        (Some("/opt/one"), "/opt/two"),
+        (Some("/opt/one"), "/var/lib/pss-guard/bin"),
+    ];
+    std::thread::scope(|scope| {
+        for rows in rows.chunks(2) {
+            scope.spawn(move || {
+                for (from, to) in rows {
+                    let root = Host::new(CONTAINERD);
+                    root.program("containerd");
+                    for directory in ["opt/one", "opt/two"] {
+                        root.file(&format!("{directory}/somebodys"), "");
+                    }
+                    let install = |to| ["install", "--engine", "containerd", "--directory", to];
+                    if let Some(from) = from {
+                        run::run(Command::new(program).arg("--root").arg(root.root()).args(install(from)))
+                            .expect_success();
+                    }
+                    kill_everywhere(program, &root, &install(to), &install(to));
+                }
+            });
+        }
+    });
+}
+
 /// Kills a run at each of its writes, on a copy of the node.
 fn kill_everywhere(program: &Path, start: &Host, arguments: &[&str], install: &[&str]) {
     let call = |root: &Host, arguments: &[&str]| {
@@ -170,7 +207,10 @@ fn kill_everywhere(program: &Path, start: &Host, arguments: &[&str], install: &[
             let entry = root.path("var/lib/pss-guard/runtimes").join(engine).join("runc");
             let runtime = fs::read_link(entry.join("runtime")).expect(&what);
             let called = fs::read_link(entry.join("pss-guard-runtime")).expect(&what);
-            let found = if called.is_absolute() { called == runtime } else { entry.join(called).is_file() };
+            let inside = Path::new("/var/lib/pss-guard/runtimes").join(engine).join("runc");
+            // The directory of the programs may be a link, which is the node's.
+            let place = Live::under(root.root()).place(&inside.join("pss-guard-runtime"));
+            let found = if called.is_absolute() { called == runtime } else { place.is_file() };
             assert!(found, "{what}: the engine calls what is not there");
         }
         let other = root.copy();

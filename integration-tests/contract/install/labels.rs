@@ -148,6 +148,39 @@ fn file_contexts_that_name_the_gate_keep_the_label() {
     }
 }
 
+/// Programs in a directory of the admin's are labelled there, and only they are named: the rest of it is not ours.
+#[test]
+fn programs_in_another_directory_are_labelled_there() {
+    if !needs::can_run("install::labels::programs_in_another_directory", &[]) {
+        return;
+    }
+    let usual = "/var/lib/pss-guard/(bin|runtimes)(/.*)?";
+    let own = r"/opt/a\.b\+/pss-guard(-gate)?";
+    let warns = |says: &str| [usual, own].map(|context| says.contains(&format!("-t bin_t '{context}'")));
+    for (contexts, expected) in [
+        (&[][..], [true, true]),
+        (&[usual], [false, true]),
+        (&[own], [true, false]),
+        (&[usual, own], [false, false]),
+    ] {
+        let root = host(Some("enforcing"));
+        root.file("opt/a.b+/somebodys", "");
+        let lines = contexts.iter().map(|context| format!("{context} {BIN}\n"));
+        root.file("etc/selinux/x/contexts/files/file_contexts", &lines.collect::<String>());
+        let done =
+            root.call(&["install", "--engine", "containerd", "--directory", "/opt/a.b+"]).expect_success();
+        for program in ["pss-guard", "pss-guard-gate"] {
+            let label = label_of(&root, &format!("opt/a.b+/{program}"));
+            assert_eq!(label.as_deref(), Some(BIN), "{program}\n{done}");
+        }
+        assert_eq!(label_of(&root, "var/lib/pss-guard/bin").as_deref(), Some(BIN), "the link");
+        assert_ne!(label_of(&root, "opt/a.b+/somebodys").as_deref(), Some(BIN));
+        assert_eq!(warns(&done.stdout), expected, "{contexts:?}: {done}");
+        let status = root.call(&["status"]).expect_success();
+        assert_eq!(warns(&status.stdout), expected, "{contexts:?}: {status}");
+    }
+}
+
 /// A ramfs takes no extended attributes.
 #[test]
 fn what_cannot_be_labelled_is_refused_before_the_engine_is_touched_where_selinux_enforces() {

@@ -4,6 +4,8 @@
 mod crash;
 // What is of one distribution only?
 mod distributions;
+// What if the programs lie in a directory of the admin's?
+mod directory;
 // What are files labelled on a node with SELinux?
 mod labels;
 // Which files does an installation write, and what if it cannot?

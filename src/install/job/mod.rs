@@ -204,6 +204,8 @@ pub struct Wish<'a> {
     pub verify: Option<Verify<'a>>,
     /// Whether the gate is to be kept in place ([`Job::persist`]).
     pub persist: bool,
+    /// The directory that the programs are to lie in, where it is not the one that they lie in.
+    pub directory: Option<&'a Path>,
     /// The manual, in roff.
     pub manual: &'a [u8],
     /// What is wrong with the directories that pods' mounts rest on, a sentence each. Where others can write to one, no
@@ -299,9 +301,10 @@ impl Job<'_> {
         report: Report<'_>,
     ) -> Result<(), Failure> {
         let Self { node, installer, .. } = *self;
-        let Prepared { request, installed, other, mut plan, command, kubelet_root, .. } = prepared;
+        let Prepared { request, directory, installed, other, mut plan, command, kubelet_root, .. } = prepared;
         // Programs first: a configuration may only ever name what is there.
-        let mut changed = put(node, &programs::gate(), report)?;
+        let mut changed = put(node, &directory, report)?;
+        changed |= put(node, &programs::gate(), report)?;
         if !programs::gate_runs(node) {
             return Err(Failure::new(format!(
                 "{GATE} was installed but does not run, so no container would start; is its file system \

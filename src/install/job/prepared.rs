@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::{Failure, Job, Wish, another_distribution};
@@ -10,10 +11,11 @@ use crate::atomic::{WriteError, fault};
 use crate::install::programs::{self, Piece};
 use crate::install::sandboxes::unseen_by;
 use crate::install::transaction::{self, FOLDER, Manifest, Store, manifest};
-use crate::install::{GATE, Method, Plan, Request, detect, persist, presence, units};
+use crate::install::{Method, Plan, Request, detect, directory, persist, presence, units};
 use crate::level::{cache, kubelet_root};
 use crate::message::escape;
 use crate::node::host::{Live, Node as _};
+use crate::node::live_root::mount_point;
 use crate::node::places;
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
@@ -22,6 +24,8 @@ use crate::pss::facts::Engine;
 pub struct Prepared<'a> {
     /// What is asked for.
     pub request: Request<'a>,
+    /// The directory of the programs.
+    pub directory: Piece,
     /// What is installed now.
     pub installed: Option<Manifest>,
     /// Whether that is the other method.
@@ -86,11 +90,13 @@ impl<'a> Job<'a> {
         {
             return Err(Failure::new(elsewhere));
         }
+        let directory = Piece::Directory { directory: directory::wanted(node, wish.directory)? };
         let request = Request { method, config, distribution };
         let kubelet = places::kubelet(self.processes, request.distribution);
         let plan = (installer.plan)(node, &request)?;
         let prepared = Prepared {
             request,
+            directory,
             other: installed.as_ref().and_then(|installed| installed.method).filter(|own| *own != method),
             installed,
             links: programs::entries(installer.engine, &plan.entries),
@@ -142,7 +148,7 @@ impl Prepared<'_> {
     /// The pieces that are to be put there, in the order in which they are.
     pub fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
         let command = self.command.clone().into_iter().flatten();
-        [programs::gate()]
+        [self.directory.clone(), programs::gate()]
             .into_iter()
             .chain(self.links.iter().cloned())
             .chain([programs::tool()])
@@ -155,7 +161,20 @@ impl Prepared<'_> {
         self.other.is_some()
             || entries != Some(&self.plan.entries)
             || !self.plan.changes.is_empty()
-            || [programs::gate()].iter().chain(&self.links).any(|piece| !piece.is_there(node))
+            || [&self.directory, &programs::gate()]
+                .into_iter()
+                .chain(&self.links)
+                .any(|piece| !piece.is_there(node))
+    }
+
+    /// The directory that the programs are to lie in, and where that is. The usual one may be a link today, and is then made
+    /// where the link lies.
+    fn place_of_programs(&self, node: &Live) -> (&Path, PathBuf) {
+        let usual = Path::new(directory::FOLDER);
+        let directory = self.directory.target().unwrap_or(usual);
+        let is_link = directory == usual && node.link(usual).is_some();
+        let folder = if is_link { usual.parent().unwrap_or(usual) } else { directory };
+        (directory, node.place(folder))
     }
 
     /// Whether what the installer cannot do without can be written: the gate must be where it can be executed, and no
@@ -166,19 +185,26 @@ impl Prepared<'_> {
         }
         // Of a link the folder: where it leads is somebody else's.
         let folder = |path: &Path| node.place(path.parent().unwrap_or(path));
-        let own = [programs::gate(), programs::tool()].into_iter().chain(self.links.iter().cloned());
+        let programs = [self.directory.clone(), programs::gate(), programs::tool()];
+        let own = programs.into_iter().chain(self.links.iter().cloned());
         let own = own.filter(|piece| !piece.is_there(node)).map(|piece| folder(piece.path()));
+        let (directory, of_programs) = self.place_of_programs(node);
         let files = self.plan.changes.iter().map(|change| node.place(&change.path));
-        for place in own.chain(files).chain([node.place(&Path::new(FOLDER).join("lock"))]) {
+        let next = (!self.directory.is_there(node)).then(|| of_programs.clone());
+        for place in own.chain(next).chain(files).chain([node.place(&Path::new(FOLDER).join("lock"))]) {
             if flags_above(&place).contains(FsFlags::ST_RDONLY) {
                 let error: WriteError = fault("write", &place)(Errno::EROFS.into());
                 return Err(error.into());
             }
         }
-        if node.is_running() && flags_above(&node.place(Path::new(GATE))).contains(FsFlags::ST_NOEXEC) {
+        // How another root directory is mounted says nothing of the node that it will be.
+        let unfit =
+            if node.is_running() { unfit(&of_programs, &node.place(Path::new(FOLDER))) } else { None };
+        if let Some(why) = unfit {
             return Err(Failure::new(format!(
-                "{GATE} would be on a file system that is mounted noexec: it cannot run there, and no \
-                 container would start. The engine was not changed"
+                "the programs cannot lie in {}: {why}, so no container would start; name a directory of root's on another file \
+                 system with --directory DIR. The engine was not changed",
+                directory.display()
             )));
         }
         // Where there is no lock nobody holds one, and to look is not to write.
@@ -211,6 +237,23 @@ impl System {
         plan.changes.retain(|change| !kept.contains(&change.path));
         Ok(Self { plan, kept })
     }
+}
+
+/// Why a directory of the running node is no place for programs. What else is installed lies at `rest`.
+fn unfit(place: &Path, rest: &Path) -> Option<String> {
+    let in_memory = |place: &Path| {
+        let fs = place.ancestors().find_map(|above| statfs(above).ok());
+        fs.is_some_and(|fs| fs.filesystem_type() == TMPFS_MAGIC)
+    };
+    let why = if flags_above(place).contains(FsFlags::ST_NOEXEC) {
+        "mounted noexec"
+    } else if in_memory(place) && !in_memory(rest) {
+        "a file system in memory, which a boot empties"
+    } else {
+        return None;
+    };
+    let mount = place.ancestors().find_map(mount_point).unwrap_or_else(|| place.to_owned());
+    Some(format!("{} is {why}", mount.display()))
 }
 
 /// How the file system is mounted that something lies on, or will.

@@ -307,11 +307,6 @@ impl Signs {
                 "its containerd is configured by the API settings alone, which have no runtimes, and /etc is not kept",
                 "use Pod Security admission there, or build a variant of your own with the gate in it",
             )),
-            "GKE on COS" => Ok(no(
-                self.name,
-                "/etc is made at every boot, and programs in /var/lib/pss-guard cannot be executed",
-                "use Ubuntu node images; docs/distributions.md says what a DaemonSet would have to do at every boot",
-            )),
             name => service(name, node, processes),
         }
     }

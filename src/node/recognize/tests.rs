@@ -137,7 +137,7 @@ fn a_tree_is_the_distribution_that_its_units_and_files_are_of() {
             ["Cluster API", "/etc/containerd/config.toml", "edit", "containerd.service", ""]),
         (&[("/etc/machine-config-daemon/currentconfig", "{}"), ("/etc/os-release", "ID=\"rhcos\"\n")],
             ["OpenShift", "/etc/containerd/config.toml", "edit", "containerd.service", ""]),
-        (&[("/etc/os-release", "ID=cos\n")], ["GKE on COS", "/etc/containerd/config.toml", "no", "", ""]),
+        (&[("/etc/os-release", "ID=cos\n")], ["GKE on COS", "/etc/containerd/config.toml", "edit", "containerd.service", ""]),
         (&[("/etc/os-release", "ID=talos\n")], ["Talos", "/etc/containerd/config.toml", "no", "", ""]),
         (&[("/etc/os-release", "NAME=x\nID='bottlerocket'\n")], ["Bottlerocket", "/etc/containerd/config.toml", "no", "", ""]),
         (&[("/kind/version", "v1.36.0")], ["kind", "/etc/containerd/config.toml", "edit", "containerd.service", ""]),

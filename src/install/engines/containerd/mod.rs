@@ -74,6 +74,7 @@ fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
         (Some(program), None, _) => Some(format!("{} does not tell its version", program.display())),
     };
     plan.changes.extend(config.changes());
+    plan.open.extend(request.distribution.loses_gate().map(str::to_owned));
     place::finish(node, request, &source, &mut plan)?;
     Ok(plan)
 }
