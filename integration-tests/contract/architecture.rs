@@ -47,7 +47,7 @@ const ROOMS: &[Room] = &[
     ),
     // The tool.
     room("documents", &["src/documents"], &[]),
-    room("node", &["src/node"], &[]),
+    room("node", &["src/node"], &["documents"]),
     room("output", &["src/output"], &["finding", "inspect"]),
     room("manifest", &["src/manifest"], &["documents", "output"]),
     // The journal is read by `journalctl`, a child process.
