@@ -40,6 +40,7 @@
 //! `docs/architecture.md` has the picture of the crates and one container's way through them.
 
 pub mod cli;
+pub mod documents;
 pub mod events;
 pub mod install;
 pub mod manifest;

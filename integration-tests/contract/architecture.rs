@@ -46,9 +46,10 @@ const ROOMS: &[Room] = &[
         &["event", "finding", "inspect", "mode in force"],
     ),
     // The tool.
-    room("node", &["src/node"], &[]),
+    room("documents", &["src/documents"], &[]),
+    room("node", &["src/node"], &["documents"]),
     room("output", &["src/output"], &["finding", "inspect"]),
-    room("manifest", &["src/manifest"], &["output"]),
+    room("manifest", &["src/manifest"], &["documents", "output"]),
     // The journal is read by `journalctl`, a child process.
     room("events", &["src/events"], &["event", "node", "output"]),
     room("mode", &["src/mode"], &["event", "events", "mode in force", "output"]),
@@ -72,6 +73,7 @@ const ROOMS: &[Room] = &[
         "cli",
         &["src/cli", "src/lib.rs", "src/main.rs"],
         &[
+            "documents",
             "event",
             "events",
             "finding",

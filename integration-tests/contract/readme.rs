@@ -5,9 +5,9 @@ use std::path::Path;
 
 use clap::{CommandFactory as _, Parser as _};
 use pss_guard::cli::arguments::Cli;
+use pss_guard::documents::{self, node::Node};
 use pss_guard::level::cache::load_file;
 use pss_guard::level::{Mode, Policy};
-use pss_guard::manifest::{self, node::Node};
 use pss_guard::paths::Paths;
 use pss_guard::record::Field;
 
@@ -231,9 +231,9 @@ fn every_example_of_the_help_is_a_call_of_its_command() {
 fn the_recipes_are_yaml_and_their_commands_parse() {
     fn texts(node: &Node, found: &mut Vec<String>) {
         match &node.value {
-            manifest::node::Value::String(text) => found.push(text.clone()),
-            manifest::node::Value::List(items) => items.iter().for_each(|item| texts(item, found)),
-            manifest::node::Value::Map(entries) => entries.iter().for_each(|(_, node)| texts(node, found)),
+            documents::node::Value::String(text) => found.push(text.clone()),
+            documents::node::Value::List(items) => items.iter().for_each(|item| texts(item, found)),
+            documents::node::Value::Map(entries) => entries.iter().for_each(|(_, node)| texts(node, found)),
             _ => {}
         }
     }
@@ -242,7 +242,7 @@ fn the_recipes_are_yaml_and_their_commands_parse() {
     for recipe in recipes {
         let mut found = Vec::new();
         let documents =
-            manifest::read::documents(&recipe).unwrap_or_else(|error| panic!("{error}\n{recipe}"));
+            documents::read::documents(&recipe).unwrap_or_else(|error| panic!("{error}\n{recipe}"));
         for document in &documents {
             texts(document, &mut found);
         }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use pss_guard::manifest::node::Node;
-use pss_guard::manifest::read::documents;
+use pss_guard::documents::node::Node;
+use pss_guard::documents::read::documents;
 use serde::Deserialize;
 use serde_json::{Number, Value};
 

@@ -300,7 +300,9 @@ fn recognize(
 ) -> Result<Distribution, Failure> {
     match Distribution::declared(node, processes, change.distribution) {
         Ok(distribution) => Ok(distribution),
-        Err(Unrecognized::Unit(_) | Unrecognized::Setting { .. }) if change.config.is_some() => {
+        Err(Unrecognized::Unit(_) | Unrecognized::Options(_) | Unrecognized::Setting { .. })
+            if change.config.is_some() =>
+        {
             Ok(PLAIN.clone())
         }
         Err(error @ Unrecognized::Other { .. }) => Err(error.into()),

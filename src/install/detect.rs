@@ -116,20 +116,28 @@ pub fn elsewhere(live: &Live, processes: &Processes, engine: Engine, config: &Pa
         let says = says(other, &theirs, &config.display().to_string());
         return Some(format!("{says}; `pss-guard install --engine {} --config {theirs}`", engine.name()));
     }
-    let flags = FLAGS.iter().filter(|_| engine == Engine::CriO);
-    flags.flat_map(|flag| running.iter().map(move |process| (flag, process))).find_map(|(flag, process)| {
-        let name = flag.names.first().copied().unwrap_or_default();
-        let option = process.option(flag.names).map(|told| (format!("{name} {told}"), told));
-        let told = option.or_else(|| {
-            process.variable(flag.variable).map(|told| (format!("{}={told}", flag.variable), told))
-        });
-        let (shown, _) = told.filter(|(_, told)| told.trim_end_matches('/') != flag.usual)?;
+    running.iter().filter(|_| engine == Engine::CriO).find_map(|process| {
+        let shown = overriding(&|names| process.option(names), &|name| process.variable(name))?;
         Some(format!(
             "{} (process {}) was started with {shown}, which overrides its files; write it into {} instead",
             daemon.programs.first().copied().unwrap_or_default(),
             process.pid,
             config.display()
         ))
+    })
+}
+
+/// What overrides the files of CRI-O, as it is written where CRI-O is started: a flag, or a variable where the flag is not given.
+pub(super) fn overriding(
+    option: &dyn Fn(&[&str]) -> Option<String>,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Option<String> {
+    FLAGS.iter().find_map(|flag| {
+        let name = flag.names.first().copied().unwrap_or_default();
+        let told = option(flag.names).map(|told| (format!("{name} {told}"), told));
+        let told =
+            told.or_else(|| variable(flag.variable).map(|told| (format!("{}={told}", flag.variable), told)));
+        told.filter(|(_, told)| told.trim_end_matches('/') != flag.usual).map(|(shown, _)| shown)
     })
 }
 
@@ -182,7 +190,7 @@ struct Flag {
 /// Those of CRI-O (`internal/criocli/criocli.go`). `crio config`, which the plan is held against, is not told of them.
 const FLAGS: [Flag; 3] = [
     Flag {
-        names: &["--config-dir", "-config-dir", "-d"],
+        names: &["--config-dir", "-config-dir", "-d", "--d"],
         variable: "CONTAINER_CONFIG_DIR",
         usual: "/etc/crio/crio.conf.d",
     },

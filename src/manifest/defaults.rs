@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use crate::pss::pod::APPARMOR_ANNOTATION;
 
-use super::node::{Node, Value};
+use crate::documents::node::{Node, Value};
 
 /// The lists whose containers are completed. Ephemeral containers have no ports, and are added after the pod was created.
 const LISTS: [&str; 2] = ["containers", "initContainers"];
@@ -98,9 +98,9 @@ fn entry<'n>(node: &'n mut Node, key: &str, default: Node) -> Option<&'n mut Nod
 mod tests {
     use serde::Deserialize as _;
 
-    use super::super::node::Node;
-    use super::super::read::documents;
     use super::apply;
+    use crate::documents::node::Node;
+    use crate::documents::read::documents;
 
     #[test]
     fn a_pod_is_completed_as_the_api_server_does() {

@@ -1,6 +1,6 @@
 //! The line of a manifest that a finding is about.
 
-use super::node::{Node, Value};
+use crate::documents::node::{Node, Value};
 use crate::pss::pod::{APPARMOR_ANNOTATION, Kind, SECCOMP_ANNOTATION, SECCOMP_POD_ANNOTATION};
 
 /// Where a control reads, below a container or below the pod's `spec`.

@@ -1,7 +1,7 @@
-//! Manifests: files of YAML and JSON, the objects in them, and the pods that these ask for.
+//! Manifests: the objects in files of YAML and JSON, and the pods that these ask for.
 //!
 //! ```text
-//! text ─► read (yaml, json) ─► nodes with lines ─► objects ─► workloads, namespaces
+//! text ─► documents ─► nodes with lines ─► objects ─► workloads, namespaces
 //!                                                               │
 //!   policy, namespace ─► levels ─┐                              ▼
 //!       verdict, findings ◄─ evaluate ◄─ the pod ◄─ defaults, as the API server applies them
@@ -11,11 +11,6 @@
 
 mod defaults;
 pub mod evaluate;
-mod json;
 mod lines;
 mod names;
-pub mod node;
 pub mod objects;
-pub mod read;
-mod tags;
-mod yaml;

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::node::{Node, Position, Value};
+use crate::documents::node::{Node, Position, Value};
 use crate::level::Labels;
 
 /// An object of the API.
@@ -189,8 +189,8 @@ pub(super) fn labels<'n>(object: &'n Node, list: &str) -> Result<Labels<'n>, (Po
 
 #[cfg(test)]
 mod tests {
-    use super::super::read::documents;
     use super::{Role, objects};
+    use crate::documents::read::documents;
 
     /// Each object in a word or two.
     fn shown(text: &str) -> String {

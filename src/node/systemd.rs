@@ -1,7 +1,7 @@
 //! Reads how systemd starts a service: its unit and drop-ins, as `systemd.unit(5)`, `systemd.service(5)` and
 //! `systemd.exec(5)` have it. What cannot be followed is an error, and no guess.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::host::Node;
@@ -89,6 +89,16 @@ pub fn option<'w>(words: &'w [String], names: &[&str]) -> Option<&'w str> {
 #[must_use]
 pub fn is_there(node: &dyn Node, name: &str) -> bool {
     file_of(node, name).is_ok_and(|found| found.is_some())
+}
+
+/// The names of the services that begin with this, of which there is a file. Templates are none.
+#[must_use]
+pub fn beginning(node: &dyn Node, prefix: &str) -> Vec<String> {
+    let all = FOLDERS.iter().flat_map(|folder| node.list(Path::new(folder)));
+    let is_its =
+        |name: &String| name.starts_with(prefix) && name.ends_with(".service") && !name.contains("@.");
+    let names: BTreeSet<String> = all.filter(is_its).filter(|name| is_there(node, name)).collect();
+    names.into_iter().collect()
 }
 
 /// Whether a unit is started at boot.
@@ -231,7 +241,7 @@ impl Reading<'_> {
     }
 }
 
-fn unclear(path: &Path, what: String) -> UnitError {
+pub(super) fn unclear(path: &Path, what: String) -> UnitError {
     UnitError::Unclear { path: path.to_owned(), what }
 }
 
@@ -258,7 +268,7 @@ fn lines(text: &str) -> Vec<String> {
 }
 
 /// Splits a line into words, as systemd does with quotes and C's escapes.
-fn words(path: &Path, line: &str) -> Result<Vec<String>, UnitError> {
+pub(super) fn words(path: &Path, line: &str) -> Result<Vec<String>, UnitError> {
     let (mut all, mut word): (Vec<String>, Option<String>) = (Vec::new(), None);
     let (mut quote, mut letters) = (None, line.chars());
     while let Some(letter) = letters.next() {

@@ -13,7 +13,8 @@ use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value};
 use super::super::{
     Entry, GATE, Installer, Method, Plan, PlanError, Request, Stripped, entry_path, is_entry_name,
 };
-use super::{behind, dropin, hooks_d, toml};
+use super::{behind, dropin, hooks_d, started, toml};
+use crate::install::detect::overriding;
 use crate::node::host::Node;
 use crate::pss::facts::Engine;
 
@@ -42,13 +43,68 @@ const HEADER: &str = "\
 
 fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
     let main = request.config.unwrap_or(Path::new(MAIN));
+    let told = Told::of(node, request, main)?;
     let files = drop_ins(node, Path::new(DROP_INS))?;
     let (ours, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| dropin::is_ours(file));
-    let everything = Settings::merged(node, main, others.iter().chain(&ours))?;
-    everything.compare(node, request)?;
+    let everything = told.over(Settings::merged(node, main, others.iter().chain(&ours))?);
+    everything.compare(node, request, &told)?;
     match request.method {
-        Method::Hook => hook(node, &everything, &others),
-        Method::Runtime => runtime(node, &Settings::merged(node, main, &others)?, &others),
+        Method::Hook => hook(node, &everything, &others, &told),
+        Method::Runtime => runtime(node, &told.over(Settings::merged(node, main, &others)?), &others),
+    }
+}
+
+/// What the unit tells CRI-O by flags and variables, which go before its files (`internal/criocli/criocli.go`).
+#[derive(Debug, Default)]
+struct Told {
+    /// The unit's file.
+    unit: PathBuf,
+    default: Option<String>,
+    hooks: Option<String>,
+}
+
+impl Told {
+    /// What can be followed. All else is refused: what is installed into the files would not count.
+    fn of(node: &dyn Node, request: &Request<'_>, main: &Path) -> Result<Self, PlanError> {
+        let Some(service) = started(node, request, "crio.service", "crio")? else {
+            return Ok(Self::default());
+        };
+        let unit = service.file.clone();
+        let option = |names: &[&str]| service.option(names).map(str::to_owned);
+        let variable = |name: &str| service.variables.get(name).cloned();
+        let told = |names: &[&str], name: &str| option(names).or_else(|| variable(name));
+        let refuse = |with: String, instead: String| PlanError::Unsupported {
+            what: format!("{} starts CRI-O with {with}", unit.display()),
+            instead,
+        };
+        if let Some(config) = told(&["--config", "-config", "-c", "--c"], "CONTAINER_CONFIG")
+            && Path::new(&config) != main
+        {
+            let instead = match config.is_empty() {
+                true => format!("let it name {MAIN}"),
+                false => format!("install with --config {config}"),
+            };
+            return Err(refuse(format!("the configuration file {config:?}"), instead));
+        }
+        if let Some(shown) = overriding(&option, &variable) {
+            let instead = format!("write that into {} instead, and take it out of the unit", main.display());
+            return Err(refuse(format!("{shown}, which overrides its files"), instead));
+        }
+        let default = told(&["--default-runtime", "-default-runtime"], "CONTAINER_DEFAULT_RUNTIME");
+        // The usual folder, or it had been refused.
+        let hooks = told(&["--hooks-dir", "-hooks-dir"], "CONTAINER_HOOKS_DIR");
+        Ok(Self { default, hooks, unit })
+    }
+
+    /// The settings of the files, as they count with this.
+    fn over(&self, mut settings: Settings) -> Settings {
+        if let Some(default) = &self.default {
+            settings.default = Some(default.clone()).filter(|name| !name.is_empty());
+        }
+        if let Some(hooks) = &self.hooks {
+            settings.hooks = Some(vec![hooks.clone()]);
+        }
+        settings
     }
 }
 
@@ -108,18 +164,18 @@ impl Settings {
             path: file.to_owned(),
             cause: format!("{key} is not {wanted}"),
         };
-        let Some(runtime) = toml::table(document, &["crio", "runtime"]) else { return Ok(()) };
-        if let Some(item) = runtime.get("hooks_dir") {
+        let Some(runtime) = toml::table(file, document, &["crio", "runtime"])? else { return Ok(()) };
+        if let Some(item) = toml::get(file, runtime, "hooks_dir")? {
             let folders = item.as_array().and_then(|array| {
                 array.iter().map(|folder| folder.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
             });
             self.hooks = Some(folders.ok_or_else(|| wrong("hooks_dir", "a list of strings"))?);
         }
-        if let Some(item) = runtime.get("default_runtime") {
+        if let Some(item) = toml::get(file, runtime, "default_runtime")? {
             let name = item.as_str().ok_or_else(|| wrong("default_runtime", "a string"))?;
             self.default = Some(name.to_owned()).filter(|name| !name.is_empty());
         }
-        let Some(handlers) = runtime.get("runtimes") else { return Ok(()) };
+        let Some(handlers) = toml::get(file, runtime, "runtimes")? else { return Ok(()) };
         let handlers = handlers.as_table_like().ok_or_else(|| wrong("runtimes", "a table"))?;
         for (name, item) in handlers.iter() {
             let handler = item.clone().into_value().ok().and_then(|value| match value {
@@ -128,9 +184,12 @@ impl Settings {
             });
             let handler = handler.ok_or_else(|| wrong(&format!("runtimes.{name}"), "a table"))?;
             for key in ["runtime_path", "runtime_type"] {
-                if handler.get(key).is_some_and(|value| !value.is_str()) {
+                if toml::get(file, &handler, key)?.is_some_and(|value| !value.is_str()) {
                     return Err(wrong(&format!("runtimes.{name}.{key}"), "a string"));
                 }
+            }
+            for key in ["inherit_default_runtime", "platform_runtime_paths"] {
+                toml::get(file, &handler, key)?;
             }
             self.handlers.insert(name.to_owned(), handler);
         }
@@ -138,9 +197,11 @@ impl Settings {
     }
 
     /// Holds the files against what CRI-O itself makes of them, where it can be asked.
-    fn compare(&self, node: &dyn Node, request: &Request<'_>) -> Result<(), PlanError> {
+    fn compare(&self, node: &dyn Node, request: &Request<'_>, told: &Told) -> Result<(), PlanError> {
         let config = request.config.and_then(Path::to_str).map(|path| ["--config", path]);
-        let arguments: Vec<&str> = config.iter().flatten().copied().chain(["config"]).collect();
+        let default = told.default.as_deref().map(|name| ["--default-runtime", name]);
+        let arguments: Vec<&str> =
+            config.iter().chain(&default).flatten().copied().chain(["config"]).collect();
         let Some(text) = node.find("crio").and_then(|crio| node.output(&crio, &arguments)) else {
             return Ok(());
         };
@@ -184,9 +245,18 @@ fn text_of<'a>(handler: &'a InlineTable, key: &str) -> &'a str {
     handler.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn hook(node: &dyn Node, settings: &Settings, others: &[PathBuf]) -> Result<Plan, PlanError> {
+fn hook(node: &dyn Node, settings: &Settings, others: &[PathBuf], told: &Told) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     let folders = hooks_d::folders(node, "CRI-O", &settings.hooks())?;
+    if let (hooks_d::Folders::AllAnd(_), Some(folder)) = (&folders, &told.hooks) {
+        return Err(PlanError::Unsupported {
+            what: format!(
+                "{} starts CRI-O with the folder of hooks {folder}, which cannot be written to",
+                told.unit.display()
+            ),
+            instead: "take that out of the unit, so that the files can name another one".to_owned(),
+        });
+    }
     hooks_d::put(node, &folders, &mut plan)?;
     if let hooks_d::Folders::AllAnd(folders) = folders {
         let table = Table::from_iter([("hooks_dir", Array::from_iter(folders))]);
@@ -671,6 +741,14 @@ container_min_memory = \"500KiB\"
         let runtimes = "[crio.runtime.runtimes.crun]\n";
         #[rustfmt::skip]
         let rows = [
+            // Go's decoder takes a key in any case.
+            ("[crio.runtime]\nHooks_Dir = [\"/srv/hooks\"]\n", Hook, "/etc/crio/crio.conf has the key \"Hooks_Dir\", which the engine takes for hooks_dir; write it as hooks_dir"),
+            ("[crio.Runtime]\nhooks_dir = [\"/srv/hooks\"]\n", Hook, "the key \"Runtime\""),
+            ("[CRIO.runtime]\nhooks_dir = [\"/srv/hooks\"]\n", Hook, "the key \"CRIO\""),
+            ("[crio.runtime]\nhooks_dir = [\"/a\"]\n\"hook\u{17f}_dir\" = [\"/b\"]\n", Hook, "which the engine takes for hooks_dir"),
+            ("[crio.runtime.Runtimes.evil]\nruntime_path = \"/usr/bin/runc\"\n", Runtime, "the key \"Runtimes\""),
+            ("[crio.runtime]\nDefault_Runtime = \"crun\"\n", Runtime, "the key \"Default_Runtime\""),
+            (&format!("{runtimes}Runtime_Path = \"/usr/bin/runc\"\n"), Runtime, "the key \"Runtime_Path\""),
             ("[crio", Hook, "line 1, column 6"),
             ("a = 1\nb = = 2\n", Hook, "line 2, column 5"),
             ("[crio.runtime]\nhooks_dir = \"/a\"\n", Hook, "hooks_dir is not a list of strings"),
@@ -695,6 +773,65 @@ container_min_memory = \"500KiB\"
             Runtime,
             &["default handler crun, crun, is not there"],
         );
+    }
+
+    #[test]
+    fn what_the_unit_says_goes_before_the_files() {
+        let unit = |text: &str| {
+            packaged().file(
+                "/usr/lib/systemd/system/crio.service",
+                &format!("[Service]\nEnvironmentFile=-/etc/sysconfig/crio\n{text}\n"),
+            )
+        };
+        let sysconfig = |text: &str| {
+            unit("ExecStart=/usr/bin/crio \\\n  $CRIO_CONFIG_OPTIONS \\\n  $CRIO_RUNTIME_OPTIONS")
+                .file("/etc/sysconfig/crio", text)
+        };
+        #[rustfmt::skip]
+        let rows: &[(Fake, &[&str])] = &[
+            (unit("ExecStart=/usr/bin/crio --hooks-dir /srv/hooks"), &["crio.service starts CRI-O with --hooks-dir /srv/hooks", "take it out of the unit"]),
+            (unit("ExecStart=/usr/bin/crio --hooks-dir=/a --hooks-dir=/b"), &["--hooks-dir /b"]),
+            (unit("Environment=CONTAINER_HOOKS_DIR=/srv/hooks\nExecStart=/usr/bin/crio"), &["CONTAINER_HOOKS_DIR=/srv/hooks"]),
+            (sysconfig("CRIO_CONFIG_OPTIONS=\"--config-dir /etc/crio/other.d\"\n"), &["--config-dir /etc/crio/other.d"]),
+            (sysconfig("CONTAINER_CONFIG_DIR=\n"), &["CONTAINER_CONFIG_DIR="]),
+            (sysconfig("CRIO_RUNTIME_OPTIONS=--runtimes=evil:/usr/bin/runc\n"), &["--runtimes evil:/usr/bin/runc"]),
+            (unit("ExecStart=/usr/bin/crio -c /srv/c.conf"), &["the configuration file \"/srv/c.conf\"", "install with --config /srv/c.conf"]),
+            (unit("Environment=CONTAINER_CONFIG=/srv/c.conf\nExecStart=/usr/bin/crio"), &["install with --config /srv/c.conf"]),
+            (unit("ExecStart=/usr/bin/crio --config \"\""), &["the configuration file \"\"", "let it name /etc/crio/crio.conf"]),
+            (unit("ExecStart=/bin/sh -c 'crio --config-dir /x'"), &["not crio itself", "--config"]),
+            (unit("ExecStart=/usr/bin/crio --config-dir /x/%H"), &["a specifier", "--config"]),
+            (unit("ExecStart=/usr/bin/crio --hooks-dir /usr/share/containers/oci/hooks.d").file("/ostree/repo/config", ""), &["cannot be written to"]),
+        ];
+        for (node, words) in rows {
+            refused(&INSTALLER, node, Hook, words);
+        }
+        let usual = "/usr/share/containers/oci/hooks.d/pss-guard.json";
+        let files = "[crio.runtime]\nhooks_dir = [\"/b\"]\n";
+        for (node, expected) in [
+            (
+                sysconfig("#CRIO_CONFIG_OPTIONS=--config-dir /x\nCRIO_RUNTIME_OPTIONS='--log-level debug'\n"),
+                usual,
+            ),
+            (
+                unit("ExecStart=/usr/bin/crio --config-dir /etc/crio/crio.conf.d/ -c /etc/crio/crio.conf"),
+                usual,
+            ),
+            (
+                unit("ExecStart=/usr/bin/crio --hooks-dir /usr/share/containers/oci/hooks.d")
+                    .file(MAIN, files),
+                usual,
+            ),
+        ] {
+            assert_eq!(changed(&node, Hook), [expected], "{:?}", node.files);
+        }
+        // The default decides which handler has to be there.
+        let gone = unit("ExecStart=/usr/bin/crio --default-runtime gone");
+        refused(&INSTALLER, &version(gone, "1.36.0"), Runtime, &["default_runtime of CRI-O is gone"]);
+        // CRI-O is asked with it, too.
+        let asked = unit("Environment=CONTAINER_DEFAULT_RUNTIME=runc\nExecStart=/usr/bin/crio");
+        let says = "[crio.runtime.runtimes.evil]\nruntime_path = \"/usr/bin/runc\"\n";
+        let asked = version(asked, "1.36.0").prints("crio --default-runtime runc config", says);
+        refused(&INSTALLER, &asked, Hook, &["`crio config` contradicts"]);
     }
 
     #[test]

@@ -13,9 +13,10 @@ use serde_json::Value;
 use super::super::{
     Change, Entry, Installer, Method, Plan, PlanError, Request, Stripped, entry_path, is_entry_name,
 };
-use super::behind;
 use super::json::Text;
+use super::{behind, is_same_key, started};
 use crate::node::host::Node;
+use crate::node::systemd::option;
 use crate::pss::facts::Engine;
 
 /// Docker's installer.
@@ -57,7 +58,7 @@ fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
             "install docker from a package of the distribution or of Docker",
         ));
     }
-    flags(node, path)?;
+    flags(node, request, path)?;
 
     let before = node.read(path)?;
     let (bom, text) = parse(path, before.as_deref().unwrap_or_default())?;
@@ -277,7 +278,7 @@ fn program<'a>(path: &Path, name: &str, runtime: &'a Value) -> Result<Option<Pla
     let members = runtime.as_object().ok_or_else(|| wrong("is not an object"))?;
     for key in ["path", "runtimeType", "options", "runtimeArgs"] {
         // docker takes names in any case, and the last of them counts.
-        if let Some(other) = members.keys().find(|other| other.eq_ignore_ascii_case(key) && *other != key) {
+        if let Some(other) = members.keys().find(|other| is_same_key(other, key) && *other != key) {
             return Err(unsupported(
                 format!("the runtime {name} in {} has the key {other:?}", path.display()),
                 "write it as docker documents it, with the same capitals",
@@ -332,41 +333,43 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<(&'static str, Text), PlanError> {
     Ok((bom, Text::parse(text).map_err(malformed)?))
 }
 
+/// The files that scripts of other init systems start docker with.
+const SCRIPTS: [&str; 4] =
+    ["/etc/default/docker", "/etc/sysconfig/docker", "/etc/conf.d/docker", "/etc/init.d/docker"];
+
 /// Refuses where docker is told on its command line what daemon.json may then not say.
-fn flags(node: &dyn Node, config: &Path) -> Result<(), PlanError> {
-    let folders =
-        ["/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"].map(|at| Path::new(at).join("systemd/system"));
-    let mut files = vec![PathBuf::from("/etc/default/docker"), PathBuf::from("/etc/sysconfig/docker")];
-    for folder in folders {
-        files.push(folder.join("docker.service"));
-        let drop_ins = folder.join("docker.service.d");
-        files.extend(node.list(&drop_ins).iter().map(|name| drop_ins.join(name)));
+fn flags(node: &dyn Node, request: &Request<'_>, config: &Path) -> Result<(), PlanError> {
+    if let Some(service) = started(node, request, "docker.service", "dockerd")? {
+        return check(&service.file, &service.command, config);
     }
-    for file in files {
-        let Some(bytes) = node.read(&file)? else { continue };
+    for file in SCRIPTS.map(Path::new) {
+        let Some(bytes) = node.read(file)? else { continue };
         let text = String::from_utf8_lossy(&bytes);
-        let lines = text.lines().filter(|line| !line.trim_start().starts_with(['#', ';']));
-        let words: Vec<&str> = lines.flat_map(|line| line.split([' ', '\t', '"', '\'', '='])).collect();
-        for (index, word) in words.iter().enumerate() {
-            let next = words.get(index.saturating_add(1)).copied().unwrap_or_default();
-            match *word {
-                "--default-runtime" | "--add-runtime" => {
-                    return Err(unsupported(
-                        format!("{} starts docker with {word}", file.display()),
-                        &format!("write that into {} instead, which can be changed", config.display()),
-                    ));
-                }
-                "--config-file" if Path::new(next) != config => {
-                    return Err(unsupported(
-                        format!("{} starts docker with --config-file {next}", file.display()),
-                        &format!("install with --config {next}"),
-                    ));
-                }
-                _ => {}
-            }
-        }
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let words = lines.flat_map(|line| line.split([' ', '\t', '"', '\'', '=']));
+        let words: Vec<String> = words.filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        check(file, &words, config)?;
     }
     Ok(())
+}
+
+/// The same for the words of one file.
+fn check(file: &Path, words: &[String], config: &Path) -> Result<(), PlanError> {
+    for flag in ["--default-runtime", "--add-runtime"] {
+        if words.iter().any(|word| word.split('=').next() == Some(flag)) {
+            return Err(unsupported(
+                format!("{} starts docker with {flag}", file.display()),
+                &format!("write that into {} instead, which can be changed", config.display()),
+            ));
+        }
+    }
+    match option(words, &["--config-file"]) {
+        Some(other) if Path::new(other) != config => Err(unsupported(
+            format!("{} starts docker with --config-file {other:?}", file.display()),
+            &format!("install with --config {other}"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn unsupported(what: String, instead: &str) -> PlanError {
@@ -633,11 +636,23 @@ mod tests {
         let unit = "/lib/systemd/system/docker.service";
         let drop_in = "/etc/systemd/system/docker.service.d/x.conf";
         let bare = Fake::default().program("/usr/bin/dockerd");
+        let started = |text: &str| docker("28.0.1").file(unit, &format!("[Service]\n{text}\n"));
+        let by_file = |options: &str| {
+            started("EnvironmentFile=-/etc/docker/env\nExecStart=/usr/bin/dockerd $OPTS")
+                .file("/etc/docker/env", options)
+        };
         #[rustfmt::skip]
         let nodes = [
-            (docker("28.0.1").file(drop_in, "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd --default-runtime=runc\n"), drop_in),
+            (by_file("OPTS=\"--config-file /srv/d.json\"\n"), "--config-file \"/srv/d.json\"; install with --config /srv/d.json"),
+            (by_file("OPTS=--default-runtime=runc\n"), "docker.service starts docker with --default-runtime"),
+            (by_file("OPTS='-D --add-runtime a=/b'\n"), "--add-runtime; write that into"),
+            (started("Environment=\"A=--config-file\" B=/srv/d.json\nExecStart=/usr/bin/dockerd $A ${B}"), "--config-file \"/srv/d.json\"; install with --config /srv/d.json"),
+            (started("ExecStart=/bin/sh -c 'dockerd --default-runtime x'"), "not dockerd itself"),
+            (started("ExecStart=/usr/bin/dockerd --data-root /x/%m"), "a specifier"),
+            (started("ExecStart=/usr/bin/dockerd").file(drop_in, "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd --default-runtime=runc\n"), drop_in),
+            (docker("28.0.1").file("/etc/conf.d/docker", "DOCKER_OPTS=--config-file=/srv/d.json\n"), "install with --config /srv/d.json"),
             (docker("28.0.1").file("/etc/default/docker", "DOCKER_OPTS=\"--add-runtime a=/b\"\n"), "--add-runtime; write that into /etc/docker/daemon.json"),
-            (docker("28.0.1").file(unit, "ExecStart=/usr/bin/dockerd --config-file /srv/d.json\n"), "install with --config /srv/d.json"),
+            (started("ExecStart=/usr/bin/dockerd --config-file /srv/d.json"), "install with --config /srv/d.json"),
             (bare, "install runc"),
             (Fake::default().program("/usr/sbin/runc").file("/var/snap/docker/current/x", ""), "installed as a snap"),
         ];
@@ -646,7 +661,7 @@ mod tests {
         }
         let commented = docker("28.0.1").file(
             unit,
-            "# --default-runtime\nExecStart=/usr/bin/dockerd --config-file /etc/docker/daemon.json\n",
+            "[Service]\n# --default-runtime\nExecStart=/usr/bin/dockerd --config-file /etc/docker/daemon.json\n",
         );
         settle(&INSTALLER, &commented, Runtime);
         let rootless = std::path::Path::new("/home/ada/.config/docker/daemon.json");

@@ -11,8 +11,10 @@ mod toml;
 
 use std::path::{Path, PathBuf};
 
-use super::{Installer, PlanError};
+use super::{Installer, PlanError, Request};
 use crate::node::host::Node;
+use crate::node::service;
+use crate::node::systemd::{Service, UnitError};
 use crate::pss::facts::Engine;
 
 /// All installers.
@@ -29,6 +31,34 @@ pub fn find(name: &str) -> Option<&'static Installer> {
 #[must_use]
 pub fn of(engine: Engine) -> Option<&'static Installer> {
     ALL.into_iter().find(|installer| installer.engine == engine)
+}
+
+/// How systemd starts an engine. Where that cannot be followed, the engine could have any flags: then only a file that was
+/// named counts.
+fn started(
+    node: &dyn Node,
+    request: &Request<'_>,
+    unit: &str,
+    program: &str,
+) -> Result<Option<Service>, PlanError> {
+    match service::of(node, unit, program) {
+        Ok(service) => Ok(service),
+        Err(UnitError::File(error)) => Err(error.into()),
+        Err(_) if request.config.is_some() => Ok(None),
+        Err(error) => Err(PlanError::Unsupported {
+            what: error.to_string(),
+            instead: format!(
+                "look for flags of {program} there, and name its configuration file with --config"
+            ),
+        }),
+    }
+}
+
+/// Whether Go's `strings.EqualFold` takes one key for the other, as decoders of TOML and JSON do. Of the letters of ASCII
+/// only `k` and `s` have a third form.
+fn is_same_key(key: &str, known: &str) -> bool {
+    let folded = |key: &str| key.replace('\u{17f}', "s").replace('\u{212a}', "k").to_ascii_lowercase();
+    folded(key) == folded(known)
 }
 
 /// The real runtime behind a path that is one of the gate's own entries; `None` if it is none.

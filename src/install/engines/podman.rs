@@ -146,8 +146,8 @@ impl Settings {
             path: file.to_owned(),
             cause: format!("{key} is not {wanted}"),
         };
-        let Some(engine) = toml::table(document, &["engine"]) else { return Ok(()) };
-        if let Some(item) = engine.get("hooks_dir") {
+        let Some(engine) = toml::table(file, document, &["engine"])? else { return Ok(()) };
+        if let Some(item) = toml::get(file, engine, "hooks_dir")? {
             let list = item.as_array().ok_or_else(|| wrong("hooks_dir", "a list"))?;
             let mut folders = Vec::new();
             for item in list {
@@ -167,11 +167,11 @@ impl Settings {
             }
             self.hooks = Some(folders);
         }
-        if let Some(item) = engine.get("runtime") {
+        if let Some(item) = toml::get(file, engine, "runtime")? {
             let name = item.as_str().ok_or_else(|| wrong("runtime", "a string"))?;
             self.default = Some(name.to_owned()).filter(|name| !name.is_empty());
         }
-        let Some(runtimes) = engine.get("runtimes") else { return Ok(()) };
+        let Some(runtimes) = toml::get(file, engine, "runtimes")? else { return Ok(()) };
         let runtimes = runtimes.as_table_like().ok_or_else(|| wrong("runtimes", "a table"))?;
         for (name, item) in runtimes.iter() {
             let programs = item

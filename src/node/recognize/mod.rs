@@ -12,6 +12,7 @@ use super::procfs::{Process, Processes};
 use super::systemd::{self, Service, UnitError};
 use crate::files::FileError;
 
+mod options;
 mod own;
 
 /// Why it is not known what a node is.
@@ -49,6 +50,9 @@ pub enum Unrecognized {
         /// By what.
         by: String,
     },
+    /// Options of the distribution contradict each other, or cannot be followed.
+    #[error("{0}, or name containerd's configuration file with --config")]
+    Options(String),
     /// A setting of the distribution cannot be followed.
     #[error("{}: {what}; name containerd's configuration file with --config", .path.display())]
     Setting {
@@ -179,6 +183,9 @@ impl Signs {
         };
         if let Some(script) = self.units.iter().find_map(openrc) {
             return found(script, false);
+        }
+        if let Some(renamed) = own::renamed(self, node).into_iter().next() {
+            return found(renamed, false);
         }
         let is_there = |path: &&&str| {
             let path = Path::new(path);

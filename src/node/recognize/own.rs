@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use super::{CONFIG, ROOT, SOCKET, STATE, Signs, Unrecognized, is_dockers, no, process, service};
+use super::{CONFIG, ROOT, SOCKET, STATE, Signs, Unrecognized, is_dockers, no, options, process};
 use crate::node::distribution::{Change, Distribution, PLAIN};
 use crate::node::host::Node;
 use crate::node::procfs::{Process, Processes};
-use crate::node::systemd::{self, option};
+use crate::node::systemd::{self, Service, UnitError, option};
+use crate::node::{openrc, service};
 
 /// The distributions whose containerd is started with such a configuration. k3s and rke2 have it in the same place.
 pub(super) fn layout(process: &Process) -> Option<&'static [&'static str]> {
@@ -59,12 +60,12 @@ pub(super) fn rancher(
     processes: &Processes,
 ) -> Result<Distribution, Unrecognized> {
     let name = signs.name;
-    let settings = Settings::of(signs, node, processes)?;
-    if settings.has_other_engine {
-        return service(name, node, processes);
-    }
     let is_its = |process: &Process| layout(process).is_some_and(|names| names.contains(&name));
     let running = process(processes, is_its);
+    let settings = Settings::of(signs, node, processes, running.as_ref())?;
+    if settings.has_other_engine {
+        return super::service(name, node, processes);
+    }
     let data = running
         .as_ref()
         .and_then(|process| process.option(CONFIG)?.strip_suffix(RANCHER).map(str::to_owned))
@@ -98,102 +99,146 @@ struct Settings {
 }
 
 impl Settings {
-    /// From its files, its unit, and its process, where it has one; the later goes before the earlier.
-    fn of(signs: &Signs, node: &dyn Node, processes: &Processes) -> Result<Self, Unrecognized> {
-        let running = processes.running(signs.programs);
+    /// From the process, where it has one that shows its options, else from what starts it. `running` is its own containerd,
+    /// which tells more than either.
+    fn of(
+        signs: &Signs,
+        node: &dyn Node,
+        processes: &Processes,
+        running: Option<&Process>,
+    ) -> Result<Self, Unrecognized> {
+        let name = signs.name;
+        let its = processes.running(signs.programs);
         let words = |process: &Process| -> Vec<String> {
             process.arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect()
         };
-        let unit = unit(signs, node, running.first().map(words).unwrap_or_default().first());
-        let mut all = Self { unit, ..Self::default() };
-        let (mut commands, mut variables) = (running.iter().map(words).collect::<Vec<_>>(), None);
-        // It says more than the process, whose program can have set its own name.
-        if let Some(service) =
-            unit.filter(|_| commands.is_empty()).and_then(|unit| systemd::service(node, unit).transpose())
-        {
-            let service = service?;
-            commands.push(service.command);
-            variables = Some(service.variables);
-        }
-        let variable = |end: &str| {
-            let name = format!("{}_{end}", signs.name.to_uppercase());
-            let told = variables.as_ref().and_then(|all| all.get(&name).cloned());
-            told.or_else(|| running.iter().find_map(|process| process.variable(&name)))
+        let commands: Vec<Vec<String>> = its.iter().map(words).collect();
+        let unit = unit(signs, node, commands.first().and_then(|words| words.first()));
+        let of_process = |end: &str| {
+            let variable = variable(name, end);
+            its.iter().find_map(|process| process.variable(&variable))
         };
-        let is_k0s = signs.name == "k0s";
-        let file =
-            commands.iter().find_map(|command| option(command, &["--config", "-c"]).map(str::to_owned));
-        let file = file.or_else(|| variable("CONFIG_FILE"));
-        let file = PathBuf::from(file.unwrap_or_else(|| format!("/etc/rancher/{}/config.yaml", signs.name)));
-        // That of k0s has none of its options.
-        for path in files(node, &file).into_iter().filter(|_| !is_k0s) {
-            all.file(node, &path)?;
+        // k3s replaces its command line by `k3s server`, which hides the options.
+        let shown = commands.iter().find(|command| command.len() > 1);
+        if let Some(command) = shown.or(commands.first().filter(|_| running.is_some())) {
+            return Self { unit, ..Self::default() }.with(name, node, command, of_process);
         }
-        if let Some(data) = variable("DATA_DIR") {
-            all.data = Some(data);
-        }
-        for command in &commands {
-            // `-d` of k0s is another option.
-            let names = ["--data-dir", "-d"];
-            if let Some(data) = option(command, if is_k0s { &names[..1] } else { &names }) {
-                all.data = Some(data.to_owned());
+        let mut all: Option<(PathBuf, Self)> = None;
+        for service in services(signs, node, unit)? {
+            let of_service = |end: &str| service.variables.get(&variable(name, end)).cloned();
+            let told = Self { unit, ..Self::default() }.with(name, node, &service.command, of_service)?;
+            match &all {
+                Some((file, one))
+                    if (&one.data, one.has_other_engine) != (&told.data, told.has_other_engine) =>
+                {
+                    let what = format!("it starts {name} with other options than {}", file.display());
+                    return Err(Unrecognized::Setting { path: service.file, what });
+                }
+                Some(_) => {}
+                None => all = Some((service.file, told)),
             }
-            let is_docker = |word: &String| word == "--docker" || word == "--docker=true";
-            let is_told = option(command, &["--container-runtime-endpoint", "--cri-socket"]).is_some();
-            all.has_other_engine |= is_told || command.iter().any(is_docker);
         }
-        match all.data.as_deref() {
-            Some(data) if !data.starts_with('/') => Err(Unrecognized::Setting {
-                path: file,
-                what: format!("the data directory {data:?} is no whole path"),
-            }),
-            Some(data) => {
-                all.data = Some(data.trim_end_matches('/').to_owned());
-                Ok(all)
-            }
-            None => Ok(all),
+        match all {
+            Some((_, told)) => Ok(told),
+            None => Self { unit, ..Self::default() }.with(name, node, &[], of_process),
         }
     }
 
-    /// One of k3s' configuration files: options as YAML, of which those that matter are plain values.
-    fn file(&mut self, node: &dyn Node, path: &Path) -> Result<(), Unrecognized> {
-        let Some(bytes) = node.read(path)? else { return Ok(()) };
-        let text = String::from_utf8_lossy(&bytes);
-        for line in text.lines() {
-            let Some((key, value)) = line.split_once(':') else { continue };
-            let key = key.trim_matches(['"', '\'']);
-            if !["data-dir", "docker", "container-runtime-endpoint"].contains(&key) {
-                // In one line with braces there may be anything.
-                if text.trim_start().starts_with('{') && text.contains("data-dir") {
-                    let what = "it is not one option a line".to_owned();
-                    return Err(Unrecognized::Setting { path: path.to_owned(), what });
-                }
-                continue;
-            }
-            let value = value.split(" #").next().unwrap_or_default().trim();
-            let plain = value.trim_matches(['"', '\'']);
-            if plain.starts_with(['|', '>', '&', '*', '{', '[', '!']) {
-                let what = format!("the value of {key} cannot be followed");
-                return Err(Unrecognized::Setting { path: path.to_owned(), what });
-            }
-            match key {
-                "data-dir" if !plain.is_empty() => self.data = Some(plain.to_owned()),
-                "docker" => self.has_other_engine |= plain == "true",
-                "container-runtime-endpoint" => self.has_other_engine |= !plain.is_empty(),
-                _ => {}
-            }
+    /// With the options of a command and of the file that it reads, and with variables by the end of their names.
+    fn with(
+        mut self,
+        name: &str,
+        node: &dyn Node,
+        command: &[String],
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Unrecognized> {
+        // The file of k0s has none of its options, and its `-d` is another one.
+        let is_k0s = name == "k0s";
+        let words = if is_k0s {
+            command.to_vec()
+        } else {
+            options::with_file(node, name, command, variable("CONFIG_FILE").as_deref())?
+        };
+        let names = ["--data-dir", "-data-dir", "-d", "--d"];
+        let option = option(&words, if is_k0s { &names[..2] } else { &names }).map(trimmed);
+        let variable = variable("DATA_DIR").as_deref().map(trimmed).filter(|data| !data.is_empty());
+        // k3s keeps its programs where the variable says, and everything else where the option does (`findDataDir` in
+        // `cmd/k3s/main.go`).
+        if let (Some(option), Some(variable)) = (&option, &variable)
+            && option != variable
+        {
+            return Err(Unrecognized::Options(format!(
+                "{name} is started with the data directory {option:?} and with {}={variable}; let both name the same one",
+                self::variable(name, "DATA_DIR")
+            )));
         }
-        Ok(())
+        // An empty one is the usual one.
+        self.data = option.or(variable).filter(|data| !data.is_empty());
+        if let Some(data) = self.data.as_deref().filter(|data| !data.starts_with('/')) {
+            return Err(Unrecognized::Options(format!(
+                "the data directory {data:?} is no whole path; write it as one"
+            )));
+        }
+        let endpoint = ["--container-runtime-endpoint", "-container-runtime-endpoint", "--cri-socket"];
+        self.has_other_engine = systemd::option(&words, &endpoint).is_some_and(|socket| !socket.is_empty())
+            || is_on(&words, &["--docker", "-docker"]);
+        Ok(self)
     }
 }
 
-/// A configuration file and those in the folder beside it, in the order in which they count.
-fn files(node: &dyn Node, file: &Path) -> Vec<PathBuf> {
-    let folder = PathBuf::from(format!("{}.d", file.display()));
-    let names = node.list(&folder).into_iter();
-    let is_yaml =
-        |name: &String| Path::new(name).extension().is_some_and(|end| end == "yaml" || end == "yml");
-    [file.to_owned()].into_iter().chain(names.filter(is_yaml).map(|name| folder.join(name))).collect()
+/// `K3S_DATA_DIR` and the like.
+fn variable(name: &str, end: &str) -> String {
+    format!("{}_{end}", name.to_uppercase())
+}
+
+fn trimmed(path: &str) -> String {
+    path.trim_end_matches('/').to_owned()
+}
+
+/// Whether a switch is on: `--docker`, `--docker=true`. The last one counts, and is read as Go's `strconv.ParseBool` has it.
+fn is_on(words: &[String], names: &[&str]) -> bool {
+    let value = |word: &String| match word.split_once('=') {
+        Some((name, value)) if names.contains(&name) => Some(value.to_owned()),
+        None if names.contains(&word.as_str()) => Some("true".to_owned()),
+        _ => None,
+    };
+    let last = words.iter().filter_map(value).next_back();
+    last.is_some_and(|value| !matches!(value.as_str(), "0" | "f" | "F" | "false" | "FALSE" | "False"))
+}
+
+/// The services that may start it: the one of its usual names that counts, else all of them, and those of other names.
+fn services(signs: &Signs, node: &dyn Node, unit: Option<&'static str>) -> Result<Vec<Service>, UnitError> {
+    let usual = signs.units.iter().copied().filter(|usual| unit.is_none_or(|unit| unit == *usual));
+    let others = renamed(signs, node);
+    let mut found = Vec::new();
+    for name in usual.map(str::to_owned).chain(others) {
+        found.extend(service::of_any_init(node, &name, signs.name)?);
+    }
+    Ok(found)
+}
+
+/// Units and scripts of other names that start it, such as `INSTALL_K3S_NAME` makes: `k3s-NAME`. One that cannot be followed
+/// is among them.
+pub(super) fn renamed(signs: &Signs, node: &dyn Node) -> Vec<String> {
+    if !["k3s", "rke2"].contains(&signs.name) {
+        return Vec::new();
+    }
+    let prefix = format!("{}-", signs.name);
+    let roles = ["server", "agent"].map(|role| format!("{} {role}", signs.name));
+    let starts_it = |service: Result<Option<Service>, UnitError>| match service {
+        Ok(Some(service)) => roles.iter().any(|role| service.command.join(" ").contains(role)),
+        Ok(None) => false,
+        Err(_) => true,
+    };
+    let units =
+        systemd::beginning(node, &prefix).into_iter().filter(|unit| starts_it(systemd::service(node, unit)));
+    let scripts =
+        openrc::beginning(node, &prefix).into_iter().filter(|name| starts_it(openrc::service(node, name)));
+    let mut names: Vec<String> = units.chain(scripts.map(|name| format!("{name}.service"))).collect();
+    names.retain(|name| !signs.units.contains(&name.as_str()));
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// The unit that restarts it. A package may bring the units of both roles; then the role that runs counts, and else the one
@@ -221,12 +266,12 @@ pub(super) fn k0s(
     processes: &Processes,
 ) -> Result<Distribution, Unrecognized> {
     const FILE: &str = "/etc/k0s/containerd.toml";
-    let settings = Settings::of(signs, node, processes)?;
-    if settings.has_other_engine {
-        return service(signs.name, node, processes);
-    }
     let is_its = |process: &Process| layout(process).is_some_and(|names| names.contains(&signs.name));
     let running = process(processes, is_its);
+    let settings = Settings::of(signs, node, processes, running.as_ref())?;
+    if settings.has_other_engine {
+        return super::service(signs.name, node, processes);
+    }
     let data = settings.data.unwrap_or_else(|| "/var/lib/k0s".to_owned());
     let told = |names, usual: String| {
         running.as_ref().and_then(|process| process.option(names)).map_or(Cow::Owned(usual), Cow::Owned)

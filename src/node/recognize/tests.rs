@@ -49,6 +49,14 @@ const OLD_K0S: &str =
 const SNAP: &str = "/snap/microk8s/current/meta/snap.yaml";
 const TEMPLATE: &str = "/var/snap/microk8s/current/args/containerd-template.toml";
 
+const YAML: &str = "/etc/rancher/k3s/config.yaml";
+/// k3s with its data in `/a`, and the same by a service of another name.
+const A: [&str; 5] =
+    ["k3s", "/a/agent/etc/containerd/config.toml", "drop-in false", "k3s.service", "/a/data/current/bin"];
+const RENAMED: [&str; 5] = [A[0], A[1], A[2], "", A[4]];
+const SCRIPT: &str = "#!/sbin/openrc-run\ncommand=\"/usr/local/bin/k3s\"\ncommand_args=\"server --data-dir /a\n\t>>/var/log/k3s.log 2>&1\"\n";
+const OLD_DATA: (&str, &str) = ("/var/lib/rancher/k3s/agent/etc/containerd/config.toml", "version = 3\n");
+
 /// The change in a word.
 fn how(change: &Change) -> String {
     match change {
@@ -92,7 +100,37 @@ fn a_tree_is_the_distribution_that_its_units_and_files_are_of() {
         (&[("/var/lib/rancher/k3s/agent/etc/containerd/config.toml", "version = 3\n")],
             ["k3s", "/var/lib/rancher/k3s/agent/etc/containerd/config.toml", "drop-in false", "",
              "/var/lib/rancher/k3s/data/current/bin"]),
+        // Every spelling of YAML, keys of one letter, lists, and what is added to one.
+        (&[(K3S, UNIT), (YAML, "data-dir : /a\n")], A),
+        (&[(K3S, UNIT), (YAML, "  data-dir: /a\n  debug: true\n")], A),
+        (&[(K3S, UNIT), (YAML, "data-dir:\n  /a\n")], A),
+        (&[(K3S, UNIT), (YAML, "data-dir: /a\t# ours\n")], A),
+        (&[(K3S, UNIT), (YAML, "\"data\\x2ddir\": \"\\x2fa\"\n")], A),
+        (&[(K3S, UNIT), (YAML, "{\"data-dir\": \"/a/\"}\n")], A),
+        (&[(K3S, UNIT), (YAML, "x: &a /a\ndata-dir: *a\n")], A),
+        (&[(K3S, UNIT), (YAML, "data-dir: /b\nd: /a\n")], A),
+        (&[(K3S, UNIT), (YAML, "data-dir: [/b, /a]\n--- \ndata-dir: /c\n")], A),
+        (&[(K3S, UNIT), (YAML, "data-dir: /b\n"), ("/etc/rancher/k3s/config.yaml.d/1.YAML", "data-dir+: /a\n")], A),
+        (&[(K3S, UNIT), ("/etc/rancher/k3s/config.yaml.d/1.yml", "data-dir: /a\n")], A),
+        (&[(K3S, UNIT), (YAML, "data-dir:\n")],
+            ["k3s", "/var/lib/rancher/k3s/agent/etc/containerd/config.toml", "drop-in false", "k3s.service",
+             "/var/lib/rancher/k3s/data/current/bin"]),
+        // The variable goes before the option that names the file, and of several options the first one counts.
+        (&[(K3S, "[Service]\nEnvironment=K3S_CONFIG_FILE=/a.yaml\nExecStart=/usr/local/bin/k3s server --config /b.yaml\n"),
+           ("/a.yaml", "data-dir: /a\n"), ("/b.yaml", "data-dir: /b\n")], A),
+        (&[(K3S, "[Service]\nExecStart=/usr/local/bin/k3s server -c /a.yaml --config=/b.yaml\n"),
+           ("/a.yaml", "data-dir: /a\n"), ("/b.yaml", "data-dir: /b\n")], A),
+        (&[(K3S, "[Service]\nEnvironment=K3S_DATA_DIR=/a/\nExecStart=/usr/local/bin/k3s server -d /b -d /a\n")], A),
+        // Units and scripts of other names, and the file of another data directory beside them.
+        (&[("/etc/systemd/system/k3s-foo.service", "[Service]\nExecStart=/usr/local/bin/k3s server --data-dir /a\n"), OLD_DATA], RENAMED),
+        (&[("/etc/systemd/system/k3s-backup.service", "[Service]\nExecStart=/usr/bin/tar c /var/lib\n"), (K3S, UNIT), (YAML, "data-dir: /a\n")], A),
+        (&[("/etc/init.d/k3s-foo", SCRIPT), OLD_DATA], RENAMED),
+        (&[("/etc/init.d/k3s-agent", SCRIPT), OLD_DATA], RENAMED),
+        (&[("/etc/systemd/system/rke2-foo.service", "[Service]\nExecStart=/opt/rke2 agent -d /a\n")],
+            ["rke2", "/a/agent/etc/containerd/config.toml", "drop-in false", "", "/a/bin"]),
         // Its engine is somebody else's.
+        (&[(K3S, UNIT), (YAML, "docker: yes\n")], ["k3s", "/etc/containerd/config.toml", "edit", "containerd.service", ""]),
+        (&[(K3S, "[Service]\nExecStart=/usr/local/bin/k3s server --docker=false\n"), (YAML, "docker: true\ndata-dir: /a\n")], A),
         (&[(K3S, "[Service]\nExecStart=/usr/local/bin/k3s server --docker\n")],
             ["k3s", "/etc/containerd/config.toml", "edit", "containerd.service", ""]),
         (&[(K3S, UNIT), ("/etc/rancher/k3s/config.yaml", "container-runtime-endpoint: unix:///run/containerd/containerd.sock\n")],
@@ -240,8 +278,23 @@ fn what_contradicts_itself_is_refused_with_both_names() {
             &[CONTAINERD, "not containerd itself", "--config"]),
         (&[(CONTAINERD, "[Service]\nExecStart=/usr/bin/containerd -c /x/%H\n")], None, None, &["a specifier", "--config"]),
         (&[(K3S, UNIT), ("/etc/rancher/k3s/config.yaml", "data-dir: k3s\n")], None, None, &["\"k3s\" is no whole path"]),
-        (&[(K3S, UNIT), ("/etc/rancher/k3s/config.yaml", "data-dir: >\n  /x\n")], None, None, &["cannot be followed"]),
-        (&[(K3S, UNIT), ("/etc/rancher/k3s/config.yaml", "{\"data-dir\": \"/x\"}\n")], None, None, &["config.yaml", "--config"]),
+        (&[(K3S, UNIT), (YAML, "data-dir: [[/x]]\n")], None, None, &[YAML, "the value of data-dir is no text", "--config"]),
+        (&[(K3S, UNIT), (YAML, "data-dir: /x\ndata-dir: /y\n")], None, None, &[YAML, "2:1", "\"data-dir\" occurs twice"]),
+        (&[(K3S, UNIT), (YAML, "x: &a {data-dir: /x}\n<<: *a\n")], None, None, &[YAML, "a merge key (<<)"]),
+        (&[(K3S, UNIT), (YAML, "- data-dir: /x\n")], None, None, &[YAML, "it is no mapping"]),
+        (&[(K3S, UNIT), (YAML, "data-dir: [\n")], None, None, &[YAML, "--config"]),
+        (&[(K3S, "[Service]\nExecStart=/usr/local/bin/k3s server -c http://x/y\n")], None, None, &["http://x/y", "no", "--config"]),
+        (&[(K3S, "[Service]\nEnvironment=K3S_DATA_DIR=/b\nExecStart=/usr/local/bin/k3s server\n"), (YAML, "data-dir: /a\n")], None, None,
+            &["\"/a\"", "K3S_DATA_DIR=/b", "--config"]),
+        (&[(K3S, "[Service]\nExecStart=/bin/sh -c 'k3s server -d /x'\n")], None, None, &[K3S, "not k3s itself", "--config"]),
+        (&[("/etc/systemd/system/k3s-foo.service", "[Service]\nExecStart=/bin/sh -c 'k3s server -d /x'\n")], None, None,
+            &["k3s-foo.service", "not k3s itself", "--config"]),
+        (&[("/etc/systemd/system/k3s-foo.service", "[Service]\nExecStart=/usr/local/bin/k3s server -d /%m\n")], None, None,
+            &["k3s-foo.service", "a specifier", "--config"]),
+        (&[("/etc/systemd/system/k3s-foo.service", "[Service]\nExecStart=/usr/local/bin/k3s server -d /x\n"), (K3S, UNIT)], None, None,
+            &["k3s-foo.service", "other options than", K3S, "--config"]),
+        (&[("/etc/init.d/k3s-foo", "#!/sbin/openrc-run\ncommand=/usr/local/bin/k3s\ncommand_args=\"server $MORE\"\n")], None, None,
+            &["/etc/init.d/k3s-foo", "command_args=", "--config"]),
     ];
     for (files, running, said, words) in rows {
         let says = of(&node(files), *running, *said).unwrap_err().to_string();
