@@ -81,7 +81,7 @@ fn statements(text: &str) -> impl Iterator<Item = &str> {
 fn sourced(file: &Path, script: &str) -> Result<Vec<PathBuf>, UnitError> {
     let mut paths = Vec::new();
     for statement in statements(script) {
-        let Some((".", path) | ("source" | "sourcex", path)) = statement.split_once(' ') else { continue };
+        let Some(("." | "source" | "sourcex", path)) = statement.split_once(' ') else { continue };
         let path = words(file, path)?.into_iter().next().unwrap_or_default();
         if !path.starts_with('/') || path.contains(['$', '`', '*']) {
             return Err(unclear(file, format!("it reads {path:?}")));
@@ -150,8 +150,7 @@ fn value(text: &str) -> (Option<String>, &str) {
                 }
                 None => is_literal = false,
             },
-            ('$' | '`', None | Some('"')) => is_literal = false,
-            ('(', None) => is_literal = false,
+            ('$' | '`', None | Some('"')) | ('(', None) => is_literal = false,
             (_, None) if letter.is_whitespace() || [';', '&', '|'].contains(&letter) => {
                 return (is_literal.then_some(done), text.get(at..).unwrap_or_default());
             }

@@ -80,20 +80,24 @@ impl Told {
         if let Some(config) = told(&["--config", "-config", "-c", "--c"], "CONTAINER_CONFIG")
             && Path::new(&config) != main
         {
-            let instead = match config.is_empty() {
-                true => format!("let it name {MAIN}"),
-                false => format!("install with --config {config}"),
+            let instead = if config.is_empty() {
+                format!("let it name {MAIN}")
+            } else {
+                format!("install with --config {config}")
             };
             return Err(refuse(format!("the configuration file {config:?}"), instead));
         }
         if let Some(shown) = overriding(&option, &variable) {
-            let instead = format!("write that into {} instead, and take it out of the unit", main.display());
+            let instead = format!(
+                "take it out of the unit, and write the settings into {} or a file below {DROP_INS}",
+                main.display()
+            );
             return Err(refuse(format!("{shown}, which overrides its files"), instead));
         }
         let default = told(&["--default-runtime", "-default-runtime"], "CONTAINER_DEFAULT_RUNTIME");
         // The usual folder, or it had been refused.
         let hooks = told(&["--hooks-dir", "-hooks-dir"], "CONTAINER_HOOKS_DIR");
-        Ok(Self { default, hooks, unit })
+        Ok(Self { unit, default, hooks })
     }
 
     /// The settings of the files, as they count with this.

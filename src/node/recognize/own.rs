@@ -114,13 +114,16 @@ impl Settings {
         };
         let commands: Vec<Vec<String>> = its.iter().map(words).collect();
         let unit = unit(signs, node, commands.first().and_then(|words| words.first()));
+        // Its command line tells the data directory, and whatever the next start would be, this one is its own engine.
+        if running.is_some() && name != "k0s" {
+            return Ok(Self { unit, ..Self::default() });
+        }
         let of_process = |end: &str| {
             let variable = variable(name, end);
             its.iter().find_map(|process| process.variable(&variable))
         };
         // k3s replaces its command line by `k3s server`, which hides the options.
-        let shown = commands.iter().find(|command| command.len() > 1);
-        if let Some(command) = shown.or(commands.first().filter(|_| running.is_some())) {
+        if let Some(command) = commands.iter().find(|command| command.len() > 1) {
             return Self { unit, ..Self::default() }.with(name, node, command, of_process);
         }
         let mut all: Option<(PathBuf, Self)> = None;
