@@ -9,6 +9,7 @@ mod dump;
 mod edit;
 mod place;
 mod spec;
+mod spelling;
 mod strip;
 
 use std::path::{Path, PathBuf};
