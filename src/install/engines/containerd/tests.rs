@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::*;
@@ -552,6 +553,13 @@ fn several_files_are_merged_as_this_containerd_does_or_not_at_all() {
         error.contains("more.toml has version = 3 and /etc/containerd/config.toml has version = 2"),
         "{error}"
     );
+
+    // A name that is not UTF-8 matches, too.
+    let mut odd = with("version = 2\nimports = ['/etc/containerd/conf.d/*.toml']\n");
+    let name = std::ffi::OsStr::from_bytes(b"/etc/containerd/conf.d/\xff.toml");
+    odd.files.insert(name.into(), more.clone().into_bytes());
+    let error = crate::message::line(&plan_on(&odd, TWO, Method::Runtime).unwrap_err());
+    assert!(error.ends_with("its name is not UTF-8; rename it"), "{error}");
 
     // Imports that import each other come to an end; so does a crowd.
     let ring = with("version = 2\nimports = ['/etc/containerd/*.toml']")
