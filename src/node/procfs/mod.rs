@@ -292,6 +292,15 @@ impl Process {
         found
     }
 
+    /// A path as this process takes it: from its working directory, where it is not absolute.
+    #[must_use]
+    pub fn path(&self, path: &str) -> PathBuf {
+        let path = Path::new(path);
+        let directory =
+            (!path.is_absolute()).then(|| std::fs::read_link(self.proc.join("cwd")).ok()).flatten();
+        directory.map_or_else(|| path.to_owned(), |directory| directory.join(path).components().collect())
+    }
+
     /// The value of a variable that it was started with, if that is not empty.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<String> {
