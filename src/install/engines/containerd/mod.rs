@@ -44,7 +44,7 @@ const CONTAINER_ANNOTATIONS: &str = "io.kubernetes.container.*";
 fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
     let node = &WithPrograms { node, distribution: request.distribution };
     let source = place::source(node, request)?;
-    let program = node.find("containerd");
+    let program = request.distribution.containerd(node);
     let read = source.copy_of.unwrap_or(source.main);
     let there = node.read(read)?.is_some();
     if !there && (program.is_none() || source.copy_of.is_some()) {
@@ -68,7 +68,10 @@ fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
             let method = request.method;
             dump::Planned { program, generation, method, now: &now, then, left: &left }.check(node)?
         }
-        (None, ..) => Some("there is no containerd here that could read them".to_owned()),
+        (None, ..) => Some(match &request.distribution.containerd {
+            Some(program) => format!("{program}, which its unit starts, is not there"),
+            None => "there is no containerd here that could read them".to_owned(),
+        }),
         (Some(program), None, Some(Err(Untried::NotHere(why) | Untried::Failed(why)))) => {
             Some(format!("{} does not run here ({why})", program.display()))
         }
