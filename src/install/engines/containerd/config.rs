@@ -717,16 +717,19 @@ fn has_wildcard(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().contains(&b'*')
 }
 
-/// The files that an import means, in the order of their names.
-fn matches(node: &dyn Node, pattern: &Path) -> Vec<PathBuf> {
+/// The files that an import means, in the order of their names: as Go's `Glob`, which looks for each part from the first
+/// with a wildcard on in its folder, and takes what is no folder for an empty one.
+pub(super) fn matches(node: &dyn Node, pattern: &Path) -> Vec<PathBuf> {
     if !has_wildcard(pattern) {
         return vec![pattern.to_owned()];
     }
     let mut found = vec![PathBuf::new()];
+    let mut is_listed = false;
     for component in pattern.components() {
         let part = component.as_os_str().to_string_lossy();
+        is_listed |= part.contains(['*', '?', '[', '\\']);
         found = match component {
-            Component::Normal(_) if part.contains(['*', '?', '[', '\\']) => {
+            Component::Normal(_) if is_listed => {
                 let inside = |folder: PathBuf| {
                     let names = node.list(&folder).into_iter().filter(|name| glob(&part, name));
                     names.map(move |name| folder.join(name)).collect::<Vec<_>>()

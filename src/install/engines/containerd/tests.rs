@@ -656,6 +656,22 @@ fn patterns_match_as_containerds_do() {
     for (pattern, name, expected) in rows {
         assert_eq!(config::glob(pattern, name), expected, "{pattern} {name}");
     }
+    let node =
+        node().file("/c/README", "").file("/c/a/x.toml", "").file("/c/b/y.toml", "").file("/c/x.toml", "");
+    for (pattern, expected) in [
+        ("/c/*/x.toml", &["/c/a/x.toml"][..]),
+        ("/c/*/*.toml", &["/c/a/x.toml", "/c/b/y.toml"]),
+        ("/*/a/x.toml", &["/c/a/x.toml"]),
+        ("/c/*", &["/c/README", "/c/a", "/c/b", "/c/x.toml"]),
+        ("/none/*/x.toml", &[]),
+        // Without a star it is there or refused.
+        ("/c/none.toml", &["/c/none.toml"]),
+    ] {
+        assert_eq!(
+            config::matches(&node, Path::new(pattern)),
+            expected.iter().map(PathBuf::from).collect::<Vec<_>>()
+        );
+    }
     let hostile = "*a".repeat(2000);
     assert!(!config::glob(&hostile, &"a".repeat(1999)));
 }
