@@ -49,7 +49,7 @@ use crate::message::{escape, line};
 use crate::node::distribution::{Distribution, PLAIN};
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::{Process, Processes};
-use crate::node::recognize::Unrecognized;
+use crate::node::recognize::{Unrecognized, starts_with_another};
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 use crate::words::plural;
@@ -371,6 +371,13 @@ impl<'a> Setting<'a> {
                 return gate::entries(self, engine, &recorded.entries, checks);
             }
         };
+        if engine == Engine::Containerd
+            && let (Some(named), Some(unit)) = (&recorded.config, distribution.unit)
+            && !distribution.brings_engine()
+            && let Some(says) = starts_with_another(&self.live, unit, named, None)
+        {
+            checks.add(State::Wrong, "configuration", says);
+        }
         let fixes = format!("`pss-guard install --engine {}` fixes it", engine.name());
         if plan.changes.is_empty() {
             let count = plan.entries.len();

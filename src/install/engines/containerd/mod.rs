@@ -80,6 +80,7 @@ fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
     plan.changes.extend(config.changes());
     place::finish(node, request, &source, &mut plan)?;
     Ok(plan)
+    place::is_read(node, request, &source, &read, &plan)?;
 }
 
 /// Holds what was read of the files to what a running node's containerd reads of them.
