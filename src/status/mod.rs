@@ -389,11 +389,23 @@ impl<'a> Setting<'a> {
             };
             checks.add(State::Ok, "configuration", covers);
         }
+        let is_known = |handler: &String| recorded.entries.iter().any(|known| known.handler == *handler);
         let mut without_gate: Vec<String> = Vec::new();
         for change in &plan.changes {
             let path = change.path.display();
             let Some(before) = &change.before else {
-                checks.add(State::Wrong, "configuration", format!("{path} is missing; {fixes}"));
+                // It may never have been there: whatever came later can need a file more.
+                let new = plan.entries.iter().map(|own| &own.handler).filter(|handler| !is_known(handler));
+                let new: Vec<&str> = new.map(String::as_str).collect();
+                without_gate.extend(new.iter().map(ToString::to_string));
+                let says = match &*new {
+                    [] => format!("{path} is missing; {fixes}"),
+                    _ => format!(
+                        "the containers of {} start without the gate, until {path} is there; {fixes}",
+                        new.join(", ")
+                    ),
+                };
+                checks.add(State::Wrong, "configuration", says);
                 continue;
             };
             let before = String::from_utf8_lossy(before);
@@ -434,7 +446,6 @@ impl<'a> Setting<'a> {
             checks.add(State::Unknown, "compared", says);
         }
         // Nothing calls the entry of a handler that came later.
-        let is_known = |handler: &String| recorded.entries.iter().any(|known| known.handler == *handler);
         let mut entries = plan.entries;
         entries.retain(|entry| is_known(&entry.handler) || !without_gate.contains(&entry.handler));
         gate::entries(self, engine, &entries, checks)

@@ -77,10 +77,11 @@ fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
         }
         (Some(program), None, _) => Some(format!("{} does not tell its version", program.display())),
     };
+    let read: Vec<PathBuf> = config.files.iter().map(|layer| layer.file.path().to_owned()).collect();
     plan.changes.extend(config.changes());
     place::finish(node, request, &source, &mut plan)?;
-    Ok(plan)
     place::is_read(node, request, &source, &read, &plan)?;
+    Ok(plan)
 }
 
 /// Holds what was read of the files to what a running node's containerd reads of them.
@@ -246,6 +247,14 @@ fn real_runtime(node: &dyn Node, config: &Config, handler: &Handler) -> Result<O
     if binary.starts_with(ENTRIES) {
         let link = Path::new(binary).with_file_name("runtime");
         let runtime = node.link(&link).filter(|runtime| runtime.is_absolute());
+        let owner = link.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+        let is_entry = owner.is_some_and(|name| entry_path(Engine::Containerd, name) == Path::new(binary));
+        let instead = if is_entry && node.is_program(Path::new(binary)) {
+            format!("make it with `ln -s /usr/sbin/runc {}`, or whatever the runtime is", link.display())
+        } else {
+            // The gate is not installed: the folder is not for others to make.
+            format!("write the whole path of its runtime as {} first", edit::name(&handler.key(BINARY)))
+        };
         return runtime.map(|runtime| Some(node.find_again(runtime))).ok_or_else(|| {
             unsupported(
                 format!(
@@ -253,7 +262,7 @@ fn real_runtime(node: &dyn Node, config: &Config, handler: &Handler) -> Result<O
                     handler.name,
                     link.display()
                 ),
-                format!("make it with `ln -s /usr/sbin/runc {}`, or whatever the runtime is", link.display()),
+                instead,
             )
         });
     }

@@ -167,7 +167,7 @@ fn what_is_not_understood_is_refused_with_a_way_out() {
         (
             format!("version = 3\n[{three}.x]\n{shim}\noptions.BinaryName = '{ENTRIES}x/pss-guard-runtime'"),
             TWO,
-            "ln -s",
+            "write the whole path of its runtime as plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.x.options.BinaryName first",
         ),
         ("version = 2\nimports = ['/etc/containerd/none.toml']".into(), ONE, "there is no such file"),
     ];
@@ -700,7 +700,10 @@ fn what_is_there_already_is_not_added_and_not_taken_away() {
         "{touched:?}"
     );
     let error = plan_on(&link("runc"), TWO, Method::Runtime).unwrap_err().to_string();
-    assert!(error.contains("is not a link to the real runtime"), "{error}");
+    assert!(error.contains("is not a link to the real runtime; write the whole path"), "{error}");
+    let entry = format!("{ENTRIES}x/pss-guard-runtime");
+    let error = plan_on(&link("runc").program(&entry), TWO, Method::Runtime).unwrap_err().to_string();
+    assert!(error.contains("is not a link to the real runtime; make it with `ln -s"), "{error}");
 
     let text = format!(
         "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.x]\nruntime_type = '{SHIM}'\n"
