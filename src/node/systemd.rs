@@ -338,7 +338,9 @@ impl Reading<'_> {
                 off.iter().any(|off| value.eq_ignore_ascii_case(off))
             };
             for said in self.said(key).iter().filter(|(_, value)| !is_off(value)) {
-                folders.iter().for_each(|folder| add(key, said, folder));
+                for folder in folders {
+                    add(key, said, folder);
+                }
             }
         }
         Ok(all)
