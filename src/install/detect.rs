@@ -54,9 +54,13 @@ pub const fn daemon(engine: Engine) -> Daemon {
 }
 
 impl Daemon {
-    /// Where the program lies, if it is on the node: in a folder of the distribution's, or in one of the usual ones.
+    /// The program of the engine: that of containerd's unit, else one in a folder of the distribution's or in one of the
+    /// usual ones.
     #[must_use]
     pub fn program(&self, node: &dyn Node, distribution: &Distribution) -> Option<PathBuf> {
+        if self.programs.contains(&"containerd") {
+            return distribution.containerd(node);
+        }
         self.programs.iter().find_map(|name| distribution.find(node, name))
     }
 
@@ -64,6 +68,7 @@ impl Daemon {
     #[must_use]
     pub fn is_on(&self, node: &dyn Node, distribution: &Distribution) -> bool {
         self.program(node, distribution).is_some()
+            || self.programs.iter().any(|name| distribution.find(node, name).is_some())
     }
 
     /// What the program says of its version, where it can be run.
@@ -77,7 +82,7 @@ impl Daemon {
     #[must_use]
     pub fn config_of(&self, process: &Process) -> PathBuf {
         let named = process.option(self.options).or_else(|| process.variable(self.variable?));
-        named.map_or_else(|| PathBuf::from(self.config), PathBuf::from)
+        named.map_or_else(|| PathBuf::from(self.config), |named| process.path(&named))
     }
 }
 

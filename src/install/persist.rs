@@ -140,7 +140,9 @@ fn has_last_word(node: &Live) -> Result<(), PlanError> {
         let end = Path::new(name).extension();
         end.is_some_and(|end| end == "yaml" || end == "yml" || end == "json")
     };
-    let later = node.list(Path::new(NODEADM)).into_iter().filter(|name| name.as_str() > NODE_CONFIG);
+    // Of a name that is not UTF-8 it is unknown where it belongs.
+    let is_later = |name: &String| name.as_str() > NODE_CONFIG || name.contains('\0');
+    let later = node.list(Path::new(NODEADM)).into_iter().filter(is_later);
     for path in later.filter(is_read).map(|name| Path::new(NODEADM).join(name)) {
         let bytes = node.read(&path)?.unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);

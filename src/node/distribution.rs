@@ -26,6 +26,8 @@ pub struct Distribution {
     /// ([`crate::paths::PROGRAM_FOLDERS`]), and written as they are: `data/current/bin` has to stay `current`, because an
     /// upgrade moves that link.
     pub programs: Vec<Cow<'static, str>>,
+    /// The containerd that its unit starts; `None` where no unit tells, and it is the first that is found.
+    pub containerd: Option<Cow<'static, str>>,
     /// The systemd unit that restarts its containerd; `None` where it is not known.
     pub unit: Option<&'static str>,
     /// containerd's state directory.
@@ -70,6 +72,7 @@ pub static PLAIN: Distribution = Distribution {
     config: Cow::Borrowed("/etc/containerd/config.toml"),
     change: Change::Edit,
     programs: Vec::new(),
+    containerd: None,
     unit: Some("containerd.service"),
     state: Cow::Borrowed("/run/containerd"),
     root: Cow::Borrowed("/var/lib/containerd"),
@@ -97,6 +100,8 @@ struct Recorded {
     config: String,
     change: RecordedChange,
     programs: Vec<String>,
+    // Manifests of older programs lack it.
+    containerd: Option<String>,
     unit: Option<String>,
     state: String,
     root: String,
@@ -138,6 +143,7 @@ impl TryFrom<Recorded> for Distribution {
                 RecordedChange::Copy(path) => Change::Copy(path.into()),
             },
             programs: from.programs.into_iter().map(Cow::Owned).collect(),
+            containerd: from.containerd.map(Cow::Owned),
             // One of a later program is not restarted, and everything else is done.
             unit: from.unit.and_then(|unit| recognize::units().find(|known| *known == unit)),
             state: from.state.into(),

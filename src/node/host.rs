@@ -1,6 +1,7 @@
 //! A node as installers see it: files, links, programs, and what programs print. Read-only.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -20,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub trait Node {
     /// A file's bytes; `None` where there is no such file.
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, FileError>;
-    /// The names in a folder, sorted; none where there is no such folder.
+    /// The names in a folder, sorted; none where there is no such folder. One that is not UTF-8 is [`shown`] so that
+    /// whatever it is read for fails, and does not go without it.
     fn list(&self, folder: &Path) -> Vec<String>;
     /// Where a symbolic link leads, word for word.
     fn link(&self, path: &Path) -> Option<PathBuf>;
@@ -60,6 +62,28 @@ pub trait Node {
     fn find(&self, name: &str) -> Option<PathBuf> {
         PROGRAM_FOLDERS.iter().map(|folder| Path::new(folder).join(name)).find(|path| self.is_program(path))
     }
+}
+
+/// A name as text. What is not UTF-8 in it becomes NULs, which no name has: nothing can be opened by them.
+#[must_use]
+pub fn shown(name: &OsStr) -> String {
+    let mut text = String::new();
+    for chunk in name.as_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        // Go's patterns take each of these bytes for a letter.
+        text.extend(chunk.invalid().iter().map(|_| '\0'));
+    }
+    text
+}
+
+/// Whether [`shown`] had to replace a part of a path's name.
+fn is_unreadable(path: &Path) -> bool {
+    path.as_os_str().as_bytes().contains(&0)
+}
+
+fn not_utf8(path: &Path) -> FileError {
+    let source = std::io::Error::other("its name is not UTF-8; rename it");
+    FileError::Open { path: path.to_string_lossy().replace('\0', "\u{fffd}").into(), source }
 }
 
 /// Why a program gave no answer.
@@ -147,6 +171,9 @@ impl Live {
 
 impl Node for Live {
     fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+        if is_unreadable(path) {
+            return Err(not_utf8(path));
+        }
         match files::read(&self.place(path), LIMIT) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.is_missing() => Ok(None),
@@ -156,10 +183,9 @@ impl Node for Live {
 
     fn list(&self, folder: &Path) -> Vec<String> {
         let entries = std::fs::read_dir(self.place(folder)).into_iter().flatten().flatten();
-        let mut names: Vec<String> =
-            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let mut names: Vec<OsString> = entries.map(|entry| entry.file_name()).collect();
         names.sort_unstable();
-        names
+        names.iter().map(|name| shown(name)).collect()
     }
 
     fn is_folder(&self, path: &Path) -> bool {
@@ -215,6 +241,7 @@ impl Node for Live {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::fs::symlink;
     use std::path::Path;
 
@@ -241,6 +268,24 @@ mod tests {
         assert_eq!(node.link(Path::new("/etc/absolute")), Some("/etc/real".into()));
         assert_eq!(node.output(Path::new("/bin/sh"), &["-c", "echo x"]), None, "another machine's");
         assert_eq!(Live::under(Path::new("/")).place(Path::new("/proc/1")), Path::new("/proc/1"));
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf_8_is_listed_and_cannot_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Live::under(dir.path());
+        for name in [&b"b"[..], b"z\xff.conf", b"a\xe2\x82.conf"] {
+            std::fs::write(dir.path().join(std::ffi::OsStr::from_bytes(name)), "x").unwrap();
+        }
+        let names = node.list(Path::new("/"));
+        assert_eq!(names, ["a\0\0.conf", "b", "z\0.conf"], "in the order of their bytes");
+        for (name, expected) in names.iter().zip([Err(()), Ok(Some(b"x".to_vec())), Err(())]) {
+            let read = node.read(&Path::new("/").join(name));
+            assert!(!read.as_ref().is_err_and(crate::files::FileError::is_missing), "{name:?}");
+            assert_eq!(read.map_err(drop), expected, "{name:?}");
+        }
+        let error = node.read(Path::new("/z\0.conf")).unwrap_err();
+        assert_eq!(crate::message::line(&error), "open /z\u{fffd}.conf: its name is not UTF-8; rename it");
     }
 
     #[test]
@@ -319,13 +364,15 @@ pub(crate) mod fake {
 
     impl Node for Fake {
         fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, FileError> {
-            Ok(self.files.get(path).cloned())
+            match self.files.get(path).cloned() {
+                None if super::is_unreadable(path) => Err(super::not_utf8(path)),
+                found => Ok(found),
+            }
         }
 
         fn list(&self, folder: &Path) -> Vec<String> {
-            let inside =
-                self.files.keys().filter_map(|path| path.strip_prefix(folder).ok()?.iter().next()?.to_str());
-            let mut names: Vec<String> = inside.map(str::to_owned).collect();
+            let inside = self.files.keys().filter_map(|path| path.strip_prefix(folder).ok()?.iter().next());
+            let mut names: Vec<String> = inside.map(super::shown).collect();
             names.dedup();
             names
         }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::host::Node;
+use super::host::{Node, shown};
 use crate::files::FileError;
 
 /// Where units lie; the first that has one wins.
@@ -53,6 +53,19 @@ pub struct Service {
     pub command: Vec<String>,
     /// The variables that it is started with.
     pub variables: BTreeMap<String, String>,
+    /// Its working directory; `None` where that is a user's home.
+    directory: Option<PathBuf>,
+    /// Where it sees something else than the node.
+    covered: Vec<Covered>,
+}
+
+/// A place at which a service sees something else than the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Covered {
+    at: PathBuf,
+    /// What says so, and in which file.
+    setting: String,
+    file: PathBuf,
 }
 
 impl Service {
@@ -67,6 +80,28 @@ impl Service {
     pub fn variable_of(&self, names: &[&str]) -> Option<&str> {
         let value = option(self.written.get(1..).unwrap_or_default(), names)?.strip_prefix('$')?;
         Some(value.strip_prefix('{').and_then(|value| value.strip_suffix('}')).unwrap_or(value))
+    }
+
+    /// The file that the value of an option names, from the service's working directory; `None` where the option is not
+    /// given, or empty.
+    pub fn path(&self, names: &[&str]) -> Result<Option<PathBuf>, UnitError> {
+        let Some(value) = self.option(names).filter(|value| !value.is_empty()) else { return Ok(None) };
+        let directory = self.directory.as_deref().or(value.starts_with('/').then_some(Path::new("/")));
+        let what = || format!("it names {value} from a home directory");
+        let directory = directory.ok_or_else(|| unclear(&self.file, what()))?;
+        Ok(Some(directory.join(value).components().collect()))
+    }
+
+    /// Makes sure that the service sees what the node has at a path, and below it.
+    pub fn sees(&self, path: &Path) -> Result<(), UnitError> {
+        let is_over = |covered: &&Covered| path.starts_with(&covered.at) || covered.at.starts_with(path);
+        match self.covered.iter().find(is_over) {
+            None => Ok(()),
+            Some(Covered { at, setting, file }) => {
+                let what = format!("it has {setting}, by which it sees another {}", at.display());
+                Err(unclear(file, what))
+            }
+        }
     }
 }
 
@@ -112,11 +147,22 @@ pub fn is_enabled(node: &dyn Node, name: &str) -> bool {
 
 /// How a service is started; `None` if there is no such unit, or it is masked.
 pub fn service(node: &dyn Node, name: &str) -> Result<Option<Service>, UnitError> {
+    service_with(node, name, None)
+}
+
+/// The same, as if a file were there: its path and its bytes.
+pub fn service_with(
+    node: &dyn Node,
+    name: &str,
+    planned: Option<(&Path, &[u8])>,
+) -> Result<Option<Service>, UnitError> {
     let Some(unit) = file_of(node, name)? else { return Ok(None) };
-    let mut read = Reading { name, ..Reading::default() };
-    for path in [unit].into_iter().chain(drop_ins(node, name)) {
-        let bytes = node.read(&path)?.unwrap_or_default();
-        read.file(&path, &bytes)?;
+    let mut read = Reading { name, all: BTreeMap::new() };
+    for path in [unit].into_iter().chain(drop_ins(node, name, planned.map(|(path, _)| path))) {
+        match planned.filter(|(planned, _)| *planned == path) {
+            Some((_, bytes)) => read.file(&path, bytes)?,
+            None => read.file(&path, &node.read(&path)?.unwrap_or_default())?,
+        }
     }
     read.service(node)
 }
@@ -136,8 +182,9 @@ fn file_of(node: &dyn Node, name: &str) -> Result<Option<PathBuf>, FileError> {
     Ok(None)
 }
 
-/// The drop-ins of a unit, in the order in which they count. One hides another of its name in a later folder.
-fn drop_ins(node: &dyn Node, name: &str) -> Vec<PathBuf> {
+/// The drop-ins of a unit, in the order in which they count, with one that is planned. One hides another of its name in a
+/// later folder.
+fn drop_ins(node: &dyn Node, name: &str, planned: Option<&Path>) -> Vec<PathBuf> {
     // foo-bar.service also has those of foo-.service and of service.
     let (stem, kind) = name.rsplit_once('.').unwrap_or((name, "service"));
     let prefixes = stem.char_indices().rev().filter(|(at, letter)| *letter == '-' && at + 1 < stem.len());
@@ -145,11 +192,9 @@ fn drop_ins(node: &dyn Node, name: &str) -> Vec<PathBuf> {
     let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
     for of in [format!("{name}.d")].into_iter().chain(prefixes).chain([format!("{kind}.d")]) {
         for folder in FOLDERS.map(|folder| Path::new(folder).join(&of)) {
-            for file in node
-                .list(&folder)
-                .into_iter()
-                .filter(|file| Path::new(file).extension().is_some_and(|end| end == "conf"))
-            {
+            let planned = planned.filter(|path| path.parent() == Some(&folder)).and_then(Path::file_name);
+            let names = node.list(&folder).into_iter().chain(planned.map(shown));
+            for file in names.filter(|file| Path::new(file).extension().is_some_and(|end| end == "conf")) {
                 found.entry(file.clone()).or_insert_with(|| folder.join(file));
             }
         }
@@ -158,15 +203,32 @@ fn drop_ins(node: &dyn Node, name: &str) -> Vec<PathBuf> {
     found.into_values().filter(|path| !is_masked(path)).collect()
 }
 
+/// The settings of a service that are followed. Each is a list, which an empty value empties.
+const LISTS: [&str; 13] = [
+    "ExecStart",
+    "Environment",
+    "EnvironmentFile",
+    "UnsetEnvironment",
+    "PassEnvironment",
+    "ExecSearchPath",
+    "ExtensionImages",
+    "ExtensionDirectories",
+    "BindPaths",
+    "BindReadOnlyPaths",
+    "MountImages",
+    "TemporaryFileSystem",
+    "InaccessiblePaths",
+];
+
+/// The same with one value, which is the last.
+const VALUES: [&str; 5] = ["WorkingDirectory", "RootDirectory", "RootImage", "ProtectHome", "PrivateTmp"];
+
 /// What has been read so far of a unit.
-#[derive(Debug, Default)]
 struct Reading<'a> {
     /// The unit.
     name: &'a str,
-    commands: Vec<(PathBuf, String)>,
-    environment: Vec<(PathBuf, String)>,
-    files: Vec<(PathBuf, String)>,
-    unset: Vec<String>,
+    /// What its settings say, and in which file.
+    all: BTreeMap<&'static str, Vec<(PathBuf, String)>>,
 }
 
 impl Reading<'_> {
@@ -180,46 +242,48 @@ impl Reading<'_> {
             }
             let Some((key, value)) = line.split_once('=').filter(|_| section == "Service") else { continue };
             let (key, value) = (key.trim_end(), value.trim());
-            let list = match key {
-                "ExecStart" => &mut self.commands,
-                "Environment" => &mut self.environment,
-                "EnvironmentFile" => &mut self.files,
-                "UnsetEnvironment" => {
-                    self.unset.extend(value.split_whitespace().map(str::to_owned));
-                    continue;
-                }
-                "RootDirectory" | "RootImage" | "PassEnvironment" if !value.is_empty() => {
-                    return Err(unclear(path, format!("it has {key}=")));
-                }
-                _ => continue,
-            };
-            if value.is_empty() {
-                list.clear();
-            } else {
-                list.push((path.to_owned(), value.to_owned()));
+            let Some(known) = LISTS.iter().chain(&VALUES).find(|known| **known == key) else { continue };
+            let said = self.all.entry(known).or_default();
+            if value.is_empty() || VALUES.contains(known) {
+                said.clear();
+            }
+            if !value.is_empty() {
+                said.push((path.to_owned(), value.to_owned()));
             }
         }
         Ok(())
     }
 
+    /// What a setting says.
+    fn said(&self, key: &str) -> &[(PathBuf, String)] {
+        self.all.get(key).map(Vec::as_slice).unwrap_or_default()
+    }
+
     fn service(self, node: &dyn Node) -> Result<Option<Service>, UnitError> {
-        let (file, line) = match &self.commands[..] {
+        let (file, line) = match self.said("ExecStart") {
             [] => return Ok(None),
             [one] => one,
             [_, (path, _), ..] => return Err(unclear(path, "it has a second ExecStart=".to_owned())),
         };
+        for key in
+            ["RootDirectory", "RootImage", "PassEnvironment", "ExtensionImages", "ExtensionDirectories"]
+        {
+            if let Some((path, _)) = self.said(key).iter().find(|(_, value)| value != "/") {
+                return Err(unclear(path, format!("it has {key}=")));
+            }
+        }
         let mut variables = BTreeMap::new();
-        for (path, line) in &self.environment {
+        for (path, line) in self.said("Environment") {
             for word in words(path, line)? {
                 let Some((name, value)) = word.split_once('=') else { continue };
                 variables.insert(name.to_owned(), specifiers(self.name, path, value)?);
             }
         }
         // They go before Environment=, whichever stands first.
-        for (path, value) in &self.files {
+        for (path, value) in self.said("EnvironmentFile") {
             variables.extend(environment_file(node, self.name, path, value)?);
         }
-        for unset in &self.unset {
+        for unset in self.said("UnsetEnvironment").iter().flat_map(|(_, line)| line.split_whitespace()) {
             variables.remove(unset);
         }
         let plain = line.trim_start_matches(['@', '-', ':', '+', '!', '|']);
@@ -227,6 +291,11 @@ impl Reading<'_> {
         let mut written = words(file, plain)?;
         if marks.contains('@') && written.len() > 1 {
             written.remove(1);
+        }
+        if written.first().is_some_and(|program| !program.starts_with('/'))
+            && let Some((path, _)) = self.said("ExecSearchPath").first()
+        {
+            return Err(unclear(path, "it has ExecSearchPath=".to_owned()));
         }
         let mut command = Vec::new();
         for word in &written {
@@ -237,7 +306,54 @@ impl Reading<'_> {
                 expand(file, &word, &variables, &mut command)?;
             }
         }
-        Ok(Some(Service { file: file.clone(), written, command, variables }))
+        let (directory, covered) = (self.directory()?, self.covered()?);
+        Ok(Some(Service { file: file.clone(), written, command, variables, directory, covered }))
+    }
+
+    /// The working directory, which is `/` where nothing is said.
+    fn directory(&self) -> Result<Option<PathBuf>, UnitError> {
+        let Some((path, value)) = self.said("WorkingDirectory").first() else { return Ok(Some("/".into())) };
+        let directory = specifiers(self.name, path, value.strip_prefix('-').unwrap_or(value))?;
+        Ok((directory != "~").then(|| directory.into()))
+    }
+
+    /// The places at which the service sees something else than the node.
+    fn covered(&self) -> Result<Vec<Covered>, UnitError> {
+        let mut all = Vec::new();
+        let mut add = |key: &str, (file, value): &(PathBuf, String), at: &str| {
+            all.push(Covered { at: at.into(), setting: format!("{key}={value}"), file: file.clone() });
+        };
+        for key in
+            ["BindPaths", "BindReadOnlyPaths", "MountImages", "TemporaryFileSystem", "InaccessiblePaths"]
+        {
+            for said in self.said(key) {
+                for word in words(&said.0, &said.1)? {
+                    let word = specifiers(self.name, &said.0, &word)?;
+                    let mut parts = word.trim_start_matches(['-', '+']).split(':');
+                    let first = parts.next().unwrap_or_default();
+                    let is_pair = !matches!(key, "TemporaryFileSystem" | "InaccessiblePaths");
+                    let second = parts.next().filter(|path| is_pair && !path.is_empty());
+                    // One that is bound to where it is changes nothing.
+                    if !key.starts_with("Bind") || second.is_some_and(|second| second != first) {
+                        add(key, said, second.unwrap_or(first));
+                    }
+                }
+            }
+        }
+        for (key, folders) in
+            [("ProtectHome", &["/home", "/root", "/run/user"][..]), ("PrivateTmp", &["/tmp", "/var/tmp"])]
+        {
+            let is_off = |value: &str| {
+                let off = ["0", "no", "n", "false", "f", "off", "read-only"];
+                off.iter().any(|off| value.eq_ignore_ascii_case(off))
+            };
+            for said in self.said(key).iter().filter(|(_, value)| !is_off(value)) {
+                for folder in folders {
+                    add(key, said, folder);
+                }
+            }
+        }
+        Ok(all)
     }
 }
 
@@ -310,7 +426,7 @@ fn hexadecimal(letters: &mut std::str::Chars<'_>) -> Option<char> {
     u8::from_str_radix(&digits, 16).ok().filter(|byte| byte.is_ascii() && *byte != 0).map(char::from)
 }
 
-/// Replaces `%%` and the name of the unit. Other specifiers depend on the machine.
+/// Replaces `%%`, the name of the unit, and the folders that every system has. Other specifiers depend on the machine.
 fn specifiers(name: &str, path: &Path, word: &str) -> Result<String, UnitError> {
     let (mut done, mut letters) = (String::new(), word.chars());
     while let Some(letter) = letters.next() {
@@ -318,6 +434,11 @@ fn specifiers(name: &str, path: &Path, word: &str) -> Result<String, UnitError> 
             ('%', Some('%')) => done.push('%'),
             ('%', Some('n')) => done.push_str(name),
             ('%', Some('N' | 'p')) => done.push_str(name.rsplit_once('.').map_or(name, |(stem, _)| stem)),
+            ('%', Some('E')) => done.push_str("/etc"),
+            ('%', Some('t')) => done.push_str("/run"),
+            ('%', Some('S')) => done.push_str("/var/lib"),
+            ('%', Some('C')) => done.push_str("/var/cache"),
+            ('%', Some('L')) => done.push_str("/var/log"),
             ('%', _) => return Err(unclear(path, format!("{word:?} has a specifier"))),
             _ => done.push(letter),
         }
@@ -394,9 +515,10 @@ fn environment_file(
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
     use std::path::Path;
 
-    use super::{is_there, service};
+    use super::{is_there, service, service_with};
     use crate::node::host::fake::Fake;
 
     const UNIT: &str = "/usr/lib/systemd/system/containerd.service";
@@ -508,6 +630,9 @@ mod tests {
             (r"ExecStart=/a --config /\xff", r"the escape \x"),
             (r"ExecStart=/a --config /\u0041", r"the escape \u"),
             ("RootDirectory=/srv\nExecStart=/a", "RootDirectory="),
+            ("RootDirectory=/\nRootImage=/x.raw\nExecStart=/a", "RootImage="),
+            ("ExtensionImages=/x.raw\nExecStart=/a", "ExtensionImages="),
+            ("ExecSearchPath=/opt\nExecStart=containerd", "ExecSearchPath="),
             ("EnvironmentFile=/etc/none\nExecStart=/a", "there is no such file"),
             ("EnvironmentFile=/etc/*.env\nExecStart=/a", "EnvironmentFile=/etc/*.env"),
             ("ExecStart=/a --config ${A:-b}", "a variable that cannot be followed"),
@@ -516,10 +641,104 @@ mod tests {
             let says = service(&node, "containerd.service").unwrap_err().to_string();
             assert!(says.starts_with(UNIT) && says.contains(what), "{text}: {says}");
         }
+        let mut odd = unit("[Service]\nExecStart=/a\n");
+        let name = std::ffi::OsStr::from_bytes(b"/etc/systemd/system/containerd.service.d/\xff.conf");
+        odd.files.insert(name.into(), b"[Service]\nExecStart=\n".to_vec());
+        let says = crate::message::line(&service(&odd, "containerd.service").unwrap_err());
+        assert!(says.contains("its name is not UTF-8"), "{says}");
         let mut node = unit("[Service]\n");
         node.files.insert(UNIT.into(), vec![0xff]);
         assert!(service(&node, "containerd.service").unwrap_err().to_string().contains("UTF-8"));
-        assert_eq!(super::drop_ins(&node, "k3s-agent.service"), Vec::<&Path>::new());
+        assert_eq!(super::drop_ins(&node, "k3s-agent.service", None), Vec::<&Path>::new());
+    }
+
+    #[test]
+    fn a_relative_path_is_from_the_working_directory() {
+        let late = "/etc/systemd/system/containerd.service.d/9.conf";
+        for (text, drop_in, expected) in [
+            ("ExecStart=/a --config /etc/c.toml", "", Ok("/etc/c.toml")),
+            ("ExecStart=/a --config srv/c.toml", "", Ok("/srv/c.toml")),
+            ("WorkingDirectory=/srv\nExecStart=/a -c=./c.toml", "", Ok("/srv/c.toml")),
+            ("WorkingDirectory=-/srv/%N\nExecStart=/a -c c.toml", "", Ok("/srv/containerd/c.toml")),
+            ("WorkingDirectory=/srv\nExecStart=/a -c c.toml", "WorkingDirectory=/opt", Ok("/opt/c.toml")),
+            ("WorkingDirectory=/srv\nExecStart=/a -c c.toml", "WorkingDirectory=", Ok("/c.toml")),
+            ("WorkingDirectory=~\nExecStart=/a -c /c.toml", "", Ok("/c.toml")),
+            ("WorkingDirectory=~\nExecStart=/a -c c.toml", "", Err("it names c.toml from a home directory")),
+        ] {
+            let node = unit(&format!("[Service]\n{text}\n")).file(late, &format!("[Service]\n{drop_in}\n"));
+            let found = service(&node, "containerd.service").unwrap().unwrap().path(CONFIG);
+            match (found, expected) {
+                (Ok(found), expected) => assert_eq!(found.as_deref(), expected.ok().map(Path::new), "{text}"),
+                (Err(error), Err(what)) => assert!(error.to_string().contains(what), "{text}: {error}"),
+                (Err(error), Ok(_)) => panic!("{text}: {error}"),
+            }
+        }
+        for text in ["ExecStart=/a", "ExecStart=/a --config ${NONE}"] {
+            let node = unit(&format!("[Service]\n{text}\n"));
+            assert_eq!(service(&node, "containerd.service").unwrap().unwrap().path(CONFIG).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn what_is_mounted_over_a_place_hides_what_the_node_has_there() {
+        // The setting; the paths that the service sees as the node has them, and those that it does not.
+        let rows: [(&str, &[&str], &[&str]); 14] = [
+            ("", &["/etc/containerd", "/usr/bin/runc"], &[]),
+            (
+                "BindReadOnlyPaths=/srv/c.toml:/etc/containerd/config.toml",
+                &["/usr", "/srv"],
+                &["/etc/containerd", "/etc/containerd/config.toml"],
+            ),
+            (
+                "BindPaths=-/srv:/etc:rbind '/a b:/opt/x y'",
+                &["/srv", "/opt/x"],
+                &["/etc/containerd", "/opt/x y/z"],
+            ),
+            ("BindPaths=/srv:/etc\nBindPaths=", &["/etc/containerd"], &[]),
+            ("BindPaths=/etc/containerd /etc/cni:/etc/cni:norbind", &["/etc/containerd", "/etc/cni"], &[]),
+            ("BindPaths=%t/x:%E/containerd", &["/etc/cni"], &["/etc/containerd"]),
+            ("MountImages=/srv/image.raw:/etc", &["/usr"], &["/etc/containerd"]),
+            ("TemporaryFileSystem=/etc:ro /var", &["/usr"], &["/etc/containerd", "/var/lib/pss-guard"]),
+            (
+                "InaccessiblePaths=-/etc/containerd +/x",
+                &["/etc/cni"],
+                &["/etc/containerd/config.toml", "/x/y"],
+            ),
+            ("ProtectHome=tmpfs", &["/etc"], &["/root/c.toml", "/home"]),
+            ("ProtectHome=read-only\nPrivateTmp=no", &["/root/c.toml", "/tmp/c.toml"], &[]),
+            ("PrivateTmp=yes", &["/etc"], &["/tmp/c.toml"]),
+            ("RootDirectory=/", &["/etc"], &[]),
+            ("RootDirectory=/srv\nRootDirectory=", &["/etc"], &[]),
+        ];
+        for (setting, seen, hidden) in rows {
+            let node = unit(&format!("[Service]\nExecStart=/a\n{setting}\n"));
+            let service = service(&node, "containerd.service").unwrap().unwrap();
+            for path in seen {
+                service.sees(Path::new(path)).unwrap_or_else(|error| panic!("{setting}: {error}"));
+            }
+            for path in hidden {
+                let says = service.sees(Path::new(path)).expect_err(setting).to_string();
+                let key = setting.split('=').next().unwrap();
+                assert!(says.starts_with(&format!("{UNIT}: it has {key}=")), "{setting}, {path}: {says}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_planned_drop_in_has_its_place_among_the_others() {
+        let folder = "/etc/systemd/system/containerd.service.d";
+        let text = "[Service]\nEnvironment=C=/unit\nExecStart=/a -c ${C}\n";
+        let says = |file: &str| format!("[Service]\nEnvironment=C=/{file}\n");
+        let planned = format!("{folder}/10-ours.conf");
+        for (there, expected) in
+            [("05-x.conf", "/ours"), ("20-x.conf", "/20-x.conf"), ("10-ours.conf", "/ours")]
+        {
+            let node = unit(text).file(&format!("{folder}/{there}"), &says(there));
+            let ours = says("ours");
+            let found =
+                service_with(&node, "containerd.service", Some((Path::new(&planned), ours.as_bytes())));
+            assert_eq!(found.unwrap().unwrap().option(CONFIG), Some(expected), "{there}");
+        }
     }
 
     #[test]
@@ -529,7 +748,7 @@ mod tests {
             .file("/etc/systemd/system/k3s-agent.service.d/a.conf", "")
             .file("/usr/lib/systemd/system/service.d/a.conf", "")
             .file("/usr/lib/systemd/system/service.d/c.txt", "");
-        let found = super::drop_ins(&node, "k3s-agent.service");
+        let found = super::drop_ins(&node, "k3s-agent.service", None);
         let names =
             ["/etc/systemd/system/k3s-agent.service.d/a.conf", "/etc/systemd/system/k3s-.service.d/b.conf"];
         assert_eq!(found, names.map(Path::new));

@@ -49,7 +49,7 @@ use crate::message::{escape, line};
 use crate::node::distribution::{Distribution, PLAIN};
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::{Process, Processes};
-use crate::node::recognize::Unrecognized;
+use crate::node::recognize::{Unrecognized, starts_with_another};
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 use crate::words::plural;
@@ -371,6 +371,13 @@ impl<'a> Setting<'a> {
                 return gate::entries(self, engine, &recorded.entries, checks);
             }
         };
+        if engine == Engine::Containerd
+            && let (Some(named), Some(unit)) = (&recorded.config, distribution.unit)
+            && !distribution.brings_engine()
+            && let Some(says) = starts_with_another(&self.live, unit, named, None)
+        {
+            checks.add(State::Wrong, "configuration", says);
+        }
         let fixes = format!("`pss-guard install --engine {}` fixes it", engine.name());
         if plan.changes.is_empty() {
             let count = plan.entries.len();
@@ -382,11 +389,23 @@ impl<'a> Setting<'a> {
             };
             checks.add(State::Ok, "configuration", covers);
         }
+        let is_known = |handler: &String| recorded.entries.iter().any(|known| known.handler == *handler);
         let mut without_gate: Vec<String> = Vec::new();
         for change in &plan.changes {
             let path = change.path.display();
             let Some(before) = &change.before else {
-                checks.add(State::Wrong, "configuration", format!("{path} is missing; {fixes}"));
+                // It may never have been there: whatever came later can need a file more.
+                let new = plan.entries.iter().map(|own| &own.handler).filter(|handler| !is_known(handler));
+                let new: Vec<&str> = new.map(String::as_str).collect();
+                without_gate.extend(new.iter().map(ToString::to_string));
+                let says = match &*new {
+                    [] => format!("{path} is missing; {fixes}"),
+                    _ => format!(
+                        "the containers of {} start without the gate, until {path} is there; {fixes}",
+                        new.join(", ")
+                    ),
+                };
+                checks.add(State::Wrong, "configuration", says);
                 continue;
             };
             let before = String::from_utf8_lossy(before);
@@ -427,7 +446,6 @@ impl<'a> Setting<'a> {
             checks.add(State::Unknown, "compared", says);
         }
         // Nothing calls the entry of a handler that came later.
-        let is_known = |handler: &String| recorded.entries.iter().any(|known| known.handler == *handler);
         let mut entries = plan.entries;
         entries.retain(|entry| is_known(&entry.handler) || !without_gate.contains(&entry.handler));
         gate::entries(self, engine, &entries, checks)

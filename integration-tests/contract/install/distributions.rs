@@ -1,12 +1,14 @@
 //! What is of one distribution only: engines that restart themselves, other inits, units of others, and what keeps the gate.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
 use super::running::{RUNNING, on_running_node};
-use super::{CONTAINERD, CONTAINERD_AND_PODMAN, Files, Host, Tree, assert_same};
+use super::{CONTAINERD, CONTAINERD_AND_PODMAN, Files, Host, Tree, V2, V3, assert_same};
 use crate::support::files;
 use crate::support::needs;
 use crate::support::run::{self, Done};
@@ -621,4 +623,176 @@ fn a_file_with_a_strange_name_is_not_watched() {
     let done = install(&root, &["--persist", "--config", "/etc/a\"b.toml"]);
     assert!(done.code == Some(2) && done.stderr.contains("cannot be named in a unit of systemd"), "{done}");
     assert!(!Path::new(&root.path(WATCH)).exists());
+}
+
+const UNIT: &str = "usr/lib/systemd/system/containerd.service";
+const LATE: &str = "etc/systemd/system/containerd.service.d/20.conf";
+const CONFIG: &str = "etc/containerd/config.toml";
+const IMPORT: &str = "etc/containerd/conf.d/x.toml";
+
+/// A handler that would start past the gate, if it is in a file that is not read.
+const EVIL: &str = "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.evil]\nruntime_type = 'io.containerd.runc.v2'\n";
+const BESIDE: &str = "version = 3\nImports = [\"/etc/containerd/conf.d/*.toml\"]\n";
+const PLAIN_UNIT: &str = "[Service]\nExecStart=/usr/bin/containerd\n";
+
+/// A star in a middle folder.
+const DEEP: &str = "version = 3\nimports = [\"/etc/containerd/*/x.toml\"]\n\
+    [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\nruntime_type = 'io.containerd.runc.v2'\n";
+
+/// A node with a containerd and these files. A replacement character in a path is a byte that is not UTF-8.
+fn with(files: &[Files]) -> Host {
+    let root = Host::new(&[]);
+    root.program("containerd");
+    add(&root, files);
+    root
+}
+
+fn add(root: &Host, files: &[&[(&str, &str)]]) {
+    for (path, text) in files.iter().copied().flatten() {
+        let parts: Vec<&[u8]> = path.split('\u{fffd}').map(str::as_bytes).collect();
+        let path = root.root().join(OsStr::from_bytes(&parts.join(&0xff)));
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(&path, text).expect("a file of ours");
+    }
+}
+
+/// What containerd or systemd reads, and this program does not follow, is refused: at the installation, and when it comes
+/// after one. Files of the node, and of what is different; what is said.
+#[test]
+fn what_decides_which_files_containerd_reads_is_followed_or_refused() {
+    let spelled = "should be spelled imports";
+    let (of_2, of_3): (Files, Files) = (CONTAINERD, &[(CONFIG, V3)]);
+    let flatcar: Files = &[
+        ("etc/os-release", "ID=flatcar\n"),
+        ("usr/share/containerd/config.toml", V2),
+        (
+            UNIT,
+            "[Service]\nEnvironment=CONTAINERD_CONFIG=/usr/share/containerd/config.toml\nExecStart=/usr/bin/containerd --config ${CONTAINERD_CONFIG}\n",
+        ),
+    ];
+    let rows: &[(Files, Files, &str)] = &[
+        (of_3, &[(CONFIG, BESIDE), (IMPORT, EVIL)], spelled),
+        (of_3, &[(CONFIG, "version = 3\nIMPORTS = [\"conf.d/*.toml\"]\n"), (IMPORT, EVIL)], spelled),
+        (of_3, &[(IMPORT, BESIDE), ("etc/containerd/conf.d/y", EVIL)], spelled),
+        (
+            of_3,
+            &[(IMPORT, "[plugins.'io.containerd.cri.v1.runtime'.containerd.Runtimes.evil]\n")],
+            "should be spelled runtimes",
+        ),
+        (of_3, &[("etc/containerd/conf.d/\u{fffd}.toml", EVIL)], "its name is not UTF-8; rename it"),
+        (
+            of_2,
+            &[("etc/systemd/system/containerd.service.d/\u{fffd}.conf", "[Service]\n"), (UNIT, PLAIN_UNIT)],
+            "its name is not UTF-8; rename it",
+        ),
+        (
+            of_2,
+            &[(
+                UNIT,
+                "[Service]\nBindReadOnlyPaths=/srv/c.toml:/etc/containerd/config.toml\nExecStart=/usr/bin/containerd\n",
+            )],
+            "by which it sees another /etc/containerd/config.toml",
+        ),
+    ];
+    // What the unit names is followed by a new installation, and not by one that is there.
+    let late: &[(Files, Files, &str)] = &[
+        (
+            of_2,
+            &[
+                (UNIT, "[Service]\nWorkingDirectory=/srv\nExecStart=/usr/bin/containerd -c late.toml\n"),
+                ("srv/late.toml", V2),
+            ],
+            "containerd.service starts containerd with /srv/late.toml, and the gate is for /etc/containerd/config.toml",
+        ),
+        (
+            flatcar,
+            &[(LATE, "[Service]\nEnvironment=CONTAINERD_CONFIG=/usr/share/containerd/config.toml\n")],
+            "remove what names it after /etc/systemd/system/containerd.service.d/10-pss-guard.conf",
+        ),
+    ];
+    for (files, changes, says) in rows.iter().chain(&late[1..]) {
+        let root = with(&[files, changes]);
+        let before = root.tree();
+        let done = root.call(&["install", "--engine", "containerd"]);
+        assert!(done.code == Some(2) && done.stderr.contains(says), "{changes:?}\n{done}");
+        assert_same(&root.tree(), &before, says);
+    }
+    for (files, changes, says) in rows.iter().chain(late) {
+        let root = with(&[files]);
+        install(&root, &[]).expect_success();
+        root.call(&["status", "--engine", "containerd"]).expect_success();
+        // The file of the node that is changed has the gate in it.
+        let expected = with(&[files]);
+        for root in [&root, &expected] {
+            for change in *changes {
+                let old = fs::read_to_string(root.path(change.0)).unwrap_or_default();
+                add(root, &[&[*change]]);
+                if change.0 == CONFIG {
+                    let (_, rest) = old.split_once('\n').expect("a version");
+                    let lines = rest.lines().filter(|line| !line.starts_with("imports"));
+                    let rest: String = lines.flat_map(|line| [line, "\n"]).collect();
+                    fs::write(root.path(CONFIG), change.1.to_owned() + &rest).expect("a file of ours");
+                }
+            }
+        }
+        let status = root.call(&["status", "--engine", "containerd"]);
+        assert!(matches!(status.code, Some(1 | 2)) && status.stdout.contains(says), "{changes:?}\n{status}");
+        let before = root.tree();
+        let done = root.call(&["install", "--engine", "containerd"]);
+        assert!(done.code == Some(2) && done.stderr.contains(says), "{changes:?}\n{done}");
+        assert_same(&root.tree(), &before, says);
+        root.call(&["uninstall", "--engine", "containerd"]).expect_success();
+        assert_same(&root.tree(), &expected.tree(), says);
+    }
+}
+
+/// The file that is written, or what is said beside.
+#[test]
+fn what_a_unit_says_of_its_containerd_is_followed() {
+    let rows: &[(Files, &str, &str)] = &[
+        (
+            &[(UNIT, "[Service]\nExecStart=/usr/bin/containerd -c srv/c.toml\n"), ("srv/c.toml", V2)],
+            "srv/c.toml",
+            "",
+        ),
+        (
+            &[
+                (UNIT, "[Service]\nWorkingDirectory=/srv\nExecStart=/usr/bin/containerd -c c.toml\n"),
+                ("srv/c.toml", V2),
+            ],
+            "srv/c.toml",
+            "",
+        ),
+        (&[(UNIT, "[Service]\nRootDirectory=/\nExecStart=/usr/bin/containerd\n"), (CONFIG, V2)], CONFIG, ""),
+        (
+            &[(UNIT, "[Service]\nBindPaths=/srv:/etc/cni\nExecStart=/usr/bin/containerd\n"), (CONFIG, V2)],
+            CONFIG,
+            "",
+        ),
+        // Another containerd is not asked.
+        (
+            &[(UNIT, "[Service]\nExecStart=/opt/c2/containerd\n"), (CONFIG, V2)],
+            CONFIG,
+            "/opt/c2/containerd, which its unit starts, is not there",
+        ),
+        // What is no folder is not looked into, as in Go.
+        (
+            &[
+                (CONFIG, DEEP),
+                ("etc/containerd/a/x.toml", "version = 3\n"),
+                ("etc/containerd/b/y.toml", "version = 3\n"),
+            ],
+            CONFIG,
+            "",
+        ),
+    ];
+    for (files, written, says) in rows {
+        let root = with(&[files]);
+        let done = install(&root, &[]).expect_success();
+        assert!((done.stdout + &done.stderr).contains(says), "{files:?}");
+        assert!(run::read(&root.path(written)).contains("/pss-guard-runtime"), "{files:?}");
+        let status = root.call(&["status", "--engine", "containerd"]);
+        assert!(status.code == Some(if says.is_empty() { 0 } else { 2 }), "{files:?}\n{status}");
+        assert!(status.stdout.contains(says), "{files:?}\n{status}");
+    }
 }

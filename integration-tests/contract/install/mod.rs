@@ -241,6 +241,24 @@ fn what_the_admin_changed_since_stays() {
 }
 
 #[test]
+fn status_names_a_handler_that_came_later_and_not_a_file_that_was_never_there() {
+    let root = Host::new(CRIO);
+    root.program("crio");
+    root.call(&["install", "--engine", "crio", "--method", "runtime"]).expect_success();
+    let late = "[crio.runtime.runtimes.evil]\nruntime_path = \"/usr/bin/runc\"\n";
+    files::write(&root.path("etc/crio/crio.conf.d/99-zz.conf"), late);
+    let done = root.call(&["status", "--engine", "crio"]);
+    let says = "the containers of evil start without the gate, until /etc/crio/crio.conf.d/zz-pss-guard.conf is there";
+    assert!(done.code == Some(1) && done.stdout.contains(says), "{done}");
+    assert!(!done.stdout.contains("no container starts with it"), "{done}");
+    // One that was there is missing.
+    fs::remove_file(root.path("etc/crio/crio.conf.d/99-zz.conf")).expect("a file of ours");
+    fs::remove_file(root.path("etc/crio/crio.conf.d/99-pss-guard.conf")).expect("a file of ours");
+    let done = root.call(&["status", "--engine", "crio"]);
+    assert!(done.code == Some(1) && done.stdout.contains("99-pss-guard.conf is missing"), "{done}");
+}
+
+#[test]
 fn a_method_gives_way_to_the_other() {
     for (engine, files) in [("crio", CRIO), ("podman", PODMAN)] {
         let root = Host::new(files);

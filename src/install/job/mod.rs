@@ -525,10 +525,11 @@ impl Job<'_> {
 }
 
 /// The distribution by which an engine's installation goes. What is installed goes by what was written down then, as long as
-/// the files are elsewhere now: they are those that uninstall and status have to find.
+/// the files are elsewhere now: they are those that uninstall and status have to find. The program is always today's.
 #[must_use]
 pub fn distribution_of(installed: Option<&Distribution>, recognized: &Distribution) -> Distribution {
-    installed.filter(|installed| installed.config != recognized.config).unwrap_or(recognized).clone()
+    let by = installed.filter(|installed| installed.config != recognized.config).unwrap_or(recognized);
+    Distribution { containerd: recognized.containerd.clone(), ..by.clone() }
 }
 
 /// In a sentence, if an installation goes [`by`](distribution_of) the files of a distribution that the node is no longer. A

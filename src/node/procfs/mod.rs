@@ -292,6 +292,15 @@ impl Process {
         found
     }
 
+    /// A path as this process takes it: from its working directory, where it is not absolute.
+    #[must_use]
+    pub fn path(&self, path: &str) -> PathBuf {
+        let path = Path::new(path);
+        let directory =
+            (!path.is_absolute()).then(|| std::fs::read_link(self.proc.join("cwd")).ok()).flatten();
+        directory.map_or_else(|| path.to_owned(), |directory| directory.join(path).components().collect())
+    }
+
     /// The value of a variable that it was started with, if that is not empty.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<String> {
@@ -390,7 +399,7 @@ mod tests {
     #[test]
     fn a_real_process_is_found_with_its_arguments_and_its_start() {
         let before = SystemTime::now();
-        let mut child = Command::new("/bin/sleep").args(["--", "60"]).spawn().unwrap();
+        let mut child = Command::new("/bin/sleep").args(["--", "60"]).current_dir("/usr").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         // execve(2) has changed the program before it lays out the arguments.
         let found = (0..200).find_map(|_| {
@@ -401,10 +410,17 @@ mod tests {
             let all = all.running(&["sleep", "busybox", "coreutils"]);
             all.into_iter().find(|process| process.pid == pid && !process.arguments.is_empty())
         });
+        let path = |path: &str| found.as_ref().map(|process| process.path(path));
+        let paths = [path("./c.toml"), path("/etc/c.toml")];
         child.kill().unwrap();
         child.wait().unwrap();
         let process = found.unwrap();
         assert_eq!(process.arguments, ["--", "60"]);
+        assert_eq!(
+            paths,
+            ["/usr/c.toml", "/etc/c.toml"].map(|path| Some(path.into())),
+            "from where it works"
+        );
         assert!(!process.replaced);
         let tick = Duration::from_millis(50);
         assert!(process.started + tick >= before && process.started <= SystemTime::now() + tick);

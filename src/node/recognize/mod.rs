@@ -266,6 +266,15 @@ impl Distribution {
         own.into_iter().find(|path| node.is_program(path)).or_else(|| node.find(name))
     }
 
+    /// Where its containerd lies: the one that its unit starts, whatever else there is.
+    #[must_use]
+    pub fn containerd(&self, node: &dyn Node) -> Option<PathBuf> {
+        match &self.containerd {
+            Some(program) => Some(PathBuf::from(program.as_ref())).filter(|program| node.is_program(program)),
+            None => self.find(node, "containerd"),
+        }
+    }
+
     /// The names of its services, as OpenRC has them.
     pub fn scripts(&self) -> impl Iterator<Item = &'static str> {
         let units = ALL.iter().find(|signs| signs.name == self.name).map_or(&[] as &[_], |signs| signs.units);
@@ -361,40 +370,38 @@ fn service(name: &'static str, node: &dyn Node, processes: &Processes) -> Result
     let is_others = |process: &Process| own::layout(process).is_some();
     let running = process(processes, |process| !is_others(process));
     // What runs has been started as it was; the unit tells of the next start, and may be what cannot be followed.
-    let started: Result<Option<Service>, UnitError> = systemd::service(node, unit);
-    let (mut distribution, mut by_unit) = (Distribution { name, ..PLAIN.clone() }, None);
-    let option = |names| match &running {
-        Some(process) => process.option(names),
-        None => started.as_ref().ok()?.as_ref()?.option(names).map(str::to_owned),
+    let started = match systemd::service(node, unit) {
+        Err(error) if running.is_none() => return Err(error.into()),
+        started => started.ok().flatten(),
     };
-    if running.is_none() {
-        if let Ok(Some(service)) = &started {
-            let program = service.command.first().map(Path::new).and_then(Path::file_name);
-            if program.is_none_or(|program| program != "containerd") {
-                return Err(UnitError::Unclear {
-                    path: service.file.clone(),
-                    what: format!(
-                        "ExecStart= starts {:?} and not containerd itself",
-                        service.command.join(" ")
-                    ),
-                }
-                .into());
-            }
-        }
-        if let Err(error) = started {
-            return Err(error.into());
-        }
-    }
-    let file = option(CONFIG).filter(|file| file.starts_with('/'));
-    if let Some(file) = file {
-        distribution.config = Cow::Owned(file);
-    }
+    let mut distribution = Distribution { name, ..PLAIN.clone() };
     // `--config` of a unit that says it with a variable can be said otherwise by a drop-in.
-    if let Ok(Some(service)) = &started {
-        by_unit = service.variable_of(CONFIG).map(str::to_owned);
+    let mut by_unit = None;
+    if let Some(service) = &started {
+        by_unit = service.variable_of(CONFIG);
+        let is_containerd = starts_containerd(service);
+        if !is_containerd && running.is_none() {
+            let what = format!("ExecStart= starts {:?} and not containerd itself", service.command.join(" "));
+            return Err(UnitError::Unclear { path: service.file.clone(), what }.into());
+        }
+        let program = service.command.first().filter(|program| is_containerd && program.starts_with('/'));
+        // One that runs although its program is not there was started by something else.
+        let program = program.filter(|program| running.is_none() || node.is_program(Path::new(program)));
+        distribution.containerd = program.map(|program| Cow::Owned(program.clone()));
+    }
+    let option = |names| match (&running, &started) {
+        (Some(process), _) => {
+            let named = process.option(names).filter(|path| !path.is_empty());
+            Ok(named.map(|path| process.path(&path)))
+        }
+        (None, Some(service)) => service.path(names),
+        (None, None) => Ok(None),
+    };
+    if let Some(file) = option(CONFIG)? {
+        distribution.config = Cow::Owned(file.to_string_lossy().into_owned());
     }
     if distribution.config.starts_with("/usr/") {
-        distribution.change = match by_unit.as_deref() {
+        distribution.change = match by_unit {
             Some("CONTAINERD_CONFIG") => Change::Copy(PLAIN.config.clone()),
             _ => Change::No {
                 why: "its containerd reads a file below /usr, which belongs to the system, and the unit names it without a variable",
@@ -407,11 +414,33 @@ fn service(name: &'static str, node: &dyn Node, processes: &Processes) -> Result
     for (names, place) in
         [(STATE, &mut distribution.state), (ROOT, &mut distribution.root), (SOCKET, &mut distribution.socket)]
     {
-        if let Some(path) = option(names).filter(|path| path.starts_with('/')) {
-            *place = Cow::Owned(path);
+        if let Some(path) = option(names)? {
+            *place = Cow::Owned(path.to_string_lossy().into_owned());
         }
     }
     Ok(distribution)
+}
+
+/// Whether a unit starts containerd, and not a script that does.
+fn starts_containerd(service: &Service) -> bool {
+    let program = service.command.first().map(Path::new).and_then(Path::file_name);
+    program.is_some_and(|program| program == "containerd")
+}
+
+/// Which configuration containerd's own unit starts it with, in a sentence, if that is not this one. `planned` is a file of
+/// the unit that is to be written. What cannot be followed is left to [`Distribution::of`].
+#[must_use]
+pub fn starts_with_another(
+    node: &dyn Node,
+    unit: &str,
+    config: &Path,
+    planned: Option<(&Path, &[u8])>,
+) -> Option<String> {
+    let service = systemd::service_with(node, unit, planned).ok()??;
+    let named = service.path(CONFIG).ok()?.unwrap_or_else(|| PathBuf::from(PLAIN.config.as_ref()));
+    (starts_containerd(&service) && named != config).then(|| {
+        format!("{unit} starts containerd with {}, and the gate is for {}", named.display(), config.display())
+    })
 }
 
 /// What containerd's configuration says of its folders; its options go before that.

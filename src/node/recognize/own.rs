@@ -81,6 +81,7 @@ pub(super) fn rancher(
         config: Cow::Owned(format!("{data}{RANCHER}")),
         change: Change::DropIn { restarts: false },
         programs: vec![Cow::Owned(programs)],
+        containerd: None,
         unit: settings.unit,
         state: told(STATE, "/run/k3s/containerd".to_owned()),
         root: told(ROOT, format!("{data}/agent/containerd")),
@@ -300,6 +301,7 @@ pub(super) fn k0s(
         config: Cow::Borrowed(FILE),
         change,
         programs: vec![Cow::Owned(format!("{data}/bin"))],
+        containerd: None,
         unit: settings.unit,
         state: told(STATE, "/run/k0s/containerd".to_owned()),
         root: told(ROOT, format!("{data}/containerd")),
@@ -341,6 +343,7 @@ pub(super) fn microk8s(node: &dyn Node) -> Result<Distribution, Unrecognized> {
         programs: ["bin", "usr/bin", "sbin", "usr/sbin"]
             .map(|folder| Cow::Owned(format!("/snap/microk8s/current/{folder}")))
             .into(),
+        containerd: None,
         unit: Some("snap.microk8s.daemon-containerd.service"),
         state: Cow::Owned(format!("{common}/run/containerd")),
         root: Cow::Owned(format!("{common}/var/lib/containerd")),

@@ -81,6 +81,12 @@ fn a_tree_is_the_distribution_that_its_units_and_files_are_of() {
         (empty, ["plain", "/etc/containerd/config.toml", "edit", "containerd.service", ""]),
         (&[(CONTAINERD, "[Service]\nExecStart=/usr/bin/containerd --config /etc/c.toml\n")],
             ["plain", "/etc/c.toml", "edit", "containerd.service", ""]),
+        (&[(CONTAINERD, "[Service]\nExecStart=/usr/bin/containerd --config srv/c.toml\n")],
+            ["plain", "/srv/c.toml", "edit", "containerd.service", ""]),
+        (&[(CONTAINERD, "[Service]\nWorkingDirectory=/srv\nExecStart=/usr/bin/containerd --config c.toml\n")],
+            ["plain", "/srv/c.toml", "edit", "containerd.service", ""]),
+        (&[(CONTAINERD, "[Service]\nWorkingDirectory=/usr/share\nExecStart=/usr/bin/containerd --config c.toml\n")],
+            ["plain", "/usr/share/c.toml", "no", "containerd.service", ""]),
         (&[(CONTAINERD, FLATCARS)],
             ["plain", "/usr/share/containerd/config.toml", "copy /etc/containerd/config.toml", "containerd.service", ""]),
         (&[(CONTAINERD, "[Service]\nExecStart=/usr/bin/containerd -c /usr/share/c.toml\n")],
@@ -277,6 +283,8 @@ fn what_contradicts_itself_is_refused_with_both_names() {
         (&[(CONTAINERD, "[Service]\nExecStart=/bin/sh -c 'containerd'\n")], None, None,
             &[CONTAINERD, "not containerd itself", "--config"]),
         (&[(CONTAINERD, "[Service]\nExecStart=/usr/bin/containerd -c /x/%H\n")], None, None, &["a specifier", "--config"]),
+        (&[(CONTAINERD, "[Service]\nWorkingDirectory=~\nExecStart=/usr/bin/containerd -c c.toml\n")], None, None,
+            &["c.toml from a home directory", "--config"]),
         (&[(K3S, UNIT), ("/etc/rancher/k3s/config.yaml", "data-dir: k3s\n")], None, None, &["\"k3s\" is no whole path"]),
         (&[(K3S, UNIT), (YAML, "data-dir: [[/x]]\n")], None, None, &[YAML, "the value of data-dir is no text", "--config"]),
         (&[(K3S, UNIT), (YAML, "data-dir: /x\ndata-dir: /y\n")], None, None, &[YAML, "2:1", "\"data-dir\" occurs twice"]),
@@ -322,4 +330,29 @@ fn programs_are_found_in_the_folders_of_the_distribution_first() {
     assert_eq!(k3s.find(&node, "runc").as_deref(), Some(Path::new("/usr/bin/runc")));
     let own = "/var/lib/rancher/k3s/data/current/bin/runc";
     assert_eq!(k3s.find(&node.program(own), "runc").as_deref(), Some(Path::new(own)));
+}
+
+/// The first in the usual folders need not be the one that serves pods.
+#[test]
+fn the_containerd_that_is_asked_is_the_one_that_the_unit_starts() {
+    let both = ["/usr/local/bin/containerd", "/usr/bin/containerd", "/opt/c2/containerd"];
+    let runs: &[&str] = &["/usr/bin/containerd"];
+    // What the unit starts, what runs, and what is asked.
+    for (starts, running, expected) in [
+        (None, None, Some(both[0])),
+        (Some("/usr/bin/containerd"), None, Some(both[1])),
+        (Some("-/opt/c2/containerd -c /c.toml"), None, Some(both[2])),
+        (Some("containerd"), None, Some(both[0])),
+        (Some("/opt/none/containerd"), None, None),
+        (Some("/opt/c2/containerd"), Some(&[runs][..]), Some(both[2])),
+        // Something else has started it.
+        (Some("/opt/none/containerd"), Some(&[runs]), Some(both[0])),
+        (Some("/bin/sh -c containerd"), Some(&[runs]), Some(both[0])),
+    ] {
+        let text = starts.map(|starts| format!("[Service]\nExecStart={starts}\n"));
+        let files: Vec<(&str, &str)> = text.iter().map(|text| (CONTAINERD, &**text)).collect();
+        let node = both.iter().fold(node(&files), |node, program| node.program(program));
+        let found = of(&node, running, None).unwrap();
+        assert_eq!(found.containerd(&node).as_deref(), expected.map(Path::new), "{starts:?} {running:?}");
+    }
 }

@@ -18,6 +18,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::{Component, Path, PathBuf};
 
 use super::edit::{File, name};
+use super::spelling;
 use crate::install::{Change, PlanError};
 use crate::node::host::Node;
 
@@ -229,7 +230,6 @@ impl Config {
             let set = self.counting().rev().map(|layer| layer.file.strings(&keys));
             Ok(set.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().next().unwrap_or_default())
         };
-        self.refuse_other_spellings(&at)?;
         let kind = string(&["runtime_type"])?;
         Ok(Handler {
             name: name.to_owned(),
@@ -241,21 +241,6 @@ impl Config {
             container_annotations: strings("container_annotations")?,
             at,
         })
-    }
-
-    /// The parser of containerd takes any case, so that two spellings of a key would be a riddle.
-    fn refuse_other_spellings(&self, at: &[String]) -> Result<(), PlanError> {
-        for layer in self.counting() {
-            let mut keys = refs(at);
-            keys.push("options");
-            for key in layer.file.keys(&keys)? {
-                if key != "BinaryName" && key.eq_ignore_ascii_case("BinaryName") {
-                    keys.push(&key);
-                    return Err(layer.file.wrong(&keys, "should be spelled BinaryName"));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// What a handler has below the file that this program added; `None` where there is no such file, or it says
@@ -651,6 +636,7 @@ fn read_all(
             }
         };
         let file = File::parse(&path, text)?;
+        spelling::check(&file)?;
         if path == main {
             generation = generation.or_else(|| proof(&file));
         }
@@ -731,16 +717,19 @@ fn has_wildcard(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().contains(&b'*')
 }
 
-/// The files that an import means, in the order of their names.
-fn matches(node: &dyn Node, pattern: &Path) -> Vec<PathBuf> {
+/// The files that an import means, in the order of their names: as Go's `Glob`, which looks for each part from the first
+/// with a wildcard on in its folder, and takes what is no folder for an empty one.
+pub(super) fn matches(node: &dyn Node, pattern: &Path) -> Vec<PathBuf> {
     if !has_wildcard(pattern) {
         return vec![pattern.to_owned()];
     }
     let mut found = vec![PathBuf::new()];
+    let mut is_listed = false;
     for component in pattern.components() {
         let part = component.as_os_str().to_string_lossy();
+        is_listed |= part.contains(['*', '?', '[', '\\']);
         found = match component {
-            Component::Normal(_) if part.contains(['*', '?', '[', '\\']) => {
+            Component::Normal(_) if is_listed => {
                 let inside = |folder: PathBuf| {
                     let names = node.list(&folder).into_iter().filter(|name| glob(&part, name));
                     names.map(move |name| folder.join(name)).collect::<Vec<_>>()

@@ -10,7 +10,7 @@ use toml_edit::Array;
 
 use super::config::{Config, Generation, Layer, RUNTIME, RUNTIME_TYPE, SHIM};
 use super::edit::File;
-use super::{BINARY, CONTAINER_ANNOTATIONS, ENTRIES, POD_ANNOTATIONS, not_covered, spec};
+use super::{BINARY, CONTAINER_ANNOTATIONS, ENTRIES, POD_ANNOTATIONS, not_covered, spec, spelling};
 use crate::install::{Method, PlanError};
 use crate::node::host::{Node, Untried};
 
@@ -129,15 +129,17 @@ fn refusal(what: &str) -> PlanError {
 }
 
 /// Names for the files, and their texts with imports of these names.
-fn lay_out(files: &Files) -> Result<Vec<(String, Vec<u8>)>, PlanError> {
+pub(super) fn lay_out(files: &Files) -> Result<Vec<(String, Vec<u8>)>, PlanError> {
     let name = |index: usize| format!("{index}.toml");
     let mut out = Vec::new();
     for (index, (path, bytes)) in files.iter().enumerate() {
         let mut file = File::parse(path, &rendered(bytes))?;
+        // Whatever containerd may take for imports: it would read files of this machine.
+        for key in file.keys(&[])?.iter().filter(|key| spelling::is_same(key, "imports")) {
+            file.remove(&[key])?;
+        }
         if index == 0 && files.len() > 1 {
             file.set(&["imports"], (1..files.len()).map(name).collect::<Array>())?;
-        } else if file.get(&["imports"]).is_some() {
-            file.set(&["imports"], Array::new())?;
         }
         out.push((name(index), file.render()));
     }

@@ -54,6 +54,11 @@ impl File {
         keys.iter().try_fold(self.document.as_item(), |item, key| item.as_table_like()?.get(key))
     }
 
+    /// The line of the text in which a byte is, from 1.
+    pub(super) fn line_of(&self, at: usize) -> usize {
+        self.text().get(..at).unwrap_or_default().matches('\n').count() + 1
+    }
+
     /// The keys of a table; none if there is no such table.
     pub(super) fn keys(&self, keys: &[&str]) -> Result<Vec<String>, PlanError> {
         match self.get(keys) {

@@ -9,6 +9,7 @@ mod dump;
 mod edit;
 mod place;
 mod spec;
+mod spelling;
 mod strip;
 
 use std::path::{Path, PathBuf};
@@ -43,7 +44,7 @@ const CONTAINER_ANNOTATIONS: &str = "io.kubernetes.container.*";
 fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
     let node = &WithPrograms { node, distribution: request.distribution };
     let source = place::source(node, request)?;
-    let program = node.find("containerd");
+    let program = request.distribution.containerd(node);
     let read = source.copy_of.unwrap_or(source.main);
     let there = node.read(read)?.is_some();
     if !there && (program.is_none() || source.copy_of.is_some()) {
@@ -67,15 +68,20 @@ fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
             let method = request.method;
             dump::Planned { program, generation, method, now: &now, then, left: &left }.check(node)?
         }
-        (None, ..) => Some("there is no containerd here that could read them".to_owned()),
+        (None, ..) => Some(match &request.distribution.containerd {
+            Some(program) => format!("{program}, which its unit starts, is not there"),
+            None => "there is no containerd here that could read them".to_owned(),
+        }),
         (Some(program), None, Some(Err(Untried::NotHere(why) | Untried::Failed(why)))) => {
             Some(format!("{} does not run here ({why})", program.display()))
         }
         (Some(program), None, _) => Some(format!("{} does not tell its version", program.display())),
     };
+    let read: Vec<PathBuf> = config.files.iter().map(|layer| layer.file.path().to_owned()).collect();
     plan.changes.extend(config.changes());
     plan.open.extend(request.distribution.loses_gate().map(str::to_owned));
     place::finish(node, request, &source, &mut plan)?;
+    place::is_read(node, request, &source, &read, &plan)?;
     Ok(plan)
 }
 
@@ -242,6 +248,14 @@ fn real_runtime(node: &dyn Node, config: &Config, handler: &Handler) -> Result<O
     if binary.starts_with(ENTRIES) {
         let link = Path::new(binary).with_file_name("runtime");
         let runtime = node.link(&link).filter(|runtime| runtime.is_absolute());
+        let owner = link.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+        let is_entry = owner.is_some_and(|name| entry_path(Engine::Containerd, name) == Path::new(binary));
+        let instead = if is_entry && node.is_program(Path::new(binary)) {
+            format!("make it with `ln -s /usr/sbin/runc {}`, or whatever the runtime is", link.display())
+        } else {
+            // The gate is not installed: the folder is not for others to make.
+            format!("write the whole path of its runtime as {} first", edit::name(&handler.key(BINARY)))
+        };
         return runtime.map(|runtime| Some(node.find_again(runtime))).ok_or_else(|| {
             unsupported(
                 format!(
@@ -249,7 +263,7 @@ fn real_runtime(node: &dyn Node, config: &Config, handler: &Handler) -> Result<O
                     handler.name,
                     link.display()
                 ),
-                format!("make it with `ln -s /usr/sbin/runc {}`, or whatever the runtime is", link.display()),
+                instead,
             )
         });
     }

@@ -7,6 +7,8 @@ use crate::files::FileError;
 use crate::install::{Change, Plan, PlanError, Request};
 use crate::node::distribution::{Change as Way, Distribution};
 use crate::node::host::{Node, Untried};
+use crate::node::recognize::starts_with_another;
+use crate::node::systemd;
 
 /// What makes containerd's unit read the copy of a file that cannot be written (Flatcar).
 pub(super) const UNIT_DROP_IN: &str = "/etc/systemd/system/containerd.service.d/10-pss-guard.conf";
@@ -73,6 +75,50 @@ pub(super) fn finish(
     }
     Ok(())
 }
+
+/// Refuses a plan for files that containerd would not read once its unit starts it again: one that names another, or has
+/// mounts over them. Where somebody has named the file, that word counts.
+pub(super) fn is_read(
+    node: &dyn Node,
+    request: &Request<'_>,
+    source: &Source<'_>,
+    files: &[PathBuf],
+    plan: &Plan,
+) -> Result<(), PlanError> {
+    let distribution = request.distribution;
+    let Some(unit) = distribution.unit.filter(|_| request.config.is_none()) else { return Ok(()) };
+    let drop_in = plan.changes.iter().find(|change| change.path == Path::new(UNIT_DROP_IN));
+    let planned = drop_in.map(|change| (change.path.as_path(), change.after.as_slice()));
+    if !distribution.brings_engine()
+        && let Some(what) = starts_with_another(node, unit, source.main, planned)
+    {
+        let instead = match &distribution.change {
+            Way::Copy(_) => format!("remove what names it after {UNIT_DROP_IN}"),
+            _ => format!(
+                "have the unit name {}, or `pss-guard uninstall --engine containerd` and install again",
+                source.main.display()
+            ),
+        };
+        return Err(PlanError::Unsupported { what, instead });
+    }
+    // What cannot be followed otherwise is the recognition's to refuse, where nothing else tells.
+    let Ok(Some(service)) = systemd::service_with(node, unit, planned) else { return Ok(()) };
+    let folder = |path: &'_ PathBuf| match path.parent() {
+        Some(folder) if folder != Path::new("/") => folder.to_owned(),
+        _ => path.clone(),
+    };
+    let runtimes = plan.entries.iter().map(|entry| entry.runtime.clone());
+    for path in files.iter().map(folder).chain(runtimes).chain([PathBuf::from(PRODUCT)]) {
+        service.sees(&path).map_err(|error| PlanError::Unsupported {
+            what: error.to_string(),
+            instead: "remove that, or name with --config the file that containerd reads".to_owned(),
+        })?;
+    }
+    Ok(())
+}
+
+/// The folder of the gate and its links.
+const PRODUCT: &str = "/var/lib/pss-guard";
 
 /// The text of the unit's drop-in.
 fn unit(config: &str) -> String {

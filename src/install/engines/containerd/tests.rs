@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::*;
@@ -166,7 +167,7 @@ fn what_is_not_understood_is_refused_with_a_way_out() {
         (
             format!("version = 3\n[{three}.x]\n{shim}\noptions.BinaryName = '{ENTRIES}x/pss-guard-runtime'"),
             TWO,
-            "ln -s",
+            "write the whole path of its runtime as plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.x.options.BinaryName first",
         ),
         ("version = 2\nimports = ['/etc/containerd/none.toml']".into(), ONE, "there is no such file"),
     ];
@@ -178,6 +179,100 @@ fn what_is_not_understood_is_refused_with_a_way_out() {
     let bytes = Fake { files: [(PathBuf::from(CONFIG), b"root = '\xff'".to_vec())].into(), ..node() };
     let error = plan_on(&bytes, ONE, Method::Runtime).unwrap_err().to_string();
     assert!(error.contains("it is not UTF-8 from byte 8 on"), "{error}");
+}
+
+/// containerd would read these, and what is found for one spelling alone would miss them.
+#[test]
+fn a_key_in_another_case_is_refused_with_its_line_and_its_spelling() {
+    let (one, three) = ("plugins.'io.containerd.grpc.v1.cri'", "plugins.'io.containerd.cri.v1.runtime'");
+    let runc = "runtime_type = 'io.containerd.runc.v2'";
+    let rows = [
+        (
+            "version = 3\nImports = ['/etc/containerd/conf.d/*.toml']\n".to_owned(),
+            "line 2",
+            "Imports",
+            "imports",
+        ),
+        ("version = 3\n\nIMPORTS = ['conf.d/*.toml']\n".to_owned(), "line 3", "IMPORTS", "imports"),
+        // Go's lower case of these letters is `i` and `k`.
+        ("version = 3\n'\u{130}mports' = []\n".to_owned(), "line 2", "'\u{130}mports'", "imports"),
+        ("Version = 3\n".to_owned(), "line 1", "Version", "version"),
+        ("version = 3\nDisabled_Plugins = []\n".to_owned(), "line 2", "Disabled_Plugins", "disabled_plugins"),
+        ("version = 3\nState = '/x'\n".to_owned(), "line 2", "State", "state"),
+        ("version = 3\n[GRPC]\naddress = '/x'\n".to_owned(), "line 2", "GRPC", "grpc"),
+        (format!("version = 3\n[P{}.containerd]\n", &three[1..]), "line 2", "Plugins", "plugins"),
+        (
+            format!("version = 3\n[{three}.Containerd.runtimes.x]\n{runc}\n"),
+            "line 2",
+            "Containerd",
+            "containerd",
+        ),
+        (format!("version = 3\n[{three}.containerd.Runtimes.x]\n{runc}\n"), "line 2", "Runtimes", "runtimes"),
+        (
+            format!("version = 2\n[{one}.containerd.Default_Runtime]\n{runc}\n"),
+            "line 2",
+            "Default_Runtime",
+            "default_runtime",
+        ),
+        (
+            format!("version = 2\n[{one}.containerd.default_runtime]\nRuntime_Type = 'x'\n"),
+            "line 3",
+            "Runtime_Type",
+            "runtime_type",
+        ),
+        (
+            format!("version = 3\n[{three}.containerd.runtimes.x]\nRuntime_Type = 'x'\n"),
+            "line 3",
+            "Runtime_Type",
+            "runtime_type",
+        ),
+        (
+            format!("version = 3\n[{three}.containerd.runtimes]\nx = {{ Options = {{}} }}\n"),
+            "line 3",
+            "Options",
+            "options",
+        ),
+        (
+            format!("version = 3\n[{three}.containerd.runtimes.x]\n{runc}\noptions.binaryname = 'crun'\n"),
+            "line 4",
+            "binaryname",
+            "BinaryName",
+        ),
+    ];
+    for (text, line, key, wanted) in rows {
+        for generation in [ONE, TWO] {
+            let error = plan_on(&with(&text), generation, Method::Runtime).unwrap_err().to_string();
+            let key = key.replace('\'', "\"");
+            assert!(error.starts_with(&format!("{CONFIG}, {line}: ")), "{text}\n{error}");
+            assert!(error.ends_with(&format!("; {key} should be spelled {wanted}")), "{text}\n{error}");
+        }
+        let imported = with("version = 3\nimports = ['x.toml']\n").file("/etc/containerd/x.toml", &text);
+        let error = plan_on(&imported, TWO, Method::Runtime).unwrap_err().to_string();
+        assert!(error.starts_with("/etc/containerd/x.toml, line "), "{text}\n{error}");
+    }
+    // The keys of a map are names, and what is not read here is nobody's.
+    for text in [
+        format!("version = 3\n[{three}.containerd.runtimes.Runc]\n{runc}\n[{three}.containerd.runtimes.runc]\n{runc}\n"),
+        "version = 3\n[plugins.'io.containerd.CRI.v1.runtime'.Containerd]\nx = 1\n[plugins.x]\nImports = []\n[Debug]\nlevel = 'x'\n"
+            .to_owned(),
+    ] {
+        plan_on(&with(&text), TWO, Method::Runtime).unwrap();
+    }
+}
+
+#[test]
+fn a_trial_reads_no_file_of_this_machine() {
+    let main =
+        "version = 3\nImports = ['/etc/containerd/*.toml']\nimports = ['a.toml']\n'\u{130}MPORTS' = ['/x']\n";
+    let files = [main, "iMports = ['../*.toml']\n[debug]\nlevel = 'info'\n"];
+    let files = files.iter().zip(["/a", "/b"]).map(|(text, path)| (path.into(), text.as_bytes().to_vec()));
+    let laid = dump::lay_out(&files.collect()).unwrap();
+    let tables: Vec<toml::Table> =
+        laid.iter().map(|(_, bytes)| str::from_utf8(bytes).unwrap().parse().unwrap()).collect();
+    let [first, second] = &tables[..] else { panic!("{laid:?}") };
+    assert_eq!(first.keys().map(String::as_str).collect::<Vec<_>>(), ["imports", "version"]);
+    assert_eq!(first["imports"].as_array().unwrap()[0].as_str(), Some("1.toml"));
+    assert_eq!(second.keys().collect::<Vec<_>>(), ["debug"]);
 }
 
 /// What somebody does to a file.
@@ -459,6 +554,13 @@ fn several_files_are_merged_as_this_containerd_does_or_not_at_all() {
         "{error}"
     );
 
+    // A name that is not UTF-8 matches, too.
+    let mut odd = with("version = 2\nimports = ['/etc/containerd/conf.d/*.toml']\n");
+    let name = std::ffi::OsStr::from_bytes(b"/etc/containerd/conf.d/\xff.toml");
+    odd.files.insert(name.into(), more.clone().into_bytes());
+    let error = crate::message::line(&plan_on(&odd, TWO, Method::Runtime).unwrap_err());
+    assert!(error.ends_with("its name is not UTF-8; rename it"), "{error}");
+
     // Imports that import each other come to an end; so does a crowd.
     let ring = with("version = 2\nimports = ['/etc/containerd/*.toml']")
         .file("/etc/containerd/a.toml", "imports = ['config.toml']");
@@ -554,6 +656,22 @@ fn patterns_match_as_containerds_do() {
     for (pattern, name, expected) in rows {
         assert_eq!(config::glob(pattern, name), expected, "{pattern} {name}");
     }
+    let node =
+        node().file("/c/README", "").file("/c/a/x.toml", "").file("/c/b/y.toml", "").file("/c/x.toml", "");
+    for (pattern, expected) in [
+        ("/c/*/x.toml", &["/c/a/x.toml"][..]),
+        ("/c/*/*.toml", &["/c/a/x.toml", "/c/b/y.toml"]),
+        ("/*/a/x.toml", &["/c/a/x.toml"]),
+        ("/c/*", &["/c/README", "/c/a", "/c/b", "/c/x.toml"]),
+        ("/none/*/x.toml", &[]),
+        // Without a star it is there or refused.
+        ("/c/none.toml", &["/c/none.toml"]),
+    ] {
+        assert_eq!(
+            config::matches(&node, Path::new(pattern)),
+            expected.iter().map(PathBuf::from).collect::<Vec<_>>()
+        );
+    }
     let hostile = "*a".repeat(2000);
     assert!(!config::glob(&hostile, &"a".repeat(1999)));
 }
@@ -582,7 +700,10 @@ fn what_is_there_already_is_not_added_and_not_taken_away() {
         "{touched:?}"
     );
     let error = plan_on(&link("runc"), TWO, Method::Runtime).unwrap_err().to_string();
-    assert!(error.contains("is not a link to the real runtime"), "{error}");
+    assert!(error.contains("is not a link to the real runtime; write the whole path"), "{error}");
+    let entry = format!("{ENTRIES}x/pss-guard-runtime");
+    let error = plan_on(&link("runc").program(&entry), TWO, Method::Runtime).unwrap_err().to_string();
+    assert!(error.contains("is not a link to the real runtime; make it with `ln -s"), "{error}");
 
     let text = format!(
         "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.x]\nruntime_type = '{SHIM}'\n"

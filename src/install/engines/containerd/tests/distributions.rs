@@ -99,6 +99,62 @@ fn a_copy_and_its_unit_come_and_go_together() {
     assert!(edited.contains("BinaryName = \"/usr/bin/crun\"") && !edited.contains("pss-guard"), "{edited}");
 }
 
+/// The unit may have been changed since the installation, or have always said something else.
+#[test]
+fn a_file_that_the_unit_does_not_read_is_refused() {
+    const UNIT: &str = "/usr/lib/systemd/system/containerd.service";
+    const LATE: &str = "/etc/systemd/system/containerd.service.d/20.conf";
+    let plain = "ExecStart=/usr/bin/containerd";
+    let flatcars = "Environment=CONTAINERD_CONFIG=/usr/share/containerd/config.toml\nExecStart=/usr/bin/containerd --config ${CONTAINERD_CONFIG}";
+    let copy = || Distribution { programs: Vec::new(), ..of("Flatcar", FLATCAR, Way::Copy(CONFIG.into())) };
+    let k3s = || of("k3s", CONFIG, Way::Edit);
+    let other = "containerd.service starts containerd with /srv/c.toml, and the gate is for /etc/containerd/config.toml";
+    #[rustfmt::skip]
+    let rows = [
+        (PLAIN.clone(), plain, "", Ok(())),
+        (PLAIN.clone(), "ExecStart=/usr/bin/containerd -c etc/containerd/config.toml", "", Ok(())),
+        (PLAIN.clone(), plain, "ExecStart=\nExecStart=/usr/bin/containerd --config /srv/c.toml", Err(other)),
+        (PLAIN.clone(), plain, "ExecStart=\nExecStart=/usr/bin/containerd --config srv/c.toml", Err(other)),
+        // A script, and what cannot be followed: that is refused where the node is recognized, unless a process tells.
+        (PLAIN.clone(), "ExecStart=/bin/sh -c x", "", Ok(())),
+        (PLAIN.clone(), "ExecStart=/usr/bin/containerd -c %i", "", Ok(())),
+        (copy(), flatcars, "", Ok(())),
+        (copy(), flatcars, "Environment=CONTAINERD_CONFIG=/usr/share/containerd/config.toml", Err("remove what names it after /etc/systemd/system/containerd.service.d/10-pss-guard.conf")),
+        (copy(), plain, "", Ok(())),
+        // Another one's unit.
+        (k3s(), plain, "ExecStart=\nExecStart=/usr/bin/k3s --config /srv/c.toml", Ok(())),
+        (PLAIN.clone(), plain, "BindReadOnlyPaths=/srv/c.toml:/etc/containerd/config.toml", Err("BindReadOnlyPaths=/srv/c.toml:/etc/containerd/config.toml, by which it sees another /etc/containerd/config.toml")),
+        (PLAIN.clone(), plain, "BindPaths=/srv:/etc/containerd/conf.d", Err("another /etc/containerd/conf.d")),
+        (PLAIN.clone(), plain, "BindPaths=/srv:/usr/sbin", Err("another /usr/sbin")),
+        (PLAIN.clone(), plain, "TemporaryFileSystem=/var/lib", Err("another /var/lib")),
+        (PLAIN.clone(), plain, "BindPaths=/srv:/etc/cni /srv:/usr/lib/x", Ok(())),
+        (k3s(), plain, "TemporaryFileSystem=/etc", Err("another /etc")),
+    ];
+    for (distribution, unit, late, expected) in rows {
+        let config = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\nruntime_type = 'io.containerd.runc.v2'\n";
+        let node = match distribution.change {
+            Way::Copy(_) => node().file(FLATCAR, config),
+            _ => node().file(CONFIG, config),
+        };
+        let before = node.file(UNIT, &format!("[Service]\n{unit}\n"));
+        let now = before.clone().file(LATE, &format!("[Service]\n{late}\n"));
+        let says = |node: &Fake| match (plan_of(node, &distribution), expected) {
+            (Ok(_), Ok(())) => {}
+            (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
+            (found, _) => panic!("{unit} {late}: {found:?}"),
+        };
+        says(&now);
+        // The same after the installation.
+        if let Ok(plan) = plan_of(&before, &distribution) {
+            says(&before.after(Engine::Containerd, &plan).file(LATE, &format!("[Service]\n{late}\n")));
+        }
+        // Where somebody has named the file, that word counts.
+        let named = Path::new("/srv/named.toml");
+        let request = Request { method: Method::Runtime, config: Some(named), distribution: &distribution };
+        plan(&now.file("/srv/named.toml", config), &request).unwrap();
+    }
+}
+
 /// The runtime behind the gate, or a part of the refusal.
 type Expected = Result<&'static str, &'static str>;
 
