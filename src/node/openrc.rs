@@ -58,7 +58,8 @@ pub fn service(node: &dyn Node, name: &str) -> Result<Option<Service>, UnitError
     };
     let mut command = vec![program];
     command.extend(words(&file, &arguments)?.into_iter().take_while(|word| !is_redirection(word)));
-    Ok(Some(Service { file, written: command.clone(), command, variables }))
+    let written = command.clone();
+    Ok(Some(Service { file, written, command, variables, directory: None, covered: Vec::new() }))
 }
 
 /// The text of a file, if there is one.

@@ -53,15 +53,15 @@ pub struct Service {
     pub command: Vec<String>,
     /// The variables that it is started with.
     pub variables: BTreeMap<String, String>,
-    /// Its working directory; `None` where that is a user's home.
-    directory: Option<PathBuf>,
+    /// Its working directory; `None` where that is a user's home, or not known.
+    pub(super) directory: Option<PathBuf>,
     /// Where it sees something else than the node.
-    covered: Vec<Covered>,
+    pub(super) covered: Vec<Covered>,
 }
 
 /// A place at which a service sees something else than the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Covered {
+pub(super) struct Covered {
     at: PathBuf,
     /// What says so, and in which file.
     setting: String,
@@ -87,7 +87,7 @@ impl Service {
     pub fn path(&self, names: &[&str]) -> Result<Option<PathBuf>, UnitError> {
         let Some(value) = self.option(names).filter(|value| !value.is_empty()) else { return Ok(None) };
         let directory = self.directory.as_deref().or(value.starts_with('/').then_some(Path::new("/")));
-        let what = || format!("it names {value} from a home directory");
+        let what = || format!("it names {value} from a working directory that is not known");
         let directory = directory.ok_or_else(|| unclear(&self.file, what()))?;
         Ok(Some(directory.join(value).components().collect()))
     }
@@ -663,7 +663,7 @@ mod tests {
             ("WorkingDirectory=/srv\nExecStart=/a -c c.toml", "WorkingDirectory=/opt", Ok("/opt/c.toml")),
             ("WorkingDirectory=/srv\nExecStart=/a -c c.toml", "WorkingDirectory=", Ok("/c.toml")),
             ("WorkingDirectory=~\nExecStart=/a -c /c.toml", "", Ok("/c.toml")),
-            ("WorkingDirectory=~\nExecStart=/a -c c.toml", "", Err("it names c.toml from a home directory")),
+            ("WorkingDirectory=~\nExecStart=/a -c c.toml", "", Err("it names c.toml from a working directory that is not known")),
         ] {
             let node = unit(&format!("[Service]\n{text}\n")).file(late, &format!("[Service]\n{drop_in}\n"));
             let found = service(&node, "containerd.service").unwrap().unwrap().path(CONFIG);

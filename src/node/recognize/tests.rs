@@ -284,7 +284,7 @@ fn what_contradicts_itself_is_refused_with_both_names() {
             &[CONTAINERD, "not containerd itself", "--config"]),
         (&[(CONTAINERD, "[Service]\nExecStart=/usr/bin/containerd -c /x/%H\n")], None, None, &["a specifier", "--config"]),
         (&[(CONTAINERD, "[Service]\nWorkingDirectory=~\nExecStart=/usr/bin/containerd -c c.toml\n")], None, None,
-            &["c.toml from a home directory", "--config"]),
+            &["c.toml from a working directory", "--config"]),
         (&[(K3S, UNIT), ("/etc/rancher/k3s/config.yaml", "data-dir: k3s\n")], None, None, &["\"k3s\" is no whole path"]),
         (&[(K3S, UNIT), (YAML, "data-dir: [[/x]]\n")], None, None, &[YAML, "the value of data-dir is no text", "--config"]),
         (&[(K3S, UNIT), (YAML, "data-dir: /x\ndata-dir: /y\n")], None, None, &[YAML, "2:1", "\"data-dir\" occurs twice"]),
