@@ -663,7 +663,11 @@ mod tests {
             ("WorkingDirectory=/srv\nExecStart=/a -c c.toml", "WorkingDirectory=/opt", Ok("/opt/c.toml")),
             ("WorkingDirectory=/srv\nExecStart=/a -c c.toml", "WorkingDirectory=", Ok("/c.toml")),
             ("WorkingDirectory=~\nExecStart=/a -c /c.toml", "", Ok("/c.toml")),
-            ("WorkingDirectory=~\nExecStart=/a -c c.toml", "", Err("it names c.toml from a working directory that is not known")),
+            (
+                "WorkingDirectory=~\nExecStart=/a -c c.toml",
+                "",
+                Err("it names c.toml from a working directory that is not known"),
+            ),
         ] {
             let node = unit(&format!("[Service]\n{text}\n")).file(late, &format!("[Service]\n{drop_in}\n"));
             let found = service(&node, "containerd.service").unwrap().unwrap().path(CONFIG);
