@@ -1,11 +1,11 @@
 //! Is the gate as good on a node whose distribution keeps containerd and the kubelet elsewhere? A real containerd, started as
-//! k3s and k0s start theirs.
+//! k3s and k0s start theirs, and with the files of EKS and AKS.
 
 use serde_json::Value;
 
 use crate::support::captured::objects;
 use crate::support::cri;
-use crate::support::engine::{Engine, Kind, Layout, Moved};
+use crate::support::engine::{Engine, Files, Kind, Layout, Moved};
 use crate::support::gate::policy;
 use crate::support::pod::{Pod, Volume};
 
@@ -15,7 +15,7 @@ const K3S: Layout = Layout {
         root: "/var/lib/rancher/k3s/agent/containerd",
         socket: "/run/k3s/containerd/containerd.sock",
     }),
-    kubelet: "/var/lib/kubelet",
+    ..Layout::DEFAULT
 };
 
 const K0S: Layout = Layout {
@@ -25,7 +25,20 @@ const K0S: Layout = Layout {
         socket: "/run/k0s/containerd.sock",
     }),
     kubelet: "/var/lib/k0s/kubelet",
+    ..Layout::DEFAULT
 };
+
+const EKS: Layout = Layout {
+    files: Some(Files { tree: "eks-al2023", pause: "localhost/kubernetes/pause:latest" }),
+    ..Layout::DEFAULT
+};
+
+const AKS: Layout = Layout {
+    files: Some(Files { tree: "aks", pause: "mcr.microsoft.com/oss/kubernetes/pause:3.6" }),
+    ..Layout::DEFAULT
+};
+
+const CONFIG: &str = "/etc/containerd/config.toml";
 
 #[test]
 fn the_gate_finds_its_way_where_k3s_keeps_things() {
@@ -35,6 +48,16 @@ fn the_gate_finds_its_way_where_k3s_keeps_things() {
 #[test]
 fn the_gate_finds_its_way_where_k0s_keeps_things() {
     tell("distributions::the_gate_finds_its_way_where_k0s_keeps_things", K0S);
+}
+
+#[test]
+fn the_gate_is_put_before_the_handlers_of_eks() {
+    tell("distributions::the_gate_is_put_before_the_handlers_of_eks", EKS);
+}
+
+#[test]
+fn the_gate_is_put_before_the_handlers_of_aks() {
+    tell("distributions::the_gate_is_put_before_the_handlers_of_aks", AKS);
 }
 
 /// What the gate must know where to find: the pod's volumes, and the files of its sandbox.
@@ -61,9 +84,12 @@ fn tell(test: &str, layout: Layout) {
     machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
     let restart = engine.restart_command();
     let install = ["/opt/pss-guard", "install", "--engine", "containerd", "--method", "runtime"];
-    let how = ["--config", "/etc/containerd/config.toml", "--restart", "--restart-command", &restart];
+    let before = machine.read(CONFIG);
+    // Where the files are the distribution's own, it is recognized by them.
+    let all = ["--config", CONFIG, "--restart", "--restart-command", &restart];
+    let how = if layout.files.is_some() { &all[2..] } else { &all[..] };
     // Verified at the socket that the process names.
-    let said = machine.run(&[&install[..], &how].concat()).expect_success().stdout;
+    let said = machine.run(&[&install[..], how].concat()).expect_success().stdout;
     let record = "/var/lib/pss-guard/kubelet-root";
     let is_moved = layout.kubelet != Layout::DEFAULT.kubelet;
     assert_eq!(said.contains(&format!("wrote {record}")), is_moved, "{said}");
@@ -101,15 +127,20 @@ fn tell(test: &str, layout: Layout) {
     let containers = &status["engines"][0]["containers"];
     let names = |list: &str| containers[list].as_array().map_or(0, Vec::len);
     assert_eq!((names("through_the_gate"), names("before_the_gate")), (2, 2), "{status:#}");
-    let all = status.to_string();
+    let whole = status.to_string();
+    if let Some(Files { tree, .. }) = layout.files {
+        let name = if tree.starts_with("eks") { "EKS" } else { "AKS" };
+        assert!(whole.contains(name), "{status:#}");
+    }
     let kubelet_is_right = format!("keeps its pods in {}, where the gate expects them", layout.kubelet);
-    assert!(all.contains(&kubelet_is_right) && !all.contains("set kubelet-root"), "{status:#}");
+    assert!(whole.contains(&kubelet_is_right) && !whole.contains("set kubelet-root"), "{status:#}");
 
     for asked in [older, good] {
         asked.end(&engine);
     }
     machine.stop(kubelet);
     let uninstall = ["/opt/pss-guard", "uninstall", "--engine", "containerd"];
-    machine.run(&[&uninstall[..], &how[2..]].concat()).expect_success();
+    machine.run(&[&uninstall[..], &all[2..]].concat()).expect_success();
     assert!(!machine.path(record).exists(), "the record goes with the gate");
+    assert_eq!(machine.read(CONFIG), before);
 }

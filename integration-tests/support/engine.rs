@@ -1,7 +1,10 @@
 //! Which engines are brought up, and how? Each as its package lays it out, on a machine of its own.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::support::image;
 use crate::support::machine::{Daemon, Machine};
@@ -57,6 +60,17 @@ pub(crate) struct Layout {
     pub(crate) containerd: Option<Moved>,
     /// The kubelet's root directory.
     pub(crate) kubelet: &'static str,
+    /// The distribution's own files, in `fixtures/distributions`; none where containerd has ours.
+    pub(crate) files: Option<Files>,
+}
+
+/// A distribution's own files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Files {
+    /// The tree, in `fixtures/distributions`.
+    pub(crate) tree: &'static str,
+    /// The sandbox's image, as containerd's configuration there names it.
+    pub(crate) pause: &'static str,
 }
 
 /// containerd's directories as its command line names them.
@@ -69,7 +83,7 @@ pub(crate) struct Moved {
 
 impl Layout {
     /// Where everything is on a node without a distribution of its own mind.
-    pub(crate) const DEFAULT: Self = Self { containerd: None, kubelet: "/var/lib/kubelet" };
+    pub(crate) const DEFAULT: Self = Self { containerd: None, kubelet: "/var/lib/kubelet", files: None };
 }
 
 /// An engine that is up.
@@ -113,6 +127,10 @@ impl Engine {
             for (_, file) in &images {
                 engine.import_image(file);
             }
+            if let Some(Files { pause, .. }) = layout.files {
+                let tag = ["ctr", "--namespace", "k8s.io", "image", "tag", image::PAUSE, pause];
+                engine.machine.run(&tag).expect_success();
+            }
         }
         engine
     }
@@ -135,8 +153,40 @@ impl Engine {
                     machine.link(&format!("{folder}/{program}"), &format!("/usr/bin/{program}"));
                 }
                 let config = if self.kind == Kind::Containerd2 { CONTAINERD_3 } else { CONTAINERD_2 };
-                machine.write("/etc/containerd/config.toml", config);
+                match self.layout.files {
+                    None => machine.write("/etc/containerd/config.toml", config),
+                    Some(Files { tree, .. }) => self.lay_out_distribution(tree),
+                }
             }
+        }
+    }
+
+    /// A distribution's files as they are, but for what this machine cannot do: no systemd makes cgroups here, and nobody may
+    /// lower an `oom_score_adj`.
+    fn lay_out_distribution(&self, tree: &str) {
+        let machine = &self.machine;
+        let from =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("integration-tests/fixtures/distributions").join(tree);
+        run::run(Command::new("cp").arg("-r").arg(from.join(".")).arg(machine.path("/"))).expect_success();
+        machine.run(&["mkdir", "-p", "/opt/cni"]).expect_success();
+        machine.run(&["ln", "-sfT", "/usr/lib/cni", "/opt/cni/bin"]).expect_success();
+        machine.run(&["ln", "-sf", "/usr/sbin/runc", "/usr/bin/runc"]).expect_success();
+        let mut config = machine.read("/etc/containerd/config.toml");
+        for (theirs, ours) in [
+            ("SystemdCgroup = true", "SystemdCgroup = false"),
+            ("oom_score = -999", "oom_score = 0"),
+            ("enable_cdi = true", "enable_cdi = true\nrestrict_oom_score_adj = true"),
+        ] {
+            config = config.replace(theirs, ours);
+        }
+        machine.write("/etc/containerd/config.toml", &config);
+        // EKS' is containerd's own with higher limits, which nobody may set here.
+        let base = "/etc/containerd/base-runtime-spec.json";
+        if machine.path(base).exists() {
+            let spec = machine.run(&["ctr", "oci", "spec"]).expect_success().stdout;
+            let mut spec: Value = serde_json::from_str(&spec).expect("JSON");
+            spec["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 2048}]);
+            machine.write(base, &spec.to_string());
         }
     }
 
