@@ -4,11 +4,11 @@
 
 use libfuzzer_sys::fuzz_target;
 use pss_guard::decision::Verdict;
+use pss_guard::documents::node::Node;
+use pss_guard::documents::read::documents;
 use pss_guard::level::{NamespaceLabels, Policy, RequiredLevel};
 use pss_guard::manifest::evaluate::{Settings, evaluate};
-use pss_guard::documents::node::Node;
 use pss_guard::manifest::objects::{Role, objects};
-use pss_guard::documents::read::documents;
 use pss_guard::pss::{Level, Version};
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -40,11 +40,21 @@ fuzz_target!(|text: &str| {
             let Role::Workload(pod) = object.role else { continue };
             for demand in [Some(&demand), None] {
                 let found = NamespaceLabels::NoFolder;
-                let settings = Settings { policy: &policy, demand, found: &found, namespace: "shop", path: "a.yaml" };
+                let settings =
+                    Settings { policy: &policy, demand, found: &found, namespace: "shop", path: "a.yaml" };
                 let (result, verdict) = evaluate(&object, pod, &settings);
-                assert_eq!(verdict == Verdict::Deny, result.findings.iter().any(|finding| !finding.reported), "{result:?}");
+                assert_eq!(
+                    verdict == Verdict::Deny,
+                    result.findings.iter().any(|finding| !finding.reported),
+                    "{result:?}"
+                );
                 assert!(result.line.is_some_and(|line| (1..=lines).contains(&line)), "{result:?}");
-                assert!(result.findings.iter().all(|finding| finding.line.is_some_and(|line| (1..=lines).contains(&line))));
+                assert!(
+                    result
+                        .findings
+                        .iter()
+                        .all(|finding| finding.line.is_some_and(|line| (1..=lines).contains(&line)))
+                );
             }
         }
     }
