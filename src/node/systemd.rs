@@ -2,7 +2,7 @@
 //! `systemd.exec(5)` have it. What cannot be followed is an error, and no guess.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::host::{Node, shown};
 use crate::files::FileError;
@@ -92,9 +92,13 @@ impl Service {
         Ok(Some(directory.join(value).components().collect()))
     }
 
-    /// Makes sure that the service sees what the node has at a path, and below it.
-    pub fn sees(&self, path: &Path) -> Result<(), UnitError> {
-        let is_over = |covered: &&Covered| path.starts_with(&covered.at) || covered.at.starts_with(path);
+    /// Makes sure that the service sees what the node has at a path, and below it, wherever the links on its way lead.
+    pub fn sees(&self, node: &dyn Node, path: &Path) -> Result<(), UnitError> {
+        let paths = way(node, path);
+        let is_over = |covered: &&Covered| {
+            let over = |at: &PathBuf| paths.iter().any(|path| path.starts_with(at) || at.starts_with(path));
+            way(node, &covered.at).iter().any(over)
+        };
         match self.covered.iter().find(is_over) {
             None => Ok(()),
             Some(Covered { at, setting, file }) => {
@@ -103,6 +107,34 @@ impl Service {
             }
         }
     }
+}
+
+/// A path, and what it becomes as its links are followed one after the other.
+fn way(node: &dyn Node, path: &Path) -> Vec<PathBuf> {
+    let mut way = vec![path.to_owned()];
+    let step = |path: &Path| {
+        let above: Vec<&Path> = path.ancestors().collect();
+        above.into_iter().rev().find_map(|above| {
+            let (target, folder) = (node.link(above)?, above.parent()?);
+            let mut next = PathBuf::new();
+            // No link is in the folder, so that `..` is the one above.
+            for part in folder.join(target).join(path.strip_prefix(above).ok()?).components() {
+                match part {
+                    Component::CurDir => {}
+                    Component::ParentDir => {
+                        next.pop();
+                    }
+                    part => next.push(part),
+                }
+            }
+            Some(next)
+        })
+    };
+    // As many links as Linux follows (MAXSYMLINKS).
+    while let Some(next) = way.last().and_then(|last| step(last)).filter(|_| way.len() <= 40) {
+        way.push(next);
+    }
+    way
 }
 
 /// The value of an option among words, the last one if there are several: `--config F`, `--config=F`.
@@ -686,7 +718,7 @@ mod tests {
     #[test]
     fn what_is_mounted_over_a_place_hides_what_the_node_has_there() {
         // The setting; the paths that the service sees as the node has them, and those that it does not.
-        let rows: [(&str, &[&str], &[&str]); 14] = [
+        let rows: [(&str, &[&str], &[&str]); 16] = [
             ("", &["/etc/containerd", "/usr/bin/runc"], &[]),
             (
                 "BindReadOnlyPaths=/srv/c.toml:/etc/containerd/config.toml",
@@ -712,16 +744,21 @@ mod tests {
             ("ProtectHome=read-only\nPrivateTmp=no", &["/root/c.toml", "/tmp/c.toml"], &[]),
             ("PrivateTmp=yes", &["/etc"], &["/tmp/c.toml"]),
             ("RootDirectory=/", &["/etc"], &[]),
+            // `/etc/linked` leads to `/srv/a`, and that to `/opt/b`.
+            ("BindPaths=/x:/opt/b/c", &["/etc/containerd"], &["/etc/linked", "/srv/a/c/d"]),
+            ("BindPaths=/x:/etc/linked", &["/etc/containerd"], &["/srv/a/c.toml", "/opt/b"]),
             ("RootDirectory=/srv\nRootDirectory=", &["/etc"], &[]),
         ];
         for (setting, seen, hidden) in rows {
-            let node = unit(&format!("[Service]\nExecStart=/a\n{setting}\n"));
+            let mut node = unit(&format!("[Service]\nExecStart=/a\n{setting}\n"));
+            node.links.insert("/etc/linked".into(), "../srv/./a".into());
+            node.links.insert("/srv/a".into(), "/opt/b".into());
             let service = service(&node, "containerd.service").unwrap().unwrap();
             for path in seen {
-                service.sees(Path::new(path)).unwrap_or_else(|error| panic!("{setting}: {error}"));
+                service.sees(&node, Path::new(path)).unwrap_or_else(|error| panic!("{setting}: {error}"));
             }
             for path in hidden {
-                let says = service.sees(Path::new(path)).expect_err(setting).to_string();
+                let says = service.sees(&node, Path::new(path)).expect_err(setting).to_string();
                 let key = setting.split('=').next().unwrap();
                 assert!(says.starts_with(&format!("{UNIT}: it has {key}=")), "{setting}, {path}: {says}");
             }

@@ -109,7 +109,7 @@ pub(super) fn is_read(
     };
     let runtimes = plan.entries.iter().map(|entry| entry.runtime.clone());
     for path in files.iter().map(folder).chain(runtimes).chain([PathBuf::from(PRODUCT)]) {
-        service.sees(&path).map_err(|error| PlanError::Unsupported {
+        service.sees(node, &path).map_err(|error| PlanError::Unsupported {
             what: error.to_string(),
             instead: "remove that, or name with --config the file that containerd reads".to_owned(),
         })?;
