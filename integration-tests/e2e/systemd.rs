@@ -49,6 +49,11 @@ impl Systemd {
     }
 
     fn up() -> Self {
+        Self::up_with(&[])
+    }
+
+    /// With more programs: where each lies there, and where it is taken from.
+    fn up_with(more: &[(&str, PathBuf)]) -> Self {
         let dir =
             tempfile::Builder::new().prefix("pss-guard-systemd-").tempdir().expect("a temporary directory");
         let files = |path: &str| dir.path().join("files").join(path);
@@ -69,7 +74,8 @@ impl Systemd {
         files::write(&files("etc/systemd/system/pss-guard-namespaces.service.d/path.conf"), path);
         let scan = run::read(&Path::new(FOLDER).join("pss-guard-scan.service"));
         files::write(&files("etc/systemd/system/look.service"), &(scan + LOOK));
-        for (program, place) in [(program::binary(), TOOL), (program::gate(), GATE)] {
+        let more = more.iter().map(|(place, program)| (program.clone(), *place));
+        for (program, place) in [(program::binary(), TOOL), (program::gate(), GATE)].into_iter().chain(more) {
             files::write(&files(place), "");
             fs::copy(program, files(place)).expect("a copy of the program under test");
             fs::set_permissions(files(place), fs::Permissions::from_mode(0o755)).expect("a file of ours");
@@ -303,4 +309,66 @@ fn the_socket_and_the_timer_work_shut_in_as_they_are() {
         systemd.run(&mend_it).expect_success();
         assert_eq!(scan(), "success", "{mend_it:?}");
     }
+}
+
+/// A node's containerd, from a folder of its own.
+const CONTAINERD: &str = "[Service]\nType=notify\nDelegate=yes\nKillMode=process\n\
+                          ExecStart=/opt/bin/containerd\n\n[Install]\nWantedBy=multi-user.target\n";
+
+/// Its configuration, as a distribution writes it. None of its other plugins can work in this machine.
+const CONFIG: &str = "version = 3\n\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\n\
+                      runtime_type = 'io.containerd.runc.v2'\n";
+
+#[test]
+fn the_gate_is_put_back_when_the_configuration_is_written_again() {
+    let test = "systemd::the_gate_is_put_back_when_the_configuration_is_written_again";
+    let part = "containerd-2/containerd";
+    if !Systemd::can_run(test) || !(needs::part(part).exists() || needs::skip(test, part)) {
+        return;
+    }
+    let systemd = Systemd::up_with(&[("opt/bin/containerd", needs::part(part))]);
+    let config = "/etc/containerd/config.toml";
+    let write = |path: &str, text: &str| {
+        systemd.run(&["sh", "-c", "mkdir -p ${0%/*} && echo \"$1\" >$0", path, text]).expect_success();
+    };
+    write(config, CONFIG);
+    write("/etc/systemd/system/containerd.service", CONTAINERD);
+    systemd.run(&["systemctl", "daemon-reload"]).expect_success();
+    systemd.run(&["systemctl", "start", "containerd.service"]).expect_success();
+    let tool = format!("/{TOOL}");
+    let install = [&tool, "install", "--engine", "containerd", "--restart", "--no-probe", "--persist"];
+    let said = systemd.run(&install).expect_success();
+    let is_gated = || {
+        systemd
+            .run(&["cat", config])
+            .stdout
+            .contains("BinaryName = \"/var/lib/pss-guard/runtimes/containerd/runc/")
+    };
+    assert!(is_gated(), "{said}");
+    for unit in ["pss-guard-install.path", "pss-guard-install.service"] {
+        systemd.run(&["systemctl", "is-enabled", unit]).expect_success();
+    }
+    assert_eq!(systemd.show("pss-guard-install.path", "ActiveState"), "active", "{said}");
+
+    // Twice: what is put back is watched as well.
+    for times in 1..=2 {
+        let before = systemd.show("containerd.service", "MainPID");
+        write(config, CONFIG);
+        let journal = || systemd.said(&["-t", "pss-guard", "PSS_DECISION=restored"]);
+        let all = || systemd.run(&["journalctl", "--no-pager", "-n", "40"]).stdout;
+        let is_back = run::within(Duration::from_secs(60), || {
+            is_gated()
+                && journal().lines().count() == times
+                && before != systemd.show("containerd.service", "MainPID")
+        });
+        assert!(is_back, "{times}: {}\n{}", journal(), all());
+        assert!(journal().contains("may have started containers without the gate from"), "{}", journal());
+        assert_eq!(systemd.show("containerd.service", "ActiveState"), "active");
+        let is_done = || systemd.show("pss-guard-install.service", "ActiveState") == "inactive";
+        assert!(run::eventually(is_done), "{}", all());
+        assert_eq!(systemd.show("pss-guard-install.service", "Result"), "success", "{}", all());
+    }
+    systemd.run(&[&tool, "uninstall", "--restart"]).expect_success();
+    assert_eq!(systemd.run(&["cat", config]).stdout, format!("{CONFIG}\n"));
+    assert_ne!(systemd.show("pss-guard-install.path", "ActiveState"), "active");
 }
