@@ -253,6 +253,12 @@ impl Node {
                 .unwrap_or_else(|error| panic!("{}: {error}: {done}", self.name)),
         )
     }
+
+    /// Nothing stands, or not all of it.
+    fn is_wrong(&self, when: &str) {
+        let (code, status) = self.status();
+        assert_eq!((code, &status["state"]), (Some(1), &"wrong".into()), "{}, {when}: {status:#}", self.name);
+    }
 }
 
 /// Where the trees are.
@@ -328,6 +334,7 @@ fn every_handler_of_each_distribution_is_gated_and_the_bytes_come_back() {
 fn round_trip(node: &Node) {
     let Node { row, name, .. } = node;
     let (before, told) = (node.files(), node.dump(row.before.unwrap_or(row.config)));
+    node.is_wrong("before");
 
     let installed = node.install();
     assert!(!installed.to_string().contains("not compared"), "{name}: {installed}");
@@ -359,6 +366,22 @@ fn round_trip(node: &Node) {
     open.sort_by_key(|handler| handler.as_str());
     assert_eq!(open, row.open.iter().collect::<Vec<_>>(), "{name}");
 
+    // Half of it: each file that containerd reads or calls is gone, or is what it was, by itself.
+    let links = row.gated.iter().flat_map(|(handler, _)| {
+        ["runtime", "pss-guard-runtime"]
+            .map(|link| PathBuf::from(format!("/var/lib/pss-guard/runtimes/containerd/{handler}/{link}")))
+    });
+    let gate = PathBuf::from("/var/lib/pss-guard/bin/pss-guard-gate");
+    for path in links.chain([gate]).chain(row.writes.iter().map(PathBuf::from)) {
+        let (place, aside) = (node.place(&path), node.place("/aside"));
+        fs::rename(&place, &aside).unwrap();
+        if let Some(bytes) = before.get(&path) {
+            fs::write(&place, bytes).unwrap();
+        }
+        node.is_wrong(&format!("without {}", path.display()));
+        fs::rename(&aside, &place).unwrap();
+    }
+
     // The distribution writes its files again, or an upgrade takes the drop-in away.
     for path in row.writes {
         match before.get(Path::new(path)) {
@@ -366,8 +389,7 @@ fn round_trip(node: &Node) {
             None => fs::remove_file(node.place(path)).unwrap(),
         }
     }
-    let (code, status) = node.status();
-    assert_eq!((code, &status["state"]), (Some(1), &"wrong".into()), "{name}: {status:#}");
+    node.is_wrong("written again");
     node.install();
     assert_eq!(only(&node.dump(row.config), &expected), [""; 0], "{name}: installed once more");
 
@@ -376,8 +398,7 @@ fn round_trip(node: &Node) {
     let differ: Vec<_> =
         left.keys().chain(before.keys()).filter(|path| left.get(*path) != before.get(*path)).collect();
     assert_eq!(differ, [""; 0].iter().map(Path::new).collect::<Vec<_>>(), "{name}: uninstalled");
-    let (code, status) = node.status();
-    assert_eq!((code, &status["state"]), (Some(1), &"wrong".into()), "{name}: {status:#}");
+    node.is_wrong("uninstalled");
 }
 
 /// What a distribution adds after the installation is open until the next one.
