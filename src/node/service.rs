@@ -21,10 +21,11 @@ pub fn of_any_init(node: &dyn Node, unit: &str, program: &str) -> Result<Option<
 
 fn starts(service: Option<Service>, program: &str) -> Result<Option<Service>, UnitError> {
     let Some(service) = service else { return Ok(None) };
-    let first = service.command.first().and_then(|word| word.rsplit('/').next());
-    if first == Some(program) {
-        return Ok(Some(service));
-    }
+    if service.starts(program) { Ok(Some(service)) } else { Err(not_itself(&service, program)) }
+}
+
+/// Of a unit that starts something else than this program.
+pub(super) fn not_itself(service: &Service, program: &str) -> UnitError {
     let what = format!("it starts {:?} and not {program} itself", service.command.join(" "));
-    Err(unclear(&service.file, what))
+    unclear(&service.file, what)
 }

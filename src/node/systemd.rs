@@ -69,6 +69,12 @@ pub(super) struct Covered {
 }
 
 impl Service {
+    /// Whether it starts this program itself, and not a script that does.
+    #[must_use]
+    pub fn starts(&self, program: &str) -> bool {
+        self.command.first().and_then(|word| word.rsplit('/').next()) == Some(program)
+    }
+
     /// The value of an option, the last one if there are several.
     #[must_use]
     pub fn option(&self, names: &[&str]) -> Option<&str> {

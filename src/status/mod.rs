@@ -50,6 +50,7 @@ use crate::node::distribution::{Distribution, PLAIN};
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::{Process, Processes};
 use crate::node::recognize::{Unrecognized, starts_with_another};
+use crate::node::systemd;
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 use crate::words::plural;
@@ -374,7 +375,8 @@ impl<'a> Setting<'a> {
         if engine == Engine::Containerd
             && let (Some(named), Some(unit)) = (&recorded.config, distribution.unit)
             && !distribution.brings_engine()
-            && let Some(says) = starts_with_another(&self.live, unit, named, None)
+            && let Ok(Some(service)) = systemd::service(&self.live, unit)
+            && let Some(says) = starts_with_another(&service, unit, named)
         {
             checks.add(State::Wrong, "configuration", says);
         }

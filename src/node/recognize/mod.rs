@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use super::distribution::{Change, Distribution, PLAIN};
 use super::host::Node;
 use super::procfs::{Process, Processes};
+use super::service::not_itself;
 use super::systemd::{self, Service, UnitError};
 use crate::files::FileError;
+use crate::message::line;
 
 mod options;
 mod own;
@@ -23,8 +25,8 @@ pub enum Unrecognized {
     #[error(transparent)]
     File(#[from] FileError),
     /// It is not known how the engine is started.
-    #[error("{0}; name its configuration file with --config")]
-    Unit(#[from] UnitError),
+    #[error("{}; name its configuration file with --config", line(.0))]
+    Unit(UnitError),
     /// Two distributions.
     #[error(
         "this node looks like {first} ({first_by}) and like {second} ({second_by}); remove what is left of the one that it is \
@@ -61,6 +63,13 @@ pub enum Unrecognized {
         /// What cannot be followed.
         what: String,
     },
+}
+
+// Its text has the cause, which is thus not its source as well.
+impl From<UnitError> for Unrecognized {
+    fn from(error: UnitError) -> Self {
+        Self::Unit(error)
+    }
 }
 
 /// What a distribution brings.
@@ -379,10 +388,9 @@ fn service(name: &'static str, node: &dyn Node, processes: &Processes) -> Result
     let mut by_unit = None;
     if let Some(service) = &started {
         by_unit = service.variable_of(CONFIG);
-        let is_containerd = starts_containerd(service);
+        let is_containerd = service.starts("containerd");
         if !is_containerd && running.is_none() {
-            let what = format!("ExecStart= starts {:?} and not containerd itself", service.command.join(" "));
-            return Err(UnitError::Unclear { path: service.file.clone(), what }.into());
+            return Err(not_itself(service, "containerd").into());
         }
         let program = service.command.first().filter(|program| is_containerd && program.starts_with('/'));
         // One that runs although its program is not there was started by something else.
@@ -421,24 +429,12 @@ fn service(name: &'static str, node: &dyn Node, processes: &Processes) -> Result
     Ok(distribution)
 }
 
-/// Whether a unit starts containerd, and not a script that does.
-fn starts_containerd(service: &Service) -> bool {
-    let program = service.command.first().map(Path::new).and_then(Path::file_name);
-    program.is_some_and(|program| program == "containerd")
-}
-
-/// Which configuration containerd's own unit starts it with, in a sentence, if that is not this one. `planned` is a file of
-/// the unit that is to be written. What cannot be followed is left to [`Distribution::of`].
+/// Which configuration a unit starts containerd with, in a sentence, if that is not this one. What cannot be followed is left
+/// to [`Distribution::of`].
 #[must_use]
-pub fn starts_with_another(
-    node: &dyn Node,
-    unit: &str,
-    config: &Path,
-    planned: Option<(&Path, &[u8])>,
-) -> Option<String> {
-    let service = systemd::service_with(node, unit, planned).ok()??;
+pub fn starts_with_another(service: &Service, unit: &str, config: &Path) -> Option<String> {
     let named = service.path(CONFIG).ok()?.unwrap_or_else(|| PathBuf::from(PLAIN.config.as_ref()));
-    (starts_containerd(&service) && named != config).then(|| {
+    (service.starts("containerd") && named != config).then(|| {
         format!("{unit} starts containerd with {}, and the gate is for {}", named.display(), config.display())
     })
 }

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::{Distribution, Unrecognized};
+use crate::message::line;
 use crate::node::distribution::{Change, PLAIN};
 use crate::node::host::fake::Fake;
 use crate::node::procfs::{Processes, fake};
@@ -305,7 +306,9 @@ fn what_contradicts_itself_is_refused_with_both_names() {
             &["/etc/init.d/k3s-foo", "command_args=", "--config"]),
     ];
     for (files, running, said, words) in rows {
-        let says = of(&node(files), *running, *said).unwrap_err().to_string();
+        let error = of(&node(files), *running, *said).unwrap_err();
+        let says = error.to_string();
+        assert_eq!(line(&error), says, "the cause is in it once");
         for word in *words {
             assert!(says.contains(word), "{word:?} is not in {says:?}");
         }

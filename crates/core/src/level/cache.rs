@@ -197,7 +197,7 @@ pub fn load(paths: &Paths) -> Loaded {
                 let header = if kept.is_ok() { stamp.header() } else { not_kept() };
                 // Without a cache every start is slower, no more.
                 let _ = write_cache(&paths.policy_cache(), &header, before.mode(), &policy);
-                // Recorded anew meanwhile: see `kubelet_root::record`.
+                // Recorded again meanwhile: see `kubelet_root::record`.
                 if !is_said && kubelet_root::recorded(paths).unwrap_or_default() != policy.node.kubelet_root {
                     let _ = kubelet_root::discard(&paths.policy_cache());
                 }

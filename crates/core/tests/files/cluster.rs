@@ -253,7 +253,7 @@ fn what_the_api_server_says_of_itself_is_kept_for_the_next_boot() {
     let said = import(&version("36", "")).unwrap_err();
     assert!(said.contains("versions 2 to 3 of the format \"cluster\""), "{said}");
     fs::remove_file(node.paths.formats()).unwrap();
-    // A damaged copy is written again, and one that cannot be written is said after the live one.
+    // A damaged copy is written again; one that cannot be written is an error, after the live file was written.
     fs::write(&kept, "[").unwrap();
     assert_eq!(import(&version("35", "")), Ok((35, false)));
     assert_eq!(both()[1], "{\"v\":1,\"minor\":35}\n");

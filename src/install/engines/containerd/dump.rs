@@ -52,6 +52,9 @@ impl Planned<'_> {
                 return Err(PlanError::Malformed { path, cause });
             }
         };
+        if self.now == self.then {
+            return self.gate_is_everywhere(&before).map(|()| None);
+        }
         let after = match self.dump(node, self.then)? {
             Ok(after) => after,
             Err(Untried::NotHere(why)) => return Ok(Some(why)),

@@ -89,8 +89,10 @@ pub(super) fn is_read(
     let Some(unit) = distribution.unit.filter(|_| request.config.is_none()) else { return Ok(()) };
     let drop_in = plan.changes.iter().find(|change| change.path == Path::new(UNIT_DROP_IN));
     let planned = drop_in.map(|change| (change.path.as_path(), change.after.as_slice()));
+    // What cannot be followed is the recognition's to refuse, where nothing else tells.
+    let Ok(Some(service)) = systemd::service_with(node, unit, planned) else { return Ok(()) };
     if !distribution.brings_engine()
-        && let Some(what) = starts_with_another(node, unit, source.main, planned)
+        && let Some(what) = starts_with_another(&service, unit, source.main)
     {
         let instead = match &distribution.change {
             Way::Copy(_) => format!("remove what names it after {UNIT_DROP_IN}"),
@@ -101,8 +103,6 @@ pub(super) fn is_read(
         };
         return Err(PlanError::Unsupported { what, instead });
     }
-    // What cannot be followed otherwise is the recognition's to refuse, where nothing else tells.
-    let Ok(Some(service)) = systemd::service_with(node, unit, planned) else { return Ok(()) };
     let folder = |path: &'_ PathBuf| match path.parent() {
         Some(folder) if folder != Path::new("/") => folder.to_owned(),
         _ => path.clone(),
