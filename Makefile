@@ -6,8 +6,9 @@ SHELL := /bin/bash
 
 CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
-MUSL := x86_64-unknown-linux-musl
-BINARY := $(CARGO_TARGET_DIR)/$(MUSL)/release/pss-guard
+# Static; make build TARGET=aarch64-unknown-linux-musl builds for the other architecture, without a C toolchain for it.
+TARGET ?= $(shell uname -m)-unknown-linux-musl
+BINARY := $(CARGO_TARGET_DIR)/$(TARGET)/release/pss-guard
 SCRIPTS := benches/manifests.sh scripts/install-deps scripts/node-parts integration-tests/support/machine.sh integration-tests/e2e/systemd.sh \
 	integration-tests/vm/base integration-tests/vm/inside integration-tests/vm/machine integration-tests/vm/story \
 	.ci/run benches/jq-hook.sh benches/jq-scan.sh
@@ -37,9 +38,9 @@ node-deps: ## And what real engines need: fetched and built, about twenty minute
 
 .PHONY: build
 build: ## The release binaries, static, and the proof that they are
-	$(CARGO) build --release --locked --target $(MUSL) --bin pss-guard
+	$(CARGO) build --release --locked --target $(TARGET) --bin pss-guard
 	# By itself, so that it has no feature that only the tool needs.
-	$(CARGO) build --release --locked --target $(MUSL) --package pss-guard-gate
+	$(CARGO) build --release --locked --target $(TARGET) --package pss-guard-gate
 	@for program in $(BINARY) $(BINARY)-gate; do \
 		if readelf --wide --program-headers $$program | grep -q INTERP; then \
 			echo "$$program asks for a dynamic loader" >&2; exit 1; fi; \
@@ -84,12 +85,12 @@ e2e-vm: $(if $(ROOT),node-deps) build ## Whole machines under qemu: systemd, App
 
 .PHONY: bench
 bench: build ## What a container start costs, beside a program that does nothing
-	$(CARGO) build --release --locked --target $(MUSL) --example bench
-	rustc --edition 2024 -O -C strip=symbols -C panic=abort --target $(MUSL) benches/noop.rs \
-		-o $(CARGO_TARGET_DIR)/$(MUSL)/release/examples/noop
-	@$(CARGO_TARGET_DIR)/$(MUSL)/release/examples/bench
+	$(CARGO) build --release --locked --target $(TARGET) --example bench
+	rustc --edition 2024 -O -C strip=symbols -C panic=abort --target $(TARGET) benches/noop.rs \
+		-o $(CARGO_TARGET_DIR)/$(TARGET)/release/examples/noop
+	@$(CARGO_TARGET_DIR)/$(TARGET)/release/examples/bench
 	@echo; echo "evaluate_pod, a compliant pod of three containers at restricted:"
-	@$(CARGO) run --quiet --release --locked --target $(MUSL) --package pss --features testing --example cost
+	@$(CARGO) run --quiet --release --locked --target $(TARGET) --package pss --features testing --example cost
 	@benches/manifests.sh $(BINARY)
 
 .PHONY: docs
