@@ -9,9 +9,14 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Static; make build TARGET=aarch64-unknown-linux-musl builds for the other architecture, without a C toolchain for it.
 TARGET ?= $(shell uname -m)-unknown-linux-musl
 BINARY := $(CARGO_TARGET_DIR)/$(TARGET)/release/pss-guard
+# No path of this machine gets into a static program, so a build has the same bytes wherever it is made. Cargo adds these to the
+# flags of .cargo/config.toml, which RUSTFLAGS would replace.
+UNNAMED := $(CURDIR)=/pss-guard $(CARGO_TARGET_DIR)=/target $(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS := $(UNNAMED:%=--remap-path-prefix=%)
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS := $(UNNAMED:%=--remap-path-prefix=%)
 SCRIPTS := benches/manifests.sh scripts/install-deps scripts/node-parts integration-tests/support/machine.sh integration-tests/e2e/systemd.sh \
 	integration-tests/vm/base integration-tests/vm/inside integration-tests/vm/machine integration-tests/vm/story \
-	.ci/run benches/jq-hook.sh benches/jq-scan.sh
+	.ci/run benches/jq-hook.sh benches/jq-scan.sh deploy/dist deploy/licenses deploy/reproducible deploy/tarball/install.sh
 ROOT := $(filter 0,$(shell id -u))
 
 # Runs the tests, shows everything, and closes with their summaries and skips. $(1): a name, $(2): cargo's arguments, one
@@ -46,6 +51,24 @@ build: ## The release binaries, static, and the proof that they are
 			echo "$$program asks for a dynamic loader" >&2; exit 1; fi; \
 		file $$program; \
 		stat --format '%s' $$program | awk '{ printf "%.2f MB\n", $$1 / 1048576 }'; done
+
+.PHONY: dist-deps
+dist-deps: ## And what a release is made with: nfpm, cargo-cyclonedx, lintian, rpmlint, minisign
+	@scripts/install-deps --dist
+
+# Which architectures, and which version the files say they are.
+ARCHITECTURES ?= x86_64 aarch64
+export VERSION
+
+.PHONY: dist
+dist: $(if $(ROOT),dist-deps) ## Tarballs, packages, SBOM and checksums of a release, for both architectures
+	@deploy/dist build $(ARCHITECTURES)
+	@deploy/dist package $(ARCHITECTURES)
+	@deploy/dist lint
+
+.PHONY: dist-reproducible
+dist-reproducible: ## Build a release again in another folder with another home, and compare (after make dist)
+	@deploy/reproducible
 
 .PHONY: demo
 demo: $(if $(ROOT),deps) ## Seven containers at every level and mode, by hook and by runtime, under a real runc (needs root)

@@ -6,9 +6,10 @@ fn main() {
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|is| is == value);
     if is("CARGO_CFG_TARGET_ENV", "musl") && is("PROFILE", "release") {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/without-unwinding.ld");
-        println!("cargo::rustc-link-arg-bins=-Wl,-T,{script}");
-        println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
-        // One segment for what is read and what is executed: fewer windows of the page cache to map.
-        println!("cargo::rustc-link-arg-bins=-Wl,-z,noseparate-code");
+        // Options of lld, which `.cargo/config.toml` sets. One segment for what is read and what is executed: fewer windows
+        // of the page cache to map.
+        for option in ["-T", script, "--no-eh-frame-hdr", "--no-rosegment"] {
+            println!("cargo::rustc-link-arg-bins={option}");
+        }
     }
 }
