@@ -63,6 +63,8 @@ mod scan;
 mod scrape;
 // The copy of the events that the agent reads.
 mod spool;
+// What comes of the archive of a release when its script installs it.
+mod tarball;
 // What systemd makes of the units and tmpfiles that are shipped.
 mod units;
 // What Prometheus' and Grafana's own tools say of docs/.
