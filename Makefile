@@ -16,7 +16,8 @@ export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS := $(UNNAMED:%=--remap-p
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS := $(UNNAMED:%=--remap-path-prefix=%)
 SCRIPTS := benches/manifests.sh scripts/install-deps scripts/node-parts integration-tests/support/machine.sh integration-tests/e2e/systemd.sh \
 	integration-tests/vm/base integration-tests/vm/inside integration-tests/vm/machine integration-tests/vm/story \
-	.ci/run benches/jq-hook.sh benches/jq-scan.sh deploy/dist deploy/licenses deploy/reproducible deploy/tarball/install.sh
+	.ci/run benches/jq-hook.sh benches/jq-scan.sh deploy/dist deploy/licenses deploy/reproducible deploy/tarball/install.sh \
+	integration-tests/dist/debian $(addprefix deploy/packages/scripts/,postinstall postremove preremove)
 ROOT := $(filter 0,$(shell id -u))
 
 # Runs the tests, shows everything, and closes with their summaries and skips. $(1): a name, $(2): cargo's arguments, one
@@ -93,7 +94,7 @@ lint: ## Formatting, clippy, fuzz targets, documentation, shell scripts
 	$(CARGO) fmt --all --check
 	$(CARGO) check --locked --package pss --lib
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked --workspace --test engines --test e2e -- -D warnings
+	$(CARGO) clippy --locked --workspace --test engines --test e2e --test dist -- -D warnings
 	@$(MAKE) --no-print-directory -C fuzz check
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	shellcheck --external-sources $(SCRIPTS)
@@ -105,6 +106,21 @@ e2e: $(if $(ROOT),node-deps) build ## The release binary before real runtimes an
 .PHONY: e2e-vm
 e2e-vm: $(if $(ROOT),node-deps) build ## Whole machines under qemu: systemd, AppArmor, SELinux, reboots, power cuts (needs root once)
 	@PSS_GUARD_BINARY=$(BINARY) integration-tests/vm/story
+
+# Packages of two versions, whose programs do the same and differ in bytes.
+TRIED := $(CARGO_TARGET_DIR)/dist-test
+
+.PHONY: dist-test
+dist-test: $(if $(ROOT),node-deps dist-deps) ## The packages by dpkg and rpm, with a gate and containers that start all the time (needs root)
+	@[ -x $(CARGO_TARGET_DIR)/dist/stage/x86_64/pss-guard ] || deploy/dist build x86_64
+	@rm -rf $(TRIED); for version in old new; do \
+		mkdir -p $(TRIED)/$$version/dist/stage; cp -r $(CARGO_TARGET_DIR)/dist/stage/x86_64 $(TRIED)/$$version/dist/stage/; done
+	@for program in $(TRIED)/old/dist/stage/x86_64/*; do echo old >>$$program; done
+	@VERSION=0.0.1 CARGO_TARGET_DIR=$(TRIED)/old deploy/dist package x86_64
+	@VERSION=0.0.2 CARGO_TARGET_DIR=$(TRIED)/new deploy/dist package x86_64
+	@VERSION=0.0.2 CARGO_TARGET_DIR=$(TRIED)/new deploy/dist lint x86_64
+	@export PSS_GUARD_REQUIRE=all PSS_GUARD_PACKAGES=$(TRIED) PSS_GUARD_BINARY=$(TRIED)/new/dist/stage/x86_64/pss-guard; \
+	PSS_GUARD_DEBIAN=$$(integration-tests/dist/debian); export PSS_GUARD_DEBIAN; $(call run-tests,dist-test,"--test dist")
 
 .PHONY: bench
 bench: build ## What a container start costs, beside a program that does nothing

@@ -102,7 +102,11 @@ impl Engine {
 
     /// The same with its directories elsewhere.
     pub(crate) fn up_in(kind: Kind, layout: Layout) -> Self {
-        let machine = Machine::up();
+        Self::up_on(Machine::up(), kind, layout)
+    }
+
+    /// The same on a machine that is up.
+    pub(crate) fn up_on(machine: Machine, kind: Kind, layout: Layout) -> Self {
         let socket = layout.containerd.map_or_else(|| kind.socket(), |moved| moved.socket);
         if let Some(Moved { root, .. }) = layout.containerd {
             // Not on the machine's overlay, which cannot hold those of snapshots.

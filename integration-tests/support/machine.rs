@@ -46,12 +46,20 @@ impl Machine {
     }
 
     pub(crate) fn up() -> Self {
+        Self::up_on(None)
+    }
+
+    /// The same with the programs and files of another root file system, which stays as it is.
+    pub(crate) fn up_on(root: Option<&Path>) -> Self {
         let dir =
             tempfile::Builder::new().prefix("pss-guard-live-").tempdir().expect("a temporary directory");
         let group = dir.path().file_name().expect("a name").to_string_lossy().into_owned();
         let log = fs::File::create(dir.path().join("init.log")).expect("a file in a fresh directory");
         let mut unshare = Command::new("unshare");
         unshare.args(["--mount", SCRIPT, "up"]).arg(dir.path()).arg(&group);
+        if let Some(root) = root {
+            unshare.arg(root).arg(needs::part(""));
+        }
         unshare.stdin(Stdio::piped()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         let mut init = unshare.spawn().expect("unshare is there");
         let ready = dir.path().join("pid");

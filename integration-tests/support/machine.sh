@@ -3,12 +3,16 @@
 # directories in which engines and installers write. Everything in it ends with its first process,
 # which ends when its standard input does.
 #
-#   machine.sh up DIR GROUP      in `unshare --mount`: files go below DIR, control groups below GROUP
-#   machine.sh sweep DIR GROUP   in `unshare --mount`: removes the control groups of a machine that has ended
+#   machine.sh up DIR GROUP [SYSTEM PARTS]   in `unshare --mount`: files go below DIR, control groups below GROUP. With
+#                                            SYSTEM it has the programs and files of that root file system, which stays
+#                                            as it is, and of this machine only the folder PARTS and /tmp
+#   machine.sh sweep DIR GROUP               in `unshare --mount`: removes the control groups of a machine that has ended
 set -eu
 
 dir=$2
 group=$3
+system=${4:-}
+parts=${5:-}
 
 # The hierarchies of control groups that this kernel has, as `mount -o` wants them. CRI-O asks for hugetlb, which
 # nothing else may have mounted.
@@ -39,18 +43,33 @@ up)
         echo 0 >"$root/$group/cgroup.procs"
         umount "$root"
     done
-    exec unshare --cgroup --pid --net --ipc --uts --fork --kill-child "$0" init "$dir" "$group"
+    exec unshare --cgroup --pid --net --ipc --uts --fork --kill-child "$0" init "$dir" "$group" "$system" "$parts"
     ;;
 init)
     # As it is called outside, where nsenter needs it.
     read -r outside _ </proc/self/stat
-    # A copy, because the machine below goes on changing its own: an overlay would let that show through.
-    cp -a /etc "$dir/etc"
-    mount --bind "$dir/etc" /etc
-    for top in opt usr var; do
-        mkdir -p "$dir/upper/$top" "$dir/scratch/$top"
-        mount -t overlay -o "lowerdir=/$top,upperdir=$dir/upper/$top,workdir=$dir/scratch/$top" overlay "/$top"
-    done
+    if [ -n "$system" ]; then
+        mkdir "$dir/upper" "$dir/scratch" "$dir/root"
+        mount -t overlay -o "lowerdir=$system,upperdir=$dir/upper,workdir=$dir/scratch" overlay "$dir/root"
+        mkdir -p "$dir/root$parts"
+        mount --rbind /dev "$dir/root/dev"
+        mount --bind /tmp "$dir/root/tmp"
+        mount --bind -o ro "$parts" "$dir/root$parts"
+        # umount(8) looks things up there.
+        mount -t proc proc "$dir/root/proc"
+        cd "$dir/root"
+        pivot_root . mnt
+        cd /
+        umount -l /mnt
+    else
+        # A copy, because the machine below goes on changing its own: an overlay would let that show through.
+        cp -a /etc "$dir/etc"
+        mount --bind "$dir/etc" /etc
+        for top in opt usr var; do
+            mkdir -p "$dir/upper/$top" "$dir/scratch/$top"
+            mount -t overlay -o "lowerdir=/$top,upperdir=$dir/upper/$top,workdir=$dir/scratch/$top" overlay "/$top"
+        done
+    fi
     mount -t tmpfs -o mode=755 tmpfs /run
     # What the machine below writes down is not this node's, a journal and the gate's events above all.
     mount -t tmpfs -o mode=755 tmpfs /var/log

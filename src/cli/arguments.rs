@@ -351,9 +351,11 @@ pub enum Cluster {
 
 /// Arguments of `install`.
 #[derive(Args, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option by itself")]
 pub struct Install {
     /// The engine: containerd, crio, podman, docker, or auto for all on this node
-    #[arg(long, value_name = "ENGINE", value_parser = engine_or_auto)]
+    #[arg(long, value_name = "ENGINE", value_parser = engine_or_auto, required = false, required_unless_present = "programs",
+          default_value_if("programs", "true", "auto"))]
     pub engine: Chosen,
     /// How the engine calls the gate [default: runtime for containerd and docker, hook for CRI-O and podman]
     #[arg(long, value_enum)]
@@ -371,6 +373,13 @@ pub struct Install {
     /// Only put an installed gate back where it was lost, and log since when; pss-guard-install.service calls it
     #[arg(long, conflicts_with_all = ["method", "persist", "directory", "config", "distribution", "dry_run", "restart"])]
     pub repair: bool,
+    /// Only replace the programs of an installed gate by those of this build, for all engines; packages call it when they
+    /// are upgraded
+    ///
+    /// Nothing is restarted, and no engine's file changes. A policy that this build does not understand is refused before
+    /// anything is replaced. Where no gate is installed, nothing is done.
+    #[arg(long, conflicts_with_all = ["engine", "method", "persist", "directory", "repair", "config", "distribution", "restart"])]
+    pub programs: bool,
     /// What install and uninstall share
     #[command(flatten)]
     pub change: Change,

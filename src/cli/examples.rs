@@ -65,6 +65,7 @@ pub(super) const INSTALL: &str = examples! {
     "Install for every engine, restart them, and prove that it works": "pss-guard install --engine auto --restart",
     "Install into an image": "pss-guard --root /mnt/image install --engine containerd",
     "Where /var cannot execute": "pss-guard install --engine containerd --restart --directory /home/kubernetes/bin/pss-guard",
+    "After an upgrade by hand, as a package does it": "pss-guard install --programs",
     "Without systemd": "pss-guard install --engine containerd --restart --restart-command \"rc-service containerd restart\"",
 };
 

@@ -16,7 +16,7 @@ use crate::event::{Event, Kind};
 use crate::install::before::{self, PutBack};
 use crate::install::detect::detect;
 use crate::install::job::{
-    Done, Failure, Job, Prepared, Repair, Repaired, Step, Wish, distribution_of, policy_is_kept,
+    Done, Failure, Job, Prepared, Repair, Repaired, Step, Upgrade, Wish, distribution_of, policy_is_kept,
 };
 use crate::install::programs::{self, Piece};
 use crate::install::transaction::{FOLDER, Undone, manifest};
@@ -90,6 +90,10 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
     if arguments.repair {
         let done = as_root(&node, "install").map(|()| repair(&node, &processes, arguments, out, err));
         return done.unwrap_or_else(|failure| tell(&failure, None, err));
+    }
+    if arguments.programs {
+        let done = as_root(&node, "install").and_then(|()| replace(&node, &processes, arguments, out));
+        return done.map_or_else(|failure| tell(&failure, None, err), |()| OK);
     }
     let found = as_root(&node, "install").and_then(|()| {
         let recognized = recognize(&node, &processes, &arguments.change, arguments.engine.0)?;
@@ -203,6 +207,55 @@ fn show_persistence(job: &Job<'_>, out: &mut dyn Write) -> io::Result<()> {
             "  would enable pss-guard-install.path and pss-guard-install.service, which put the gate back"
         )
     }
+}
+
+/// Replaces the programs of an installed gate, and says for which engine that is not all that this version would do.
+fn replace(
+    node: &Live,
+    processes: &Processes,
+    arguments: &Arguments,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let Some(upgrade) = Upgrade::prepare(node)? else {
+        writeln!(
+            out,
+            "the gate is not installed for any engine, and nothing was changed; `pss-guard install --engine auto --dry-run` \
+             shows what would be done"
+        )?;
+        return Ok(());
+    };
+    writeln!(out, "the programs of the gate")?;
+    if arguments.change.dry_run {
+        for piece in upgrade.pieces(node) {
+            writeln!(out, "  would write {}", piece.path().display())?;
+        }
+    } else {
+        // Its steps are of no engine.
+        let any = job(node, processes, engines::ALL[0], (&PLAIN, PLAIN.name), &arguments.change);
+        upgrade.carry_out(node, &mut |step| print(&any, step, out))?;
+    }
+    let recognized = Distribution::of(node, processes).unwrap_or_else(|_| PLAIN.clone());
+    let names = units::engines(node);
+    for installer in
+        engines::ALL.into_iter().filter(|installer| names.iter().any(|name| name == installer.engine.name()))
+    {
+        let distribution = distribution_for(node, installer, &recognized);
+        let job = job(node, processes, installer, (&distribution, recognized.name), &arguments.change);
+        let name = job.name();
+        let run = format!("run `pss-guard install --engine {name}`");
+        match job.is_due(&manual()) {
+            Ok(false) => {}
+            Ok(true) => writeln!(out, "{name}: this version would install it in another way; {run}")?,
+            Err(failure) => {
+                writeln!(
+                    out,
+                    "{name}: what this version would change is not known: {}; {run}",
+                    failure.says
+                )?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Puts the gate back for every engine that it is installed for, and that has lost it.

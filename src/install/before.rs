@@ -109,6 +109,20 @@ pub fn keep(
 ) -> Result<(), TransactionError> {
     let node = store.node();
     let [plan, system] = plans;
+    keep_common(store, system)?;
+    let name = engine.name();
+    if !is_kept(node, name) {
+        let links = programs::links_of(node, engine).into_iter().filter(|link| node.link(link).is_some());
+        let paths: Vec<PathBuf> = links.chain(of_installation(node, name, plan)?).collect();
+        take(node, name, name, installed.is_some(), &paths)?;
+    }
+    Ok(())
+}
+
+/// Keeps what all engines share, for a run that changes no engine's files. `system` is what is to become of the files for
+/// systemd.
+pub fn keep_common(store: &Store<'_>, system: &Plan) -> Result<(), TransactionError> {
+    let node = store.node();
     if !is_kept(node, COMMON) {
         let programs = programs::all();
         let links = programs::entries_of_tool(node).into_iter().filter(|link| node.link(link).is_some());
@@ -123,12 +137,6 @@ pub fn keep(
             .chain(of_installation(node, units::NAME, system)?)
             .collect();
         take(node, COMMON, units::NAME, !units::engines(node).is_empty(), &paths)?;
-    }
-    let name = engine.name();
-    if !is_kept(node, name) {
-        let links = programs::links_of(node, engine).into_iter().filter(|link| node.link(link).is_some());
-        let paths: Vec<PathBuf> = links.chain(of_installation(node, name, plan)?).collect();
-        take(node, name, name, installed.is_some(), &paths)?;
     }
     Ok(())
 }
@@ -175,14 +183,25 @@ pub fn of(node: &Live, engine: Engine) -> Result<Before, TransactionError> {
 /// Puts everything back that a run has kept and changed: what all engines share, where any engine had the gate, and what an
 /// engine had. What became of each path, as far as it differed.
 pub fn go_back(store: &Store<'_>, engine: Engine) -> Result<Vec<(PathBuf, PutBack)>, TransactionError> {
-    let node = store.node();
+    let done = put_back_all(store.node(), &[COMMON, engine.name()])?;
+    forget(store.node())?;
+    Ok(done)
+}
+
+/// Puts back what [`keep_common`] has kept.
+pub fn go_back_common(store: &Store<'_>) -> Result<Vec<(PathBuf, PutBack)>, TransactionError> {
+    let done = put_back_all(store.node(), &[COMMON])?;
+    forget_common(store.node())?;
+    Ok(done)
+}
+
+fn put_back_all(node: &Live, names: &[&str]) -> Result<Vec<(PathBuf, PutBack)>, TransactionError> {
     let mut done = Vec::new();
-    for name in [COMMON, engine.name()] {
+    for name in names {
         if let Some(snapshot) = read(node, name)?.filter(|snapshot| snapshot.stood) {
             put_back(node, name, &snapshot, &mut done)?;
         }
     }
-    forget(node)?;
     Ok(done)
 }
 
@@ -268,6 +287,13 @@ pub fn forget(node: &Live) -> Result<(), WriteError> {
     }
     programs::remove_tree(&node.place(folder))?;
     directory::forget_other(node)
+}
+
+/// The same after a run of the programs alone. What an engine's run left that was killed stays, all of it: the next
+/// `install` goes back to the programs and the files of the same moment.
+pub fn forget_common(node: &Live) -> Result<(), WriteError> {
+    let is_of_engine = |name: &String| name != COMMON && is_kept(node, name);
+    if node.list(Path::new(FOLDER)).iter().any(is_of_engine) { Ok(()) } else { forget(node) }
 }
 
 fn is_kept(node: &Live, name: &str) -> bool {

@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::{Entry, GATE, TOOL, directory, entry_path, labels};
+use super::{Entry, GATE, TOOL, directory, entry_path, labels, units};
 use crate::atomic::{self, WriteError, fault};
 use crate::files;
 use crate::level::cache;
@@ -86,15 +86,25 @@ impl Program {
 
     /// Where it is read.
     fn source(self) -> io::Result<PathBuf> {
-        let own = PathBuf::from("/proc/self/exe");
         match self {
-            Self::Tool => Ok(own),
+            // Also once its file was replaced.
+            Self::Tool if Path::new(OWN).exists() => Ok(OWN.into()),
+            Self::Tool => own(),
             Self::Gate => match HELD.get() {
                 Some(held) => Ok(format!("/proc/self/fd/{}", held.as_raw_fd()).into()),
-                None => Ok(fs::read_link(own)?.with_file_name(GATES_NAME)),
+                None => Ok(own()?.with_file_name(GATES_NAME)),
             },
         }
     }
+}
+
+/// This program.
+const OWN: &str = "/proc/self/exe";
+
+/// Where this program lies. Without /proc, as in many a chroot, where it was called.
+fn own() -> io::Result<PathBuf> {
+    let called = || std::env::args_os().next().map(PathBuf::from).filter(|path| path.is_absolute());
+    fs::read_link(OWN).or_else(|error| called().ok_or(error))
 }
 
 /// The gate beside the tool, opened before this process entered the node's root, where that path is another file's.
@@ -200,7 +210,14 @@ pub(super) fn in_folder(node: &Live, path: &Path) -> PathBuf {
 /// version. It runs where the tool does, whichever root directory it is for.
 #[must_use]
 pub fn gate_fault() -> Option<String> {
-    let beside = Program::Gate.source().unwrap_or_else(|_| GATES_NAME.into());
+    let beside = match Program::Gate.source() {
+        Ok(beside) => beside,
+        Err(error) => {
+            return Some(format!(
+                "this program cannot see where it lies, with the gate beside it ({error}); mount /proc, or call it by its whole path"
+            ));
+        }
+    };
     let own = env!("CARGO_PKG_VERSION");
     let fault = match fs::metadata(&beside) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -235,6 +252,32 @@ pub fn tool() -> Piece {
     Piece::Program { path: TOOL.into(), of: Program::Tool }
 }
 
+/// The programs that people call, as far as `install` has put them there.
+#[must_use]
+pub fn placed_for_people(node: &Live) -> Vec<Piece> {
+    let programs = [Program::Tool, Program::Gate].into_iter();
+    let placed = programs.filter(|program| node.place(Path::new(program.placed())).exists());
+    placed.map(|of| Piece::Program { path: of.for_people(), of }).collect()
+}
+
+/// In a sentence, if people call another program than this one, which `install` has not put there.
+#[must_use]
+pub fn another_command(node: &Live) -> Option<String> {
+    let place = node.place(Path::new(COMMAND));
+    let is_ours = node.place(Path::new(Program::Tool.placed())).exists() || !place.exists();
+    let is_same = || Program::Tool.source().and_then(|own| same_bytes(&own, &place)).unwrap_or(false);
+    (!is_ours && !is_same()).then(|| {
+        format!("{COMMAND} is another program, which a shell may find first; `install` did not put it there")
+    })
+}
+
+/// Whether engines or units may call a program of ours here.
+#[must_use]
+pub fn stand(node: &Live) -> bool {
+    [GATE, TOOL].iter().any(|program| node.place(Path::new(program)).exists())
+        || !units::engines(node).is_empty()
+}
+
 /// Whether the gate can be called where it lies: a file system may be mounted without leave to execute (`noexec`), and a
 /// policy of the system may ask who a program is. Of another root directory nobody can say.
 #[must_use]
@@ -260,7 +303,7 @@ pub fn for_people(node: &Live) -> Result<[Piece; 2], PathBuf> {
         ["/usr", "/opt"].iter().any(|folder| path.starts_with(folder)) && !path.starts_with("/usr/src")
     };
     // Once put there it is kept as new as the gate.
-    let own = fs::read_link("/proc/self/exe").ok().filter(|_| HELD.get().is_none());
+    let own = own().ok().filter(|_| HELD.get().is_none());
     match own.filter(|_| node.is_running()).filter(stays) {
         Some(path) if path != Path::new(COMMAND) => Err(path),
         Some(_) | None => {
@@ -478,10 +521,7 @@ pub fn is_there(node: &Live) -> bool {
 /// The programs that go with the last installation, as the node sees them.
 #[must_use]
 pub fn programs(node: &Live) -> Vec<PathBuf> {
-    let placed = [Program::Tool, Program::Gate]
-        .into_iter()
-        .filter(|program| node.place(Path::new(program.placed())).exists())
-        .map(Program::for_people);
+    let placed = placed_for_people(node).into_iter().map(|piece| piece.path().to_owned());
     let programs = [GATE, TOOL].map(PathBuf::from).into_iter();
     let link = node.link(Path::new(directory::FOLDER)).map(|_| directory::FOLDER.into());
     programs.chain(link).chain(placed).filter(|program| node.place(program).exists()).collect()

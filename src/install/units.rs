@@ -137,16 +137,18 @@ fn let_go(node: &Live, units: impl Iterator<Item = &'static str>) -> Vec<String>
     let root = format!("--root={}", node.root().display());
     let command: &[&str] = match (node.is_running(), has_systemd()) {
         (true, true) => &["systemctl", "disable", "--quiet", "--now"],
-        (true, false) => return Vec::new(),
+        (true, false) => &["systemctl", "disable", "--quiet"],
         (false, _) => &["systemctl", &root, "disable", "--quiet"],
     };
+    // In a chroot, where they were enabled from outside. Another init has none.
+    let is_due = |unit: &&str| !node.is_running() || has_systemd() || systemd::is_enabled(node, unit);
     let is_there = |unit: &&str| {
         let files = FILES.iter().filter(|(path, _, _)| path.ends_with(unit));
         files
             .flat_map(|(path, packaged, _)| [path, packaged])
             .any(|path| node.place(Path::new(path)).exists())
     };
-    let units: Vec<&str> = units.filter(is_there).collect();
+    let units: Vec<&str> = units.filter(is_there).filter(is_due).collect();
     let nothing = units.is_empty();
     (!nothing).then(|| complaint(&[command, &units].concat())).flatten().into_iter().collect()
 }

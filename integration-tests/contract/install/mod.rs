@@ -12,6 +12,8 @@ mod labels;
 mod written;
 // What has the policy to do with it?
 mod policy;
+// What does a package do when it is upgraded?
+mod programs;
 // What does it do on a node that runs: with engines to restart, and a gate that must be one?
 mod running;
 

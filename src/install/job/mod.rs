@@ -14,6 +14,7 @@ mod prepared;
 mod proof;
 mod removal;
 mod repair;
+mod upgrade;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ pub use prepared::{Prepared, policy_is_kept};
 use proof::Run;
 pub use removal::{Removable, sweep};
 pub use repair::{Repair, Repaired};
+pub use upgrade::Upgrade;
 
 /// What has been done, or was found.
 #[derive(Clone, Copy, Debug)]

@@ -9,6 +9,7 @@ use super::{Failure, Job, Report, Run, Step, put, wrote};
 use crate::install::restart::{PATIENCE, restart};
 use crate::install::transaction::{Store, TransactionError, changed, manifest};
 use crate::install::{Plan, Request, programs};
+use crate::node::host::Live;
 
 /// So long another run may take.
 const OTHERS: Duration = Duration::from_secs(120);
@@ -41,7 +42,7 @@ impl Job<'_> {
     /// Puts the gate back, and has a running engine read that.
     pub fn repair(&self, report: Report<'_>) -> Result<Repair, Failure> {
         let Self { node, installer, .. } = *self;
-        let store = self.patiently()?;
+        let store = patiently(node)?;
         // Asked under the lock: the file may have been changed by an uninstallation.
         let Some(written) = manifest(node, self.name())? else { return Ok(Repair::NotInstalled) };
         let Some(method) = written.method else { return Ok(Repair::NotInstalled) };
@@ -88,19 +89,6 @@ impl Job<'_> {
         Ok(Repair::Done(repaired))
     }
 
-    /// The lock, once nobody else has it.
-    fn patiently(&self) -> Result<Store<'_>, TransactionError> {
-        let end = Instant::now() + OTHERS;
-        loop {
-            match Store::open(self.node) {
-                Err(TransactionError::Busy(_) | TransactionError::Raced(_)) if Instant::now() < end => {
-                    thread::sleep(Duration::from_millis(200));
-                }
-                opened => return opened,
-            }
-        }
-    }
-
     /// When the first of the files was written without the gate: not before the boot, and not before the gate was installed.
     fn open_since(&self, plan: &Plan) -> SystemTime {
         let written = |path: &PathBuf| std::fs::metadata(self.node.place(path)).ok()?.modified().ok();
@@ -108,5 +96,18 @@ impl Job<'_> {
         let bounds = [self.processes.started(1), changed(self.node, self.name())];
         let least = bounds.into_iter().flatten().max().unwrap_or(SystemTime::UNIX_EPOCH);
         first.map_or(least, |first| first.max(least))
+    }
+}
+
+/// The lock, once nobody else has it.
+pub(super) fn patiently(node: &Live) -> Result<Store<'_>, TransactionError> {
+    let end = Instant::now() + OTHERS;
+    loop {
+        match Store::open(node) {
+            Err(TransactionError::Busy(_) | TransactionError::Raced(_)) if Instant::now() < end => {
+                thread::sleep(Duration::from_millis(200));
+            }
+            opened => return opened,
+        }
     }
 }
