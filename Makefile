@@ -11,7 +11,7 @@ TARGET ?= $(shell uname -m)-unknown-linux-musl
 BINARY := $(CARGO_TARGET_DIR)/$(TARGET)/release/pss-guard
 SCRIPTS := benches/manifests.sh scripts/install-deps scripts/node-parts integration-tests/support/machine.sh integration-tests/e2e/systemd.sh \
 	integration-tests/vm/base integration-tests/vm/inside integration-tests/vm/machine integration-tests/vm/story \
-	.ci/run benches/jq-hook.sh benches/jq-scan.sh
+	.ci/run deploy/image/build benches/jq-hook.sh benches/jq-scan.sh
 ROOT := $(filter 0,$(shell id -u))
 
 # Runs the tests, shows everything, and closes with their summaries and skips. $(1): a name, $(2): cargo's arguments, one
@@ -47,6 +47,21 @@ build: ## The release binaries, static, and the proof that they are
 		file $$program; \
 		stat --format '%s' $$program | awk '{ printf "%.2f MB\n", $$1 / 1048576 }'; done
 
+# What ships: STAGE/{x86_64,aarch64}/pss-guard{,-gate}.
+STAGE ?= $(CARGO_TARGET_DIR)/dist/stage
+
+.PHONY: stage
+stage:
+	@if [[ -x deploy/dist ]]; then deploy/dist build; else \
+		for machine in x86_64 aarch64; do \
+			$(MAKE) --no-print-directory build TARGET=$$machine-unknown-linux-musl; \
+			install -D --target-directory=$(STAGE)/$$machine $(CARGO_TARGET_DIR)/$$machine-unknown-linux-musl/release/pss-guard{,-gate}; \
+		done; fi
+
+.PHONY: image
+image: stage ## The image of both platforms as an OCI archive: no registry, no container engine, the same digest twice
+	@deploy/image/build $(STAGE) $(CARGO_TARGET_DIR)/dist
+
 .PHONY: demo
 demo: $(if $(ROOT),deps) ## Seven containers at every level and mode, by hook and by runtime, under a real runc (needs root)
 	@$(CARGO) build --quiet --locked --package pss-guard --package pss-guard-gate --bins --example demo
@@ -76,8 +91,8 @@ lint: ## Formatting, clippy, fuzz targets, documentation, shell scripts
 	shellcheck --external-sources $(SCRIPTS)
 
 .PHONY: e2e
-e2e: $(if $(ROOT),node-deps) build ## The release binary before real runtimes and engines, and on whole nodes (needs root)
-	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY); $(call run-tests,e2e,"--workspace --test engines --test e2e")
+e2e: $(if $(ROOT),node-deps) build image ## The release binary before real runtimes and engines, and on whole nodes (needs root)
+	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) PSS_GUARD_DIST=$(CARGO_TARGET_DIR)/dist; $(call run-tests,e2e,"--workspace --test engines --test e2e")
 
 .PHONY: e2e-vm
 e2e-vm: $(if $(ROOT),node-deps) build ## Whole machines under qemu: systemd, AppArmor, SELinux, reboots, power cuts (needs root once)

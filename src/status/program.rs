@@ -69,13 +69,21 @@ fn machine(head: &[u8]) -> Option<(u8, u16)> {
     Some((class, read(machine)))
 }
 
-/// Whether it is a machine as this one is. Of those that a kernel also knows by the way, a 32-bit x86 runs on x86-64.
+/// Whether a program for a machine runs on this one.
 fn runs_here(theirs: (u8, u16)) -> bool {
-    const X86: (u8, u16) = (1, 3);
-    const X86_64: (u8, u16) = (2, 62);
     // What cannot be told is not held against it.
     let own = head(Path::new("/proc/self/exe")).ok().and_then(|head| machine(&head));
-    own.is_none_or(|own| own == theirs || (own == X86_64 && theirs == X86))
+    own.is_none_or(|own| runs_on(own, theirs))
+}
+
+/// Whether a kernel of one machine runs programs of another. A 64-bit kernel may know the 32-bit programs of its family
+/// (`CONFIG_IA32_EMULATION`; `CONFIG_COMPAT` of arm64).
+fn runs_on(own: (u8, u16), theirs: (u8, u16)) -> bool {
+    const X86: (u8, u16) = (1, 3);
+    const X86_64: (u8, u16) = (2, 62);
+    const ARM: (u8, u16) = (1, 40);
+    const ARM64: (u8, u16) = (2, 183);
+    own == theirs || [(X86_64, X86), (ARM64, ARM)].contains(&(own, theirs))
 }
 
 #[cfg(test)]
@@ -84,8 +92,16 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::path::Path;
 
-    use super::fault;
+    use super::{fault, runs_on};
     use crate::node::host::Live;
+
+    #[test]
+    fn a_64_bit_kernel_runs_the_32_bit_programs_of_its_family() {
+        let (x86, x86_64, arm, arm64) = ((1, 3), (2, 62), (1, 40), (2, 183));
+        for (own, runs) in [(x86_64, [true, true, false, false]), (arm64, [false, false, true, true])] {
+            assert_eq!([x86, x86_64, arm, arm64].map(|theirs| runs_on(own, theirs)), runs, "{own:?}");
+        }
+    }
 
     #[test]
     fn what_the_kernel_would_not_execute_is_found_with_the_reason() {
