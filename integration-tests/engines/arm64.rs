@@ -97,10 +97,12 @@ fn every_captured_container_is_evaluated_as_on_this_machine() {
     }
 }
 
+/// What is different on a node.
+type Change = fn(&Node);
+
 #[test]
 fn the_hook_answers_and_logs_the_same() {
     let Some(tools) = tools("arm64::the_hook_answers_and_logs_the_same") else { return };
-    type Change = fn(&Node);
     // (what is different, exit code by policy: enforce, audit, one that is broken)
     let rows: [(&str, Change, [i32; 3]); 8] = [
         ("a container that complies", |_| {}, [0, 0, 2]),
