@@ -16,7 +16,7 @@ export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS := $(UNNAMED:%=--remap-p
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS := $(UNNAMED:%=--remap-path-prefix=%)
 SCRIPTS := benches/manifests.sh scripts/install-deps scripts/node-parts integration-tests/support/machine.sh integration-tests/e2e/systemd.sh \
 	integration-tests/vm/base integration-tests/vm/inside integration-tests/vm/machine integration-tests/vm/story \
-	.ci/run benches/jq-hook.sh benches/jq-scan.sh deploy/dist deploy/licenses deploy/reproducible deploy/tarball/install.sh \
+	.ci/run benches/jq-hook.sh benches/jq-scan.sh deploy/dist deploy/licenses deploy/reproducible deploy/tarball/install.sh deploy/image/build \
 	integration-tests/dist/debian $(addprefix deploy/packages/scripts/,postinstall postremove preremove)
 ROOT := $(filter 0,$(shell id -u))
 
@@ -71,6 +71,17 @@ dist: $(if $(ROOT),dist-deps) ## Tarballs, packages, SBOM and checksums of a rel
 dist-reproducible: ## Build a release again in another folder with another home, and compare (after make dist)
 	@deploy/reproducible
 
+# What ships: STAGE/{x86_64,aarch64}/pss-guard{,-gate}.
+STAGE ?= $(CARGO_TARGET_DIR)/dist/stage
+
+.PHONY: stage
+stage:
+	@deploy/dist build
+
+.PHONY: image
+image: stage ## The image of both platforms as an OCI archive: no registry, no container engine, the same digest twice
+	@deploy/image/build $(STAGE) $(CARGO_TARGET_DIR)/dist
+
 .PHONY: demo
 demo: $(if $(ROOT),deps) ## Seven containers at every level and mode, by hook and by runtime, under a real runc (needs root)
 	@$(CARGO) build --quiet --locked --package pss-guard --package pss-guard-gate --bins --example demo
@@ -100,8 +111,8 @@ lint: ## Formatting, clippy, fuzz targets, documentation, shell scripts
 	shellcheck --external-sources $(SCRIPTS)
 
 .PHONY: e2e
-e2e: $(if $(ROOT),node-deps) build ## The release binary before real runtimes and engines, and on whole nodes (needs root)
-	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY); $(call run-tests,e2e,"--workspace --test engines --test e2e")
+e2e: $(if $(ROOT),node-deps) build image ## The release binary before real runtimes and engines, and on whole nodes (needs root)
+	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) PSS_GUARD_DIST=$(CARGO_TARGET_DIR)/dist; $(call run-tests,e2e,"--workspace --test engines --test e2e")
 
 .PHONY: e2e-vm
 e2e-vm: $(if $(ROOT),node-deps) build ## Whole machines under qemu: systemd, AppArmor, SELinux, reboots, power cuts (needs root once)

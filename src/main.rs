@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use nix::unistd::geteuid;
 use pss_guard::cli::arguments::{Cli, Cluster, Command, Namespaces, Pods, Policy};
 use pss_guard::cli::{
     self, check, cluster, explain, install, manual, metrics, mode, namespaces, pods, policy, report, scan,
@@ -13,7 +14,8 @@ use pss_guard::cli::{
 };
 use pss_guard::install::{engines, programs};
 use pss_guard::level::date::Date;
-use pss_guard::node::root::Root;
+use pss_guard::node::procfs::Processes;
+use pss_guard::node::root::{self, Root};
 use pss_guard::output::terminal::Style;
 use pss_guard::paths::Paths;
 use pss_guard::status::Setting;
@@ -54,6 +56,11 @@ fn run(cli: &Cli) -> u8 {
         Err(code) => return code,
     };
     let root = root.as_path();
+    let is_entered = matches!(taken, Root::Mounted(_));
+    if let Err(says) = sees_the_node(root, is_entered, &cli.command) {
+        let _ = writeln!(err, "pss-guard: {says}");
+        return cli::FAILED;
+    }
     let paths = Paths::under(root);
     let code = match &cli.command {
         // `hook` as the first argument never comes here.
@@ -156,11 +163,29 @@ fn enter(root: &Root, command: &Command, err: &mut dyn Write) -> Result<PathBuf,
             }
             root.enter().map_err(|error| {
                 let _ =
-                    writeln!(err, "pss-guard: enter the root of the running node: {error}; only root can");
+                    writeln!(err, "pss-guard: enter the root of the running node: {error}; this takes root with CAP_SYS_CHROOT");
                 cli::FAILED
             })
         }
     }
+}
+
+/// Whether a command sees all of the running node that its answer rests on. Root in a container may not; what users do not see
+/// each command says itself.
+fn sees_the_node(root: &Path, is_entered: bool, command: &Command) -> Result<(), String> {
+    let rests_on_processes = matches!(
+        command,
+        Command::Install(_)
+            | Command::Uninstall(_)
+            | Command::Status(_)
+            | Command::Scan(_)
+            | Command::Metrics(_)
+    );
+    if !rests_on_processes || !geteuid().is_root() {
+        return Ok(());
+    }
+    let other = is_entered.then(root::another_tree).flatten();
+    other.or_else(|| Processes::of(root).untold().map(str::to_owned)).map_or(Ok(()), Err)
 }
 
 /// Exceptions end by the calendar.

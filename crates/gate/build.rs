@@ -3,6 +3,7 @@
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=without-unwinding.ld");
+    println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|is| is == value);
     if is("CARGO_CFG_TARGET_ENV", "musl") && is("PROFILE", "release") {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/without-unwinding.ld");

@@ -72,6 +72,7 @@ const ROWS: &[Row] = &[
     row("scan --fail", "--root NODE scan --fail --level restricted", "a violation", (1, "would be refused"), NONE),
     row("scan --keep", "--root NODE scan --keep --namespace shop", "not the whole", (2, "cannot be used with"), NONE),
     row("scan --format", "--root NODE scan --format jsn", "a typo", (2, "invalid value"), NONE),
+    row("status --running", "--root NODE status --running", "another root directory", (2, "is not the root of the running node"), "gate is"),
     row("mode MODE", "--root NODE mode enforce --yes", "no gate is here", (0, "no gate is installed here"), ""),
     row("mode --format", "--root NODE mode --format jsn", "a typo", (2, "invalid value"), NONE),
     row("status --format", "--root NODE status --format jsn", "a typo", (2, "invalid value"), NONE),

@@ -19,6 +19,8 @@ mod distributions;
 mod facts;
 // Whether every event is told once, whatever becomes of the journal.
 mod history;
+// The image, and its node as a container of it sees it.
+mod image;
 // What a pss-guard that is installed on this machine has to do with all of these: nothing.
 mod leftovers;
 // What a node says that is half gated or broken, and the way back.

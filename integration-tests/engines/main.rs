@@ -13,6 +13,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+// The programs for arm64 decide as those of this machine.
+mod arm64;
 // What hostile containers, users and nodes do to the gate.
 mod attacks;
 // What real containerds make of the files that the installer writes.

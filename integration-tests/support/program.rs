@@ -39,6 +39,37 @@ fn build_gate(tool: &Path) {
     });
 }
 
+/// What runs a program for arm64 on this machine.
+pub(crate) const EMULATOR: &str = "qemu-aarch64-static";
+
+/// The same tool for arm64, with its gate beside it, if it was built of this very source: that which ships, where `make e2e`
+/// says where that is, else that of `make build TARGET=aarch64-unknown-linux-musl`.
+pub(crate) fn arm64() -> Option<PathBuf> {
+    if let Some(dist) = dist() {
+        return Some(dist.join("image/arm64/pss-guard"));
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join(target);
+    let tool = target.join("aarch64-unknown-linux-musl/release/pss-guard");
+    [tool.clone(), tool.with_file_name("pss-guard-gate")]
+        .iter()
+        .all(|program| is_current(program))
+        .then_some(tool)
+}
+
+/// Where `make image` has left what ships.
+pub(crate) fn dist() -> Option<PathBuf> {
+    std::env::var_os("PSS_GUARD_DIST").filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// Whether none of the files that a program was built from is newer, by cargo's list of them.
+fn is_current(program: &Path) -> bool {
+    let changed = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+    let list = fs::read_to_string(program.with_extension("d")).unwrap_or_default();
+    let Some((built, (_, files))) = changed(program).zip(list.split_once(": ")) else { return false };
+    files.split_whitespace().all(|file| changed(file.as_ref()).is_some_and(|changed| changed <= built))
+}
+
 /// The program that engines call.
 pub(crate) fn gate() -> PathBuf {
     let gate = binary().with_file_name("pss-guard-gate");

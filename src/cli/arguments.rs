@@ -524,6 +524,9 @@ pub struct Status {
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: AnswerFormat,
+    /// Fail where `--root` is not the running node's root, instead of checking what is installed there: for probes
+    #[arg(long)]
+    pub running: bool,
     /// Same as `--format json`, for older scripts
     #[arg(long, hide = true, conflicts_with = "format")]
     pub json: bool,

@@ -33,6 +33,16 @@ pub fn status(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
+    if arguments.running
+        && let Root::Other(path) = root
+    {
+        let _ = writeln!(
+            err,
+            "pss-guard: {} is not the root of the running node: a volume of that has the mounts below it, and /proc among them",
+            path.display()
+        );
+        return FAILED;
+    }
     let status = setting.ask(arguments.engine);
     let is_json = arguments.json || arguments.format == AnswerFormat::Json;
     let written =
@@ -65,7 +75,8 @@ fn text(status: &Status, containers: bool, out: &mut dyn Write) -> io::Result<()
         let method = engine.method.map(|method| format!(", {method} method")).unwrap_or_default();
         let version =
             engine.engine_version.as_deref().map(|said| format!(" ({})", escape(said))).unwrap_or_default();
-        writeln!(out, "{}{method}: {}{version}", engine.engine, verdict(engine))?;
+        let verdict = verdict(engine, status.is_running);
+        writeln!(out, "{}{method}: {verdict}{version}", engine.engine)?;
         checks(&engine.checks, out)?;
         if let Some(tally) = engine.containers.as_ref().filter(|_| containers) {
             for (how, list) in [
@@ -94,6 +105,9 @@ fn headline(status: &Status) -> String {
     };
     if status.state <= State::Note {
         let gated = names(&|engine| engine.method.is_some());
+        if !status.is_running {
+            return format!("installed: the gate is in place for {gated}; what runs there is not known");
+        }
         return match status.policy.mode {
             Mode::Enforce => format!("enforcing: the gate is active for {gated}"),
             Mode::Audit => {
@@ -115,8 +129,9 @@ fn headline(status: &Status) -> String {
     }
 }
 
-fn verdict(engine: &EngineStatus) -> &'static str {
+fn verdict(engine: &EngineStatus, is_running: bool) -> &'static str {
     match engine.state {
+        State::Ok | State::Note if engine.method.is_some() && !is_running => "the gate is in place",
         State::Note if engine.method.is_none() => "not gated, and no container of it runs",
         State::Ok | State::Note => "the gate is active",
         State::Open => "the gate is active, but not for everything",

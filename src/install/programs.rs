@@ -17,6 +17,7 @@ use crate::atomic::{self, WriteError, fault};
 use crate::files;
 use crate::level::cache;
 use crate::node::containers::task_folders;
+use crate::node::elf::Machine;
 use crate::node::host::{LIMIT, Live, Node as _};
 use crate::node::procfs::{Process, Processes};
 use crate::paths::Paths;
@@ -232,6 +233,20 @@ pub fn gate_fault() -> Option<String> {
         },
     };
     Some(format!("{} {fault}", beside.display()))
+}
+
+/// Why the gate beside the tool would not run on the node, where it runs here: in another root directory, or under the emulation
+/// of a container. The node's machine is that of its runtimes and its engine, as far as these are programs.
+#[must_use]
+pub fn machine_fault<'p>(node: &Live, theirs: impl Iterator<Item = &'p Path>) -> Option<String> {
+    let gate = Program::Gate.source().ok().and_then(|gate| Machine::of_file(&gate))?;
+    let mut found = theirs.filter_map(|path| Some((path, Machine::of_file(&node.place(path))?)));
+    let (path, other) = found.find(|(_, theirs)| !theirs.runs(gate) && !gate.runs(*theirs))?;
+    Some(format!(
+        "the gate is a program for {gate}, and {} of this node one for {other}; take the programs, or the image, of that \
+         architecture",
+        path.display()
+    ))
 }
 
 /// The version that a gate says it is.

@@ -1,14 +1,18 @@
 //! Says whether a process of this node lives in a root file system, by the mount tables alone and without a look into any
 //! container. The device of a mount and the place on it identify a directory, whatever its path.
 
-use std::collections::HashSet;
-use std::fs::{self, OpenOptions};
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::files;
+
+/// The longest table that is read, in bytes: the kernel lets a mount namespace have 100,000 mounts (`fs.mount-max`).
+const TABLE: u64 = 64 << 20;
 
 /// Where a directory really is.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,15 +33,13 @@ pub(crate) fn is_a_root(directory: &Path) -> bool {
     // One of each namespace: containers are few, processes may be many.
     processes.map(|process| process.path()).any(|process| {
         let is_new = fs::read_link(process.join("ns/mnt")).is_ok_and(|namespace| known.insert(namespace));
-        is_new
-            && files::read_proc(&process.join("mountinfo"))
-                .is_ok_and(|table| root_in(&table).as_ref() == Some(&place))
+        is_new && table(&process).is_ok_and(|table| root_in(&table).as_ref() == Some(&place))
     })
 }
 
 /// Whether a directory is the root of the process whose folder this is.
 pub(super) fn is_root_of(directory: &Path, process: &Path) -> bool {
-    let Ok(table) = files::read_proc(&process.join("mountinfo")) else { return false };
+    let Ok(table) = table(process) else { return false };
     root_in(&table).is_some_and(|root| place_of(directory).as_ref() == Some(&root))
 }
 
@@ -60,8 +62,16 @@ fn on_mount_of<T>(path: &Path, read: impl FnOnce(Line<'_>) -> Option<T>) -> Opti
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).ok()?;
     let info = files::read_proc(Path::new(&format!("/proc/self/fdinfo/{}", opened.as_raw_fd()))).ok()?;
     let mount = lines(&info).find_map(|line| line.strip_prefix(b"mnt_id:"))?.trim_ascii();
-    let table = files::read_proc(Path::new("/proc/self/mountinfo")).ok()?;
+    let table = table(Path::new("/proc/self")).ok()?;
     lines(&table).filter_map(Line::of).find(|line| line.id == mount).and_then(read)
+}
+
+/// The mount table of a process whose folder this is. The kernel hands it out in whole lines, so a read that does not fill its
+/// buffer is not the last one.
+pub(super) fn table(process: &Path) -> io::Result<Vec<u8>> {
+    let mut table = Vec::new();
+    File::open(process.join("mountinfo"))?.take(TABLE).read_to_end(&mut table)?;
+    Ok(table)
 }
 
 /// The place of the root directory of a process with this mount table.
@@ -69,6 +79,12 @@ fn root_in(table: &[u8]) -> Option<Place> {
     // What was mounted last hides what was there.
     let line = lines(table).filter_map(Line::of).filter(|line| line.point == b"/").last()?;
     Some(Place { device: line.device.to_owned(), path: unescape(line.root) })
+}
+
+/// What is mounted where, by a process's mount table: of several mounts on one place the last, which hides the others.
+pub(super) fn mounts(table: &[u8]) -> HashMap<PathBuf, Place> {
+    let place = |line: &Line<'_>| Place { device: line.device.to_owned(), path: unescape(line.root) };
+    lines(table).filter_map(Line::of).map(|line| (unescape(line.point), place(&line))).collect()
 }
 
 /// One line of proc_pid_mountinfo(5).

@@ -2,6 +2,7 @@
 
 pub mod containers;
 pub mod distribution;
+pub mod elf;
 pub(crate) mod exchange;
 pub mod host;
 pub(crate) mod live_root;

@@ -122,8 +122,11 @@ impl Checks {
 pub struct Status {
     /// The worst answer of all.
     pub state: State,
-    /// Whether what violates its level is refused: all is good, and the mode in force is enforce.
+    /// Whether what violates its level is refused: all is good, the mode in force is enforce, and this is the running node.
     pub enforces: bool,
+    /// Whether this is the running node, and not another root file system.
+    #[serde(skip)]
+    pub is_running: bool,
     /// The distribution of the node: `k3s`, `EKS`, `plain`; `null` where it was not recognized.
     pub distribution: Option<&'static str>,
     /// The engine that was asked for, or each that is on the node, gated or not.
@@ -226,9 +229,18 @@ impl<'a> Setting<'a> {
         // Without any gate nothing is good, even if no engine runs that needs one.
         let none = if installed { State::Ok } else { State::Wrong };
         let state = worst.max(none).max(policy.checks.state());
-        let enforces = state <= State::Note && asked.enforces;
+        let is_running = self.processes.are_seen();
+        let enforces = state <= State::Note && asked.enforces && is_running;
         let distribution = asked.distribution.ok().map(|distribution| distribution.name);
-        Status { state, enforces, distribution, engines, policy, version: env!("CARGO_PKG_VERSION") }
+        Status {
+            state,
+            enforces,
+            is_running,
+            distribution,
+            engines,
+            policy,
+            version: env!("CARGO_PKG_VERSION"),
+        }
     }
 
     fn engine(&self, installer: &Installer, distribution: &Distribution) -> EngineStatus {
@@ -340,7 +352,7 @@ impl<'a> Setting<'a> {
                 (State::Note, format!("{none}; no container of it runs"))
             }
             (None, None) if self.processes.are_seen() => {
-                (State::Unknown, format!("{none}; run as root to see whether it runs"))
+                (State::Unknown, format!("{none}; whether it runs is unknown: {}", self.untold()))
             }
             (None, None) => (State::Note, format!("{none}; whether it will run here is unknown")),
         };
@@ -507,6 +519,11 @@ impl<'a> Setting<'a> {
             && detect::has_no_cri(&self.live, &config).unwrap_or(false)
     }
 
+    /// Why nobody can say which engines run.
+    fn untold(&self) -> &str {
+        self.processes.untold().unwrap_or_default()
+    }
+
     /// Does the engine run, and with this configuration? Says since when.
     fn daemon(
         &self,
@@ -519,7 +536,7 @@ impl<'a> Setting<'a> {
         }
         // Others would see no engine, and take that for none.
         if !self.processes.are_told() {
-            checks.add(State::Unknown, "process", "run as root to see which engines run");
+            checks.add(State::Unknown, "process", self.untold());
             return None;
         }
         // An engine without a daemon reads its configuration whenever it is called.

@@ -1,18 +1,14 @@
 //! Checks whether a file can be executed, as the kernel would, without calling it.
 
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
+use crate::node::elf::{Machine, head};
 use crate::node::host::Live;
-
-/// As much of a file as is looked at: the header of ELF ends before, and the kernel reads no more of a script's first
-/// line (`BINPRM_BUF_SIZE`).
-const HEAD: u64 = 256;
 
 /// Why a path of the node cannot be executed; `None` if nothing speaks against it.
 pub(super) fn fault(live: &Live, path: &Path) -> Option<String> {
@@ -45,7 +41,7 @@ pub(super) fn fault(live: &Live, path: &Path) -> Option<String> {
         return (live.is_running() && !is_there)
             .then(|| format!("is a script for {interpreter:?}, which is not there"));
     }
-    match machine(&head) {
+    match Machine::of(&head) {
         None => Some("is neither a program nor a script".to_owned()),
         Some(machine) if live.is_running() && !runs_here(machine) => {
             Some("is a program for another architecture".to_owned())
@@ -54,28 +50,9 @@ pub(super) fn fault(live: &Live, path: &Path) -> Option<String> {
     }
 }
 
-fn head(place: &Path) -> std::io::Result<Vec<u8>> {
-    let mut head = Vec::new();
-    File::open(place)?.take(HEAD).read_to_end(&mut head)?;
-    Ok(head)
-}
-
-/// The machine that an ELF program is for: its class and `e_machine`.
-fn machine(head: &[u8]) -> Option<(u8, u16)> {
-    let class = *head.strip_prefix(b"\x7fELF")?.first()?;
-    let machine = [*head.get(18)?, *head.get(19)?];
-    // EI_DATA: 1 is little-endian.
-    let read = if *head.get(5)? == 1 { u16::from_le_bytes } else { u16::from_be_bytes };
-    Some((class, read(machine)))
-}
-
-/// Whether it is a machine as this one is. Of those that a kernel also knows by the way, a 32-bit x86 runs on x86-64.
-fn runs_here(theirs: (u8, u16)) -> bool {
-    const X86: (u8, u16) = (1, 3);
-    const X86_64: (u8, u16) = (2, 62);
-    // What cannot be told is not held against it.
-    let own = head(Path::new("/proc/self/exe")).ok().and_then(|head| machine(&head));
-    own.is_none_or(|own| own == theirs || (own == X86_64 && theirs == X86))
+/// Whether a program for a machine runs on this one. What cannot be told is not held against it.
+fn runs_here(theirs: Machine) -> bool {
+    Machine::of_file(Path::new("/proc/self/exe")).is_none_or(|own| own.runs(theirs))
 }
 
 #[cfg(test)]

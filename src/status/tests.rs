@@ -216,7 +216,7 @@ impl Machine {
     /// The exit code and what people read.
     fn said(&self, engine: Option<Engine>) -> (u8, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let arguments = Arguments { engine, format: AnswerFormat::Text, json: false };
+        let arguments = Arguments { engine, format: AnswerFormat::Text, running: false, json: false };
         let code = status(&self.setting(), &Root::Own, &arguments, true, &mut out, &mut err);
         assert!(err.is_empty(), "{}", String::from_utf8_lossy(&err));
         (code, String::from_utf8(out).unwrap())
@@ -791,6 +791,7 @@ fn another_root_directory_is_looked_at_without_its_processes() {
     let setting = Setting::under(&machine.root, ALL);
     let offline = setting.ask(None);
     assert_eq!(offline.state, State::Note, "{offline:?}");
+    assert!(!offline.enforces && !offline.is_running, "nothing is known of what runs");
     assert!(offline.engines[0].containers.is_none());
     fs::remove_file(machine.root.join(&GATE[1..])).unwrap();
     assert_eq!(setting.ask(None).state, State::Wrong);
@@ -801,7 +802,7 @@ fn the_json_object_says_the_same() {
     let machine = Machine::new();
     machine.task("k8s.io", 20, STARTED, Some("runc"), &pod("containerd", "side"));
     let mut out = Vec::new();
-    let arguments = Arguments { engine: None, format: AnswerFormat::Json, json: false };
+    let arguments = Arguments { engine: None, format: AnswerFormat::Json, running: false, json: false };
     let root = Root::Mounted("/host".into());
     assert_eq!(status(&machine.setting(), &root, &arguments, false, &mut out, &mut Vec::new()), 1);
     let object: serde_json::Value = serde_json::from_slice(&out).unwrap();

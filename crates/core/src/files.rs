@@ -136,7 +136,8 @@ pub fn begin(path: &Path, room: &mut [u8]) -> io::Result<usize> {
     file.read(room)
 }
 
-/// Reads a file of the process file system, which does not say how long it is.
+/// Reads a file of the process file system that the kernel writes in one piece, and that does not say how long it is. A table
+/// of many lines comes in several pieces, and only the first would be read.
 pub fn read_proc(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = open_to_read(path, 0)?;
     // Most are much shorter than a page, and the kernel hands out what there is: a part of the page is all.

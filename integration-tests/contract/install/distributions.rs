@@ -199,7 +199,7 @@ END
 
 /// systemd as far as a unit's drop-in matters: what it has not read again does not count at a restart.
 const SYSTEMD: &str = r#"
-    mkdir -p /fake /run/systemd/system; mount -t tmpfs none /usr/local/sbin || exit 9; PATH=/fake:$PATH
+    mkdir -p /fake /run/systemd/system; echo systemd >/proc/$$/comm; mount -t tmpfs none /usr/local/sbin || exit 9; PATH=/fake:$PATH
     printf 'version = 2\n' >/usr/local/sbin/containerd.toml; cp /usr/local/sbin/containerd.toml /original
     cp "$(readlink -f /bin/sh)" /containerd; echo 'while :; do sleep 1; done' >/loop; echo /usr/local/sbin/containerd.toml >/loaded
     cat >/fake/systemctl <<'END'
@@ -263,7 +263,7 @@ fn what_keeps_the_gate_is_there_before_systemd_reads_and_enables_it() {
         return;
     }
     let root = Host::new(RUNNING);
-    let script = r#"mkdir -p /fake /run/systemd/system; PATH=/fake:$PATH
+    let script = r#"mkdir -p /fake /run/systemd/system; echo systemd >/proc/$$/comm; PATH=/fake:$PATH
         cat >/fake/systemctl <<'END'
 #!/bin/sh
 cd /etc/systemd/system

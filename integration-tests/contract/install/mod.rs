@@ -399,6 +399,34 @@ fn only_a_gate_that_runs_is_put_before_an_engine() {
     }
 }
 
+/// It runs where the tool does: on the machine that makes an image, or under the emulation of a container.
+#[test]
+fn a_gate_is_not_put_on_a_node_of_another_architecture() {
+    let header = |machine: u8| [&b"\x7fELF\x02\x01\x01"[..], &[0; 11], &[machine, 0], &[0; 44]].concat();
+    let (x86_64, arm64, riscv) = (62, 183, 243);
+    let own = if cfg!(target_arch = "aarch64") { arm64 } else { x86_64 };
+    for (engine, method, program, files) in [
+        ("containerd", "runtime", "runc", CONTAINERD),
+        ("crio", "runtime", "runc", CRIO),
+        ("podman", "hook", "podman", PODMAN),
+    ] {
+        for machine in [x86_64, arm64, riscv] {
+            let root = Host::new(files);
+            root.program(program);
+            fs::write(root.path("usr/bin").join(program), header(machine)).expect("a file of ours");
+            let before = root.tree();
+            let done = root.call(&["install", "--engine", engine, "--method", method]);
+            if machine == own {
+                done.expect_success();
+                continue;
+            }
+            let theirs = format!("/usr/bin/{program} of this node one for ");
+            assert!(done.code == Some(2) && done.stderr.contains(&theirs), "{machine}: {done}");
+            assert_same(&root.tree(), &before, program);
+        }
+    }
+}
+
 #[test]
 fn what_somebody_else_put_where_people_look_stays() {
     let root = Host::new(CONTAINERD);

@@ -280,7 +280,7 @@ fn a_file_that_is_written_again_gets_the_gate_back_and_the_time_between_is_logge
     let script = format!(
         "{ENGINE}
          mkdir /fake; PATH=/fake:$PATH; F=/etc/containerd/config.toml; cp $F /without
-         mkdir -p /run/systemd/system
+         mkdir -p /run/systemd/system; echo systemd >/proc/$$/comm
          cat >/fake/systemctl <<'END'
 #!/bin/sh
 [ \"$1\" = stop ] && echo \"$*\" >>/restarts
@@ -583,6 +583,8 @@ for folder in usr lib lib64 bin sbin dev; do
 done
 mkdir -p /c/proc && mount -t proc proc /c/proc && exec chroot /c /pss-guard --root /host \"$@\"
 END
+         # More mounts than the kernel tells in one piece.
+         for nth in $(seq 100); do mkdir -p /srv/many/$nth; mount -t tmpfs none /srv/many/$nth || exit 9; done
          ln -s / /srv/link; mkdir -p /c/host /tmp; cp /gate /c/pss-guard; cp /pss-guard-gate /c/
          boxed() {{ MOUNT=$1 OWN=$2; shift 2; export MOUNT; unshare --mount $OWN sh /box \"$@\"; }}
          sleep 300 >/dev/null 2>&1 & echo $! >/{bundle}/init.pid
@@ -601,6 +603,8 @@ END
          boxed rbind '--pid --fork' status --format json 2>/dev/null | grep -o '\"root\":{{[^}}]*}}'
          /gate status --format json | grep -o '\"root\":{{[^}}]*}}'
          boxed bind '' status --format json 2>/said | grep -o '\"root\":{{[^}}]*}}'; cat /said
+         unshare --mount sh -c 'mkdir /srv/seen; mount --rbind / /srv/seen; exec /gate --root /srv/seen status --format json' \
+             2>/dev/null | grep -o '\"root\":{{[^}}]*}}'
          boxed rbind '' uninstall >/dev/null; exit 0"
     );
     let done = on_running_node(&root, "exec", &script).expect_success();
@@ -612,6 +616,7 @@ END
         r#""root":{"is":"own"}"#,
         r#""root":{"is":"other","path":"/host"}"#,
         "pss-guard: --root: another file system, without processes",
+        r#""root":{"is":"mounted","path":"/srv/seen"}"#,
     ];
     assert_eq!(said, expected, "{done}");
     assert_eq!(run::read(&root.path(RUNNING[0].0)), RUNNING[0].1, "{done}");

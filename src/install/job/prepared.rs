@@ -105,6 +105,12 @@ impl<'a> Job<'a> {
             system: System::of(node, wish.manual)?,
             kubelet_root: kubelet.map(|kubelet| kubelet.root),
         };
+        let runtimes = prepared.plan.entries.iter().map(|entry| entry.runtime.clone());
+        let engine = detect::daemon(installer.engine).program(node, distribution);
+        let theirs: Vec<PathBuf> = runtimes.chain(engine).collect();
+        if let Some(fault) = programs::machine_fault(node, theirs.iter().map(PathBuf::as_path)) {
+            return Err(Failure::new(fault));
+        }
         prepared.can_be_written(node)?;
         Ok(prepared)
     }

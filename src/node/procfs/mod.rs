@@ -4,6 +4,7 @@
 //! itself count (`node`), and only if they see the same file as we do where the engine's configuration should be.
 
 mod node;
+mod witness;
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
@@ -20,6 +21,9 @@ use nix::sys::stat::Mode;
 use crate::node::containers::CONMON;
 use crate::{files, node::parallel};
 use node::Root;
+
+/// Why users see no engine.
+const NOT_ROOT: &str = "only root can see which engines run";
 
 /// Clock ticks in a second, as `/proc/PID/stat` counts them (`USER_HZ`): 100 on every architecture that runs containers.
 const TICKS: u64 = 100;
@@ -44,6 +48,8 @@ pub struct Processes {
     node: OnceLock<Option<Root>>,
     /// The control groups of the first process.
     group: OnceLock<String>,
+    /// See [`Processes::untold`].
+    untold: OnceLock<Option<String>>,
 }
 
 /// Where a process came from, and when.
@@ -78,7 +84,14 @@ impl Processes {
     #[must_use]
     pub fn of(root: &Path) -> Self {
         let proc = (root == Path::new("/")).then(|| PathBuf::from("/proc"));
-        Self { proc, root: 0, booted: OnceLock::new(), node: OnceLock::new(), group: OnceLock::new() }
+        Self {
+            proc,
+            root: 0,
+            booted: OnceLock::new(),
+            node: OnceLock::new(),
+            group: OnceLock::new(),
+            untold: OnceLock::new(),
+        }
     }
 
     /// The processes in a process file system of any place, on a node with this root directory.
@@ -87,13 +100,15 @@ impl Processes {
         let mut all = Self::of(Path::new("/"));
         (all.proc, all.root) = (Some(proc.to_owned()), nix::unistd::geteuid().as_raw());
         all.node = OnceLock::from(Some(Root::fake(root)));
+        all.untold = OnceLock::from(None);
         all
     }
 
     /// The same, none of which is root's.
     #[cfg(test)]
     pub(crate) fn of_a_user(proc: &Path, root: &Path) -> Self {
-        Self { root: u32::MAX, ..Self::in_folder(proc, root) }
+        let untold = OnceLock::from(Some(NOT_ROOT.to_owned()));
+        Self { root: u32::MAX, untold, ..Self::in_folder(proc, root) }
     }
 
     /// Whether this is a running machine at all.
@@ -102,10 +117,24 @@ impl Processes {
         self.proc.is_some()
     }
 
-    /// Whether the programs of root's processes can be asked for: nobody else's are told to a user.
+    /// Whether the programs of root's processes can be asked for.
     #[must_use]
     pub fn are_told(&self) -> bool {
-        self.are_seen() && nix::unistd::geteuid().as_raw() == self.root
+        self.are_seen() && self.untold().is_none()
+    }
+
+    /// Why the programs of root's processes cannot be asked for, or are not the node's: then an engine that is not seen may
+    /// run all the same. `None` where they can; nothing is known of another root file system.
+    #[must_use]
+    pub fn untold(&self) -> Option<&str> {
+        let proc = self.proc.as_ref()?;
+        let reason = || {
+            if !nix::unistd::geteuid().is_root() {
+                return Some(NOT_ROOT.to_owned());
+            }
+            witness::unreadable(proc).or_else(|| witness::of_others(self, proc))
+        };
+        self.untold.get_or_init(reason).as_deref()
     }
 
     /// Root's processes on the node itself that run one of these programs, by the program's file name, in the order of
