@@ -14,6 +14,7 @@ use pss_guard::cli::{
 use pss_guard::install::{engines, programs};
 use pss_guard::level::date::Date;
 use pss_guard::node::root::Root;
+use pss_guard::output::policy_file;
 use pss_guard::output::terminal::Style;
 use pss_guard::paths::Paths;
 use pss_guard::status::Setting;
@@ -88,6 +89,13 @@ fn run(cli: &Cli) -> u8 {
         },
         Command::Policy(Policy::Check { file }) => {
             policy::check(&paths, file.as_deref(), today(), &mut out, &mut err)
+        }
+        Command::Policy(Policy::Init(arguments)) => match &arguments.output {
+            None => print(&mut out, &mut err, policy_file::commented().as_bytes()),
+            Some(file) => policy::init(&paths, file, &mut out, &mut err),
+        },
+        Command::Policy(Policy::Schema) => {
+            print(&mut out, &mut err, format!("{:#}\n", policy_file::schema()).as_bytes())
         }
         Command::Policy(Policy::Remove(arguments)) => {
             policy::remove(&paths, &arguments.reason, arguments.yes, &mut out, &mut err)

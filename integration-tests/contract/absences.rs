@@ -92,6 +92,9 @@ const ROWS: &[Row] = &[
     row("policy show --pod-annotation", "--root NODE policy show --namespace shop --pod-annotation pod-security.kubernetes.io/enfoce=restricted", "a typo", (2, "sets no level"), ""),
     row("policy show --unmanaged", "--root NODE policy show --unmanaged --namespace shop", "two questions", (2, "cannot be used with"), "enforce "),
 
+    row("policy init --output", "--root NODE policy init --output NODE/nothing/policy.toml", "no such directory", (2, "NODE/nothing: No such file"), "wrote"),
+    row("policy init --output", "--root NODE policy init --output NODE/file", "a file is there", (2, "NODE/file is there and was left alone"), "wrote"),
+
     row("install --engine", "--root NODE install --engine crio", "not there", (2, "cri-o is not on this node: no program crio in "), "wrote"),
     row("install --engine", "--root NODE install --engine podman --dry-run", "not there", (2, "podman is not on this node: no program podman in "), "would"),
     row("install --engine", "--root NODE install --engine auto", "none there", (2, "no supported container engine was found"), "wrote"),

@@ -64,7 +64,7 @@ pub enum Command {
     /// Describe a control or an exit code: what it requires, what a node can see of it, the fix
     #[command(after_long_help = examples::EXPLAIN)]
     Explain(Explain),
-    /// Check, show or remove this node's policy
+    /// Check, show or remove this node's policy, or begin one
     #[command(subcommand)]
     Policy(Policy),
     /// Import the levels of the cluster's namespaces
@@ -277,6 +277,27 @@ pub enum Policy {
     /// Exit code: 0 removed, or there was none; 1 not confirmed; 2 failed.
     #[command(after_long_help = examples::POLICY_REMOVE)]
     Remove(Remove),
+    /// Print a policy with every key in it, commented out at its default
+    ///
+    /// The policy changes nothing until a key is set, so the node is in audit mode. With --output it is written into a file
+    /// that is not there yet, in a directory that only root can write.
+    ///
+    /// Exit code: 0 printed or written; 2 the file is there, or could not be written.
+    #[command(after_long_help = examples::POLICY_INIT)]
+    Init(PolicyInit),
+    /// Print the JSON Schema of policy.toml, for editors
+    ///
+    /// Draft-07. With taplo or Even Better TOML the first line of the policy names it: `#:schema ./policy.schema.json`.
+    #[command(after_long_help = examples::POLICY_SCHEMA)]
+    Schema,
+}
+
+/// Arguments of `policy init`.
+#[derive(Args, Debug)]
+pub struct PolicyInit {
+    /// Write it into this file, with mode 0644, instead of to standard output; a file that is there is left alone
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// Arguments of `policy remove`.

@@ -45,6 +45,15 @@ pub(super) const POLICY_REMOVE: &str = examples! {
     "Return to the built-in defaults": "pss-guard policy remove --reason \"node leaves the cluster\"",
 };
 
+pub(super) const POLICY_INIT: &str = examples! {
+    "Begin the policy of this node": "pss-guard policy init --output /etc/pss-guard/policy.toml",
+    "See what can be set": "pss-guard policy init",
+};
+
+pub(super) const POLICY_SCHEMA: &str = examples! {
+    "Let an editor complete and check a policy": "pss-guard policy schema",
+};
+
 pub(super) const NAMESPACES_IMPORT: &str = examples! {
     "Import all namespaces": "kubectl get namespaces -o json | pss-guard namespaces import",
     "Update one": "kubectl get namespace shop -o json | pss-guard namespaces import",
