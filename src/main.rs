@@ -111,6 +111,10 @@ fn run(cli: &Cli) -> u8 {
         Command::Namespaces(Namespaces::Import) => {
             namespaces::import(&paths, &mut std::io::stdin().lock(), &mut out, &mut err)
         }
+        Command::Namespaces(Namespaces::List(arguments)) => {
+            let setting = pss_guard::scan::Setting::under(root);
+            namespaces::list(&setting, arguments.format, &mut out, &mut err)
+        }
         Command::Pods(Pods::Import(arguments)) => {
             pods::import(&paths, arguments.node.as_deref(), &mut std::io::stdin().lock(), &mut out, &mut err)
         }
@@ -149,7 +153,10 @@ fn run(cli: &Cli) -> u8 {
 fn enter(root: &Root, command: &Command, err: &mut dyn Write) -> Result<PathBuf, u8> {
     let (is_of_the_node, says) = match command {
         Command::Install(_) | Command::Uninstall(_) | Command::Status(_) | Command::Scan(_) => (true, true),
-        Command::Metrics(_) | Command::Report(_) | Command::Mode(_) => (true, false),
+        Command::Metrics(_)
+        | Command::Report(_)
+        | Command::Mode(_)
+        | Command::Namespaces(Namespaces::List(_)) => (true, false),
         _ => (false, false),
     };
     let is_mounted = matches!(root, Root::Mounted(_));

@@ -92,6 +92,8 @@ const ROWS: &[Row] = &[
     row("policy show --pod-annotation", "--root NODE policy show --namespace shop --pod-annotation pod-security.kubernetes.io/enfoce=restricted", "a typo", (2, "sets no level"), ""),
     row("policy show --unmanaged", "--root NODE policy show --unmanaged --namespace shop", "two questions", (2, "cannot be used with"), "enforce "),
 
+    row("namespaces list --format", "--root NODE namespaces list --format jsn", "a typo", (2, "invalid value"), "imported"),
+    row("namespaces list --format", "--root NODE namespaces list", "none is imported", (0, "no namespaces are imported"), "namespace  enforce"),
     row("policy init --output", "--root NODE policy init --output NODE/nothing/policy.toml", "no such directory", (2, "NODE/nothing: No such file"), "wrote"),
     row("policy init --output", "--root NODE policy init --output NODE/file", "a file is there", (2, "NODE/file is there and was left alone"), "wrote"),
 

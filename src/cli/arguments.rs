@@ -67,7 +67,7 @@ pub enum Command {
     /// Check, show or remove this node's policy, or begin one
     #[command(subcommand)]
     Policy(Policy),
-    /// Import the levels of the cluster's namespaces
+    /// Import or list the levels of the cluster's namespaces
     #[command(subcommand)]
     Namespaces(Namespaces),
     /// Import what the API server or the kubelet knows of this node's pods
@@ -336,6 +336,23 @@ pub enum Namespaces {
     /// `kube-system` if the node knows them, because those cannot be deleted.
     #[command(after_long_help = examples::NAMESPACES_IMPORT)]
     Import,
+    /// List the imported namespaces with their labels, and those that run here and are not imported
+    ///
+    /// A label that a namespace does not set is `-`: the policy's level applies. `pss-guard policy show` shows the levels in
+    /// force, with everything that sets them.
+    ///
+    /// Exit code: 0 listed, even if none is imported; 2 a file is damaged, of a newer format or not root's, or something
+    /// that runs could not be inspected.
+    #[command(after_long_help = examples::NAMESPACES_LIST)]
+    List(NamespacesList),
+}
+
+/// Arguments of `namespaces list`.
+#[derive(Args, Debug)]
+pub struct NamespacesList {
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: AnswerFormat,
 }
 
 /// Commands of `pods`.

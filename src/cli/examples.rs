@@ -59,6 +59,11 @@ pub(super) const NAMESPACES_IMPORT: &str = examples! {
     "Update one": "kubectl get namespace shop -o json | pss-guard namespaces import",
 };
 
+pub(super) const NAMESPACES_LIST: &str = examples! {
+    "List what is imported, and what is not": "pss-guard namespaces list",
+    "In a script": "pss-guard namespaces list --format json",
+};
+
 pub(super) const PODS_IMPORT: &str = examples! {
     "Import the pods of this node": "kubectl get pods --all-namespaces --field-selector spec.nodeName=node-1 -o json | pss-guard pods import",
     "From a list of all nodes": "kubectl get pods --all-namespaces -o json | pss-guard pods import --node node-1",
