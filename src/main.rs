@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser};
 use pss_guard::cli::arguments::{Cli, Cluster, Command, Namespaces, Pods, Policy};
 use pss_guard::cli::{
     self, check, cluster, explain, install, manual, metrics, mode, namespaces, pods, policy, report, scan,
-    status, uninstall, verbose,
+    status, uninstall, verbose, verify,
 };
 use pss_guard::install::{engines, programs};
 use pss_guard::level::date::Date;
@@ -127,6 +127,7 @@ fn run(cli: &Cli) -> u8 {
             let setting = Setting::under(root, &engines::ALL);
             status::status(&setting, &taken, arguments, cli.verbose, &mut out, &mut err)
         }
+        Command::Verify(arguments) => verify::verify(root, arguments, &mut out, &mut err),
         Command::Mode(arguments) => {
             let setting = pss_guard::scan::Setting::under(root);
             mode::mode(&setting, arguments, &mut out, &mut err)
@@ -152,7 +153,11 @@ fn run(cli: &Cli) -> u8 {
 /// ours, or is given files of the caller's, stays where it is.
 fn enter(root: &Root, command: &Command, err: &mut dyn Write) -> Result<PathBuf, u8> {
     let (is_of_the_node, says) = match command {
-        Command::Install(_) | Command::Uninstall(_) | Command::Status(_) | Command::Scan(_) => (true, true),
+        Command::Install(_)
+        | Command::Uninstall(_)
+        | Command::Status(_)
+        | Command::Verify(_)
+        | Command::Scan(_) => (true, true),
         Command::Metrics(_)
         | Command::Report(_)
         | Command::Mode(_)

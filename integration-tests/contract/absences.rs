@@ -141,6 +141,10 @@ const ROWS: &[Row] = &[
     row("status --engine", "--root NODE status --engine crioo", "a typo", (2, "must be containerd, cri-o, podman or docker"), "is active"),
     row("status --json", "--root NODE status --json", "no gate", (1, "\"state\":\"wrong\""), ""),
 
+    row("verify --engine", "--root GATED verify --engine containerd", "another root directory", (2, "is another root directory"), "proved"),
+    row("verify --engine", "--root NODE verify --engine crioo", "a typo", (2, "must be containerd, cri-o, podman or docker"), "proved"),
+    row("verify --format", "--root NODE verify --format jsn", "a typo", (2, "invalid value"), "proved"),
+
     row("metrics --output", "--root NODE metrics --output NODE/nothing/x.prom", "no such folder", (2, "NODE/nothing"), ""),
     row("metrics --format", "--root NODE metrics --format prom", "a typo", (2, "invalid value"), "pss_guard_"),
     row("metrics --http", "--root NODE metrics --http", "no socket", (2, "systemd passed no socket"), ""),

@@ -201,6 +201,8 @@ fn tell_of_podman(test: &str) {
         gate::uninstall(&machine, "podman", Restart::Later);
         engine.install(&policy("enforce"), method, "false", &REFUSES);
         engine.expect_refusals();
+        engine.wrong.extend(gate::is_verified(&machine, "podman"));
+        engine.expect_nothing_left();
         if usual {
             engine.expect_events();
         }
@@ -311,6 +313,8 @@ fn tell_of_docker(test: &str, docker: Docker) {
         }
     }
     engine.expect_fixes();
+    engine.wrong.extend(gate::is_verified(&machine, "docker"));
+    engine.expect_nothing_left();
     engine.expect_events();
     let execs = execs(&machine);
     engine.wrong.extend(execs);

@@ -98,6 +98,16 @@ pub enum Command {
     /// count. With --verbose the running containers are listed.
     #[command(after_long_help = examples::STATUS)]
     Status(Status),
+    /// Prove with probe containers that the gate evaluates what an engine starts
+    ///
+    /// Starts the probes of `install`, one that complies and one that violates baseline, removes them, and prints a line for
+    /// each engine that has the gate: when, node, engine, the gate's version and SHA-256, the policy's SHA-256, the mode, and
+    /// what was seen. containerd and CRI-O need crictl. Anything that was not seen is *not proved*, also that the policy
+    /// requires nothing of the probes.
+    ///
+    /// Exit code: 0 proved for each engine, 1 not proved, 2 it could not be run, or wrong usage.
+    #[command(after_long_help = examples::VERIFY)]
+    Verify(Verify),
     /// Show or change the mode of the node, permanently or for a time
     ///
     /// Without MODE, shows the mode in force, what set it, and until when. With MODE, writes it into the policy; with
@@ -556,6 +566,17 @@ pub struct Status {
     /// Same as `--format json`, for older scripts
     #[arg(long, hide = true, conflicts_with = "format")]
     pub json: bool,
+}
+
+/// Arguments of `verify`.
+#[derive(Args, Debug)]
+pub struct Verify {
+    /// Verify one engine only [default: all that have the gate]
+    #[arg(long, value_name = "ENGINE", value_parser = engine)]
+    pub engine: Option<Engine>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: AnswerFormat,
 }
 
 /// Arguments of `metrics`.

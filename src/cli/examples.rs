@@ -93,6 +93,11 @@ pub(super) const STATUS: &str = examples! {
     "Check the node from a pod that has its root in /host": "pss-guard --root /host status",
 };
 
+pub(super) const VERIFY: &str = examples! {
+    "Prove it for every engine, and keep the line": "pss-guard verify",
+    "In a script": "pss-guard verify --engine containerd --format json",
+};
+
 pub(super) const MODE: &str = examples! {
     "Show the mode in force": "pss-guard mode",
     "See what would be refused, then enforce": "pss-guard mode enforce --reason \"rollout, week 3\"",
