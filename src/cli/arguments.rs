@@ -213,6 +213,9 @@ pub struct Scan {
     /// Save the results for `metrics`, as pss-guard-scan.timer does
     #[arg(long, conflicts_with_all = ["namespace", "control"])]
     pub keep: bool,
+    /// Do not scan: put together what `scan --format json` wrote on several nodes, a file each
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["level", "namespace", "control", "keep"])]
+    pub merge: Vec<PathBuf>,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: ScanFormat,

@@ -22,6 +22,7 @@ pub(super) const SCAN: &str = examples! {
     "List what the node's own policy would refuse": "pss-guard scan",
     "Before a namespace is tightened": "pss-guard scan --namespace shop --level restricted",
     "In a script": "pss-guard scan --fail --format json",
+    "One page of several nodes": "pss-guard scan --format html --merge node-1.json node-2.json",
     "Inspect the node from a pod that has its root in /host": "pss-guard --root /host scan",
 };
 
