@@ -418,11 +418,11 @@ fn list_shows_what_is_imported_and_what_is_not() {
     node.lay("containerd", "02", &config("new", "web-0", "app", true));
     let folder = node.path("run/pss-guard/namespaces");
     let list = |format: &str| node.call(&["namespaces", "list", "--format", format]);
-    let none = list("text").expect_success();
-    assert!(none.stdout.starts_with("no namespaces are imported (no "), "{none}");
-    assert!(none.stdout.ends_with("run here and are not imported: new, shop\n"), "{none}");
-    let none: Value = serde_json::from_str(&list("json").expect_success().stdout).unwrap();
-    assert_eq!((&none["imported"], &none["namespaces"]), (&Value::Null, &json!([])));
+    let nothing = list("text").expect_success();
+    assert!(nothing.stdout.starts_with("no namespaces are imported (no "), "{nothing}");
+    assert!(nothing.stdout.ends_with("run here and are not imported: new, shop\n"), "{nothing}");
+    let nothing: Value = serde_json::from_str(&list("json").expect_success().stdout).unwrap();
+    assert_eq!((&nothing["imported"], &nothing["namespaces"]), (&Value::Null, &json!([])));
 
     let files = Files { paths: Paths::under(node.root()), root: Root::new() };
     let import =

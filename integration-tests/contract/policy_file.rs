@@ -1,5 +1,6 @@
 //! Is what `policy init` prints a policy that changes nothing, and does `policy schema` refuse what the reader refuses?
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::Path;
@@ -48,7 +49,9 @@ fn init_prints_a_policy_that_changes_nothing_and_each_of_its_keys_can_be_uncomme
         };
         for chosen in chosen {
             let mut edited: Vec<&str> = lines.clone();
-            chosen.iter().for_each(|nth| edited[begins + nth] = &block[*nth][1..]);
+            for nth in &chosen {
+                edited[begins + nth] = &block[*nth][1..];
+            }
             let mut policy = loaded(&root, &edited.join("\n"));
             let checked = root.call(&["policy", "check"]).expect_success();
             assert!(checked.stdout.starts_with("valid\n"), "{checked}");
@@ -157,7 +160,7 @@ fn with(table: &Table, key: &str, value: Option<&str>) -> String {
         Shape::List => format!("[[{}]]\n", table.name),
     };
     for own in table.keys.iter().filter(|own| own.name != key) {
-        text += &format!("{} = {}\n", own.name, own.value);
+        let _ = writeln!(text, "{} = {}", own.name, own.value);
     }
     value.map_or(text.clone(), |value| format!("{text}{key:?} = {value}\n"))
 }

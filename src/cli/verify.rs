@@ -122,8 +122,8 @@ fn evidence(node: &Live, processes: &Processes, arguments: &Arguments) -> Result
 
 /// The engines that are asked about; each has the gate.
 fn installers(node: &Live, arguments: &Arguments) -> Result<Vec<&'static Installer>, String> {
-    let installed = units::engines(node);
-    let has_it = |installer: &&Installer| installed.iter().any(|name| name == installer.engine.name());
+    let names = units::engines(node);
+    let has_it = |installer: &&Installer| names.iter().any(|name| name == installer.engine.name());
     if let Some(engine) = arguments.engine {
         let installer = engines::of(engine).filter(has_it);
         let name = engine.name();

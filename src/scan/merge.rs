@@ -188,11 +188,14 @@ pub fn read(paths: &[PathBuf]) -> Result<Scan, MergeError> {
     })
 }
 
+/// One scan, and its lines.
+type Own = (Part, Vec<Scanned>);
+
 /// The file's name for messages, and its scans: one, or those of an earlier merge.
-fn read_file(path: &Path) -> Result<(String, Vec<(Part, Vec<Scanned>)>), MergeError> {
+fn read_file(path: &Path) -> Result<(String, Vec<Own>), MergeError> {
     let file = escape(&path.to_string_lossy());
     let bytes = files::read(path, LARGEST)?;
-    let mut scans: BTreeMap<String, (Part, Vec<Scanned>)> = BTreeMap::new();
+    let mut scans: BTreeMap<String, Own> = BTreeMap::new();
     for (text, nth) in bytes.split(|byte| *byte == b'\n').zip(1..) {
         if text.trim_ascii().is_empty() {
             continue;

@@ -309,7 +309,8 @@ mod tests {
         for table in TABLES.iter().filter(|table| table.shape != Shape::Single) {
             let without = |left_out: &str| {
                 let keys = table.keys.iter().filter(|key| key.name != left_out);
-                header(table) + &keys.map(|key| format!("{} = {}\n", key.name, key.value)).collect::<String>()
+                let lines: Vec<String> = keys.map(|key| format!("{} = {}", key.name, key.value)).collect();
+                header(table) + &lines.join("\n")
             };
             assert!(parse(&without(""), "f").is_ok(), "{}", without(""));
             for key in table.keys {
