@@ -40,8 +40,7 @@ const fn same(control: &'static str, words: &'static str, compose: &'static str)
     Run { control, docker: words, podman: words, compose }
 }
 
-const VOLUME: &str =
-    "--volume NAME:/path   # a volume of the engine, or --tmpfs /path, instead of a path of the host";
+const VOLUME: &str = "--volume NAME:/path   # or --tmpfs /path; no path of the host";
 const VOLUMES: &str = "volumes: [\"NAME:/path\"]   # a volume of the engine, no path of the host";
 const USER: &str = "--user 1000   # any but 0";
 const USER_KEY: &str = "user: \"1000\"   # any but 0";
