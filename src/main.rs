@@ -10,12 +10,13 @@ use nix::unistd::geteuid;
 use pss_guard::cli::arguments::{Cli, Cluster, Command, Namespaces, Pods, Policy};
 use pss_guard::cli::{
     self, check, cluster, explain, install, manual, metrics, mode, namespaces, pods, policy, report, scan,
-    status, uninstall, verbose,
+    status, uninstall, verbose, verify,
 };
 use pss_guard::install::{engines, programs};
 use pss_guard::level::date::Date;
 use pss_guard::node::procfs::Processes;
 use pss_guard::node::root::{self, Root};
+use pss_guard::output::policy_file;
 use pss_guard::output::terminal::Style;
 use pss_guard::paths::Paths;
 use pss_guard::status::Setting;
@@ -96,6 +97,13 @@ fn run(cli: &Cli) -> u8 {
         Command::Policy(Policy::Check { file }) => {
             policy::check(&paths, file.as_deref(), today(), &mut out, &mut err)
         }
+        Command::Policy(Policy::Init(arguments)) => match &arguments.output {
+            None => print(&mut out, &mut err, policy_file::commented().as_bytes()),
+            Some(file) => policy::init(&paths, file, &mut out, &mut err),
+        },
+        Command::Policy(Policy::Schema) => {
+            print(&mut out, &mut err, format!("{:#}\n", policy_file::schema()).as_bytes())
+        }
         Command::Policy(Policy::Remove(arguments)) => {
             policy::remove(&paths, &arguments.reason, arguments.yes, &mut out, &mut err)
         }
@@ -110,6 +118,10 @@ fn run(cli: &Cli) -> u8 {
         Command::Namespaces(Namespaces::Import) => {
             namespaces::import(&paths, &mut std::io::stdin().lock(), &mut out, &mut err)
         }
+        Command::Namespaces(Namespaces::List(arguments)) => {
+            let setting = pss_guard::scan::Setting::under(root);
+            namespaces::list(&setting, arguments.format, &mut out, &mut err)
+        }
         Command::Pods(Pods::Import(arguments)) => {
             pods::import(&paths, arguments.node.as_deref(), &mut std::io::stdin().lock(), &mut out, &mut err)
         }
@@ -122,6 +134,7 @@ fn run(cli: &Cli) -> u8 {
             let setting = Setting::under(root, &engines::ALL);
             status::status(&setting, &taken, arguments, cli.verbose, &mut out, &mut err)
         }
+        Command::Verify(arguments) => verify::verify(root, arguments, &mut out, &mut err),
         Command::Mode(arguments) => {
             let setting = pss_guard::scan::Setting::under(root);
             mode::mode(&setting, arguments, &mut out, &mut err)
@@ -147,8 +160,15 @@ fn run(cli: &Cli) -> u8 {
 /// ours, or is given files of the caller's, stays where it is.
 fn enter(root: &Root, command: &Command, err: &mut dyn Write) -> Result<PathBuf, u8> {
     let (is_of_the_node, says) = match command {
-        Command::Install(_) | Command::Uninstall(_) | Command::Status(_) | Command::Scan(_) => (true, true),
-        Command::Metrics(_) | Command::Report(_) | Command::Mode(_) => (true, false),
+        Command::Install(_)
+        | Command::Uninstall(_)
+        | Command::Status(_)
+        | Command::Verify(_)
+        | Command::Scan(_) => (true, true),
+        Command::Metrics(_)
+        | Command::Report(_)
+        | Command::Mode(_)
+        | Command::Namespaces(Namespaces::List(_)) => (true, false),
         _ => (false, false),
     };
     let is_mounted = matches!(root, Root::Mounted(_));

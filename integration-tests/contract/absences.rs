@@ -72,6 +72,10 @@ const ROWS: &[Row] = &[
     row("scan --fail", "--root NODE scan --fail --level restricted", "a violation", (1, "would be refused"), NONE),
     row("scan --keep", "--root NODE scan --keep --namespace shop", "not the whole", (2, "cannot be used with"), NONE),
     row("scan --format", "--root NODE scan --format jsn", "a typo", (2, "invalid value"), NONE),
+    row("scan --merge", "scan --merge NODE/nothing.json", "no such file", (2, "NODE/nothing.json: No such file"), NONE),
+    row("scan --merge", "scan --merge NODE/file --format html", "an empty file", (2, "NODE/file: is empty"), "<html"),
+    row("scan --merge", "scan --merge NODE/shop/config.json --format json", "another file", (2, "no line of `pss-guard scan --format json`"), "verdict"),
+    row("scan --merge", "scan --merge NODE/file --level restricted", "a level that was not asked about", (2, "cannot be used with"), NONE),
     row("status --running", "--root NODE status --running", "another root directory", (2, "is not the root of the running node"), "gate is"),
     row("mode MODE", "--root NODE mode enforce --yes", "no gate is here", (0, "no gate is installed here"), ""),
     row("mode --format", "--root NODE mode --format jsn", "a typo", (2, "invalid value"), NONE),
@@ -92,6 +96,11 @@ const ROWS: &[Row] = &[
     row("policy show --namespace", "policy show --namespace a/b", "no name", (2, "it is not a DNS label"), "enforce "),
     row("policy show --pod-annotation", "--root NODE policy show --namespace shop --pod-annotation pod-security.kubernetes.io/enfoce=restricted", "a typo", (2, "sets no level"), ""),
     row("policy show --unmanaged", "--root NODE policy show --unmanaged --namespace shop", "two questions", (2, "cannot be used with"), "enforce "),
+
+    row("namespaces list --format", "--root NODE namespaces list --format jsn", "a typo", (2, "invalid value"), "imported"),
+    row("namespaces list --format", "--root NODE namespaces list", "none is imported", (0, "no namespaces are imported"), "namespace  enforce"),
+    row("policy init --output", "--root NODE policy init --output NODE/nothing/policy.toml", "no such directory", (2, "NODE/nothing: No such file"), "wrote"),
+    row("policy init --output", "--root NODE policy init --output NODE/file", "a file is there", (2, "NODE/file is there and was left alone"), "wrote"),
 
     row("install --engine", "--root NODE install --engine crio", "not there", (2, "cri-o is not on this node: no program crio in "), "wrote"),
     row("install --engine", "--root NODE install --engine podman --dry-run", "not there", (2, "podman is not on this node: no program podman in "), "would"),
@@ -136,6 +145,10 @@ const ROWS: &[Row] = &[
     row("status --engine", "--root NODE status --engine crio", "not there", (1, "no gate is installed for cri-o"), "is active"),
     row("status --engine", "--root NODE status --engine crioo", "a typo", (2, "must be containerd, cri-o, podman or docker"), "is active"),
     row("status --json", "--root NODE status --json", "no gate", (1, "\"state\":\"wrong\""), ""),
+
+    row("verify --engine", "--root GATED verify --engine containerd", "another root directory", (2, "is another root directory"), "proved"),
+    row("verify --engine", "--root NODE verify --engine crioo", "a typo", (2, "must be containerd, cri-o, podman or docker"), "proved"),
+    row("verify --format", "--root NODE verify --format jsn", "a typo", (2, "invalid value"), "proved"),
 
     row("metrics --output", "--root NODE metrics --output NODE/nothing/x.prom", "no such folder", (2, "NODE/nothing"), ""),
     row("metrics --format", "--root NODE metrics --format prom", "a typo", (2, "invalid value"), "pss_guard_"),

@@ -12,7 +12,9 @@ use pss_guard::level::cache::{Loaded, load};
 use pss_guard::level::date::Date;
 use pss_guard::level::{Mode, Policy};
 use pss_guard::paths::Paths;
+use serde_json::{Value, json};
 
+use crate::support::captured::{Captured, config};
 use crate::support::root::Root;
 
 /// A node's root directory, and what the library calls the files in it.
@@ -401,4 +403,79 @@ fn namespaces_import_prints_what_it_did_or_why_it_did_nothing() {
     assert_eq!(import(one), (0, said.to_owned(), String::new()));
     let nothing = "pss-guard: the list has no namespaces (is the cluster reachable, and may this user list them?); nothing was changed\n";
     assert_eq!(import(r#"{"kind":"List","items":[]}"#), (2, String::new(), nothing.to_owned()));
+}
+
+/// `namespaces list` shows the files, `policy show` what they come to: neither knows a namespace that the other does not.
+#[test]
+fn list_shows_what_is_imported_and_what_is_not() {
+    const LIST: &str = r#"{"kind":"List","items":[
+        {"kind":"Namespace","metadata":{"name":"shop","labels":{"pod-security.kubernetes.io/enforce":"baseline",
+         "pod-security.kubernetes.io/enforce-version":"v1.30","pod-security.kubernetes.io/warn":"restricted"}}},
+        {"kind":"Namespace","metadata":{"name":"odd","labels":{"pod-security.kubernetes.io/enforce":"restrictd"}}},
+        {"kind":"Namespace","metadata":{"name":"bare"}}]}"#;
+    let node = Captured::new();
+    node.lay("containerd", "01", &config("shop", "db-0", "database", false));
+    node.lay("containerd", "02", &config("new", "web-0", "app", true));
+    let folder = node.path("run/pss-guard/namespaces");
+    let list = |format: &str| node.call(&["namespaces", "list", "--format", format]);
+    let nothing = list("text").expect_success();
+    assert!(nothing.stdout.starts_with("no namespaces are imported (no "), "{nothing}");
+    assert!(nothing.stdout.ends_with("run here and are not imported: new, shop\n"), "{nothing}");
+    let nothing: Value = serde_json::from_str(&list("json").expect_success().stdout).unwrap();
+    assert_eq!((&nothing["imported"], &nothing["namespaces"]), (&Value::Null, &json!([])));
+
+    let files = Files { paths: Paths::under(node.root()), root: Root::new() };
+    let import =
+        |text: &str| run(|out, err| cli::namespaces::import(&files.paths, &mut text.as_bytes(), out, err));
+    assert_eq!(import(LIST).0, 0);
+    let done = list("text").expect_success();
+    let rest = done.stdout.split_once('\n').unwrap();
+    assert!(rest.0.starts_with("3 namespaces in ") && rest.0.contains(", imported 0 seconds ago"), "{done}");
+    let expected = "namespace  enforce            audit              warn\n\
+                    bare       -                  -                  -\n\
+                    odd        restrictd:latest   -                  -\n\
+                    shop       baseline:v1.30     -                  restricted:latest\n\
+                    namespace \"odd\": label pod-security.kubernetes.io/enforce has the invalid value \"restrictd\"\n\
+                    run here and are not imported: new\n";
+    assert_eq!(rest.1, expected);
+    let shown = node.call(&["policy", "show"]).expect_success().stdout;
+    assert!(["bare", "odd", "shop"].iter().all(|name| shown.contains(&format!("\n{name} "))), "{shown}");
+    let json: Value = serde_json::from_str(&list("json").expect_success().stdout).unwrap();
+    assert_eq!(json["namespaces"].as_array().unwrap().len(), 3);
+    assert_eq!(json["namespaces"][2]["enforce_version"], "v1.30");
+    assert_eq!(json["namespaces"][1]["invalid"].as_array().unwrap().len(), 1);
+    assert_eq!(json["not_imported"], json!(["new"]));
+
+    // Each fault has the name of its file, and hides no other namespace.
+    let file = folder.join("shop.json");
+    for (text, says) in [
+        ("", "EOF while parsing"),
+        ("{\"v\":99}", "format version 99 is newer than 1"),
+        ("{\"x\":\"y\"}", "is not a Pod Security label"),
+    ] {
+        fs::write(&file, text).unwrap();
+        let done = list("text");
+        assert!(
+            done.code == Some(2) && done.stderr.contains(says) && done.stderr.contains("shop.json"),
+            "{done}"
+        );
+        assert!(
+            done.stdout.contains("shop       cannot be read\n") && done.stdout.contains("odd  "),
+            "{done}"
+        );
+        let json: Value = serde_json::from_str(&list("json").stdout).unwrap();
+        assert!(json["namespaces"][2]["fault"].as_str().unwrap().contains(says), "{json}");
+    }
+    fs::write(&file, "{}").unwrap();
+    chown(&file, Some(1000), None).unwrap();
+    assert_eq!(list("text").code, Some(2));
+    chown(&file, Some(0), None).unwrap();
+    chown(&folder, Some(1000), None).unwrap();
+    assert!(list("text").code == Some(2), "{}", list("text"));
+    chown(&folder, Some(0), None).unwrap();
+    assert_eq!(list("text").code, Some(0));
+    fs::remove_dir_all(&folder).unwrap();
+    fs::create_dir(&folder).unwrap();
+    let empty = list("text");
+    assert!(empty.code == Some(2) && empty.stderr.contains("has no namespace in it"), "{empty}");
 }

@@ -51,6 +51,8 @@ mod mutations;
 mod oracle;
 // What becomes of the pages in a browser.
 mod pages;
+// Is what `policy init` and `policy schema` print what the reader takes?
+mod policy_file;
 // Reports for a cluster.
 mod policy_reports;
 // Is what the README says true?

@@ -139,7 +139,7 @@ fn every_kind_of_workload_is_evaluated() {
 fn documents_lists_streams_and_folders_are_taken_apart() {
     let (good, bad) = (pod("good", &good()), pod("bad", HOST));
     let in_json = |name: &str| {
-        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"hostPID": true}})
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"hostPID": true, "containers": [{"name": "app"}]}})
             .to_string()
     };
     let both = "Pod default/good allow; Pod default/bad deny";
@@ -156,7 +156,7 @@ fn documents_lists_streams_and_folders_are_taken_apart() {
         (
             "a.yaml",
             "apiVersion: apps/v1\nkind: DeploymentList\nitems:\n- metadata: {name: web}\n  spec: {template: {spec: \
-             {hostIPC: true}}}\n"
+             {hostIPC: true, containers: [{name: app}]}}}\n"
                 .to_owned(),
             "Deployment default/web deny",
         ),
@@ -414,7 +414,7 @@ fn a_policy_exempts_excepts_and_switches_our_own_control() {
         ),
         (
             "[defaults]\nenforce = 'baseline'\n[exemptions]\nruntime-classes = ['kata']\n".to_owned(),
-            "{runtimeClassName: kata, hostPID: true, containers: []}",
+            "{runtimeClassName: kata, hostPID: true, containers: [{name: app}]}",
             "exempt",
         ),
         ("[defaults]\nenforce = 'privileged'\n".to_owned(), HOST, "allow"),
@@ -501,14 +501,14 @@ fn admission_sees_a_pod_with_its_defaults_and_with_its_ephemeral_containers() {
     let rows = [
         ("{hostNetwork: true, containers: [{name: a, ports: [{containerPort: 80}]}]}", "uses hostPort 80"),
         (
-            "{containers: [], ephemeralContainers: [{name: debug, securityContext: {privileged: true}}]}",
+            "{containers: [{name: app}], ephemeralContainers: [{name: debug, securityContext: {privileged: true}}]}",
             "container \"debug\" must not set",
         ),
         (
-            "{initContainers: [{name: init, securityContext: {privileged: true}}]}",
+            "{containers: [{name: app}], initContainers: [{name: init, securityContext: {privileged: true}}]}",
             "container \"init\" must not set",
         ),
-        ("{volumes: [{name: a, hostPath: {path: /}}]}", "volume \"a\""),
+        ("{containers: [{name: app}], volumes: [{name: a, hostPath: {path: /}}]}", "volume \"a\""),
     ];
     for (spec, part) in rows {
         let here = Here::of("a.yaml", pod("web", spec));
@@ -518,7 +518,7 @@ fn admission_sees_a_pod_with_its_defaults_and_with_its_ephemeral_containers() {
     // For kubectl the line breaks of YAML 1.1 end a comment: what follows is a field.
     for end in ["\u{85}", "\u{2028}", "\u{2029}"] {
         let text = format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec:\n  containers: [] # x{end}  hostPID: true\n"
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec:\n  containers: [{{name: app}}] # x{end}  hostPID: true\n"
         );
         let done = Here::of("a.yaml", &text).check(&["--level", "baseline", "a.yaml"]);
         assert!(done.code == Some(1) && done.stdout.contains("hostPID=true"), "{end:?}\n{done}");
@@ -794,7 +794,7 @@ fn what_is_no_manifest_is_an_error_that_helps() {
     });
     let utf_16: Vec<u8> = "\u{feff}kind: Pod\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let million = "x".repeat(1 << 20);
-    let pod_of = |metadata: &str| object("Pod", metadata, "{containers: []}");
+    let pod_of = |metadata: &str| object("Pod", metadata, "{containers: [{name: app}]}");
     // (text, the line, a part of what is printed)
     let rows: [(&[u8], &str, &str); 28] = [
         (
@@ -1077,4 +1077,58 @@ fn what_other_programs_read_or_write_is_passed_over_or_has_a_way_out() {
     let crlf = good.replace('\n', "\r\n");
     let here = Here::of("a.yaml", format!("---\r\n\r\n---\r\n{crlf}"));
     assert_eq!(here.verdicts(&["--level", "restricted", "a.yaml"]), "Pod default/web allow");
+}
+
+/// What the API server drops, or refuses, is not what somebody meant.
+#[test]
+fn what_the_api_server_does_not_know_is_named_and_a_pod_has_containers() {
+    let host = good().replace("{containers", "{hostnetwork: true, containers");
+    let of_pod = good().replace("{containers", "{securityContext: {privileged: true}, containers");
+    let rows: [(&str, String, i32, &str, &str); 6] = [
+        ("misspelt", host, 0, "allow", "unknown field spec.hostnetwork (line 1): did you mean hostNetwork?"),
+        (
+            "in another object",
+            of_pod,
+            0,
+            "allow",
+            "spec.securityContext.privileged (line 1): it is a field of securityContext of a container",
+        ),
+        (
+            "containers misspelt",
+            good().replace("{containers", "{containres"),
+            2,
+            "cannot-judge",
+            "spec.containres (line 1): did you mean containers?",
+        ),
+        (
+            "no containers",
+            "{hostNetwork: true, containers: []}".to_owned(),
+            2,
+            "cannot-judge",
+            "the pod has no containers (spec.containers), and the API server refuses it",
+        ),
+        ("a field of a newer API", good().replace("{containers", "{newField: 1, containers"), 0, "allow", ""),
+        (
+            "denied as well",
+            "{hostNetwork: true, hostpid: true, containers: [{name: a}]}".to_owned(),
+            1,
+            "deny",
+            "did you mean hostPID?",
+        ),
+    ];
+    for (what, spec, code, verdict, says) in rows {
+        for kind in ["Pod", "Deployment", "CronJob"] {
+            let here = Here::of("a.yaml", object(kind, "{name: web}", &spec));
+            for format in ["text", "json", "sarif", "junit"] {
+                let done = here.check(&["--level", "restricted", "--format", format, "a.yaml"]);
+                let is_said = done.stdout.contains(says)
+                    && (!says.is_empty() || !done.stdout.contains("unknown field"));
+                assert!(done.code == Some(code) && is_said, "{what}, {kind}, {format}\n{done}");
+            }
+            assert_eq!(
+                here.verdicts(&["--level", "restricted", "a.yaml"]),
+                format!("{kind} default/web {verdict}")
+            );
+        }
+    }
 }

@@ -148,6 +148,7 @@ fn every_format_says_the_same() {
     let keys: BTreeSet<&str> =
         objects[0].as_object().expect("an object").keys().map(String::as_str).collect();
     let expected = [
+        "at_levels",
         "because",
         "container",
         "drift",
@@ -155,7 +156,9 @@ fn every_format_says_the_same() {
         "level",
         "path",
         "pid",
+        "refused_by",
         "sandbox",
+        "scan",
         "verdict",
         "version",
     ];
@@ -317,4 +320,155 @@ fn who_waits_at_a_terminal_sees_how_far_it_has_come() {
         Terminal::show("80", node.root(), &[], &format!("{line} 2>{}", node.root().join("err").display()));
     elsewhere.end(&[]);
     assert_eq!(run::read(&node.root().join("err")), taken);
+}
+
+/// Two nodes of one cluster, and what each wrote.
+fn two_nodes() -> (Captured, Vec<PathBuf>) {
+    let folder = Captured::new();
+    let mut paths = Vec::new();
+    for node in ["node-1", "node-2"] {
+        let captured = Captured::new();
+        files::write(&captured.root().join("etc/hostname"), &format!("{node}\n"));
+        captured.lay("containerd", "01", &config("shop", "web-5d4f8c7b9d-x7k2p", "app", false));
+        captured.lay("containerd", "02", &config("shop", &format!("db-{node}"), "database", true));
+        if node == "node-2" {
+            captured.lay("containerd", "03", &config("ops", "agent", "agent", false));
+        }
+        let written = scan(captured.root(), &["--level", "restricted", "--format", "json"]).expect_success();
+        let path = folder.root().join(format!("{node}.json"));
+        files::write(&path, &written.stdout);
+        paths.push(path);
+    }
+    (folder, paths)
+}
+
+fn merge<P: AsRef<std::ffi::OsStr>>(paths: &[P], options: &[&str]) -> run::Done {
+    let mut command = Command::new(program::binary());
+    command.arg("scan").args(options).arg("--merge").args(paths);
+    run::run(command.env_remove("COLUMNS").env("LC_ALL", "C.UTF-8"))
+}
+
+#[test]
+fn the_scans_of_nodes_are_merged_and_none_is_lost() {
+    let (folder, paths) = two_nodes();
+    let both: Vec<&Path> = paths.iter().map(|path| &**path).collect();
+    let text = merge(&both, &[]).expect_success();
+    for says in [
+        "3 of 5 containers on 2 nodes in 3 pods would be refused at restricted; 3 need a one-line fix\n",
+        "node-1: 1 of 2 containers refused (scanned 20",
+        "node-2: 2 of 3 containers refused (scanned 20",
+        "\n  web-5d4f8c7b9d-x7k2p on node-1\n",
+        "\n  web-5d4f8c7b9d-x7k2p on node-2\n",
+    ] {
+        assert!(text.stdout.contains(says), "{says:?}\n{text}");
+    }
+    assert_eq!(merge(&both, &["--fail"]).code, Some(1));
+
+    let page = merge(&both, &["--format", "html"]).expect_success().stdout;
+    for says in ["2 nodes: node-1, node-2 · checked against restricted", "node-2: 2 of 3 containers refused"]
+    {
+        assert!(page.contains(says), "{says:?}\n{page}");
+    }
+    // One workload on both nodes is one thing to fix.
+    assert_eq!(page.matches("web / app").count(), 1, "{page}");
+    assert!(
+        page.contains("×2")
+            && page.contains("web-5d4f8c7b9d-x7k2p (on node-1), web-5d4f8c7b9d-x7k2p (on node-2)"),
+        "{page}"
+    );
+
+    // What is merged can be merged again, and then says the same.
+    let json = merge(&both, &["--format", "json"]).expect_success().stdout;
+    let again = folder.root().join("both.json");
+    files::write(&again, &json);
+    assert_eq!(merge(&[&again], &["--format", "json"]).expect_success().stdout, json);
+    assert_eq!(merge(&[&again], &[]).stdout, text.stdout);
+    let all: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let own: Vec<Value> = both
+        .iter()
+        .flat_map(|path| fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
+        .map(|line| serde_json::from_str(&line).unwrap())
+        .collect();
+    assert!(all.len() == 5 && own.iter().all(|line| all.contains(line)), "{all:#?}");
+}
+
+#[test]
+fn what_is_no_whole_scan_is_not_merged() {
+    let (folder, paths) = two_nodes();
+    let first = fs::read_to_string(&paths[0]).unwrap();
+    let lines: Vec<&str> = first.lines().collect();
+    let patched = |patch: &dyn Fn(&mut Value)| {
+        let mut line: Value = serde_json::from_str(lines[0]).unwrap();
+        patch(&mut line);
+        format!("{line}\n{}\n", lines[1])
+    };
+    let rows: Vec<(&str, String, &str)> = vec![
+        (
+            "cut between lines",
+            format!("{}\n", lines[0]),
+            "has 1 of the 2 lines of the scan of node \"node-1\"",
+        ),
+        ("cut within a line", first[..first.len() - 40].to_owned(), "x.json:2: no line of"),
+        ("a line twice", format!("{first}{}\n", lines[1]), "has 3 of the 2 lines"),
+        ("empty", String::new(), "is empty"),
+        ("another program's", "{\"a\":1}\n".to_owned(), "missing field `container`"),
+        ("no JSON", "hello\n".to_owned(), "x.json:1: no line of"),
+        (
+            "an older version's",
+            patched(&|line| drop(line.as_object_mut().unwrap().remove("scan"))),
+            "missing field `scan`",
+        ),
+        (
+            "an unknown control",
+            patched(&|line| line["refused_by"] = json!(["madeUp"])),
+            "unknown control \"madeUp\"",
+        ),
+        ("an unknown verdict", patched(&|line| line["verdict"] = json!("fine")), "unknown verdict \"fine\""),
+        (
+            "no time",
+            patched(&|line| line["scan"]["at"] = json!("<b>")),
+            "a time, a level or a control that is none",
+        ),
+        (
+            "another scan of the node",
+            patched(&|line| line["scan"]["lines"] = json!(7)),
+            "another scan of node \"node-1\"",
+        ),
+    ];
+    let path = folder.root().join("x.json");
+    for (what, text, says) in rows {
+        files::write(&path, &text);
+        for format in ["text", "html", "json"] {
+            let done = merge(&[&path, &paths[1]], &["--format", format]);
+            let is_said = done.stderr.contains(says) && done.stderr.contains("nothing was merged");
+            assert!(done.code == Some(2) && is_said && done.stdout.is_empty(), "{what}\n{done}");
+        }
+    }
+    let twice = merge(&[&paths[0], &paths[0]], &[]);
+    assert!(twice.code == Some(2) && twice.stderr.contains("node \"node-1\" is in "), "{twice}");
+    let other = first.replace(
+        "\"level\":\"restricted:latest\",\"namespaces\"",
+        "\"level\":\"baseline:latest\",\"namespaces\"",
+    );
+    files::write(&path, &other);
+    let other = merge(&[&path, &paths[1]], &[]);
+    assert!(other.code == Some(2) && other.stderr.contains("with other options"), "{other}");
+    for format in ["policyreport", "openreports"] {
+        assert_eq!(merge(&[&paths[0]], &["--format", format]).code, Some(2));
+    }
+    // A node that could not be inspected whole makes the whole answer partial, and says which.
+    let partial = first.replace("\"unseen\":0", "\"unseen\":3");
+    files::write(&path, &partial);
+    let partial = merge(&[&path, &paths[1]], &[]);
+    let says = "cannot inspect node node-1: its scan could not inspect 3 places";
+    assert!(partial.code == Some(2) && partial.stdout.contains(says), "{partial}");
+    // Names are of whoever wrote the file.
+    let evil = first.replace("\"node\":\"node-1\"", "\"node\":\"<script>x</script>\\u001b[31m\"");
+    files::write(&path, &evil);
+    let page = merge(&[&path, &paths[1]], &["--format", "html"]).expect_success().stdout;
+    assert!(
+        !page.contains("<script>") && !page.contains('\u{1b}') && page.contains("&lt;script&gt;"),
+        "{page}"
+    );
+    assert!(!merge(&[&path, &paths[1]], &[]).expect_success().stdout.contains('\u{1b}'));
 }

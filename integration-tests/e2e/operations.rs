@@ -168,6 +168,9 @@ fn an_upgrade_whose_gate_starts_nothing_goes_back_to_the_one_that_did() {
     let before = looks();
     let refused = cri::start(&engine, &Pod::bare());
     assert!(!refused.ran && refused.refusal().is_some(), "the gate works: {refused}");
+    assert_eq!(gate::is_verified(&engine.machine, "containerd"), None);
+    let left = engine.crictl(&["pods"]);
+    assert!(!left.stdout.contains("pss-guard-probe"), "{left}");
 
     let version = env!("CARGO_PKG_VERSION");
     let gate = format!(

@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use pss_guard::pss::run;
+
 use crate::support::cases::Said;
 use crate::support::gate::{self, Method, Restart};
 use crate::support::image;
 use crate::support::machine::{Daemon, Machine, changed};
 use crate::support::podman::{self, Case, cases};
-use crate::support::run::{self, Done};
+use crate::support::run::{self as process, Done};
 
 /// What the program says when it saw the gate at work: where the policy refuses, only writes down, and asks nothing.
 const REFUSES: [&str; 2] =
@@ -78,6 +80,42 @@ impl<'a> Engine<'a> {
                 said => done.code == Some(refused) && done.stdout.is_empty() && said.iter().all(told),
             }
         });
+    }
+
+    /// The fix of each control, in the engine's own words: with it the container starts.
+    fn expect_fixes(&mut self) {
+        for row in podman::VIOLATIONS.iter().filter(|row| row.engine.is_none_or(|engine| engine == self.name))
+        {
+            if self.gives_less && row.control == "privileged" {
+                continue;
+            }
+            let of_level = policy("enforce").replace("restricted", row.level);
+            self.machine.write("/etc/pss-guard/policy.toml", &of_level);
+            let start = |options: &[&str]| {
+                let network: &[&str] =
+                    if options.contains(&"--network=host") { &[] } else { &["--network=none"] };
+                let container = ["--entrypoint=/bin/sh", image::APP, "-c", "echo started"];
+                self.machine.run(&[self.run, network, options, &container].concat())
+            };
+            let before = self.machine.events("PSS_DECISION", "denied").len();
+            let refused = start(&row.options());
+            let events = self.machine.events("PSS_DECISION", "denied");
+            let fix =
+                podman::fix_of(row.control, events.get(before..).unwrap_or_default()).unwrap_or_default();
+            let words = run::of(row.control).expect("a row");
+            let words = if self.name == "docker" { words.docker } else { words.podman };
+            if refused.code != Some(self.refused) || fix != format!("{} run {words}", self.name) {
+                self.wrong.push(format!("{}: the fix is {fix:?}\n{refused}", row.control));
+                continue;
+            }
+            let fixed = row.fixed(words);
+            let done = start(&fixed.iter().map(String::as_str).collect::<Vec<_>>());
+            if done.stdout != "started\n" {
+                self.wrong.push(format!("{}: is refused with its fix {words:?}\n{done}", row.control));
+            }
+        }
+        self.machine.run(&[self.name, "volume", "rm", "data"]);
+        self.machine.write("/etc/pss-guard/policy.toml", &policy("enforce"));
     }
 
     /// And in audit mode: all of it starts, and is written down.
@@ -163,6 +201,8 @@ fn tell_of_podman(test: &str) {
         gate::uninstall(&machine, "podman", Restart::Later);
         engine.install(&policy("enforce"), method, "false", &REFUSES);
         engine.expect_refusals();
+        engine.wrong.extend(gate::is_verified(&machine, "podman"));
+        engine.expect_nothing_left();
         if usual {
             engine.expect_events();
         }
@@ -171,7 +211,7 @@ fn tell_of_podman(test: &str) {
     }
     // conmon outlives its container a little, and the path by which it was started stays for it.
     let callers = || machine.run(&["pgrep", "conmon"]).code == Some(0);
-    run::eventually(|| !callers());
+    process::eventually(|| !callers());
     gate::uninstall(&machine, "podman", Restart::Later);
     engine.end(&before);
 }
@@ -210,12 +250,12 @@ impl Docker {
         machine.write("/etc/docker/daemon.json", DAEMON_JSON);
         let containerd = machine.start("containerd", &["containerd"]);
         let answers = || machine.run(&["ctr", "version"]).code == Some(0);
-        assert!(run::within(Duration::from_secs(60), answers), "{}", machine.said("containerd"));
+        assert!(process::within(Duration::from_secs(60), answers), "{}", machine.said("containerd"));
         let mut engine =
             machine.start("engine", &["dockerd", "--containerd=/run/containerd/containerd.sock"]);
         let answers = || !engine.is_up() || machine.run(&["docker", "info"]).code == Some(0);
         assert!(
-            run::within(Duration::from_secs(60), answers) && engine.is_up(),
+            process::within(Duration::from_secs(60), answers) && engine.is_up(),
             "{self:?} does not come up\n{}",
             machine.said("engine")
         );
@@ -272,6 +312,9 @@ fn tell_of_docker(test: &str, docker: Docker) {
             engine.wrong.push(format!("privileged, should have been refused\n{done}"));
         }
     }
+    engine.expect_fixes();
+    engine.wrong.extend(gate::is_verified(&machine, "docker"));
+    engine.expect_nothing_left();
     engine.expect_events();
     let execs = execs(&machine);
     engine.wrong.extend(execs);

@@ -10,6 +10,7 @@ use pss_guard::install::{Method, Request, engines, entry_path};
 use pss_guard::node::distribution::PLAIN;
 use pss_guard::node::host::Live;
 use pss_guard::pss::facts::Engine;
+use pss_guard::pss::run as run_words;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -17,7 +18,7 @@ use crate::support::cases::{HOST_PATH, Said, message, refusal};
 use crate::support::journal::Journal;
 use crate::support::run::{self, Done};
 use crate::support::runtime::{self, Runtime};
-use crate::support::{files, image, needs, podman, program};
+use crate::support::{files, image, needs, podman, program, root};
 
 #[test]
 fn podman_starts_what_the_level_of_unmanaged_containers_allows() {
@@ -48,6 +49,37 @@ fn podman_starts_what_the_level_of_unmanaged_containers_allows() {
                         .push(format!("{} at {level}, {mode}: {what}\n{done}\npolicy:\n{policy}", case.name));
                 }
             }
+        }
+    }
+    assert!(wrong.is_empty(), "{} went wrong\n\n{}", wrong.len(), wrong.join("\n\n"));
+}
+
+/// The fix of each control, in podman's words: the container is refused because of that control alone, and starts with it.
+#[test]
+fn podman_starts_what_it_refused_with_the_fix_that_is_shown() {
+    let test = "podman_starts_what_it_refused_with_the_fix_that_is_shown";
+    if !needs::can_run(test, &["podman", "conmon", "runc", "busybox"]) {
+        return;
+    }
+    let podman = Podman::new();
+    let mut wrong = Vec::new();
+    let rows = podman::VIOLATIONS.iter().filter(|row| row.engine.is_none_or(|engine| engine == "podman"));
+    for row in rows {
+        podman.write_policy("enforce", row.level);
+        let root = podman.path("root");
+        let _ = fs::remove_file(root::decisions(&root));
+        let refused = podman.run(Runtime::Runc, &row.options(), Some("hooks"));
+        let fix = podman::fix_of(row.control, &root::events(&root)).unwrap_or_default();
+        let words = run_words::of(row.control).expect("a row").podman;
+        if ran(&refused) || fix != format!("podman run {words}") {
+            wrong.push(format!("{}: the fix is {fix:?}\n{refused}", row.control));
+            continue;
+        }
+        let fixed = row.fixed(words);
+        let options: Vec<&str> = fixed.iter().map(String::as_str).collect();
+        let done = podman.run(Runtime::Runc, &options, Some("hooks"));
+        if !ran(&done) {
+            wrong.push(format!("{}: is refused with its fix {words:?}\n{done}", row.control));
         }
     }
     assert!(wrong.is_empty(), "{} went wrong\n\n{}", wrong.len(), wrong.join("\n\n"));

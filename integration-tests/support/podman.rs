@@ -1,5 +1,7 @@
 //! Containers of podman and docker, which belong to no pod.
 
+use serde_json::Value;
+
 use crate::support::cases::{
     DROP_ALL, DROP_ALL_SYS_TIME, ESCALATION, HOST_IPC, HOST_NETWORK, HOST_PATH, NON_ROOT, PRIVILEGED,
     RESTRICTED_VOLUME, ROOT_FS, SYS_TIME, Said,
@@ -47,6 +49,87 @@ pub(crate) fn cases() -> [Case; 7] {
             &[ESCALATION, DROP_ALL, RESTRICTED_VOLUME, NON_ROOT, ROOT_FS],
         ),
     ]
+}
+
+/// A container that violates one control and no other.
+pub(crate) struct Violation {
+    pub(crate) control: &'static str,
+    /// The level at which it does.
+    pub(crate) level: &'static str,
+    /// Which engine's words are tried; both where they are the same.
+    pub(crate) engine: Option<&'static str>,
+    /// What is left out of [`COMPLIANT`].
+    pub(crate) without: Option<&'static str>,
+    /// What is asked for besides.
+    pub(crate) with: &'static [&'static str],
+}
+
+/// A container that complies with restricted.
+pub(crate) const COMPLIANT: [&str; 4] =
+    ["--user 1000", "--cap-drop ALL", "--security-opt no-new-privileges", "--read-only"];
+
+/// A row for each control of which these engines prove anything on a machine without AppArmor and SELinux.
+pub(crate) const VIOLATIONS: &[Violation] = &[
+    lacks("allowPrivilegeEscalation", "--security-opt no-new-privileges"),
+    lacks("capabilities_restricted", "--cap-drop ALL"),
+    lacks("runAsNonRoot", "--user 1000"),
+    lacks("readOnlyRootFilesystem", "--read-only"),
+    asks("hostNamespaces", &["--network=host"]),
+    asks("hostNamespaces", &["--ipc=host"]),
+    asks("privileged", &["--privileged"]),
+    asks("restrictedVolumes", &["--volume=/etc:/path:ro"]),
+    asks("seccompProfile_restricted", &["--security-opt=seccomp=unconfined"]),
+    asks("sysctls", &["--sysctl=net.ipv4.ip_forward=1"]),
+    asks("capabilities_restricted", &["--cap-add=SYS_TIME"]),
+    Violation { level: "baseline", ..asks("capabilities_baseline", &["--cap-add=SYS_TIME"]) },
+    Violation { level: "baseline", ..asks("hostPathVolumes", &["--volume=/etc:/path:ro"]) },
+    Violation { engine: Some("podman"), ..asks("procMount_restricted", &["--security-opt=unmask=ALL"]) },
+    Violation {
+        engine: Some("docker"),
+        ..asks("procMount_restricted", &["--security-opt=systempaths=unconfined"])
+    },
+];
+
+const fn lacks(control: &'static str, option: &'static str) -> Violation {
+    Violation { control, level: "restricted", engine: None, without: Some(option), with: &[] }
+}
+
+const fn asks(control: &'static str, with: &'static [&'static str]) -> Violation {
+    Violation { control, level: "restricted", engine: None, without: None, with }
+}
+
+impl Violation {
+    /// The options of `docker run` or `podman run`.
+    pub(crate) fn options(&self) -> Vec<&'static str> {
+        let own = COMPLIANT.into_iter().filter(|option| Some(*option) != self.without);
+        own.flat_map(|option| option.split(' ')).chain(self.with.iter().copied()).collect()
+    }
+
+    /// The same with the fix applied as its words have it: an option is added, or left out.
+    pub(crate) fn fixed(&self, words: &str) -> Vec<String> {
+        let words = words.split("   #").next().unwrap_or_default();
+        let mut options: Vec<String> = self.options().into_iter().map(str::to_owned).collect();
+        let Some(without) = words.strip_prefix("without ") else {
+            // A volume of the engine's own takes the place of the host's; a comment says what must not be added.
+            options.retain(|option| !option.starts_with("--volume=") && !option.starts_with("--cap-add="));
+            options.extend(words.replace("NAME", "data").split(' ').map(str::to_owned));
+            return options;
+        };
+        let without = without.trim_start_matches("this ").replace(' ', "=");
+        let named: Vec<&str> = without.split(",=").collect();
+        let before = options.len();
+        options.retain(|option| !named.iter().any(|named| option.starts_with(named)));
+        assert!(options.len() < before, "{}: {words:?} leaves out nothing of {options:?}", self.control);
+        options
+    }
+}
+
+/// The fix of a control in the newest of these events that has it.
+pub(crate) fn fix_of(control: &str, events: &[Value]) -> Option<String> {
+    let findings = events.iter().rev().filter_map(|event| event["PSS_FINDINGS"].as_str());
+    let mut findings = findings.filter_map(|text| serde_json::from_str::<Vec<Value>>(text).ok()).flatten();
+    let own = findings.find(|finding| finding["control"] == control)?;
+    own["fix"].as_str().map(str::to_owned)
 }
 
 /// podman's configuration, as a package and an admin leave it.

@@ -64,10 +64,10 @@ pub enum Command {
     /// Describe a control or an exit code: what it requires, what a node can see of it, the fix
     #[command(after_long_help = examples::EXPLAIN)]
     Explain(Explain),
-    /// Check, show or remove this node's policy
+    /// Check, show or remove this node's policy, or begin one
     #[command(subcommand)]
     Policy(Policy),
-    /// Import the levels of the cluster's namespaces
+    /// Import or list the levels of the cluster's namespaces
     #[command(subcommand)]
     Namespaces(Namespaces),
     /// Import what the API server or the kubelet knows of this node's pods
@@ -98,6 +98,16 @@ pub enum Command {
     /// count. With --verbose the running containers are listed.
     #[command(after_long_help = examples::STATUS)]
     Status(Status),
+    /// Prove with probe containers that the gate evaluates what an engine starts
+    ///
+    /// Starts the probes of `install`, one that complies and one that violates baseline, removes them, and prints a line for
+    /// each engine that has the gate: when, node, engine, the gate's version and SHA-256, the policy's SHA-256, the mode, and
+    /// what was seen. containerd and CRI-O need crictl. Anything that was not seen is *not proved*, also that the policy
+    /// requires nothing of the probes.
+    ///
+    /// Exit code: 0 proved for each engine, 1 not proved, 2 it could not be run, or wrong usage.
+    #[command(after_long_help = examples::VERIFY)]
+    Verify(Verify),
     /// Show or change the mode of the node, permanently or for a time
     ///
     /// Without MODE, shows the mode in force, what set it, and until when. With MODE, writes it into the policy; with
@@ -203,6 +213,9 @@ pub struct Scan {
     /// Save the results for `metrics`, as pss-guard-scan.timer does
     #[arg(long, conflicts_with_all = ["namespace", "control"])]
     pub keep: bool,
+    /// Do not scan: put together what `scan --format json` wrote on several nodes, a file each
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["level", "namespace", "control", "keep"])]
+    pub merge: Vec<PathBuf>,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: ScanFormat,
@@ -277,6 +290,27 @@ pub enum Policy {
     /// Exit code: 0 removed, or there was none; 1 not confirmed; 2 failed.
     #[command(after_long_help = examples::POLICY_REMOVE)]
     Remove(Remove),
+    /// Print a policy with every key in it, commented out at its default
+    ///
+    /// The policy changes nothing until a key is set, so the node is in audit mode. With --output it is written into a file
+    /// that is not there yet, in a directory that only root can write.
+    ///
+    /// Exit code: 0 printed or written; 2 the file is there, or could not be written.
+    #[command(after_long_help = examples::POLICY_INIT)]
+    Init(PolicyInit),
+    /// Print the JSON Schema of policy.toml, for editors
+    ///
+    /// Draft-07. With taplo or Even Better TOML the first line of the policy names it: `#:schema ./policy.schema.json`.
+    #[command(after_long_help = examples::POLICY_SCHEMA)]
+    Schema,
+}
+
+/// Arguments of `policy init`.
+#[derive(Args, Debug)]
+pub struct PolicyInit {
+    /// Write it into this file, with mode 0644, instead of to standard output; a file that is there is left alone
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// Arguments of `policy remove`.
@@ -315,6 +349,23 @@ pub enum Namespaces {
     /// `kube-system` if the node knows them, because those cannot be deleted.
     #[command(after_long_help = examples::NAMESPACES_IMPORT)]
     Import,
+    /// List the imported namespaces with their labels, and those that run here and are not imported
+    ///
+    /// A label that a namespace does not set is `-`: the policy's level applies. `pss-guard policy show` shows the levels in
+    /// force, with everything that sets them.
+    ///
+    /// Exit code: 0 listed, even if none is imported; 2 a file is damaged, of a newer format or not root's, or something
+    /// that runs could not be inspected.
+    #[command(after_long_help = examples::NAMESPACES_LIST)]
+    List(NamespacesList),
+}
+
+/// Arguments of `namespaces list`.
+#[derive(Args, Debug)]
+pub struct NamespacesList {
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: AnswerFormat,
 }
 
 /// Commands of `pods`.
@@ -530,6 +581,17 @@ pub struct Status {
     /// Same as `--format json`, for older scripts
     #[arg(long, hide = true, conflicts_with = "format")]
     pub json: bool,
+}
+
+/// Arguments of `verify`.
+#[derive(Args, Debug)]
+pub struct Verify {
+    /// Verify one engine only [default: all that have the gate]
+    #[arg(long, value_name = "ENGINE", value_parser = engine)]
+    pub engine: Option<Engine>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: AnswerFormat,
 }
 
 /// Arguments of `metrics`.

@@ -22,6 +22,7 @@ pub(super) const SCAN: &str = examples! {
     "List what the node's own policy would refuse": "pss-guard scan",
     "Before a namespace is tightened": "pss-guard scan --namespace shop --level restricted",
     "In a script": "pss-guard scan --fail --format json",
+    "One page of several nodes": "pss-guard scan --format html --merge node-1.json node-2.json",
     "Inspect the node from a pod that has its root in /host": "pss-guard --root /host scan",
 };
 
@@ -45,9 +46,23 @@ pub(super) const POLICY_REMOVE: &str = examples! {
     "Return to the built-in defaults": "pss-guard policy remove --reason \"node leaves the cluster\"",
 };
 
+pub(super) const POLICY_INIT: &str = examples! {
+    "Begin the policy of this node": "pss-guard policy init --output /etc/pss-guard/policy.toml",
+    "See what can be set": "pss-guard policy init",
+};
+
+pub(super) const POLICY_SCHEMA: &str = examples! {
+    "Let an editor complete and check a policy": "pss-guard policy schema",
+};
+
 pub(super) const NAMESPACES_IMPORT: &str = examples! {
     "Import all namespaces": "kubectl get namespaces -o json | pss-guard namespaces import",
     "Update one": "kubectl get namespace shop -o json | pss-guard namespaces import",
+};
+
+pub(super) const NAMESPACES_LIST: &str = examples! {
+    "List what is imported, and what is not": "pss-guard namespaces list",
+    "In a script": "pss-guard namespaces list --format json",
 };
 
 pub(super) const PODS_IMPORT: &str = examples! {
@@ -78,6 +93,11 @@ pub(super) const STATUS: &str = examples! {
     "Check this node, and name its containers": "pss-guard status --verbose",
     "In a script": "pss-guard status --format json",
     "Check the node from a pod that has its root in /host": "pss-guard --root /host status",
+};
+
+pub(super) const VERIFY: &str = examples! {
+    "Prove it for every engine, and keep the line": "pss-guard verify",
+    "In a script": "pss-guard verify --engine containerd --format json",
 };
 
 pub(super) const MODE: &str = examples! {

@@ -7,6 +7,7 @@ use std::fmt;
 use crate::message::mark;
 use crate::output::terminal;
 use crate::pss::controls::CONTROLS;
+use crate::pss::run::{self, Run};
 use crate::pss::{Control, Origin, Version, Visibility};
 use crate::words::did_you_mean;
 
@@ -46,6 +47,10 @@ pub fn control(control: &Control) -> String {
     }
     lines.extend([String::new(), "  fix".to_owned()]);
     lines.extend(control.doc.fix.lines().map(|line| format!("    {line}")));
+    if let Some(row) = run::of(control.id) {
+        lines.extend([String::new(), "  fix of a container that belongs to no pod".to_owned()]);
+        lines.extend(words(row).map(|(what, words)| format!("    {what:<12}{words}")));
+    }
     joined(&lines)
 }
 
@@ -90,6 +95,10 @@ pub fn markdown() -> String {
         lines.extend(["", "```yaml"].map(str::to_owned));
         lines.extend(control.doc.fix.lines().map(str::to_owned));
         lines.push("```".to_owned());
+        if let Some(row) = run::of(control.id) {
+            lines.extend(["", "A container that belongs to no pod:", ""].map(str::to_owned));
+            lines.extend(words(row).map(|(what, words)| format!("- {what}: `{words}`")));
+        }
     }
     joined(&lines)
 }
@@ -187,6 +196,11 @@ fn entries(control: &Control) -> Vec<(&'static str, String)> {
         ("Unseen", control.doc.blind.to_owned()),
         ("With facts", with_facts(control)),
     ]
+}
+
+/// The fix in the words of those who start a container without a pod.
+fn words(row: &Run) -> [(&'static str, &'static str); 3] {
+    [("docker run", row.docker), ("podman run", row.podman), ("compose", row.compose)]
 }
 
 /// What is different where the node has facts of the container's pod.

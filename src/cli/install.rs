@@ -183,7 +183,13 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
     code
 }
 
-fn verify(node: &Live, processes: &Processes, installer: &Installer, request: &Request<'_>) -> Outcome {
+/// Shows an engine that is installed its probes.
+pub(super) fn verify(
+    node: &Live,
+    processes: &Processes,
+    installer: &Installer,
+    request: &Request<'_>,
+) -> Outcome {
     let verification = Verification {
         live: node,
         processes,

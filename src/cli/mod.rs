@@ -18,6 +18,7 @@ pub mod scan;
 pub mod status;
 pub mod uninstall;
 pub mod verbose;
+pub mod verify;
 
 use std::io::{ErrorKind, Write};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! `pss-guard policy`: checks, shows and removes the policy.
+//! `pss-guard policy`: checks, shows, begins and removes the policy.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -8,6 +8,8 @@ use std::path::Path;
 use super::ask::ask;
 use super::mode::LEFT;
 use super::{FAILED, OK, line};
+use crate::atomic;
+use crate::files;
 use crate::install::sandboxes::unseen_on;
 use crate::level::cache::{LoadError, built_in};
 use crate::level::date::Date;
@@ -15,10 +17,12 @@ use crate::level::policy::{Exception, LevelSet, Policy};
 use crate::level::{
     self, Labels, Levels, Mode, NamespaceLabels, PodAttributes, RequiredLevel, Resolution, cache, namespaces,
 };
+use crate::message::escape;
 use crate::mode::change;
 use crate::mode::end::Author;
 use crate::mode::{in_force, who};
 use crate::node::host::Live;
+use crate::output::policy_file;
 use crate::paths::Paths;
 use crate::pss::Version;
 use crate::pss::controls::CONTROLS;
@@ -171,6 +175,43 @@ fn still_in_force(exception: &Exception) -> Vec<&'static str> {
     let overridden =
         CONTROLS.iter().filter(|control| named(control.id)).flat_map(|control| control.overrides);
     overridden.copied().filter(|id| !named(id)).collect()
+}
+
+/// Writes a policy that changes nothing into a file that is not there yet: a node reads none from a folder that others can write.
+pub fn init(paths: &Paths, file: &Path, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let shown = escape(&file.display().to_string());
+    if let Err(error) = change::as_root() {
+        return failed(
+            err,
+            &format!("{} (`pss-guard policy init` without --output prints it)", line(&error)),
+        );
+    }
+    // The folder of a bare name is the working directory.
+    let file = match std::path::absolute(file) {
+        Ok(file) => file,
+        Err(error) => return failed(err, &format!("{shown}: {error}")),
+    };
+    // Only the usual folder is made: another one may be a typo.
+    if file == paths.policy()
+        && let Some(folder) = file.parent()
+        && let Err(error) = atomic::make_folder(folder)
+    {
+        return failed(err, &line(&error));
+    }
+    if let Err(error) = files::check_folder_of(&file) {
+        return failed(err, &format!("{}; the gate reads no policy from there", line(&error)));
+    }
+    match atomic::create(&file, policy_file::commented().as_bytes(), 0o644) {
+        Ok(()) => {
+            let _ = writeln!(out, "wrote {shown}; it sets nothing yet");
+            OK
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => failed(
+            err,
+            &format!("{shown} is there and was left alone; `pss-guard policy check` shows what it means"),
+        ),
+        Err(error) => failed(err, &format!("write {shown}: {error}")),
+    }
 }
 
 /// Removes the policy and the last good text of it. In enforce mode that opens the node, so it asks.

@@ -14,13 +14,14 @@ use crate::output::sarif;
 use crate::output::terminal::{Bar, Style};
 use crate::pss::controls::{CONTROLS, successors};
 use crate::pss::{NEWEST, Version, Visibility};
+use crate::scan::merge::{self, Part};
 use crate::scan::policy_report::{self, Api};
 use crate::scan::{self, Scan, Setting, html, table};
 
 /// Exit code with `--fail`: a container would be refused, or runs with more than was asked for.
 pub const FOUND: u8 = 1;
 
-/// Scans the node and writes what was found.
+/// Scans the node, or merges scans, and writes what was found.
 pub fn scan(
     setting: &Setting,
     options: &Arguments,
@@ -28,6 +29,9 @@ pub fn scan(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
+    if !options.merge.is_empty() {
+        return merge(options, style, out, err);
+    }
     let controls = match controls(setting, options) {
         Ok((controls, notes)) => {
             for note in notes {
@@ -46,7 +50,8 @@ pub fn scan(
         level: options.level,
         namespaces: &options.namespace,
         controls: &controls,
-        besides: if options.format == Format::Html { &html::LEVELS } else { &[] },
+        // JSON can become a page by --merge.
+        besides: if matches!(options.format, Format::Html | Format::Json) { &html::LEVELS } else { &[] },
         progress: Some(&progress),
     };
     let scan = scan::scan(setting, &question);
@@ -80,12 +85,26 @@ pub fn scan(
     }
     let written = match options.format {
         Format::Text => table::write(&scan, &style, out),
-        Format::Json => json(&scan, out),
+        Format::Json => merge::write(&scan, &Part::of(&scan, &options.namespace, &options.control), out),
         Format::Sarif => to_sarif(&scan, out),
         Format::Html => out.write_all(html::page(&scan).as_bytes()),
         Format::Policyreport => to_reports(setting, &scan, Api::PolicyReport, out),
         Format::Openreports => to_reports(setting, &scan, Api::OpenReports, out),
     };
+    match finish(&scan, written, options, out, err) {
+        OK | FOUND if !absent.is_empty() => FAILED,
+        code => code,
+    }
+}
+
+/// What is left to say, and the exit code.
+fn finish(
+    scan: &Scan,
+    written: io::Result<()>,
+    options: &Arguments,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
     // A reader that went away (`| head`) has seen enough; the exit code still tells.
     if let Err(error) = written.and_then(|()| out.flush())
         && error.kind() != ErrorKind::BrokenPipe
@@ -100,7 +119,6 @@ pub fn scan(
     }
     let sum = scan.summary();
     match () {
-        () if !absent.is_empty() => FAILED,
         // A number among those that are kept; a timer that fails is for what keeps none.
         () if scan.is_partial() && (options.fail || !options.keep) => FAILED,
         () if options.fail && sum.refused + sum.drifted > 0 => FOUND,
@@ -180,12 +198,30 @@ fn absent(setting: &Setting, options: &Arguments, scan: &Scan) -> Vec<String> {
         .collect()
 }
 
-fn json(scan: &Scan, out: &mut dyn Write) -> io::Result<()> {
-    for container in &scan.containers {
-        serde_json::to_writer(&mut *out, container)?;
-        out.write_all(b"\n")?;
+/// Writes what several nodes have found.
+fn merge(options: &Arguments, style: Style, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    if matches!(options.format, Format::Policyreport | Format::Openreports) {
+        let _ = writeln!(
+            err,
+            "pss-guard: what a control that found nothing means depends on the policy of its node: make these reports on \
+             each node, by scan without --merge"
+        );
+        return FAILED;
     }
-    Ok(())
+    let scan = match merge::read(&options.merge) {
+        Ok(scan) => scan,
+        Err(error) => {
+            let _ = writeln!(err, "pss-guard: {}; nothing was merged", line(&error));
+            return FAILED;
+        }
+    };
+    let written = match options.format {
+        Format::Text => table::write(&scan, &style, out),
+        Format::Html => out.write_all(html::page(&scan).as_bytes()),
+        Format::Sarif => to_sarif(&scan, out),
+        _ => merge::write(&scan, &Part::of(&scan, &[], &[]), out),
+    };
+    finish(&scan, written, options, out, err)
 }
 
 fn to_reports(setting: &Setting, scan: &Scan, api: Api, out: &mut dyn Write) -> io::Result<()> {

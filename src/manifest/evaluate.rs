@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize as _;
 
 use super::defaults;
+use super::fields;
 use super::lines;
 use super::names;
 use super::objects::{Object, ObjectError, labels};
@@ -45,6 +46,8 @@ enum Stop {
     Type(#[from] TypeError),
     #[error("{}", .0.1)]
     Object((Position, ObjectError)),
+    #[error("the pod has no containers (spec.containers), and the API server refuses it")]
+    NoContainers,
     #[error("namespace {0:?} is not known here, and on-unknown-namespace = \"deny\"")]
     UnknownNamespace(String),
     #[error(
@@ -85,6 +88,7 @@ pub fn evaluate(object: &Object<'_>, pod: &Node, settings: &Settings<'_>) -> (Js
         }),
         container: None,
         line: Some(object.at.line),
+        note: fields::unknown(pod),
         ..Json::other(settings.path, Container::default(), Verdict::Allow, String::new())
     };
     let (declared, annotations) = match read(pod) {
@@ -141,7 +145,10 @@ pub fn evaluate(object: &Object<'_>, pod: &Node, settings: &Settings<'_>) -> (Js
         because: because.join(", "),
         findings: findings.collect(),
         fixes: fixes(&declared),
-        note: note.flatten(),
+        note: match (note.flatten(), blank.note) {
+            (Some(own), Some(unknown)) => Some(format!("{own}; {unknown}")),
+            (own, unknown) => own.or(unknown),
+        },
         ..blank
     };
     (result.into_owned(), verdict)
@@ -170,7 +177,8 @@ fn stopped(blank: Json<'_>, stop: &Stop) -> (Json<'static>, Verdict) {
 
 /// The pod as the API server completes it, and what its annotations ask for.
 fn read(pod: &Node) -> Result<(Pod, Labels<'_>), Stop> {
-    Ok((declared(pod)?, labels(pod, "annotations").map_err(Stop::Object)?))
+    let read = (declared(pod)?, labels(pod, "annotations").map_err(Stop::Object)?);
+    if fields::has_containers(pod) { Ok(read) } else { Err(Stop::NoContainers) }
 }
 
 /// The levels to evaluate.

@@ -11,6 +11,7 @@
 
 mod defaults;
 pub mod evaluate;
+mod fields;
 mod lines;
 mod names;
 pub mod objects;

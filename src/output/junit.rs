@@ -37,10 +37,12 @@ impl Suite {
             self.child("failure", &message, Some(&level), &text(object));
         } else if object.verdict == Verdict::CannotJudge.name() {
             self.errors += 1;
-            self.child("error", &object.because, None, "");
+            self.child("error", &object.because, None, &note(object));
         } else if object.verdict == Verdict::Exempt.name() {
             self.skipped += 1;
-            self.child("skipped", &object.because, None, "");
+            self.child("skipped", &object.because, None, &note(object));
+        } else if object.note.is_some() {
+            let _ = writeln!(self.cases, "      <system-out>{}</system-out>", Attribute(&note(object)));
         }
         self.cases.push_str("    </testcase>\n");
     }
@@ -79,14 +81,17 @@ fn text(object: &Object<'_>) -> String {
             text.extend(finding.fix.lines().map(|line| format!("  {line}\n")));
         }
     }
-    if let Some(note) = &object.note {
-        let _ = writeln!(text, "note: {note}");
-    }
+    text += &note(object);
     for fix in &object.fixes {
         let _ = writeln!(text, "fix of {}:", fix.of());
         text.extend(fix.yaml.lines().map(|line| format!("  {line}\n")));
     }
     text
+}
+
+/// What the verdict leaves open, in a line.
+fn note(object: &Object<'_>) -> String {
+    object.note.as_ref().map_or_else(String::new, |note| format!("note: {note}\n"))
 }
 
 /// Text for an attribute or an element. XML 1.0 has no control characters, not even escaped.

@@ -3,5 +3,6 @@
 pub mod json;
 pub mod junit;
 pub mod page;
+pub mod policy_file;
 pub mod sarif;
 pub mod terminal;

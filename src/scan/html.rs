@@ -31,14 +31,31 @@ pub fn page(scan: &Scan) -> String {
         program: "pss-guard scan",
         node: &scan.node,
         answer: &sentences.next().unwrap_or_default(),
-        below: &format!("Node {} · checked against {} · {at} UTC", scan.node, scan.asked()),
+        below: &format!("{} · checked against {} · {at} UTC", whole(scan), scan.asked()),
         at: &at,
     };
     let sentences: Vec<String> = sentences.collect();
     document(
         &about,
-        &html! { (picture(scan, &sentences)) (controls(scan)) (containers(scan)) (unseen(scan)) },
+        &html! { (picture(scan, &sentences)) (nodes(scan)) (controls(scan)) (containers(scan)) (unseen(scan)) },
     )
+}
+
+/// What was scanned.
+fn whole(scan: &Scan) -> String {
+    if scan.parts.is_empty() {
+        return format!("Node {}", scan.node);
+    }
+    let names: Vec<&str> = scan.parts.iter().map(|part| &*part.node).collect();
+    format!("{}: {}", scan.node, names.join(", "))
+}
+
+/// The nodes whose scans were merged.
+fn nodes(scan: &Scan) -> Markup {
+    if scan.parts.is_empty() {
+        return Markup::default();
+    }
+    section("Nodes", "Each was scanned at its own time.", &list(scan.of_each_node()))
 }
 
 fn name(namespace: Option<&str>) -> &str {
@@ -242,6 +259,7 @@ fn alike<'s>(containers: Vec<&'s Scanned>, node: &str) -> Vec<Vec<&'s Scanned>> 
 
 /// The workload and the container.
 fn whose(one: &Scanned, node: &str) -> String {
+    let node = one.node.as_deref().unwrap_or(node);
     let container = one.result.container();
     let own = container.name.as_deref().or(container.id.as_deref()).unwrap_or("?");
     match container.pod.as_deref() {
@@ -261,7 +279,12 @@ fn container(alike: &[&Scanned], node: &str) -> Markup {
     let reasons = one.reasons().map(|finding| finding.control);
     let controls: Vec<String> =
         reasons.chain(one.drift.iter().map(|drift| drift.control)).map(marked).collect();
-    let pods: Vec<&str> = alike.iter().filter_map(|one| one.result.container().pod.as_deref()).collect();
+    let pod = |one: &&Scanned| {
+        let pod = one.result.container().pod.as_deref()?;
+        Some(one.node.as_ref().map_or_else(|| pod.to_owned(), |node| format!("{pod} (on {node})")))
+    };
+    let pods: Vec<String> = alike.iter().filter_map(pod).collect();
+    let nodes: BTreeSet<&str> = alike.iter().filter_map(|one| one.node.as_deref()).collect();
     html! {
         details {
             summary {
@@ -275,6 +298,7 @@ fn container(alike: &[&Scanned], node: &str) -> Markup {
             }
             @for one in one.reasons() { (finding(one)) }
             @if !pods.is_empty() { p.finding.soft.small { "pods " (pods.join(", ")) } }
+            @else if !nodes.is_empty() { p.finding.soft.small { "on " (nodes.into_iter().collect::<Vec<_>>().join(", ")) } }
             @if let Some(image) = &one.result.container().image { p.finding.soft.small { "image " (image) } }
         }
     }

@@ -13,6 +13,7 @@
 
 pub mod drift;
 pub mod html;
+pub mod merge;
 pub mod policy_report;
 pub mod remedy;
 pub mod summary;
@@ -112,6 +113,8 @@ pub struct Scan {
     pub vanished: usize,
     /// The namespaces of containers that run here and were not asked for.
     pub elsewhere: BTreeSet<String>,
+    /// The scans that were merged into this one; none for the scan of a node.
+    pub parts: Vec<merge::Part>,
 }
 
 /// One container, or the sandbox of a pod: what `check --format json` says of it, and what runs.
@@ -131,23 +134,32 @@ pub struct Scanned {
     #[serde(skip)]
     pub verdict: Verdict,
     /// The verdicts at [`Options::besides`], in that order; none where it cannot be evaluated at any level.
-    #[serde(skip)]
+    #[serde(serialize_with = "by_level", skip_serializing_if = "Vec::is_empty")]
     pub at_levels: Vec<Verdict>,
     /// The controls that say no: the reasons of a refusal.
-    #[serde(skip)]
+    #[serde(rename = "refused_by")]
     pub against: Vec<&'static str>,
     /// The kubelet started its pod from a file: nobody can start it elsewhere.
     #[serde(skip)]
     pub of_a_file: bool,
     /// Something of its process is hidden from who looks.
-    #[serde(skip)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub in_part: bool,
     /// What all containers of one pod have in common, and no others; `None` for a container of no pod.
     #[serde(skip)]
     pub pod: Option<String>,
+    /// The node that it runs on, where that is not the one that was scanned: in merged scans.
+    #[serde(skip)]
+    pub node: Option<String>,
     /// A probe of the installer, which removes it again.
     #[serde(skip)]
     probe: bool,
+}
+
+/// Verdicts at the levels of the picture, by the level's name.
+fn by_level<S: serde::Serializer>(verdicts: &[Verdict], out: S) -> Result<S::Ok, S::Error> {
+    let levels = html::LEVELS.iter().map(|(level, _)| level.name());
+    out.collect_map(levels.zip(verdicts.iter().map(|verdict| verdict.name())))
 }
 
 /// Something that could not be looked at.
@@ -229,6 +241,7 @@ pub fn scan(setting: &Setting, options: &Options<'_>) -> Result<Scan, LoadError>
         unseen: found.closed.into_iter().map(unseen).collect(),
         vanished: 0,
         elsewhere: BTreeSet::new(),
+        parts: Vec::new(),
     };
     for look in look_at_all(setting, options, &policy, &found.containers) {
         match look {
@@ -281,7 +294,7 @@ fn look_at_all(
 fn order(scanned: &Scanned) -> impl Ord {
     let container = scanned.result.container();
     let namespace = container.namespace.as_deref();
-    let pod = (container.pod.as_deref(), scanned.pod.as_deref());
+    let pod = (container.pod.as_deref(), scanned.node.as_deref(), scanned.pod.as_deref());
     (
         (namespace.is_none(), namespace, pod),
         (!scanned.sandbox, container.name.as_deref(), &scanned.result.path),
@@ -496,6 +509,7 @@ impl Looker<'_> {
             of_a_file: identity.and_then(|identity| identity.pod_uid).is_some_and(is_static),
             in_part: false,
             pod: identity.and_then(of_pod),
+            node: None,
             probe: identity.is_some_and(|identity| self.is_probe(identity, container)),
         }
     }
@@ -543,6 +557,7 @@ impl Scanned {
             of_a_file: false,
             in_part: false,
             pod: None,
+            node: None,
             probe: false,
         }
     }

@@ -88,6 +88,25 @@ impl Scan {
         }
     }
 
+    /// A sentence for each of the nodes whose scans were merged.
+    #[must_use]
+    pub fn of_each_node(&self) -> Vec<String> {
+        let sentence = |part: &super::merge::Part| {
+            let own = |one: &&Scanned| one.node.as_deref() == Some(&part.node);
+            let all = self.containers.iter().filter(own).filter(|one| !one.sandbox).count();
+            let refused = self.refused().filter(own).count();
+            let unjudged =
+                self.containers.iter().filter(own).filter(|one| one.verdict == Verdict::CannotJudge);
+            let unjudged = match unjudged.count() {
+                0 => String::new(),
+                many => format!(", {many} could not be judged"),
+            };
+            let containers = plural(all, "container");
+            format!("{}: {refused} of {containers} refused{unjudged} (scanned {})", part.node, part.at)
+        };
+        self.parts.iter().map(sentence).collect()
+    }
+
     /// Whether something could not be evaluated or read: the answer may be worse than it looks.
     #[must_use]
     pub fn is_partial(&self) -> bool {
@@ -113,13 +132,18 @@ impl Scan {
             None if sum.containers == 1 => "its own level".to_owned(),
             _ => self.asked(),
         };
-        let containers = plural(sum.containers, "container");
+        let on = if self.parts.is_empty() {
+            String::new()
+        } else {
+            format!(" on {}", plural(self.parts.len(), "node"))
+        };
+        let containers = format!("{}{on}", plural(sum.containers, "container"));
         let mut all = vec![match sum {
             Summary { containers: 0, unjudged: 0, .. } if !self.unseen.is_empty() => {
                 "no container was seen, but not everything could be inspected".to_owned()
             }
             Summary { containers: 0, unjudged: 0, .. } => "no container runs here".to_owned(),
-            Summary { refused: 0, containers: 1, .. } => {
+            Summary { refused: 0, containers: 1, .. } if self.parts.is_empty() => {
                 format!("the one container here would not be refused at {asked}")
             }
             Summary { refused: 0, .. } => format!("none of {containers} would be refused at {asked}"),

@@ -32,10 +32,14 @@ pub fn write(scan: &Scan, style: &Style, out: &mut dyn Write) -> io::Result<()> 
             writeln!(out, "{}", style.paint(Tone::Title, &title))?;
             (namespace, pod) = (Some(own), None);
         }
-        if one.pod.is_some() && pod != one.pod.as_deref() {
-            let name = one.result.container().pod.as_deref().unwrap_or("?");
-            writeln!(out, "  {}", shown(name, style))?;
-            pod = one.pod.as_deref();
+        let place = (one.pod.as_deref(), one.node.as_deref());
+        if place != (None, None) && pod != Some(place) {
+            let name = one.pod.as_ref().map(|_| one.result.container().pod.as_deref().unwrap_or("?"));
+            let on = one.node.as_ref().map(|node| format!("on {node}"));
+            let parts: Vec<Cow<'_, str>> =
+                name.map(|name| shown(name, style)).into_iter().chain(on.map(Cow::Owned)).collect();
+            writeln!(out, "  {}", parts.join(" "))?;
+            pod = Some(place);
         }
         // A sandbox that may start is no news.
         let silent = one.sandbox && one.verdict.is_good() && one.drift.is_empty();
@@ -54,6 +58,9 @@ pub fn write(scan: &Scan, style: &Style, out: &mut dyn Write) -> io::Result<()> 
     };
     for place in &scan.unseen {
         paragraph(None, &format!("cannot inspect {}: {}", place.path, place.why))?;
+    }
+    for sentence in scan.of_each_node() {
+        paragraph(None, &sentence)?;
     }
     for (index, sentence) in scan.sentences().iter().enumerate() {
         paragraph((index == 0).then_some(Tone::Title), sentence)?;

@@ -634,7 +634,7 @@ fn handlers(plan: &Plan) -> String {
 }
 
 /// How long ago a moment was, in its largest unit.
-fn ago(moment: SystemTime) -> String {
+pub(crate) fn ago(moment: SystemTime) -> String {
     let seconds = SystemTime::now().duration_since(moment).unwrap_or_default().as_secs();
     let (count, unit) = match seconds {
         0..120 => (seconds, "second"),

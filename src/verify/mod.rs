@@ -40,6 +40,7 @@ use crate::node::procfs::Processes;
 use crate::node::run::Done;
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
+pub use probe::shows_a_verdict;
 
 /// How long something is waited for.
 #[derive(Clone, Copy, Debug)]

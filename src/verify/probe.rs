@@ -63,6 +63,15 @@ impl Seen {
     }
 }
 
+/// How a sentence begins that says what the gate made of a forbidden probe.
+const VERDICTS: [&str; 2] = ["a forbidden probe was refused: ", "a forbidden probe was evaluated "];
+
+/// Whether the gate's own verdict is among what was seen, and not only that the engine calls it.
+#[must_use]
+pub fn shows_a_verdict(seen: &[String]) -> bool {
+    seen.iter().any(|seen| VERDICTS.iter().any(|begins| seen.starts_with(begins)))
+}
+
 /// What was seen, and what was not.
 #[derive(Default)]
 pub(super) struct Report {
@@ -92,12 +101,13 @@ impl Report {
         self.judged |= said.is_some();
         let said = said.unwrap_or_default();
         match expected {
-            Expected::Refused(_) => self.seen.push(format!("a forbidden probe was refused: {said}")),
+            Expected::Refused(_) => self.seen.push(format!("{}{said}", VERDICTS[0])),
             Expected::Starts(Some(Kind::Exempt)) => {
                 self.missing.push(format!("a refusal: the policy exempts {NAMESPACE}"));
             }
             Expected::Starts(Some(kind)) if !said.is_empty() => self.seen.push(format!(
-                "a forbidden probe was evaluated ({}) and started, because nothing is refused: {said}",
+                "{}({}) and started, because nothing is refused: {said}",
+                VERDICTS[1],
                 kind.name()
             )),
             Expected::Starts(_) => {}

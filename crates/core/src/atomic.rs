@@ -5,6 +5,7 @@
 //! | [`replace`] | nobody: the caller holds a lock | those of the file that is there | the old or the new |
 //! | [`publish`] | nobody; the folder may be another user's | this process', and `mode` | the old or the new |
 //! | [`put`] | others at the same time | this process', and `mode` | as [`Lasts`] says |
+//! | [`create`] | others at the same time; the first one wins | this process', and `mode` | none or the new |
 //!
 //! All of them write under another name, which O_EXCL makes theirs, with a mode that nobody else can read, and rename. The
 //! namespaces have a way of their own: a folder of thousands is written, waited for once, and renamed file by file
@@ -52,14 +53,16 @@ pub fn replace_from(
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), WriteError> {
     let like = fs::metadata(path).ok().filter(Metadata::is_file);
-    swap(path, &temporary(path), like.as_ref(), mode, Lasts::PowerCuts, write).map_err(fault("write", path))
+    let done = swap(path, &temporary(path), like.as_ref(), mode, Lasts::PowerCuts, write, rename);
+    done.map_err(fault("write", path))
 }
 
 /// As [`replace`], into a folder that may be another user's: nothing is taken over from what is there, a link least of
 /// all, and the file is this process' own.
 pub fn publish(path: &Path, bytes: &[u8], mode: u32) -> Result<(), WriteError> {
     let write = |file: &mut File| file.write_all(bytes);
-    swap(path, &temporary(path), None, mode, Lasts::PowerCuts, write).map_err(fault("write", path))
+    let done = swap(path, &temporary(path), None, mode, Lasts::PowerCuts, write, rename);
+    done.map_err(fault("write", path))
 }
 
 /// What a file has to outlive.
@@ -76,9 +79,30 @@ pub enum Lasts {
 pub fn put(path: &Path, bytes: &[u8], mode: u32, lasts: Lasts) -> io::Result<()> {
     // The gate, too, comes here, and must not die of a full quota.
     signals::ignore();
+    swap(path, &own_temporary(path), None, mode, lasts, |file| file.write_all(bytes), rename)
+}
+
+/// As [`put`], of a file that is not there yet: one that is, if only a link that leads nowhere, is left alone, and the error
+/// is `AlreadyExists`.
+pub fn create(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    // link(2) takes no name that is taken.
+    let link = |temporary: &Path, path: &Path| {
+        fs::hard_link(temporary, path)?;
+        unlink(temporary)
+    };
+    let write = |file: &mut File| file.write_all(bytes);
+    swap(path, &own_temporary(path), None, mode, Lasts::PowerCuts, write, link)
+}
+
+/// A name for the time of writing that no other process uses.
+fn own_temporary(path: &Path) -> PathBuf {
     let mut temporary = OsString::from(path);
     temporary.push(format!(".{}", std::process::id()));
-    swap(path, temporary.as_ref(), None, mode, lasts, |file| file.write_all(bytes))
+    temporary.into()
+}
+
+fn rename(temporary: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(temporary, path)
 }
 
 /// Owner and mode are set on the open file. By its name it could be another one by then, in another user's folder.
@@ -89,6 +113,7 @@ fn swap(
     mode: u32,
     lasts: Lasts,
     write: impl FnOnce(&mut File) -> io::Result<()>,
+    name: impl FnOnce(&Path, &Path) -> io::Result<()>,
 ) -> io::Result<()> {
     // What an earlier run left when it was killed.
     unlink(temporary)?;
@@ -108,7 +133,7 @@ fn swap(
         if lasts == Lasts::PowerCuts {
             file.sync_all()?;
         }
-        fs::rename(temporary, path)
+        name(temporary, path)
     })();
     if done.is_err() {
         let _ = fs::remove_file(temporary);

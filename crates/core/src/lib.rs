@@ -15,6 +15,7 @@ pub mod paths;
 pub mod pods;
 pub mod record;
 pub mod runtime_state;
+pub mod sha256;
 pub mod signals;
 pub mod spool;
 mod store;

@@ -45,9 +45,41 @@ fn nearest<'c>(text: &str, known: impl IntoIterator<Item = &'c str>) -> Vec<&'c 
     close.into_iter().filter(|(errors, _)| Some(*errors) == least).map(|(_, name)| name).collect()
 }
 
+/// Whether a name is another one in other case or with a typing error: one letter of five or more, two of eight or more. Closer
+/// than [`did_you_mean`], for names among which unknown ones are no mistake.
+#[must_use]
+pub fn is_misspelt(text: &str, name: &str) -> bool {
+    let errors = match text.len().min(name.len()) {
+        _ if text == name || text.len() > 64 => return false,
+        ..5 => 0,
+        5..8 => 1,
+        _ => 2,
+    };
+    strsim::levenshtein(&text.to_lowercase(), &name.to_lowercase()) <= errors
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{agree, did_you_mean, nearest, plural};
+    use super::{agree, did_you_mean, is_misspelt, nearest, plural};
+
+    #[test]
+    fn a_misspelt_name_is_near_and_not_the_same() {
+        for (text, name, expected) in [
+            ("hostnetwork", "hostNetwork", true),
+            ("containres", "containers", true),
+            ("container", "containers", true),
+            ("hostPid", "hostPID", true),
+            ("HOST", "host", true),
+            ("hostPID", "hostPID", false),
+            ("port", "host", false),
+            ("ports", "sport", false),
+            ("hostIP", "hostPort", false),
+            ("runAsGroup", "runAsUser", false),
+        ] {
+            assert_eq!(is_misspelt(text, name), expected, "{text}, {name}");
+        }
+        assert!(!is_misspelt(&"x".repeat(100_000), "hostNetwork"));
+    }
 
     #[test]
     fn a_noun_goes_with_its_count() {

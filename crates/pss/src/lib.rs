@@ -12,10 +12,12 @@ pub mod facts;
 mod finding;
 mod level;
 pub mod pod;
+pub mod run;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod version;
 
+use alloc::format;
 use alloc::vec::Vec;
 
 pub use control::{Check, Control, Doc, Origin, Scope, Visibility};
@@ -89,7 +91,15 @@ pub fn evaluate(
             continue;
         }
         check(facts, &mut findings);
-        all.extend(findings.drain(..).map(|finding| Found { control, finding }));
+        for mut finding in findings.drain(..) {
+            // YAML of a pod is no help to who calls `docker run`.
+            if !finding.fix.is_empty()
+                && let Some(words) = run::of(control.id).and_then(|row| row.words(facts.engine))
+            {
+                finding.fix = format!("{} run {words}", facts.engine.name()).into();
+            }
+            all.push(Found { control, finding });
+        }
     }
     all
 }

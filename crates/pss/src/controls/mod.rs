@@ -32,7 +32,7 @@ use core::fmt::Write as _;
 
 use super::Control;
 use super::declared::{DeclaredCheck, Violation};
-use super::facts::{Engine, Facts};
+use super::facts::Facts;
 use super::pod::Pod;
 
 pub use capabilities_baseline::ADDABLE;
@@ -142,27 +142,8 @@ fn unless_own_users(pod: &Pod, check: DeclaredCheck) -> Option<Violation> {
     if pod.spec.has_own_users() { None } else { check(pod) }
 }
 
-/// The same fix for who calls `docker run` or `podman run`, where their words for it are known.
-fn option_of_run(engine: Engine, lines: &str) -> Option<String> {
-    let option = match lines {
-        "allowPrivilegeEscalation: false" => "--security-opt no-new-privileges",
-        "capabilities:\n  drop: [\"ALL\"]" => "--cap-drop ALL",
-        "readOnlyRootFilesystem: true" => "--read-only",
-        "runAsNonRoot: true\nrunAsUser: 1000   # any but 0" | "runAsUser: 1000   # any but 0" => {
-            "--user 1000   # any but 0"
-        }
-        "privileged: false" => "without --privileged",
-        "seccompProfile:\n  type: RuntimeDefault" => "without --security-opt seccomp=unconfined",
-        _ => return None,
-    };
-    matches!(engine, Engine::Docker | Engine::Podman).then(|| format!("{} run {option}", engine.name()))
-}
-
 /// The lines of a fix that belongs under the container's `securityContext`.
 fn security_context_fix(facts: &Facts<'_>, lines: &str) -> String {
-    if let Some(option) = option_of_run(facts.engine, lines) {
-        return option;
-    }
     let mut fix = container_fix(facts, "securityContext:");
     for line in lines.lines() {
         fix.push_str("\n      ");
@@ -252,32 +233,6 @@ mod tests {
         );
         assert_eq!(listed(&names[..64], "", |_| "x".to_owned()).len(), 64);
         assert_eq!((short("app").as_ref(), listed(&names[..0], ", ", Clone::clone)), ("app", String::new()));
-    }
-
-    #[test]
-    fn who_calls_docker_is_told_in_dockers_words() {
-        use crate::{Certainty, Level, NEWEST, evaluate, facts::Engine, testing::make_privileged};
-        let fixes = |engine| {
-            let facts = with(|facts| {
-                make_privileged(facts);
-                facts.engine = engine;
-                facts.no_new_privileges = false;
-                facts.root_read_only = false;
-                facts.uid = 0;
-            });
-            let found = evaluate(Level::Restricted, NEWEST, &facts, |_| false);
-            let violated = found.into_iter().filter(|found| found.finding.certainty == Certainty::Violates);
-            violated.map(|found| found.finding.fix.into_owned()).collect::<Vec<_>>()
-        };
-        for (engine, name) in [(Engine::Docker, "docker"), (Engine::Podman, "podman")] {
-            let fixes = fixes(engine);
-            for option in ["without --privileged", "--read-only", "--user 1000   # any but 0"] {
-                assert!(fixes.contains(&format!("{name} run {option}")), "{option}: {fixes:?}");
-            }
-        }
-        for engine in [Engine::Containerd, Engine::CriO] {
-            assert!(fixes(engine).iter().all(|fix| fix.starts_with("spec:\n")), "a pod's is YAML");
-        }
     }
 
     #[test]

@@ -27,6 +27,11 @@ macro_rules! types {
             $($(#[$field_meta])* pub $field: $type,)*
         }
 
+        impl $name {
+            /// The keys of its fields.
+            pub const KEYS: &'static [&'static str] = &[$($key),*];
+        }
+
         #[cfg(feature = "serde")]
         impl json::Object for $name {
             fn read(

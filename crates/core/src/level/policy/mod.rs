@@ -2,6 +2,7 @@
 //!
 //! [`read`] makes one from `policy.toml`, [`super::cache`] loads it cheaply.
 
+pub mod keys;
 pub mod read;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,9 @@ macro_rules! words {
         pub enum $Name { $($(#[$about])* #[serde(rename = $word)] $Variant,)+ }
 
         impl $Name {
+            /// All words, in the order of the variants.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
             /// The word used in the policy file and in every output.
             #[must_use]
             pub const fn name(self) -> &'static str {
@@ -50,7 +54,7 @@ macro_rules! words {
             fn from_str(text: &str) -> Result<Self, UnknownWord> {
                 match text {
                     $($word => Ok(Self::$Variant),)+
-                    _ => Err(UnknownWord(&[$($word),+])),
+                    _ => Err(UnknownWord(Self::WORDS)),
                 }
             }
         }
