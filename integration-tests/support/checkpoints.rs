@@ -22,7 +22,7 @@ pub(crate) struct Place {
     dir: TempDir,
     runtime: Runtime,
     criu: PathBuf,
-    id: String,
+    pub(crate) id: String,
 }
 
 /// A restore, and what came of it.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::support::checkpoints::{Attempt, Gate, Message, Place, criu, status};
+use crate::support::checkpoints::{Attempt, Field, Gate, Message, Place, criu, status};
 use crate::support::runtime::Runtime;
 use crate::support::{needs, program};
 
