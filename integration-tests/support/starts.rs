@@ -59,7 +59,8 @@ fn own(uid: u32, no_new_privileges: bool) -> Value {
     json!({
         "user": {"uid": uid, "gid": uid},
         "args": ["/bin/sh", "-c", "/bin/busybox env; /bin/busybox cat /proc/1/environ"],
-        "env": ["MARK=joined"],
+        // youki wants a PATH.
+        "env": ["MARK=joined", "PATH=/bin"],
         "cwd": "/",
         "capabilities": {},
         "noNewPrivileges": no_new_privileges,
