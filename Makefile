@@ -105,7 +105,7 @@ lint: ## Formatting, clippy, fuzz targets, documentation, shell scripts
 	$(CARGO) fmt --all --check
 	$(CARGO) check --locked --package pss --lib
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked --workspace --test engines --test e2e --test dist -- -D warnings
+	$(CARGO) clippy --locked --workspace --test engines --test e2e --test dist --test matrix -- -D warnings
 	@$(MAKE) --no-print-directory -C fuzz check
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	shellcheck --external-sources $(SCRIPTS)
@@ -113,6 +113,17 @@ lint: ## Formatting, clippy, fuzz targets, documentation, shell scripts
 .PHONY: e2e
 e2e: $(if $(ROOT),node-deps) build image ## The release binary before real runtimes and engines, and on whole nodes (needs root)
 	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) PSS_GUARD_DIST=$(CARGO_TARGET_DIR)/dist; $(call run-tests,e2e,"--workspace --test engines --test e2e")
+
+.PHONY: matrix-deps
+matrix-deps: ## And other versions of engines and runtimes, about twenty minutes more the first time
+	@scripts/install-deps --matrix
+
+.PHONY: e2e-matrix
+e2e-matrix: $(if $(ROOT),matrix-deps) build ## Every version of every engine with every runtime, as docs/compatibility.md has it (needs root)
+	@rm -f "$(CARGO_TARGET_DIR)/matrix.md"
+	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY); failed=0; \
+		($(call run-tests,e2e-matrix,"--test matrix")) || failed=$$?; \
+		echo; cat "$(CARGO_TARGET_DIR)/matrix.md"; exit $$failed
 
 .PHONY: e2e-vm
 e2e-vm: $(if $(ROOT),node-deps) build ## Whole machines under qemu: systemd, AppArmor, SELinux, reboots, power cuts (needs root once)

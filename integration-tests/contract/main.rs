@@ -19,6 +19,8 @@ mod absences;
 mod architecture;
 // What `check` prints, and its exit code.
 mod check;
+// What the document has of the versions that were run.
+mod compatibility;
 // Captured containers against the verdict of the API server.
 mod corpus;
 // What the policy's settings make of a finding.

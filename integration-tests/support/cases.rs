@@ -2,7 +2,7 @@
 
 use crate::support::pod::{Capabilities, Engine, Pod, ProcMount, Seccomp, Volume};
 use crate::support::program;
-use crate::support::runtime::Runtime;
+use crate::support::runtime::{Family, Runtime};
 
 pub(crate) const LEVELS: [&str; 3] = ["privileged", "baseline", "restricted"];
 
@@ -64,8 +64,8 @@ pub(crate) fn is_refused_at_restricted(text: &str) -> bool {
 /// What a runtime makes of a hook that fails: runc shows its words, crun only its path and exit code.
 pub(crate) fn refusal(runtime: Runtime, first: Said, message: &str) -> String {
     let code = 10 + first.number;
-    match runtime {
-        Runtime::Runc => {
+    match runtime.family() {
+        Family::Runc => {
             let hook = if runtime.version() < (1, 2) {
                 "error running hook #0: error running hook"
             } else {
@@ -76,9 +76,11 @@ pub(crate) fn refusal(runtime: Runtime, first: Said, message: &str) -> String {
                  exit status {code}, stdout: , stderr: pss-guard: {message}\n"
             )
         }
-        Runtime::Crun => {
+        Family::Crun => {
             format!("error executing hook `{}` (exit code: {code})", program::gate().display())
         }
+        // It keeps what went wrong to itself.
+        Family::Youki => String::new(),
     }
 }
 

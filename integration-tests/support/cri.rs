@@ -67,6 +67,11 @@ pub(crate) fn start(engine: &Engine, pod: &Pod) -> Attempt {
 
 /// Asks for a pod and its container as the kubelet does.
 pub(crate) fn ask(engine: &Engine, pod: &Pod) -> Asked {
+    ask_by(engine, pod, None)
+}
+
+/// The same with the handler of a RuntimeClass.
+pub(crate) fn ask_by(engine: &Engine, pod: &Pod, handler: Option<&str>) -> Asked {
     let uid = random::uid();
     let place = Place { uid: uid.clone(), dir: PathBuf::from(engine.layout.kubelet).join("pods").join(&uid) };
     let witness = place.lay_out(engine, pod);
@@ -77,7 +82,9 @@ pub(crate) fn ask(engine: &Engine, pod: &Pod) -> Asked {
     };
     let sandbox_file = write("sandbox", &sandbox(pod, &place));
     let container_file = write("container", &container(pod, &place));
-    let mut calls = vec![engine.crictl(&["runp", &sandbox_file])];
+    let by = handler.map(|handler| format!("--runtime={handler}"));
+    let line: Vec<&str> = ["runp"].into_iter().chain(by.as_deref()).chain([&*sandbox_file]).collect();
+    let mut calls = vec![engine.crictl(&line)];
     let sandbox_id = calls[0].stdout.trim().to_owned();
     if calls[0].code == Some(0) {
         calls.push(engine.crictl(&["create", "--no-pull", &sandbox_id, &container_file, &sandbox_file]));
@@ -98,6 +105,11 @@ pub(crate) fn ask(engine: &Engine, pod: &Pod) -> Asked {
 }
 
 impl Asked {
+    /// The container's id; empty if there is none.
+    pub(crate) fn container_id(&self) -> &str {
+        self.calls.get(1).map_or("", |created| created.stdout.trim())
+    }
+
     /// Takes it away.
     pub(crate) fn end(self, engine: &Engine) -> Attempt {
         let Self { pod, calls, ran, place, sandbox_id } = self;

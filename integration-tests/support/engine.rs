@@ -1,15 +1,15 @@
 //! Which engines are brought up, and how? Each as its package lays it out, on a machine of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::image;
 use crate::support::machine::{Daemon, Machine};
 use crate::support::pod::{Capabilities, Pod};
 use crate::support::run::{self, Done};
+use crate::support::{image, needs};
 
 /// An engine that speaks CRI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,39 +17,88 @@ pub(crate) enum Kind {
     Containerd16,
     Containerd17,
     Containerd2,
+    Containerd22,
+    Containerd23,
+    Containerd24,
     CriO,
+    CriO135,
+    CriO136,
 }
 
 impl Kind {
+    pub(crate) fn is_crio(self) -> bool {
+        matches!(self, Self::CriO | Self::CriO135 | Self::CriO136)
+    }
+
     /// As the program under test calls it.
     pub(crate) fn name(self) -> &'static str {
-        if self == Self::CriO { "crio" } else { "containerd" }
+        if self.is_crio() { "crio" } else { "containerd" }
     }
 
     pub(crate) fn socket(self) -> &'static str {
-        if self == Self::CriO { "/run/crio/crio.sock" } else { "/run/containerd/containerd.sock" }
+        if self.is_crio() { "/run/crio/crio.sock" } else { "/run/containerd/containerd.sock" }
     }
 
     /// The folder of its programs among the parts.
-    fn folder(self) -> &'static str {
+    pub(crate) fn folder(self) -> &'static str {
         match self {
             Self::Containerd16 => "containerd-1.6",
             Self::Containerd17 => "containerd-1.7",
             Self::Containerd2 => "containerd-2",
-            Self::CriO => "",
+            Self::Containerd22 => "containerd-2.2",
+            Self::Containerd23 => "containerd-2.3",
+            Self::Containerd24 => "containerd-2.4",
+            Self::CriO => ".",
+            Self::CriO135 => "cri-o-1.35",
+            Self::CriO136 => "cri-o-1.36",
         }
+    }
+
+    /// Its programs, in that folder.
+    fn programs(self) -> &'static [&'static str] {
+        if self.is_crio() { &["crio", "pinns"] } else { &["containerd", "containerd-shim-runc-v2", "ctr"] }
+    }
+
+    /// The engine itself, whether or not it is there.
+    pub(crate) fn program(self) -> PathBuf {
+        needs::part(&format!("{}/{}", self.folder(), self.programs()[0]))
+    }
+
+    /// The configuration of the node, in the newest format that it reads.
+    fn config(self) -> String {
+        match self {
+            Self::Containerd16 | Self::Containerd17 => CONTAINERD_2.to_owned(),
+            Self::Containerd2 | Self::Containerd22 => CONTAINERD_3.to_owned(),
+            Self::Containerd23 | Self::Containerd24 => CONTAINERD_3.replacen("version = 3", "version = 4", 1),
+            Self::CriO | Self::CriO135 | Self::CriO136 => CRIO.to_owned(),
+        }
+    }
+
+    /// What its configuration says of a handler.
+    fn handler(self, Handler { name, program }: &Handler) -> String {
+        if self.is_crio() {
+            return format!(
+                "\n[crio.runtime.runtimes.\"{name}\"]\nruntime_path = \"{program}\"\nruntime_type = \"oci\"\n\
+                 runtime_root = \"/run/{name}\"\n"
+            );
+        }
+        let plugin = match self {
+            Self::Containerd16 | Self::Containerd17 => "io.containerd.grpc.v1.cri",
+            _ => "io.containerd.cri.v1.runtime",
+        };
+        let table = format!("plugins.'{plugin}'.containerd.runtimes.'{name}'");
+        format!(
+            "\n[{table}]\nruntime_type = \"io.containerd.runc.v2\"\n[{table}.options]\nBinaryName = \"{program}\"\n"
+        )
     }
 
     /// Whether it can be brought up here.
     pub(crate) fn can_run(self, test: &str) -> bool {
-        let own: &[&str] = match self {
-            Self::Containerd16 => &["containerd-1.6/containerd", "crictl"],
-            Self::Containerd17 => &["containerd-1.7/containerd", "crictl"],
-            Self::Containerd2 => &["containerd-2/containerd", "crictl"],
-            Self::CriO => &["crio", "pinns", "crictl"],
-        };
-        let programs: &[&str] = if self == Self::CriO { &["conmon", "nft", "skopeo"] } else { &[] };
-        Machine::can_run(test, programs, own)
+        let own: Vec<String> =
+            self.programs().iter().map(|program| format!("{}/{program}", self.folder())).collect();
+        let own: Vec<&str> = own.iter().map(String::as_str).chain(["crictl"]).collect();
+        let programs: &[&str] = if self.is_crio() { &["conmon", "nft", "skopeo"] } else { &[] };
+        Machine::can_run(test, programs, &own)
     }
 }
 
@@ -86,10 +135,19 @@ impl Layout {
     pub(crate) const DEFAULT: Self = Self { containerd: None, kubelet: "/var/lib/kubelet", files: None };
 }
 
+/// A handler beside the engine's own.
+#[derive(Clone, Debug)]
+pub(crate) struct Handler {
+    pub(crate) name: String,
+    /// The runtime's program, by the path that the engine calls.
+    pub(crate) program: String,
+}
+
 /// An engine that is up.
 pub(crate) struct Engine {
     pub(crate) kind: Kind,
     pub(crate) layout: Layout,
+    handlers: Vec<Handler>,
     daemon: Option<Daemon>,
     // Last: the machine goes when nothing of the engine is needed any more.
     pub(crate) machine: Machine,
@@ -102,11 +160,11 @@ impl Engine {
 
     /// The same with its directories elsewhere.
     pub(crate) fn up_in(kind: Kind, layout: Layout) -> Self {
-        Self::up_on(Machine::up(), kind, layout)
+        Self::up_on(Machine::up(), kind, layout, Vec::new())
     }
 
-    /// The same on a machine that is up.
-    pub(crate) fn up_on(machine: Machine, kind: Kind, layout: Layout) -> Self {
+    /// The same on a machine that is up, with more handlers.
+    pub(crate) fn up_on(machine: Machine, kind: Kind, layout: Layout, handlers: Vec<Handler>) -> Self {
         let socket = layout.containerd.map_or_else(|| kind.socket(), |moved| moved.socket);
         if let Some(Moved { root, .. }) = layout.containerd {
             // Not on the machine's overlay, which cannot hold those of snapshots.
@@ -119,15 +177,15 @@ impl Engine {
         machine.write("/etc/crictl.yaml", &format!("runtime-endpoint: unix://{socket}\ntimeout: 60\n"));
         let dir = tempfile::tempdir().expect("a temporary directory");
         let images = image::write_all(dir.path());
-        let mut engine = Self { kind, layout, daemon: None, machine };
+        let mut engine = Self { kind, layout, handlers, daemon: None, machine };
         engine.lay_out();
-        if kind == Kind::CriO {
+        if kind.is_crio() {
             for (name, file) in &images {
                 engine.copy_image(name, file);
             }
         }
         engine.start();
-        if kind != Kind::CriO {
+        if !kind.is_crio() {
             for (_, file) in &images {
                 engine.import_image(file);
             }
@@ -141,28 +199,22 @@ impl Engine {
 
     /// Its programs and its configuration, as a package or an admin leaves them.
     fn lay_out(&self) {
-        let (machine, folder) = (&self.machine, self.kind.folder());
-        match self.kind {
-            Kind::CriO => {
-                machine.link("crio", "/usr/bin/crio");
-                machine.link("pinns", "/usr/bin/pinns");
-                machine.write("/etc/crio/crio.conf", CRIO);
-                machine.write(
-                    "/etc/containers/policy.json",
-                    "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}\n",
-                );
-            }
-            Kind::Containerd16 | Kind::Containerd17 | Kind::Containerd2 => {
-                for program in ["containerd", "containerd-shim-runc-v2", "ctr"] {
-                    machine.link(&format!("{folder}/{program}"), &format!("/usr/bin/{program}"));
-                }
-                let config = if self.kind == Kind::Containerd2 { CONTAINERD_3 } else { CONTAINERD_2 };
-                match self.layout.files {
-                    None => machine.write("/etc/containerd/config.toml", config),
-                    Some(Files { tree, .. }) => self.lay_out_distribution(tree),
-                }
-            }
+        let (machine, kind) = (&self.machine, self.kind);
+        for program in kind.programs() {
+            machine.link(&format!("{}/{program}", kind.folder()), &format!("/usr/bin/{program}"));
         }
+        if kind.is_crio() {
+            machine.write(
+                "/etc/containers/policy.json",
+                "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}\n",
+            );
+        }
+        if let Some(Files { tree, .. }) = self.layout.files {
+            return self.lay_out_distribution(tree);
+        }
+        let handlers: String = self.handlers.iter().map(|handler| kind.handler(handler)).collect();
+        let config = if kind.is_crio() { "/etc/crio/crio.conf" } else { "/etc/containerd/config.toml" };
+        machine.write(config, &(kind.config() + &handlers));
     }
 
     /// A distribution's files as they are, but for what this machine cannot do: no systemd makes cgroups here, and nobody may
@@ -196,7 +248,7 @@ impl Engine {
 
     fn start(&mut self) {
         let line = match (self.kind, self.layout.containerd) {
-            (Kind::CriO, _) => vec!["crio"],
+            (kind, _) if kind.is_crio() => vec!["crio"],
             (_, None) => vec!["containerd"],
             // As k3s does (`pkg/agent/containerd/containerd.go`).
             (_, Some(Moved { state, root, socket })) => {
@@ -260,7 +312,7 @@ impl Engine {
         let last: u8 =
             run::read(Path::new("/proc/sys/kernel/cap_last_cap")).trim().parse().unwrap_or_default();
         let own = caps::read(None, caps::CapSet::Bounding).expect("our own capabilities");
-        self.kind != Kind::CriO || !all || own.len() > usize::from(last)
+        !self.kind.is_crio() || !all || own.len() > usize::from(last)
     }
 
     /// What an engine's failure is explained by.

@@ -105,7 +105,7 @@ pub(crate) fn is_verified(machine: &Machine, engine: &str) -> Option<String> {
 
 /// The engine's usual method, and the other one.
 pub(crate) fn methods(kind: Kind) -> (Method, Method) {
-    if kind == Kind::CriO { (Method::Hook, Method::Runtime) } else { (Method::Runtime, Method::Hook) }
+    if kind.is_crio() { (Method::Hook, Method::Runtime) } else { (Method::Runtime, Method::Hook) }
 }
 
 /// The policy under which the gate is tried: one level for all that it does not exempt.

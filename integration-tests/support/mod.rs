@@ -6,6 +6,8 @@
 pub(crate) mod captured;
 // Which containers are tried, and what must be said of each.
 pub(crate) mod cases;
+// Checkpoints of a real container, and edits of their images.
+pub(crate) mod checkpoints;
 // What the kubelet asks of an engine, asked by crictl.
 pub(crate) mod cri;
 // What the documents say.
@@ -26,6 +28,8 @@ pub(crate) mod kube;
 pub(crate) mod leftovers;
 // A node in namespaces, on which every path is the one of a user's node.
 pub(crate) mod machine;
+// Which versions of which engines and runtimes are run.
+pub(crate) mod matrix;
 // Numbers for Prometheus, and the events that are counted.
 pub(crate) mod metrics;
 // What a test needs, and skips that are loud.
@@ -46,6 +50,8 @@ pub(crate) mod root;
 pub(crate) mod run;
 // An engine in small, which lays bundles out and calls a real runtime.
 pub(crate) mod runtime;
+// What a runtime starts, and what it executes in what runs.
+pub(crate) mod starts;
 // A terminal to look at.
 pub(crate) mod terminal;
 // What a run of the program writes, call by call.

@@ -234,6 +234,7 @@ pub(crate) fn sandbox_spec(pod: &Pod, place: &Place) -> Value {
         "process": {
             "user": {"uid": 65535, "gid": 65535, "additionalGids": [65535]},
             "args": ["/bin/sleep", "3600"],
+            "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
             "cwd": "/",
             "capabilities": sets(&DEFAULT_CAPABILITIES.map(str::to_owned)),
             "noNewPrivileges": true,

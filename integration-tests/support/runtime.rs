@@ -16,28 +16,60 @@ use crate::support::pod::{self, Engine, Place, Pod, Volume};
 use crate::support::run::{self, Done};
 use crate::support::{files, image, needs, program, random, root};
 
-/// An OCI runtime that is installed.
+/// An OCI runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Runtime {
+    /// The one that is installed.
+    Runc,
+    /// The one that is installed.
+    Crun,
+    /// A version that `scripts/node-parts` brings, by its folder there.
+    Part(Family, &'static str),
+}
+
+/// Whose command line and words a runtime has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
     Runc,
     Crun,
+    Youki,
 }
 
 impl Runtime {
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) fn family(self) -> Family {
         match self {
-            Self::Runc => "runc",
-            Self::Crun => "crun",
+            Self::Runc => Family::Runc,
+            Self::Crun => Family::Crun,
+            Self::Part(family, _) => family,
+        }
+    }
+
+    /// The name of its program.
+    pub(crate) fn name(self) -> &'static str {
+        match self.family() {
+            Family::Runc => "runc",
+            Family::Crun => "crun",
+            Family::Youki => "youki",
+        }
+    }
+
+    /// Where its program lies, whether or not it is there.
+    pub(crate) fn place(self) -> Option<PathBuf> {
+        match self {
+            Self::Runc | Self::Crun => needs::program(self.name()),
+            Self::Part(_, folder) => Some(needs::part(&format!("{folder}/{}", self.name()))),
         }
     }
 
     pub(crate) fn program(self) -> PathBuf {
-        needs::program(self.name()).unwrap_or_else(|| panic!("{} is not installed", self.name()))
+        self.place()
+            .filter(|program| program.is_file())
+            .unwrap_or_else(|| panic!("{self:?} is not installed"))
     }
 
     /// A command that becomes what its first argument says, in a place where this runtime works.
     pub(crate) fn prefix(self) -> Command {
-        if self == Self::Runc || !Path::new("/sys/fs/cgroup/unified").is_dir() {
+        if self.family() != Family::Crun || !Path::new("/sys/fs/cgroup/unified").is_dir() {
             return Command::new("env");
         }
         // crun 1.8 refuses a cgroup v1 host that has v2 mounted beside it, so it gets a view without.
@@ -53,10 +85,17 @@ impl Runtime {
         command
     }
 
+    /// The version as it says it: `1.1.5+ds1`.
+    pub(crate) fn full_version(self) -> String {
+        let done = run::run(self.command().arg("--version")).expect_success();
+        let line = done.stdout.lines().next().unwrap_or_default();
+        // "runc version 1.4.4", "crun version 1.28", "youki version: 0.7.0"
+        line.split_whitespace().nth(2).unwrap_or_default().to_owned()
+    }
+
     /// The texts around a hook's own changed in runc 1.2 (`libcontainer/configs/config.go`).
     pub(crate) fn version(self) -> (u32, u32) {
-        let done = run::run(self.command().arg("--version")).expect_success();
-        let version = done.stdout.split_whitespace().nth(2).unwrap_or_default();
+        let version = self.full_version();
         let mut parts = version.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok());
         (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
     }

@@ -1,52 +1,16 @@
 //! Checkpoints whose image restores something else than their config.json says: a real container is dumped by a real
 //! CRIU, its images are edited as their author could, and a real runc restores them.
-//!
-//! A dump of a container of root is what every machine can make (CRIU reads the limits of another user's tasks with
-//! `CAP_SYS_RESOURCE`); the healthy image is edited from it like the others.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::json;
 
-use crate::support::run::{self, Done};
-use crate::support::runtime::{self, Runtime};
-use crate::support::{files, image, needs, program, random};
-
-/// A place with one bundle, and the images of its container: user 1000, nothing added, as config.json says.
-struct Place {
-    dir: TempDir,
-    criu: PathBuf,
-    id: String,
-}
-
-/// A restore, and what came of it.
-struct Attempt {
-    done: Done,
-    /// `/proc/PID/status` of the restored process.
-    process: Option<String>,
-    /// Its network namespace is the host's.
-    host_network: bool,
-    mountinfo: String,
-    cgroups: String,
-    /// What is in a file of the host's.
-    victim: String,
-    /// A directory of the host's is user 1000's.
-    given_away: bool,
-}
-
-/// What stands before runc.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Gate {
-    Absent,
-    Wrapper,
-    Hook,
-}
+use crate::support::checkpoints::{Attempt, Field, Gate, Message, Place, criu, status};
+use crate::support::runtime::Runtime;
+use crate::support::{needs, program};
 
 const ENFORCE: &str = "mode = \"enforce\"\n[unmanaged]\nenforce = \"restricted\"\n";
 const AUDIT: &str = "mode = \"audit\"\n[unmanaged]\nenforce = \"restricted\"\n";
@@ -55,367 +19,16 @@ const PRIVILEGED: &str = "mode = \"enforce\"\n[unmanaged]\nenforce = \"privilege
 /// The number that CRIU has for namespaces of its own, in `ids-1.img` and `inventory.img`.
 const NETWORK: u32 = 6;
 
-impl Place {
-    /// Dumps a container; nothing where there is no CRIU that can.
-    fn new(test: &str) -> Option<Self> {
-        if !needs::can_run(test, &["runc", "busybox"]) {
-            return None;
-        }
-        let Some(criu) = criu() else {
-            needs::skip(test, "a criu that passes `criu check` (scripts/node-parts brings one)");
-            return None;
-        };
-        let dir = tempfile::Builder::new().prefix("pss-guard-").tempdir().expect("a temporary directory");
-        fs::set_permissions(dir.path(), Permissions::from_mode(0o711)).expect("a mode");
-        let place = Self { dir, criu, id: random::id() };
-        image::unpack(&place.bundle().join("rootfs"));
-        fs::create_dir(place.bundle().join("rootfs/data")).expect("a directory of the image");
-        place.dump();
-        place.edit_thread(|thread| {
-            let creds = thread.message(10);
-            // uid, gid, euid, egid, suid, sgid, fsuid, fsgid
-            (1..=8).for_each(|id| creds.set(id, 1000));
-        });
-        place.write_config(Gate::Absent, &|_| {});
-        Some(place)
+/// A place with a checkpoint of runc's; nothing where there is no CRIU that can make one.
+fn place(test: &str) -> Option<Place> {
+    if !needs::can_run(test, &["runc", "busybox"]) {
+        return None;
     }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn bundle(&self) -> PathBuf {
-        self.path("bundle")
-    }
-
-    fn images(&self) -> PathBuf {
-        self.path("images")
-    }
-
-    fn write_policy(&self, policy: &str) {
-        files::write(&self.path("root/etc/pss-guard/policy.toml"), policy);
-    }
-
-    fn events(&self) -> String {
-        run::read(&self.path("root/var/log/pss-guard/decisions.jsonl"))
-    }
-
-    fn write_config(&self, gate: Gate, change: &dyn Fn(&mut Value)) {
-        let mut spec = json!({
-            "ociVersion": "1.0.2",
-            "process": {"user": {"uid": 1000, "gid": 1000}, "args": ["/bin/busybox", "sleep", "3600"], "cwd": "/",
-                "noNewPrivileges": true, "capabilities": {}},
-            "root": {"path": "rootfs", "readonly": true},
-            "mounts": [
-                {"destination": "/proc", "type": "proc", "source": "proc"},
-                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
-                {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "nodev", "ro"]},
-            ],
-            "linux": {
-                "namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network"}, {"type": "mount"}],
-                "seccomp": {"defaultAction": "SCMP_ACT_ALLOW",
-                    "syscalls": [{"names": ["kexec_load"], "action": "SCMP_ACT_ERRNO"}]},
-                "maskedPaths": ["/proc/kcore", "/proc/acpi", "/sys/firmware"],
-                "readonlyPaths": ["/proc/bus", "/proc/sys"],
-                "cgroupsPath": format!("/pss-guard-{}", self.id),
-            },
-        });
-        if gate == Gate::Hook {
-            spec["hooks"] = json!({"createRuntime": [program::hook("none", &self.path("root"))]});
-        }
-        change(&mut spec);
-        files::write(&self.bundle().join("config.json"), &spec.to_string());
-    }
-
-    fn runtime(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let with_criu = std::env::join_paths(
-            std::iter::once(self.criu.parent().expect("a directory").to_owned())
-                .chain(std::env::split_paths(&path)),
-        );
-        command.env("PATH", with_criu.expect("a list of paths")).arg("--root").arg(self.path("state"));
-        command
-    }
-
-    fn runc(&self) -> Command {
-        self.runtime(&Runtime::Runc.program())
-    }
-
-    /// Starts the container as root, and takes it down into its images.
-    fn dump(&self) {
-        self.write_config(Gate::Absent, &|spec| spec["process"]["user"] = json!({"uid": 0, "gid": 0}));
-        let mut run = self.runc();
-        // An open file of the host's could not be restored.
-        let streams = run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let status = streams.args(["run", "--detach", "--bundle"]).arg(self.bundle()).arg(&self.id).status();
-        assert!(status.expect("runc").success(), "runc runs the container that is dumped");
-        let mut dump = self.runc();
-        dump.args(["checkpoint", "--image-path"]).arg(self.images());
-        dump.arg("--work-path").arg(self.path("work")).arg(&self.id);
-        let done = run::run(&mut dump);
-        assert!(done.code == Some(0), "{done}\n{}", run::read(&self.path("work/dump.log")));
-        self.delete();
-    }
-
-    fn delete(&self) {
-        run::run(self.runc().args(["delete", "--force"]).arg(&self.id));
-        runtime::remove_cgroups(&[format!("/pss-guard-{}", self.id)]);
-    }
-
-    fn restore(&self, gate: Gate) -> Attempt {
-        self.restore_from(gate, &[OsStr::new("--image-path"), self.images().as_os_str()])
-    }
-
-    fn restore_from(&self, gate: Gate, arguments: &[&OsStr]) -> Attempt {
-        let runc = Runtime::Runc.program();
-        let program = match gate {
-            Gate::Wrapper => program::entry(&self.path("root"), "none", "runc", &runc),
-            Gate::Absent | Gate::Hook => runc,
-        };
-        let mut restore = self.runtime(&program);
-        restore.args(["restore", "--detach"]).args(arguments).arg("--work-path").arg(self.path("work"));
-        // Where neither runtime looks for images that nobody names.
-        restore.current_dir(self.dir.path());
-        let done = run::run(restore.arg("--bundle").arg(self.bundle()).arg(&self.id));
-        let state = run::run(self.runc().arg("state").arg(&self.id)).stdout;
-        let state: Value = serde_json::from_str(&state).unwrap_or_default();
-        let running = state["status"] == "running";
-        let of = |file: &str| PathBuf::from(format!("/proc/{}/{file}", state["pid"]));
-        let network = |path: &Path| fs::read_link(path).ok();
-        let attempt = Attempt {
-            done,
-            process: running.then(|| run::read(&of("status"))),
-            host_network: running && network(&of("ns/net")) == network(Path::new("/proc/self/ns/net")),
-            mountinfo: if running { run::read(&of("mountinfo")) } else { String::new() },
-            given_away: fs::metadata(self.path("given")).is_ok_and(|meta| meta.uid() == 1000),
-            victim: fs::read_to_string(self.path("victim")).unwrap_or_default(),
-            cgroups: if running { run::read(&of("cgroup")) } else { String::new() },
-        };
-        self.delete();
-        attempt
-    }
-
-    /// Edits an image that has one entry.
-    fn edit(&self, name: &str, change: impl FnOnce(&mut Message)) {
-        self.edit_all(name, |entries| change(&mut entries[0]));
-    }
-
-    fn edit_all(&self, name: &str, change: impl FnOnce(&mut Vec<Message>)) {
-        let path = self.images().join(name);
-        let bytes = fs::read(&path).expect("an image");
-        // The inventory alone has one number in front and not two.
-        let (head, mut rest) = bytes.split_at(if name == "inventory.img" { 4 } else { 8 });
-        let mut entries = Vec::new();
-        while let Some((size, after)) = rest.split_first_chunk() {
-            let (entry, after) = after.split_at(u32::from_ne_bytes(*size) as usize);
-            entries.push(Message::of(entry));
-            rest = after;
-        }
-        change(&mut entries);
-        let mut edited = head.to_owned();
-        for entry in entries {
-            let entry = entry.bytes();
-            edited.extend(u32::try_from(entry.len()).expect("a small entry").to_ne_bytes());
-            edited.extend(entry);
-        }
-        fs::write(path, edited).expect("an image");
-    }
-
-    /// Writes an image of one entry of numbers.
-    fn write_image(&self, name: &str, magic: u32, numbers: &[(u32, u64)]) {
-        let entry =
-            Message(numbers.iter().map(|(name, value)| (*name, Field::Number(*value))).collect()).bytes();
-        let size = u32::try_from(entry.len()).expect("a small entry");
-        let mut image = [0x5456_4319, magic, size].map(u32::to_ne_bytes).concat();
-        image.extend(entry);
-        fs::write(self.images().join(name), image).expect("an image");
-    }
-
-    fn edit_mounts(&self, change: impl FnOnce(&mut Vec<Message>)) {
-        let names = fs::read_dir(self.images()).expect("the images").flatten().map(|entry| entry.file_name());
-        let mut names = names.filter_map(|name| name.into_string().ok());
-        let name = names.find(|name| name.starts_with("mountpoints-")).expect("one mount namespace");
-        self.edit_all(&name, change);
-    }
-
-    /// Edits the `thread_core_entry` of the one thread.
-    fn edit_thread(&self, change: impl FnOnce(&mut Message)) {
-        self.edit("core-1.img", |core| change(core.message(5)));
-    }
-
-    fn edit_creds(&self, change: impl FnOnce(&mut Message)) {
-        self.edit_thread(|thread| change(thread.message(10)));
-    }
-
-    /// Runs something with images that are put back afterwards.
-    fn with<R>(&self, edit: &dyn Fn(&Self), then: impl FnOnce() -> R) -> R {
-        let kept = self.path("kept");
-        run::run(Command::new("cp").arg("-a").arg(self.images()).arg(&kept)).expect_success();
-        edit(self);
-        let result = then();
-        fs::remove_dir_all(self.images()).expect("the images");
-        fs::rename(kept, self.images()).expect("the images that were kept");
-        result
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.delete();
-    }
-}
-
-/// A protobuf message as fields of whatever meaning, so that what is not edited stays as CRIU wrote it.
-#[derive(Debug)]
-struct Message(Vec<(u32, Field)>);
-
-#[derive(Debug)]
-enum Field {
-    Number(u64),
-    Bytes(Vec<u8>),
-    Fixed(u32, Vec<u8>),
-    Message(Message),
-}
-
-impl Message {
-    fn of(mut bytes: &[u8]) -> Self {
-        let mut fields = Vec::new();
-        while !bytes.is_empty() {
-            let key = u32::try_from(number(&mut bytes)).expect("a key");
-            let mut take = |count: usize| {
-                let (taken, rest) = bytes.split_at(count);
-                bytes = rest;
-                taken.to_owned()
-            };
-            let field = match key & 7 {
-                1 => Field::Fixed(1, take(8)),
-                5 => Field::Fixed(5, take(4)),
-                2 => {
-                    let mut rest = bytes;
-                    let size = usize::try_from(number(&mut rest)).expect("a size");
-                    bytes = &rest[size..];
-                    Field::Bytes(rest[..size].to_owned())
-                }
-                _ => Field::Number(number(&mut bytes)),
-            };
-            fields.push((key >> 3, field));
-        }
-        Self(fields)
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut all = Vec::new();
-        for (name, field) in &self.0 {
-            let key = |wire: u32| u64::from(name << 3 | wire);
-            match field {
-                Field::Number(value) => {
-                    push(&mut all, key(0));
-                    push(&mut all, *value);
-                }
-                Field::Fixed(wire, bytes) => {
-                    push(&mut all, key(*wire));
-                    all.extend(bytes);
-                }
-                Field::Bytes(bytes) => {
-                    push(&mut all, key(2));
-                    push(&mut all, bytes.len() as u64);
-                    all.extend(bytes);
-                }
-                Field::Message(message) => {
-                    let bytes = message.bytes();
-                    push(&mut all, key(2));
-                    push(&mut all, bytes.len() as u64);
-                    all.extend(bytes);
-                }
-            }
-        }
-        all
-    }
-
-    fn remove(&mut self, name: u32) {
-        self.0.retain(|(other, _)| *other != name);
-    }
-
-    fn set(&mut self, name: u32, value: u64) {
-        self.set_all(name, &[value]);
-    }
-
-    fn set_all(&mut self, name: u32, values: &[u64]) {
-        self.remove(name);
-        self.0.extend(values.iter().map(|value| (name, Field::Number(*value))));
-    }
-
-    fn set_text(&mut self, name: u32, text: &str) {
-        self.remove(name);
-        self.0.push((name, Field::Bytes(text.into())));
-    }
-
-    fn get(&self, name: u32) -> u64 {
-        let field = self.0.iter().find(|(other, _)| *other == name);
-        match field {
-            Some((_, Field::Number(value))) => *value,
-            other => panic!("{name} is {other:?}"),
-        }
-    }
-
-    fn is(&self, name: u32, text: &str) -> bool {
-        self.0.iter().any(|(other, field)| {
-            *other == name && matches!(field, Field::Bytes(bytes) if bytes == text.as_bytes())
-        })
-    }
-
-    /// Edits every message of a name.
-    fn each(&mut self, name: u32, edit: &dyn Fn(&mut Message)) {
-        for (_, field) in self.0.iter_mut().filter(|(other, _)| *other == name) {
-            if let Field::Bytes(bytes) = field {
-                *field = Field::Message(Message::of(bytes));
-            }
-            if let Field::Message(message) = field {
-                edit(message);
-            }
-        }
-    }
-
-    fn message(&mut self, name: u32) -> &mut Message {
-        let (_, field) = self.0.iter_mut().find(|(other, _)| *other == name).expect("a field");
-        if let Field::Bytes(bytes) = field {
-            *field = Field::Message(Message::of(bytes));
-        }
-        match field {
-            Field::Message(message) => message,
-            other => panic!("{name} is {other:?}"),
-        }
-    }
-}
-
-fn number(bytes: &mut &[u8]) -> u64 {
-    let mut value = 0;
-    for shift in (0..).step_by(7) {
-        let (byte, rest) = bytes.split_first().expect("a number to its end");
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            break;
-        }
-    }
-    value
-}
-
-fn push(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(u8::try_from(value & 0x7f).expect("seven bits") | 0x80);
-        value >>= 7;
-    }
-    bytes.push(u8::try_from(value).expect("seven bits"));
-}
-
-/// A CRIU that works on this kernel.
-fn criu() -> Option<PathBuf> {
-    static CRIU: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let works = |criu: &PathBuf| criu.is_file() && run::run(Command::new(criu).arg("check")).code == Some(0);
-    let find = || [needs::part("criu-4/criu")].into_iter().chain(needs::program("criu")).find(works);
-    CRIU.get_or_init(find).clone()
+    let Some(criu) = criu() else {
+        needs::skip(test, "a criu that passes `criu check` (scripts/node-parts brings one)");
+        return None;
+    };
+    Some(Place::new(Runtime::Runc, criu))
 }
 
 /// An edit of the images, what the gate says of it, and how the restored process shows that the attack works.
@@ -424,12 +37,6 @@ struct Attack {
     edit: &'static dyn Fn(&Place),
     says: &'static str,
     works: &'static dyn Fn(&Attempt) -> bool,
-}
-
-fn status(attempt: &Attempt, line: &str) -> bool {
-    attempt.process.as_ref().is_some_and(|status| {
-        status.lines().any(|own| own.split_whitespace().collect::<Vec<_>>().join(" ") == line)
-    })
 }
 
 const SYS_ADMIN: u64 = 1 << 21;
@@ -660,7 +267,7 @@ fn read_only_elsewhere(mounts: &mut [Message], place: &str) {
 
 #[test]
 fn a_restore_is_held_to_what_its_image_restores() {
-    let Some(place) = Place::new("a_restore_is_held_to_what_its_image_restores") else { return };
+    let Some(place) = place("a_restore_is_held_to_what_its_image_restores") else { return };
     place.write_policy(ENFORCE);
     for gate in [Gate::Absent, Gate::Wrapper, Gate::Hook] {
         place.write_config(gate, &|_| {});
@@ -705,9 +312,9 @@ const DOUBTS: &[Doubt] = &[
         &|place| chown(place.images(), Some(1000), None).unwrap(),
         "owned by root",
     ),
-    ("an image of another user", &|place| chown(place.core(), Some(1000), None).unwrap(), "owned by root"),
+    ("an image of another user", &|place| chown(core(place), Some(1000), None).unwrap(), "owned by root"),
     ("a directory that a group may write", &|place| mode(&place.images(), 0o770), "writable by root alone"),
-    ("an image that others may write", &|place| mode(&place.core(), 0o646), "writable by root alone"),
+    ("an image that others may write", &|place| mode(&core(place), 0o646), "writable by root alone"),
     (
         "memory that others may write",
         &|place| mode(&place.images().join("pages-1.img"), 0o666),
@@ -716,31 +323,31 @@ const DOUBTS: &[Doubt] = &[
     (
         "a link",
         &|place| {
-            fs::rename(place.core(), place.path("core")).unwrap();
-            symlink(place.path("core"), place.core()).unwrap();
+            fs::rename(core(place), place.path("core")).unwrap();
+            symlink(place.path("core"), core(place)).unwrap();
         },
         "core-1.img is a symbolic link",
     ),
     (
         "half an image",
         &|place| {
-            let bytes = fs::read(place.core()).unwrap();
-            fs::write(place.core(), &bytes[..bytes.len() / 2]).unwrap();
+            let bytes = fs::read(core(place)).unwrap();
+            fs::write(core(place), &bytes[..bytes.len() / 2]).unwrap();
         },
         "core-1.img ends in the middle of an entry",
     ),
     (
         "another image",
-        &|place| drop(fs::copy(place.images().join("pstree.img"), place.core())),
+        &|place| drop(fs::copy(place.images().join("pstree.img"), core(place))),
         "is no such image",
     ),
-    ("no image", &|place| fs::remove_file(place.core()).unwrap(), "has no core-1.img"),
+    ("no image", &|place| fs::remove_file(core(place)).unwrap(), "has no core-1.img"),
     ("nothing", &|place| fs::remove_dir_all(place.images()).unwrap(), "open "),
 ];
 
 #[test]
 fn what_cannot_be_relied_on_is_not_restored_above_privileged() {
-    let Some(place) = Place::new("what_cannot_be_relied_on_is_not_restored_above_privileged") else { return };
+    let Some(place) = place("what_cannot_be_relied_on_is_not_restored_above_privileged") else { return };
     for (name, edit, says) in DOUBTS {
         place.with(edit, || {
             place.write_policy(ENFORCE);
@@ -764,8 +371,8 @@ fn what_cannot_be_relied_on_is_not_restored_above_privileged() {
         (
             "a FIFO",
             &|place| {
-                fs::remove_file(place.core()).unwrap();
-                nix::unistd::mkfifo(&place.core(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+                fs::remove_file(core(place)).unwrap();
+                nix::unistd::mkfifo(&core(place), nix::sys::stat::Mode::S_IRWXU).unwrap();
             },
             "is a FIFO",
         ),
@@ -792,7 +399,7 @@ fn what_cannot_be_relied_on_is_not_restored_above_privileged() {
 
 #[test]
 fn the_images_are_looked_for_where_the_runtime_looks() {
-    let Some(place) = Place::new("the_images_are_looked_for_where_the_runtime_looks") else { return };
+    let Some(place) = place("the_images_are_looked_for_where_the_runtime_looks") else { return };
     place.write_policy(ENFORCE);
     let from =
         |gate, images: &Path| place.restore_from(gate, &[OsStr::new("--image-path"), images.as_os_str()]);
@@ -846,10 +453,8 @@ fn the_images_are_looked_for_where_the_runtime_looks() {
     assert!(attempt.done.stderr.contains("does not say where the images are"), "{}", attempt.done);
 }
 
-impl Place {
-    fn core(&self) -> PathBuf {
-        self.images().join("core-1.img")
-    }
+fn core(place: &Place) -> PathBuf {
+    place.images().join("core-1.img")
 }
 
 /// What the runtime said, without the time of day and what differs from run to run.

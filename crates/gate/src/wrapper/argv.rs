@@ -1,7 +1,9 @@
 //! Parses a runtime's command line as runc, crun and youki do.
 //!
 //! The three share one set of options and differ in how these may be written. runc (urfave/cli 1.22 on Go's `flag`)
-//! takes long options with one dash and `-b=X`, and permutes, but not in `exec`. crun (argp) takes abbreviations, `-bX`
+//! takes long options with one dash and `-b=X`, and permutes, but not in `exec`. runc 1.6 (urfave/cli 3) does the same, takes
+//! global options after the command too, reads `--tty=` as `--tty`, and ignores white space around an option. crun (argp)
+//! takes abbreviations, `-bX`
 //! and clusters of short options, ends options at the first other argument, and reads `-b=X` as `=X`. youki (clap)
 //! takes `-bX`, and `-b=X` as `X`, and permutes. An engine's command lines mean the same to all. Which runtime comes after the
 //! gate is not known for sure (it can be a wrapper, too), so every argument list is read in all three ways, and must come to
@@ -204,8 +206,8 @@ impl Means {
     }
 }
 
-/// All options of runc 1.1 to 1.5, crun 1.8 to 1.29 and youki 0.7, of all commands that start a process, and the global
-/// ones. No name takes a value in one place and none in another.
+/// All options of runc 1.1 to 1.6, crun 1.8 to 1.29 and youki 0.7, of all commands that start a process, and the global
+/// ones. No name takes a value in one place and none in another. `make e2e-matrix` compares them with what each version says.
 const OPTIONS: &[(&[u8], Option<u8>, Means)] = &[
     (b"additional-gids", Some(b'g'), Means::Value),
     (b"apparmor", None, Means::Apparmor),
@@ -245,6 +247,8 @@ const OPTIONS: &[(&[u8], Option<u8>, Means)] = &[
     (b"preserve-fds", None, Means::Value),
     (b"process", Some(b'p'), Means::Process),
     (b"process-label", None, Means::Label),
+    // Hidden, in everything that argp reads.
+    (b"program-name", None, Means::Value),
     (b"root", Some(b'r'), Means::Root),
     (b"rootless", None, Means::Value),
     (b"shell-job", None, Means::Flag),
@@ -259,6 +263,11 @@ const OPTIONS: &[(&[u8], Option<u8>, Means)] = &[
     (b"version", Some(b'V'), Means::Help),
     (b"work-path", None, Means::Value),
 ];
+
+/// All options that are known here: the long name, the short one, and whether it takes a value.
+pub fn options() -> impl Iterator<Item = (&'static [u8], Option<u8>, bool)> {
+    OPTIONS.iter().map(|(long, short, means)| (*long, *short, means.takes_value()))
+}
 
 /// The options that were given.
 #[derive(Debug, Default)]
@@ -350,6 +359,9 @@ impl<'a> Reader<'a> {
         let mut rest = arguments.iter().copied();
         while let Some(argument) = rest.next() {
             let bytes = argument.as_bytes();
+            if is_trimmed(bytes) {
+                return None;
+            }
             if bytes == b"--" {
                 others.extend(rest);
                 break;
@@ -477,10 +489,18 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A boolean as Go's `strconv.ParseBool` reads it.
+/// Whether runc 1.6 takes this argument for another one, without the white space around it (`parseFlags` in
+/// `command_parse.go` of urfave/cli 3). No runtime starts anything where the others see an argument of such a spelling.
+fn is_trimmed(argument: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(argument);
+    // A value keeps what it ends with.
+    text.starts_with(char::is_whitespace) || (text.ends_with(char::is_whitespace) && !text.contains('='))
+}
+
+/// A boolean as Go's `strconv.ParseBool` reads it; nothing is true since runc 1.6.
 fn truth(value: &OsStr) -> Option<bool> {
     match value.as_bytes() {
-        b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True" => Some(true),
+        b"" | b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True" => Some(true),
         b"0" | b"f" | b"F" | b"false" | b"FALSE" | b"False" => Some(false),
         _ => None,
     }
@@ -600,6 +620,34 @@ mod tests {
         }
     }
 
+    /// runc 1.6 reads each of these as the option that it looks like.
+    #[test]
+    fn an_option_with_white_space_around_it_is_refused() {
+        let rows: [&[&str]; 9] = [
+            &["create", "--bundle", "/b", "--bundle ", "/x", "id"],
+            &["create", "--bundle", "/b", "\u{a0}--bundle=/x", "id"],
+            &["restore", " --bundle=/x", "id"],
+            &["run", "\n-b", "/x", "id"],
+            &["exec", " -u=0", "id", "sh"],
+            &["exec", "-u ", "0", "id", "sh"],
+            &["exec", "\t--", "id", "sh"],
+            &["--root ", "/x", "exec", "id", "sh"],
+            &["exec", " id", "sh"],
+        ];
+        for row in rows {
+            let arguments: Vec<&OsStr> = row.iter().map(OsStr::new).collect();
+            assert_eq!(read(&arguments).act, Err(ArgvError::Unknown), "{row:?}");
+        }
+        // A value and a command may have it anywhere.
+        let kept: [&[&str]; 2] =
+            [&["exec", "--env=A= ", "id", "sh", " -c", "x "], &["exec", "-e", " A", "id", " "]];
+        for row in kept {
+            let arguments: Vec<&OsStr> = row.iter().map(OsStr::new).collect();
+            let expected = Act::Exec(Exec { id: OsStr::new("id"), ..Exec::default() });
+            assert_eq!(read(&arguments).act, Ok(expected), "{row:?}");
+        }
+    }
+
     #[test]
     fn what_starts_nothing_is_nobodys_affair() {
         let others = [
@@ -661,6 +709,7 @@ mod tests {
             ("exec -it id sh", Err(ArgvError::Unknown)),
             ("exec --tty=false id sh", Ok(plain())),
             ("--root /r exec id sh", Ok(Exec { root: Some(os("/r")), ..plain() })),
+            ("exec --root /r id sh", Ok(Exec { root: Some(os("/r")), ..plain() })),
             ("exec -u 0:0 id sh", Ok(Exec { user: Some(os("0:0")), ..plain() })),
             ("exec --user 0 -e A=B --cwd / id sh", Ok(Exec { user: Some(os("0")), ..plain() })),
             (
@@ -672,6 +721,7 @@ mod tests {
             ("exec --no-new-privs=f id sh", Ok(Exec { no_new_privileges: Some(false), ..plain() })),
             ("exec --no-new-privs=T id sh", Ok(Exec { no_new_privileges: Some(true), ..plain() })),
             ("exec --no-new-privs=no id sh", Err(ArgvError::Unknown)),
+            ("exec --no-new-privs= id sh", Ok(Exec { no_new_privileges: Some(true), ..plain() })),
             ("exec --apparmor unconfined id sh", Ok(Exec { apparmor: Some(os("unconfined")), ..plain() })),
             ("exec --a unconfined id sh", Err(ArgvError::Ambiguous)),
             ("exec --process-label a:b:c id sh", Ok(Exec { label: Some(os("a:b:c")), ..plain() })),

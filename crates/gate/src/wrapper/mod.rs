@@ -17,6 +17,8 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+pub use argv::options;
+
 use argv::{Act, Argv, Checkpoint};
 use entry::Entry;
 
