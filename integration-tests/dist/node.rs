@@ -49,7 +49,7 @@ impl Node {
             let to = machine.path(&format!("/run/machine/{version}.{}", format.name()));
             fs::copy(package, to).expect("a copy of a package");
         }
-        let engine = Engine::up_on(machine, Kind::Containerd16, Layout::DEFAULT);
+        let engine = Engine::up_on(machine, Kind::Containerd16, Layout::DEFAULT, Vec::new());
         let restart = engine.restart_command();
         Self { engine, format, restart }
     }
