@@ -64,7 +64,7 @@ fn run(cli: &Cli) -> u8 {
         }
         Command::Check(arguments) => {
             cli::tell_of_newer(arguments.level, &mut err);
-            check::check(&paths, arguments, &mut out, &mut err)
+            check::check(&paths, arguments, Style::of_terminal(), &mut out, &mut err)
         }
         Command::Scan(arguments) => {
             cli::tell_of_newer(arguments.level, &mut err);
@@ -76,19 +76,16 @@ fn run(cli: &Cli) -> u8 {
                 &mut err,
             )
         }
-        Command::Explain(arguments) if arguments.markdown => {
-            print(&mut out, &mut err, explain::markdown().as_bytes())
-        }
-        Command::Explain(arguments) => match arguments.what.as_deref().map(explain::find) {
-            None => print(&mut out, &mut err, explain::overview().as_bytes()),
-            Some(Ok(explained)) => print(&mut out, &mut err, explained.to_string().as_bytes()),
-            Some(Err(unknown)) => {
-                let _ = writeln!(err, "pss-guard: {unknown}");
+        Command::Explain(arguments) => match explain::explain(arguments, &Style::of_terminal()) {
+            Ok(text) => print(&mut out, &mut err, text.as_bytes()),
+            Err(says) => {
+                let _ = writeln!(err, "pss-guard: {says}");
                 cli::FAILED
             }
         },
-        Command::Policy(Policy::Check { file }) => {
-            policy::check(&paths, file.as_deref(), today(), &mut out, &mut err)
+        Command::Policy(Policy::Check { file, format }) => {
+            let look = policy::Look { format: *format, style: Style::of_terminal() };
+            policy::check(&paths, file.as_deref(), today(), look, &mut out, &mut err)
         }
         Command::Policy(Policy::Init(arguments)) => match &arguments.output {
             None => print(&mut out, &mut err, policy_file::commented().as_bytes()),
@@ -106,7 +103,8 @@ fn run(cli: &Cli) -> u8 {
                 None if arguments.unmanaged => policy::Subject::Unmanaged,
                 None => policy::Subject::All,
             };
-            policy::show(&paths, subject, &arguments.pod_annotation, &mut out, &mut err)
+            let look = policy::Look { format: arguments.format, style: Style::of_terminal() };
+            policy::show(&paths, subject, &arguments.pod_annotation, look, &mut out, &mut err)
         }
         Command::Namespaces(Namespaces::Import) => {
             namespaces::import(&paths, &mut std::io::stdin().lock(), &mut out, &mut err)
@@ -125,7 +123,8 @@ fn run(cli: &Cli) -> u8 {
         Command::Uninstall(arguments) => uninstall::uninstall(root, arguments, &mut out, &mut err),
         Command::Status(arguments) => {
             let setting = Setting::under(root, &engines::ALL);
-            status::status(&setting, &taken, arguments, cli.verbose, &mut out, &mut err)
+            let look = status::Look { containers: cli.verbose, style: Style::of_terminal() };
+            status::status(&setting, &taken, arguments, look, &mut out, &mut err)
         }
         Command::Verify(arguments) => verify::verify(root, arguments, &mut out, &mut err),
         Command::Mode(arguments) => {

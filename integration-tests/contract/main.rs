@@ -15,6 +15,8 @@ mod support;
 
 // Nothing is called good that was not looked at.
 mod absences;
+// How answers look, to people and to programs.
+mod answers;
 // Who may import whom.
 mod architecture;
 // What `check` prints, and its exit code.

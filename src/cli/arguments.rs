@@ -265,8 +265,11 @@ pub struct Explain {
     /// A control's id, or an exit code of the hook [default: list all controls]
     #[arg(value_name = "CONTROL|EXIT-CODE")]
     pub what: Option<String>,
-    /// Print all controls as one Markdown document
-    #[arg(long, conflicts_with = "what")]
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ExplainFormat,
+    /// Same as `--format markdown`, for older scripts
+    #[arg(long, hide = true, conflicts_with_all = ["what", "format"])]
     pub markdown: bool,
 }
 
@@ -285,6 +288,18 @@ pub enum Policy {
     /// Remove the policy for good and return to the built-in defaults, which never stop a container
     ///
     /// While the policy is missing, broken or not trusted, the last good policy stays in force, across reboots and
+/// Output formats of `explain`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExplainFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object
+    Json,
+    /// All controls as one Markdown document
+    Markdown,
+}
+
     /// upgrades. This command removes that one, too.
     ///
     /// Exit code: 0 removed, or there was none; 1 not confirmed; 2 failed.
@@ -293,6 +308,9 @@ pub enum Policy {
     /// Print a policy with every key in it, commented out at its default
     ///
     /// The policy changes nothing until a key is set, so the node is in audit mode. With --output it is written into a file
+        /// Output format
+        #[arg(long, value_enum, default_value_t)]
+        format: AnswerFormat,
     /// that is not there yet, in a directory that only root can write.
     ///
     /// Exit code: 0 printed or written; 2 the file is there, or could not be written.
@@ -351,6 +369,9 @@ pub enum Namespaces {
     Import,
     /// List the imported namespaces with their labels, and those that run here and are not imported
     ///
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: AnswerFormat,
     /// A label that a namespace does not set is `-`: the policy's level applies. `pss-guard policy show` shows the levels in
     /// force, with everything that sets them.
     ///

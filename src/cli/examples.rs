@@ -30,11 +30,13 @@ pub(super) const EXPLAIN: &str = examples! {
     "List all controls": "pss-guard explain",
     "Describe a control": "pss-guard explain runAsNonRoot",
     "Look up the exit code in a pod's events": "pss-guard explain 17",
+    "In a script": "pss-guard explain --format json hostPorts",
 };
 
 pub(super) const POLICY_CHECK: &str = examples! {
     "Check the node's policy": "pss-guard policy check",
     "Check a file before it is put on a node": "pss-guard policy check policy.toml",
+    "In a script": "pss-guard policy check --format json policy.toml",
 };
 
 pub(super) const POLICY_SHOW: &str = examples! {

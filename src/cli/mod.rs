@@ -1,5 +1,6 @@
 //! The commands' bodies: each writes text to a writer and returns an exit code.
 
+mod answers;
 pub mod arguments;
 mod ask;
 pub mod check;
