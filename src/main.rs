@@ -5,10 +5,10 @@ use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use pss_guard::cli::arguments::{Cli, Cluster, Command, Namespaces, Pods, Policy};
 use pss_guard::cli::{
-    self, check, cluster, explain, install, manual, metrics, mode, namespaces, pods, policy, report, scan,
+    self, check, cluster, complete, explain, install, metrics, mode, namespaces, pods, policy, report, scan,
     status, uninstall, verbose, verify,
 };
 use pss_guard::install::{engines, programs};
@@ -136,13 +136,12 @@ fn run(cli: &Cli) -> u8 {
             let setting = pss_guard::scan::Setting::under(root);
             report::report(&setting, arguments, Style::of_stdout(), &mut out, &mut err)
         }
-        Command::Completions { shell } => {
-            // Into memory first, because it panics where it cannot write.
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "pss-guard", &mut script);
-            print(&mut out, &mut err, &script)
+        Command::Completions { shell } => print(&mut out, &mut err, shell.script().as_bytes()),
+        Command::Complete { words } => {
+            let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+            complete::complete(&words, &mut out)
         }
-        Command::Man => print(&mut out, &mut err, &manual::manual()),
+        Command::Man { page } => print(&mut out, &mut err, page.text().as_bytes()),
     };
     // What has failed has said so.
     if code == cli::FAILED { code } else { code.max(written(out.flush(), &mut err)) }

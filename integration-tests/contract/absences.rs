@@ -156,6 +156,7 @@ const ROWS: &[Row] = &[
     row("policy check --format", "policy check --format jsn", "a typo", (2, "invalid value"), "valid"),
     row("policy show --format", "policy show --format jsn", "a typo", (2, "invalid value"), "enforce"),
     row("explain --format", "explain --format markdown runAsNonRoot", "no document of one control", (2, "leave CONTROL|EXIT-CODE out"), "#"),
+    row("man PAGE", "man pss-guardd", "a typo", (2, "invalid value"), ".TH"),
     row("completions SHELL", "completions bsh", "a typo", (2, "invalid value"), "complete"),
 ];
 
@@ -169,6 +170,7 @@ const ARGUED: &[(&str, &str)] = &[
         "names no file: a namespace that is not there has no level, which is an error of its own",
     ),
     ("pods import --node", "a node that no pod is on has an empty list, which is an error"),
+    ("__complete WORDS", "a shell asks it for words to type, which say nothing of the node"),
     ("explain --markdown", "documentation, which speaks of no node"),
     ("policy remove --reason", "a text for the journal"),
     ("policy remove --yes", "answers a question that says what is lost by it"),

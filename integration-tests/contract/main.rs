@@ -21,6 +21,8 @@ mod answers;
 mod architecture;
 // What `check` prints, and its exit code.
 mod check;
+// What a real shell makes of a tab.
+mod completions;
 // Captured containers against the verdict of the API server.
 mod corpus;
 // What the policy's settings make of a finding.
@@ -41,6 +43,8 @@ mod leftovers;
 mod layouts;
 // What the commands say of the policy and of the namespaces.
 mod level;
+// Are the pages of the manual well-formed?
+mod manual;
 // What `check` says of manifests, and its exit code.
 mod manifests;
 // What is counted for Prometheus, and that it is counted once.

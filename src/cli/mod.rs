@@ -5,6 +5,7 @@ pub mod arguments;
 mod ask;
 pub mod check;
 pub mod cluster;
+pub mod complete;
 mod examples;
 pub mod explain;
 pub mod install;
