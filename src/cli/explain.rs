@@ -66,7 +66,8 @@ fn control(control: &Control, style: &Style) -> String {
     lines.extend(control.doc.fix.lines().map(|line| format!("    {line}")));
     if let Some(row) = run::of(control.id) {
         lines.extend([String::new(), "  fix of a container that belongs to no pod".to_owned()]);
-        lines.extend(words(row).map(|(what, words)| format!("    {what:<12}{words}")));
+        lines
+            .extend(words(row).into_iter().flat_map(|(what, words)| wrap(&format!("    {what:<12}"), words)));
     }
     titled(style, &lines)
 }
@@ -162,11 +163,19 @@ struct ControlObject {
     unseen: &'static str,
     with_facts: String,
     fix: &'static str,
+    /// Of a container that belongs to no pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix_docker: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix_podman: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix_compose: Option<&'static str>,
 }
 
 impl ControlObject {
     fn of(control: &'static Control) -> Self {
         let changes = control.observed.iter().skip(1);
+        let unmanaged = run::of(control.id);
         Self {
             control: control.id,
             exit_code: exit_code(control),
@@ -183,6 +192,9 @@ impl ControlObject {
             unseen: control.doc.blind,
             with_facts: with_facts(control),
             fix: control.doc.fix,
+            fix_docker: unmanaged.map(|row| row.docker),
+            fix_podman: unmanaged.map(|row| row.podman),
+            fix_compose: unmanaged.map(|row| row.compose),
         }
     }
 }

@@ -347,7 +347,7 @@ mod tests {
             ("status --engine c", &["words", "containerd", "cri-o"]),
             ("status --engine a", &["words"]),
             ("install --engine a", &["words", "auto"]),
-            ("install --distribution k", &["words", "k3s", "k0s"]),
+            ("install --distribution k3", &["words", "k3s"]),
             ("install --method ", &["words", "hook", "runtime"]),
             ("mode e", &["words", "enforce"]),
             ("mode enforce ", &["words"]),
