@@ -157,7 +157,7 @@ bench: build ## What a container start costs, beside a program that does nothing
 .PHONY: docs
 docs: ## Write docs/controls.md again, from the table of controls
 	@mkdir -p docs
-	$(CARGO) run --quiet --locked --bin pss-guard -- explain --markdown >docs/controls.md.new
+	$(CARGO) run --quiet --locked --bin pss-guard -- explain --format markdown >docs/controls.md.new
 	@mv docs/controls.md.new docs/controls.md
 
 .PHONY: fuzz-deps

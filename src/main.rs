@@ -5,11 +5,11 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use nix::unistd::geteuid;
 use pss_guard::cli::arguments::{Cli, Cluster, Command, Namespaces, Pods, Policy};
 use pss_guard::cli::{
-    self, check, cluster, explain, install, manual, metrics, mode, namespaces, pods, policy, report, scan,
+    self, check, cluster, complete, explain, install, metrics, mode, namespaces, pods, policy, report, scan,
     status, uninstall, verbose, verify,
 };
 use pss_guard::install::{engines, programs};
@@ -71,7 +71,7 @@ fn run(cli: &Cli) -> u8 {
         }
         Command::Check(arguments) => {
             cli::tell_of_newer(arguments.level, &mut err);
-            check::check(&paths, arguments, &mut out, &mut err)
+            check::check(&paths, arguments, Style::of_terminal(), &mut out, &mut err)
         }
         Command::Scan(arguments) => {
             cli::tell_of_newer(arguments.level, &mut err);
@@ -83,19 +83,16 @@ fn run(cli: &Cli) -> u8 {
                 &mut err,
             )
         }
-        Command::Explain(arguments) if arguments.markdown => {
-            print(&mut out, &mut err, explain::markdown().as_bytes())
-        }
-        Command::Explain(arguments) => match arguments.what.as_deref().map(explain::find) {
-            None => print(&mut out, &mut err, explain::overview().as_bytes()),
-            Some(Ok(explained)) => print(&mut out, &mut err, explained.to_string().as_bytes()),
-            Some(Err(unknown)) => {
-                let _ = writeln!(err, "pss-guard: {unknown}");
+        Command::Explain(arguments) => match explain::explain(arguments, &Style::of_terminal()) {
+            Ok(text) => print(&mut out, &mut err, text.as_bytes()),
+            Err(says) => {
+                let _ = writeln!(err, "pss-guard: {says}");
                 cli::FAILED
             }
         },
-        Command::Policy(Policy::Check { file }) => {
-            policy::check(&paths, file.as_deref(), today(), &mut out, &mut err)
+        Command::Policy(Policy::Check { file, format }) => {
+            let look = policy::Look { format: *format, style: Style::of_terminal() };
+            policy::check(&paths, file.as_deref(), today(), look, &mut out, &mut err)
         }
         Command::Policy(Policy::Init(arguments)) => match &arguments.output {
             None => print(&mut out, &mut err, policy_file::commented().as_bytes()),
@@ -113,7 +110,8 @@ fn run(cli: &Cli) -> u8 {
                 None if arguments.unmanaged => policy::Subject::Unmanaged,
                 None => policy::Subject::All,
             };
-            policy::show(&paths, subject, &arguments.pod_annotation, &mut out, &mut err)
+            let look = policy::Look { format: arguments.format, style: Style::of_terminal() };
+            policy::show(&paths, subject, &arguments.pod_annotation, look, &mut out, &mut err)
         }
         Command::Namespaces(Namespaces::Import) => {
             namespaces::import(&paths, &mut std::io::stdin().lock(), &mut out, &mut err)
@@ -132,7 +130,8 @@ fn run(cli: &Cli) -> u8 {
         Command::Uninstall(arguments) => uninstall::uninstall(root, arguments, &mut out, &mut err),
         Command::Status(arguments) => {
             let setting = Setting::under(root, &engines::ALL);
-            status::status(&setting, &taken, arguments, cli.verbose, &mut out, &mut err)
+            let look = status::Look { containers: cli.verbose, style: Style::of_terminal() };
+            status::status(&setting, &taken, arguments, look, &mut out, &mut err)
         }
         Command::Verify(arguments) => verify::verify(root, arguments, &mut out, &mut err),
         Command::Mode(arguments) => {
@@ -144,13 +143,12 @@ fn run(cli: &Cli) -> u8 {
             let setting = pss_guard::scan::Setting::under(root);
             report::report(&setting, arguments, Style::of_stdout(), &mut out, &mut err)
         }
-        Command::Completions { shell } => {
-            // Into memory first, because it panics where it cannot write.
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "pss-guard", &mut script);
-            print(&mut out, &mut err, &script)
+        Command::Completions { shell } => print(&mut out, &mut err, shell.script().as_bytes()),
+        Command::Complete { words } => {
+            let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+            complete::complete(&words, &mut out)
         }
-        Command::Man => print(&mut out, &mut err, &manual::manual()),
+        Command::Man { page } => print(&mut out, &mut err, page.text().as_bytes()),
     };
     // What has failed has said so.
     if code == cli::FAILED { code } else { code.max(written(out.flush(), &mut err)) }

@@ -154,6 +154,10 @@ const ROWS: &[Row] = &[
     row("metrics --format", "--root NODE metrics --format prom", "a typo", (2, "invalid value"), "pss_guard_"),
     row("metrics --http", "--root NODE metrics --http", "no socket", (2, "systemd passed no socket"), ""),
     row("metrics --idle", "--root NODE metrics --idle 1", "nobody is answered", (2, "--http"), "pss_guard_"),
+    row("policy check --format", "policy check --format jsn", "a typo", (2, "invalid value"), "valid"),
+    row("policy show --format", "policy show --format jsn", "a typo", (2, "invalid value"), "enforce"),
+    row("explain --format", "explain --format markdown runAsNonRoot", "no document of one control", (2, "leave CONTROL|EXIT-CODE out"), "#"),
+    row("man PAGE", "man pss-guardd", "a typo", (2, "invalid value"), ".TH"),
     row("completions SHELL", "completions bsh", "a typo", (2, "invalid value"), "complete"),
 ];
 
@@ -167,6 +171,7 @@ const ARGUED: &[(&str, &str)] = &[
         "names no file: a namespace that is not there has no level, which is an error of its own",
     ),
     ("pods import --node", "a node that no pod is on has an empty list, which is an error"),
+    ("__complete WORDS", "a shell asks it for words to type, which say nothing of the node"),
     ("explain --markdown", "documentation, which speaks of no node"),
     ("policy remove --reason", "a text for the journal"),
     ("policy remove --yes", "answers a question that says what is lost by it"),

@@ -35,6 +35,10 @@ fn the_exit_code_is_that_of_the_worst_container() {
     fs::create_dir_all(empty.join("containers")).unwrap();
     let bare = dir.path().join("bare");
     fs::create_dir(&bare).unwrap();
+    // As /etc: what is in its `containers` is another program's.
+    let others = dir.path().join("others");
+    fs::create_dir_all(others.join("containers/registries.conf.d")).unwrap();
+    fs::write(others.join("containers/policy.json"), "{}").unwrap();
     let garbage = dir.path().join("garbage.json");
     fs::write(&garbage, "garbage").unwrap();
     let good = case(ROOT);
@@ -52,6 +56,7 @@ fn the_exit_code_is_that_of_the_worst_container() {
         ("baseline", &[&missing], 2, "missing: No such file"),
         ("baseline", &[&empty], 2, "there is no container in this folder"),
         ("baseline", &[&bare], 2, "bare: there is no manifest"),
+        ("baseline", &[&others], 2, "others: there is no manifest"),
         ("baseline", &[&garbage], 2, "as an OCI runtime spec"),
     ];
     for (level, paths, code, part) in rows {

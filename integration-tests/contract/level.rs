@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use pss_guard::cli;
-use pss_guard::cli::policy::Subject;
+use pss_guard::cli::policy::{Look, Subject};
 use pss_guard::level::cache::{Loaded, load};
 use pss_guard::level::date::Date;
 use pss_guard::level::{Mode, Policy};
@@ -151,7 +151,7 @@ fn policy_check_tells_a_first_draft_from_a_policy_that_was_cut_off() {
             let mode = node.good().mode;
             node.root.policy(text);
             let checked = run(|out, err| {
-                cli::policy::check(&node.paths, None, "2027-06-01".parse().unwrap(), out, err)
+                cli::policy::check(&node.paths, None, "2027-06-01".parse().unwrap(), Look::PLAIN, out, err)
             });
             let said = node.shown(&format!("{}{}", checked.1, checked.2));
             let row = format!("{text:?} after {before:?}: {said}");
@@ -183,7 +183,8 @@ fn policy_check_says_whom_an_exception_names_and_what_it_leaves_in_force() {
     .concat();
     let node = Files::with_policy(&text);
     let today: Date = "2027-06-01".parse().unwrap();
-    let (code, out, err) = run(|out, err| cli::policy::check(&node.paths, None, today, out, err));
+    let (code, out, err) =
+        run(|out, err| cli::policy::check(&node.paths, None, today, Look::PLAIN, out, err));
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
     let shown = out.split_once("exceptions ").unwrap().1;
     let expected = "       2
@@ -243,7 +244,7 @@ valid
                     shop/*: sysctls (\"why\"), until 2027-07-02
 ";
     let check = |file: Option<PathBuf>| {
-        run(|out, err| cli::policy::check(&node.paths, file.as_deref(), today, out, err))
+        run(|out, err| cli::policy::check(&node.paths, file.as_deref(), today, Look::PLAIN, out, err))
     };
     assert_eq!(check(None), (0, expected.to_owned(), String::new()));
     assert_eq!(check(Some(node.paths.policy())), (0, expected.to_owned(), String::new()));
@@ -281,7 +282,7 @@ valid
     );
 
     let fresh = Files::new();
-    let (code, out, _) = run(|out, err| cli::policy::check(&fresh.paths, None, today, out, err));
+    let (code, out, _) = run(|out, err| cli::policy::check(&fresh.paths, None, today, Look::PLAIN, out, err));
     assert_eq!(code, 0);
     assert!(
         fresh.shown(&out).starts_with("no /etc/pss-guard/policy.toml: the built-in defaults apply\n"),
@@ -296,7 +297,8 @@ fn policy_show_says_which_level_holds_and_because_of_what() {
     }
     let node = Files::with_policy("on-unknown-namespace = 'deny'\n[unmanaged]\naudit = 'baseline'");
     node.import(TWO);
-    let (code, out, err) = run(|out, err| cli::policy::show(&node.paths, Subject::All, &[], out, err));
+    let (code, out, err) =
+        run(|out, err| cli::policy::show(&node.paths, Subject::All, &[], Look::PLAIN, out, err));
     let expected = "\
 namespace    enforce            audit              warn               enforce level from
 bare         privileged:latest  restricted:latest  restricted:latest  [defaults] of /etc/pss-guard/policy.toml
@@ -312,14 +314,15 @@ shop         baseline:v1.30     restricted:latest  restricted:latest  namespace 
     for (name, said) in
         [("shopp", "namespace \"shopp\" is not known on this node"), ("shop", ""), ("kube-system", "")]
     {
-        let (code, _, err) =
-            run(|out, err| cli::policy::show(&lenient.paths, Subject::Namespace(name), &[], out, err));
+        let (code, _, err) = run(|out, err| {
+            cli::policy::show(&lenient.paths, Subject::Namespace(name), &[], Look::PLAIN, out, err)
+        });
         assert!(code == 0 && err.contains(said) && err.is_empty() == said.is_empty(), "{name}: {err}");
     }
     let show = |subject, annotations: &[&str]| {
         let annotations: Vec<String> = annotations.iter().map(|pair| (*pair).to_owned()).collect();
         let (code, out, err) =
-            run(|out, err| cli::policy::show(&node.paths, subject, &annotations, out, err));
+            run(|out, err| cli::policy::show(&node.paths, subject, &annotations, Look::PLAIN, out, err));
         (code, node.shown(&format!("{out}{err}")))
     };
     let rows: &[(Subject<'_>, &[&str], u8, &str)] = &[

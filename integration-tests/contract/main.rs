@@ -15,12 +15,16 @@ mod support;
 
 // Nothing is called good that was not looked at.
 mod absences;
+// How answers look, to people and to programs.
+mod answers;
 // Who may import whom.
 mod architecture;
 // What `check` prints, and its exit code.
 mod check;
 // What the document has of the versions that were run.
 mod compatibility;
+// What a real shell makes of a tab.
+mod completions;
 // Captured containers against the verdict of the API server.
 mod corpus;
 // What the policy's settings make of a finding.
@@ -41,6 +45,8 @@ mod leftovers;
 mod layouts;
 // What the commands say of the policy and of the namespaces.
 mod level;
+// Are the pages of the manual well-formed?
+mod manual;
 // What `check` says of manifests, and its exit code.
 mod manifests;
 // What is counted for Prometheus, and that it is counted once.

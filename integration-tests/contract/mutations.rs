@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use pss_guard::cli::arguments::{Check, Format};
 use pss_guard::cli::check::check;
+use pss_guard::output::terminal::Style;
 use pss_guard::paths::Paths;
 use pss_guard::pss::{Level, Version};
 use serde_json::{Value, json};
@@ -126,7 +127,7 @@ impl Case {
             paths: vec![self.directory.path().to_owned()],
         };
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = check(&Paths::under(self.directory.path()), &options, &mut out, &mut err);
+        let code = check(&Paths::under(self.directory.path()), &options, Style::PLAIN, &mut out, &mut err);
         let object: Value = serde_json::from_slice(&out).unwrap_or_else(|error| {
             panic!("{error}: {} {}", String::from_utf8_lossy(&out), String::from_utf8_lossy(&err))
         });

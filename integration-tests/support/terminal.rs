@@ -24,6 +24,20 @@ impl Terminal {
         terminal
     }
 
+    /// Runs a command in a folder, for somebody to type.
+    pub(crate) fn open(folder: &Path, command: &[&str]) -> Self {
+        let terminal = Self { socket: format!("pss-guard-{}", &random::id()[..12]) };
+        let mut tmux =
+            terminal.tmux(&["-f", "/dev/null", "-u", "new-session", "-d", "-x", "160", "-y", "50", "-c"]);
+        run::run(tmux.arg(folder).args(command)).expect_success();
+        terminal
+    }
+
+    /// Presses keys, as `tmux send-keys` names them.
+    pub(crate) fn press(&self, keys: &[&str]) {
+        run::run(&mut self.tmux(&[&["send-keys"], keys].concat())).expect_success();
+    }
+
     fn tmux(&self, arguments: &[&str]) -> Command {
         let mut tmux = Command::new("tmux");
         tmux.args(["-L", &self.socket]).args(arguments).env("LC_ALL", "C.UTF-8").env_remove("TMUX");

@@ -1,11 +1,14 @@
 //! Defines the command line: arguments and help text, no logic. The gate parses the hook's itself.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::complete::Shell;
 use super::examples;
+use super::manual::Page;
 use crate::install::{Method, engines};
 use crate::level;
 use crate::mode::change;
@@ -18,13 +21,14 @@ use crate::report::time_range::Since;
 /// Checks every container on a Kubernetes node against its Pod Security level before it starts
 #[derive(Debug, Parser)]
 #[command(name = "pss-guard", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = examples::TOP, after_long_help = examples::TOP)]
 pub struct Cli {
     /// Trace each step of a verdict to stderr
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 900)]
     pub verbose: bool,
     /// Use the files below this root directory: an image, a captured node, or the running node's own root as a container
     /// sees it (/host), whose processes are then inspected as well
-    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
+    #[arg(long, global = true, value_name = "DIR", default_value = "/", display_order = 901)]
     pub root: PathBuf,
     /// What to do
     #[command(subcommand)]
@@ -65,16 +69,16 @@ pub enum Command {
     #[command(after_long_help = examples::EXPLAIN)]
     Explain(Explain),
     /// Check, show or remove this node's policy, or begin one
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = examples::POLICY)]
     Policy(Policy),
     /// Import or list the levels of the cluster's namespaces
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = examples::NAMESPACES)]
     Namespaces(Namespaces),
     /// Import what the API server or the kubelet knows of this node's pods
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = examples::PODS)]
     Pods(Pods),
     /// Import the API server's version, which is what `latest` stands for
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = examples::CLUSTER)]
     Cluster(Cluster),
     /// Install the gate for a container engine
     ///
@@ -137,11 +141,22 @@ pub enum Command {
     #[command(after_long_help = examples::COMPLETIONS)]
     Completions {
         /// The shell
-        shell: clap_complete::Shell,
+        shell: Shell,
     },
-    /// Print the manual page
+    /// What the shells' scripts ask for at each tab
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        /// The words behind the program's name, up to the cursor
+        #[arg(last = true)]
+        words: Vec<OsString>,
+    },
+    /// Print a page of the manual, in roff
     #[command(after_long_help = examples::MAN)]
-    Man,
+    Man {
+        /// The page
+        #[arg(value_enum, default_value_t)]
+        page: Page,
+    },
 }
 
 /// Arguments of `hook`. They are read by [`crate::hook`] itself; here they are for the help and the manual.
@@ -265,9 +280,24 @@ pub struct Explain {
     /// A control's id, or an exit code of the hook [default: list all controls]
     #[arg(value_name = "CONTROL|EXIT-CODE")]
     pub what: Option<String>,
-    /// Print all controls as one Markdown document
-    #[arg(long, conflicts_with = "what")]
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ExplainFormat,
+    /// Same as `--format markdown`, for older scripts
+    #[arg(long, hide = true, conflicts_with_all = ["what", "format"])]
     pub markdown: bool,
+}
+
+/// Output formats of `explain`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExplainFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object
+    Json,
+    /// All controls as one Markdown document
+    Markdown,
 }
 
 /// Commands of `policy`.
@@ -278,6 +308,9 @@ pub enum Policy {
     Check {
         /// The file [default: the node's policy]
         file: Option<PathBuf>,
+        /// Output format
+        #[arg(long, value_enum, default_value_t)]
+        format: AnswerFormat,
     },
     /// Show the levels of each namespace, or of a pod, and what set them
     #[command(after_long_help = examples::POLICY_SHOW)]
@@ -336,6 +369,9 @@ pub struct Show {
     /// An annotation of the pod; may be repeated
     #[arg(long, value_name = "KEY=VALUE", requires = "namespace")]
     pub pod_annotation: Vec<String>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: AnswerFormat,
 }
 
 /// Commands of `namespaces`.
@@ -405,7 +441,7 @@ pub enum Cluster {
 #[allow(clippy::struct_excessive_bools, reason = "each is an option by itself")]
 pub struct Install {
     /// The engine: containerd, crio, podman, docker, or auto for all on this node
-    #[arg(long, value_name = "ENGINE", value_parser = engine_or_auto, required = false, required_unless_present = "programs",
+    #[arg(long, value_name = "ENGINE|auto", value_parser = engine_or_auto, required = false, required_unless_present = "programs",
           default_value_if("programs", "true", "auto"))]
     pub engine: Chosen,
     /// How the engine calls the gate [default: runtime for containerd and docker, hook for CRI-O and podman]
@@ -440,7 +476,7 @@ pub struct Install {
 #[derive(Args, Debug)]
 pub struct Uninstall {
     /// The engine, or auto for all that have the gate
-    #[arg(long, value_name = "ENGINE", value_parser = engine_or_auto, default_value = "auto")]
+    #[arg(long, value_name = "ENGINE|auto", value_parser = engine_or_auto, default_value = "auto")]
     pub engine: Chosen,
     /// What install and uninstall share
     #[command(flatten)]
@@ -454,7 +490,7 @@ pub struct Change {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The distribution, where the node looks like more than one: plain, k3s, rke2, k0s, microk8s, eks, aks, flatcar, ...
-    #[arg(long, value_name = "NAME", value_parser = distribution)]
+    #[arg(long, value_name = "DISTRIBUTION", value_parser = distribution)]
     pub distribution: Option<&'static str>,
     /// Show everything that would be done, or why it is refused, and change nothing
     #[arg(long)]

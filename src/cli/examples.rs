@@ -7,6 +7,14 @@ macro_rules! examples {
     };
 }
 
+pub(super) const TOP: &str = examples! {
+    "List running containers that restricted would refuse; changes nothing": "pss-guard scan --level restricted",
+    "Show what an installation would do": "pss-guard install --engine auto --dry-run",
+    "Install in audit mode, which refuses nothing": "pss-guard install --engine auto --restart",
+    "Check that the gate is active": "pss-guard status",
+    "Later, see which namespaces are ready for which level": "pss-guard report",
+};
+
 pub(super) const HOOK: &str = examples! {
     "Call the hook by hand, with the OCI state on standard input (install writes pss-guard-gate into hooks)": "pss-guard hook --engine containerd",
 };
@@ -30,11 +38,19 @@ pub(super) const EXPLAIN: &str = examples! {
     "List all controls": "pss-guard explain",
     "Describe a control": "pss-guard explain runAsNonRoot",
     "Look up the exit code in a pod's events": "pss-guard explain 17",
+    "In a script": "pss-guard explain --format json hostPorts",
+};
+
+pub(super) const POLICY: &str = examples! {
+    "See what can be set": "pss-guard policy init",
+    "Check the node's policy, and see what it means": "pss-guard policy check",
+    "See which levels apply, and what set them": "pss-guard policy show",
 };
 
 pub(super) const POLICY_CHECK: &str = examples! {
     "Check the node's policy": "pss-guard policy check",
     "Check a file before it is put on a node": "pss-guard policy check policy.toml",
+    "In a script": "pss-guard policy check --format json policy.toml",
 };
 
 pub(super) const POLICY_SHOW: &str = examples! {
@@ -55,6 +71,11 @@ pub(super) const POLICY_SCHEMA: &str = examples! {
     "Let an editor complete and check a policy": "pss-guard policy schema",
 };
 
+pub(super) const NAMESPACES: &str = examples! {
+    "Import all namespaces": "kubectl get namespaces -o json | pss-guard namespaces import",
+    "List what is imported, and what is not": "pss-guard namespaces list",
+};
+
 pub(super) const NAMESPACES_IMPORT: &str = examples! {
     "Import all namespaces": "kubectl get namespaces -o json | pss-guard namespaces import",
     "Update one": "kubectl get namespace shop -o json | pss-guard namespaces import",
@@ -65,10 +86,18 @@ pub(super) const NAMESPACES_LIST: &str = examples! {
     "In a script": "pss-guard namespaces list --format json",
 };
 
+pub(super) const PODS: &str = examples! {
+    "Import the pods of this node, static ones, too": "kubectl get --raw /api/v1/nodes/node-1/proxy/pods | pss-guard pods import",
+};
+
 pub(super) const PODS_IMPORT: &str = examples! {
     "Import the pods of this node": "kubectl get pods --all-namespaces --field-selector spec.nodeName=node-1 -o json | pss-guard pods import",
     "From a list of all nodes": "kubectl get pods --all-namespaces -o json | pss-guard pods import --node node-1",
     "With static pods, from the kubelet": "kubectl get --raw /api/v1/nodes/node-1/proxy/pods | pss-guard pods import",
+};
+
+pub(super) const CLUSTER: &str = examples! {
+    "Import the version of the API server": "kubectl get --raw /version | pss-guard cluster import",
 };
 
 pub(super) const CLUSTER_IMPORT: &str = examples! {
@@ -117,9 +146,12 @@ pub(super) const REPORT: &str = examples! {
 };
 
 pub(super) const COMPLETIONS: &str = examples! {
-    "For bash": "pss-guard completions bash",
+    "For bash": "pss-guard completions bash >/etc/bash_completion.d/pss-guard",
+    "For zsh": "pss-guard completions zsh >/usr/local/share/zsh/site-functions/_pss-guard",
+    "For fish": "pss-guard completions fish >/etc/fish/completions/pss-guard.fish",
 };
 
 pub(super) const MAN: &str = examples! {
-    "Read it": "pss-guard man | man -l -",
+    "Read the tool's page": "pss-guard man | man -l -",
+    "Read that of the policy": "pss-guard man pss-guard.toml | man -l -",
 };

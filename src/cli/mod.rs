@@ -1,9 +1,11 @@
 //! The commands' bodies: each writes text to a writer and returns an exit code.
 
+mod answers;
 pub mod arguments;
 mod ask;
 pub mod check;
 pub mod cluster;
+pub mod complete;
 mod examples;
 pub mod explain;
 pub mod install;

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
+use super::answers;
+use super::arguments::AnswerFormat;
 use super::ask::ask;
 use super::mode::LEFT;
 use super::{FAILED, OK, line};
@@ -23,11 +25,26 @@ use crate::mode::end::Author;
 use crate::mode::{in_force, who};
 use crate::node::host::Live;
 use crate::output::policy_file;
+use crate::output::terminal::{Style, Tone};
 use crate::paths::Paths;
 use crate::pss::Version;
 use crate::pss::controls::CONTROLS;
 use crate::status::latest;
 use crate::words::plural;
+
+/// How an answer looks.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// For people, or for machines.
+    pub format: AnswerFormat,
+    /// Colours and width of a text for people.
+    pub style: Style,
+}
+
+impl Look {
+    /// Text, and no terminal.
+    pub const PLAIN: Self = Self { format: AnswerFormat::Text, style: Style::PLAIN };
+}
 
 /// Says whether a policy is valid, and what it means. Without `file` (or with the path of it) it is the node's own,
 /// which must also be owned by root; any other file is only read.
@@ -35,6 +52,7 @@ pub fn check(
     paths: &Paths,
     file: Option<&Path>,
     today: Date,
+    look: Look,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
@@ -42,23 +60,38 @@ pub fn check(
         Some(file) => cache::load_file(paths, file).map(Some),
         None => cache::load_fresh(paths),
     };
+    let invalid = |mistakes: &[answers::Mistake], out: &mut dyn Write, err: &mut dyn Write| {
+        for mistake in mistakes {
+            let _ = failed(err, &mistake.line);
+        }
+        if look.format == AnswerFormat::Json {
+            let _ = answers::invalid(mistakes, out);
+        }
+        FAILED
+    };
     match policy {
         Ok(policy) => {
             let node = Live::under(paths.other_root().unwrap_or(Path::new("/")));
             let unseen = policy.as_ref().and_then(|policy| Some((policy, unseen_on(policy, &node)?)));
             if let Some((policy, unseen)) = unseen {
-                return failed(err, &format!("{}: {unseen}", policy.file.as_deref().unwrap_or_default()));
+                let says = format!("{}: {unseen}", policy.file.as_deref().unwrap_or_default());
+                return invalid(&[answers::Mistake::of(says)], out, err);
             }
             // Elsewhere than on a node, in a repository, it is somebody's of course.
             let closed = file.filter(|_| change::as_root().is_ok()).and_then(cache::would_not_take);
             if let Some(error) = closed {
                 let _ = writeln!(err, "pss-guard: a node would reject this file as it is: {}", line(&error));
             }
+            let headline = match &policy {
+                Some(_) => "valid".to_owned(),
+                None => format!("no {}: the built-in defaults apply", paths.policy().display()),
+            };
+            let policy = policy.unwrap_or_else(|| built_in(paths));
             // A reader that went away does not make a valid policy invalid.
-            let _ = match policy {
-                Some(policy) => writeln!(out, "valid").and_then(|()| describe(&policy, paths, today, out)),
-                None => writeln!(out, "no {}: the built-in defaults apply", paths.policy().display())
-                    .and_then(|()| describe(&built_in(paths), paths, today, out)),
+            let _ = match look.format {
+                AnswerFormat::Json => answers::valid(&policy, out),
+                AnswerFormat::Text => writeln!(out, "{}", look.style.paint(Tone::Title, &headline))
+                    .and_then(|()| describe(&policy, paths, today, &look.style, out)),
             };
             OK
         }
@@ -67,17 +100,23 @@ pub fn check(
             if mistakes.is_empty() {
                 mistakes.push(error);
             }
-            for mistake in &mistakes {
-                let _ = failed(err, &line(mistake));
-            }
-            FAILED
+            let mistakes: Vec<_> = mistakes.iter().map(answers::Mistake::at).collect();
+            invalid(&mistakes, out, err)
         }
-        Err(error) => failed(err, &line(&error)),
+        Err(error) => invalid(&[answers::Mistake::of(line(&error))], out, err),
     }
 }
 
-fn describe(policy: &Policy, paths: &Paths, today: Date, out: &mut dyn Write) -> io::Result<()> {
-    let row = |out: &mut dyn Write, name: &str, text: &str| writeln!(out, "  {name:<17} {text}");
+fn describe(
+    policy: &Policy,
+    paths: &Paths,
+    today: Date,
+    style: &Style,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let row = |out: &mut dyn Write, name: &str, text: &str| {
+        writeln!(out, "{}", style.wrapped(&format!("  {name:<17} "), 20, text))
+    };
     row(
         out,
         "mode",
@@ -259,9 +298,11 @@ pub fn show(
     paths: &Paths,
     subject: Subject<'_>,
     annotations: &[String],
+    look: Look,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
+    let Look { format, style } = look;
     let mut whose = PodAttributes::default();
     if let Subject::Namespace(name) = subject {
         whose.namespace = Some(name);
@@ -281,7 +322,7 @@ pub fn show(
     };
     if let Subject::All = subject {
         return match namespaces::names(&paths.namespaces()) {
-            Ok(known) => show_all(paths, &policy, &known, out, err),
+            Ok(known) => show_all(paths, &policy, &known, look, out, err),
             Err(error) => failed(err, &line(&error)),
         };
     }
@@ -306,20 +347,27 @@ pub fn show(
             folder.display()
         );
     }
+    if format == AnswerFormat::Json {
+        let _ = answers::levels(whose.namespace, &resolution, &policy, out);
+        return OK;
+    }
     let _ = match resolution {
-        Resolution::Exempt(exempt) => writeln!(out, "exempt: {exempt}; nothing is evaluated"),
+        Resolution::Exempt(exempt) => {
+            writeln!(out, "{}", style.wrapped("", 2, &format!("exempt: {exempt}; nothing is evaluated")))
+        }
         Resolution::UnknownNamespace(name) => writeln!(
             out,
             "denied: namespace {name:?} is not in {}, and on-unknown-namespace is \"deny\"",
             paths.namespaces().display()
         ),
-        Resolution::Levels(Levels { enforce, audit, warn }) => demands("enforce", &enforce, out)
-            .and_then(|()| demands("audit", &audit, out))
-            .and_then(|()| demands("warn", &warn, out))
+        Resolution::Levels(Levels { enforce, audit, warn }) => demands("enforce", &enforce, &style, out)
+            .and_then(|()| demands("audit", &audit, &style, out))
+            .and_then(|()| demands("warn", &warn, &style, out))
             .and_then(|()| {
                 let mut all = enforce.iter().chain(&audit).chain(&warn);
                 let asked = all.any(|demand| demand.version == Version::Latest);
-                if asked { writeln!(out, "latest   {}", latest(&policy, &paths.cluster()).1) } else { Ok(()) }
+                let says = || style.wrapped("latest   ", 9, &latest(&policy, &paths.cluster()).1);
+                if asked { writeln!(out, "{}", says()) } else { Ok(()) }
             }),
     };
     OK
@@ -330,6 +378,7 @@ fn show_all(
     paths: &Paths,
     policy: &Policy,
     known: &BTreeSet<String>,
+    Look { format, style }: Look,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
@@ -337,10 +386,18 @@ fn show_all(
     let names: BTreeSet<&str> = known.iter().chain(in_policy).map(String::as_str).collect();
     let width = names.iter().map(|name| name.len()).chain([WHOSE.len()]).max().unwrap_or_default();
     let mut code = OK;
+    let is_text = format == AnswerFormat::Text;
+    let mut objects = answers::All::of(policy);
     let mut row = |name: &str, [enforce, audit, warn]: [&str; 3], because: &str| {
-        let _ = writeln!(out, "{name:<width$}  {enforce:<18} {audit:<18} {warn:<18} {because}");
+        if is_text {
+            let first = format!("{name:<width$}  {enforce:<18} {audit:<18} {warn:<18} ");
+            // Where the last column would be too narrow to read, it goes on below.
+            let indent = if first.len() + 24 <= style.width { first.len() } else { 4 };
+            let _ = writeln!(out, "{}", style.wrapped(&first, indent, because));
+        }
     };
-    row("namespace", ["enforce", "audit", "warn"], "enforce level from");
+    let title = style.paint(Tone::Title, &format!("{:<width$}", "namespace"));
+    row(&title, ["enforce", "audit", "warn"], "enforce level from");
     // No namespace can have this name: it is what is not known of.
     let others = "";
     for name in names.iter().copied().chain([others]) {
@@ -353,21 +410,28 @@ fn show_all(
         let found = match found {
             Ok(found) => found,
             Err(error) => {
+                objects.add_fault(name, line(&error));
                 code = failed(err, &line(&error));
                 continue;
             }
         };
         let shown = if name == others { "(any other)" } else { name };
-        match level::resolve(policy, &whose, &found) {
+        let resolution = level::resolve(policy, &whose, &found);
+        objects.add(Some(name).filter(|name| *name != others), &resolution);
+        match resolution {
             Resolution::Exempt(_) => row(shown, ["exempt"; 3], "[exemptions]"),
             Resolution::UnknownNamespace(_) => row(shown, ["denied"; 3], "on-unknown-namespace"),
             Resolution::Levels(levels) => level_row(&mut row, shown, &levels),
         }
     }
-    if let Resolution::Levels(levels) =
-        level::resolve(policy, &PodAttributes::default(), &NamespaceLabels::NoFolder)
-    {
+    let nobodys = PodAttributes::default();
+    let unmanaged = level::resolve(policy, &nobodys, &NamespaceLabels::NoFolder);
+    objects.unmanaged(&unmanaged);
+    if let Resolution::Levels(levels) = unmanaged {
         level_row(&mut row, WHOSE, &levels);
+    }
+    if !is_text {
+        let _ = objects.write(out);
     }
     code
 }
@@ -384,10 +448,17 @@ fn level_row(row: &mut impl FnMut(&str, [&str; 3], &str), name: &str, levels: &L
     row(name, [&shown[0], &shown[1], &shown[2]], &because.unwrap_or_default());
 }
 
-fn demands(purpose: &str, demands: &[RequiredLevel<'_>], out: &mut dyn Write) -> io::Result<()> {
+fn demands(
+    purpose: &str,
+    demands: &[RequiredLevel<'_>],
+    style: &Style,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     for (index, RequiredLevel { level, version, because }) in demands.iter().enumerate() {
         let purpose = if index == 0 { purpose } else { "  and" };
-        writeln!(out, "{purpose:<8} {:<18} {because}", format!("{level}:{version}"))?;
+        let purpose = style.paint(Tone::Title, &format!("{purpose:<8}"));
+        let first = format!("{purpose} {:<18} ", format!("{level}:{version}"));
+        writeln!(out, "{}", style.wrapped(&first, 28, &because.to_string()))?;
     }
     Ok(())
 }

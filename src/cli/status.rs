@@ -10,6 +10,7 @@ use crate::level::Mode;
 use crate::message::escape;
 use crate::node::distribution::PLAIN;
 use crate::node::root::Root;
+use crate::output::terminal::{Style, Tone};
 use crate::status::{Check, Checks, EngineStatus, Setting, State, Status};
 
 /// Exit code: something starts past the gate, or is not as it should be.
@@ -24,12 +25,21 @@ struct Answer<'a> {
     status: &'a Status,
 }
 
-/// Asks and answers; with `containers` their names as well.
+/// How the answer for people looks.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// With the names of the containers.
+    pub containers: bool,
+    /// Colours and width.
+    pub style: Style,
+}
+
+/// Asks and answers.
 pub fn status(
     setting: &Setting<'_>,
     root: &Root,
     arguments: &Arguments,
-    containers: bool,
+    look: Look,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
@@ -46,7 +56,7 @@ pub fn status(
     let status = setting.ask(arguments.engine);
     let is_json = arguments.json || arguments.format == AnswerFormat::Json;
     let written =
-        if is_json { json(&Answer { root, status: &status }, out) } else { text(&status, containers, out) };
+        if is_json { json(&Answer { root, status: &status }, out) } else { text(&status, look, out) };
     // A reader that went away (`| head`) has seen enough; the exit code still tells.
     if let Err(error) = written.and_then(|()| out.flush())
         && error.kind() != io::ErrorKind::BrokenPipe
@@ -66,8 +76,11 @@ fn json(answer: &Answer<'_>, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-fn text(status: &Status, containers: bool, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{}", headline(status))?;
+fn text(status: &Status, look: Look, out: &mut dyn Write) -> io::Result<()> {
+    let Look { containers, style } = look;
+    for line in style.wrapped("", 0, &headline(status)).lines() {
+        writeln!(out, "{}", style.paint(Tone::Title, line))?;
+    }
     if let Some(distribution) = status.distribution.filter(|name| *name != PLAIN.name) {
         writeln!(out, "distribution: {distribution}")?;
     }
@@ -75,9 +88,9 @@ fn text(status: &Status, containers: bool, out: &mut dyn Write) -> io::Result<()
         let method = engine.method.map(|method| format!(", {method} method")).unwrap_or_default();
         let version =
             engine.engine_version.as_deref().map(|said| format!(" ({})", escape(said))).unwrap_or_default();
-        let verdict = verdict(engine, status.is_running);
-        writeln!(out, "{}{method}: {verdict}{version}", engine.engine)?;
-        checks(&engine.checks, out)?;
+        let says = format!("{}{method}: {}{version}", engine.engine, verdict(engine, status.is_running));
+        writeln!(out, "{}", style.wrapped("", 2, &says))?;
+        checks(&engine.checks, &style, out)?;
         if let Some(tally) = engine.containers.as_ref().filter(|_| containers) {
             for (how, list) in [
                 ("passed", &tally.through_the_gate),
@@ -85,7 +98,9 @@ fn text(status: &Status, containers: bool, out: &mut dyn Write) -> io::Result<()
                 ("other kind", &tally.of_another_kind),
                 ("past", &tally.past_the_gate),
             ] {
-                list.iter().try_for_each(|name| writeln!(out, "             {how:<14} {}", escape(name)))?;
+                list.iter().try_for_each(|name| {
+                    writeln!(out, "{}", style.wrapped(&format!("             {how:<14} "), 28, &escape(name)))
+                })?;
             }
         }
     }
@@ -93,7 +108,7 @@ fn text(status: &Status, containers: bool, out: &mut dyn Write) -> io::Result<()
         writeln!(out, "no container engine that pss-guard knows is on this node")?;
     }
     writeln!(out, "policy")?;
-    checks(&status.policy.checks, out)
+    checks(&status.policy.checks, &style, out)
 }
 
 /// All of it in one line. Who reads no further must not take one engine's gate for that of all.
@@ -140,10 +155,17 @@ fn verdict(engine: &EngineStatus, is_running: bool) -> &'static str {
     }
 }
 
-fn checks(checks: &Checks, out: &mut dyn Write) -> io::Result<()> {
+fn checks(checks: &Checks, style: &Style, out: &mut dyn Write) -> io::Result<()> {
     for Check { check, state, says } in &checks.0 {
+        let tone = match state {
+            State::Ok => Tone::Good,
+            State::Note => Tone::Faint,
+            State::Unknown => Tone::Odd,
+            State::Open | State::Wrong => Tone::Bad,
+        };
         let state = if *state == State::Wrong { "WRONG" } else { state.name() };
-        writeln!(out, "  {state:<8} {check:<14} {says}")?;
+        let first = format!("  {} {check:<14} ", style.paint(tone, &format!("{state:<8}")));
+        writeln!(out, "{}", style.wrapped(&first, 26, says))?;
     }
     Ok(())
 }

@@ -72,21 +72,44 @@ const FILES: [(&str, &str, &str); 11] = [
     ),
 ];
 
-/// Where the manual goes, and where a package has it instead.
-const MANUAL: (&str, &str) = ("/usr/local/share/man/man1/pss-guard.1", "/usr/share/man/man1/pss-guard.1.gz");
+/// A page of the manual that the units refer to.
+#[derive(Clone, Debug)]
+pub struct Manual {
+    /// Its section.
+    pub section: u8,
+    /// Its file name: `pss-guard.8`.
+    pub name: String,
+    /// The page, in roff.
+    pub text: String,
+}
+
+impl Manual {
+    /// Where it goes, and where a package has it instead.
+    fn places(&self) -> (String, String) {
+        let Self { section, name, .. } = self;
+        (
+            format!("/usr/local/share/man/man{section}/{name}"),
+            format!("/usr/share/man/man{section}/{name}.gz"),
+        )
+    }
+}
 
 /// The files for systemd, and the manual that they name, on a node that has it and as far as no package brought them.
-pub fn plan(node: &dyn Node, manual: &[u8]) -> Result<Plan, PlanError> {
+pub fn plan(node: &dyn Node, manual: &[Manual]) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     if node.find("systemctl").is_none() {
         return Ok(plan);
     }
-    let files = FILES.into_iter().map(|(path, packaged, text)| (path, packaged, text.as_bytes()));
-    for (path, packaged, text) in files.chain([(MANUAL.0, MANUAL.1, manual)]) {
-        if node.read(Path::new(packaged))?.is_some() {
+    let files = FILES.map(|(path, packaged, text)| (path.to_owned(), packaged.to_owned(), text.as_bytes()));
+    let pages = manual.iter().map(|page| {
+        let (path, packaged) = page.places();
+        (path, packaged, page.text.as_bytes())
+    });
+    for (path, packaged, text) in files.into_iter().chain(pages) {
+        if node.read(Path::new(&packaged))?.is_some() {
             continue;
         }
-        let before = node.read(Path::new(path))?;
+        let before = node.read(Path::new(&path))?;
         if before.as_deref() != Some(text) {
             plan.changes.push(Change { path: path.into(), before, after: text.into() });
         }
@@ -239,26 +262,29 @@ fn complaint(command: &[&str]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FILES, MANUAL};
+    use super::FILES;
     use crate::cli::manual::manual;
     use crate::node::host::fake::Fake;
     use crate::pss::facts::Engine;
 
     #[test]
     fn a_node_with_systemd_gets_what_no_package_brought() {
-        let page = manual();
-        let plan = |node: &Fake| super::plan(node, &page);
+        let pages = manual();
+        let plan = |node: &Fake| super::plan(node, &pages);
         assert_eq!(plan(&Fake::default()).unwrap().changes.len(), 0, "another init");
         let node = || Fake::default().program("/usr/bin/systemctl");
         let all = plan(&node()).unwrap();
-        assert_eq!(all.changes.len(), FILES.len() + 1);
+        assert_eq!(all.changes.len(), FILES.len() + 3);
         assert_eq!(plan(&node().after(Engine::Containerd, &all)).unwrap().changes.len(), 0, "twice");
-        let manual = all.changes.iter().find(|change| change.path.ends_with("pss-guard.1")).unwrap();
-        assert_eq!(manual.after, page);
-        assert!(String::from_utf8_lossy(&page).contains(".TH pss-guard 1"));
-        let packaged = FILES.iter().map(|(_, packaged, _)| *packaged).chain([MANUAL.1]);
-        for path in packaged {
-            let rest = plan(&node().file(path, "theirs")).unwrap();
+        for (path, page) in
+            ["man8/pss-guard.8", "man8/pss-guard-gate.8", "man5/pss-guard.toml.5"].iter().zip(&pages)
+        {
+            let written = all.changes.iter().find(|change| change.path.ends_with(path)).unwrap();
+            assert_eq!(written.after, page.text.as_bytes(), "{path}");
+        }
+        let packaged = FILES.iter().map(|(_, packaged, _)| (*packaged).to_owned());
+        for path in packaged.chain(pages.iter().map(|page| page.places().1)) {
+            let rest = plan(&node().file(&path, "theirs")).unwrap();
             assert_eq!(rest.changes.len(), all.changes.len() - 1, "{path}");
         }
     }

@@ -75,7 +75,7 @@ impl<'a> Store<'a> {
     #[must_use]
     pub fn open(paths: &'a Paths) -> Self {
         let folder = paths.metrics();
-        Self { paths, lock: lock(&folder).map_err(|error| format!("{}: {error}", folder.display())) }
+        Self { paths, lock: lock(&folder).map_err(|error| format!("{}: {}", folder.display(), line(&error))) }
     }
 
     /// Counts what has come, and keeps it.

@@ -4,5 +4,6 @@ pub mod json;
 pub mod junit;
 pub mod page;
 pub mod policy_file;
+pub mod roff;
 pub mod sarif;
 pub mod terminal;

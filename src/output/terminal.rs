@@ -6,6 +6,8 @@ use std::ffi::OsStr;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
+use crate::decision::Verdict;
+
 /// The look of a text for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
@@ -32,6 +34,19 @@ pub enum Tone {
     Faint,
 }
 
+impl Tone {
+    /// That of a verdict.
+    #[must_use]
+    pub const fn of(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Exempt => Self::Faint,
+            Verdict::Allow => Self::Good,
+            Verdict::Deny => Self::Bad,
+            Verdict::CannotJudge => Self::Odd,
+        }
+    }
+}
+
 /// Narrower terminals are written to as if they were this wide.
 const NARROWEST: usize = 40;
 
@@ -46,6 +61,12 @@ impl Style {
         let size = terminal_size::terminal_size_of(std::io::stdout());
         let width = size.map(|(width, _)| usize::from(width.0)).filter(|_| is_terminal);
         Self::of(is_terminal, width, |name| std::env::var_os(name))
+    }
+
+    /// The same where that is a terminal. Elsewhere there is no look, so that what programs read depends on no variable.
+    #[must_use]
+    pub fn of_terminal() -> Self {
+        if std::io::stdout().is_terminal() { Self::of_stdout() } else { Self::PLAIN }
     }
 
     fn of(
@@ -125,6 +146,9 @@ impl Style {
     /// much room. The text must be escaped already.
     #[must_use]
     pub fn wrapped(&self, first: &str, indent: usize, text: &str) -> String {
+        if self.width == usize::MAX {
+            return format!("{first}{}", self.plain(text));
+        }
         wrap(&self.plain(text), self.width, first, &" ".repeat(indent)).join("\n")
     }
 }

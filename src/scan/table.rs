@@ -102,12 +102,7 @@ impl<'a> Table<'a> {
     fn container(&self, one: &Scanned, out: &mut dyn Write) -> io::Result<()> {
         let style = self.style;
         let verdict = one.verdict.name();
-        let tone = match one.verdict {
-            Verdict::Exempt => Tone::Faint,
-            Verdict::Allow => Tone::Good,
-            Verdict::Deny => Tone::Bad,
-            Verdict::CannotJudge => Tone::Odd,
-        };
+        let tone = Tone::of(one.verdict);
         let (name, width) = (name(one, style), self.name);
         write!(out, "    {name:<width$}  ")?;
         let said = self.said(one);

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Setting, State, Status};
 use crate::cli::arguments::{AnswerFormat, Status as Arguments};
-use crate::cli::status::status;
+use crate::cli::status::{Look, status};
 use crate::install::{Change, Entry, GATE, Installer, Method, Plan, PlanError, Request, TOOL, entry_path};
 use crate::level::{Mode, cache};
 use crate::metrics;
@@ -19,6 +19,7 @@ use crate::mode::end::Author;
 use crate::node::host::{Live, Node};
 use crate::node::procfs::{Processes, fake};
 use crate::node::root::Root;
+use crate::output::terminal::Style;
 use crate::paths::Paths;
 use crate::pss::facts::Engine;
 
@@ -217,7 +218,14 @@ impl Machine {
     fn said(&self, engine: Option<Engine>) -> (u8, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let arguments = Arguments { engine, format: AnswerFormat::Text, running: false, json: false };
-        let code = status(&self.setting(), &Root::Own, &arguments, true, &mut out, &mut err);
+        let code = status(
+            &self.setting(),
+            &Root::Own,
+            &arguments,
+            Look { containers: true, style: Style::PLAIN },
+            &mut out,
+            &mut err,
+        );
         assert!(err.is_empty(), "{}", String::from_utf8_lossy(&err));
         (code, String::from_utf8(out).unwrap())
     }
@@ -804,7 +812,17 @@ fn the_json_object_says_the_same() {
     let mut out = Vec::new();
     let arguments = Arguments { engine: None, format: AnswerFormat::Json, running: false, json: false };
     let root = Root::Mounted("/host".into());
-    assert_eq!(status(&machine.setting(), &root, &arguments, false, &mut out, &mut Vec::new()), 1);
+    assert_eq!(
+        status(
+            &machine.setting(),
+            &root,
+            &arguments,
+            Look { containers: false, style: Style::PLAIN },
+            &mut out,
+            &mut Vec::new()
+        ),
+        1
+    );
     let object: serde_json::Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(object["state"], "wrong");
     assert_eq!((&object["root"]["is"], &object["root"]["path"]), (&"mounted".into(), &"/host".into()));

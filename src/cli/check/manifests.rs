@@ -354,7 +354,14 @@ pub(super) fn is_manifest(bytes: &[u8]) -> bool {
 
 /// Whether a folder is a bundle or a captured case.
 pub(super) fn has_containers(folder: &Path) -> bool {
-    ["config.json", "containers", "userdata"].iter().any(|name| folder.join(name).exists())
+    let has = |name: &str| folder.join(name).exists();
+    has("config.json") || has("userdata") || (has("containers") && !is_of_others(&folder.join("containers")))
+}
+
+/// Whether a folder of this name is another program's (`/etc/containers`): it has files, and no container.
+fn is_of_others(containers: &Path) -> bool {
+    let entries = || containers.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+    entries().any(|entry| entry.is_file()) && !entries().any(|entry| entry.join("config.json").exists())
 }
 
 /// The pod of a captured case, which was observed on a node: of its containers, what they run with is evaluated.

@@ -16,6 +16,7 @@ use crate::level::Policy;
 use crate::level::cache::{LoadError, load_file};
 use crate::message::{escape, line};
 use crate::output::json::Result as Object;
+use crate::output::terminal::{Style, Tone};
 use crate::output::{junit, sarif};
 use crate::paths::Paths;
 use crate::pss::Certainty;
@@ -63,6 +64,7 @@ impl Tally {
 /// Where results go, one after the other. After a write that failed nothing more is written.
 struct Results<'o> {
     format: Format,
+    style: Style,
     out: &'o mut dyn Write,
     written: io::Result<()>,
     sarif: sarif::Log,
@@ -73,14 +75,15 @@ struct Results<'o> {
 impl Results<'_> {
     fn add(&mut self, object: &Object<'_>, verdict: Verdict) {
         self.tally.add(verdict);
-        let write: fn(&Object<'_>, &mut dyn Write) -> io::Result<()> = match self.format {
-            Format::Text => text,
-            Format::Json => json,
-            Format::Sarif => return self.sarif.add(object),
-            Format::Junit => return self.junit.add(object),
-        };
-        if self.written.is_ok() {
-            self.written = write(object, self.out);
+        match self.format {
+            Format::Sarif => self.sarif.add(object),
+            Format::Junit => self.junit.add(object),
+            _ if self.written.is_err() => {}
+            Format::Text => {
+                let mut text = Text { style: &self.style, out: self.out };
+                self.written = text.object(object, verdict);
+            }
+            Format::Json => self.written = json(object, self.out),
         }
     }
 
@@ -116,7 +119,7 @@ enum Input {
 }
 
 /// Checks every path and writes the results.
-pub fn check(paths: &Paths, options: &Check, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+pub fn check(paths: &Paths, options: &Check, style: Style, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let policy = match policy(paths, options.policy.as_deref(), err) {
         Ok(policy) => policy,
         Err(error) => {
@@ -152,6 +155,7 @@ pub fn check(paths: &Paths, options: &Check, out: &mut dyn Write, err: &mut dyn 
     let manifests = Manifests::of(files(), &policy, options, &namespaces);
     let mut results = Results {
         format: options.format,
+        style,
         out,
         written: Ok(()),
         sarif: sarif::Log::default(),
@@ -232,57 +236,80 @@ fn json(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-fn yaml(text: &str, out: &mut dyn Write) -> io::Result<()> {
-    text.lines().try_for_each(|line| writeln!(out, "  {:<10} | {}", "", escape(line)))
+/// Results for people.
+struct Text<'t> {
+    style: &'t Style,
+    out: &'t mut dyn Write,
 }
 
-/// One container for people: the verdict, what is wrong with its fix, and what nobody here can see.
-fn text(object: &Object<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let line = object.line.map_or_else(String::new, |line| format!(":{line}"));
-    let name = object.name();
-    if name == object.path {
-        writeln!(out, "{:<12} {name}{line}", object.verdict)?;
-    } else {
-        let document = object.document.map_or_else(String::new, |nth| format!(" (document {nth})"));
-        writeln!(out, "{:<12} {}", object.verdict, escape(&name))?;
-        writeln!(out, "  {:<10} {}{line}{document}", "file", object.path)?;
-    }
-    let because = escape(&object.because);
-    if object.level.is_empty() {
-        writeln!(out, "  {:<10} {because}", "because")?;
-    } else {
-        writeln!(out, "  {:<10} {}:{}, {because}", "level", object.level, object.version)?;
-    }
-    let mut unseen = Vec::new();
-    for finding in &object.findings {
-        if finding.certainty == Certainty::Unseen.name() {
-            unseen.push(finding.control);
-            continue;
+impl Text<'_> {
+    /// One container or workload: the verdict, what is wrong with its fix, and what nobody here can see.
+    fn object(&mut self, object: &Object<'_>, verdict: Verdict) -> io::Result<()> {
+        let line = object.line.map_or_else(String::new, |line| format!(":{line}"));
+        let name = object.name();
+        let word = self.style.paint(Tone::of(verdict), &format!("{:<12}", object.verdict));
+        if name == object.path {
+            self.line(&format!("{word} "), &format!("{name}{line}"))?;
+        } else {
+            let document = object.document.map_or_else(String::new, |nth| format!(" (document {nth})"));
+            self.line(&format!("{word} "), &escape(&name))?;
+            self.row("file", &format!("{}{line}{document}", object.path))?;
         }
-        let ours = if finding.origin == "upstream" { "" } else { " [pss-guard's own control]" };
-        let (reason, detail) = (escape(&finding.reason), escape(&finding.detail));
-        let line = finding.line.map_or_else(String::new, |line| format!(" (line {line})"));
-        writeln!(out, "  {:<10} {}{ours}: {reason} ({detail}){line}", finding.certainty, finding.control)?;
-        if finding.reported {
-            writeln!(out, "  {:<10} reported only: nothing is refused by it", "")?;
+        let because = escape(&object.because);
+        if object.level.is_empty() {
+            self.row("because", &because)?;
+        } else {
+            self.row("level", &format!("{}:{}, {because}", object.level, object.version))?;
         }
-        if let Some(exception) = &finding.exception {
-            writeln!(out, "  {:<10} exception: {}", "", escape(exception))?;
+        let mut unseen = Vec::new();
+        for finding in &object.findings {
+            if finding.certainty == Certainty::Unseen.name() {
+                unseen.push(finding.control);
+                continue;
+            }
+            let ours = if finding.origin == "upstream" { "" } else { " [pss-guard's own control]" };
+            let (reason, detail) = (escape(&finding.reason), escape(&finding.detail));
+            let line = finding.line.map_or_else(String::new, |line| format!(" (line {line})"));
+            let tone = if finding.certainty == Certainty::Violates.name() { Tone::Bad } else { Tone::Odd };
+            let word = self.style.paint(tone, &format!("{:<10}", finding.certainty));
+            let says = format!("{}{ours}: {reason} ({detail}){line}", finding.control);
+            self.line(&format!("  {word} "), &says)?;
+            if finding.reported {
+                self.row("", "reported only: nothing is refused by it")?;
+            }
+            if let Some(exception) = &finding.exception {
+                self.row("", &format!("exception: {}", escape(exception)))?;
+            }
+            // A workload has its fixes merged, below.
+            if object.workload.is_none() {
+                self.yaml(&finding.fix)?;
+            }
         }
-        // A workload has its fixes merged, below.
-        if object.workload.is_none() {
-            yaml(&finding.fix, out)?;
+        if let Some(note) = &object.note {
+            self.row("note", &escape(note))?;
         }
+        for fix in &object.fixes {
+            self.row("fix", &escape(&fix.of()))?;
+            self.yaml(&fix.yaml)?;
+        }
+        if !unseen.is_empty() {
+            self.row("not seen", &format!("{} (`pss-guard explain` says why)", unseen.join(", ")))?;
+        }
+        Ok(())
     }
-    if let Some(note) = &object.note {
-        writeln!(out, "  {:<10} {}", "note", escape(note))?;
+
+    fn row(&mut self, what: &str, says: &str) -> io::Result<()> {
+        self.line(&format!("  {what:<10} "), says)
     }
-    for fix in &object.fixes {
-        writeln!(out, "  {:<10} {}", "fix", escape(&fix.of()))?;
-        yaml(&fix.yaml, out)?;
+
+    /// A text behind what it is about; where it goes on, it is indented as far. It must be escaped already.
+    fn line(&mut self, first: &str, says: &str) -> io::Result<()> {
+        writeln!(self.out, "{}", self.style.wrapped(first, 13, says))
     }
-    if !unseen.is_empty() {
-        writeln!(out, "  {:<10} {} (`pss-guard explain` says why)", "not seen", unseen.join(", "))?;
+
+    /// What somebody copies stays as it is.
+    fn yaml(&mut self, text: &str) -> io::Result<()> {
+        text.lines()
+            .try_for_each(|line| writeln!(self.out, "  {:<10} | {}", "", self.style.plain(&escape(line))))
     }
-    Ok(())
 }

@@ -208,8 +208,8 @@ pub struct Wish<'a> {
     pub persist: bool,
     /// The directory that the programs are to lie in, where it is not the one that they lie in.
     pub directory: Option<&'a Path>,
-    /// The manual, in roff.
-    pub manual: &'a [u8],
+    /// The manual.
+    pub manual: &'a [units::Manual],
     /// What is wrong with the directories that pods' mounts rest on, a sentence each. Where others can write to one, no
     /// pod with a mount from there could be evaluated.
     pub anchor_faults: &'a [String],

@@ -236,7 +236,7 @@ pub struct System {
 }
 
 impl System {
-    pub(super) fn of(node: &Live, manual: &[u8]) -> Result<Self, Failure> {
+    pub(super) fn of(node: &Live, manual: &[units::Manual]) -> Result<Self, Failure> {
         let mut plan = units::plan(node, manual)?;
         let mut kept = transaction::edited(node, units::NAME)?;
         kept.retain(|path| plan.changes.iter().any(|change| change.path == *path));

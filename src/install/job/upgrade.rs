@@ -16,6 +16,7 @@ use super::repair::patiently;
 use super::{Failure, Job, Report, Step, put};
 use crate::install::programs::{self, Piece};
 use crate::install::transaction::{Store, installations, manifest};
+use crate::install::units::Manual;
 use crate::install::{GATE, Plan, Request, before, directory, persist};
 use crate::level::cache;
 use crate::message::line;
@@ -134,7 +135,7 @@ fn take_back(store: &Store<'_>, failure: Failure, report: Report<'_>) -> Failure
 impl Job<'_> {
     /// Whether `install` would change more of an installation than its programs: its files are of another version, or are no
     /// longer as they were written.
-    pub fn is_due(&self, manual: &[u8]) -> Result<bool, Failure> {
+    pub fn is_due(&self, manual: &[Manual]) -> Result<bool, Failure> {
         let Self { node, installer, distribution, .. } = *self;
         let Some(installed) = manifest(node, self.name())? else { return Ok(false) };
         let Some(method) = installed.method else { return Ok(false) };
