@@ -137,6 +137,8 @@ impl Place {
         let streams = run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let status = streams.args(["run", "--detach", "--bundle"]).arg(self.bundle()).arg(&self.id).status();
         assert!(status.expect("a runtime").success(), "the container that is dumped runs");
+        // runc makes it, crun 1.21 does not.
+        fs::create_dir_all(self.path("work")).expect("a directory for CRIU's logs");
         let mut dump = self.alone();
         dump.args(["checkpoint", "--image-path"]).arg(self.images());
         dump.arg("--work-path").arg(self.path("work")).arg(&self.id);
