@@ -6,6 +6,7 @@ use std::process::Command;
 
 use pss_guard::cli::arguments::{Check, Format};
 use pss_guard::cli::check::check;
+use pss_guard::output::terminal::Style;
 use pss_guard::paths::Paths;
 use pss_guard::pss::{Level, Version};
 use serde_json::{Value, json};
@@ -399,7 +400,7 @@ impl Case {
         let paths = vec![self.directory.path().to_owned()];
         let options = Check { level, policy: None, pod: None, namespace: None, format: Format::Json, paths };
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = check(&Paths::under(self.directory.path()), &options, &mut out, &mut err);
+        let code = check(&Paths::under(self.directory.path()), &options, Style::PLAIN, &mut out, &mut err);
         (
             code,
             serde_json::from_slice(&out)
