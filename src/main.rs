@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use nix::unistd::geteuid;
-use pss_guard::cli::arguments::{Cli, Cluster, Command, Namespaces, Pods, Policy};
+use pss_guard::cli::arguments::{Cli, Cluster, Command, Install, Namespaces, Pods, Policy};
 use pss_guard::cli::{
     self, check, cluster, complete, explain, install, metrics, mode, namespaces, pods, policy, report, scan,
     status, uninstall, verbose, verify,
@@ -199,7 +199,11 @@ fn sees_the_node(root: &Path, is_entered: bool, command: &Command) -> Result<(),
             | Command::Scan(_)
             | Command::Metrics(_)
     );
-    if !rests_on_processes || !geteuid().is_root() {
+    // What a package manager calls in an image: where no /proc is mounted nothing runs.
+    let is_of_packages =
+        matches!(command, Command::Uninstall(_) | Command::Install(Install { programs: true, .. }));
+    let is_image = is_of_packages && !is_entered && !root.join("proc/self").exists();
+    if !rests_on_processes || is_image || !geteuid().is_root() {
         return Ok(());
     }
     let other = is_entered.then(root::another_tree).flatten();

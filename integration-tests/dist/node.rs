@@ -283,7 +283,7 @@ fn refused(node: &Node) {
         // dpkg goes back, and has nothing to configure.
         Format::Deb => {
             assert_ne!(done.code, Some(0), "{done}");
-            assert_eq!(node.state(), "install ok installed 0.0.2", "{done}");
+            assert_eq!(node.state(), "install ok installed 0.0.2-1", "{done}");
             assert_eq!(node.bytes("/usr/sbin/pss-guard"), packaged, "{done}");
             node.run(&["dpkg", "--audit"]).expect_success();
         }
