@@ -191,14 +191,12 @@ fn enter(root: &Root, command: &Command, err: &mut dyn Write) -> Result<PathBuf,
 /// Whether a command sees all of the running node that its answer rests on. Root in a container may not; what users do not see
 /// each command says itself.
 fn sees_the_node(root: &Path, is_entered: bool, command: &Command) -> Result<(), String> {
-    let rests_on_processes = matches!(
-        command,
-        Command::Install(_)
-            | Command::Uninstall(_)
-            | Command::Status(_)
-            | Command::Scan(_)
-            | Command::Metrics(_)
-    );
+    let rests_on_processes = match command {
+        Command::Install(_) | Command::Uninstall(_) | Command::Status(_) | Command::Metrics(_) => true,
+        // Other nodes' scans say what those have seen.
+        Command::Scan(scan) => scan.merge.is_empty(),
+        _ => false,
+    };
     // What a package manager calls in an image: where no /proc is mounted nothing runs.
     let is_of_packages =
         matches!(command, Command::Uninstall(_) | Command::Install(Install { programs: true, .. }));

@@ -109,6 +109,7 @@ const ROWS: &[Row] = &[
     row("install --method", "--root GATED install --engine docker --method hook", "not for this engine", (2, "docker supports only --method runtime"), "wrote"),
     row("install --config", "--root GATED install --engine containerd --config /etc/nothing.toml", "no such file", (2, "/etc/nothing.toml: no such file"), "wrote"),
     row("install --directory", "--root GATED install --engine containerd --directory /opt/nothing", "no such directory", (2, "opt/nothing: No such file or directory"), "wrote"),
+    row("install --programs", "--root NODE install --programs", "no gate is here", (0, "the gate is not installed for any engine, and nothing was changed"), "wrote"),
     row("install --dry-run", "--root NODE install --engine docker --dry-run", "what install refuses", (2, "docker is not on this node"), "would"),
     row("install --restart", "--root GATED install --engine containerd --restart", "out of reach", (2, "--restart does not reach the containerd of another root directory"), "wrote"),
     row("install --restart-command", "--root GATED install --engine containerd --restart-command true", "no restart", (2, "--restart"), "wrote"),

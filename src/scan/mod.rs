@@ -306,9 +306,15 @@ fn shown(path: &Path) -> String {
     shortened(&escape(&path.to_string_lossy()), FIELD)
 }
 
-/// What the node calls itself.
+/// What the node calls itself. The kernel answers a container with the container's own name (uts_namespaces(7)).
 pub(crate) fn node_name(live: &Live) -> String {
-    let file = if live.is_running() { "/proc/sys/kernel/hostname" } else { "/etc/hostname" };
+    use std::os::unix::fs::MetadataExt as _;
+    let uts = |process: &str| {
+        let place = live.place(Path::new(&format!("/proc/{process}/ns/uts")));
+        std::fs::metadata(place).map(|namespace| namespace.ino()).ok()
+    };
+    let is_ours = live.is_running() && uts("1").is_none_or(|first| uts("self") == Some(first));
+    let file = if is_ours { "/proc/sys/kernel/hostname" } else { "/etc/hostname" };
     let name = crate::files::read(&live.place(Path::new(file)), 4096).unwrap_or_default();
     String::from_utf8_lossy(&name).trim().to_owned()
 }
