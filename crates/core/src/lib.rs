@@ -3,6 +3,7 @@
 //!
 //! It reads no config.json, starts no process and parses no command line.
 
+pub mod agent;
 pub mod atomic;
 pub mod checksum;
 pub mod cluster;

@@ -84,6 +84,29 @@ pub(crate) fn put(folder: &Path, name: &str, content: &str, lasts: Lasts) -> Res
     Ok(true)
 }
 
+/// Makes a copy for the next boot say what a folder says. The folder may change meanwhile: each file is whole, and who changes it
+/// copies it again.
+pub(crate) fn copy(live: &Path, kept: &Path, is_ours: impl Fn(&str) -> bool) -> Result<(), WriteError> {
+    atomic::make_folder(kept.parent().unwrap_or(Path::new("/")))?;
+    let _lock = lock(kept)?;
+    let mut files = BTreeMap::new();
+    for name in names(live, &is_ours)? {
+        let path = live.join(format!("{name}.json"));
+        match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            text => drop(files.insert(name, text.map_err(fault("read", &path))?)),
+        }
+    }
+    fill(kept, &files, is_ours, Lasts::PowerCuts).map(drop)
+}
+
+/// Removes one file of a folder. Whether it was there.
+pub(crate) fn remove(folder: &Path, name: &str) -> Result<bool, WriteError> {
+    let path = folder.join(format!("{name}.json"));
+    let is_there = path.symlink_metadata().is_ok();
+    atomic::remove_if_there(&path).map(|()| is_there)
+}
+
 /// Whether a file is root's and says exactly this already.
 pub(crate) fn says(path: &Path, content: &str) -> bool {
     files::read_as(path, Links::Refuse, Owner::Root, LIMIT)

@@ -15,7 +15,7 @@ pub mod workload;
 
 use std::path::PathBuf;
 
-pub use labels::{Labels, is_dns_label};
+pub use labels::{Labels, is_dns_label, is_dns_subdomain};
 pub use policy::{LevelVersion, Mode, Policy};
 pub use provenance::{Origin, Provenance, Purpose};
 

@@ -168,9 +168,6 @@ pub enum ImportError {
     /// A name that must not become part of a path.
     #[error("{0:?} cannot be the name of a namespace: it is not a DNS label; nothing was changed")]
     Name(String),
-    /// What is known of the others cannot be read.
-    #[error("keep the levels of the other namespaces; import all of them; nothing was changed")]
-    Others(#[source] NamespaceError),
     /// Two objects with one name.
     #[error("namespace {0:?} is in the list twice; nothing was changed")]
     Twice(String),
@@ -216,45 +213,91 @@ impl fmt::Display for Imported {
 /// The API server lets nobody delete these (apiserver `pkg/admission/plugin/namespace/lifecycle/admission.go`).
 const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
 
-/// Makes the folder `live` say what the API server's list says, and `kept` the same for the next boot. A list is all
+/// The folder of the levels of namespaces, and its copy for the next boot.
+///
+/// A file is written only if its content changes. The files are of the version that this node's gate reads.
+#[derive(Clone, Debug)]
+pub struct Store {
+    version: u32,
+    live: PathBuf,
+    kept: PathBuf,
+}
+
+impl Store {
+    /// The node's own.
+    pub fn of(paths: &Paths) -> Result<Self, ImportError> {
+        let version = formats::agreed(&paths.formats(), Format::Namespace)?;
+        Ok(Self { version, live: paths.namespaces(), kept: paths.kept_namespaces() })
+    }
+
+    /// Writes the labels of one namespace. Whether anything changed; if so, the next boot knows of it after [`Self::keep`].
+    pub fn put(&self, name: &str, labels: &Labels<'_>) -> Result<bool, ImportError> {
+        let content = content(labels, self.version);
+        self.change(name, |folder| store::put(folder, name, &content, Lasts::Processes))
+    }
+
+    /// Removes a namespace that is gone. Whether it was there; if so, the next boot knows of it after [`Self::keep`].
+    pub fn remove(&self, name: &str) -> Result<bool, ImportError> {
+        self.change(name, |folder| store::remove(folder, name))
+    }
+
+    /// Copies everything for the next boot. It waits for the disk, and changes of the folder do not wait for it.
+    pub fn keep(&self) -> Result<(), ImportError> {
+        store::copy(&self.live, &self.kept, is_dns_label).map_err(ImportError::Keep)
+    }
+
+    /// Writes all namespaces, and removes what is not among them. Whoever watches the node learns from the folder's time how old
+    /// that knowledge is, so it is set even if there is nothing to write. How many were changed, and how many removed.
+    pub fn replace_all(&self, all: &BTreeMap<String, Labels<'_>>) -> Result<[usize; 2], ImportError> {
+        if let Some(name) = all.keys().find(|name| !is_dns_label(name)) {
+            return Err(ImportError::Name(name.chars().take(64).collect()));
+        }
+        let _lock = store::lock(&self.live)?;
+        let known = names(&self.live)?;
+        let lacks = |name: &&str| known.contains(*name) && !all.contains_key(*name);
+        if let Some(name) = IMMORTAL.into_iter().find(lacks) {
+            return Err(ImportError::Part(name));
+        }
+        let content = |(name, labels): (&String, &Labels<'_>)| (name.clone(), content(labels, self.version));
+        let files: BTreeMap<String, String> = all.iter().map(content).collect();
+        let fill = |folder, lasts| store::fill(folder, &files, is_dns_label, lasts);
+        let Changes { changed, removed } = fill(&self.live, Lasts::Processes)?;
+        // Afterwards: a full disk must not keep the node from what the cluster asks for now.
+        fill(&self.kept, Lasts::PowerCuts).map_err(ImportError::Keep)?;
+        Ok([changed, removed])
+    }
+
+    fn change(
+        &self,
+        name: &str,
+        change: impl FnOnce(&Path) -> Result<bool, WriteError>,
+    ) -> Result<bool, ImportError> {
+        if !is_dns_label(name) {
+            return Err(ImportError::Name(name.chars().take(64).collect()));
+        }
+        let _lock = store::lock(&self.live)?;
+        Ok(store::keeping_time(&self.live, || change(&self.live))?)
+    }
+}
+
+/// Makes the node's folder say what the API server's list says, and the copy for the next boot the same. A list is all
 /// there is: what it lacks is dropped. One object changes one namespace. The whole input is checked before anything
 /// changes.
-///
-/// The folder's own time is that of the last list, even of one that brought nothing new: who watches the node learns from
-/// it how old that knowledge is. The files are of the version that this node's gate reads.
 pub fn import(input: &mut dyn Read, paths: &Paths) -> Result<Imported, ImportError> {
-    let (live, kept) = (&paths.namespaces(), &paths.kept_namespaces());
-    let version = formats::agreed(&paths.formats(), Format::Namespace)?;
-    let Input { mut wanted, one } = namespaces(list::read(input)?)?;
+    let store = Store::of(paths)?;
+    let Input { wanted, one } = namespaces(list::read(input)?)?;
     let invalid = wanted.iter().flat_map(|(name, labels)| {
         labels.faults().into_iter().map(move |fault| format!("namespace {name:?}: {fault}"))
     });
     let invalid = invalid.collect();
-
-    let _lock = store::lock(live)?;
-    let known = names(live)?;
-    if one {
-        for name in known {
-            if !wanted.contains_key(&name)
-                && let NamespaceLabels::Labels { labels, .. } =
-                    read(live, &name).map_err(ImportError::Others)?
-            {
-                wanted.insert(name, labels);
-            }
-        }
-    } else if let Some(name) =
-        IMMORTAL.into_iter().find(|name| known.contains(*name) && !wanted.contains_key(*name))
-    {
-        return Err(ImportError::Part(name));
+    if let (true, Some((name, labels))) = (one, wanted.first_key_value()) {
+        let changed = usize::from(store.put(name, labels)?);
+        store.keep()?;
+        let namespaces = names(&paths.namespaces())?.len();
+        return Ok(Imported { namespaces, changed, removed: 0, one, invalid });
     }
-    let files: BTreeMap<String, String> =
-        wanted.iter().map(|(name, labels)| (name.clone(), content(labels, version))).collect();
-    let fill = |dir, lasts| store::fill(dir, &files, is_dns_label, lasts);
-    let live_fill = || fill(live, Lasts::Processes);
-    let Changes { changed, removed } = if one { store::keeping_time(live, live_fill) } else { live_fill() }?;
-    // Afterwards: a full disk must not keep the node from what the cluster asks for now.
-    fill(kept, Lasts::PowerCuts).map_err(ImportError::Keep)?;
-    Ok(Imported { namespaces: files.len(), changed, removed, one, invalid })
+    let [changed, removed] = store.replace_all(&wanted)?;
+    Ok(Imported { namespaces: wanted.len(), changed, removed, one, invalid })
 }
 
 /// An object of the API, as far as it matters here.

@@ -24,7 +24,7 @@ mod object;
 mod store;
 
 pub use import::{ImportError, Imported, Kept, import};
-pub use object::Object;
+pub use object::{About, Object};
 pub use store::{Changes, Extent, Store, StoreError};
 
 /// The largest file, in bytes. A pod of three containers takes 1 KiB; one of some hundred containers fits.

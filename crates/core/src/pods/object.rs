@@ -62,7 +62,34 @@ const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
 /// What a Deployment appends to the names of its ReplicaSets, as a label of their pods.
 const HASH: &str = "pod-template-hash";
 
+/// What an object says of itself, as its author and the API server wrote it.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// The name.
+    pub name: String,
+    /// The namespace.
+    pub namespace: String,
+    /// The UID.
+    pub uid: String,
+    /// The labels.
+    pub labels: BTreeMap<String, String>,
+    /// The annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// The kind and name of the owner that controls it.
+    pub controller: Option<(String, String)>,
+}
+
 impl Object {
+    /// A pod whose metadata was read by somebody else.
+    #[must_use]
+    pub fn new(about: About, spec: PodSpec) -> Self {
+        let About { name, namespace, uid, labels, annotations, controller } = about;
+        let owner = controller.map(|(kind, name)| OwnerReference { kind, name, controller: Some(true) });
+        let (labels, annotations, owners) = (Some(labels), Some(annotations), Some(owner.into_iter().collect()));
+        let metadata = Metadata { name, namespace, uid, labels, annotations, owners };
+        Self { kind: String::new(), metadata, spec: Spec { node: String::new(), pod: spec } }
+    }
+
     /// The node that it is bound to; empty if to none.
     #[must_use]
     pub fn node(&self) -> &str {

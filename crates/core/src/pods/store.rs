@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{LIMIT, PodFacts, PodsError, Source, Whose, is_subdomain, place};
-use crate::atomic::{self, Lasts, WriteError, fault};
+use crate::atomic::{Lasts, WriteError, fault};
 use crate::formats::{self, Format, NothingInCommon};
 use crate::level::is_dns_label;
 use crate::paths::Paths;
@@ -80,21 +80,29 @@ impl Store {
         Ok(Self { version, live: paths.told(), kept: paths.kept() })
     }
 
-    /// Writes the facts of one pod. Whether anything changed.
+    /// Writes the facts of one pod. Whether anything changed; if so, the next boot knows of it after [`Self::keep`].
     pub fn put(&self, facts: &PodFacts) -> Result<bool, StoreError> {
         let (source, name) = checked(facts.source, facts.whose())?;
         let content = self.content(facts)?;
-        self.change(source, |folder, lasts| store::put(folder, &name, &content, lasts))
+        self.change(source, |folder| store::put(folder, &name, &content, Lasts::Processes))
     }
 
-    /// Removes the facts of a pod that is gone from this node. Whether there were any.
+    /// Removes the facts of a pod that is gone from this node. Whether there were any; if so, the next boot knows of it after
+    /// [`Self::keep`].
     pub fn remove(&self, source: Source, whose: Whose<'_>) -> Result<bool, StoreError> {
         let (source, name) = checked(source, whose)?;
-        self.change(source, |folder, _| {
-            let path = folder.join(format!("{name}.json"));
-            let is_there = path.symlink_metadata().is_ok();
-            atomic::remove_if_there(&path).map(|()| is_there)
-        })
+        self.change(source, |folder| store::remove(folder, &name))
+    }
+
+    /// Copies everything for the next boot. It waits for the disk, and changes of the folders do not wait for it.
+    pub fn keep(&self) -> Result<(), StoreError> {
+        for source in [Source::Api, Source::Static] {
+            let [live, kept] = self.folders(source);
+            if live.is_dir() {
+                store::copy(&live, &kept, |name| is_name(source, name)).map_err(StoreError::Keep)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes the facts of all pods of a list, which may be all of the API's, all static ones, both or neither. Everything is
@@ -154,17 +162,14 @@ impl Store {
         [&self.live, &self.kept].map(|folder| folder.join(source.folder()))
     }
 
-    /// The same change in both folders. What the live one answers.
     fn change(
         &self,
         source: Source,
-        change: impl Fn(&Path, Lasts) -> Result<bool, WriteError>,
+        change: impl FnOnce(&Path) -> Result<bool, WriteError>,
     ) -> Result<bool, StoreError> {
-        let [live, kept] = self.folders(source);
+        let [live, _] = self.folders(source);
         let _lock = store::lock(&live)?;
-        let changed = store::keeping_time(&live, || change(&live, Lasts::Processes))?;
-        change(&kept, Lasts::PowerCuts).map_err(StoreError::Keep)?;
-        Ok(changed)
+        Ok(store::keeping_time(&live, || change(&live))?)
     }
 
     fn content(&self, facts: &PodFacts) -> Result<String, StoreError> {

@@ -285,8 +285,10 @@ fn one_pod_is_put_and_removed_here_and_for_the_next_boot() {
     let time = || node.paths.told().join("pods").metadata().unwrap().modified().unwrap();
     let listed = time();
     assert_eq!([3, 3].map(|number| store.put(&facts(number)).unwrap()), [true, false]);
+    store.keep().unwrap();
     assert_eq!(files(&node, "pods"), names(&[1, 2, 3]));
     assert_eq!([1, 1].map(|number| store.remove(Source::Api, facts(number).whose()).unwrap()), [true, false]);
+    store.keep().unwrap();
     assert_eq!(files(&node, "pods"), names(&[2, 3]));
     assert_eq!(time(), listed, "the folder's time is that of the last list");
     // Nothing is written where nobody would look for it, and no empty list removes anything.
@@ -300,7 +302,8 @@ fn one_pod_is_put_and_removed_here_and_for_the_next_boot() {
     // What cannot be kept is in force all the same.
     fs::remove_dir_all(node.paths.kept().join("pods")).unwrap();
     fs::write(node.paths.kept().join("pods"), "").unwrap();
-    let said = line(&store.put(&facts(5)).unwrap_err());
+    assert!(store.put(&facts(5)).unwrap());
+    let said = line(&store.keep().unwrap_err());
     assert!(
         said.starts_with("facts of pods were written, but cannot be saved for the next boot: "),
         "{said}"

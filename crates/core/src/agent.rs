@@ -1,0 +1,100 @@
+//! `/run/pss-guard/agent/agent.json`: what the agent says of itself, for `status`, `metrics` and alerts. The gate never reads it:
+//! the age of what a node knows stops no container.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::atomic::{Lasts, WriteError};
+use crate::cluster::AGENT;
+use crate::files::{self, FileError, Links, Owner};
+use crate::paths::Paths;
+use crate::store;
+
+/// The file's name without `.json`.
+const NAME: &str = "agent";
+
+/// The version that is written. A newer one has more keys, which older readers skip.
+const VERSION: u32 = 1;
+
+/// Without proof of contact for so long, the API server counts as lost. The agent proves it four times as often.
+pub const STALE: Duration = Duration::from_secs(60);
+
+/// What an agent knows of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The format's version.
+    v: u32,
+    /// When the API server last answered, in seconds since 1970; 0 if it never did.
+    pub contact: u64,
+    /// Whether both lists were complete once since the agent started.
+    pub synced: bool,
+    /// How many pods of the API have facts here.
+    pub pods: usize,
+    /// How many static pods have.
+    #[serde(default)]
+    pub static_pods: usize,
+    /// How many namespaces are known.
+    #[serde(default)]
+    pub namespaces: usize,
+    /// The agent's own version.
+    #[serde(default)]
+    pub version: String,
+}
+
+/// Why nothing is known of the agent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AgentError {
+    /// The file or its folder cannot be trusted or read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file is something else.
+    #[error("parse {} as the agent's report", .path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+}
+
+impl Report {
+    /// How long ago the API server answered; `None` if it never did. A contact in the future is now: clocks are set.
+    #[must_use]
+    pub fn age(&self, now: SystemTime) -> Option<Duration> {
+        let contact = UNIX_EPOCH.checked_add(Duration::from_secs(self.contact))?;
+        (self.contact > 0).then(|| now.duration_since(contact).unwrap_or_default())
+    }
+}
+
+/// Where the file is, below a folder such as `/run/pss-guard`.
+#[must_use]
+pub fn path(folder: &Path) -> PathBuf {
+    folder.join(AGENT).join(NAME).with_extension("json")
+}
+
+/// Writes the report, if it says something new. Whether it did.
+pub fn put(paths: &Paths, report: &Report) -> Result<bool, WriteError> {
+    // A struct of numbers and one text has no way to fail.
+    let mut text = serde_json::to_string(&Report { v: VERSION, ..report.clone() }).unwrap_or_default();
+    text.push('\n');
+    store::put(&paths.told().join(AGENT), NAME, &text, Lasts::Processes)
+}
+
+/// What the agent of this node said last; `None` if there never was one since the last boot.
+pub fn read(paths: &Paths) -> Result<Option<Report>, AgentError> {
+    let path = path(&paths.told());
+    match files::open_folder(&paths.told().join(AGENT))? {
+        None => return Ok(None),
+        Some(folder) => drop(folder),
+    }
+    match files::read_as(&path, Links::Refuse, Owner::Root, store::LIMIT) {
+        Ok((_, _, bytes)) => {
+            serde_json::from_slice(&bytes).map(Some).map_err(|source| AgentError::Parse { path, source })
+        }
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
