@@ -1,0 +1,102 @@
+//! Runs everything on one thread until SIGTERM or SIGINT. What was written stays: the gate needs no agent to be there.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use kube::runtime::watcher;
+use pss_guard_core::paths::Paths;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
+
+use crate::api::Api;
+use crate::contact::{self, Renew};
+use crate::metrics::Metrics;
+use crate::options::Run;
+use crate::watch::{End, Synced, causes};
+use crate::{namespaces, pods, server};
+
+/// How long after a fault everything begins again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// The longest time that a watch lasts, in seconds; then the server ends it, and it goes on where it was.
+const WATCH: u32 = 240;
+
+/// Runs until a signal.
+pub(crate) async fn run(options: &Run) -> std::io::Result<()> {
+    let metrics = Metrics::new();
+    let paths = Paths::under(&options.root);
+    let listener = server::bind(options.listen).await?;
+    tracing::info!(node = options.node_name, listen = %options.listen, "started");
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        never = server::serve(listener, metrics.clone()) => match never {},
+        never = keep_watching(options, &paths, &metrics) => match never {},
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopped; what was written stays");
+    Ok(())
+}
+
+/// Connects again whenever that is needed.
+async fn keep_watching(options: &Run, paths: &Paths, metrics: &Metrics) -> Infallible {
+    let synced = Synced::new(metrics);
+    loop {
+        match Api::connect(options).await {
+            Ok(api) => {
+                let renew = tokio::select! {
+                    renew = contact::prove(&api, paths, metrics) => renew,
+                    never = watching(namespaces::RESOURCE, metrics, |config| {
+                        namespaces::watch(api.own.clone(), config, paths, metrics, &synced)
+                    }) => match never {},
+                    never = watching(pods::RESOURCE, metrics, |config| {
+                        pods::watch(api.pods.clone(), &options.node_name, config, paths, metrics, &synced)
+                    }) => match never {},
+                };
+                match renew {
+                    Renew::Identity => tracing::info!("the identity has changed; connecting again"),
+                    Renew::Unauthorized => {
+                        tracing::warn!("the API server refuses the identity; reading it again");
+                    }
+                    Renew::Back => tracing::info!("the API server answers again; connecting again"),
+                }
+            }
+            Err(error) => {
+                // The kubelet may not have made it yet.
+                tracing::warn!(error = causes(&error), "cannot connect to the API server; trying again");
+                contact::report(paths, metrics);
+                sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Watches again, with a whole list, whenever a watch ends.
+async fn watching<W>(
+    resource: &'static str,
+    metrics: &Metrics,
+    watch: impl Fn(watcher::Config) -> W,
+) -> Infallible
+where
+    W: Future<Output = Result<(), End>>,
+{
+    let listing = watcher::Config::default().timeout(WATCH).any_semantic();
+    // One object at a time instead of all at once: a fraction of the memory, here and in the server.
+    let mut config = listing.clone().streaming_lists();
+    loop {
+        match watch(config.clone()).await {
+            Ok(()) => {}
+            Err(End::Streaming) => {
+                tracing::info!(resource, "the API server does not stream lists; listing instead");
+                config = listing.clone();
+                continue;
+            }
+            Err(End::Write(error)) => {
+                metrics.failed(resource);
+                tracing::error!(resource, error, "cannot write; trying again");
+            }
+        }
+        sleep(AGAIN).await;
+    }
+}
