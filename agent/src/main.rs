@@ -4,11 +4,13 @@
 //! namespaces  ─ watch, metadata only ─►  /run/pss-guard/namespaces/<name>.json
 //! pods        ─ watch, this node's   ─►  /run/pss-guard/pods/<uid>.json
 //! /version    ─ every 15 seconds     ─►  /run/pss-guard/agent/{cluster,agent}.json
+//! Events      ◄─ the gate's own ─        /run/pss-guard/events/
 //! ```
 //! The copies for the next boot lie below `/var/lib/pss-guard`.
 
 mod api;
 mod contact;
+mod events;
 mod keep;
 mod metrics;
 mod namespaces;

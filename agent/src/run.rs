@@ -13,7 +13,7 @@ use crate::contact::{self, Renew};
 use crate::metrics::Metrics;
 use crate::options::Run;
 use crate::watch::{End, Synced, causes};
-use crate::{namespaces, pods, server};
+use crate::{events, namespaces, pods, server};
 
 /// How long after a fault everything begins again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -47,6 +47,7 @@ async fn keep_watching(options: &Run, paths: &Paths, metrics: &Metrics) -> Infal
             Ok(api) => {
                 let renew = tokio::select! {
                     renew = contact::prove(&api, paths, metrics) => renew,
+                    never = events::send(&api.own, &options.node_name, paths, metrics) => match never {},
                     never = watching(namespaces::RESOURCE, metrics, |config| {
                         namespaces::watch(api.own.clone(), config, paths, metrics, &synced)
                     }) => match never {},

@@ -10,10 +10,14 @@ use crate::atomic::{Lasts, WriteError};
 use crate::cluster::AGENT;
 use crate::files::{self, FileError, Links, Owner};
 use crate::paths::Paths;
+use crate::spool::Position;
 use crate::store;
 
 /// The file's name without `.json`.
 const NAME: &str = "agent";
+
+/// The name of the file that says how far the spool was read. It lies beside the spool: a reboot ends both.
+const POSITION: &str = "events";
 
 /// The version that is written. A newer one has more keys, which older readers skip.
 const VERSION: u32 = 1;
@@ -97,4 +101,19 @@ pub fn read(paths: &Paths) -> Result<Option<Report>, AgentError> {
         Err(error) if error.is_missing() => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// How far the events of the gate were sent; from the beginning where nothing is known.
+#[must_use]
+pub fn position(paths: &Paths) -> Position {
+    let path = paths.told().join(AGENT).join(POSITION).with_extension("json");
+    let read = files::read_as(&path, Links::Refuse, Owner::Root, store::LIMIT);
+    read.ok().and_then(|(_, _, bytes)| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+/// Remembers it.
+pub fn put_position(paths: &Paths, position: Position) -> Result<bool, WriteError> {
+    // Two numbers have no way to fail.
+    let text = serde_json::to_string(&position).unwrap_or_default();
+    store::put(&paths.told().join(AGENT), POSITION, &text, Lasts::Processes)
 }
