@@ -7,11 +7,11 @@ use kube::Client;
 use pss_guard_core::agent::{self, Report, STALE};
 use pss_guard_core::cluster;
 use pss_guard_core::paths::Paths;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::api::Api;
 use crate::metrics::Metrics;
-use crate::watch::causes;
+use crate::watch::{Synced, causes};
 
 /// How often the server is asked. [`STALE`] is four times as long.
 const EVERY: Duration = Duration::from_secs(15);
@@ -31,7 +31,7 @@ pub(crate) enum Renew {
 }
 
 /// Asks the API server for its version, again and again. It returns when the clients are to be made again.
-pub(crate) async fn prove(api: &Api, paths: &Paths, metrics: &Metrics) -> Renew {
+pub(crate) async fn prove(api: &Api, paths: &Paths, metrics: &Metrics, synced: &Synced<'_>) -> Renew {
     let mut last = Instant::now();
     loop {
         match ask(&api.own).await {
@@ -55,7 +55,13 @@ pub(crate) async fn prove(api: &Api, paths: &Paths, metrics: &Metrics) -> Renew 
                 report(paths, metrics);
             }
         }
-        sleep(EVERY).await;
+        let next = Instant::now() + EVERY;
+        loop {
+            tokio::select! {
+                () = sleep_until(next) => break,
+                () = synced.changed() => report(paths, metrics),
+            }
+        }
         if api.is_stale() {
             return Renew::Identity;
         }

@@ -46,7 +46,7 @@ async fn keep_watching(options: &Run, paths: &Paths, metrics: &Metrics) -> Infal
         match Api::connect(options).await {
             Ok(api) => {
                 let renew = tokio::select! {
-                    renew = contact::prove(&api, paths, metrics) => renew,
+                    renew = contact::prove(&api, paths, metrics, &synced) => renew,
                     never = events::send(&api.own, &options.node_name, paths, metrics) => match never {},
                     never = watching(namespaces::RESOURCE, metrics, |config| {
                         namespaces::watch(api.own.clone(), config, paths, metrics, &synced)

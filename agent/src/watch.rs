@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::error::Error;
 
 use kube::runtime::watcher;
+use tokio::sync::Notify;
 
 use crate::metrics::Metrics;
 
@@ -60,11 +61,12 @@ pub(crate) struct Synced<'a> {
     metrics: &'a Metrics,
     namespaces: Cell<bool>,
     pods: Cell<bool>,
+    changed: Notify,
 }
 
 impl<'a> Synced<'a> {
     pub(crate) fn new(metrics: &'a Metrics) -> Self {
-        Self { metrics, namespaces: Cell::new(false), pods: Cell::new(false) }
+        Self { metrics, namespaces: Cell::new(false), pods: Cell::new(false), changed: Notify::new() }
     }
 
     pub(crate) fn namespaces(&self) {
@@ -79,5 +81,11 @@ impl<'a> Synced<'a> {
 
     fn say(&self) {
         self.metrics.synced.set(u64::from(self.namespaces.get() && self.pods.get()));
+        self.changed.notify_one();
+    }
+
+    /// Waits until a list was complete.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 }

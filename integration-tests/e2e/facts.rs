@@ -30,7 +30,7 @@ fn policy(mode: &str) -> String {
 type Row = (&'static str, fn(&mut Value));
 
 /// Pods and what is in them; most of what is wrong leaves no trace in config.json.
-fn pods() -> Vec<Value> {
+pub(crate) fn pods() -> Vec<Value> {
     let rows: [Row; 13] = [
         ("compliant", |_| {}),
         ("may-be-root", |spec| drop(context(spec).remove("runAsNonRoot"))),

@@ -13,6 +13,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+// The agent: whether the node knows what the API server knows.
+mod agent;
 // Whether it holds where distributions keep things elsewhere.
 mod distributions;
 // Whether a gate with the facts of pods refuses what the API server refuses.

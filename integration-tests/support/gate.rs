@@ -37,7 +37,7 @@ impl<'a> Restart<'a> {
     }
 }
 
-const PROGRAM: &str = "/opt/pss-guard";
+pub(crate) const PROGRAM: &str = "/opt/pss-guard";
 
 /// Installs it; what it said.
 pub(crate) fn install(machine: &Machine, engine: &str, method: Method, restart: Restart<'_>) -> String {

@@ -39,6 +39,19 @@ fn build_gate(tool: &Path) {
     });
 }
 
+/// The agent, a workspace of its own: `PSS_GUARD_AGENT`, or what cargo builds of the checkout.
+pub(crate) fn agent() -> PathBuf {
+    if let Some(path) = std::env::var_os("PSS_GUARD_AGENT").filter(|path| !path.is_empty()) {
+        return PathBuf::from(path);
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("agent");
+    let target = folder.join("target");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--locked", "--target-dir"]).arg(&target);
+    assert!(cargo.current_dir(&folder).status().expect("cargo").success(), "the agent does not build");
+    target.join("debug/pss-guard-agent")
+}
+
 /// What runs a program for arm64 on this machine.
 pub(crate) const EMULATOR: &str = "qemu-aarch64-static";
 

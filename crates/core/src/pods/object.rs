@@ -85,7 +85,8 @@ impl Object {
     pub fn new(about: About, spec: PodSpec) -> Self {
         let About { name, namespace, uid, labels, annotations, controller } = about;
         let owner = controller.map(|(kind, name)| OwnerReference { kind, name, controller: Some(true) });
-        let (labels, annotations, owners) = (Some(labels), Some(annotations), Some(owner.into_iter().collect()));
+        let (labels, annotations, owners) =
+            (Some(labels), Some(annotations), Some(owner.into_iter().collect()));
         let metadata = Metadata { name, namespace, uid, labels, annotations, owners };
         Self { kind: String::new(), metadata, spec: Spec { node: String::new(), pod: spec } }
     }
