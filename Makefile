@@ -9,6 +9,8 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Static; make build TARGET=aarch64-unknown-linux-musl builds for the other architecture, without a C toolchain for it.
 TARGET ?= $(shell uname -m)-unknown-linux-musl
 BINARY := $(CARGO_TARGET_DIR)/$(TARGET)/release/pss-guard
+# A workspace of its own, so that nothing it needs reaches the lock file of the gate.
+AGENT := --manifest-path agent/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/agent
 # No path of this machine gets into a static program, so a build has the same bytes wherever it is made. Cargo adds these to the
 # flags of .cargo/config.toml, which RUSTFLAGS would replace.
 UNNAMED := $(CURDIR)=/pss-guard $(CARGO_TARGET_DIR)=/target $(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
@@ -98,7 +100,7 @@ ENGINES ?= "--workspace --test engines"
 
 .PHONY: test
 test: $(if $(ROOT),deps) lint ## Lints, unit tests, the contract, and what this machine has of runtimes and engines
-	@$(call run-tests,test,"--workspace" $(ENGINES))
+	@$(call run-tests,test,"--workspace" "$(AGENT)" $(ENGINES))
 
 .PHONY: lint
 lint: ## Formatting, clippy, fuzz targets, documentation, shell scripts
@@ -106,6 +108,8 @@ lint: ## Formatting, clippy, fuzz targets, documentation, shell scripts
 	$(CARGO) check --locked --package pss --lib
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --workspace --test engines --test e2e --test dist --test matrix -- -D warnings
+	$(CARGO) fmt --all --check --manifest-path agent/Cargo.toml
+	$(CARGO) clippy --locked $(AGENT) --all-targets -- -D warnings
 	@$(MAKE) --no-print-directory -C fuzz check
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	shellcheck --external-sources $(SCRIPTS)

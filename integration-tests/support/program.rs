@@ -44,11 +44,13 @@ pub(crate) fn agent() -> PathBuf {
     if let Some(path) = std::env::var_os("PSS_GUARD_AGENT").filter(|path| !path.is_empty()) {
         return PathBuf::from(path);
     }
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("agent");
-    let target = folder.join("target");
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let target = checkout.join(target).join("agent");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--locked", "--target-dir"]).arg(&target);
-    assert!(cargo.current_dir(&folder).status().expect("cargo").success(), "the agent does not build");
+    cargo.args(["build", "--quiet", "--locked", "--manifest-path", "agent/Cargo.toml", "--target-dir"]);
+    let built = cargo.arg(&target).current_dir(checkout).status();
+    assert!(built.expect("cargo").success(), "the agent does not build");
     target.join("debug/pss-guard-agent")
 }
 
