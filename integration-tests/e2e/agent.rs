@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::facts::pods;
+use crate::support::declared::pods;
 use crate::support::engine::Kind;
 use crate::support::gate::{self, PROGRAM, Restart};
 use crate::support::kube::{Cluster, KUBELETS_CONFIG};

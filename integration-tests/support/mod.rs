@@ -10,6 +10,8 @@ pub(crate) mod cases;
 pub(crate) mod checkpoints;
 // What the kubelet asks of an engine, asked by crictl.
 pub(crate) mod cri;
+// Pods that declare what is right or wrong.
+pub(crate) mod declared;
 // What the documents say.
 pub(crate) mod documents;
 // Engines that are brought up on a machine of their own.
