@@ -435,8 +435,10 @@ fn a_containerd_that_does_not_run_here_compares_nothing() {
             let node = Node::new(row, version, containerd);
             let own = node.place(row.programs).join("containerd");
             fs::remove_file(&own).unwrap();
-            // The header of a program for AArch64.
-            fs::write(&own, b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xb7\0").unwrap();
+            // The header of a program for this machine, and nothing else.
+            let machine = if cfg!(target_arch = "aarch64") { 0xb7 } else { 0x3e };
+            let header = [b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0", &[machine, 0][..]].concat();
+            fs::write(&own, header).unwrap();
             files::set_mode(&own, 0o755);
             let installed = node.install();
             assert!(installed.to_string().contains("not compared"), "{}: {installed}", node.name);

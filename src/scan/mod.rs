@@ -309,10 +309,8 @@ fn shown(path: &Path) -> String {
 /// What the node calls itself. The kernel answers a container with the container's own name (uts_namespaces(7)).
 pub(crate) fn node_name(live: &Live) -> String {
     use std::os::unix::fs::MetadataExt as _;
-    let uts = |process: &str| {
-        let place = live.place(Path::new(&format!("/proc/{process}/ns/uts")));
-        std::fs::metadata(place).map(|namespace| namespace.ino()).ok()
-    };
+    // Its link has no place in a file system, and of another root there is none.
+    let uts = |process: &str| std::fs::metadata(format!("/proc/{process}/ns/uts")).map(|it| it.ino()).ok();
     let is_ours = live.is_running() && uts("1").is_none_or(|first| uts("self") == Some(first));
     let file = if is_ours { "/proc/sys/kernel/hostname" } else { "/etc/hostname" };
     let name = crate::files::read(&live.place(Path::new(file)), 4096).unwrap_or_default();

@@ -20,11 +20,13 @@ const ENGINES: [(&str, &[&str]); 4] = [
 ];
 
 /// Why the programs of processes cannot be read: the kernel asks for `PTRACE_MODE_READ` (`fs/proc/base.c`, proc_pid_get_link).
-/// The first process has what any process of the node has.
+/// The first process has what any process of the node has. Where it alone is kept from root, as by the supervisor of a sandboxed
+/// machine, all others are seen.
 pub(super) fn unreadable(proc: &Path) -> Option<String> {
     let program = proc.join("1/exe");
     let error = std::fs::read_link(&program).err()?;
     let missing = match error.kind() {
+        ErrorKind::PermissionDenied if !others_are_kept(proc) => return None,
         ErrorKind::PermissionDenied => {
             "this takes CAP_SYS_PTRACE in the node's user namespace, and no AppArmor profile or SELinux type of a container"
         }
@@ -32,6 +34,28 @@ pub(super) fn unreadable(proc: &Path) -> Option<String> {
         _ => "is /proc the node's, and not mounted with hidepid?",
     };
     Some(format!("the node's processes cannot be read ({}: {error}); {missing}", program.display()))
+}
+
+/// Whether the program of any process but the first is kept from this one.
+fn others_are_kept(proc: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(proc) else { return true };
+    let mut others = 0;
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let is_other = name.to_str().is_some_and(|name| name != "1" && name.parse::<u32>().is_ok());
+        if !is_other {
+            continue;
+        }
+        match std::fs::read_link(entry.path().join("exe")) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return true,
+            // Threads of the kernel have none.
+            Err(_) => {}
+            Ok(_) if entry.file_name().to_str() == Some(&std::process::id().to_string()) => {}
+            Ok(_) => others += 1,
+        }
+    }
+    // Nothing but this program: nothing shows that others could be read.
+    others == 0
 }
 
 /// Why the processes are those of a container on this node.
