@@ -13,7 +13,7 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor}
 
 use super::provenance::Shortened;
 use super::{Labels, NamespaceLabels, is_dns_label};
-use crate::atomic::{Lasts, WriteError};
+use crate::atomic::{self, Lasts, WriteError};
 use crate::files::{self, FileError, Links, Owner};
 use crate::formats::{self, Format, NothingInCommon};
 use crate::list::{self, ListError, Listed};
@@ -263,7 +263,12 @@ impl Store {
         let fill = |folder, lasts| store::fill(folder, &files, is_dns_label, lasts);
         let Changes { changed, removed } = fill(&self.live, Lasts::Processes)?;
         // Afterwards: a full disk must not keep the node from what the cluster asks for now.
-        fill(&self.kept, Lasts::PowerCuts).map_err(ImportError::Keep)?;
+        let keep = || {
+            atomic::make_folder(self.kept.parent().unwrap_or(Path::new("/")))?;
+            let _lock = store::lock(&self.kept)?;
+            fill(&self.kept, Lasts::PowerCuts)
+        };
+        keep().map_err(ImportError::Keep)?;
         Ok([changed, removed])
     }
 

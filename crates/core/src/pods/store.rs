@@ -153,7 +153,11 @@ impl Store {
         let fill = || store::fill(&live, wanted, is_stale, Lasts::Processes);
         let done = if extent == Extent::All { fill() } else { store::keeping_time(&live, fill) }?;
         // Afterwards: a full disk must not keep the node from what is known now.
-        store::fill(&kept, wanted, is_stale, Lasts::PowerCuts).map_err(StoreError::Keep)?;
+        let keep = || {
+            let _lock = store::lock(&kept)?;
+            store::fill(&kept, wanted, is_stale, Lasts::PowerCuts)
+        };
+        keep().map_err(StoreError::Keep)?;
         let store::Changes { changed, removed } = done;
         Ok(Changes { pods: wanted.len(), changed, removed, too_large: Vec::new() })
     }
