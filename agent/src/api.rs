@@ -1,4 +1,4 @@
-//! Which identity asks the API server for what, and when it has to be read anew.
+//! Which identity asks the API server for what, and when it is read again.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -43,7 +43,7 @@ const AGAIN: Duration = Duration::from_secs(15);
 const BURST: u32 = 25;
 const ONE_MORE: Duration = Duration::from_secs(2);
 
-/// An hour, in microseconds: for how long the same is said once. It is also how long the API server keeps Events by default.
+/// An hour, in microseconds: within which a repeated event is sent once. It is also how long the API server keeps Events by default.
 const HOUR: u64 = 3_600_000_000;
 
 /// Who reports.

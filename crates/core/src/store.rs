@@ -84,10 +84,19 @@ pub(crate) fn put(folder: &Path, name: &str, content: &str, lasts: Lasts) -> Res
     Ok(true)
 }
 
+/// Makes the copy for the next boot say what is wanted, one writer at a time.
+pub(crate) fn keep(
+    kept: &Path,
+    wanted: &BTreeMap<String, String>,
+    is_stale: impl Fn(&str) -> bool,
+) -> Result<(), WriteError> {
+    let _lock = lock(kept)?;
+    fill(kept, wanted, is_stale, Lasts::PowerCuts).map(drop)
+}
+
 /// Makes a copy for the next boot say what a folder says. The folder may change meanwhile: each file is whole, and who changes it
 /// copies it again.
 pub(crate) fn copy(live: &Path, kept: &Path, is_ours: impl Fn(&str) -> bool) -> Result<(), WriteError> {
-    atomic::make_folder(kept.parent().unwrap_or(Path::new("/")))?;
     let _lock = lock(kept)?;
     let mut files = BTreeMap::new();
     for name in names(live, &is_ours)? {
@@ -98,6 +107,15 @@ pub(crate) fn copy(live: &Path, kept: &Path, is_ours: impl Fn(&str) -> bool) -> 
         }
     }
     fill(kept, &files, is_ours, Lasts::PowerCuts).map(drop)
+}
+
+/// Changes single files of a folder, one change at a time; its time stays that of its last list.
+pub(crate) fn change<T>(
+    folder: &Path,
+    change: impl FnOnce(&Path) -> Result<T, WriteError>,
+) -> Result<T, WriteError> {
+    let _lock = lock(folder)?;
+    keeping_time(folder, || change(folder))
 }
 
 /// Removes one file of a folder. Whether it was there.

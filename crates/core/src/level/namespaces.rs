@@ -13,7 +13,7 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor}
 
 use super::provenance::Shortened;
 use super::{Labels, NamespaceLabels, is_dns_label};
-use crate::atomic::{self, Lasts, WriteError};
+use crate::atomic::{Lasts, WriteError};
 use crate::files::{self, FileError, Links, Owner};
 use crate::formats::{self, Format, NothingInCommon};
 use crate::list::{self, ListError, Listed};
@@ -260,15 +260,9 @@ impl Store {
         }
         let content = |(name, labels): (&String, &Labels<'_>)| (name.clone(), content(labels, self.version));
         let files: BTreeMap<String, String> = all.iter().map(content).collect();
-        let fill = |folder, lasts| store::fill(folder, &files, is_dns_label, lasts);
-        let Changes { changed, removed } = fill(&self.live, Lasts::Processes)?;
+        let Changes { changed, removed } = store::fill(&self.live, &files, is_dns_label, Lasts::Processes)?;
         // Afterwards: a full disk must not keep the node from what the cluster asks for now.
-        let keep = || {
-            atomic::make_folder(self.kept.parent().unwrap_or(Path::new("/")))?;
-            let _lock = store::lock(&self.kept)?;
-            fill(&self.kept, Lasts::PowerCuts)
-        };
-        keep().map_err(ImportError::Keep)?;
+        store::keep(&self.kept, &files, is_dns_label).map_err(ImportError::Keep)?;
         Ok([changed, removed])
     }
 
@@ -280,8 +274,7 @@ impl Store {
         if !is_dns_label(name) {
             return Err(ImportError::Name(name.chars().take(64).collect()));
         }
-        let _lock = store::lock(&self.live)?;
-        Ok(store::keeping_time(&self.live, || change(&self.live))?)
+        Ok(store::change(&self.live, change)?)
     }
 }
 

@@ -80,7 +80,7 @@ pub struct About {
 }
 
 impl Object {
-    /// A pod whose metadata was read by somebody else.
+    /// A pod whose metadata the caller has parsed.
     #[must_use]
     pub fn new(about: About, spec: PodSpec) -> Self {
         let About { name, namespace, uid, labels, annotations, controller } = about;

@@ -153,11 +153,7 @@ impl Store {
         let fill = || store::fill(&live, wanted, is_stale, Lasts::Processes);
         let done = if extent == Extent::All { fill() } else { store::keeping_time(&live, fill) }?;
         // Afterwards: a full disk must not keep the node from what is known now.
-        let keep = || {
-            let _lock = store::lock(&kept)?;
-            store::fill(&kept, wanted, is_stale, Lasts::PowerCuts)
-        };
-        keep().map_err(StoreError::Keep)?;
+        store::keep(&kept, wanted, is_stale).map_err(StoreError::Keep)?;
         let store::Changes { changed, removed } = done;
         Ok(Changes { pods: wanted.len(), changed, removed, too_large: Vec::new() })
     }
@@ -172,8 +168,7 @@ impl Store {
         change: impl FnOnce(&Path) -> Result<bool, WriteError>,
     ) -> Result<bool, StoreError> {
         let [live, _] = self.folders(source);
-        let _lock = store::lock(&live)?;
-        Ok(store::keeping_time(&live, || change(&live))?)
+        Ok(store::change(&live, change)?)
     }
 
     fn content(&self, facts: &PodFacts) -> Result<String, StoreError> {
