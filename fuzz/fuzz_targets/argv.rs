@@ -62,7 +62,11 @@ struct Plain<'a> {
 
 impl<'a> Plain<'a> {
     fn read(line: &[&'a OsStr]) -> Option<Self> {
-        let plain = |argument: &&OsStr| !argument.is_empty() && !argument.as_bytes().starts_with(b"-");
+        // runc 1.6 does not see white space around an argument, and the others do.
+        let plain = |argument: &&OsStr| {
+            let text = argument.to_string_lossy();
+            !text.is_empty() && !text.starts_with('-') && text.trim() == text
+        };
         let skip = |mut at: usize, flags: &[&str], valued: &[&str]| {
             loop {
                 let argument = line.get(at)?;

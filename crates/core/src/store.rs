@@ -148,29 +148,48 @@ pub(crate) fn names(dir: &Path, is_ours: impl Fn(&str) -> bool) -> Result<BTreeS
     Ok(names)
 }
 
+/// The right to change a folder.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    /// Locked as long as it is open.
+    _file: File,
+    /// The folder that it lies beside.
+    beside: Option<PathBuf>,
+}
+
+impl Drop for Lock {
+    /// Removes a lock beside its folder. Whoever waits for it finds the folder afterwards, and takes the lock in there.
+    fn drop(&mut self) {
+        if let Some(dir) = self.beside.take_if(|dir| dir.is_dir()) {
+            // What is left of it is in nobody's way.
+            let _ = fs::remove_file(dir.with_extension("lock"));
+        }
+    }
+}
+
 /// One change of a folder at a time: two would each remove what the other just wrote. Only root can take the lock. It lies in
 /// the folder, because that is all which an agent in a container sees; before there is one, beside it.
-pub(crate) fn lock(dir: &Path) -> Result<File, WriteError> {
-    let take = |path: PathBuf| {
+pub(crate) fn lock(dir: &Path) -> Result<Lock, WriteError> {
+    let take = |path: PathBuf, beside| {
         let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = opened.map_err(fault("create", &path))?;
         file.lock().map_err(fault("lock", &path))?;
-        Ok(file)
+        Ok(Lock { _file: file, beside })
     };
     let inside = || {
         let lock = dir.join(".lock");
         match (dir.is_dir(), lock.exists()) {
             (false, _) => Ok(None),
-            (true, true) => take(lock).map(Some),
+            (true, true) => take(lock, None).map(Some),
             // The first one must not change what is known of the folder's age.
-            (true, false) => keeping_time(dir, || take(lock)).map(Some),
+            (true, false) => keeping_time(dir, || take(lock, None)).map(Some),
         }
     };
     if let Some(file) = inside()? {
         return Ok(file);
     }
     atomic::make_folder(dir.parent().unwrap_or(Path::new("/")))?;
-    let beside = take(dir.with_extension("lock"))?;
+    let beside = take(dir.with_extension("lock"), Some(dir.to_owned()))?;
     // Whoever held it has made the folder by now.
     Ok(inside()?.unwrap_or(beside))
 }

@@ -302,6 +302,49 @@ fn what_was_imported_is_kept_for_the_next_boot() {
 }
 
 #[test]
+fn the_copy_for_the_next_boot_has_one_writer_at_a_time() {
+    if !root() {
+        return;
+    }
+    let node = Node::new();
+    let all = ["default", "kube-public", "kube-system", "shop"];
+    // The second time the folders are there, and the locks in them.
+    for _ in 0..2 {
+        node.import(&list(&all, "restricted")).unwrap();
+    }
+    let [live, kept] =
+        [node.paths.namespaces(), node.paths.kept_namespaces()].map(|dir| dir.join("shop.json"));
+    let single = r#"{"kind":"Namespace","metadata":{"name":"shop"}}"#.to_owned();
+    for import in [list(&all, "baseline"), single] {
+        let lock = fs::File::open(node.paths.kept_namespaces().join(".lock")).unwrap();
+        let of_the_lock = format!(":{} ", lock.metadata().unwrap().ino());
+        let waits = || {
+            let locks = fs::read_to_string("/proc/locks").unwrap();
+            locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&of_the_lock))
+        };
+        let before = fs::read(&kept).unwrap();
+        thread::scope(|scope| {
+            lock.lock().unwrap();
+            let importer = scope.spawn(|| node.import(&import).map(drop));
+            while !waits() && !importer.is_finished() {
+                thread::yield_now();
+            }
+            assert!(!importer.is_finished(), "another program writes the copy: {import}");
+            // What counts now does not wait for the copy.
+            assert_ne!(fs::read(&live).unwrap(), before);
+            assert_eq!(fs::read(&kept).unwrap(), before);
+            lock.unlock().unwrap();
+            importer.join().unwrap().unwrap();
+        });
+        assert_eq!(fs::read(&kept).unwrap(), fs::read(&live).unwrap());
+    }
+    // The first import made the folders under locks beside them, which are gone.
+    for folder in [node.paths.namespaces(), node.paths.kept_namespaces()] {
+        assert!(!folder.with_extension("lock").exists(), "{}", folder.display());
+    }
+}
+
+#[test]
 fn imports_at_once_leave_what_one_of_them_wanted() {
     if !root() {
         return;
