@@ -292,7 +292,7 @@ impl<'a> Store<'a> {
                 Err(error) => errors.push(error),
             }
         }
-        errors.extend(self.write_manifest(name, &manifest).err().map(Into::into));
+        errors.extend(self.write_manifest(name, &manifest).err());
         (done, errors)
     }
 
