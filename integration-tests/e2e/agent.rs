@@ -157,7 +157,7 @@ fn content(machine: &Machine, folder: &str) -> BTreeMap<String, String> {
 
 fn same_as_an_import(cluster: &Cluster) {
     let machine = &cluster.engine.machine;
-    machine.run(&["sh", "-c", &format!("rm -rf {OTHER}; mkdir -p {OTHER}/run/pss-guard; cp /run/pss-guard/formats {OTHER}/run/pss-guard")]).expect_success();
+    machine.run(&["sh", "-c", &format!("rm -rf {OTHER}; mkdir -p {OTHER}/run/pss-guard; cp -r /run/pss-guard/gate {OTHER}/run/pss-guard")]).expect_success();
     let import =
         format!("kubectl get pods --all-namespaces --output=json | {PROGRAM} --root {OTHER} pods import");
     machine.run(&["sh", "-c", &import]).expect_success();
