@@ -23,7 +23,7 @@ pub(crate) struct Changes {
 }
 
 /// Makes one folder say what is wanted, by the names without `.json`, and removes the files that `is_stale` says. Its time is
-/// set even if there is nothing to write.
+/// set even if there is nothing to write. What a writer that was killed left half done is removed, so the caller holds the lock.
 pub(crate) fn fill(
     dir: &Path,
     wanted: &BTreeMap<String, String>,
@@ -52,6 +52,9 @@ pub(crate) fn fill(
         if lasts == Lasts::PowerCuts { synced.map_err(fault("sync", folder)) } else { Ok(()) }
     };
     let stale = names(dir, |name| is_stale(name) && !wanted.contains_key(name))?;
+    for half in halves(dir)? {
+        atomic::remove_if_there(&dir.join(half))?;
+    }
     let done = Changes { changed: changed.len(), removed: stale.len() };
     if !changed.is_empty() {
         sync(&new)?;
@@ -82,6 +85,15 @@ pub(crate) fn put(folder: &Path, name: &str, content: &str, lasts: Lasts) -> Res
     atomic::make_folder(folder)?;
     atomic::put(&path, content.as_bytes(), 0o644, lasts).map_err(fault("write", &path))?;
     Ok(true)
+}
+
+/// The same for a folder that several programs write one file of at a time.
+pub(crate) fn put_alone(folder: &Path, name: &str, content: &str, lasts: Lasts) -> Result<bool, WriteError> {
+    // Most of the time there is nothing to write.
+    if says(&folder.join(format!("{name}.json")), content) {
+        return Ok(false);
+    }
+    change(folder, |folder| put(folder, name, content, lasts))
 }
 
 /// Makes the copy for the next boot say what is wanted, one writer at a time.
@@ -146,6 +158,21 @@ pub(crate) fn names(dir: &Path, is_ours: impl Fn(&str) -> bool) -> Result<BTreeS
         names.extend(stem.filter(|stem| is_ours(stem)).map(str::to_owned));
     }
     Ok(names)
+}
+
+/// Files that [`atomic::put`] did not rename any more: `NAME.json.PID`. Each kill can leave one, and nobody else removes it.
+fn halves(dir: &Path) -> Result<Vec<String>, WriteError> {
+    let is_half = |name: &str| {
+        let number = name.rsplit_once(".json.").map(|(_, number)| number);
+        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let mut halves = Vec::new();
+    let Ok(entries) = fs::read_dir(dir) else { return Ok(halves) };
+    for entry in entries {
+        let name = entry.map_err(fault("list", dir))?.file_name();
+        halves.extend(name.to_str().filter(|name| is_half(name)).map(str::to_owned));
+    }
+    Ok(halves)
 }
 
 /// The right to change a folder.
