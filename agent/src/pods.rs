@@ -1,30 +1,29 @@
 //! Pods of this node: what admission reads of them becomes `pods/<uid>.json`.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 
-use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ApiResource;
 use kube::core::Object;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client};
 use pss::pod::PodSpec;
 use pss_guard_core::paths::Paths;
 use pss_guard_core::pods::{self, About, Extent, PodFacts, Source, Store, StoreError};
 use serde::{Deserialize, Deserializer};
-use tokio::time::{Instant, sleep_until};
 
+use crate::gone::Gone;
 use crate::keep::Keep;
 use crate::metrics::Metrics;
-use crate::watch::{End, Synced, heed};
+use crate::watch::{End, Synced, Watch};
 
 /// What messages and metrics call them.
 pub(crate) const RESOURCE: &str = "pods";
 
-/// How long the facts of a pod stay after its object is gone. Whoever deletes by force does not wait for its containers.
-const GONE: Duration = Duration::from_secs(300);
+/// The UIDs of the objects that control pods, by the UIDs of these. No fact has them, and Events can.
+pub(crate) type Controllers = RefCell<BTreeMap<String, String>>;
 
 /// The fields of a pod that the standard reads. An object that cannot be read must not end the watch of all others.
 #[derive(Clone, Debug)]
@@ -47,26 +46,25 @@ type Watched = Object<Spec, Ignored>;
 pub(crate) async fn watch(
     client: Client,
     node: &str,
-    config: watcher::Config,
+    config: Config,
     paths: &Paths,
     metrics: &Metrics,
     synced: &Synced<'_>,
-) -> Result<(), End> {
-    let store = Store::of(paths).map_err(End::write)?;
+    controllers: &Controllers,
+) -> Result<Infallible, End> {
+    let mut pods = Pods::of(paths, metrics, controllers)?;
     let keep = Keep::of(RESOURCE, metrics, {
-        let store = store.clone();
+        let store = pods.store.clone();
         move || store.keep().map_err(End::write)
     });
-    let mut pods = Pods { store, metrics, known: BTreeMap::new(), gone: VecDeque::new() };
     let api: Api<Watched> = Api::all_with(client, &ApiResource::erase::<Pod>(&()));
     let config = config.fields(&format!("spec.nodeName={node}"));
-    let mut stream = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut events = Watch::of(RESOURCE, api, config, metrics);
     let mut listed = BTreeMap::new();
-    let mut last = String::new();
     loop {
         let event = tokio::select! {
             biased;
-            event = keep.while_waiting(stream.next()) => event,
+            event = keep.while_waiting(events.next()) => event?,
             () = pods.first_gone() => {
                 if pods.forget()? {
                     keep.changed();
@@ -74,71 +72,94 @@ pub(crate) async fn watch(
                 continue;
             }
         };
-        let event = match event {
-            None => return Ok(()),
-            Some(Ok(event)) => event,
-            Some(Err(error)) => {
-                heed(RESOURCE, &error, &mut last)?;
-                continue;
-            }
-        };
         match event {
-            Event::Init => {
-                listed.clear();
-                metrics.restarted(RESOURCE);
-            }
+            Event::Init => listed.clear(),
             Event::InitApply(pod) => {
-                if let Some(facts) = pods.facts(pod) {
-                    listed.insert(facts.uid.clone(), facts);
-                }
+                let (uid, facts) = pods.read(pod);
+                listed.insert(uid, facts);
             }
             Event::InitDone => {
                 pods.replace_all(std::mem::take(&mut listed))?;
                 synced.pods();
             }
             Event::Apply(pod) => {
-                if let Some(facts) = pods.facts(pod)
-                    && pods.put(facts)?
-                {
+                if pods.apply(pod)? {
                     keep.changed();
                 }
             }
-            Event::Delete(pod) => pods.delete(&pod.metadata.uid.unwrap_or_default()),
+            Event::Delete(pod) => pods.delete(&pod.metadata.uid.unwrap_or_default())?,
         }
-        metrics.pods.set(pods.known.len() as u64);
+        metrics.pods.set(pods.with_facts());
     }
 }
+
+/// Why there are no facts of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Without {
+    /// It says that it is the mirror of a static pod, which anybody can forge.
+    Mirror,
+    /// It cannot be read, and why.
+    Unreadable(String),
+}
+
+type Read = Result<PodFacts, Without>;
 
 struct Pods<'a> {
     store: Store,
     metrics: &'a Metrics,
+    controllers: &'a Controllers,
     /// The pods of the API server, by UID.
-    known: BTreeMap<String, PodFacts>,
-    /// Pods whose object is gone, and when their facts go: the oldest first.
-    gone: VecDeque<(Instant, PodFacts)>,
+    known: BTreeMap<String, Read>,
+    gone: Gone,
+    /// Whether the API server has named pods of this node. One that names none may be asked for another node's.
+    has_named: bool,
 }
 
-impl Pods<'_> {
-    /// What is written of a pod; `None` for the mirror of a static pod, which anybody can forge.
-    fn facts(&self, pod: Watched) -> Option<PodFacts> {
+impl<'a> Pods<'a> {
+    fn of(paths: &Paths, metrics: &'a Metrics, controllers: &'a Controllers) -> Result<Self, End> {
+        Ok(Self {
+            store: Store::of(paths).map_err(End::write)?,
+            metrics,
+            controllers,
+            known: BTreeMap::new(),
+            gone: Gone::load(Source::Api, paths),
+            has_named: false,
+        })
+    }
+
+    fn with_facts(&self) -> u64 {
+        self.known.values().filter(|read| read.is_ok()).count() as u64
+    }
+
+    /// The UID of a pod, and what is written of it.
+    fn read(&self, pod: Watched) -> (String, Read) {
         let metadata = pod.metadata;
         let controller =
             metadata.owner_references.into_iter().flatten().find(|owner| owner.controller == Some(true));
+        let uid = metadata.uid.unwrap_or_default();
+        if let Some(controller) = &controller {
+            self.controllers.borrow_mut().insert(uid.clone(), controller.uid.clone());
+        }
         let about = About {
             name: metadata.name.unwrap_or_default(),
             namespace: metadata.namespace.unwrap_or_default(),
-            uid: metadata.uid.unwrap_or_default(),
+            uid: uid.clone(),
             labels: metadata.labels.unwrap_or_default(),
             annotations: metadata.annotations.unwrap_or_default(),
             controller: controller.map(|owner| (owner.kind, owner.name)),
         };
-        match pod.spec.0 {
-            Ok(spec) => pods::Object::new(about, spec).facts(),
-            Err(error) => {
-                self.unusable(&format!("{}/{} ({})", about.namespace, about.name, about.uid), &error);
-                None
-            }
+        let whose = format!("{}/{} ({uid})", about.namespace, about.name);
+        let read = match pod.spec.0 {
+            Ok(spec) => pods::Object::new(about, spec).facts().ok_or(Without::Mirror),
+            Err(error) => Err(Without::Unreadable(error)),
+        };
+        // Said once.
+        if let Err(Without::Unreadable(error)) = &read
+            && self.known.get(&uid) != Some(&read)
+        {
+            self.unusable(&whose, error);
         }
+        (uid, read)
     }
 
     /// Whoever makes pods can make one of which no facts can be written. It is then like an unknown pod; others are not held up.
@@ -147,12 +168,25 @@ impl Pods<'_> {
         tracing::warn!(pod, error, "no facts can be written of a pod; the gate evaluates what it sees of it");
     }
 
-    fn put(&mut self, facts: PodFacts) -> Result<bool, End> {
+    /// Writes what is new of one pod. Whether anything was.
+    fn apply(&mut self, pod: Watched) -> Result<bool, End> {
+        self.has_named = true;
+        let (uid, read) = self.read(pod);
         // Every change of a status is an event, and changes nothing here.
-        if self.known.get(&facts.uid) == Some(&facts) {
+        if self.known.get(&uid) == Some(&read) {
             return Ok(false);
         }
-        match self.store.put(&facts) {
+        let changed = match &read {
+            Err(_) => false,
+            Ok(facts) => self.put(facts)?,
+        };
+        self.gone.back(&uid)?;
+        self.known.insert(uid, read);
+        Ok(changed)
+    }
+
+    fn put(&self, facts: &PodFacts) -> Result<bool, End> {
+        match self.store.put(facts) {
             Ok(changed) => {
                 if changed {
                     tracing::info!(
@@ -162,79 +196,439 @@ impl Pods<'_> {
                         "wrote the facts of a pod"
                     );
                 }
-                self.known.insert(facts.uid.clone(), facts);
                 Ok(changed)
             }
+            // What was written of it before stays: it lacks an ephemeral container at most.
             Err(error @ (StoreError::TooLarge(_) | StoreError::Name(..) | StoreError::Uid(_))) => {
                 self.unusable(&facts.whose().to_string(), &error.to_string());
-                // Said once.
-                self.known.insert(facts.uid.clone(), facts);
                 Ok(false)
             }
             Err(error) => Err(End::write(error)),
         }
     }
 
-    /// Writes a whole list, and removes what it lacks.
-    fn replace_all(&mut self, listed: BTreeMap<String, PodFacts>) -> Result<(), End> {
-        let now = Instant::now();
-        for (uid, facts) in std::mem::replace(&mut self.known, listed) {
-            if !self.known.contains_key(&uid) {
-                self.gone.push_back((now + GONE, facts));
+    /// Writes a whole list. What it lacks is gone from now on.
+    fn replace_all(&mut self, listed: BTreeMap<String, Read>) -> Result<(), End> {
+        self.known = listed;
+        if self.known.is_empty() {
+            // Nobody asks for the facts that stay. Without them a node whose agent is told another node's name would know nothing.
+            tracing::info!("listed pods; this node has none, and what was known of others stays");
+            return Ok(());
+        }
+        self.has_named = true;
+        let files = self.store.names(Source::Api).map_err(End::write)?;
+        let known = &self.known;
+        self.gone.listed(&files, |uid| known.contains_key(uid))?;
+        self.controllers.borrow_mut().retain(|uid, _| known.contains_key(uid) || files.contains(uid));
+        let gone = self.gone.due();
+        let mut all = Vec::new();
+        for facts in self.known.values().flatten() {
+            // One that can have no file must not keep the others from theirs.
+            if facts.source == Source::Api && facts.file_name().is_some() {
+                all.push(facts.clone());
+            } else {
+                self.unusable(&facts.whose().to_string(), "no pod of the API server is called that");
             }
         }
-        let gone = self.gone.iter().map(|(_, facts)| facts);
-        let all: BTreeMap<&str, &PodFacts> =
-            self.known.values().chain(gone).map(|facts| (&*facts.uid, facts)).collect();
-        let all: Vec<PodFacts> = all.into_values().cloned().collect();
-        match self.store.replace_all(&all, Extent::All, Extent::Some) {
-            // A node without pods; what is there stays, and no gate asks for it.
-            Err(StoreError::Empty) => tracing::info!("listed pods; this node has none"),
+        let done = match self.store.replace_all(&all, Extent::Gone(&gone), Extent::Some) {
+            // Mirror pods only.
+            Err(StoreError::Empty) => pods::Changes::default(),
             Err(error) => return Err(End::write(error)),
             Ok([done, _]) => {
-                for pod in &done.too_large {
-                    self.unusable(pod, "the facts are larger than a file may be");
-                }
-                tracing::info!(
-                    pods = self.known.len(),
-                    changed = done.changed,
-                    removed = done.removed,
-                    "listed pods"
-                );
+                self.gone.removed(&gone)?;
+                done
             }
+        };
+        for pod in &done.too_large {
+            self.unusable(pod, "the facts are larger than a file may be");
         }
+        tracing::info!(
+            pods = self.with_facts(),
+            changed = done.changed,
+            removed = done.removed,
+            "listed pods"
+        );
         Ok(())
     }
 
     /// Its object is gone; its facts stay for a while.
-    fn delete(&mut self, uid: &str) {
-        if let Some(facts) = self.known.remove(uid) {
-            self.gone.push_back((Instant::now() + GONE, facts));
+    fn delete(&mut self, uid: &str) -> Result<(), End> {
+        match self.known.remove(uid) {
+            Some(Ok(facts)) => {
+                tracing::info!(
+                    namespace = facts.namespace,
+                    pod = facts.name,
+                    uid,
+                    "a pod is gone; its facts stay for some minutes"
+                );
+                self.gone.add(uid.to_owned())
+            }
+            _ => Ok(()),
         }
     }
 
     /// When the first facts go.
     async fn first_gone(&self) {
-        match self.gone.front() {
-            Some((due, _)) => sleep_until(*due).await,
-            None => std::future::pending().await,
-        }
+        if self.has_named { self.gone.first().await } else { std::future::pending().await }
     }
 
     /// Removes the facts whose time has come. Whether there were any.
     fn forget(&mut self) -> Result<bool, End> {
         let mut changed = false;
-        let now = Instant::now();
-        while self.gone.front().is_some_and(|(due, _)| *due <= now) {
-            let Some((_, facts)) = self.gone.pop_front() else { break };
-            changed |= self.store.remove(Source::Api, facts.whose()).map_err(End::write)?;
-            tracing::info!(
-                namespace = facts.namespace,
-                pod = facts.name,
-                uid = facts.uid,
-                "removed the facts of a pod"
-            );
+        let due = self.gone.due();
+        for uid in &due {
+            // What else is in the file of those that are gone is no name of ours.
+            if self.store.remove(Source::Api, uid).or_else(not_ours).map_err(End::write)? {
+                tracing::info!(uid, "removed the facts of a pod");
+                changed = true;
+            }
+            self.controllers.borrow_mut().remove(uid);
         }
+        self.gone.removed(&due)?;
         Ok(changed)
+    }
+}
+
+/// A name that no file of ours has is removed already.
+pub(crate) fn not_ours(error: StoreError) -> Result<bool, StoreError> {
+    if matches!(error, StoreError::Name(..)) { Ok(false) } else { Err(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fs;
+
+    use pss_guard_core::agent;
+    use pss_guard_core::paths::Paths;
+    use pss_guard_core::pods::{Found, LIMIT, Source, Whose, read};
+    use serde_json::{Value, json};
+
+    use super::{Controllers, Pods, Watched};
+    use crate::metrics::Metrics;
+    use crate::testing;
+
+    fn uid(number: usize) -> String {
+        format!("{number:08x}-1d4f-4e7d-941e-7a1219bef1c5")
+    }
+
+    fn pod(number: usize) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": format!("pod-{number}"), "namespace": "shop", "uid": uid(number),
+                "managedFields": [{"manager": "kubelet", "fieldsV1": {"f:spec": {}}}]},
+            "spec": {"nodeName": "node-1", "containers": [{"name": "app", "image": "i", "env": [{"name": "SECRET"}]}]},
+            "status": {"phase": "Running"},
+        })
+    }
+
+    /// A node, and what an agent on it knows.
+    struct Node {
+        folder: tempfile::TempDir,
+        paths: Paths,
+        metrics: Metrics,
+        controllers: Controllers,
+    }
+
+    impl Node {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let paths = Paths::under(folder.path());
+            Self { folder, paths, metrics: Metrics::new(), controllers: RefCell::default() }
+        }
+
+        /// A watch that begins.
+        fn pods(&self) -> Pods<'_> {
+            Pods::of(&self.paths, &self.metrics, &self.controllers).unwrap()
+        }
+
+        fn files(&self) -> BTreeSet<String> {
+            let Ok(entries) = fs::read_dir(self.folder.path().join("run/pss-guard/pods")) else {
+                return BTreeSet::new();
+            };
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned)).collect()
+        }
+
+        /// Puts the time since which all that are gone are gone into the past.
+        fn later(&self, seconds: u64) {
+            let gone = agent::gone(&self.paths, Source::Api).into_iter();
+            let gone = gone.map(|(uid, since)| (uid, since - seconds)).collect();
+            agent::put_gone(&self.paths, Source::Api, &gone).unwrap();
+        }
+    }
+
+    fn watched(pod: Value) -> Watched {
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn list(pods: &mut Pods<'_>, objects: impl IntoIterator<Item = Value>) {
+        let listed = objects.into_iter().map(|object| pods.read(watched(object))).collect();
+        pods.replace_all(listed).unwrap();
+    }
+
+    fn uids(numbers: &[usize]) -> BTreeSet<String> {
+        numbers.iter().map(|number| uid(*number)).collect()
+    }
+
+    #[test]
+    fn facts_of_a_pod_that_is_gone_stay_for_minutes_over_any_watch() {
+        if !testing::root("facts_of_a_pod_that_is_gone_stay_for_minutes_over_any_watch") {
+            return;
+        }
+        let node = Node::new();
+        let mut pods = node.pods();
+        list(&mut pods, [1, 2, 3].map(pod));
+        pods.delete(&uid(2)).unwrap();
+        assert!(!pods.forget().unwrap());
+        // Another connection, or another process: its list lacks two of them, one of which was gone before.
+        let mut pods = node.pods();
+        list(&mut pods, [1].map(pod));
+        assert_eq!(node.files(), uids(&[1, 2, 3]));
+        node.later(299);
+        let mut pods = node.pods();
+        list(&mut pods, [1].map(pod));
+        assert!(!pods.forget().unwrap());
+        assert_eq!(node.files(), uids(&[1, 2, 3]));
+        // Their time comes, and that of one which was gone later does not.
+        node.later(1);
+        let mut pods = node.pods();
+        list(&mut pods, [1, 4].map(pod));
+        assert_eq!(node.files(), uids(&[1, 4]));
+        pods.delete(&uid(4)).unwrap();
+        node.later(300);
+        let mut pods = node.pods();
+        assert!(pods.apply(watched(pod(5))).unwrap());
+        assert!(pods.forget().unwrap());
+        assert_eq!(node.files(), uids(&[1, 5]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_empty_list_removes_anything_and_nothing_goes_before_the_first_list() {
+        if !testing::root("no_empty_list_removes_anything_and_nothing_goes_before_the_first_list") {
+            return;
+        }
+        let node = Node::new();
+        list(&mut node.pods(), [1, 2].map(pod));
+        let mut pods = node.pods();
+        list(&mut pods, []);
+        assert!(agent::gone(&node.paths, Source::Api).is_empty(), "no clock begins");
+        // What was gone before stays as long as nobody has named a pod of this node.
+        agent::put_gone(&node.paths, Source::Api, &[(uid(1), 0)].into()).unwrap();
+        let mut pods = node.pods();
+        let waits = |pods: &Pods<'_>| {
+            use futures_util::FutureExt as _;
+            pods.first_gone().now_or_never().is_none()
+        };
+        assert!(waits(&pods));
+        list(&mut pods, []);
+        assert!(waits(&pods));
+        assert_eq!(node.files(), uids(&[1, 2]));
+        pods.apply(watched(pod(3))).unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(1), pods.first_gone()).await.unwrap();
+        assert!(pods.forget().unwrap());
+        assert_eq!(node.files(), uids(&[2, 3]));
+    }
+
+    #[test]
+    fn a_pod_that_is_back_or_never_had_a_file_is_not_gone() {
+        if !testing::root("a_pod_that_is_back_or_never_had_a_file_is_not_gone") {
+            return;
+        }
+        let node = Node::new();
+        let mut pods = node.pods();
+        list(&mut pods, [1].map(pod));
+        pods.delete(&uid(1)).unwrap();
+        pods.delete(&uid(7)).unwrap();
+        pods.delete("../x").unwrap();
+        assert_eq!(agent::gone(&node.paths, Source::Api).into_keys().collect::<BTreeSet<_>>(), uids(&[1]));
+        pods.apply(watched(pod(1))).unwrap();
+        node.later(300);
+        assert!(!node.pods().forget().unwrap());
+        assert_eq!(node.files(), uids(&[1]));
+        // A forged file of those that are gone leads nowhere.
+        let outside = node.folder.path().join("run/pss-guard/agent/x.json");
+        fs::write(&outside, "").unwrap();
+        agent::put_gone(&node.paths, Source::Api, &[("../agent/x".to_owned(), 0)].into()).unwrap();
+        assert!(!node.pods().forget().unwrap());
+        assert!(outside.exists());
+    }
+
+    #[test]
+    fn no_mirror_pod_leaves_anything_whatever_it_claims() {
+        if !testing::root("no_mirror_pod_leaves_anything_whatever_it_claims") {
+            return;
+        }
+        let node = Node::new();
+        let mut pods = node.pods();
+        let mirror = |number: usize, hash: &str| {
+            let mut pod = pod(number);
+            pod["metadata"]["annotations"] = json!({
+                "kubernetes.io/config.mirror": hash, "kubernetes.io/config.hash": hash, "kubernetes.io/config.source": "file",
+            });
+            pod
+        };
+        let hash = "d41d8cd98f00b204e9800998ecf8427e";
+        // It names the file of another pod as its hash, and it comes and goes.
+        for forged in [mirror(8, hash), mirror(9, &uid(1)), mirror(10, "")] {
+            let uid = forged["metadata"]["uid"].as_str().unwrap().to_owned();
+            list(&mut pods, [pod(1), forged.clone()]);
+            pods.apply(watched(forged)).unwrap();
+            pods.delete(&uid).unwrap();
+        }
+        assert_eq!(node.files(), uids(&[1]));
+        assert!(agent::gone(&node.paths, Source::Api).is_empty());
+        assert!(!node.folder.path().join("run/pss-guard/static").exists());
+        assert_eq!(pods.with_facts(), 1);
+        // A list of nothing but mirror pods is a list.
+        list(&mut pods, [mirror(8, hash)]);
+        assert_eq!(agent::gone(&node.paths, Source::Api).len(), 1);
+    }
+
+    #[test]
+    fn a_pod_of_a_thousand_containers_is_whole_or_said_to_be_missing() {
+        if !testing::root("a_pod_of_a_thousand_containers_is_whole_or_said_to_be_missing") {
+            return;
+        }
+        let node = Node::new();
+        let mut pods = node.pods();
+        let large = |number: usize, containers: usize, more: Value| {
+            let mut pod = pod(number);
+            let all: Vec<Value> = (0..containers)
+                .map(|nth| {
+                    let mut container = json!({"name": format!("c-{nth}"), "image": "i"});
+                    container["securityContext"] = more.clone();
+                    container
+                })
+                .collect();
+            pod["spec"]["containers"] = json!(all);
+            pod
+        };
+        let found = |number: usize| {
+            let (uid, name) = (uid(number), format!("pod-{number}"));
+            let whose = Whose { uid: &uid, namespace: "shop", name: &name };
+            match read(&node.paths.told(), whose).unwrap() {
+                Found::Facts(facts) => Some(facts.1),
+                _ => None,
+            }
+        };
+        // A thousand small ones fit, and the last of them counts.
+        let mut fits = large(1, 1000, Value::Null);
+        fits["spec"]["containers"][999]["securityContext"] = json!({"privileged": true});
+        assert!(pods.apply(watched(fits)).unwrap());
+        let declared = found(1).unwrap();
+        assert_eq!(declared.spec.containers.len(), 1000);
+        assert!(declared.container("c-999").is_some());
+        // Larger ones are counted, once, and hold nobody up: alone, and in a list.
+        let drop = json!({"capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}, "allowPrivilegeEscalation": false});
+        let mut too_large = large(2, 1000, drop);
+        let text = too_large.to_string().len();
+        assert!(text as u64 > LIMIT);
+        for _ in 0..3 {
+            assert!(!pods.apply(watched(too_large.clone())).unwrap());
+            too_large["status"]["phase"] = json!("Pending");
+        }
+        assert_eq!(node.metrics.unusable.get(), 1);
+        let mut pods = node.pods();
+        list(&mut pods, [too_large, pod(3)]);
+        assert_eq!(node.metrics.unusable.get(), 2);
+        assert_eq!(node.files(), uids(&[1, 3]), "the first one is gone, and stays for a while");
+        assert!(found(2).is_none() && found(3).is_some());
+        // What was written before it grew stays.
+        let mut grown = pod(3);
+        let ports: Vec<Value> =
+            (1..9000).map(|port| json!({"containerPort": port, "hostPort": port})).collect();
+        grown["spec"]["ephemeralContainers"] = json!([{"name": "debug", "ports": ports}]);
+        assert!(!pods.apply(watched(grown.clone())).unwrap());
+        list(&mut pods, [grown]);
+        assert!(found(3).is_some());
+    }
+
+    #[test]
+    fn a_hostile_pod_is_projected_or_counted_and_others_are_written() {
+        if !testing::root("a_hostile_pod_is_projected_or_counted_and_others_are_written") {
+            return;
+        }
+        let node = Node::new();
+        let mut pods = node.pods();
+        let with = |number: usize, change: fn(&mut Value)| {
+            let mut pod = pod(number);
+            change(&mut pod);
+            pod
+        };
+        let rows: [(Value, bool); 9] = [
+            // A megabyte of what nobody reads.
+            (with(1, |pod| pod["spec"]["containers"][0]["args"] = json!(["x".repeat(1 << 20)])), true),
+            (with(2, |pod| pod["metadata"]["annotations"] = json!({"a": "x".repeat(1 << 18)})), true),
+            (
+                with(3, |pod| {
+                    pod["metadata"]["name"] = json!(["a".repeat(63).as_str(); 4].join(".").get(..253));
+                }),
+                true,
+            ),
+            (with(4, |pod| pod["spec"]["volumes"] = json!([{"name": "v", "ofTomorrow": {"a": [1]}}])), true),
+            (with(5, |pod| pod["spec"]["containers"][0]["name"] = json!("\u{1f980}\n\"{}")), true),
+            (with(6, |pod| pod["spec"]["hostNetwork"] = json!("yes")), false),
+            (with(7, |pod| pod["spec"] = json!([])), false),
+            (with(8, |pod| pod["metadata"]["namespace"] = json!("../x")), false),
+            (with(9, |pod| pod["metadata"]["uid"] = json!("../x")), false),
+        ];
+        let well: BTreeSet<String> = rows
+            .iter()
+            .filter(|(_, well)| *well)
+            .map(|(pod, _)| pod["metadata"]["uid"].as_str().unwrap().to_owned())
+            .collect();
+        let failing = rows.iter().filter(|(_, well)| !well).count() as u64;
+        for (pod, well) in &rows {
+            assert_eq!(pods.apply(watched(pod.clone())).unwrap(), *well, "{}", pod["metadata"]);
+        }
+        assert_eq!(node.files(), well);
+        assert_eq!(node.metrics.unusable.get(), failing);
+        // The same in one list, on another node.
+        let node = Node::new();
+        list(&mut node.pods(), rows.map(|(pod, _)| pod));
+        assert_eq!(node.files(), well);
+        assert_eq!(node.metrics.unusable.get(), failing);
+    }
+
+    #[test]
+    fn two_agents_at_once_leave_whole_files() {
+        if !testing::root("two_agents_at_once_leave_whole_files") {
+            return;
+        }
+        let node = Node::new();
+        let paths = &node.paths;
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(move || {
+                    let (metrics, controllers) = (Metrics::new(), RefCell::default());
+                    for round in 0..20 {
+                        let mut pods = Pods::of(paths, &metrics, &controllers).unwrap();
+                        list(&mut pods, (0..10).map(pod));
+                        for number in 0..10 {
+                            let mut pod = pod(number);
+                            let name = format!("debug-{round}");
+                            pod["spec"]["ephemeralContainers"] = json!([{"name": name}]);
+                            pods.apply(watched(pod)).unwrap();
+                        }
+                        pods.store.keep().unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(node.files(), uids(&(0..10).collect::<Vec<_>>()));
+        for folder in ["run", "var/lib"] {
+            let entries = fs::read_dir(node.folder.path().join(folder).join("pss-guard/pods")).unwrap();
+            let contents: BTreeMap<String, String> = entries
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.extension().is_some())
+                .map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap()))
+                .collect();
+            assert_eq!(contents.len(), 10, "{contents:?}");
+            for (path, text) in contents {
+                assert!(serde_json::from_str::<Value>(&text).is_ok(), "{path}: {text}");
+            }
+        }
     }
 }
