@@ -52,9 +52,7 @@ pub(crate) fn fill(
         if lasts == Lasts::PowerCuts { synced.map_err(fault("sync", folder)) } else { Ok(()) }
     };
     let stale = names(dir, |name| is_stale(name) && !wanted.contains_key(name))?;
-    for half in halves(dir)? {
-        atomic::remove_if_there(&dir.join(half))?;
-    }
+    remove_halves(dir)?;
     let done = Changes { changed: changed.len(), removed: stale.len() };
     if !changed.is_empty() {
         sync(&new)?;
@@ -121,13 +119,17 @@ pub(crate) fn copy(live: &Path, kept: &Path, is_ours: impl Fn(&str) -> bool) -> 
     fill(kept, &files, is_ours, Lasts::PowerCuts).map(drop)
 }
 
-/// Changes single files of a folder, one change at a time; its time stays that of its last list.
+/// Changes single files of a folder, one change at a time; its time stays that of its last list. What a writer that was killed
+/// left is removed.
 pub(crate) fn change<T>(
     folder: &Path,
     change: impl FnOnce(&Path) -> Result<T, WriteError>,
 ) -> Result<T, WriteError> {
     let _lock = lock(folder)?;
-    keeping_time(folder, || change(folder))
+    keeping_time(folder, || {
+        remove_halves(folder)?;
+        change(folder)
+    })
 }
 
 /// Removes one file of a folder. Whether it was there.
@@ -160,19 +162,21 @@ pub(crate) fn names(dir: &Path, is_ours: impl Fn(&str) -> bool) -> Result<BTreeS
     Ok(names)
 }
 
-/// Files that [`atomic::put`] did not rename any more: `NAME.json.PID`. Each kill can leave one, and nobody else removes it.
-fn halves(dir: &Path) -> Result<Vec<String>, WriteError> {
+/// Removes files that [`atomic::put`] could not rename any more: `NAME.json.PID`. Each kill can leave one, and its writer does not
+/// come back under that number. The caller holds the lock, so there is no other writer.
+fn remove_halves(dir: &Path) -> Result<(), WriteError> {
     let is_half = |name: &str| {
         let number = name.rsplit_once(".json.").map(|(_, number)| number);
         number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    let mut halves = Vec::new();
-    let Ok(entries) = fs::read_dir(dir) else { return Ok(halves) };
+    let Ok(entries) = fs::read_dir(dir) else { return Ok(()) };
     for entry in entries {
-        let name = entry.map_err(fault("list", dir))?.file_name();
-        halves.extend(name.to_str().filter(|name| is_half(name)).map(str::to_owned));
+        let entry = entry.map_err(fault("list", dir))?;
+        if entry.file_name().to_str().is_some_and(is_half) {
+            atomic::remove_if_there(&entry.path())?;
+        }
     }
-    Ok(halves)
+    Ok(())
 }
 
 /// The right to change a folder.
