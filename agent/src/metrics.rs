@@ -145,3 +145,49 @@ impl Metrics {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::Metrics;
+
+    #[test]
+    fn the_names_are_those_that_are_promised() {
+        let metrics = Metrics::new();
+        metrics.restarted("pods");
+        metrics.failed("events");
+        metrics.event("sent");
+        let text = metrics.text();
+        assert!(text.ends_with("# EOF\n"), "{text}");
+        let of = |what: &str| -> BTreeMap<&str, &str> {
+            text.lines().filter_map(|line| line.strip_prefix(what)?.split_once(' ')).collect()
+        };
+        let (kinds, helps) = (of("# TYPE "), of("# HELP "));
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let names: Vec<&str> = samples.map(|line| line.split(['{', ' ']).next().unwrap()).collect();
+        // What dashboards and alerts are made of.
+        let expected = [
+            "build_info",
+            "last_contact_timestamp_seconds",
+            "synced",
+            "pods",
+            "static_pods",
+            "namespaces",
+            "watch_restarts_total",
+            "write_failures_total",
+            "unusable_pods_total",
+            "events_total",
+            "events_lost_total",
+            "missing_facts_total",
+        ];
+        assert_eq!(names, expected.map(|name| format!("pss_guard_agent_{name}")), "{text}");
+        for name in names {
+            // https://prometheus.io/docs/practices/naming: a total is a counter, and only a counter is a total.
+            let family = name.strip_suffix("_total").unwrap_or(name).trim_end_matches("_info");
+            let is_counter = kinds.get(family) == Some(&"counter");
+            assert_eq!(name.ends_with("_total"), is_counter, "{name}: {kinds:?}");
+            assert!(helps.get(family).is_some_and(|help| help.len() > 10), "{name}");
+        }
+    }
+}
