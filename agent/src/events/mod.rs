@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::metrics::Metrics;
 use crate::pods::Controllers;
 use crate::watch::causes;
-use note::Record;
+use note::{Reader, Record};
 
 /// How often the spool is looked at.
 const EVERY: Duration = Duration::from_secs(1);
@@ -257,8 +257,7 @@ fn events(record: &Record, instance: &str, paths: &Paths, controllers: &Controll
     }
     let micros: u64 = record.micros.parse().unwrap_or(0);
     let hour = (micros / HOUR).to_string();
-    let note = note::note(record);
-    let event = |name: &str, regarding: &Value, related: &Value, about: &[&str]| {
+    let event = |name: &str, regarding: &Value, related: &Value, reader, about: &[&str]| {
         let digest = digest(&[about, &[reason, &hour]].concat());
         // A name of 253 bytes and a digest would be too long for a name.
         let name = format!("{}.{digest:016x}", name.get(..200).unwrap_or(name).trim_end_matches(['.', '-']));
@@ -270,7 +269,7 @@ fn events(record: &Record, instance: &str, paths: &Paths, controllers: &Controll
             "type": "Warning",
             "reason": reason,
             "action": "Evaluated",
-            "note": note,
+            "note": note::note(record, reader),
             "reportingController": CONTROLLER,
             "reportingInstance": instance.get(..128).unwrap_or(instance),
             "regarding": regarding,
@@ -280,13 +279,13 @@ fn events(record: &Record, instance: &str, paths: &Paths, controllers: &Controll
     let on_pod = json!({"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": pod, "uid": uid});
     let about = [uid, &record.container, &record.level, &record.controls];
     let Some(owner) = owner(Whose { uid, namespace, name: pod }, paths, controllers) else {
-        return vec![event(pod, &on_pod, &Value::Null, &about)];
+        return vec![event(pod, &on_pod, &Value::Null, Reader::Pod, &about)];
     };
     let on_owner = owner.reference(namespace);
     // The second one is the same, whichever of its pods and containers it is, on whichever node.
     vec![
-        event(pod, &on_pod, &on_owner, &about),
-        event(&owner.name, &on_owner, &on_pod, &[owner.kind, &owner.name]),
+        event(pod, &on_pod, &on_owner, Reader::Pod, &about),
+        event(&owner.name, &on_owner, &on_pod, Reader::Owner, &[owner.kind, &owner.name]),
     ]
 }
 
