@@ -171,6 +171,18 @@ impl PodFacts {
     }
 }
 
+/// The UID in the facts of a static pod. The kubelet makes it of the whole object in Go's own form
+/// (`pkg/kubelet/config/common.go` applyDefaults), so nobody else can; no reader compares it.
+const NO_UID: &str = "00000000000000000000000000000000";
+
+impl PodFacts {
+    /// Facts of a static pod, by the name that the kubelet gives it.
+    #[must_use]
+    pub fn of_static(namespace: &str, name: &str, pod: Pod) -> Self {
+        Self::new(Whose { uid: NO_UID, namespace, name }, None, Source::Static, pod)
+    }
+}
+
 /// Whether a text can be a UID, and so a file's name: an object's UID is a UUID, a static pod's 32 hex digits.
 #[must_use]
 pub fn is_uid(uid: &str) -> bool {
