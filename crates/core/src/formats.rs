@@ -9,6 +9,7 @@
 //! | `/run/pss-guard/namespaces/<name>.json` | tool, agent | gate, tool | `v`: [`Format::Namespace`] |
 //! | `/run/pss-guard/pods/<uid>.json`, `…/static/<namespace>_<name>.json` | tool, agent | gate, tool | `v`: [`Format::Pod`] |
 //! | `/run/pss-guard/agent/cluster.json` | tool, agent | gate, tool | `v`: [`Format::Cluster`] |
+//! | `/run/pss-guard/agent/agent.json` | agent | tool | `v`; a newer one is an error of the reader ([`crate::agent`]) |
 //! | `/run/pss-guard/mode.json` | tool | gate, tool | `v`: [`Format::Mode`] |
 //! | `/run/pss-guard/gate/formats` | gate | tool, agent | `v`; an unknown one counts as no file |
 //! | the spool's first lines ([`crate::spool`]) | gate | agent | `v`; an unknown one is an error of the reader |
