@@ -121,7 +121,7 @@ lint: ## Formatting, clippy, fuzz targets, documentation, shell scripts
 	$(CARGO) fmt --all --check
 	$(CARGO) check --locked --package pss --lib
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked --workspace --test engines --test e2e --test dist --test matrix -- -D warnings
+	$(CARGO) clippy --locked --workspace --test engines --test e2e --test dist --test matrix --test cluster -- -D warnings
 	$(CARGO) fmt --all --check --manifest-path agent/Cargo.toml
 	$(CARGO) clippy --locked $(AGENT) --all-targets -- -D warnings
 	@$(MAKE) --no-print-directory -C fuzz check
@@ -142,6 +142,11 @@ e2e-matrix: $(if $(ROOT),matrix-deps) build ## Every version of every engine wit
 	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY); failed=0; \
 		($(call run-tests,e2e-matrix,"--test matrix")) || failed=$$?; \
 		echo; cat "$(CARGO_TARGET_DIR)/matrix.md"; exit $$failed
+
+.PHONY: e2e-cluster
+e2e-cluster: $(if $(ROOT),node-deps) build ## The agent on clusters of up to three nodes: exactness, races, faults; about an hour (needs root)
+	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY); \
+	$(call run-tests,e2e-cluster,"--test e2e daemonset -- --nocapture" "--test cluster -- --nocapture --test-threads=1")
 
 .PHONY: e2e-vm
 e2e-vm: $(if $(ROOT),node-deps) build ## Whole machines under qemu: systemd, AppArmor, SELinux, reboots, power cuts (needs root once)
