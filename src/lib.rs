@@ -1,5 +1,6 @@
 //! The tool of pss-guard: everything that people run. The gate, which runs before a container starts, is a crate of its own
-//! ([`pss_guard_gate`]); what both must agree on is another ([`pss_guard_core`]), and the standard is a third ([`pss`]).
+//! ([`pss_guard_gate`]); what both must agree on is another ([`pss_guard_core`]), and the standard is a third ([`pss`]). How
+//! manifests are read is a crate ([`pss_guard_manifests`]) because the agent reads some as well.
 //!
 //! ```text
 //!                       cli ─► one file a command
@@ -40,7 +41,6 @@
 //! `docs/architecture.md` has the picture of the crates and one container's way through them.
 
 pub mod cli;
-pub mod documents;
 pub mod events;
 pub mod install;
 pub mod manifest;
@@ -59,3 +59,4 @@ pub use pss_guard_core::{
     time, words,
 };
 pub use pss_guard_gate::{admit, event, hook, inspect, message, wrapper};
+pub use pss_guard_manifests as documents;

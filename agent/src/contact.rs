@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Request;
 use kube::Client;
-use pss_guard_core::agent::{self, Report, STALE};
+use pss_guard_core::agent::{self, Known, Report, STALE};
 use pss_guard_core::cluster;
 use pss_guard_core::paths::Paths;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -100,12 +100,13 @@ fn heed(version: &str, paths: &Paths, metrics: &Metrics) {
 /// Writes what `status` and `metrics` of the node say of the agent.
 pub(crate) fn report(paths: &Paths, metrics: &Metrics) {
     let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    let mut report = Report::default();
-    report.contact = metrics.contact.get();
-    report.synced = metrics.synced.get() == 1;
-    report.pods = count(metrics.pods.get());
-    report.namespaces = count(metrics.namespaces.get());
-    env!("CARGO_PKG_VERSION").clone_into(&mut report.version);
+    let known = Known {
+        pods: count(metrics.pods.get()),
+        static_pods: count(metrics.static_pods.get()),
+        namespaces: count(metrics.namespaces.get()),
+    };
+    let synced = metrics.synced.get() == 1;
+    let report = Report::new(metrics.contact.get(), synced, known, env!("CARGO_PKG_VERSION"));
     if let Err(error) = agent::put(paths, &report) {
         metrics.failed("agent");
         tracing::error!(error = causes(&error), "cannot write what the agent says of itself");

@@ -3,6 +3,7 @@
 //! ```text
 //! namespaces  ─ watch, metadata only ─►  /run/pss-guard/namespaces/<name>.json
 //! pods        ─ watch, this node's   ─►  /run/pss-guard/pods/<uid>.json
+//! manifests   ─ of static pods       ─►  /run/pss-guard/static/<namespace>_<name>.json
 //! /version    ─ every 15 seconds     ─►  /run/pss-guard/agent/{cluster,agent}.json
 //! Events      ◄─ the gate's own ─        /run/pss-guard/events/
 //! ```
@@ -11,6 +12,7 @@
 mod api;
 mod contact;
 mod events;
+mod gone;
 mod keep;
 mod metrics;
 mod namespaces;
@@ -18,6 +20,9 @@ mod options;
 mod pods;
 mod run;
 mod server;
+mod static_pods;
+#[cfg(test)]
+mod testing;
 mod watch;
 
 use std::process::ExitCode;
@@ -32,7 +37,7 @@ const FAILED: u8 = 2;
 
 fn main() -> ExitCode {
     let Command::Run(options) = Options::parse().command;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube=error"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube=off"));
     let log =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match options.log_format {

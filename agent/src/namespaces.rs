@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 
-use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PartialObjectMeta;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client};
 use pss_guard_core::level::Labels;
 use pss_guard_core::level::namespaces::Store;
@@ -15,7 +14,7 @@ use pss_guard_core::paths::Paths;
 
 use crate::keep::Keep;
 use crate::metrics::Metrics;
-use crate::watch::{End, Synced, heed};
+use crate::watch::{End, Synced, Watch};
 
 /// What messages and metrics call them.
 pub(crate) const RESOURCE: &str = "namespaces";
@@ -23,11 +22,11 @@ pub(crate) const RESOURCE: &str = "namespaces";
 /// Writes what the API server says, until that fails.
 pub(crate) async fn watch(
     client: Client,
-    config: watcher::Config,
+    config: Config,
     paths: &Paths,
     metrics: &Metrics,
     synced: &Synced<'_>,
-) -> Result<(), End> {
+) -> Result<Infallible, End> {
     let store = Store::of(paths).map_err(End::write)?;
     let keep = Keep::of(RESOURCE, metrics, {
         let store = store.clone();
@@ -35,23 +34,13 @@ pub(crate) async fn watch(
     });
     // Metadata only: the API server sends nothing else.
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
-    let mut stream = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut events = Watch::of(RESOURCE, api, config, metrics);
     let mut listed = BTreeMap::new();
     let mut known = BTreeSet::new();
-    let mut last = String::new();
-    while let Some(event) = keep.while_waiting(stream.next()).await {
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => {
-                heed(RESOURCE, &error, &mut last)?;
-                continue;
-            }
-        };
+    loop {
+        let event = keep.while_waiting(events.next()).await?;
         match event {
-            Event::Init => {
-                listed.clear();
-                metrics.restarted(RESOURCE);
-            }
+            Event::Init => listed.clear(),
             Event::InitApply(namespace) => {
                 let (name, labels) = of(&namespace);
                 listed.insert(name, labels);
@@ -83,7 +72,6 @@ pub(crate) async fn watch(
         }
         metrics.namespaces.set(known.len() as u64);
     }
-    Ok(())
 }
 
 /// Its name, and those of its labels that matter.

@@ -19,9 +19,10 @@ pub(crate) enum Command {
     /// Watch namespaces and this node's pods, and write what the gate reads
     #[command(after_long_help = "EXAMPLES:
   On a node, with the kubelet's identity:
-    pss-guard-agent run --node-name node-1 --kubeconfig /etc/kubernetes/kubelet.conf
+    pss-guard-agent run --node-name node-1 --kubeconfig /etc/kubernetes/kubelet.conf \\
+      --kubelet-config /var/lib/kubelet/config.yaml
   In a DaemonSet, with its ServiceAccount:
-    pss-guard-agent run --listen 0.0.0.0:9465")]
+    pss-guard-agent run --listen 0.0.0.0:9465 --static-pods /etc/kubernetes/manifests")]
     Run(Run),
 }
 
@@ -37,6 +38,15 @@ pub(crate) struct Run {
     /// As whom a ServiceAccount asks for pods
     #[arg(long, value_name = "IDENTITY", default_value = "node", conflicts_with = "kubeconfig")]
     pub(crate) pods_as: PodsAs,
+    /// Where the manifests of static pods are
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["kubelet_config", "kubelet_config_dir"])]
+    pub(crate) static_pods: Option<PathBuf>,
+    /// The kubelet's configuration (its --config), whose staticPodPath says where the manifests of static pods are
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubelet_config: Option<PathBuf>,
+    /// The folder of its drop-ins (its --config-dir)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) kubelet_config_dir: Option<PathBuf>,
     /// Serve /metrics, /healthz and /readyz here
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9465")]
     pub(crate) listen: SocketAddr,
@@ -88,6 +98,7 @@ mod tests {
         command.clone().debug_assert();
         let run = command.find_subcommand_mut("run").unwrap();
         let help = run.get_after_long_help().unwrap().to_string();
+        let help = help.replace("\\\n      ", "");
         let examples: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("    ")).collect();
         assert_eq!(examples.len(), 2);
         for example in examples {
@@ -112,5 +123,6 @@ mod tests {
             assert!(run(&["--node-name", wrong]).is_err(), "{wrong:?}");
         }
         assert!(run(&["--node-name", "n", "--kubeconfig", "/x", "--pods-as", "service-account"]).is_err());
+        assert!(run(&["--node-name", "n", "--static-pods", "/x", "--kubelet-config", "/y"]).is_err());
     }
 }

@@ -13,7 +13,7 @@ use crate::contact::{self, Renew};
 use crate::metrics::Metrics;
 use crate::options::Run;
 use crate::watch::{End, Synced, causes};
-use crate::{events, namespaces, pods, server};
+use crate::{events, namespaces, pods, server, static_pods};
 
 /// How long after a fault everything begins again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -32,6 +32,7 @@ pub(crate) async fn run(options: &Run) -> std::io::Result<()> {
     tokio::select! {
         never = server::serve(listener, metrics.clone()) => match never {},
         never = keep_watching(options, &paths, &metrics) => match never {},
+        never = static_pods::watch(options, &paths, &metrics) => match never {},
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -42,17 +43,19 @@ pub(crate) async fn run(options: &Run) -> std::io::Result<()> {
 /// Connects again whenever that is needed.
 async fn keep_watching(options: &Run, paths: &Paths, metrics: &Metrics) -> Infallible {
     let synced = Synced::new(metrics);
+    let controllers = pods::Controllers::default();
+    let mut state = events::State::new();
     loop {
         match Api::connect(options).await {
             Ok(api) => {
                 let renew = tokio::select! {
                     renew = contact::prove(&api, paths, metrics, &synced) => renew,
-                    never = events::send(&api.own, &options.node_name, paths, metrics) => match never {},
+                    never = events::send(&api.own, &options.node_name, paths, metrics, &controllers, &mut state) => match never {},
                     never = watching(namespaces::RESOURCE, metrics, |config| {
                         namespaces::watch(api.own.clone(), config, paths, metrics, &synced)
                     }) => match never {},
                     never = watching(pods::RESOURCE, metrics, |config| {
-                        pods::watch(api.pods.clone(), &options.node_name, config, paths, metrics, &synced)
+                        pods::watch(api.pods.clone(), &options.node_name, config, paths, metrics, &synced, &controllers)
                     }) => match never {},
                 };
                 match renew {
@@ -80,14 +83,15 @@ async fn watching<W>(
     watch: impl Fn(watcher::Config) -> W,
 ) -> Infallible
 where
-    W: Future<Output = Result<(), End>>,
+    W: Future<Output = Result<Infallible, End>>,
 {
     let listing = watcher::Config::default().timeout(WATCH).any_semantic();
     // One object at a time instead of all at once: a fraction of the memory, here and in the server.
     let mut config = listing.clone().streaming_lists();
     loop {
         match watch(config.clone()).await {
-            Ok(()) => {}
+            Ok(never) => match never {},
+            Err(End::Over) => {}
             Err(End::Streaming) => {
                 tracing::info!(resource, "the API server does not stream lists; listing instead");
                 config = listing.clone();

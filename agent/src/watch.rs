@@ -2,8 +2,14 @@
 
 use std::cell::Cell;
 use std::error::Error;
+use std::fmt::Debug;
+use std::pin::Pin;
 
-use kube::runtime::watcher;
+use futures_util::{Stream, StreamExt as _};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Config, Event, watcher};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 use crate::metrics::Metrics;
@@ -14,6 +20,9 @@ pub(crate) enum End {
     /// The API server does not stream lists: before Kubernetes 1.32 none does, and the feature can be switched off.
     #[error("the API server does not stream lists")]
     Streaming,
+    /// It says that there is no more to come.
+    #[error("the watch is over")]
+    Over,
     /// A file could not be written.
     #[error("{0}")]
     Write(String),
@@ -25,20 +34,55 @@ impl End {
     }
 }
 
-/// What to do about an error of a watch, which goes on by itself, after a while: it is logged, once until another one comes.
-pub(crate) fn heed(resource: &'static str, error: &watcher::Error, last: &mut String) -> Result<(), End> {
-    if let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error
-        // apimachinery validates `sendInitialEvents` (`pkg/apis/meta/internalversion/validation/validation.go`).
-        && matches!(status.code, 400 | 422)
-    {
-        return Err(End::Streaming);
+/// The events of a watch. Errors, after which it goes on by itself, are logged, each once until it works again.
+pub(crate) struct Watch<K> {
+    resource: &'static str,
+    events: Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>,
+    metrics: Metrics,
+    /// The error that was logged last.
+    last: String,
+}
+
+impl<K: Resource + Clone + DeserializeOwned + Debug + Send + 'static> Watch<K> {
+    pub(crate) fn of(resource: &'static str, api: Api<K>, config: Config, metrics: &Metrics) -> Self {
+        let events = Box::pin(watcher(api, config).default_backoff());
+        Self { resource, events, metrics: metrics.clone(), last: String::new() }
     }
-    let text = causes(error);
-    if *last != text {
-        tracing::warn!(resource, error = text, "cannot watch; trying again");
-        *last = text;
+}
+
+impl<K> Watch<K> {
+    /// The next event. Whoever stops waiting for it loses none.
+    pub(crate) async fn next(&mut self) -> Result<Event<K>, End> {
+        loop {
+            match self.events.next().await {
+                None => return Err(End::Over),
+                Some(Ok(Event::Init)) => {
+                    self.metrics.restarted(self.resource);
+                    return Ok(Event::Init);
+                }
+                Some(Ok(event)) => {
+                    self.last.clear();
+                    return Ok(event);
+                }
+                Some(Err(error)) => self.heed(&error)?,
+            }
+        }
     }
-    Ok(())
+
+    fn heed(&mut self, error: &watcher::Error) -> Result<(), End> {
+        if let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error
+            // apimachinery validates `sendInitialEvents` (`pkg/apis/meta/internalversion/validation/validation.go`).
+            && matches!(status.code, 400 | 422)
+        {
+            return Err(End::Streaming);
+        }
+        let text = causes(error);
+        if self.last != text {
+            tracing::warn!(resource = self.resource, error = text, "cannot watch; trying again");
+            self.last = text;
+        }
+        Ok(())
+    }
 }
 
 /// An error and its causes, in one line.

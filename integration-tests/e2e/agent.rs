@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::declared::pods;
 use crate::support::engine::Kind;
 use crate::support::gate::{self, PROGRAM, Restart};
-use crate::support::kube::{Cluster, KUBELETS_CONFIG};
+use crate::support::kube::{Cluster, KUBELETS_CONFIG, KUBELETS_SETTINGS};
 use crate::support::machine::{Daemon, Machine};
 use crate::support::{needs, program, run};
 
@@ -21,8 +21,11 @@ const AGENT: &str = "/opt/pss-guard-agent";
 /// Where an import writes the same.
 const OTHER: &str = "/run/machine/other";
 
+/// Where an agent of another node writes.
+const BUSY: &str = "/run/machine/busy";
+
 /// What it writes.
-const FOLDERS: [&str; 3] = ["namespaces", "pods", "agent"];
+const FOLDERS: [&str; 4] = ["namespaces", "pods", "static", "agent"];
 
 #[test]
 fn a_node_knows_what_the_api_server_knows() {
@@ -75,7 +78,12 @@ fn a_node_knows_what_the_api_server_knows() {
         assert_eq!(event["reportingInstance"], "node", "{name}");
     }
 
-    // Killed at any moment: what was there stays, and it goes on where it was.
+    owners_hear_of_their_pods(&cluster);
+    static_pods_are_known_by_their_manifests(&cluster);
+    a_busy_node_costs_the_agent_little(&cluster);
+    let would: BTreeSet<String> = events(&cluster).into_keys().collect();
+
+    // Killed at any moment: what was there stays, and it goes on where it was. So does what is gone, for some minutes.
     kill(machine, "agent", "KILL");
     drop(agent);
     cluster
@@ -86,10 +94,16 @@ fn a_node_knows_what_the_api_server_knows() {
     late["metadata"]["name"] = json!("late");
     cluster.apply(&[late]);
     let before = known(machine, "pods");
+    let compliant = before
+        .iter()
+        .find(|name| machine.read(&format!("/run/pss-guard/pods/{name}")).contains("\"compliant\""));
+    let compliant = compliant.expect("its facts").trim_end_matches(".json").to_owned();
     let agent = start(machine);
     is_ready(machine);
     assert!(run::eventually(|| levels("/run").contains("baseline")), "{}", said(machine));
-    assert!(run::eventually(|| known(machine, "pods").len() == before.len()), "{}", said(machine));
+    assert!(run::eventually(|| known(machine, "pods").len() == before.len() + 1), "{}", said(machine));
+    assert!(known(machine, "pods").is_superset(&before), "{before:?}");
+    assert!(machine.read("/run/pss-guard/agent/gone-pods.json").contains(&compliant), "{}", said(machine));
     same_as_an_import(&cluster);
     let again: BTreeSet<String> = events(&cluster).into_keys().collect();
     let new: Vec<_> = again.difference(&would).filter(|name| !name.starts_with("late.")).collect();
@@ -114,12 +128,203 @@ fn a_node_knows_what_the_api_server_knows() {
     // It ends at once, and takes nothing away.
     machine.stop(agent);
     assert_eq!(FOLDERS.iter().map(|folder| known(machine, folder)).collect::<Vec<_>>(), known_before);
+}
+
+/// Whoever describes a workload hears of its pods, once.
+fn owners_hear_of_their_pods(cluster: &Cluster) {
+    let labels = json!({"app": "owned", "pod-template-hash": "7d4b9"});
+    let template = json!({"metadata": {"labels": labels}, "spec": pods().remove(1)["spec"]});
+    let workload = |kind: &str, name: &str| {
+        json!({
+            "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"replicas": 2, "serviceName": name, "selector": {"matchLabels": labels}, "template": template},
+        })
+    };
+    let mut deployment = workload("Deployment", "web");
+    let mut replicas = workload("ReplicaSet", "web-7d4b9");
+    for object in [&mut deployment, &mut replicas] {
+        object["spec"].as_object_mut().unwrap().remove("serviceName");
+        object["spec"]["template"]["spec"]["restartPolicy"] = json!("Always");
+    }
+    let mut set = workload("StatefulSet", "db");
+    set["spec"]["template"]["spec"]["restartPolicy"] = json!("Always");
+    cluster.apply(&[deployment, replicas, set]);
+    let uid = |kind: &str, name: &str| {
+        let line = ["get", kind, name, "--namespace=shop", "--output=jsonpath={.metadata.uid}"];
+        cluster.kubectl(&line).expect_success().stdout
+    };
+    let owned = |name: &str, kind: &str, owner: &str| {
+        let mut pod = pods().remove(1);
+        pod["metadata"]["name"] = json!(name);
+        pod["metadata"]["labels"] = labels.clone();
+        pod["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": "apps/v1", "kind": kind, "name": owner, "uid": uid(kind, owner), "controller": true,
+        }]);
+        pod
+    };
+    let all = [
+        owned("db-0", "StatefulSet", "db"),
+        owned("db-1", "StatefulSet", "db"),
+        owned("web-7d4b9-aaaaa", "ReplicaSet", "web-7d4b9"),
+    ];
+    cluster.apply(&all);
+    let described = || cluster.kubectl(&["describe", "statefulset", "db", "--namespace=shop"]).stdout;
+    let said = || described().matches("WouldViolatePodSecurity").count();
+    assert!(run::eventually(|| said() == 1), "{}\n{}", described(), self::said(&cluster.engine.machine));
+    let listed = || cluster.kubectl(&["events", "--for=deployment/web", "--namespace=shop"]).stdout;
+    assert!(run::eventually(|| listed().contains("WouldViolatePodSecurity")), "{}", listed());
+    println!(
+        "kubectl describe deployment says:\n{}",
+        cluster.kubectl(&["describe", "deployment", "web", "--namespace=shop"]).stdout
+    );
+    assert_eq!(said(), 1, "two pods are one event: {}", described());
+}
+
+/// A static pod is known by the names that the kubelet gives it, from its manifest and from nothing else.
+fn static_pods_are_known_by_their_manifests(cluster: &Cluster) {
+    let machine = &cluster.engine.machine;
+    let mut pod = pods().into_iter().find(|pod| pod["metadata"]["name"] == "unmounted-host-path").unwrap();
+    pod["metadata"]["name"] = json!("fixed");
+    pod["spec"].as_object_mut().unwrap().remove("nodeName");
+    cluster.lay_down(&pod);
+    let place = "/run/pss-guard/static/shop_fixed-node.json";
+    let facts = || -> Value { serde_json::from_str(&machine.read(place)).unwrap() };
+    assert!(run::eventually(|| machine.path(place).exists()), "{}", said(machine));
+    let kept = || machine.path("/var/lib/pss-guard/static/shop_fixed-node.json").exists();
+    assert!(run::eventually(kept), "{}", said(machine));
+
+    // What is written is what the API server makes of the same pod, if it takes it.
+    let mirror = || cluster.kubectl(&["get", "pod", "fixed-node", "--namespace=shop", "--output=json"]);
+    assert!(run::eventually(|| mirror().code == Some(0)), "{}", machine.said("kubelet"));
+    let mirror: Value = serde_json::from_str(&mirror().stdout).unwrap();
+    let mut as_any = mirror.clone();
+    as_any["metadata"]["annotations"] = Value::Null;
+    as_any["metadata"]["ownerReferences"] = Value::Null;
+    machine.write("/run/machine/mirror.json", &as_any.to_string());
+    let import = format!(
+        "rm -rf {OTHER}; mkdir -p {OTHER}/run/pss-guard; cp /run/pss-guard/formats {OTHER}/run/pss-guard; \
+         {PROGRAM} --root {OTHER} pods import </run/machine/mirror.json"
+    );
+    machine.run(&["sh", "-c", &import]).expect_success();
+    let uid = mirror["metadata"]["uid"].as_str().unwrap();
+    let imported: Value =
+        serde_json::from_str(&machine.read(&format!("{OTHER}/run/pss-guard/pods/{uid}.json"))).unwrap();
+    assert_eq!((&facts()["spec"], &facts()["name"]), (&imported["spec"], &imported["name"]));
+    assert!(!machine.path(&format!("/run/pss-guard/pods/{uid}.json")).exists(), "a mirror pod has facts");
+
+    // It is an Event that whoever describes the mirror pod sees.
+    let described = || cluster.kubectl(&["describe", "pod", "fixed-node", "--namespace=shop"]).stdout;
+    let would = || described().contains("WouldViolatePodSecurity");
+    assert!(run::eventually(would), "{}\n{}", described(), said(machine));
+
+    // Anybody can forge a mirror pod, of this hash, in another namespace.
+    let hash = &mirror["metadata"]["annotations"]["kubernetes.io/config.hash"];
+    let (before, known_before) = (facts(), [known(machine, "pods"), known(machine, "static")]);
+    let mut forged = pods().remove(0);
+    forged["metadata"] = json!({"name": "fixed-node", "namespace": "default", "annotations": {
+        "kubernetes.io/config.mirror": hash, "kubernetes.io/config.hash": hash, "kubernetes.io/config.source": "file",
+    }});
+    cluster.apply(&[forged]);
+    let is_gone = || cluster.kubectl(&["get", "pod", "fixed-node", "--namespace=default"]).code != Some(0);
+    assert!(run::within(Duration::from_secs(60), is_gone), "the kubelet leaves a forged mirror pod");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!((facts(), [known(machine, "pods"), known(machine, "static")]), (before, known_before));
+
+    // A manifest that changes is another pod of the same name; what was half written before changed nothing.
+    machine.write("/etc/kubernetes/manifests/half.yaml", "apiVersion: v1\nkind: [");
+    pod["spec"]["hostPID"] = json!(true);
+    cluster.lay_down(&pod);
+    assert!(run::eventually(|| facts()["spec"]["hostPID"] == true), "{}", said(machine));
+    assert!(said(machine).contains("half.yaml"), "{}", said(machine));
+    machine
+        .run(&["rm", "/etc/kubernetes/manifests/half.yaml", "/etc/kubernetes/manifests/fixed.json"])
+        .expect_success();
+    let metrics =
+        machine.run(&["curl", "--silent", "--max-time", "5", "http://127.0.0.1:9465/metrics"]).stdout;
+    for name in [
+        "last_contact_timestamp_seconds ",
+        "pods ",
+        "static_pods ",
+        "namespaces ",
+        "watch_restarts_total{resource=\"pods\"} ",
+        "events_total{outcome=\"sent\"} ",
+        "missing_facts_total ",
+        "unusable_pods_total ",
+    ] {
+        assert!(metrics.contains(&format!("\npss_guard_agent_{name}")), "{name}\n{metrics}");
+    }
+}
+
+/// Of a node that no kubelet has: 110 pods as people write them, and what they cost the agent.
+fn a_busy_node_costs_the_agent_little(cluster: &Cluster) {
+    let machine = &cluster.engine.machine;
+    cluster.kubectl(&["create", "namespace", "busy"]).expect_success();
+    let variables: Vec<Value> =
+        (0..20).map(|nth| json!({"name": format!("VARIABLE_{nth}"), "value": "x".repeat(60)})).collect();
+    let pod = |nth: usize| {
+        let mut pod = pods().remove(0);
+        pod["metadata"] = json!({"name": format!("busy-{nth}"), "namespace": "busy",
+            "labels": {"app": "busy", "team": "shop"}, "annotations": {"a": "x".repeat(500)}});
+        pod["spec"]["nodeName"] = json!("busy");
+        pod["spec"]["volumes"] = json!([{"name": "tmp", "emptyDir": {}}, {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]);
+        let container = |name: &str| {
+            let mut container = pod["spec"]["containers"][0].clone();
+            container["name"] = json!(name);
+            container["env"] = json!(variables);
+            container["ports"] = json!([{"containerPort": 8080, "name": name}]);
+            container["volumeMounts"] =
+                json!([{"name": "tmp", "mountPath": "/tmp"}, {"name": "data", "mountPath": "/data"}]);
+            container["readinessProbe"] = json!({"httpGet": {"path": "/ready", "port": 8080}});
+            container
+        };
+        pod["spec"]["containers"] = json!([container("app"), container("proxy"), container("log")]);
+        pod
+    };
+    cluster.apply(&(0..110).map(pod).collect::<Vec<_>>());
+    let line = [
+        AGENT,
+        "run",
+        "--node-name=busy",
+        "--kubeconfig=/run/machine/.kube/config",
+        "--listen=127.0.0.1:9466",
+        "--root",
+        BUSY,
+    ];
+    machine.run(&["mkdir", "-p", &format!("{BUSY}/run/pss-guard")]).expect_success();
+    let agent = machine.start("busy-agent", &line);
+    let files = || machine.run(&["sh", "-c", &format!("ls {BUSY}/run/pss-guard/pods | wc -l")]).stdout;
+    let complete = run::within(Duration::from_secs(60), || files().trim() == "110");
+    assert!(complete, "{}\n{}", files(), machine.said("busy-agent"));
+    // Copied for the next boot as well.
+    std::thread::sleep(Duration::from_secs(5));
+    let pid = machine.read("/run/machine/busy-agent.pid").trim().to_owned();
+    let status = machine.run(&["cat", &format!("/proc/{pid}/status")]).expect_success().stdout;
+    let memory = |key: &str| -> u64 {
+        let line = status.lines().find(|line| line.starts_with(key)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
     let size = fs::metadata(machine.path(AGENT)).unwrap().len();
-    println!("the agent of this test has {size} bytes");
+    let [now, most] = ["VmRSS:", "VmHWM:"].map(memory);
+    println!("with 110 pods the agent takes {now} KiB, {most} at most; the program has {size} bytes");
+    machine.stop(agent);
+    // The program of a debug build has ten times the pages.
+    let is_what_ships = std::env::var_os("PSS_GUARD_AGENT").is_some_and(|path| !path.is_empty());
+    let (limit, largest) = if is_what_ships { (8 << 10, 6 << 20) } else { (32 << 10, u64::MAX) };
+    assert!(now <= limit, "{status}");
+    assert!(size <= largest, "{size}");
 }
 
 fn start(machine: &Machine) -> Daemon {
-    machine.start("agent", &[AGENT, "run", "--node-name=node", "--kubeconfig", KUBELETS_CONFIG])
+    let line = [
+        AGENT,
+        "run",
+        "--node-name=node",
+        "--kubeconfig",
+        KUBELETS_CONFIG,
+        "--kubelet-config",
+        KUBELETS_SETTINGS,
+    ];
+    machine.start("agent", &line)
 }
 
 fn said(machine: &Machine) -> String {
@@ -157,7 +362,7 @@ fn content(machine: &Machine, folder: &str) -> BTreeMap<String, String> {
 
 fn same_as_an_import(cluster: &Cluster) {
     let machine = &cluster.engine.machine;
-    machine.run(&["sh", "-c", &format!("rm -rf {OTHER}; mkdir -p {OTHER}/run/pss-guard; cp /run/pss-guard/formats {OTHER}/run/pss-guard")]).expect_success();
+    machine.run(&["sh", "-c", &format!("rm -rf {OTHER}; mkdir -p {OTHER}/run/pss-guard; cp -r /run/pss-guard/gate {OTHER}/run/pss-guard")]).expect_success();
     let import =
         format!("kubectl get pods --all-namespaces --output=json | {PROGRAM} --root {OTHER} pods import");
     machine.run(&["sh", "-c", &import]).expect_success();

@@ -17,6 +17,9 @@ const STATIC_PODS: &str = "/etc/kubernetes/manifests";
 /// Where kubeadm leaves the node its own identity.
 pub(crate) const KUBELETS_CONFIG: &str = "/etc/kubernetes/kubelet.conf";
 
+/// The kubelet's configuration.
+pub(crate) const KUBELETS_SETTINGS: &str = "/etc/kubernetes/kubelet.yaml";
+
 /// A cluster of one node.
 pub(crate) struct Cluster {
     pub(crate) engine: Engine,
@@ -47,7 +50,7 @@ impl Cluster {
             "c0ffee,admin,1,system:masters\n0ddba11,system:node:node,2,system:nodes\n",
         );
         machine.write(KUBELETS_CONFIG, &KUBECONFIG.replace("c0ffee", "0ddba11"));
-        machine.write("/etc/kubernetes/kubelet.yaml", &kubelet_config(kind));
+        machine.write(KUBELETS_SETTINGS, &kubelet_config(kind));
         machine.write("/run/machine/.kube/config", KUBECONFIG);
         machine.start("etcd", &ETCD);
         machine.start("kube-apiserver", &API_SERVER);
@@ -269,7 +272,7 @@ contexts: [{name: node, context: {cluster: node, user: admin}}]
 ";
 
 /// What a machine needs that has no systemd, version 1 of control groups, and no CAP_SYS_RESOURCE.
-fn kubelet_config(kind: Kind) -> String {
+pub(crate) fn kubelet_config(kind: Kind) -> String {
     format!(
         "\
 apiVersion: kubelet.config.k8s.io/v1beta1

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 
 use serde::Deserialize as _;
 
-use super::defaults;
 use super::fields;
 use super::lines;
 use super::names;
 use super::objects::{Object, ObjectError, labels};
 use crate::decision::{Rules, Verdict};
+use crate::documents::defaults;
 use crate::documents::node::{Node, Position, TypeError};
 use crate::level::date::Date;
 use crate::level::policy::Named;

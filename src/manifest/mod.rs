@@ -9,7 +9,6 @@
 //!
 //! Which files there are and what a path stands for is decided in `cli::check`.
 
-mod defaults;
 pub mod evaluate;
 mod fields;
 mod lines;

@@ -3,32 +3,34 @@
 //!
 //! Each Event has a name that follows from what it is about, and so an agent that is killed between sending and remembering
 //! sends it again, and the API server refuses the second. A container that is started again and again within an hour is one
-//! Event for the same reason.
+//! Event for the same reason, and so is a workload whose pods run on a hundred nodes.
 
 mod note;
 
-use std::fs::DirBuilder;
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use http::Request;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use pss_guard_core::agent;
 use pss_guard_core::checksum::checksum;
-use pss_guard_core::level::{is_dns_label, is_dns_subdomain};
+use pss_guard_core::level::{is_dns_label, is_dns_subdomain, workload};
 use pss_guard_core::paths::Paths;
-use pss_guard_core::pods::{self, Found, Whose};
+use pss_guard_core::pods::{self, Found, PODS, Whose};
 use pss_guard_core::record::Kind;
 use pss_guard_core::spool;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::metrics::Metrics;
+use crate::pods::Controllers;
 use crate::watch::causes;
-use note::Record;
+use note::{Reader, Record};
 
 /// How often the spool is looked at.
 const EVERY: Duration = Duration::from_secs(1);
@@ -46,6 +48,9 @@ const ONE_MORE: Duration = Duration::from_secs(2);
 /// An hour, in microseconds: within which a repeated event is sent once. It is also how long the API server keeps Events by default.
 const HOUR: u64 = 3_600_000_000;
 
+/// So many Events are remembered as sent. What is forgotten the API server refuses as there already.
+const REMEMBERED: usize = 1 << 12;
+
 /// Who reports.
 const CONTROLLER: &str = "pss-guard";
 
@@ -55,10 +60,11 @@ pub(crate) async fn send(
     node: &str,
     paths: &Paths,
     metrics: &Metrics,
+    controllers: &Controllers,
+    state: &mut State,
 ) -> std::convert::Infallible {
     make_folder(&paths.spool());
     let mut position = agent::position(paths);
-    let mut budget = Budget::new();
     let mut last = String::new();
     loop {
         sleep(EVERY).await;
@@ -79,13 +85,18 @@ pub(crate) async fn send(
                 continue;
             }
         };
+        metrics.lost.inc_by(read.dropped.saturating_sub(state.dropped));
+        state.dropped = read.dropped;
         if read.position == position {
             continue;
         }
-        metrics.lost.inc_by(read.lost);
         for record in &records {
-            for event in events(record, node, paths) {
-                if !budget.take() {
+            for event in events(record, node, paths, controllers) {
+                if state.was_sent(&event) {
+                    metrics.event("repeated");
+                    continue;
+                }
+                if !state.budget.take() {
                     metrics.event("dropped");
                     continue;
                 }
@@ -93,7 +104,15 @@ pub(crate) async fn send(
                 while !post(client, &record.namespace, &event, metrics).await {
                     sleep(AGAIN).await;
                 }
+                state.sent(&event);
             }
+        }
+        // Here, because a batch that was broken off is read again.
+        metrics.lost.inc_by(read.lost);
+        if metrics.synced.get() == 1 {
+            metrics
+                .missing
+                .inc_by(records.iter().filter(|record| lacked_facts(record, paths)).count() as u64);
         }
         position = read.position;
         if let Err(error) = agent::put_position(paths, position) {
@@ -110,6 +129,62 @@ fn make_folder(folder: &PathBuf) {
             tracing::warn!(folder = %folder.display(), %error, "cannot make the folder of the gate's events");
         }
         _ => {}
+    }
+}
+
+/// What outlives a connection: a new one brings neither more Events nor the same ones again.
+pub(crate) struct State {
+    budget: Budget,
+    /// The names of the Events that were sent within an hour.
+    names: BTreeSet<String>,
+    /// Which hour.
+    hour: String,
+    /// How many events the gates could not append.
+    dropped: u64,
+}
+
+impl State {
+    pub(crate) fn new() -> Self {
+        Self { budget: Budget::new(), names: BTreeSet::new(), hour: String::new(), dropped: 0 }
+    }
+
+    /// Whether it was sent already. The API server would refuse it, but has better things to do.
+    fn was_sent(&self, event: &Value) -> bool {
+        self.names.contains(&key(event))
+    }
+
+    fn sent(&mut self, event: &Value) {
+        // The date and the hour of `2026-11-29T12:51:10.000001Z`.
+        let time = event.get("eventTime").and_then(Value::as_str);
+        let hour = time.and_then(|time| time.get(..13)).unwrap_or_default();
+        if self.hour != hour || self.names.len() >= REMEMBERED {
+            hour.clone_into(&mut self.hour);
+            self.names.clear();
+        }
+        self.names.insert(key(event));
+    }
+}
+
+fn key(event: &Value) -> String {
+    let text = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default();
+    format!("{}/{}", text("/metadata/namespace"), text("/metadata/name"))
+}
+
+/// Whether the gate evaluated a pod of the API whose facts were not there yet: they have no file, or a younger one.
+fn lacked_facts(record: &Record, paths: &Paths) -> bool {
+    let is_evaluated = matches!(
+        Kind::of_message_id(&record.message_id),
+        Some(Kind::Denied | Kind::WouldDeny | Kind::Audit | Kind::Warn | Kind::Exception | Kind::Allowed)
+    );
+    let uid = &*record.pod_uid;
+    if !is_evaluated || !pods::is_uid(uid) || workload::is_static(uid) || !record.exec.is_empty() {
+        return false;
+    }
+    let then = UNIX_EPOCH + Duration::from_micros(record.micros.parse().unwrap_or(0));
+    let file = paths.told().join(PODS).join(uid).with_extension("json");
+    match fs::metadata(file).and_then(|file| file.modified()) {
+        Ok(written) => written > then,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }
 
@@ -170,7 +245,7 @@ async fn post(client: &Client, namespace: &str, event: &Value, metrics: &Metrics
 }
 
 /// The Events of one record: on the pod, and on its owner, where `kubectl describe` of the owner shows it.
-fn events(record: &Record, instance: &str, paths: &Paths) -> Vec<Value> {
+fn events(record: &Record, instance: &str, paths: &Paths, controllers: &Controllers) -> Vec<Value> {
     let reason = match Kind::of_message_id(&record.message_id) {
         Some(Kind::WouldDeny) => "WouldViolatePodSecurity",
         Some(Kind::Audit | Kind::Warn) => "PodSecurityViolation",
@@ -181,10 +256,9 @@ fn events(record: &Record, instance: &str, paths: &Paths) -> Vec<Value> {
         return Vec::new();
     }
     let micros: u64 = record.micros.parse().unwrap_or(0);
-    let hour = micros / HOUR;
-    let note = note::note(record);
-    let event = |name: &str, regarding: Value, about: &str| {
-        let digest = digest(&[about, reason, &record.level, &record.controls, &hour.to_string()]);
+    let hour = (micros / HOUR).to_string();
+    let event = |name: &str, regarding: &Value, related: &Value, reader, about: &[&str]| {
+        let digest = digest(&[about, &[reason, &hour]].concat());
         // A name of 253 bytes and a digest would be too long for a name.
         let name = format!("{}.{digest:016x}", name.get(..200).unwrap_or(name).trim_end_matches(['.', '-']));
         json!({
@@ -195,28 +269,29 @@ fn events(record: &Record, instance: &str, paths: &Paths) -> Vec<Value> {
             "type": "Warning",
             "reason": reason,
             "action": "Evaluated",
-            "note": note,
+            "note": note::note(record, reader),
             "reportingController": CONTROLLER,
             "reportingInstance": instance.get(..128).unwrap_or(instance),
             "regarding": regarding,
+            "related": related,
         })
     };
     let on_pod = json!({"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": pod, "uid": uid});
-    let mut events = vec![event(pod, on_pod, &format!("{uid}/{}", record.container))];
-    let whose = Whose { uid, namespace, name: pod };
-    if let Ok(Found::Facts(facts)) = pods::read(&paths.told(), whose)
-        && let Some(owner) = &facts.0.owner
-        && let Some(version) = API_VERSIONS.iter().find(|(kind, _)| *kind == owner.kind)
-    {
-        let on_owner =
-            json!({"apiVersion": version.1, "kind": owner.kind, "namespace": namespace, "name": owner.name});
-        events.push(event(&owner.name, on_owner, &format!("{}/{}", owner.kind, owner.name)));
-    }
-    events
+    let about = [uid, &record.container, &record.level, &record.controls];
+    let Some(owner) = owner(Whose { uid, namespace, name: pod }, paths, controllers) else {
+        return vec![event(pod, &on_pod, &Value::Null, Reader::Pod, &about)];
+    };
+    let on_owner = owner.reference(namespace);
+    // The second one is the same, whichever of its pods and containers it is, on whichever node.
+    vec![
+        event(pod, &on_pod, &on_owner, Reader::Pod, &about),
+        event(&owner.name, &on_owner, &on_pod, Reader::Owner, &[owner.kind, &owner.name]),
+    ]
 }
 
 /// The owners that people ask `kubectl describe` about.
-const API_VERSIONS: [(&str, &str); 6] = [
+const API_VERSIONS: [(&str, &str); 7] = [
+    ("CronJob", "batch/v1"),
     ("DaemonSet", "apps/v1"),
     ("Deployment", "apps/v1"),
     ("Job", "batch/v1"),
@@ -224,6 +299,35 @@ const API_VERSIONS: [(&str, &str); 6] = [
     ("ReplicationController", "v1"),
     ("StatefulSet", "apps/v1"),
 ];
+
+/// A workload, as an Event refers to it.
+struct Workload {
+    version: &'static str,
+    kind: &'static str,
+    name: String,
+    /// `kubectl describe` asks for Events with it. Of a Deployment or a CronJob a pod does not know it.
+    uid: Option<String>,
+}
+
+impl Workload {
+    fn reference(&self, namespace: &str) -> Value {
+        let Self { version, kind, name, uid } = self;
+        json!({"apiVersion": version, "kind": kind, "namespace": namespace, "name": name, "uid": uid})
+    }
+}
+
+/// The workload of a pod: of a Job that a CronJob made, the CronJob, which outlives it.
+fn owner(whose: Whose<'_>, paths: &Paths, controllers: &Controllers) -> Option<Workload> {
+    let Ok(Found::Facts(facts)) = pods::read(&paths.told(), whose) else { return None };
+    let owner = facts.0.owner.as_ref()?;
+    let name = workload::of_controller(&owner.kind, &owner.name);
+    let kind = if name == owner.name { &*owner.kind } else { "CronJob" };
+    let (kind, version) = API_VERSIONS.iter().find(|(known, _)| *known == kind)?;
+    let is_controller = !matches!(*kind, "Deployment" | "CronJob");
+    let uid = controllers.borrow().get(whose.uid).filter(|_| is_controller).cloned();
+    // The API server does not look at the names in ownerReferences.
+    is_dns_subdomain(name).then(|| Workload { version, kind, name: name.to_owned(), uid })
+}
 
 /// When the gate evaluated it, in the API's words.
 fn at(micros: u64) -> String {
@@ -239,15 +343,19 @@ fn digest(parts: &[&str]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use pss_guard_core::paths::Paths;
+    use pss_guard_core::pods::{Object, Store};
     use pss_guard_core::record::Kind;
-    use serde_json::Value;
+    use serde_json::{Value, json};
     use tokio::time::Instant;
 
     use super::note::Record;
-    use super::{BURST, Budget, ONE_MORE, at, events};
+    use super::{BURST, Budget, ONE_MORE, State, at, events, lacked_facts};
+    use crate::testing;
 
     fn record(kind: Kind) -> Record {
         Record {
@@ -266,7 +374,7 @@ mod tests {
 
     fn of(record: &Record) -> Vec<Value> {
         let folder = tempfile::tempdir().unwrap();
-        events(record, "node-1", &Paths::under(folder.path()))
+        events(record, "node-1", &Paths::under(folder.path()), &RefCell::default())
     }
 
     #[test]
@@ -316,8 +424,156 @@ mod tests {
         ];
         let names: std::collections::BTreeSet<String> = others.into_iter().map(name).chain([first]).collect();
         assert_eq!(names.len(), 7);
-        let longest = name(|record| record.pod = ["a".repeat(60).as_str(); 4].join("."));
-        assert!(longest.len() <= 253, "{longest}");
+    }
+
+    const UID: &str = "85c911fc-5040-4041-abcc-3d4e8681855a";
+
+    /// The Events of a record whose pod is known, and belongs to somebody.
+    fn owned(record: &Record, kind: &str, name: &str, labels: &Value) -> Vec<Value> {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::under(folder.path());
+        let pod: Object = serde_json::from_value(json!({
+            "metadata": {"name": record.pod, "namespace": "shop", "uid": record.pod_uid, "labels": labels,
+                "ownerReferences": [{"kind": kind, "name": name, "controller": true}]},
+            "spec": {"containers": [{"name": "app"}]},
+        }))
+        .unwrap();
+        Store::of(&paths).unwrap().put(&pod.facts().unwrap()).unwrap();
+        let controllers =
+            RefCell::new(BTreeMap::from([(record.pod_uid.clone(), "the-controllers".to_owned())]));
+        events(record, "node-1", &paths, &controllers)
+    }
+
+    #[test]
+    fn an_owner_hears_once_an_hour_whatever_its_pods_do() {
+        if !testing::root("an_owner_hears_once_an_hour_whatever_its_pods_do") {
+            return;
+        }
+        let hash = json!({"pod-template-hash": "7d4b9"});
+        let rows = [
+            ("ReplicaSet", "web-7d4b9", Some(("Deployment", "web", "apps/v1", false))),
+            ("ReplicaSet", "web-other", Some(("ReplicaSet", "web-other", "apps/v1", true))),
+            ("Job", "backup-29384720", Some(("CronJob", "backup", "batch/v1", false))),
+            ("Job", "backup", Some(("Job", "backup", "batch/v1", true))),
+            ("StatefulSet", "db", Some(("StatefulSet", "db", "apps/v1", true))),
+            ("DaemonSet", "log", Some(("DaemonSet", "log", "apps/v1", true))),
+            ("ReplicationController", "old", Some(("ReplicationController", "old", "v1", true))),
+            ("Rollout", "web", None),
+            ("Node", "node-1", None),
+            ("StatefulSet", "No Name", None),
+            ("StatefulSet", "", None),
+        ];
+        for (kind, name, expected) in rows {
+            let events = owned(&record(Kind::Warn), kind, name, &hash);
+            let on_pod = &events[0];
+            assert_eq!(
+                (&on_pod["regarding"]["kind"], &on_pod["regarding"]["uid"]),
+                (&json!("Pod"), &json!(UID))
+            );
+            let Some((kind, name, version, has_uid)) = expected else {
+                assert!(events.len() == 1 && on_pod["related"].is_null(), "{kind} {name}");
+                continue;
+            };
+            let owner = &events[1]["regarding"];
+            assert_eq!(
+                (&owner["kind"], &owner["name"], &owner["apiVersion"]),
+                (&json!(kind), &json!(name), &json!(version))
+            );
+            assert_eq!(owner["uid"] == "the-controllers", has_uid, "{kind}");
+            assert_eq!((&on_pod["related"], &events[1]["related"]), (owner, &on_pod["regarding"]));
+        }
+        let name = |change: fn(&mut Record)| {
+            let mut record = record(Kind::Warn);
+            change(&mut record);
+            owned(&record, "StatefulSet", "db", &hash)[1]["metadata"]["name"].clone()
+        };
+        let first = name(|_| {});
+        let same: [fn(&mut Record); 5] = [
+            |record| record.container = "other".into(),
+            |record| record.controls = "hostPorts".into(),
+            |record| record.level = "baseline".into(),
+            |record| record.pod = "web-1".into(),
+            |record| record.pod_uid = "85c911fc-5040-4041-abcc-3d4e8681855b".into(),
+        ];
+        for change in same {
+            assert_eq!(name(change), first);
+        }
+        assert_ne!(name(|record| record.micros = "1795966680000001".into()), first);
+        assert_ne!(name(|record| record.message_id = Kind::WouldDeny.message_id().into()), first);
+    }
+
+    #[test]
+    fn the_longest_names_make_events_that_the_api_server_takes() {
+        if !testing::root("the_longest_names_make_events_that_the_api_server_takes") {
+            return;
+        }
+        let mut record = record(Kind::WouldDeny);
+        let longest = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".");
+        record.pod = longest.clone();
+        record.container = "c".repeat(63);
+        let events = owned(&record, "StatefulSet", &longest, &Value::Null);
+        assert_eq!(events.len(), 2);
+        for event in events {
+            let name = event["metadata"]["name"].as_str().unwrap();
+            assert!(name.len() <= 253 && pss_guard_core::level::is_dns_subdomain(name), "{name}");
+            assert_eq!(event["regarding"]["name"].as_str().unwrap().len(), 253);
+            assert!(event["note"].as_str().unwrap().len() <= 1024);
+        }
+        // A cut at a dot or a dash would leave no name.
+        record.pod = format!("{}-{}", "a.".repeat(99) + "a", "b".repeat(40));
+        let name = of(&record)[0]["metadata"]["name"].as_str().unwrap().to_owned();
+        assert!(pss_guard_core::level::is_dns_subdomain(&name), "{name}");
+        let node = "n".repeat(253);
+        let folder = tempfile::tempdir().unwrap();
+        let events = super::events(&record, &node, &Paths::under(folder.path()), &RefCell::default());
+        assert_eq!(events[0]["reportingInstance"].as_str().unwrap().len(), 128);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_sent_is_not_sent_again_within_its_hour() {
+        let mut state = State::new();
+        let event = |change: fn(&mut Record)| {
+            let mut record = record(Kind::Warn);
+            change(&mut record);
+            of(&record).remove(0)
+        };
+        let first = event(|_| {});
+        assert!(!state.was_sent(&first));
+        state.sent(&first);
+        assert!(state.was_sent(&event(|record| record.micros = "1795956680000001".into())));
+        assert!(!state.was_sent(&event(|record| record.container = "other".into())));
+        assert!(!state.was_sent(&event(|record| record.namespace = "other".into())));
+        // What is remembered is of one hour.
+        state.sent(&event(|record| record.micros = "1795966680000001".into()));
+        assert_eq!(state.names.len(), 1);
+    }
+
+    #[test]
+    fn an_event_without_facts_at_its_time_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::under(folder.path());
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+        let lacks = |micros: u128, change: fn(&mut Record)| {
+            let mut record = Record { micros: micros.to_string(), ..record(Kind::Warn) };
+            change(&mut record);
+            lacked_facts(&record, &paths)
+        };
+        assert!(lacks(now(), |_| {}), "no file");
+        let pod = json!({"metadata": {"name": "web-0", "namespace": "shop", "uid": UID}, "spec": {"containers": []}});
+        let facts = serde_json::from_value::<Object>(pod).unwrap().facts().unwrap();
+        Store::of(&paths).unwrap().put(&facts).unwrap();
+        assert!(!lacks(now() + 1_000_000, |_| {}), "they were there");
+        assert!(lacks(now() - 60_000_000, |_| {}), "they came later");
+        let none: [fn(&mut Record); 5] = [
+            |record| record.pod_uid = "d41d8cd98f00b204e9800998ecf8427e".into(),
+            |record| record.pod_uid = String::new(),
+            |record| record.pod_uid = "../x".into(),
+            |record| record.exec = "1".into(),
+            |record| record.message_id = Kind::Exempt.message_id().into(),
+        ];
+        for change in none {
+            assert!(!lacks(0, change));
+        }
     }
 
     #[test]

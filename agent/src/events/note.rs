@@ -46,19 +46,34 @@ struct Finding {
     exception: Option<String>,
 }
 
+/// For whom a note is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// Whoever describes the pod.
+    Pod,
+    /// Whoever describes its workload, and so needs the pod's name.
+    Owner,
+}
+
 /// The note: which level is violated and by what, the first fix, and where to read more.
-pub(super) fn note(record: &Record) -> String {
+pub(super) fn note(record: &Record, reader: Reader) -> String {
     // The gate cuts its JSON at whole findings; what is no JSON is not its own.
     let findings: Vec<Finding> = serde_json::from_str(&record.findings).unwrap_or_default();
     let findings: Vec<&Finding> = findings.iter().filter(|finding| finding.exception.is_none()).collect();
     let what: Vec<String> = findings.iter().map(|finding| said(finding)).collect();
     let what = if what.is_empty() { record.controls.replace(',', ", ") } else { what.join(", ") };
+    let pod = match (reader, &*record.container) {
+        (Reader::Pod, _) => String::new(),
+        (Reader::Owner, "") => format!("pod {:?}: ", record.pod),
+        (Reader::Owner, _) => format!("pod {:?}, ", record.pod),
+    };
     let container = match (&*record.container, &*record.exec) {
         ("", _) => String::new(),
         (container, "1") => format!("exec in container {container:?}: "),
         (container, _) => format!("container {container:?}: "),
     };
-    let head = format!("{container}violates PodSecurity \"{}:{}\": {what}", record.level, record.version);
+    let head =
+        format!("{pod}{container}violates PodSecurity \"{}:{}\": {what}", record.level, record.version);
     let fixed = findings.iter().find(|finding| !finding.fix.is_empty());
     let first = record.controls.split(',').next().unwrap_or_default();
     let control = fixed.map_or(first, |finding| &finding.control);
@@ -108,7 +123,11 @@ fn cut(text: &str, most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{NOTE, Record, cut, note, one_line};
+    use super::{NOTE, Reader, Record, cut, one_line};
+
+    fn note(record: &Record) -> String {
+        super::note(record, Reader::Pod)
+    }
 
     fn record(findings: &str) -> Record {
         Record {
@@ -139,6 +158,15 @@ mod tests {
     }
 
     #[test]
+    fn an_owner_is_told_which_of_its_pods_it_is() {
+        let record = Record { pod: "db-0".into(), ..record("") };
+        let told = super::note(&record, Reader::Owner);
+        assert!(told.starts_with("pod \"db-0\", container \"app\": violates PodSecurity"), "{told}");
+        let sandbox = super::note(&Record { container: String::new(), ..record }, Reader::Owner);
+        assert!(sandbox.starts_with("pod \"db-0\": violates PodSecurity"), "{sandbox}");
+    }
+
+    #[test]
     fn no_note_is_longer_than_the_api_server_takes_and_the_way_out_stays() {
         for length in [10, 500, 900, 1100, 5000] {
             for letter in ["x", "ä", "𝄞"] {
@@ -150,6 +178,15 @@ mod tests {
                 assert!(note.len() <= NOTE, "{}", note.len());
                 assert!(note.ends_with("; see pss-guard explain sysctls"), "{note}");
             }
+        }
+        // Every length up to the limit and beyond it: whole as long as it fits, and cut between characters.
+        for length in 1..600 {
+            let long = "ä".repeat(length);
+            let finding = format!(r#"[{{"control":"sysctls","reason":"{long}"}}]"#);
+            let note = note(&record(&finding));
+            let is_whole = note.contains(&format!(": {long}; see"));
+            assert!(note.len() <= NOTE && is_whole != note.contains('…'), "{length}: {note}");
+            assert!(is_whole || note.len() >= NOTE - 2, "{length}: {}", note.len());
         }
         assert_eq!(cut("äöü", 5), "ä…");
         assert_eq!(cut("äöü", 2), "…");

@@ -4,6 +4,7 @@
 //! The first report is kept for later boots as well, with the time of contact that it had. So a node whose agent does not come
 //! back after a reboot has an old report, and is told from one that never had an agent.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +14,7 @@ use crate::atomic::{Lasts, WriteError};
 use crate::cluster::AGENT;
 use crate::files::{self, FileError, Links, Owner};
 use crate::paths::Paths;
+use crate::pods::Source;
 use crate::spool::Position;
 use crate::store;
 
@@ -84,7 +86,25 @@ pub enum AgentError {
     },
 }
 
+/// How many of each are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// See [`Report::pods`].
+    pub pods: usize,
+    /// See [`Report::static_pods`].
+    pub static_pods: usize,
+    /// See [`Report::namespaces`].
+    pub namespaces: usize,
+}
+
 impl Report {
+    /// What an agent of this version says.
+    #[must_use]
+    pub fn new(contact: u64, synced: bool, known: Known, version: &str) -> Self {
+        let Known { pods, static_pods, namespaces } = known;
+        Self { v: VERSION, contact, synced, pods, static_pods, namespaces, version: version.to_owned() }
+    }
+
     /// When the API server last answered; `None` if it never did.
     #[must_use]
     pub fn contacted(&self) -> Option<SystemTime> {
@@ -102,9 +122,9 @@ pub fn path(folder: &Path) -> PathBuf {
 /// Writes the report, if it says something new, and the first one for later boots, too. Whether it did.
 pub fn put(paths: &Paths, report: &Report) -> Result<bool, WriteError> {
     // A struct of numbers and one text has no way to fail.
-    let mut text = serde_json::to_string(&Report { v: VERSION, ..report.clone() }).unwrap_or_default();
+    let mut text = serde_json::to_string(report).unwrap_or_default();
     text.push('\n');
-    let changed = store::put(&paths.told().join(AGENT), NAME, &text, Lasts::Processes)?;
+    let changed = put_own(paths, NAME, &text)?;
     if !path(&paths.kept()).exists() {
         store::put(&paths.kept().join(AGENT), NAME, &text, Lasts::PowerCuts)?;
     }
@@ -134,14 +154,42 @@ pub fn read(paths: &Paths) -> Result<Option<Report>, AgentError> {
 /// How far the events of the gate were sent; from the beginning where nothing is known.
 #[must_use]
 pub fn position(paths: &Paths) -> Position {
-    let path = paths.told().join(AGENT).join(POSITION).with_extension("json");
-    let read = files::read_as(&path, Links::Refuse, Owner::Root, store::LIMIT);
-    read.ok().and_then(|(_, _, bytes)| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    read_own(paths, POSITION).unwrap_or_default()
 }
 
 /// Remembers it.
 pub fn put_position(paths: &Paths, position: Position) -> Result<bool, WriteError> {
     // Two numbers have no way to fail.
-    let text = serde_json::to_string(&position).unwrap_or_default();
-    store::put(&paths.told().join(AGENT), POSITION, &text, Lasts::Processes)
+    put_own(paths, POSITION, &serde_json::to_string(&position).unwrap_or_default())
+}
+
+/// The files of facts whose pods are gone, by their names without `.json`, and since when, in seconds since 1970. What is lost
+/// with it is only how long they have been gone.
+#[must_use]
+pub fn gone(paths: &Paths, source: Source) -> BTreeMap<String, u64> {
+    read_own(paths, gone_name(source)).unwrap_or_default()
+}
+
+/// Remembers them.
+pub fn put_gone(paths: &Paths, source: Source, gone: &BTreeMap<String, u64>) -> Result<bool, WriteError> {
+    // Names and numbers have no way to fail.
+    put_own(paths, gone_name(source), &serde_json::to_string(gone).unwrap_or_default())
+}
+
+const fn gone_name(source: Source) -> &'static str {
+    match source {
+        Source::Api => "gone-pods",
+        Source::Static => "gone-static",
+    }
+}
+
+/// What the agent keeps for itself; a reboot ends it.
+fn read_own<T: for<'de> Deserialize<'de>>(paths: &Paths, name: &str) -> Option<T> {
+    let path = paths.told().join(AGENT).join(name).with_extension("json");
+    let (_, _, bytes) = files::read_as(&path, Links::Refuse, Owner::Root, store::LIMIT).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn put_own(paths: &Paths, name: &str, text: &str) -> Result<bool, WriteError> {
+    store::put_alone(&paths.told().join(AGENT), name, text, Lasts::Processes)
 }

@@ -176,7 +176,7 @@ pub fn put(paths: &Paths, minor: Minor) -> Result<bool, StoreError> {
         return Err(StoreError::Old(minor));
     }
     let content = format!("{{\"v\":{version},\"minor\":{minor}}}\n");
-    let put = |folder: PathBuf, lasts| store::put(&folder.join(AGENT), NAME, &content, lasts);
+    let put = |folder: PathBuf, lasts| store::put_alone(&folder.join(AGENT), NAME, &content, lasts);
     let changed = put(paths.told(), Lasts::Processes)?;
     put(paths.kept(), Lasts::PowerCuts).map_err(StoreError::Keep)?;
     Ok(changed)

@@ -23,7 +23,7 @@ pub(crate) struct Changes {
 }
 
 /// Makes one folder say what is wanted, by the names without `.json`, and removes the files that `is_stale` says. Its time is
-/// set even if there is nothing to write.
+/// set even if there is nothing to write. What a writer that was killed left half done is removed, so the caller holds the lock.
 pub(crate) fn fill(
     dir: &Path,
     wanted: &BTreeMap<String, String>,
@@ -52,6 +52,7 @@ pub(crate) fn fill(
         if lasts == Lasts::PowerCuts { synced.map_err(fault("sync", folder)) } else { Ok(()) }
     };
     let stale = names(dir, |name| is_stale(name) && !wanted.contains_key(name))?;
+    remove_halves(dir)?;
     let done = Changes { changed: changed.len(), removed: stale.len() };
     if !changed.is_empty() {
         sync(&new)?;
@@ -84,6 +85,15 @@ pub(crate) fn put(folder: &Path, name: &str, content: &str, lasts: Lasts) -> Res
     Ok(true)
 }
 
+/// The same for a folder that several programs write one file of at a time.
+pub(crate) fn put_alone(folder: &Path, name: &str, content: &str, lasts: Lasts) -> Result<bool, WriteError> {
+    // Most of the time there is nothing to write.
+    if says(&folder.join(format!("{name}.json")), content) {
+        return Ok(false);
+    }
+    change(folder, |folder| put(folder, name, content, lasts))
+}
+
 /// Makes the copy for the next boot say what is wanted, one writer at a time.
 pub(crate) fn keep(
     kept: &Path,
@@ -109,13 +119,17 @@ pub(crate) fn copy(live: &Path, kept: &Path, is_ours: impl Fn(&str) -> bool) -> 
     fill(kept, &files, is_ours, Lasts::PowerCuts).map(drop)
 }
 
-/// Changes single files of a folder, one change at a time; its time stays that of its last list.
+/// Changes single files of a folder, one change at a time; its time stays that of its last list. What a writer that was killed
+/// left is removed.
 pub(crate) fn change<T>(
     folder: &Path,
     change: impl FnOnce(&Path) -> Result<T, WriteError>,
 ) -> Result<T, WriteError> {
     let _lock = lock(folder)?;
-    keeping_time(folder, || change(folder))
+    keeping_time(folder, || {
+        remove_halves(folder)?;
+        change(folder)
+    })
 }
 
 /// Removes one file of a folder. Whether it was there.
@@ -129,6 +143,15 @@ pub(crate) fn remove(folder: &Path, name: &str) -> Result<bool, WriteError> {
 pub(crate) fn says(path: &Path, content: &str) -> bool {
     files::read_as(path, Links::Refuse, Owner::Root, LIMIT)
         .is_ok_and(|(_, _, bytes)| bytes == content.as_bytes())
+}
+
+/// Whether nobody has filled a folder yet: whoever mounts it into a container makes it, and that is before the agent's first list.
+/// One that cannot be listed is not taken for such a folder.
+pub(crate) fn is_unfilled(dir: &Path) -> bool {
+    let is_hidden = |entry: io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| entry.file_name().as_encoded_bytes().starts_with(b"."))
+    };
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.all(is_hidden))
 }
 
 /// The names that a folder has files of; none if it is not there. What is not ours is not among them.
@@ -146,6 +169,23 @@ pub(crate) fn names(dir: &Path, is_ours: impl Fn(&str) -> bool) -> Result<BTreeS
         names.extend(stem.filter(|stem| is_ours(stem)).map(str::to_owned));
     }
     Ok(names)
+}
+
+/// Removes files that [`atomic::put`] could not rename any more: `NAME.json.PID`. Each kill can leave one, and its writer does not
+/// come back under that number. The caller holds the lock, so there is no other writer.
+fn remove_halves(dir: &Path) -> Result<(), WriteError> {
+    let is_half = |name: &str| {
+        let number = name.rsplit_once(".json.").map(|(_, number)| number);
+        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let Ok(entries) = fs::read_dir(dir) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry.map_err(fault("list", dir))?;
+        if entry.file_name().to_str().is_some_and(is_half) {
+            atomic::remove_if_there(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// The right to change a folder.

@@ -82,7 +82,7 @@ pub enum Source {
 /// What is known of a container's pod.
 #[derive(Debug)]
 pub enum Found {
-    /// Nobody brings facts to this node.
+    /// Nobody brings facts to this node, or not yet: there is no folder, or nothing in it.
     NoFolder,
     /// Others are known, this one is not.
     Missing,
@@ -171,6 +171,18 @@ impl PodFacts {
     }
 }
 
+/// The UID in the facts of a static pod. The kubelet makes it of the whole object in Go's own form
+/// (`pkg/kubelet/config/common.go` applyDefaults), so nobody else can; no reader compares it.
+const NO_UID: &str = "00000000000000000000000000000000";
+
+impl PodFacts {
+    /// Facts of a static pod, by the name that the kubelet gives it.
+    #[must_use]
+    pub fn of_static(namespace: &str, name: &str, pod: Pod) -> Self {
+        Self::new(Whose { uid: NO_UID, namespace, name }, None, Source::Static, pod)
+    }
+}
+
 /// Whether a text can be a UID, and so a file's name: an object's UID is a UUID, a static pod's 32 hex digits.
 #[must_use]
 pub fn is_uid(uid: &str) -> bool {
@@ -209,6 +221,7 @@ pub fn read(folder: &Path, whose: Whose<'_>) -> Result<Found, PodsError> {
     let path = folder.join(format!("{file}.json"));
     let bytes = match files::read_as(&path, Links::Refuse, Owner::Root, LIMIT) {
         Ok((_, _, bytes)) => bytes,
+        Err(error) if error.is_missing() && crate::store::is_unfilled(&folder) => return Ok(Found::NoFolder),
         Err(error) if error.is_missing() => return Ok(Found::Missing),
         Err(error) => return Err(error.into()),
     };

@@ -1,6 +1,6 @@
 //! Writes facts of pods: one by one, as an agent hears of them, or all that a list has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::{LIMIT, PodFacts, PodsError, Source, Whose, is_subdomain, place};
@@ -55,9 +55,11 @@ pub struct Changes {
 
 /// Whether a list is all there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
+pub enum Extent<'g> {
     /// It is: what it lacks is removed, and the folder's time says when that was.
     All,
+    /// It is, and of what it lacks these are removed, by the names of their files without `.json`.
+    Gone(&'g BTreeSet<String>),
     /// It may lack some: nothing is removed.
     Some,
 }
@@ -87,11 +89,19 @@ impl Store {
         self.change(source, |folder| store::put(folder, &name, &content, Lasts::Processes))
     }
 
-    /// Removes the facts of a pod that is gone from this node. Whether there were any; if so, the next boot knows of it after
-    /// [`Self::keep`].
-    pub fn remove(&self, source: Source, whose: Whose<'_>) -> Result<bool, StoreError> {
-        let (source, name) = checked(source, whose)?;
-        self.change(source, |folder| store::remove(folder, &name))
+    /// Removes the facts of a pod that is gone from this node, by the name of their file without `.json`. Whether there were
+    /// any; if so, the next boot knows of it after [`Self::keep`].
+    pub fn remove(&self, source: Source, name: &str) -> Result<bool, StoreError> {
+        if !is_name(source, name) {
+            return Err(StoreError::Name(name.chars().take(256).collect(), source));
+        }
+        self.change(source, |folder| store::remove(folder, name))
+    }
+
+    /// The names of the files that there are, without `.json`.
+    pub fn names(&self, source: Source) -> Result<BTreeSet<String>, StoreError> {
+        let [live, _] = self.folders(source);
+        Ok(store::names(&live, |name| is_name(source, name))?)
     }
 
     /// Copies everything for the next boot. It waits for the disk, and changes of the folders do not wait for it.
@@ -111,8 +121,8 @@ impl Store {
     pub fn replace_all(
         &self,
         all: &[PodFacts],
-        of_api: Extent,
-        of_static: Extent,
+        of_api: Extent<'_>,
+        of_static: Extent<'_>,
     ) -> Result<[Changes; 2], StoreError> {
         if all.is_empty() {
             return Err(StoreError::Empty);
@@ -140,18 +150,22 @@ impl Store {
     fn fill(
         &self,
         source: Source,
-        extent: Extent,
+        extent: Extent<'_>,
         wanted: &BTreeMap<String, String>,
     ) -> Result<Changes, StoreError> {
         // A folder without files would make every pod a missing one.
         if wanted.is_empty() && extent == Extent::Some {
             return Ok(Changes::default());
         }
-        let is_stale = |name: &str| extent == Extent::All && is_name(source, name);
+        let is_stale = |name: &str| match extent {
+            Extent::All => is_name(source, name),
+            Extent::Gone(gone) => gone.contains(name) && is_name(source, name),
+            Extent::Some => false,
+        };
         let [live, kept] = self.folders(source);
         let _lock = store::lock(&live)?;
         let fill = || store::fill(&live, wanted, is_stale, Lasts::Processes);
-        let done = if extent == Extent::All { fill() } else { store::keeping_time(&live, fill) }?;
+        let done = if extent == Extent::Some { store::keeping_time(&live, fill) } else { fill() }?;
         // Afterwards: a full disk must not keep the node from what is known now.
         store::keep(&kept, wanted, is_stale).map_err(StoreError::Keep)?;
         let store::Changes { changed, removed } = done;
@@ -180,6 +194,14 @@ impl Store {
             return Err(StoreError::TooLarge(facts.whose().to_string()));
         }
         Ok(text)
+    }
+}
+
+impl PodFacts {
+    /// The name of their file without `.json`; `None` if the gate would look for them nowhere.
+    #[must_use]
+    pub fn file_name(&self) -> Option<String> {
+        checked(self.source, self.whose()).ok().map(|(_, name)| name)
     }
 }
 

@@ -1,9 +1,11 @@
 //! What do imports leave in the folders of pods, and what do they leave alone?
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::time::{Duration, UNIX_EPOCH};
 
+use pss_guard_core::agent;
 use pss_guard_core::pods::{self, Extent, Found, Object, PodFacts, Source, Store, Whose};
 use serde_json::{Value, json};
 
@@ -270,7 +272,7 @@ fn the_owner_is_the_workload_that_people_know() {
 }
 
 #[test]
-fn one_pod_is_put_and_removed_here_and_for_the_next_boot() {
+fn what_a_list_lacks_stays_until_its_time_has_come_and_halves_of_files_go() {
     if !root() {
         return;
     }
@@ -279,23 +281,76 @@ fn one_pod_is_put_and_removed_here_and_for_the_next_boot() {
         serde_json::from_value::<Object>(pod(number, "shop")).unwrap().facts().unwrap()
     };
     let store = Store::of(&node.paths).unwrap();
+    let all = [1, 2, 3].map(facts);
+    store.replace_all(&all, Extent::All, Extent::Some).unwrap();
+    let pods = node.paths.told().join("pods");
+    let (half, ours) = (pods.join(format!("{}.json.71", uid(1))), pods.join("x.json.bak"));
+    fs::write(&half, "{").unwrap();
+    fs::write(&ours, "{").unwrap();
+    let gone = [uid(2), "../escape".to_owned()].into();
+    let done = store.replace_all(&all[..1], Extent::Gone(&gone), Extent::Some).unwrap();
+    assert_eq!((done[0].changed, done[0].removed), (0, 1));
+    assert_eq!(store.names(Source::Api).unwrap(), [uid(1), uid(3)].into());
+    assert!(!half.exists() && ours.exists(), "what a writer that was killed left, and what is not ours");
+    fs::remove_file(ours).unwrap();
+    assert_eq!(files(&node, "pods"), names(&[1, 3]));
+    // What is listed stays, whatever was said of it.
+    let gone = [uid(1), uid(3)].into();
+    store.replace_all(&all[..1], Extent::Gone(&gone), Extent::Some).unwrap();
+    assert_eq!(files(&node, "pods"), names(&[1]));
+}
+
+#[test]
+fn an_agent_remembers_since_when_pods_are_gone() {
+    if !root() {
+        return;
+    }
+    let node = Node::new();
+    assert!(agent::gone(&node.paths, Source::Api).is_empty());
+    let gone: BTreeMap<String, u64> = [(uid(1), 1_795_956_670)].into();
+    assert!(agent::put_gone(&node.paths, Source::Api, &gone).unwrap());
+    assert!(!agent::put_gone(&node.paths, Source::Api, &gone).unwrap());
+    assert_eq!(agent::gone(&node.paths, Source::Api), gone);
+    assert!(agent::gone(&node.paths, Source::Static).is_empty());
+    for damage in ["", "[", "{\"a\":-1}", "[[[["] {
+        fs::write(node.paths.told().join("agent/gone-pods.json"), damage).unwrap();
+        assert!(agent::gone(&node.paths, Source::Api).is_empty(), "{damage}");
+    }
+}
+
+#[test]
+fn one_pod_is_put_and_removed_here_and_for_the_next_boot() {
+    if !root() {
+        return;
+    }
+    let node = Node::new();
+    let facts = |number: u32| -> PodFacts {
+        serde_json::from_value::<Object>(pod(number, "shop")).unwrap().facts().unwrap()
+    };
+    // As the kubelet makes it when it mounts it into the agent's container.
+    fs::create_dir_all(node.paths.told().join("pods")).unwrap();
+    assert!(matches!(pods::read(&node.paths.told(), facts(1).whose()), Ok(Found::NoFolder)));
+    let store = Store::of(&node.paths).unwrap();
     let all = [facts(1), facts(2)];
     assert_eq!(store.replace_all(&all, Extent::All, Extent::Some).unwrap()[0].changed, 2);
     assert!(!node.paths.told().join("static").exists(), "an empty one would make every static pod unknown");
+    assert!(matches!(pods::read(&node.paths.told(), facts(3).whose()), Ok(Found::Missing)));
     let time = || node.paths.told().join("pods").metadata().unwrap().modified().unwrap();
     let listed = time();
     assert_eq!([3, 3].map(|number| store.put(&facts(number)).unwrap()), [true, false]);
     store.keep().unwrap();
     assert_eq!(files(&node, "pods"), names(&[1, 2, 3]));
-    assert_eq!([1, 1].map(|number| store.remove(Source::Api, facts(number).whose()).unwrap()), [true, false]);
+    assert_eq!([1, 1].map(|number| store.remove(Source::Api, &uid(number)).unwrap()), [true, false]);
     store.keep().unwrap();
     assert_eq!(files(&node, "pods"), names(&[2, 3]));
     assert_eq!(time(), listed, "the folder's time is that of the last list");
-    // Nothing is written where nobody would look for it, and no empty list removes anything.
-    let wrong = facts(4);
-    let whose = Whose { uid: HASH, ..wrong.whose() };
-    assert!(line(&store.remove(Source::Api, whose).unwrap_err()).contains("can be no pod of the source Api"));
-    assert!(line(&store.remove(Source::Static, wrong.whose()).unwrap_err()).contains("can be no pod"));
+    // Nothing is removed where nobody would have written it, and no empty list removes anything.
+    for (source, name) in
+        [(Source::Api, "../x"), (Source::Api, ""), (Source::Static, "x"), (Source::Static, "a_../x")]
+    {
+        let said = line(&store.remove(source, name).unwrap_err());
+        assert!(said.contains("can be no pod of the source"), "{name:?}: {said}");
+    }
     let said = line(&store.replace_all(&[], Extent::All, Extent::All).unwrap_err());
     assert_eq!(said, "the list has no pods; nothing was changed");
     assert_eq!(files(&node, "pods"), names(&[2, 3]));

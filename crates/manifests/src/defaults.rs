@@ -6,9 +6,9 @@
 
 use std::collections::HashSet;
 
-use crate::pss::pod::APPARMOR_ANNOTATION;
+use pss::pod::APPARMOR_ANNOTATION;
 
-use crate::documents::node::{Node, Value};
+use super::node::{Node, Value};
 
 /// The lists whose containers are completed. Ephemeral containers have no ports, and are added after the pod was created.
 const LISTS: [&str; 2] = ["containers", "initContainers"];
@@ -17,7 +17,7 @@ const LISTS: [&str; 2] = ["containers", "initContainers"];
 const UNCONFINED: [&str; 2] = ["unconfined", "Unconfined"];
 
 /// Completes `metadata` and `spec` of a pod.
-pub(super) fn apply(pod: &mut Node) {
+pub fn apply(pod: &mut Node) {
     let annotations = unconfined(pod);
     let Some(spec) = pod.get_mut("spec") else { return };
     for volume in items(spec, "volumes") {
@@ -99,8 +99,8 @@ mod tests {
     use serde::Deserialize as _;
 
     use super::apply;
-    use crate::documents::node::Node;
-    use crate::documents::read::documents;
+    use crate::node::Node;
+    use crate::read::documents;
 
     #[test]
     fn a_pod_is_completed_as_the_api_server_does() {

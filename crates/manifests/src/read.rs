@@ -44,9 +44,9 @@ pub enum Why {
     /// More levels than [`DEEPEST`].
     #[error("more than {DEEPEST} levels of nesting")]
     Deep,
-    /// More values than [`MOST_NODES`].
-    #[error("more than {MOST_NODES} values, aliases counted")]
-    Large,
+    /// More values than this, which is [`MOST_NODES`] unless the reader allows fewer.
+    #[error("more than {0} values, aliases counted")]
+    Large(usize),
     /// Infinity or no number at all, which JSON cannot say.
     #[error("the number {0} cannot be written in JSON")]
     NotFinite(String),
@@ -79,6 +79,11 @@ pub enum Why {
 
 /// All documents of a file; empty ones are null.
 pub fn documents(text: &str) -> Result<Vec<Node>, ReadError> {
+    documents_within(text, MOST_NODES)
+}
+
+/// The same for whoever has little memory: at most so many values, with those that aliases repeat.
+pub fn documents_within(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
     // For kubectl, a byte order mark is no beginning of JSON: what follows is YAML, where 1e2 is an integer.
     let is_json = text.trim_start().starts_with('{');
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -91,9 +96,9 @@ pub fn documents(text: &str) -> Result<Vec<Node>, ReadError> {
     let text = text.as_ref();
     let documents = if is_json {
         // A flow mapping begins like an object. What the author meant is JSON.
-        json::documents(text).or_else(|error| yaml::documents(text).map_err(|_| error))
+        json::documents(text, most).or_else(|error| yaml::documents(text, most).map_err(|_| error))
     } else {
-        yaml::documents(text)
+        yaml::documents(text, most)
     };
     documents.map_err(|error| in_context(error, text))
 }

@@ -6,11 +6,11 @@
 use serde_json::Number;
 
 use super::node::{Node, Position, Value};
-use super::read::{DEEPEST, MOST_NODES, ReadError, Why, unique};
+use super::read::{DEEPEST, ReadError, Why, unique};
 
 /// Every value in the text.
-pub(super) fn documents(text: &str) -> Result<Vec<Node>, ReadError> {
-    let mut reader = Reader { rest: text, at: Position { line: 1, column: 1 }, count: 0 };
+pub(super) fn documents(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
+    let mut reader = Reader { rest: text, at: Position { line: 1, column: 1 }, count: 0, most };
     let mut found = Vec::new();
     while reader.peek().is_some() {
         found.push(reader.node(0)?);
@@ -24,6 +24,8 @@ struct Reader<'t> {
     at: Position,
     /// How many nodes were made.
     count: usize,
+    /// How many there may be.
+    most: usize,
 }
 
 impl<'t> Reader<'t> {
@@ -69,8 +71,8 @@ impl<'t> Reader<'t> {
         let first = self.peek();
         let at = self.at;
         self.count += 1;
-        if self.count > MOST_NODES {
-            return Err(ReadError { at, why: Why::Large });
+        if self.count > self.most {
+            return Err(ReadError { at, why: Why::Large(self.most) });
         }
         if depth > DEEPEST {
             return Err(ReadError { at, why: Why::Deep });
@@ -175,7 +177,11 @@ fn says(error: &serde_json::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::node::Position;
-    use super::documents;
+    use crate::read::MOST_NODES;
+
+    fn documents(text: &str) -> Result<Vec<super::Node>, super::ReadError> {
+        super::documents(text, MOST_NODES)
+    }
 
     #[test]
     fn every_value_knows_its_line() {

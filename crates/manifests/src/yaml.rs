@@ -2,7 +2,7 @@
 //! of libyaml, and so is ours; plain scalars are resolved by YAML 1.1. `privileged: yes` is true there, and `0777` is 511.
 //!
 //! What is refused here and read there: a key that occurs twice (theirs takes the last), `!!binary`, `!!timestamp`, a comma
-//! right behind a tag, and more values or deeper nesting than [`MOST_NODES`] and [`DEEPEST`]. A file is all its documents, where kubectl splits lines
+//! right behind a tag, and more values or deeper nesting than [`MOST_NODES`](super::read::MOST_NODES) and [`DEEPEST`]. A file is all its documents, where kubectl splits lines
 //! first and drops what follows `...` or `--- x`.
 
 use std::borrow::Cow;
@@ -13,11 +13,11 @@ use libyaml_safer::{Error, Event, EventData, Mark, Parser};
 use serde_json::Number;
 
 use super::node::{Node, Position, Value};
-use super::read::{DEEPEST, MOST_NODES, ReadError, Why, unique};
+use super::read::{DEEPEST, ReadError, Why, unique};
 use super::tags;
 
 /// Every document in the text.
-pub(super) fn documents(text: &str) -> Result<Vec<Node>, ReadError> {
+pub(super) fn documents(text: &str, most: usize) -> Result<Vec<Node>, ReadError> {
     readable(text)?;
     // As kubectl hands over every document: a block scalar at the end has its last line break.
     let text = if text.ends_with('\n') { Cow::Borrowed(text) } else { Cow::Owned(format!("{text}\n")) };
@@ -25,7 +25,7 @@ pub(super) fn documents(text: &str) -> Result<Vec<Node>, ReadError> {
     let mut events = Parser::new();
     // The parser decodes as much as the buffer has at once.
     events.set_input(BufReader::new(text.as_bytes()));
-    let mut reader = Reader { events, anchors: HashMap::new(), count: 0 };
+    let mut reader = Reader { events, anchors: HashMap::new(), count: 0, most };
     let mut found = Vec::new();
     loop {
         match reader.next()?.data {
@@ -63,6 +63,8 @@ struct Reader<'t> {
     /// The values that have an anchor, and how many nodes each is; none while it is being read.
     anchors: HashMap<String, Option<(Node, usize)>>,
     count: usize,
+    /// How many there may be.
+    most: usize,
 }
 
 pub(super) fn position(mark: Mark) -> Position {
@@ -84,7 +86,7 @@ impl Reader<'_> {
     /// Counts nodes that are about to be made.
     fn take(&mut self, nodes: usize, at: Position) -> Result<(), ReadError> {
         self.count += nodes;
-        if self.count > MOST_NODES { Err(ReadError { at, why: Why::Large }) } else { Ok(()) }
+        if self.count > self.most { Err(ReadError { at, why: Why::Large(self.most) }) } else { Ok(()) }
     }
 
     fn node(&mut self, event: Event, depth: usize) -> Result<Node, ReadError> {
@@ -330,7 +332,11 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::super::node::{Node, Position, Value};
-    use super::documents;
+    use crate::read::MOST_NODES;
+
+    fn documents(text: &str) -> Result<Vec<Node>, super::ReadError> {
+        super::documents(text, MOST_NODES)
+    }
 
     /// As compact JSON.
     fn json(node: &Node) -> String {
