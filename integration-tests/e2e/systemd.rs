@@ -379,7 +379,7 @@ fn the_agent_of_the_host_writes_four_folders_and_nothing_else() {
         assert!(status.contains(line), "{line}{status}");
     }
     // What the gate reads was published for it, from outside of what it can write.
-    systemd.run(&["test", "-s", "/run/pss-guard/formats"]).expect_success();
+    systemd.run(&["test", "-s", "/run/pss-guard/gate/formats"]).expect_success();
 
     // Everything that it may write, and nothing beside that.
     let folders = ["namespaces", "pods", "static", "agent"];
@@ -388,6 +388,7 @@ fn the_agent_of_the_host_writes_four_folders_and_nothing_else() {
     let may_not = [
         "/run/pss-guard",
         "/run/pss-guard/events",
+        "/run/pss-guard/gate",
         "/var/lib/pss-guard",
         "/var/lib/pss-guard/bin",
         "/run",
@@ -431,7 +432,7 @@ fn the_agent_of_the_host_writes_four_folders_and_nothing_else() {
     assert!(run::within(Duration::from_secs(30), is_back), "{}", journal());
     systemd.run(&["systemctl", "stop", AGENT_UNIT]).expect_success();
     assert!(agent_says().contains("\"contact\":0") && !imports(), "{}", agent_says());
-    systemd.run(&["rm", report, "/var/lib/pss-guard/agent/agent.json"]).expect_success();
+    systemd.run(&["rm", report]).expect_success();
     assert!(imports(), "{}", systemd.said(&["-u", "pss-guard-namespaces.service"]));
 }
 

@@ -1,7 +1,7 @@
 //! `/run/pss-guard/agent/agent.json`: what the agent says of itself, for `status`, `metrics` and alerts. The gate never reads it:
 //! the age of what a node knows stops no container.
 //!
-//! The first report is kept for later boots as well, with the time of contact that it had. So a node whose agent does not come
+//! The first report of a contact is kept for later boots as well, as it was. So a node whose agent does not come
 //! back after a reboot has an old report, and is told from one that never had an agent.
 
 use std::collections::BTreeMap;
@@ -119,13 +119,13 @@ pub fn path(folder: &Path) -> PathBuf {
     folder.join(AGENT).join(NAME).with_extension("json")
 }
 
-/// Writes the report, if it says something new, and the first one for later boots, too. Whether it did.
+/// Writes the report, if it says something new, and the first one of a contact for later boots, too. Whether it did.
 pub fn put(paths: &Paths, report: &Report) -> Result<bool, WriteError> {
     // A struct of numbers and one text has no way to fail.
     let mut text = serde_json::to_string(report).unwrap_or_default();
     text.push('\n');
     let changed = put_own(paths, NAME, &text)?;
-    if !path(&paths.kept()).exists() {
+    if report.contact > 0 && !path(&paths.kept()).exists() {
         store::put(&paths.kept().join(AGENT), NAME, &text, Lasts::PowerCuts)?;
     }
     Ok(changed)

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{ALL, Machine, Setting, State};
-use crate::agent::{self, Report};
+use crate::agent::{self, Known, Report};
 use crate::cli::arguments::{AnswerFormat, Status as Arguments};
 use crate::cli::status::{Look, status};
 use crate::metrics;
@@ -288,22 +288,23 @@ fn a_first_report_is_kept_and_a_boot_does_not_make_it_fresh() {
     }
     let machine = Machine::new();
     let paths = Paths::under(&machine.root);
-    let mut report = Report::default();
-    for (nth, contact) in [now() - 500, now()].into_iter().enumerate() {
-        (report.contact, report.synced) = (contact, true);
-        assert!(agent::put(&paths, &report).unwrap());
-        assert!(!agent::put(&paths, &report).unwrap(), "twice");
+    let report = |contact| Report::new(contact, true, Known { pods: 1, ..Known::default() }, "1");
+    let kept = machine.root.join("var/lib/pss-guard/agent/agent.json");
+    assert!(agent::put(&paths, &report(0)).unwrap() && !kept.exists(), "nothing that is worth it");
+    let first = now() - 500;
+    for contact in [first, now()] {
+        assert!(agent::put(&paths, &report(contact)).unwrap());
+        assert!(!agent::put(&paths, &report(contact)).unwrap(), "twice");
         // A disk does not have to wait for every contact.
-        let kept = fs::read_to_string(machine.root.join("var/lib/pss-guard/agent/agent.json")).unwrap();
-        assert!(kept.contains(&(now() - 500).to_string()[..8]), "{nth}: {kept}");
+        let kept = fs::read_to_string(&kept).unwrap();
+        assert!(kept.contains(&first.to_string()), "{kept}");
     }
     assert_eq!(machine.said_of_agent()[0].0, State::Ok);
     // What systemd-tmpfiles does; a copy of the last report is no fresher.
     let live = machine.root.join(REPORT);
     machine.was_started(150);
     for contact in [now() - 500, now() - 155] {
-        report.contact = contact;
-        agent::put(&paths, &report).unwrap();
+        agent::put(&paths, &report(contact)).unwrap();
         let said = machine.said_of_agent();
         assert!(said[0].0 == State::Wrong && said[0].1.contains("since the boot"), "{said:?}");
     }
