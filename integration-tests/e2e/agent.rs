@@ -363,8 +363,9 @@ fn content(machine: &Machine, folder: &str) -> BTreeMap<String, String> {
 fn same_as_an_import(cluster: &Cluster) {
     let machine = &cluster.engine.machine;
     machine.run(&["sh", "-c", &format!("rm -rf {OTHER}; mkdir -p {OTHER}/run/pss-guard; cp /run/pss-guard/formats {OTHER}/run/pss-guard")]).expect_success();
-    let import =
-        format!("kubectl get pods --all-namespaces --output=json | {PROGRAM} --root {OTHER} pods import");
+    let import = format!(
+        "kubectl get pods --all-namespaces --output=json | {PROGRAM} --root {OTHER} pods import --node node"
+    );
     machine.run(&["sh", "-c", &import]).expect_success();
     let imported = content(machine, &format!("{OTHER}/run/pss-guard/pods"));
     assert!(imported.len() >= pods().len(), "{imported:?}");
