@@ -9,6 +9,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Static; make build TARGET=aarch64-unknown-linux-musl builds for the other architecture, without a C toolchain for it.
 TARGET ?= $(shell uname -m)-unknown-linux-musl
 BINARY := $(CARGO_TARGET_DIR)/$(TARGET)/release/pss-guard
+MACHINE := $(firstword $(subst -, ,$(TARGET)))
 # A workspace of its own, so that nothing it needs reaches the lock file of the gate.
 AGENT := --manifest-path agent/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/agent
 # No path of this machine gets into a static program, so a build has the same bytes wherever it is made. Cargo adds these to the
@@ -16,6 +17,9 @@ AGENT := --manifest-path agent/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/agent
 UNNAMED := $(CURDIR)=/pss-guard $(CARGO_TARGET_DIR)=/target $(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS := $(UNNAMED:%=--remap-path-prefix=%)
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS := $(UNNAMED:%=--remap-path-prefix=%)
+# The agent's TLS has C in it, which needs a compiler and nothing of a C library.
+export CC_$(subst -,_,$(TARGET)) ?= $(if $(filter $(MACHINE),$(shell uname -m)),cc,$(MACHINE)-linux-gnu-gcc)
+export CFLAGS_$(subst -,_,$(TARGET)) ?= $(addprefix -ffile-prefix-map=,$(UNNAMED))
 SCRIPTS := benches/manifests.sh scripts/install-deps scripts/node-parts integration-tests/support/machine.sh integration-tests/e2e/systemd.sh \
 	integration-tests/vm/base integration-tests/vm/inside integration-tests/vm/machine integration-tests/vm/story \
 	.ci/run benches/jq-hook.sh benches/jq-scan.sh deploy/dist deploy/licenses deploy/reproducible deploy/tarball/install.sh deploy/image/build \
@@ -30,6 +34,15 @@ define run-tests
 		$(CARGO) test --locked --no-fail-fast $$arguments 2>&1 | tee -a "$$log" || status=$$?; \
 	done; \
 	echo; echo "$(1):"; grep -aoE '^test result.*|SKIPPED .*|^error.*' "$$log" || true; exit $$status
+endef
+
+# $(1): programs, which must be static.
+define show-static
+	for program in $(1); do \
+		if readelf --wide --program-headers $$program | grep -q INTERP; then \
+			echo "$$program asks for a dynamic loader" >&2; exit 1; fi; \
+		file $$program; \
+		stat --format '%s' $$program | awk '{ printf "%.2f MB\n", $$1 / 1048576 }'; done
 endef
 
 .PHONY: help
@@ -49,11 +62,12 @@ build: ## The release binaries, static, and the proof that they are
 	$(CARGO) build --release --locked --target $(TARGET) --bin pss-guard
 	# By itself, so that it has no feature that only the tool needs.
 	$(CARGO) build --release --locked --target $(TARGET) --package pss-guard-gate
-	@for program in $(BINARY) $(BINARY)-gate; do \
-		if readelf --wide --program-headers $$program | grep -q INTERP; then \
-			echo "$$program asks for a dynamic loader" >&2; exit 1; fi; \
-		file $$program; \
-		stat --format '%s' $$program | awk '{ printf "%.2f MB\n", $$1 / 1048576 }'; done
+	@$(call show-static,$(BINARY) $(BINARY)-gate)
+
+.PHONY: build-agent
+build-agent: ## The agent's, which needs a C compiler
+	$(CARGO) build --release --locked --target $(TARGET) --manifest-path agent/Cargo.toml
+	@$(call show-static,$(BINARY)-agent)
 
 .PHONY: dist-deps
 dist-deps: ## And what a release is made with: nfpm, cargo-cyclonedx, lintian, rpmlint, minisign
@@ -73,11 +87,11 @@ dist: $(if $(ROOT),dist-deps) ## Tarballs, packages, SBOM and checksums of a rel
 dist-reproducible: ## Build a release again in another folder with another home, and compare (after make dist)
 	@deploy/reproducible
 
-# What ships: STAGE/{x86_64,aarch64}/pss-guard{,-gate}.
+# What ships: STAGE/{x86_64,aarch64}/pss-guard{,-gate,-agent}.
 STAGE ?= $(CARGO_TARGET_DIR)/dist/stage
 
 .PHONY: stage
-stage:
+stage: $(if $(ROOT),deps)
 	@deploy/dist build
 
 .PHONY: image
@@ -107,7 +121,7 @@ lint: ## Formatting, clippy, fuzz targets, documentation, shell scripts
 	$(CARGO) fmt --all --check
 	$(CARGO) check --locked --package pss --lib
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked --workspace --test engines --test e2e --test dist --test matrix -- -D warnings
+	$(CARGO) clippy --locked --workspace --test engines --test e2e --test dist --test matrix --test cluster -- -D warnings
 	$(CARGO) fmt --all --check --manifest-path agent/Cargo.toml
 	$(CARGO) clippy --locked $(AGENT) --all-targets -- -D warnings
 	@$(MAKE) --no-print-directory -C fuzz check
@@ -115,8 +129,8 @@ lint: ## Formatting, clippy, fuzz targets, documentation, shell scripts
 	shellcheck --external-sources $(SCRIPTS)
 
 .PHONY: e2e
-e2e: $(if $(ROOT),node-deps) build image ## The release binary before real runtimes and engines, and on whole nodes (needs root)
-	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) PSS_GUARD_DIST=$(CARGO_TARGET_DIR)/dist; $(call run-tests,e2e,"--workspace --test engines --test e2e")
+e2e: $(if $(ROOT),node-deps) build build-agent image ## The release binaries before real runtimes and engines, and on whole nodes (needs root)
+	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) PSS_GUARD_AGENT=$(BINARY)-agent PSS_GUARD_DIST=$(CARGO_TARGET_DIR)/dist; $(call run-tests,e2e,"--workspace --test engines --test e2e")
 
 .PHONY: matrix-deps
 matrix-deps: ## And other versions of engines and runtimes, about twenty minutes more the first time
@@ -128,6 +142,11 @@ e2e-matrix: $(if $(ROOT),matrix-deps) build ## Every version of every engine wit
 	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY); failed=0; \
 		($(call run-tests,e2e-matrix,"--test matrix")) || failed=$$?; \
 		echo; cat "$(CARGO_TARGET_DIR)/matrix.md"; exit $$failed
+
+.PHONY: e2e-cluster
+e2e-cluster: $(if $(ROOT),node-deps) build ## The agent on clusters of up to three nodes: exactness, races, faults; about an hour (needs root)
+	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY); \
+	$(call run-tests,e2e-cluster,"--test e2e daemonset -- --nocapture" "--test cluster -- --nocapture --test-threads=1")
 
 .PHONY: e2e-vm
 e2e-vm: $(if $(ROOT),node-deps) build ## Whole machines under qemu: systemd, AppArmor, SELinux, reboots, power cuts (needs root once)

@@ -55,8 +55,8 @@ pub mod verify;
 
 pub use pss;
 pub use pss_guard_core::{
-    atomic, checksum, cluster, decision, files, formats, level, paths, pods, record, sha256, spool, time,
-    words,
+    agent, atomic, checksum, cluster, decision, files, formats, level, paths, pods, record, sha256, spool,
+    time, words,
 };
 pub use pss_guard_gate::{admit, event, hook, inspect, message, wrapper};
 pub use pss_guard_manifests as documents;

@@ -76,6 +76,7 @@ tool="$destdir$prefix/sbin/pss-guard${destdir:+ --root $destdir}"
 # no tool installs a gate that is older than itself.
 files() {
     echo "755 pss-guard-gate sbin/pss-guard-gate"
+    echo "755 pss-guard-agent sbin/pss-guard-agent"
     echo "755 pss-guard sbin/pss-guard"
     echo "644 completions/pss-guard.bash share/bash-completion/completions/pss-guard"
     echo "644 completions/_pss-guard share/zsh/site-functions/_pss-guard"

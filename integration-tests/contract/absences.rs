@@ -153,8 +153,6 @@ const ROWS: &[Row] = &[
 
     row("metrics --output", "--root NODE metrics --output NODE/nothing/x.prom", "no such folder", (2, "NODE/nothing"), ""),
     row("metrics --format", "--root NODE metrics --format prom", "a typo", (2, "invalid value"), "pss_guard_"),
-    row("metrics --http", "--root NODE metrics --http", "no socket", (2, "systemd passed no socket"), ""),
-    row("metrics --idle", "--root NODE metrics --idle 1", "nobody is answered", (2, "--http"), "pss_guard_"),
     row("policy check --format", "policy check --format jsn", "a typo", (2, "invalid value"), "valid"),
     row("policy show --format", "policy show --format jsn", "a typo", (2, "invalid value"), "enforce"),
     row("explain --format", "explain --format markdown runAsNonRoot", "no document of one control", (2, "leave CONTROL|EXIT-CODE out"), "#"),

@@ -1008,7 +1008,7 @@ fn what_is_imported_is_what_the_gate_reads() {
     // Whatever a gate that knows no such version would make of them.
     run::run(Command::new(program::gate()).arg("publish-formats").arg("--root").arg(node.root()))
         .expect_success();
-    let formats = node.path("run/pss-guard/formats");
+    let formats = node.path("run/pss-guard/gate/formats");
     assert!(fs::read_to_string(&formats).unwrap().contains("\"pod\":[1,1]"));
     edit(&formats, |text| text.replace("\"pod\":[1,1]", "\"pod\":[2,3]"));
     // It does not even read its input.

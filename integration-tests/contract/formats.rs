@@ -26,7 +26,7 @@ const NAMESPACE: &str = "run/pss-guard/namespaces/shop.json";
 const POD: &str = "run/pss-guard/pods/dab344e9-1d4f-4e7d-941e-7a1219bef1c5.json";
 const MODE: &str = "run/pss-guard/mode.json";
 const CLUSTER: &str = "run/pss-guard/agent/cluster.json";
-const FORMATS: &str = "run/pss-guard/formats";
+const FORMATS: &str = "run/pss-guard/gate/formats";
 
 /// Something in the place of the published file.
 type Lay = fn(&Node) -> Option<PathBuf>;

@@ -70,7 +70,6 @@ mod report;
 // What `scan` says of a node, and what it looks like.
 mod scan;
 // Scrapes over HTTP, by clients that behave and others.
-mod scrape;
 // The copy of the events that the agent reads.
 mod spool;
 // What comes of the archive of a release when its script installs it.

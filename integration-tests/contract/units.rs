@@ -9,7 +9,7 @@ use std::process::Command;
 use clap::Parser as _;
 use tempfile::TempDir;
 
-use crate::support::units::{FOLDER, GATE, TOOL, UNITS};
+use crate::support::units::{AGENT, FOLDER, GATE, TOOL, UNITS};
 use crate::support::{needs, run};
 
 const TMPFILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/pss-guard.tmpfiles");
@@ -27,7 +27,7 @@ fn systemd_finds_no_fault_in_the_units() {
         |name: &String| [".service", ".socket", ".timer", ".path"].iter().any(|end| name.ends_with(end));
     assert_eq!(shipped.filter(is_unit).collect::<BTreeSet<_>>(), UNITS.map(str::to_owned).into());
     let root = Root::new();
-    for program in [TOOL, "bin/sh"] {
+    for program in [TOOL, GATE, AGENT, "bin/sh"] {
         root.write(program, "#!/bin/sh\n");
         fs::set_permissions(root.0.path().join(program), fs::Permissions::from_mode(0o755))
             .expect("a file of ours");
@@ -55,6 +55,11 @@ fn the_units_call_commands_that_there_are() {
     for unit in UNITS {
         let text = run::read(&Path::new(FOLDER).join(unit));
         for line in text.lines().filter_map(|line| line.strip_prefix("ExecStart=")) {
+            // A program of another workspace.
+            if unit == "pss-guard-agent.service" {
+                assert_eq!(line, "pss-guard-agent run --kubeconfig=${KUBECONFIG} $OPTIONS");
+                continue;
+            }
             let (_, line) = line.trim_end_matches('\'').rsplit_once(" | ").unwrap_or(("", line));
             let line =
                 line.strip_prefix("/var/lib/pss-guard/bin/").unwrap_or_else(|| panic!("{unit}: {line}"));
@@ -62,11 +67,15 @@ fn the_units_call_commands_that_there_are() {
             assert!(parsed.is_ok(), "{unit}: {line}: {}", parsed.unwrap_err());
             called.push(line.to_owned());
         }
-        // Before anything writes for the gate, and at every boot.
-        let publishes = format!("ExecStartPre=-/{GATE} publish-formats");
+        // Before anything writes for the gate, and at every boot. Who may write less has it done from outside.
         let before: Vec<&str> = text.lines().filter(|line| line.starts_with("ExecStartPre=")).collect();
-        let expected = ["pss-guard-namespaces.service", "pss-guard-status.service"].contains(&unit);
-        assert_eq!(before, if expected { vec![&*publishes] } else { vec![] }, "{unit}");
+        let expected = match unit {
+            "pss-guard-namespaces.service" | "pss-guard-status.service" => Some("-"),
+            "pss-guard-agent.service" => Some("-+"),
+            _ => None,
+        };
+        let publishes = expected.map(|how| format!("ExecStartPre={how}/{GATE} publish-formats"));
+        assert_eq!(before, publishes.iter().map(String::as_str).collect::<Vec<_>>(), "{unit}");
     }
     assert_eq!(called.len(), 7, "{called:?}");
 }

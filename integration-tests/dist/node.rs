@@ -20,7 +20,7 @@ const TOOL: &str = "/var/lib/pss-guard/bin/pss-guard";
 const ENTRY: &str = "/var/lib/pss-guard/runtimes/containerd/runc/pss-guard-runtime";
 const CONFIG: &str = "/etc/containerd/config.toml";
 const POLICY: &str = "/etc/pss-guard/policy.toml";
-const FORMATS: &str = "/run/pss-guard/formats";
+const FORMATS: &str = "/run/pss-guard/gate/formats";
 
 #[test]
 fn a_deb_from_the_first_installation_to_the_purge() {

@@ -202,7 +202,7 @@ fn static_pods_are_known_by_their_manifests(cluster: &Cluster) {
     as_any["metadata"]["ownerReferences"] = Value::Null;
     machine.write("/run/machine/mirror.json", &as_any.to_string());
     let import = format!(
-        "rm -rf {OTHER}; mkdir -p {OTHER}/run/pss-guard; cp /run/pss-guard/formats {OTHER}/run/pss-guard; \
+        "rm -rf {OTHER}; mkdir -p {OTHER}/run/pss-guard; cp -r /run/pss-guard/gate {OTHER}/run/pss-guard; \
          {PROGRAM} --root {OTHER} pods import </run/machine/mirror.json"
     );
     machine.run(&["sh", "-c", &import]).expect_success();
@@ -362,7 +362,7 @@ fn content(machine: &Machine, folder: &str) -> BTreeMap<String, String> {
 
 fn same_as_an_import(cluster: &Cluster) {
     let machine = &cluster.engine.machine;
-    machine.run(&["sh", "-c", &format!("rm -rf {OTHER}; mkdir -p {OTHER}/run/pss-guard; cp /run/pss-guard/formats {OTHER}/run/pss-guard")]).expect_success();
+    machine.run(&["sh", "-c", &format!("rm -rf {OTHER}; mkdir -p {OTHER}/run/pss-guard; cp -r /run/pss-guard/gate {OTHER}/run/pss-guard")]).expect_success();
     let import = format!(
         "kubectl get pods --all-namespaces --output=json | {PROGRAM} --root {OTHER} pods import --node node"
     );

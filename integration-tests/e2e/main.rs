@@ -15,6 +15,8 @@ mod support;
 
 // The agent: whether the node knows what the API server knows.
 mod agent;
+// The agent from its manifests, and who steals its token.
+mod daemonset;
 // Whether it holds where distributions keep things elsewhere.
 mod distributions;
 // Whether a gate with the facts of pods refuses what the API server refuses.

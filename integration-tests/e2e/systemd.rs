@@ -17,8 +17,15 @@ use crate::support::{files, needs, program};
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integration-tests/e2e/systemd.sh");
 
 /// What it starts.
-const TARGET: &str = "[Unit]\nWants=systemd-journald.service\nRequires=pss-guard-metrics.socket pss-guard-scan.timer\n\
-                      After=pss-guard-metrics.socket pss-guard-scan.timer\n";
+const TARGET: &str = "[Unit]\nWants=systemd-journald.service\nRequires=pss-guard-textfile.timer pss-guard-scan.timer\n\
+                      After=pss-guard-textfile.timer pss-guard-scan.timer\n";
+
+/// Where node_exporter reads.
+const TEXTFILES: &str = "/var/lib/prometheus/node-exporter";
+
+/// The unit that runs the agent, and what it starts.
+const AGENT_UNIT: &str = "pss-guard-agent.service";
+const AGENT: &str = "/opt/bin/pss-guard-agent";
 
 /// The unit that scans, with another program in it: where do these lead?
 const LOOK: &str = "\n[Service]\nExecStart=\nExecStart=stat -L -c %%n:%%d:%%i / /tmp/root /tmp/x /var/tmp/x /dev/x\n\
@@ -41,7 +48,7 @@ struct Systemd {
 
 impl Systemd {
     fn can_run(test: &str) -> bool {
-        let programs = ["unshare", "nsenter", "pivot_root", "ip", "systemctl", "journalctl", "curl"];
+        let programs = ["unshare", "nsenter", "pivot_root", "ip", "systemctl", "journalctl"];
         let has = |path: &str| Path::new(path).exists();
         needs::can_run(test, &programs)
             && (has("/lib/systemd/systemd") || needs::skip(test, "/lib/systemd/systemd"))
@@ -65,7 +72,15 @@ impl Systemd {
         }
         // `ProtectSystem=strict` means it, but in this machine /run stays writable.
         let read_only = "[Service]\nReadOnlyPaths=/run\n";
-        files::write(&files("etc/systemd/system/pss-guard-metrics.service.d/run.conf"), read_only);
+        // A test asks more often than a timer.
+        let often = format!("[Unit]\nStartLimitIntervalSec=0\n\n{read_only}");
+        files::write(&files("etc/systemd/system/pss-guard-textfile.service.d/run.conf"), &often);
+        // `/usr` is the machine's own, and its program cannot be put there. There are no static pods.
+        let agent = format!(
+            "{read_only}Environment=OPTIONS=\nExecStart=\nExecStart={AGENT} run --kubeconfig=${{KUBECONFIG}} $OPTIONS\n"
+        );
+        files::write(&files(&format!("etc/systemd/system/{AGENT_UNIT}.d/run.conf")), &agent);
+        files::write(&files(&format!("{}/x.prom", &TEXTFILES[1..])), "");
         // What the API server answers; it fails as kubectl does.
         files::write(&files("opt/bin/kubectl"), KUBECTL);
         fs::set_permissions(files("opt/bin/kubectl"), fs::Permissions::from_mode(0o755))
@@ -125,19 +140,14 @@ impl Systemd {
         }
     }
 
+    /// What node_exporter reads, as it is now.
     fn scrape(&self) -> String {
-        let line = [
-            "curl",
-            "--silent",
-            "--show-error",
-            "--fail",
-            "--max-time",
-            "30",
-            "http://127.0.0.1:9749/metrics",
-        ];
-        let done = self.run(&line);
+        let file = format!("{TEXTFILES}/pss-guard.prom");
+        self.run(&["systemctl", "start", "pss-guard-textfile.service"]);
+        let done = self.run(&["cat", &file]);
         let said = || self.run(&["journalctl", "--no-pager", "-n", "30"]).stdout;
         assert!(done.code == Some(0), "{done}\n{}", said());
+        self.run(&["rm", &file]).expect_success();
         done.stdout
     }
 
@@ -153,6 +163,33 @@ impl Systemd {
     /// What the journal has, one message a line.
     fn said(&self, of: &[&str]) -> String {
         self.run(&[&["journalctl", "--no-pager", "--quiet", "--output=cat"], of].concat()).stdout
+    }
+
+    /// What a shell says in the place of a unit's program, shut in as that is.
+    fn in_place_of(&self, unit: &str, script: &str) -> String {
+        let text = run::read(&Path::new(FOLDER).join(unit));
+        // Its folder of drop-ins has another name.
+        let more = "[Service]\nType=oneshot\nRestart=no\nExecStartPre=\nExecStart=\nReadOnlyPaths=/run\nStandardOutput=journal\n\
+                    StandardError=journal\nLogLevelMax=debug\nSyslogIdentifier=inside\n";
+        let text = format!("{text}\n{more}ExecStart=/bin/sh -c '{script}; echo done'\n");
+        self.run(&["sh", "-c", "echo \"$0\" >/etc/systemd/system/inside.service", &text]).expect_success();
+        self.run(&["systemctl", "daemon-reload"]).expect_success();
+        let since = self.said(&["-t", "inside"]).lines().count();
+        self.run(&["systemctl", "start", "inside.service"]);
+        let said = || {
+            self.said(&["-t", "inside"])
+                .lines()
+                .skip(since)
+                .map(|line| format!("{line}\n"))
+                .collect::<String>()
+        };
+        assert!(
+            run::eventually(|| said().ends_with("done\n")),
+            "{}{}",
+            said(),
+            self.said(&["-u", "inside.service"])
+        );
+        said()
     }
 
     fn show(&self, unit: &str, property: &str) -> String {
@@ -228,14 +265,14 @@ fn the_cluster_is_asked_shut_in_as_it_is() {
 }
 
 #[test]
-fn the_socket_and_the_timer_work_shut_in_as_they_are() {
-    if !Systemd::can_run("systemd::the_socket_and_the_timer_work_shut_in_as_they_are") {
+fn the_timers_work_shut_in_as_they_are() {
+    if !Systemd::can_run("systemd::the_timers_work_shut_in_as_they_are") {
         return;
     }
     let systemd = Systemd::up();
-    let service = "pss-guard-metrics.service";
+    let service = "pss-guard-textfile.service";
     let faults = format!("pss_guard_decisions_total{{decision=\"{}\",mode=\"enforce\"}}", Kind::Fault.name());
-    assert_eq!(systemd.show(service, "ActiveState"), "inactive", "nobody has asked yet");
+    assert_eq!(systemd.show("pss-guard-textfile.timer", "ActiveState"), "active");
     systemd.fault(3);
     systemd.is(&faults, 3.0);
     for (sample, expected) in [
@@ -246,12 +283,19 @@ fn the_socket_and_the_timer_work_shut_in_as_they_are() {
     ] {
         systemd.is(sample, expected);
     }
-    // It is shut in.
-    let status = systemd.run(&["cat", &format!("/proc/{}/status", systemd.show(service, "MainPID"))]).stdout;
-    // CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE.
-    for line in ["CapBnd:\t0000000000080004\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"] {
+    // It is shut in, and writes into another user's folder all the same.
+    let owner = ["chown", "65534:65534", TEXTFILES];
+    systemd.run(&owner).expect_success();
+    systemd.run(&["chmod", "0755", TEXTFILES]).expect_success();
+    systemd.is(&faults, 3.0);
+    let status = systemd.in_place_of(service, "cat /proc/self/status");
+    // CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE.
+    for line in ["CapBnd:\t0000000000080006\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"] {
         assert!(status.contains(line), "{line}{status}");
     }
+    let elsewhere =
+        systemd.in_place_of(service, "touch /etc/x /var/lib/pss-guard/x /var/lib/prometheus/x; true");
+    assert_eq!(elsewhere.matches("Read-only file system").count(), 3, "{elsewhere}");
     // A break-glass ends, and is cleared away and written down by a scrape, once.
     let open = "/run/pss-guard/mode.json";
     systemd.run(&[&format!("/{TOOL}"), "mode", "audit", "--for", "1s", "--yes"]).expect_success();
@@ -264,10 +308,11 @@ fn the_socket_and_the_timer_work_shut_in_as_they_are() {
         || systemd.said(&["-t", "pss-guard", "PSS_DECISION=mode-change"]).matches(" ended at ").count();
     assert!(run::eventually(|| ends() == 1), "{}", systemd.said(&["-t", "pss-guard"]));
     systemd.is("pss_guard_mode_changes_total", 2.0);
-    // Killed at some moment, and asked again.
+    // Killed at some moment, and started again.
     for more in 1..=3 {
         systemd.fault(1);
-        systemd.run(&["systemctl", "kill", "--signal=KILL", service]).expect_success();
+        systemd.run(&["systemctl", "start", "--no-block", service]).expect_success();
+        systemd.run(&["systemctl", "kill", "--signal=KILL", service]);
         systemd.is(&faults, 3.0 + f64::from(more));
     }
     // The file is replaced once more, with a scan beside it.
@@ -287,7 +332,7 @@ fn the_socket_and_the_timer_work_shut_in_as_they_are() {
     let saw = || systemd.said(&["-t", "look"]);
     assert!(run::eventually(|| saw() == by_hand), "{by_hand}{}", systemd.said(&["-u", "look.service"]));
     let complaints =
-        systemd.run(&["journalctl", "--no-pager", "-t", "pss-guard-metrics", "-t", "pss-guard-scan"]);
+        systemd.run(&["journalctl", "--no-pager", "-t", "pss-guard-textfile", "-t", "pss-guard-scan"]);
     assert!(complaints.stdout.contains("-- No entries --"), "{complaints}");
     // A timer that leaves no numbers has failed.
     let scan = || {
@@ -308,6 +353,134 @@ fn the_socket_and_the_timer_work_shut_in_as_they_are() {
         assert!(run::eventually(|| complaints().contains(about)), "{about}: {}", complaints());
         systemd.run(&mend_it).expect_success();
         assert_eq!(scan(), "success", "{mend_it:?}");
+    }
+}
+
+#[test]
+fn the_agent_of_the_host_writes_four_folders_and_nothing_else() {
+    if !Systemd::can_run("systemd::the_agent_of_the_host_writes_four_folders_and_nothing_else") {
+        return;
+    }
+    let systemd = Systemd::up_with(&[(&AGENT[1..], program::agent())]);
+    let report = "/run/pss-guard/agent/agent.json";
+    let agent_says = || systemd.run(&["cat", report]).stdout;
+    let journal = || systemd.said(&["-u", AGENT_UNIT]);
+    // There is no API server, no kubeconfig and no network: nothing waits for it, and it goes on trying.
+    systemd.run(&["systemctl", "enable", "--now", AGENT_UNIT]).expect_success();
+    assert_eq!(systemd.show(AGENT_UNIT, "ActiveState"), "active", "{}", journal());
+    assert!(run::eventually(|| agent_says().contains("\"synced\":false")), "{}", journal());
+    assert!(run::eventually(|| journal().contains("/etc/kubernetes/kubelet.conf")), "{}", journal());
+    assert_eq!(systemd.show(AGENT_UNIT, "NRestarts"), "0", "{}", journal());
+    let status =
+        systemd.run(&["cat", &format!("/proc/{}/status", systemd.show(AGENT_UNIT, "MainPID"))]).stdout;
+    for line in
+        ["CapBnd:\t0000000000000000\n", "CapEff:\t0000000000000000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"]
+    {
+        assert!(status.contains(line), "{line}{status}");
+    }
+    // What the gate reads was published for it, from outside of what it can write.
+    systemd.run(&["test", "-s", "/run/pss-guard/formats"]).expect_success();
+
+    // Everything that it may write, and nothing beside that.
+    let folders = ["namespaces", "pods", "static", "agent"];
+    let may =
+        ["run", "var/lib"].map(|above| folders.map(|folder| format!("/{above}/pss-guard/{folder}"))).concat();
+    let may_not = [
+        "/run/pss-guard",
+        "/run/pss-guard/events",
+        "/var/lib/pss-guard",
+        "/var/lib/pss-guard/bin",
+        "/run",
+        "/etc",
+        "/etc/pss-guard",
+        "/usr",
+        "/var/log",
+        "/var/lib",
+    ];
+    let script = |folders: &[&str]| {
+        folders
+            .iter()
+            .map(|folder| format!("touch {folder}/x 2>/dev/null && echo wrote {folder}; rm -f {folder}/x; "))
+            .collect::<String>()
+            + "true"
+    };
+    systemd.run(&["mkdir", "-p", "/var/lib/pss-guard/bin"]).expect_success();
+    let may: Vec<&str> = may.iter().map(String::as_str).collect();
+    let wrote = systemd.in_place_of(AGENT_UNIT, &script(&[&may[..], &may_not].concat()));
+    let expected: Vec<String> = may.iter().map(|folder| format!("wrote {folder}")).collect();
+    assert_eq!(
+        wrote.lines().filter(|line| line.starts_with("wrote")).collect::<Vec<_>>(),
+        expected,
+        "{wrote}"
+    );
+    let spool = systemd.run(&["stat", "-c", "%U %a", "/run/pss-guard/events"]).stdout;
+    assert_eq!(spool, "root 755\n");
+
+    // Where it reports, the timer's import does nothing; where its report is gone, it does again.
+    let labels = r#"{"kind":"NamespaceList","metadata":{},"items":[{"metadata":{"name":"shop"}}]}"#;
+    systemd.run(&["sh", "-c", "echo \"$0\" >/etc/answer", labels]).expect_success();
+    let imports = || {
+        systemd.run(&["systemctl", "start", "pss-guard-namespaces.service"]);
+        systemd.run(&["test", "-e", "/run/pss-guard/namespaces/shop.json"]).code == Some(0)
+    };
+    assert!(!imports(), "{}", agent_says());
+    // It is killed, and comes back; it is stopped, and what it wrote stays.
+    let pid = systemd.show(AGENT_UNIT, "MainPID");
+    systemd.run(&["kill", "-KILL", &pid]).expect_success();
+    let is_back = || !["0", &*pid].contains(&&*systemd.show(AGENT_UNIT, "MainPID"));
+    assert!(run::within(Duration::from_secs(30), is_back), "{}", journal());
+    systemd.run(&["systemctl", "stop", AGENT_UNIT]).expect_success();
+    assert!(agent_says().contains("\"contact\":0") && !imports(), "{}", agent_says());
+    systemd.run(&["rm", report, "/var/lib/pss-guard/agent/agent.json"]).expect_success();
+    assert!(imports(), "{}", systemd.said(&["-u", "pss-guard-namespaces.service"]));
+}
+
+/// The socket of version 0.1, and what it started.
+const SOCKET: &str = "[Socket]\nListenStream=127.0.0.1:9749\n\n[Install]\nWantedBy=sockets.target\n";
+const EXPORTER: &str = "[Service]\nExecStart=/bin/sleep 1000\n";
+
+#[test]
+fn the_exporter_of_an_older_version_goes_at_an_upgrade() {
+    let test = "systemd::the_exporter_of_an_older_version_goes_at_an_upgrade";
+    if !Systemd::can_run(test) || !needs::can_run(test, &["podman"]) {
+        return;
+    }
+    let systemd = Systemd::up();
+    let tool = format!("/{TOOL}");
+    // All units are the installer's own there.
+    systemd.run(&[
+        "sh",
+        "-c",
+        "rm /etc/systemd/system/pss-guard-*.service /etc/systemd/system/pss-guard-*.timer",
+    ]);
+    // `/usr` is read-only there, so the manual is not written.
+    let install = [&tool, "install", "--engine", "podman", "--method", "runtime"];
+    let manifest = "/var/lib/pss-guard/install/systemd/manifest.json";
+    for upgrade in [&install[..], &[&tool, "install", "--programs"], &[&tool, "uninstall"]] {
+        systemd.run(&install).expect_success();
+        let write = "printf \"$1\" >/etc/systemd/system/$0; printf \"$1\" >/var/lib/pss-guard/install/systemd/$2; \
+                     sed -i 's|\"files\": \\[|&{\"path\":\"/etc/systemd/system/'$0'\",\"before\":null,\"after\":\"'$2'\"},|' $3";
+        for (unit, text, copy) in [
+            ("pss-guard-metrics.socket", SOCKET, "900.after"),
+            ("pss-guard-metrics.service", EXPORTER, "901.after"),
+        ] {
+            systemd.run(&["sh", "-c", write, unit, text, copy, manifest]).expect_success();
+        }
+        systemd.run(&["systemctl", "daemon-reload"]).expect_success();
+        systemd.run(&["systemctl", "enable", "--now", "pss-guard-metrics.socket"]).expect_success();
+        // Somebody asks, so the service runs as well.
+        systemd.run(&["systemctl", "start", "pss-guard-metrics.service"]).expect_success();
+        let pid = systemd.show("pss-guard-metrics.service", "MainPID");
+        let done = systemd.run(upgrade).expect_success();
+        assert!(!done.stdout.contains("not done: systemctl"), "{done}");
+        for unit in ["pss-guard-metrics.socket", "pss-guard-metrics.service"] {
+            assert!(done.stdout.contains(&format!("removed /etc/systemd/system/{unit}\n")), "{done}");
+            assert_eq!(systemd.show(unit, "LoadState"), "not-found", "{done}");
+            assert_eq!(systemd.show(unit, "ActiveState"), "inactive", "{done}");
+        }
+        assert_eq!(systemd.run(&["test", "-e", &format!("/proc/{pid}")]).code, Some(1), "{done}");
+        let failed = systemd.run(&["systemctl", "--failed", "--no-legend", "--plain"]).stdout;
+        assert!(!failed.contains("pss-guard-metrics"), "{failed}");
     }
 }
 

@@ -181,13 +181,13 @@ impl Engine {
         engine.lay_out();
         if kind.is_crio() {
             for (name, file) in &images {
-                engine.copy_image(name, file);
+                engine.load(name, file);
             }
         }
         engine.start();
         if !kind.is_crio() {
-            for (_, file) in &images {
-                engine.import_image(file);
+            for (name, file) in &images {
+                engine.load(name, file);
             }
             if let Some(Files { pause, .. }) = layout.files {
                 let tag = ["ctr", "--namespace", "k8s.io", "image", "tag", image::PAUSE, pause];
@@ -288,6 +288,11 @@ impl Engine {
     /// The client that every Kubernetes admin has at hand.
     pub(crate) fn crictl(&self, arguments: &[&str]) -> Done {
         self.machine.run(&[&["crictl"], arguments].concat())
+    }
+
+    /// Gives it an image. CRI-O finds it when it starts, containerd is asked.
+    pub(crate) fn load(&self, name: &str, file: &Path) {
+        if self.kind.is_crio() { self.copy_image(name, file) } else { self.import_image(file) }
     }
 
     fn import_image(&self, file: &Path) {

@@ -47,6 +47,22 @@ pub(crate) fn write_all(dir: &Path) -> Vec<(&'static str, PathBuf)> {
         .collect()
 }
 
+/// Writes the archive of the agent's image, with a shell for whoever steals it. Its name is the one of the manifests.
+pub(crate) fn write_agent(dir: &Path, agent: &Path) -> (String, PathBuf) {
+    let layer = dir.join("agent");
+    unpack(&layer);
+    let program = layer.join("pss-guard-agent");
+    fs::copy(agent, &program).expect("a copy of the agent");
+    files::set_mode(&program, 0o755);
+    let tar = dir.join("agent.tar");
+    let mut pack = Command::new("tar");
+    pack.arg("-C").arg(&layer).arg("-cf").arg(&tar).args(["--owner=0", "--group=0", "."]);
+    run::run(&mut pack).expect_success();
+    let name = format!("localhost/pss-guard:{}", env!("CARGO_PKG_VERSION"));
+    let file = archive(dir, &tar, &name, "", &json!(["/pss-guard-agent"]));
+    (name, file)
+}
+
 fn archive(dir: &Path, layer: &Path, name: &str, user: &str, command: &Value) -> PathBuf {
     let image = dir.join(name.replace(['/', ':'], "-"));
     fs::create_dir_all(&image).expect("a directory");

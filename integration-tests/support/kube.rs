@@ -272,7 +272,7 @@ contexts: [{name: node, context: {cluster: node, user: admin}}]
 ";
 
 /// What a machine needs that has no systemd, version 1 of control groups, and no CAP_SYS_RESOURCE.
-fn kubelet_config(kind: Kind) -> String {
+pub(crate) fn kubelet_config(kind: Kind) -> String {
     format!(
         "\
 apiVersion: kubelet.config.k8s.io/v1beta1

@@ -148,6 +148,20 @@ impl Machine {
         }
     }
 
+    /// Sends a signal to what was started by this name.
+    pub(crate) fn signal(&self, name: &str, signal: &str) {
+        let pid = self.read(&format!("/run/machine/{name}.pid")).trim().to_owned();
+        self.run(&["kill", &format!("-{signal}"), &pid]).expect_success();
+    }
+
+    /// The same, and waits until it has ended.
+    pub(crate) fn end(&self, name: &str, signal: &str) {
+        let pid = self.read(&format!("/run/machine/{name}.pid")).trim().to_owned();
+        self.signal(name, signal);
+        let ended = run::within(Duration::from_secs(30), || self.run(&["kill", "-0", &pid]).code != Some(0));
+        assert!(ended, "{name} does not end\n{}", self.said(name));
+    }
+
     /// The last that a program said.
     pub(crate) fn said(&self, name: &str) -> String {
         let text = run::read(&self.log(name));
@@ -158,6 +172,25 @@ impl Machine {
 
     fn log(&self, name: &str) -> PathBuf {
         self.dir.path().join(format!("{name}.log"))
+    }
+
+    /// Lays a cable to another machine. At each end: the name of a network device, and its address.
+    pub(crate) fn lay_cable(
+        &self,
+        [own, own_address]: [&str; 2],
+        other: &Self,
+        [its, its_address]: [&str; 2],
+    ) {
+        let ip = |machine: &Self, line: &str| {
+            let mut command = Command::new("nsenter");
+            command.args(["--target", &machine.pid, "--net", "ip"]).args(line.split(' '));
+            run::run(&mut command).expect_success();
+        };
+        ip(self, &format!("link add {own} type veth peer name {its} netns {}", other.pid));
+        for (machine, device, address) in [(self, own, own_address), (other, its, its_address)] {
+            ip(machine, &format!("address add {address} dev {device}"));
+            ip(machine, &format!("link set {device} up"));
+        }
     }
 
     /// Starts the node's journald.

@@ -8,6 +8,8 @@ pub(crate) mod captured;
 pub(crate) mod cases;
 // Checkpoints of a real container, and edits of their images.
 pub(crate) mod checkpoints;
+// Nodes with an API server on a machine of its own, and the agent's DaemonSet on them.
+pub(crate) mod cluster;
 // What the kubelet asks of an engine, asked by crictl.
 pub(crate) mod cri;
 // Pods that declare what is right or wrong.
@@ -16,6 +18,8 @@ pub(crate) mod declared;
 pub(crate) mod documents;
 // Engines that are brought up on a machine of their own.
 pub(crate) mod engine;
+// What the API server and the gate say of the same pods.
+pub(crate) mod exactness;
 // Files of a node.
 pub(crate) mod files;
 // Whether the gate is put before an engine, by the commands that people use.

@@ -640,12 +640,6 @@ pub struct Metrics {
     /// Output format; node_exporter reads only the first
     #[arg(long, value_enum, default_value_t)]
     pub format: crate::metrics::exposition::Format,
-    /// Serve GET /metrics on systemd-activated sockets and exit when idle; the format follows the Accept header
-    #[arg(long, conflicts_with_all = ["output", "format"])]
-    pub http: bool,
-    /// Exit after this long without a request
-    #[arg(long, value_name = "SECONDS", requires = "http", default_value_t = 120)]
-    pub idle: u64,
 }
 
 /// An engine by its name, or one of its other names.

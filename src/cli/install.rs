@@ -17,6 +17,7 @@ use crate::install::before::{self, PutBack};
 use crate::install::detect::detect;
 use crate::install::job::{
     Done, Failure, Job, Prepared, Repair, Repaired, Step, Upgrade, Wish, distribution_of, policy_is_kept,
+    retire,
 };
 use crate::install::programs::{self, Piece};
 use crate::install::transaction::{FOLDER, Undone, manifest};
@@ -123,7 +124,7 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
         anchor_faults: &faults,
     };
     let mut code = OK;
-    let (mut installed, mut is_unfinished) = (Vec::new(), false);
+    let (mut installed, mut is_unfinished, mut has_new_programs) = (Vec::new(), false, true);
     let mut engines = engines.into_iter();
     for installer in engines.by_ref() {
         let distribution = distribution_for(&node, installer, &recognized);
@@ -156,6 +157,7 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
                 is_unfinished |= failure.is_unfinished;
                 // Otherwise the next engine of a node has nothing to do with what is wrong with this one.
                 if failure.of_programs {
+                    has_new_programs = false;
                     for name in &installed {
                         let _ = writeln!(
                             err,
@@ -170,6 +172,13 @@ pub fn install(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
     for installer in engines {
         let name = installer.engine.name();
         let _ = writeln!(err, "pss-guard: {name}: left alone, because all engines share the programs");
+    }
+    if !arguments.change.dry_run && !installed.is_empty() && has_new_programs {
+        // Its steps are of no engine.
+        let any = job(&node, &processes, engines::ALL[0], (&PLAIN, PLAIN.name), &arguments.change);
+        if let Err(failure) = retire(&node, &mut |step| print(&any, step, out)) {
+            print(&any, Step::NotDone(&failure.says), out);
+        }
     }
     // What is left of a run that could not finish is what the next one goes back to; and where this one did nothing, it may be
     // that of a run that is at it.
@@ -234,6 +243,9 @@ fn replace(
     if arguments.change.dry_run {
         for piece in upgrade.pieces(node) {
             writeln!(out, "  would write {}", piece.path().display())?;
+        }
+        for path in units::retired(node)? {
+            writeln!(out, "  would remove {}", path.display())?;
         }
     } else {
         // Its steps are of no engine.
@@ -562,6 +574,10 @@ fn show(job: &Job<'_>, prepared: &Prepared<'_>, wish: &Wish<'_>, out: &mut dyn W
         writeln!(out, "  would write {}", change.path.display())?;
     }
     prepared.system.kept.iter().try_for_each(|path| kept(path, out))?;
+    for path in units::retired(node)? {
+        nothing = false;
+        writeln!(out, "  would remove {}", path.display())?;
+    }
     if !prepared.system.plan.changes.is_empty() {
         for command in units::notices(node) {
             writeln!(out, "  would run {}", escape(&command.join(" ")))?;

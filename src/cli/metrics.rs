@@ -2,23 +2,19 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::Duration;
 
 use super::arguments::Metrics as Arguments;
 use super::{FAILED, OK, line};
 use crate::atomic::publish;
 use crate::install::engines;
 use crate::message::escape;
-use crate::metrics::exposition::{self, Format};
+use crate::metrics::exposition;
+use crate::metrics::gather;
 use crate::metrics::store::Store;
-use crate::metrics::{gather, http};
 use crate::status::Setting;
 
-/// Writes the numbers to a file or to `out`, or serves them.
-pub fn metrics(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mut (dyn Write + Send)) -> u8 {
-    if arguments.http {
-        return serve(root, Duration::from_secs(arguments.idle), err);
-    }
+/// Writes the numbers to a file or to `out`.
+pub fn metrics(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let setting = Setting::under(root, &engines::ALL);
     let output = arguments.output.as_deref();
     if let Some(path) = output.filter(|path| path.extension().is_none_or(|end| end != "prom")) {
@@ -40,24 +36,6 @@ pub fn metrics(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
         },
     };
     end(written, err)
-}
-
-/// Answers scrapes of the node under a root directory, on the sockets that systemd passed.
-fn serve(root: &Path, idle: Duration, err: &mut (dyn Write + Send)) -> u8 {
-    let mut said = Vec::new();
-    let tell = || {
-        let setting = Setting::under(root, &engines::ALL);
-        let store = Store::open(&setting.paths);
-        let (families, faults) = gather(&setting, store.count());
-        // Once, and not at every scrape.
-        if faults != said {
-            complain(&faults, err);
-            said = faults;
-        }
-        [Format::Prometheus, Format::Openmetrics].map(|format| exposition::write(&families, format))
-    };
-    let served = http::passed_sockets().and_then(|sockets| http::serve(&sockets, idle, tell));
-    end(served.map_err(|error| error.to_string()), err)
 }
 
 fn complain(faults: &[String], err: &mut dyn Write) {

@@ -269,6 +269,33 @@ impl<'a> Store<'a> {
         (done, errors)
     }
 
+    /// Makes some files of an installation what they were before it, and lets go of them. What cannot be undone stays in the
+    /// manifest.
+    pub fn undo_some(
+        &self,
+        name: &str,
+        paths: &[PathBuf],
+        strip: Strip,
+    ) -> (Vec<(PathBuf, Undone)>, Vec<TransactionError>) {
+        let mut manifest = match manifest(self.node, name) {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => return (Vec::new(), Vec::new()),
+            Err(error) => return (Vec::new(), vec![error]),
+        };
+        let (mut done, mut errors) = (Vec::new(), Vec::new());
+        for record in manifest.files.clone().iter().filter(|record| paths.contains(&record.path)) {
+            match self.undo_file(name, record, &manifest, (strip, false)) {
+                Ok(undone) => {
+                    done.push((record.path.clone(), undone));
+                    manifest.files.retain(|file| file.path != record.path);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        errors.extend(self.write_manifest(name, &manifest).err().map(Into::into));
+        (done, errors)
+    }
+
     fn undo_file(
         &self,
         name: &str,

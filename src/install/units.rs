@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::transaction::installations;
+use super::transaction::{TransactionError, installations, manifest};
 use super::{Change, Plan, PlanError};
 use crate::node::host::{Live, Node};
 use crate::node::run::run;
@@ -33,9 +33,18 @@ const PERSISTENCE: [&str; 2] = ["pss-guard-install.path", "pss-guard-install.ser
 /// The file that its path unit watches on every node.
 pub const WATCHED: &str = "/etc/containerd/config.toml";
 
+/// The agent, where it runs on the host.
+const AGENT: &str = "pss-guard-agent.service";
+
 /// What only the admin enables.
-const WATCHERS: [&str; 3] =
-    ["pss-guard-metrics.socket", "pss-guard-namespaces.timer", "pss-guard-scan.timer"];
+const WATCHERS: [&str; 4] =
+    [AGENT, "pss-guard-namespaces.timer", "pss-guard-scan.timer", "pss-guard-textfile.timer"];
+
+/// What older versions installed, and no program of this one answers to.
+const RETIRED: [&str; 2] = ["pss-guard-metrics.socket", "pss-guard-metrics.service"];
+
+/// Where the installer puts units.
+const FOLDER: &str = "/etc/systemd/system";
 
 /// A unit: where it goes, where a package has it instead, and its text.
 macro_rules! unit {
@@ -49,19 +58,20 @@ macro_rules! unit {
 }
 
 /// Where each file goes, and where a package has it instead.
-const FILES: [(&str, &str, &str); 11] = [
+const FILES: [(&str, &str, &str); 12] = [
     (
         "/etc/tmpfiles.d/pss-guard.conf",
         "/usr/lib/tmpfiles.d/pss-guard.conf",
         include_str!("../../systemd/pss-guard.tmpfiles"),
     ),
     unit!("pss-guard-status.service"),
-    unit!("pss-guard-metrics.socket"),
-    unit!("pss-guard-metrics.service"),
+    unit!("pss-guard-agent.service"),
     unit!("pss-guard-namespaces.timer"),
     unit!("pss-guard-namespaces.service"),
     unit!("pss-guard-scan.timer"),
     unit!("pss-guard-scan.service"),
+    unit!("pss-guard-textfile.timer"),
+    unit!("pss-guard-textfile.service"),
     unit!("pss-guard-install.path"),
     unit!("pss-guard-install.service"),
     // The last, because `/usr` may be read-only; journald reads no folder of the admin's in `/etc`.
@@ -147,7 +157,20 @@ pub fn enable(node: &Live) -> Vec<String> {
 /// enabled besides would call a gate that is gone.
 #[must_use]
 pub fn disable(node: &Live) -> Vec<String> {
-    let_go(node, [UNIT].into_iter().chain(WATCHERS).chain(PERSISTENCE))
+    let_go(node, [UNIT].into_iter().chain(WATCHERS).chain(PERSISTENCE).chain(RETIRED))
+}
+
+/// The units of an older version that are installed, and that this one does without.
+pub fn retired(node: &Live) -> Result<Vec<PathBuf>, TransactionError> {
+    let files = manifest(node, NAME)?.map_or_else(Vec::new, |manifest| manifest.files);
+    let is_retired = |path: &PathBuf| RETIRED.iter().any(|unit| *path == Path::new(FOLDER).join(unit));
+    Ok(files.into_iter().map(|file| file.path).filter(is_retired).collect())
+}
+
+/// Has systemd let go of them, while they are still there; what failed, a sentence.
+#[must_use]
+pub fn retire(node: &Live) -> Vec<String> {
+    let_go(node, RETIRED.into_iter())
 }
 
 /// Has systemd put no gate back any more; what failed, a sentence.
@@ -166,20 +189,26 @@ fn let_go(node: &Live, units: impl Iterator<Item = &'static str>) -> Vec<String>
     // In a chroot, where they were enabled from outside. Another init has none.
     let is_due = |unit: &&str| !node.is_running() || has_systemd() || systemd::is_enabled(node, unit);
     let is_there = |unit: &&str| {
-        let files = FILES.iter().filter(|(path, _, _)| path.ends_with(unit));
-        files
-            .flat_map(|(path, packaged, _)| [path, packaged])
-            .any(|path| node.place(Path::new(path)).exists())
+        let folders = [FOLDER, "/usr/lib/systemd/system"].into_iter();
+        folders.map(|folder| Path::new(folder).join(unit)).any(|path| node.place(&path).exists())
     };
     let units: Vec<&str> = units.filter(is_there).filter(is_due).collect();
     let nothing = units.is_empty();
     (!nothing).then(|| complaint(&[command, &units].concat())).flatten().into_iter().collect()
 }
 
+/// Has systemd start the agent's new program, if it runs; what failed, a sentence. What the agent has written stays meanwhile.
+#[must_use]
+pub fn restart_agent(node: &Live) -> Vec<String> {
+    let is_there = node.is_running() && has_systemd() && systemd::is_enabled(node, AGENT);
+    let restart = ["systemctl", "try-restart", "--no-block", AGENT];
+    is_there.then(|| complaint(&restart)).flatten().into_iter().collect()
+}
+
 /// Whether a file is a unit of systemd, or a drop-in of one.
 #[must_use]
 pub fn is_of_a_unit(path: &Path) -> bool {
-    ["/etc/systemd/system", "/run/systemd/system"].iter().any(|folder| path.starts_with(folder))
+    [FOLDER, "/run/systemd/system"].iter().any(|folder| path.starts_with(folder))
 }
 
 /// Has systemd read its units again; what failed, a sentence.
@@ -229,7 +258,8 @@ pub fn stop_watching(node: &Live) -> Vec<String> {
 /// What the admin has put beside our units (`systemctl edit`), as far as it is there.
 #[must_use]
 pub fn beside(node: &Live) -> Vec<PathBuf> {
-    let folders = FILES.iter().map(|(path, _, _)| PathBuf::from(format!("{path}.d")));
+    let retired = RETIRED.iter().map(|unit| PathBuf::from(format!("{FOLDER}/{unit}.d")));
+    let folders = FILES.iter().map(|(path, _, _)| PathBuf::from(format!("{path}.d"))).chain(retired);
     folders.filter(|folder| node.is_folder(folder)).collect()
 }
 

@@ -16,17 +16,6 @@ pub enum Format {
     Openmetrics,
 }
 
-impl Format {
-    /// The media type over HTTP.
-    #[must_use]
-    pub const fn media_type(self) -> &'static str {
-        match self {
-            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
-            Self::Openmetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        }
-    }
-}
-
 /// What kind of number it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {

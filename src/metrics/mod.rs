@@ -3,12 +3,11 @@
 //! ```text
 //!  events ─► counters ◄─► store (one file: what was counted, how far was read)
 //!               │
-//!  the node ─► node ─► exposition ─► a file, standard output, or http
+//!  the node ─► node ─► exposition ─► a file or standard output
 //! ```
 
 pub mod counters;
 pub mod exposition;
-pub mod http;
 pub mod node;
 pub mod scan;
 pub mod store;

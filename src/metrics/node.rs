@@ -14,6 +14,8 @@ use crate::level::{Mode, Policy};
 use crate::message::line;
 use crate::mode::temporary::{State as Temporary, Temporary as Held};
 use crate::mode::{InForce, in_force};
+use crate::status::agent::{AgentStatus, NAME};
+use crate::status::policy::PolicyStatus;
 use crate::status::{EngineStatus, Setting, State, Status};
 
 type Samples = Vec<(Vec<(&'static str, String)>, Number)>;
@@ -37,7 +39,8 @@ pub fn families(setting: &Setting<'_>, faults: &mut Vec<String>) -> Vec<Family> 
     if let Ok(policy) = loaded.policy() {
         families.extend(exceptions(policy, Date::of(SystemTime::now())));
     }
-    families.extend(namespaces(&paths.namespaces(), status.policy.imported_namespaces));
+    families.extend(agent(&status.policy));
+    families.extend(namespaces(&paths.namespaces(), &status.policy, loaded.policy().is_ok()));
     families.extend(scan::families(paths, faults));
     families
 }
@@ -208,11 +211,51 @@ fn exceptions(policy: &Policy, today: Date) -> Vec<Family> {
     families
 }
 
-/// How many namespaces have levels of their own here, and how old that knowledge is.
-fn namespaces(folder: &Path, count: Option<usize>) -> Vec<Family> {
-    let Some(count) = count else { return Vec::new() };
-    let imported = fs::metadata(folder).and_then(|folder| folder.modified()).ok();
+/// How old the agent's contact is, by the names that the agent itself serves. 0 is said of one that is due and says nothing, or
+/// nothing that can be believed.
+fn agent(policy: &PolicyStatus) -> Vec<Family> {
+    let agent = policy.agent.as_ref();
+    if agent.is_none() && !policy.checks.0.iter().any(|check| check.check == NAME) {
+        return Vec::new();
+    }
+    let count = |of: fn(&AgentStatus) -> usize| Number::Whole(agent.map_or(0, of) as u64);
     vec![
+        Family::gauge(
+            "pss_guard_agent_last_contact_timestamp_seconds",
+            "When the API server last answered the agent, or 0 if it has not since the boot.",
+            seconds(agent.and_then(|agent| agent.contacted)),
+        ),
+        Family::gauge(
+            "pss_guard_agent_synced",
+            "Whether the agent has listed all namespaces and pods since it started.",
+            flag(agent.is_some_and(|agent| agent.synced)),
+        ),
+        Family::gauge(
+            "pss_guard_agent_pods",
+            "Pods of this node with facts, as the agent says.",
+            count(|agent| agent.pods),
+        ),
+        Family::gauge(
+            "pss_guard_agent_static_pods",
+            "Static pods of this node with facts, as the agent says.",
+            count(|agent| agent.static_pods),
+        ),
+        Family::gauge(
+            "pss_guard_agent_namespaces",
+            "Namespaces with known levels, as the agent says.",
+            count(|agent| agent.namespaces),
+        ),
+    ]
+}
+
+/// How many namespaces have levels of their own here, how old that knowledge is, and for how many the agent's floor holds.
+fn namespaces(folder: &Path, policy: &PolicyStatus, is_policy_usable: bool) -> Vec<Family> {
+    let Some(count) = policy.imported_namespaces else { return Vec::new() };
+    let listed = fs::metadata(folder).and_then(|folder| folder.modified()).ok();
+    // An agent that has listed all of them hears of every change, and writes only what changes.
+    let heard = policy.agent.as_ref().filter(|agent| agent.synced).and_then(|agent| agent.contacted);
+    let imported = listed.max(heard);
+    let mut families = vec![
         Family::gauge(
             "pss_guard_namespaces_imported",
             "Namespaces whose levels were imported from the cluster.",
@@ -220,8 +263,16 @@ fn namespaces(folder: &Path, count: Option<usize>) -> Vec<Family> {
         ),
         Family::gauge(
             "pss_guard_namespaces_imported_timestamp_seconds",
-            "When they were last imported, changed or not.",
+            "When they were last imported, changed or not; with an agent, when the API server last answered it.",
             seconds(imported),
         ),
-    ]
+    ];
+    if is_policy_usable {
+        families.push(Family::gauge(
+            "pss_guard_namespaces_below_floor",
+            "Imported namespaces whose enforce level is below the floor that the policy sets for the agent. The floor is enforced.",
+            Number::Whole(policy.namespaces_below_floor.len() as u64),
+        ));
+    }
+    families
 }

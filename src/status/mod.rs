@@ -26,10 +26,11 @@
 //! hooks that an NRI plugin claims (`plugins/default-validator`, `Owners.HooksOwner`); those of `hooks.d` and of a base
 //! runtime spec are in the container before NRI sees it and have no such owner.
 
+pub(crate) mod agent;
 pub mod containers;
 mod gate;
 pub mod older;
-mod policy;
+pub(crate) mod policy;
 mod program;
 mod recorded;
 

@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::agent::{self, AgentStatus};
 use super::{Checks, Setting, State, ago};
 use crate::cluster::Told;
 use crate::files;
 use crate::inspect::anchors;
 use crate::install::sandboxes::unseen_on;
 use crate::level::cache::{self, Usable};
-use crate::level::kubelet_root;
-use crate::level::namespaces;
+use crate::level::namespaces::{self, NamespaceError};
 use crate::level::policy::{Exemptions, Mode, OnMissingFacts, OnUnknownNamespace, Policy, SYSTEM_NAMESPACE};
+use crate::level::{Origin, PodAttributes, Resolution, kubelet_root, resolve};
 use crate::message::line;
 use crate::mode::temporary::State as Temporary;
 use crate::mode::{InForce, in_force};
@@ -24,7 +25,7 @@ use crate::node::distribution::Distribution;
 use crate::node::places;
 use crate::paths::{GATE, Paths};
 use crate::pods::{self, PODS, PodsError, STATIC, Whose};
-use crate::pss::Version;
+use crate::pss::{Level, Version};
 use crate::words::plural;
 
 /// The policy of the node.
@@ -44,8 +45,12 @@ pub struct PolicyStatus {
     pub exempt_namespaces: Vec<String>,
     /// How many namespaces have been imported; `null` where none were.
     pub imported_namespaces: Option<usize>,
+    /// Imported namespaces whose own enforce level is below `[agent] floor`, which is evaluated in its place.
+    pub namespaces_below_floor: Vec<String>,
     /// Of how many pods of the API there are facts; `null` where nobody brings any.
     pub pods_with_facts: Option<usize>,
+    /// The agent that brings both; `null` where none has reported, or its report cannot be read.
+    pub agent: Option<AgentStatus>,
     /// The answers.
     pub checks: Checks,
 }
@@ -69,7 +74,9 @@ pub(super) fn ask(setting: &Setting<'_>, distribution: &Distribution) -> (Policy
         defaults: None,
         exempt_namespaces: Vec::new(),
         imported_namespaces: None,
+        namespaces_below_floor: Vec::new(),
         pods_with_facts: None,
+        agent: None,
         checks: Checks::default(),
     };
     let checks = &mut status.checks;
@@ -118,6 +125,7 @@ pub(super) fn ask(setting: &Setting<'_>, distribution: &Distribution) -> (Policy
         in_force(paths, policy.as_ref().map_or_else(|| cache::load(paths).mode(), |policy| policy.mode));
     mode(paths, &in_force, checks);
     (status.mode, status.mode_until) = (in_force.mode, in_force.until());
+    status.agent = agent::ask(setting, checks);
     if let Some(policy) = &policy {
         let set = &policy.defaults;
         status.defaults = Some(Defaults {
@@ -136,8 +144,9 @@ pub(super) fn ask(setting: &Setting<'_>, distribution: &Distribution) -> (Policy
         if let Some(unseen) = unseen_on(policy, &setting.live) {
             checks.add(State::Wrong, "policy", line(&unseen));
         }
-        status.imported_namespaces = imported(&paths.namespaces(), policy, checks);
-        status.pods_with_facts = facts(&paths.told(), policy, checks);
+        status.imported_namespaces = imported(&paths.namespaces(), policy, status.agent.as_ref(), checks);
+        status.namespaces_below_floor = below_floor(&paths.namespaces(), policy, checks);
+        status.pods_with_facts = facts(&paths.told(), policy, status.agent.as_ref(), checks);
         if setting.processes.are_seen() {
             lost(paths, checks);
         }
@@ -228,11 +237,16 @@ fn exemptions(policy: &Policy, checks: &mut Checks) {
     }
 }
 
-/// Are the cluster's labels known here?
-fn imported(folder: &Path, policy: &Policy, checks: &mut Checks) -> Option<usize> {
+/// Are the cluster's labels known here? Where there is an agent, its contact is the age of that: it writes only what changes.
+fn imported(
+    folder: &Path,
+    policy: &Policy,
+    agent: Option<&AgentStatus>,
+    checks: &mut Checks,
+) -> Option<usize> {
     let shown = folder.display();
     // The way of the gate itself, with any name: it tells whether the folder can be believed.
-    if let Err(error @ namespaces::NamespaceError::File(_)) = namespaces::read(folder, SYSTEM_NAMESPACE) {
+    if let Err(error @ NamespaceError::File(_)) = namespaces::read(folder, SYSTEM_NAMESPACE) {
         checks.add(State::Wrong, "namespaces", line(&error));
         return None;
     }
@@ -252,14 +266,50 @@ fn imported(folder: &Path, policy: &Policy, checks: &mut Checks) -> Option<usize
     };
     let count = json_in(folder).len();
     // The folder's own time: see `namespaces::import`.
-    let imported = metadata.modified().map(|when| format!(", imported {} ago", ago(when)));
-    let imported = imported.unwrap_or_default();
+    let imported = metadata.modified().ok().filter(|_| agent.is_none());
+    let imported = imported.map(|when| format!(", imported {} ago", ago(when))).unwrap_or_default();
     checks.add(State::Ok, "namespaces", format!("{} in {shown}{imported}", plural(count, "namespace")));
     Some(count)
 }
 
+/// So many namespaces are named.
+const NAMED: usize = 5;
+
+/// Does a namespace's file say less than it may? Nothing is looser for that: the floor is evaluated in its place.
+fn below_floor(folder: &Path, policy: &Policy, checks: &mut Checks) -> Vec<String> {
+    let floor = policy.agent.floor;
+    if floor == Level::Privileged {
+        return Vec::new();
+    }
+    let is_below = |name: &String| {
+        let whose = PodAttributes { namespace: Some(name), ..PodAttributes::default() };
+        // What cannot be read is a fault of its own.
+        let Ok(found) = namespaces::read(folder, name) else { return false };
+        let Resolution::Levels(levels) = resolve(policy, &whose, &found) else { return false };
+        let is_files = |origin| matches!(origin, Origin::File { .. });
+        levels.enforce.iter().any(|demand| demand.level < floor && is_files(demand.because.origin()))
+    };
+    let names = json_in(folder).into_iter();
+    let names = names.filter_map(|name| Some(name.to_str()?.strip_suffix(".json")?.to_owned()));
+    let below: Vec<String> = names.filter(is_below).collect();
+    if !below.is_empty() {
+        let more = match below.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let first = below.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let says = format!(
+            "{} below floor = \"{floor}\" of [agent]: {first}{more}; the floor is enforced there. Compare with the labels in \
+             the cluster: if they are the same, raise them, or lower the floor; if not, something else wrote these files",
+            plural(below.len(), "imported namespace"),
+        );
+        checks.add(State::Note, "floor", says);
+    }
+    below
+}
+
 /// Are facts of pods known here?
-fn facts(told: &Path, policy: &Policy, checks: &mut Checks) -> Option<usize> {
+fn facts(told: &Path, policy: &Policy, agent: Option<&AgentStatus>, checks: &mut Checks) -> Option<usize> {
     let (folder, statics) = (told.join(PODS), told.join(STATIC));
     // The way of the gate itself: it tells whether the folders can be believed.
     for (folder, uid) in [(&folder, "0"), (&statics, "00000000000000000000000000000000")] {
@@ -283,7 +333,8 @@ fn facts(told: &Path, policy: &Policy, checks: &mut Checks) -> Option<usize> {
         return None;
     };
     let (count, own) = (json_in(&folder).len(), json_in(&statics).len());
-    let imported = metadata.modified().map(|when| format!(", listed {} ago", ago(when))).unwrap_or_default();
+    let imported = metadata.modified().ok().filter(|_| agent.is_none());
+    let imported = imported.map(|when| format!(", listed {} ago", ago(when))).unwrap_or_default();
     let own = if own == 0 { String::new() } else { format!(" and {}", plural(own, "static pod")) };
     let says = format!("facts of {}{own} in {}{imported}", plural(count, "pod"), folder.display());
     checks.add(State::Ok, "pods", says);

@@ -837,3 +837,5 @@ fn the_json_object_says_the_same() {
     assert_eq!(wrong[0]["check"], "containers");
     assert_eq!(machine.status().state, State::Wrong);
 }
+
+mod agent;

@@ -1,5 +1,8 @@
 //! `/run/pss-guard/agent/agent.json`: what the agent says of itself, for `status`, `metrics` and alerts. The gate never reads it:
 //! the age of what a node knows stops no container.
+//!
+//! The first report is kept for later boots as well, with the time of contact that it had. So a node whose agent does not come
+//! back after a reboot has an old report, and is told from one that never had an agent.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +24,7 @@ const NAME: &str = "agent";
 /// The name of the file that says how far the spool was read. It lies beside the spool: a reboot ends both.
 const POSITION: &str = "events";
 
-/// The version that is written. A newer one has more keys, which older readers skip.
+/// The version that is written, and the newest that is read. Readers skip keys that they do not know.
 const VERSION: u32 = 1;
 
 /// Without proof of contact for so long, the API server counts as lost. The agent proves it four times as often.
@@ -49,6 +52,12 @@ pub struct Report {
     pub version: String,
 }
 
+/// What the report of any version has.
+#[derive(Deserialize)]
+struct Form {
+    v: u32,
+}
+
 /// Why nothing is known of the agent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -63,6 +72,17 @@ pub enum AgentError {
         path: PathBuf,
         /// What is wrong.
         source: serde_json::Error,
+    },
+    /// The file is of an agent that is newer than this program.
+    #[error(
+        "{} has the format version {version}, and this program reads {VERSION}: upgrade pss-guard, which goes before the agent",
+        .path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
     },
 }
 
@@ -85,11 +105,11 @@ impl Report {
         Self { v: VERSION, contact, synced, pods, static_pods, namespaces, version: version.to_owned() }
     }
 
-    /// How long ago the API server answered; `None` if it never did. A contact in the future is now: clocks are set.
+    /// When the API server last answered; `None` if it never did.
     #[must_use]
-    pub fn age(&self, now: SystemTime) -> Option<Duration> {
+    pub fn contacted(&self) -> Option<SystemTime> {
         let contact = UNIX_EPOCH.checked_add(Duration::from_secs(self.contact))?;
-        (self.contact > 0).then(|| now.duration_since(contact).unwrap_or_default())
+        (self.contact > 0).then_some(contact)
     }
 }
 
@@ -99,15 +119,19 @@ pub fn path(folder: &Path) -> PathBuf {
     folder.join(AGENT).join(NAME).with_extension("json")
 }
 
-/// Writes the report, if it says something new. Whether it did.
+/// Writes the report, if it says something new, and the first one for later boots, too. Whether it did.
 pub fn put(paths: &Paths, report: &Report) -> Result<bool, WriteError> {
     // A struct of numbers and one text has no way to fail.
     let mut text = serde_json::to_string(report).unwrap_or_default();
     text.push('\n');
-    put_own(paths, NAME, &text)
+    let changed = put_own(paths, NAME, &text)?;
+    if !path(&paths.kept()).exists() {
+        store::put(&paths.kept().join(AGENT), NAME, &text, Lasts::PowerCuts)?;
+    }
+    Ok(changed)
 }
 
-/// What the agent of this node said last; `None` if there never was one since the last boot.
+/// What the agent of this node said last, which may have been before the last boot; `None` if no agent was ever here.
 pub fn read(paths: &Paths) -> Result<Option<Report>, AgentError> {
     let path = path(&paths.told());
     match files::open_folder(&paths.told().join(AGENT))? {
@@ -115,9 +139,13 @@ pub fn read(paths: &Paths) -> Result<Option<Report>, AgentError> {
         Some(folder) => drop(folder),
     }
     match files::read_as(&path, Links::Refuse, Owner::Root, store::LIMIT) {
-        Ok((_, _, bytes)) => {
-            serde_json::from_slice(&bytes).map(Some).map_err(|source| AgentError::Parse { path, source })
-        }
+        Ok((_, _, bytes)) => match serde_json::from_slice::<Form>(&bytes) {
+            Ok(Form { v: version }) if version > VERSION => Err(AgentError::Newer { path, version }),
+            Ok(_) => {
+                serde_json::from_slice(&bytes).map(Some).map_err(|source| AgentError::Parse { path, source })
+            }
+            Err(source) => Err(AgentError::Parse { path, source }),
+        },
         Err(error) if error.is_missing() => Ok(None),
         Err(error) => Err(error.into()),
     }

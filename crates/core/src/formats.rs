@@ -1,7 +1,7 @@
 //! Versions of the files that one of pss-guard's programs writes and another one reads.
 //!
 //! The gate, the tool and the agent are upgraded one after the other, so each of them meets files of an older and of a newer
-//! release. The gate goes first and publishes what it reads in `/run/pss-guard/formats`; a writer uses the highest version
+//! release. The gate goes first and publishes what it reads in `/run/pss-guard/gate/formats`; a writer uses the highest version
 //! that both know ([`agreed`]). Where nothing is published the gate is older than that file, and the lowest version is right.
 //!
 //! | file | written by | read by | its version |
@@ -9,8 +9,9 @@
 //! | `/run/pss-guard/namespaces/<name>.json` | tool, agent | gate, tool | `v`: [`Format::Namespace`] |
 //! | `/run/pss-guard/pods/<uid>.json`, `…/static/<namespace>_<name>.json` | tool, agent | gate, tool | `v`: [`Format::Pod`] |
 //! | `/run/pss-guard/agent/cluster.json` | tool, agent | gate, tool | `v`: [`Format::Cluster`] |
+//! | `/run/pss-guard/agent/agent.json` | agent | tool | `v`; a newer one is an error of the reader ([`crate::agent`]) |
 //! | `/run/pss-guard/mode.json` | tool | gate, tool | `v`: [`Format::Mode`] |
-//! | `/run/pss-guard/formats` | gate | tool, agent | `v`; an unknown one counts as no file |
+//! | `/run/pss-guard/gate/formats` | gate | tool, agent | `v`; an unknown one counts as no file |
 //! | the spool's first lines ([`crate::spool`]) | gate | agent | `v`; an unknown one is an error of the reader |
 //! | events (journal, `decisions.jsonl`, spool) | gate; tool (changes of the mode) | tool, agent | none: the message id says what an event means. Fields are only added, readers skip the ids and fields that they do not know, and a new meaning is a new id |
 //! | `/run/pss-guard/policy.cache` | gate, tool | gate, tool | in its first line, with the program's: any other is compiled again |

@@ -132,10 +132,11 @@ impl Paths {
         crate::cluster::path(&self.told())
     }
 
-    /// Which formats the gate of this node reads, published by the gate itself.
+    /// Which formats the gate of this node reads, published by the gate itself. It lies in a folder of its own: an agent in a
+    /// container sees another file by that name only if it mounts the folder.
     #[must_use]
     pub fn formats(&self) -> PathBuf {
-        self.root.join("run/pss-guard/formats")
+        self.root.join("run/pss-guard/gate/formats")
     }
 
     /// The folder of the spool. Where it exists, the gate appends its events to it for the agent.

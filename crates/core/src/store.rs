@@ -145,6 +145,15 @@ pub(crate) fn says(path: &Path, content: &str) -> bool {
         .is_ok_and(|(_, _, bytes)| bytes == content.as_bytes())
 }
 
+/// Whether nobody has filled a folder yet: whoever mounts it into a container makes it, and that is before the agent's first list.
+/// One that cannot be listed is not taken for such a folder.
+pub(crate) fn is_unfilled(dir: &Path) -> bool {
+    let is_hidden = |entry: io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| entry.file_name().as_encoded_bytes().starts_with(b"."))
+    };
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.all(is_hidden))
+}
+
 /// The names that a folder has files of; none if it is not there. What is not ours is not among them.
 pub(crate) fn names(dir: &Path, is_ours: impl Fn(&str) -> bool) -> Result<BTreeSet<String>, WriteError> {
     let mut names = BTreeSet::new();

@@ -3,7 +3,7 @@
 //! ```text
 //! pss-guard-gate hook --engine ENGINE [--runtime-handler NAME] [--root DIR]    an OCI hook: state on standard input
 //! pss-guard-runtime …                                                          by this name: a wrapper around runc
-//! pss-guard-gate publish-formats [--root DIR]      writes /run/pss-guard/formats: the installer and systemd's units call it
+//! pss-guard-gate publish-formats [--root DIR]      writes /run/pss-guard/gate/formats: the installer and systemd's units call it
 //! ```
 //!
 //! It has a `main` of C's, not of Rust's. Rust's sets up a stack for overflows, signals and a thread's name with 13

@@ -14,6 +14,8 @@ mod written;
 mod policy;
 // What does a package do when it is upgraded?
 mod programs;
+// What becomes of the units of an older version?
+mod retired;
 // What does it do on a node that runs: with engines to restart, and a gate that must be one?
 mod running;
 

@@ -78,7 +78,7 @@ fn only_what_a_run_has_installed_is_taken_back() {
         let gated = run::read(&root.path(RUNNING[0].0)).contains("/pss-guard-runtime");
         assert_eq!(gated, stays, "{before}\n{done}");
         // What the gate has published goes with it.
-        let formats = run::read(&root.path("run/pss-guard/formats"));
+        let formats = run::read(&root.path("run/pss-guard/gate/formats"));
         let published = include_str!("../../fixtures/formats/formats-1.json");
         assert_eq!(formats, if stays { published } else { "" }, "{before}\n{done}");
         assert!(

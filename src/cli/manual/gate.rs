@@ -107,7 +107,7 @@ const FILES: &[(&str, &str)] = &[
     ("/run/pss-guard/pods/", "With `/run/pss-guard/static/`: what the pods of this node declare."),
     ("/run/pss-guard/agent/cluster.json", "The cluster's version."),
     ("/run/pss-guard/mode.json", "The temporary mode."),
-    ("/run/pss-guard/formats", "Which formats this gate reads."),
+    ("/run/pss-guard/gate/formats", "Which formats this gate reads."),
     (
         "/run/pss-guard/events/",
         "Where this folder exists, the gate also appends its events to a file in it, for the agent.",

@@ -96,6 +96,10 @@ const FILES: &[(&str, &str)] = &[
         "/run/pss-guard/agent/cluster.json",
         "The cluster's version, which is what `latest` stands for; the copy for the next boot is beside those of the namespaces.",
     ),
+    (
+        "/run/pss-guard/agent/agent.json",
+        "What the agent says of itself: when the API server last answered it. The first report is kept for the next boot.",
+    ),
     ("/run/pss-guard/mode.json", "The temporary mode."),
     (
         "/var/lib/pss-guard/bin/",
@@ -107,6 +111,6 @@ const FILES: &[(&str, &str)] = &[
     ("/var/log/pss-guard/decisions.jsonl", "Events that journald did not accept."),
     (
         "/etc/systemd/system/pss-guard-*",
-        "Units: the status at boot, and those that only the admin enables (metrics, scan, import of namespaces, `install --persist`). A package has them in `/usr/lib/systemd/system/`.",
+        "Units: the status at boot, and those that only the admin enables (agent, import of namespaces, scan, metrics, `install --persist`). A package has them in `/usr/lib/systemd/system/`.",
     ),
 ];

@@ -33,7 +33,7 @@ use crate::paths::Paths;
 use crate::pss::facts::Engine;
 pub use prepared::{Prepared, policy_is_kept};
 use proof::Run;
-pub use removal::{Removable, sweep};
+pub use removal::{Removable, retire, sweep};
 pub use repair::{Repair, Repaired};
 pub use upgrade::Upgrade;
 

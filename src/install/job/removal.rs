@@ -1,7 +1,8 @@
 //! Takes the gate away from an engine, and from the node with the last one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::repair::patiently;
 use super::{Failure, Job, Report, Step};
 use crate::install::transaction::{Manifest, Preview, Store, Strip, Undone, manifest, strip_whole};
 use crate::install::{Method, Request, before, detect, engines, labels, persist, programs, units};
@@ -130,6 +131,42 @@ impl Job<'_> {
     }
 }
 
+/// Removes the units of an older version that this one does without. An edited one stays, and nobody starts it any more.
+pub fn retire(node: &Live, report: Report<'_>) -> Result<(), Failure> {
+    if units::retired(node)?.is_empty() {
+        return Ok(());
+    }
+    retire_in(&patiently(node)?, report)
+}
+
+/// The same under the lock.
+pub(super) fn retire_in(store: &Store<'_>, report: Report<'_>) -> Result<(), Failure> {
+    let node = store.node();
+    let retired = units::retired(node)?;
+    if retired.is_empty() {
+        return Ok(());
+    }
+    let complaints = units::retire(node);
+    let (done, errors) = store.undo_some(units::NAME, &retired, strip_whole);
+    tell_undone(node, &done, report);
+    for complaint in complaints.iter().chain(&units::reload(node)) {
+        report(Step::NotDone(&escape(complaint)));
+    }
+    errors.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Says what became of files that are ours as a whole: one that is still there was changed by somebody.
+fn tell_undone(node: &Live, done: &[(PathBuf, Undone)], report: Report<'_>) {
+    let is_there = |path: &Path| node.read(path).is_ok_and(|bytes| bytes.is_some());
+    let is_edited = |(path, undone): &&(PathBuf, Undone)| *undone == Undone::AsItWas && is_there(path);
+    for (path, _) in done.iter().filter(is_edited) {
+        report(Step::LeftEdited(path));
+    }
+    for (path, undone) in done.iter().filter(|file| !is_edited(file)) {
+        report(Step::Undid(path, *undone));
+    }
+}
+
 /// Removes what all engines share once there is none. Whether anything was removed.
 pub fn sweep(node: &Live, processes: &Processes, report: Report<'_>) -> Result<bool, Failure> {
     let is_left = || !units::engines(node).is_empty();
@@ -146,19 +183,8 @@ pub fn sweep(node: &Live, processes: &Processes, report: Report<'_>) -> Result<b
     let mut swept = false;
     if manifest(node, units::NAME)?.is_some() {
         let complaints = units::disable(node);
-        let (mut done, errors) = store.undo(units::NAME, strip_whole, false);
-        // They are ours as a whole, so one that is still there was changed by somebody.
-        let is_somebodys = |path: &Path| node.read(path).is_ok_and(|bytes| bytes.is_some());
-        done.retain(|(path, undone)| {
-            let kept = *undone == Undone::AsItWas && is_somebodys(path);
-            if kept {
-                report(Step::LeftEdited(path));
-            }
-            !kept
-        });
-        for (path, undone) in &done {
-            report(Step::Undid(path, *undone));
-        }
+        let (done, errors) = store.undo(units::NAME, strip_whole, false);
+        tell_undone(node, &done, report);
         if let Some(error) = errors.into_iter().next() {
             return Err(error.into());
         }

@@ -12,14 +12,15 @@
 use std::path::Path;
 
 use super::prepared::System;
+use super::removal::retire_in;
 use super::repair::patiently;
 use super::{Failure, Job, Report, Step, put};
 use crate::install::programs::{self, Piece};
 use crate::install::transaction::{Store, installations, manifest};
 use crate::install::units::Manual;
-use crate::install::{GATE, Plan, Request, before, directory, persist};
+use crate::install::{GATE, Plan, Request, before, directory, persist, units};
 use crate::level::cache;
-use crate::message::line;
+use crate::message::{escape, line};
 use crate::node::host::Live;
 use crate::paths::Paths;
 
@@ -75,7 +76,18 @@ impl Upgrade {
             before::keep_common(&store, &Plan::default())?;
         }
         match self.write(node, report) {
-            Ok(()) => Ok(before::forget_common(node)?),
+            Ok(()) => {
+                before::forget_common(node)?;
+                // The tool that they called is gone. No container needs any of it.
+                if let Err(failure) = retire_in(&store, report) {
+                    report(Step::NotDone(&failure.says));
+                }
+                // The package has brought it as well, and the gate goes first.
+                for complaint in units::restart_agent(node) {
+                    report(Step::NotDone(&escape(&complaint)));
+                }
+                Ok(())
+            }
             Err(failure) => Err(take_back(&store, failure, report)),
         }
     }
@@ -150,6 +162,7 @@ impl Job<'_> {
             || plan.entries != installed.entries
             || !links.iter().all(|link| link.is_there(node))
             || persistence.is_some_and(|plan| !plan.changes.is_empty())
-            || !System::of(node, manual)?.plan.changes.is_empty())
+            || !System::of(node, manual)?.plan.changes.is_empty()
+            || !units::retired(node)?.is_empty())
     }
 }

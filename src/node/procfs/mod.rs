@@ -292,7 +292,13 @@ impl Processes {
     #[must_use]
     pub fn at(&self, birth: Birth) -> Option<SystemTime> {
         let since_boot = Duration::from_millis(birth.ticks.saturating_mul(1000 / TICKS));
-        (*self.booted.get_or_init(|| self.boot()))?.checked_add(since_boot)
+        self.booted()?.checked_add(since_boot)
+    }
+
+    /// When the machine was started, by the clock of today; `None` where nothing runs.
+    #[must_use]
+    pub fn booted(&self) -> Option<SystemTime> {
+        *self.booted.get_or_init(|| self.boot())
     }
 
     fn boot(&self) -> Option<SystemTime> {

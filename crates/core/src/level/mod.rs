@@ -37,7 +37,7 @@ pub struct PodAttributes<'a> {
 /// What is known of a namespace's labels on this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum NamespaceLabels<'a> {
-    /// Nobody imports namespaces on this node.
+    /// Nobody imports namespaces on this node, or not yet: there is no folder, or nothing in it.
     #[default]
     NoFolder,
     /// Namespaces are imported, and this one is not among them.

@@ -63,6 +63,7 @@ pub fn read(dir: &Path, name: &str) -> Result<NamespaceLabels<'static>, Namespac
             Ok(Strict(labels)) => Ok(NamespaceLabels::Labels { labels, path }),
             Err(source) => Err(NamespaceError::Parse { path, source }),
         },
+        Err(error) if error.is_missing() && store::is_unfilled(dir) => Ok(NamespaceLabels::NoFolder),
         Err(error) if error.is_missing() => Ok(NamespaceLabels::Missing),
         Err(error) => Err(error.into()),
     }

@@ -82,7 +82,7 @@ pub enum Source {
 /// What is known of a container's pod.
 #[derive(Debug)]
 pub enum Found {
-    /// Nobody brings facts to this node.
+    /// Nobody brings facts to this node, or not yet: there is no folder, or nothing in it.
     NoFolder,
     /// Others are known, this one is not.
     Missing,
@@ -221,6 +221,7 @@ pub fn read(folder: &Path, whose: Whose<'_>) -> Result<Found, PodsError> {
     let path = folder.join(format!("{file}.json"));
     let bytes = match files::read_as(&path, Links::Refuse, Owner::Root, LIMIT) {
         Ok((_, _, bytes)) => bytes,
+        Err(error) if error.is_missing() && crate::store::is_unfilled(&folder) => return Ok(Found::NoFolder),
         Err(error) if error.is_missing() => return Ok(Found::Missing),
         Err(error) => return Err(error.into()),
     };

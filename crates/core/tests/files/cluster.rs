@@ -249,6 +249,7 @@ fn what_the_api_server_says_of_itself_is_kept_for_the_next_boot() {
         assert_eq!(both()[0], "{\"v\":1,\"minor\":35}\n");
     }
     // A gate that reads no version of the file.
+    fs::create_dir(node.paths.formats().parent().unwrap()).unwrap();
     fs::write(node.paths.formats(), "{\"v\":1,\"reads\":{\"cluster\":[2,3]}}").unwrap();
     let said = import(&version("36", "")).unwrap_err();
     assert!(said.contains("versions 2 to 3 of the format \"cluster\""), "{said}");

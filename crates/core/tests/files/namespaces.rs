@@ -49,6 +49,13 @@ fn an_import_makes_the_folder_say_what_the_list_says() {
     let node = Node::new();
     let dir = node.paths.namespaces();
     assert_eq!(node.read("shop"), Ok(NamespaceLabels::NoFolder));
+    // As the kubelet makes it when it mounts it into the agent's container, and as it is while the agent writes its first list.
+    fs::create_dir_all(&dir).unwrap();
+    assert_eq!(node.read("shop"), Ok(NamespaceLabels::NoFolder));
+    fs::write(dir.join(".lock"), "").unwrap();
+    fs::create_dir(dir.join(".new")).unwrap();
+    assert_eq!(node.read("shop"), Ok(NamespaceLabels::NoFolder));
+    fs::remove_dir_all(&dir).unwrap();
     assert_eq!(node.import(TWO).unwrap().to_string(), "imported 2 namespaces (2 changed, 0 removed)");
     assert_eq!(node.names(), ["bare.json", "shop.json"]);
     let shop = dir.join("shop.json");

@@ -327,10 +327,14 @@ fn one_pod_is_put_and_removed_here_and_for_the_next_boot() {
     let facts = |number: u32| -> PodFacts {
         serde_json::from_value::<Object>(pod(number, "shop")).unwrap().facts().unwrap()
     };
+    // As the kubelet makes it when it mounts it into the agent's container.
+    fs::create_dir_all(node.paths.told().join("pods")).unwrap();
+    assert!(matches!(pods::read(&node.paths.told(), facts(1).whose()), Ok(Found::NoFolder)));
     let store = Store::of(&node.paths).unwrap();
     let all = [facts(1), facts(2)];
     assert_eq!(store.replace_all(&all, Extent::All, Extent::Some).unwrap()[0].changed, 2);
     assert!(!node.paths.told().join("static").exists(), "an empty one would make every static pod unknown");
+    assert!(matches!(pods::read(&node.paths.told(), facts(3).whose()), Ok(Found::Missing)));
     let time = || node.paths.told().join("pods").metadata().unwrap().modified().unwrap();
     let listed = time();
     assert_eq!([3, 3].map(|number| store.put(&facts(number)).unwrap()), [true, false]);
