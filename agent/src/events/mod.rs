@@ -25,7 +25,7 @@ use pss_guard_core::pods::{self, Found, PODS, Whose};
 use pss_guard_core::record::Kind;
 use pss_guard_core::spool;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::metrics::Metrics;
 use crate::pods::Controllers;
@@ -96,10 +96,7 @@ pub(crate) async fn send(
                     metrics.event("repeated");
                     continue;
                 }
-                if !state.budget.take() {
-                    metrics.event("dropped");
-                    continue;
-                }
+                state.budget.take().await;
                 // One after the other: what cannot be sent now can be sent later, and is still in the spool.
                 while !post(client, &record.namespace, &event, metrics).await {
                     sleep(AGAIN).await;
@@ -199,7 +196,8 @@ impl Budget {
         Self { left: BURST, since: Instant::now() }
     }
 
-    fn take(&mut self) -> bool {
+    /// Waits until one more may be sent. Meanwhile the spool keeps the others; what it loses is counted.
+    async fn take(&mut self) {
         while self.left < BURST && self.since.elapsed() >= ONE_MORE {
             self.left += 1;
             self.since += ONE_MORE;
@@ -207,9 +205,12 @@ impl Budget {
         if self.left == BURST {
             self.since = Instant::now();
         }
-        let may = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        may
+        if self.left == 0 {
+            self.since += ONE_MORE;
+            sleep_until(self.since).await;
+        } else {
+            self.left -= 1;
+        }
     }
 }
 
@@ -585,12 +586,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_sent_and_then_one_at_a_time() {
         let mut budget = Budget::new();
-        let taken = |budget: &mut Budget| (0..100).filter(|_| budget.take()).count();
-        assert_eq!(taken(&mut budget), BURST as usize);
-        tokio::time::advance(ONE_MORE * 3 + Duration::from_millis(1)).await;
-        assert_eq!(taken(&mut budget), 3);
+        let begun = Instant::now();
+        let taken = async |budget: &mut Budget, number: u32| {
+            let begun = Instant::now();
+            for _ in 0..number {
+                budget.take().await;
+            }
+            begun.elapsed()
+        };
+        assert_eq!(taken(&mut budget, BURST).await, Duration::ZERO);
+        // Nothing is left, and none is lost: each takes its time.
+        let waited = taken(&mut budget, 5).await;
+        assert!(waited >= ONE_MORE * 5 && waited < ONE_MORE * 6, "{waited:?}");
+        tokio::time::advance(ONE_MORE * 3 + Duration::from_millis(100)).await;
+        assert_eq!(taken(&mut budget, 3).await, Duration::ZERO);
+        assert!(taken(&mut budget, 1).await > Duration::ZERO);
         tokio::time::advance(ONE_MORE * 1000).await;
-        assert_eq!(taken(&mut budget), BURST as usize);
+        assert_eq!(taken(&mut budget, BURST).await, Duration::ZERO);
+        assert!(taken(&mut budget, 1).await > Duration::ZERO);
+        assert!(begun.elapsed() > ONE_MORE * 1000);
         assert!(budget.since <= Instant::now());
     }
 }

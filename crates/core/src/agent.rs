@@ -126,7 +126,7 @@ pub fn put(paths: &Paths, report: &Report) -> Result<bool, WriteError> {
     text.push('\n');
     let changed = put_own(paths, NAME, &text)?;
     if report.contact > 0 && !path(&paths.kept()).exists() {
-        store::put(&paths.kept().join(AGENT), NAME, &text, Lasts::PowerCuts)?;
+        store::put_alone(&paths.kept().join(AGENT), NAME, &text, Lasts::PowerCuts)?;
     }
     Ok(changed)
 }
