@@ -38,6 +38,7 @@ fn three_nodes_know_what_the_api_server_said_last() {
     deploy(&cluster, &nodes);
 
     labels(&cluster, &nodes, "three nodes");
+    enforced(&cluster, &nodes);
     frozen(&cluster, &nodes);
     restarted(&cluster, &nodes);
     unreachable(&cluster, nodes[1], nodes[0]);
@@ -106,10 +107,12 @@ fn level(node: &Node, namespace: &str) -> String {
     node.machine().read(&format!("/run/pss-guard/namespaces/{namespace}.json"))
 }
 
+/// Labels the namespace. When that was asked for.
 fn label(cluster: &Cluster, level: &str) -> Instant {
-    let label = format!("pod-security.kubernetes.io/enforce={level}");
-    cluster.kubectl(&["label", "--overwrite", "namespace", "shop", &label]).expect_success();
-    Instant::now()
+    let at = Instant::now();
+    let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": level}}});
+    cluster.patch("/api/v1/namespaces/shop", &labels).expect_success();
+    at
 }
 
 /// A label is known on every node within two seconds, and the next container is held to it.
@@ -130,6 +133,40 @@ fn labels(cluster: &Cluster, nodes: &[&Node], when: &str) {
     }
 }
 
+/// Two seconds after a label the next start of a pod that runs is refused, on every node.
+fn enforced(cluster: &Cluster, nodes: &[&Node]) {
+    let pods = nodes.iter().map(|node| pod(node, "no-seccomp", "shop", &format!("held-on-{}", node.name)));
+    cluster.create(&pods.collect::<Vec<_>>(), &[]).expect_success();
+    let name = |node: &Node| format!("held-on-{}", node.name);
+    for node in nodes {
+        assert_eq!(first_decision(node, &name(node), 0), "allowed", "{}", node.machine().said("kubelet"));
+    }
+    // Whatever the kubelet still starts of them is behind us.
+    std::thread::sleep(Duration::from_secs(5));
+    let at = label(cluster, "restricted");
+    std::thread::sleep(Duration::from_secs(2).saturating_sub(at.elapsed()));
+    for node in nodes {
+        let so_far = node.machine().events("PSS_POD", &name(node)).len();
+        let sandbox = ["pods", "--quiet", "--name", &format!("^{}$", name(node))];
+        let sandbox = node.engine.crictl(&sandbox).expect_success().stdout;
+        node.engine.crictl(&["stopp", sandbox.lines().next().unwrap()]).expect_success();
+        assert_eq!(first_decision(node, &name(node), so_far), "denied", "{}", node.machine().said("kubelet"));
+    }
+    println!("two seconds after a label the next start is refused on {} nodes", nodes.len());
+    cluster
+        .kubectl(&["delete", "pods", "--all", "--namespace=shop", "--grace-period=0", "--force"])
+        .expect_success();
+}
+
+/// One of the declared pods on a node.
+fn pod(node: &Node, of: &str, namespace: &str, name: &str) -> Value {
+    let mut pods = declared::pods();
+    let mut pod = pods.remove(pods.iter().position(|pod| pod["metadata"]["name"] == of).unwrap());
+    pod["metadata"] = json!({"name": name, "namespace": namespace});
+    pod["spec"]["nodeName"] = json!(node.name);
+    pod
+}
+
 /// What a node knows, but of its agent.
 fn known(machine: &Machine) -> BTreeMap<String, String> {
     let mut known = BTreeMap::new();
@@ -146,12 +183,7 @@ fn known(machine: &Machine) -> BTreeMap<String, String> {
 
 /// A pod that only its facts show to be wrong is refused on a node.
 fn holds(cluster: &Cluster, node: &Node, name: &str) {
-    let mut pods = declared::pods();
-    let mut pod =
-        pods.remove(pods.iter().position(|pod| pod["metadata"]["name"] == "host-of-a-probe").unwrap());
-    pod["metadata"] = json!({"name": name, "namespace": "held-restricted"});
-    pod["spec"]["nodeName"] = json!(node.name);
-    cluster.create(&[pod], &[]).expect_success();
+    cluster.create(&[pod(node, "host-of-a-probe", "held-restricted", name)], &[]).expect_success();
     assert_eq!(first_decision(node, name, 0), "denied", "{}", node.machine().said("kubelet"));
 }
 
@@ -274,17 +306,8 @@ fn two_api_servers(cluster: &Cluster, node: &Node) {
     machine.write(KUBELETS_CONFIG, &config);
     cluster.run_kubelet(node);
     let names: Vec<String> = (0..30).map(|number| format!("two-servers-{number}")).collect();
-    let pods: Vec<Value> = names
-        .iter()
-        .map(|name| {
-            let mut pods = declared::pods();
-            let mut pod = pods
-                .remove(pods.iter().position(|pod| pod["metadata"]["name"] == "host-of-a-probe").unwrap());
-            pod["metadata"] = json!({"name": name, "namespace": "held-restricted"});
-            pod["spec"]["nodeName"] = json!(node.name);
-            pod
-        })
-        .collect();
+    let pod = |name: &String| pod(node, "host-of-a-probe", "held-restricted", name);
+    let pods: Vec<Value> = names.iter().map(pod).collect();
     cluster.create(&pods[..15], &[]).expect_success();
     cluster.create(&pods[15..], &["--server=https://203.0.113.1:6443"]).expect_success();
     let first: Vec<String> = names.iter().map(|name| first_decision(node, name, 0)).collect();
@@ -311,6 +334,16 @@ fn two_api_servers(cluster: &Cluster, node: &Node) {
 fn rebooted(cluster: &Cluster, node: &Node) {
     holds(cluster, node, "before-the-boot");
     let machine = node.machine();
+    // The agent copies what it wrote some seconds later; what is newer than that a boot does not bring back.
+    let at = Instant::now();
+    let kept = || {
+        known(machine).iter().all(|(path, text)| machine.read(&format!("/var/lib/pss-guard/{path}")) == *text)
+    };
+    assert!(run::within(Duration::from_secs(30), kept), "{}", cluster.agent_said(node));
+    println!(
+        "what was written is kept for the next boot {} ms after the first refusal",
+        at.elapsed().as_millis()
+    );
     cluster.kubectl(&["label", "node", &node.name, "agent-"]).expect_success();
     let gone = run::within(Duration::from_secs(60), || {
         std::thread::sleep(Duration::from_millis(500));

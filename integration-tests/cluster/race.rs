@@ -42,10 +42,14 @@ fn tell(test: &str, kind: Kind) {
     let one_by_one: Vec<String> = (0..100).map(|number| format!("one-{number}")).collect();
     for name in &one_by_one {
         cluster.create(&[pod(node, name, "host-of-a-probe")], &[]).expect_success();
-        std::thread::sleep(Duration::from_millis(200));
+        let decided = || {
+            std::thread::sleep(Duration::from_millis(100));
+            !node.machine().events("PSS_POD", name).is_empty()
+        };
+        assert!(run::within(Duration::from_secs(60), decided), "{}", node.machine().said("kubelet"));
+        clear(&cluster);
     }
     let mut shown = vec![show(node, "one by one", &one_by_one)];
-    clear(&cluster);
     for burst in 0..2 {
         let names: Vec<String> = (0..60).map(|number| format!("burst-{burst}-{number}")).collect();
         let pods: Vec<Value> = names.iter().map(|name| pod(node, name, "host-of-a-probe")).collect();

@@ -30,6 +30,9 @@ const API_SERVER: &str = "203.0.113.1";
 const PARTS: [&str; 6] =
     ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"];
 
+/// A runtime that gives pods users of their own, which Debian's does not.
+const RUNC: &str = "runc-1/runc";
+
 /// A cluster that is up.
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
@@ -59,7 +62,7 @@ impl Node {
 impl Cluster {
     pub(crate) fn can_run(test: &str, kinds: &[Kind]) -> bool {
         kinds.iter().all(|kind| kind.can_run(test))
-            && Machine::can_run(test, &["openssl", "curl"], &PARTS)
+            && Machine::can_run(test, &["openssl", "curl"], &[&PARTS[..], &[RUNC]].concat())
             && (program::static_agent().is_some()
                 || needs::skip(test, "the agent as it ships (musl-gcc and the Rust target for musl)"))
     }
@@ -74,6 +77,7 @@ impl Cluster {
         for (number, kind) in (1..).zip(kinds) {
             let mut node = cluster.join(number, *kind);
             node.engine.load(&name, &file);
+            node.machine().link(RUNC, "/usr/sbin/runc");
             node.machine().write("/etc/pss-guard/policy.toml", policy);
             gate::install(node.machine(), kind.name(), gate::methods(*kind).0, Restart::Later);
             node.engine.restart();
