@@ -2,8 +2,6 @@
 //! becomes looser and nothing is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -14,7 +12,7 @@ use crate::support::engine::Kind;
 use crate::support::exactness::POLICY;
 use crate::support::kube::KUBELETS_CONFIG;
 use crate::support::machine::Machine;
-use crate::support::{program, run};
+use crate::support::run;
 
 /// The folders that the gate reads, and what of them is only about the agent.
 const FOLDERS: [&str; 4] = ["namespaces", "pods", "static", "agent"];
@@ -48,12 +46,7 @@ fn three_nodes_know_what_the_api_server_said_last() {
 
 /// The DaemonSet on two nodes, and on the third the agent as the host's own, with the kubelet's identity.
 fn deploy(cluster: &Cluster, nodes: &[&Node]) {
-    let machine = nodes[2].machine();
-    cluster.apply(include_str!("../../docs/namespaces.yaml"));
-    fs::copy(program::static_agent().unwrap(), machine.path("/opt/pss-guard-agent")).unwrap();
-    fs::set_permissions(machine.path("/opt/pss-guard-agent"), fs::Permissions::from_mode(0o755)).unwrap();
-    let name = format!("--node-name={}", nodes[2].name);
-    machine.start("agent", &["/opt/pss-guard-agent", "run", &name, "--kubeconfig", KUBELETS_CONFIG]);
+    cluster.start_agent_on_host(nodes[2]);
     let only = json!({"spec": {"template": {"spec": {"nodeSelector": {"agent": "daemonset"}}}}});
     cluster.deploy_agent(&[]);
     cluster.patch("/apis/apps/v1/namespaces/pss-guard/daemonsets/agent", &only).expect_success();
@@ -69,13 +62,12 @@ fn deploy(cluster: &Cluster, nodes: &[&Node]) {
 }
 
 /// What an agent's own probe says.
-fn ready(cluster: &Cluster, node: &Node) -> String {
+fn ready(node: &Node) -> String {
     let address = match node.engine.kind {
         Kind::CriO => "127.0.0.1".to_owned(),
         // Its address is remembered here, where the API server may not answer.
         _ => node.machine().read("/run/machine/agent-address"),
     };
-    let _ = cluster;
     let url = format!("http://{address}:9465/readyz");
     node.machine().run(&["curl", "--silent", "--max-time", "5", &url]).stdout
 }
@@ -90,13 +82,13 @@ fn all_are_ready(cluster: &Cluster, nodes: &[&Node]) {
                     .map(|pod| pod["status"]["podIP"].as_str().unwrap_or_default().to_owned());
                 node.machine().write("/run/machine/agent-address", &address.unwrap_or_default());
             }
-            ready(cluster, node) == "ok\n"
+            ready(node) == "ok\n"
         });
         assert!(
             up,
             "{}: {}\n{}\n{}",
             node.name,
-            ready(cluster, node),
+            ready(node),
             cluster.agent_said(node),
             node.machine().said("agent")
         );
@@ -209,7 +201,7 @@ fn frozen(cluster: &Cluster, nodes: &[&Node]) {
     let noticed = run::within(Duration::from_secs(75), || {
         std::thread::sleep(Duration::from_secs(1));
         for node in nodes {
-            if !after.contains_key(&*node.name) && ready(cluster, node) != "ok\n" {
+            if !after.contains_key(&*node.name) && ready(node) != "ok\n" {
                 after.insert(&*node.name, at.elapsed().as_secs());
             }
         }
@@ -269,7 +261,7 @@ fn unreachable(cluster: &Cluster, node: &Node, other: &Node) {
     assert!(run::within(Duration::from_secs(2), || level(other, "shop").contains("restricted")));
     let noticed = run::within(Duration::from_secs(75), || {
         std::thread::sleep(Duration::from_secs(1));
-        ready(cluster, node) != "ok\n"
+        ready(node) != "ok\n"
     });
     println!("{} cannot reach the API server, and says so after {} s", node.name, at.elapsed().as_secs());
     assert!(noticed && level(node, "shop").contains("baseline"), "what was known holds");
@@ -304,7 +296,7 @@ fn two_api_servers(cluster: &Cluster, node: &Node) {
     let config = machine.read(KUBELETS_CONFIG).replace(":443", ":6443");
     machine.end("kubelet", "TERM");
     machine.write(KUBELETS_CONFIG, &config);
-    cluster.run_kubelet(node);
+    node.run_kubelet();
     let names: Vec<String> = (0..30).map(|number| format!("two-servers-{number}")).collect();
     let pod = |name: &String| pod(node, "host-of-a-probe", "held-restricted", name);
     let pods: Vec<Value> = names.iter().map(pod).collect();
@@ -316,7 +308,7 @@ fn two_api_servers(cluster: &Cluster, node: &Node) {
     assert_eq!(with, names.len(), "{first:?}");
     machine.end("kubelet", "TERM");
     machine.write(KUBELETS_CONFIG, &config.replace(":6443", ":443"));
-    cluster.run_kubelet(node);
+    node.run_kubelet();
     control.end("kube-apiserver-2", "TERM");
     for name in &names {
         let _ = cluster.kubectl(&[
@@ -362,7 +354,7 @@ fn rebooted(cluster: &Cluster, node: &Node) {
     assert!(missing.is_empty(), "{missing:?}\n{after:?}");
     println!("a boot brings back {} files of {}", after.len(), before.len());
     let so_far = machine.events("PSS_POD", "before-the-boot").len();
-    cluster.run_kubelet(node);
+    node.run_kubelet();
     assert_eq!(first_decision(node, "before-the-boot", so_far), "denied", "{}", machine.said("kubelet"));
     cluster.kubectl(&["label", "node", &node.name, "agent=daemonset"]).expect_success();
     all_are_ready(cluster, &[node]);

@@ -30,7 +30,7 @@ fn tell(test: &str, kind: Kind) {
     println!("{} pods of upstream's fixtures", fixtures.len());
     let cluster = Cluster::up(&[kind], POLICY);
     let [node] = &cluster.nodes[..] else { panic!("one node") };
-    cluster.deploy_agent(&[node]);
+    cluster.bring_agent(node);
     let mut evaluated = 0;
     let mut differences = Vec::new();
     for level in ["baseline", "restricted"] {

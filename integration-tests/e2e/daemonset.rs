@@ -59,7 +59,7 @@ enum As<'a> {
 impl<'a> Thief<'a> {
     fn of(cluster: &'a Cluster, node: &'a Node) -> Self {
         let token = "/var/run/secrets/kubernetes.io/serviceaccount/token";
-        let token = cluster.in_agent(node, &["/bin/busybox", "cat", token]).expect_success().stdout;
+        let token = node.in_agent(&["/bin/busybox", "cat", token]).expect_success().stdout;
         Self { cluster, node, token: token.trim().to_owned() }
     }
 
@@ -185,7 +185,7 @@ impl<'a> Thief<'a> {
 
     /// Runs a line of shell where the agent runs.
     fn shell(&self, line: &str) -> Done {
-        self.cluster.in_agent(self.node, &["/bin/sh", "-c", line])
+        self.node.in_agent(&["/bin/sh", "-c", line])
     }
 
     /// Where it can write: the four folders, and their copies for the next boot.

@@ -82,7 +82,7 @@ pub(crate) fn compare(cluster: &Cluster, node: &Node, level: &str, pods: &[Value
     for pod in pods {
         match &admission[name(pod)] {
             Admission::Invalid(why) => {
-                compared.never.entry(why.clone()).or_default().push(name(pod).to_owned())
+                compared.never.entry(why.clone()).or_default().push(name(pod).to_owned());
             }
             Admission::Admitted | Admission::Refused(_) => left.push(pod),
         }
