@@ -17,7 +17,9 @@ fn its_manifests_bring_an_agent_and_its_token_is_worth_little() {
     if !Cluster::can_run(TEST, &[Kind::Containerd2]) {
         return;
     }
-    let cluster = Cluster::up(&[Kind::Containerd2], POLICY);
+    // As strict as can be: what is not known yet is refused, from the moment when the agent's folders are there.
+    let policy = format!("on-unknown-namespace = \"deny\"\non-missing-facts = \"deny\"\n{POLICY}");
+    let cluster = Cluster::up(&[Kind::Containerd2], &policy);
     let [node] = &cluster.nodes[..] else { panic!("one node") };
     cluster.deploy_agent(&[node]);
     println!("{}", cluster.agent_said(node));
