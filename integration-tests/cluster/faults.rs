@@ -2,8 +2,6 @@
 //! becomes looser and nothing is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -14,7 +12,7 @@ use crate::support::engine::Kind;
 use crate::support::exactness::POLICY;
 use crate::support::kube::KUBELETS_CONFIG;
 use crate::support::machine::Machine;
-use crate::support::{program, run};
+use crate::support::run;
 
 /// The folders that the gate reads, and what of them is only about the agent.
 const FOLDERS: [&str; 4] = ["namespaces", "pods", "static", "agent"];
@@ -38,6 +36,7 @@ fn three_nodes_know_what_the_api_server_said_last() {
     deploy(&cluster, &nodes);
 
     labels(&cluster, &nodes, "three nodes");
+    enforced(&cluster, &nodes);
     frozen(&cluster, &nodes);
     restarted(&cluster, &nodes);
     unreachable(&cluster, nodes[1], nodes[0]);
@@ -47,12 +46,7 @@ fn three_nodes_know_what_the_api_server_said_last() {
 
 /// The DaemonSet on two nodes, and on the third the agent as the host's own, with the kubelet's identity.
 fn deploy(cluster: &Cluster, nodes: &[&Node]) {
-    let machine = nodes[2].machine();
-    cluster.apply(include_str!("../../docs/namespaces.yaml"));
-    fs::copy(program::static_agent().unwrap(), machine.path("/opt/pss-guard-agent")).unwrap();
-    fs::set_permissions(machine.path("/opt/pss-guard-agent"), fs::Permissions::from_mode(0o755)).unwrap();
-    let name = format!("--node-name={}", nodes[2].name);
-    machine.start("agent", &["/opt/pss-guard-agent", "run", &name, "--kubeconfig", KUBELETS_CONFIG]);
+    cluster.start_agent_on_host(nodes[2]);
     let only = json!({"spec": {"template": {"spec": {"nodeSelector": {"agent": "daemonset"}}}}});
     cluster.deploy_agent(&[]);
     cluster.patch("/apis/apps/v1/namespaces/pss-guard/daemonsets/agent", &only).expect_success();
@@ -68,13 +62,12 @@ fn deploy(cluster: &Cluster, nodes: &[&Node]) {
 }
 
 /// What an agent's own probe says.
-fn ready(cluster: &Cluster, node: &Node) -> String {
+fn ready(node: &Node) -> String {
     let address = match node.engine.kind {
         Kind::CriO => "127.0.0.1".to_owned(),
         // Its address is remembered here, where the API server may not answer.
         _ => node.machine().read("/run/machine/agent-address"),
     };
-    let _ = cluster;
     let url = format!("http://{address}:9465/readyz");
     node.machine().run(&["curl", "--silent", "--max-time", "5", &url]).stdout
 }
@@ -89,13 +82,13 @@ fn all_are_ready(cluster: &Cluster, nodes: &[&Node]) {
                     .map(|pod| pod["status"]["podIP"].as_str().unwrap_or_default().to_owned());
                 node.machine().write("/run/machine/agent-address", &address.unwrap_or_default());
             }
-            ready(cluster, node) == "ok\n"
+            ready(node) == "ok\n"
         });
         assert!(
             up,
             "{}: {}\n{}\n{}",
             node.name,
-            ready(cluster, node),
+            ready(node),
             cluster.agent_said(node),
             node.machine().said("agent")
         );
@@ -106,10 +99,12 @@ fn level(node: &Node, namespace: &str) -> String {
     node.machine().read(&format!("/run/pss-guard/namespaces/{namespace}.json"))
 }
 
+/// Labels the namespace. When that was asked for.
 fn label(cluster: &Cluster, level: &str) -> Instant {
-    let label = format!("pod-security.kubernetes.io/enforce={level}");
-    cluster.kubectl(&["label", "--overwrite", "namespace", "shop", &label]).expect_success();
-    Instant::now()
+    let at = Instant::now();
+    let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": level}}});
+    cluster.patch("/api/v1/namespaces/shop", &labels).expect_success();
+    at
 }
 
 /// A label is known on every node within two seconds, and the next container is held to it.
@@ -130,6 +125,40 @@ fn labels(cluster: &Cluster, nodes: &[&Node], when: &str) {
     }
 }
 
+/// Two seconds after a label the next start of a pod that runs is refused, on every node.
+fn enforced(cluster: &Cluster, nodes: &[&Node]) {
+    let pods = nodes.iter().map(|node| pod(node, "no-seccomp", "shop", &format!("held-on-{}", node.name)));
+    cluster.create(&pods.collect::<Vec<_>>(), &[]).expect_success();
+    let name = |node: &Node| format!("held-on-{}", node.name);
+    for node in nodes {
+        assert_eq!(first_decision(node, &name(node), 0), "allowed", "{}", node.machine().said("kubelet"));
+    }
+    // Whatever the kubelet still starts of them is behind us.
+    std::thread::sleep(Duration::from_secs(5));
+    let at = label(cluster, "restricted");
+    std::thread::sleep(Duration::from_secs(2).saturating_sub(at.elapsed()));
+    for node in nodes {
+        let so_far = node.machine().events("PSS_POD", &name(node)).len();
+        let sandbox = ["pods", "--quiet", "--name", &format!("^{}$", name(node))];
+        let sandbox = node.engine.crictl(&sandbox).expect_success().stdout;
+        node.engine.crictl(&["stopp", sandbox.lines().next().unwrap()]).expect_success();
+        assert_eq!(first_decision(node, &name(node), so_far), "denied", "{}", node.machine().said("kubelet"));
+    }
+    println!("two seconds after a label the next start is refused on {} nodes", nodes.len());
+    cluster
+        .kubectl(&["delete", "pods", "--all", "--namespace=shop", "--grace-period=0", "--force"])
+        .expect_success();
+}
+
+/// One of the declared pods on a node.
+fn pod(node: &Node, of: &str, namespace: &str, name: &str) -> Value {
+    let mut pods = declared::pods();
+    let mut pod = pods.remove(pods.iter().position(|pod| pod["metadata"]["name"] == of).unwrap());
+    pod["metadata"] = json!({"name": name, "namespace": namespace});
+    pod["spec"]["nodeName"] = json!(node.name);
+    pod
+}
+
 /// What a node knows, but of its agent.
 fn known(machine: &Machine) -> BTreeMap<String, String> {
     let mut known = BTreeMap::new();
@@ -146,12 +175,7 @@ fn known(machine: &Machine) -> BTreeMap<String, String> {
 
 /// A pod that only its facts show to be wrong is refused on a node.
 fn holds(cluster: &Cluster, node: &Node, name: &str) {
-    let mut pods = declared::pods();
-    let mut pod =
-        pods.remove(pods.iter().position(|pod| pod["metadata"]["name"] == "host-of-a-probe").unwrap());
-    pod["metadata"] = json!({"name": name, "namespace": "held-restricted"});
-    pod["spec"]["nodeName"] = json!(node.name);
-    cluster.create(&[pod], &[]).expect_success();
+    cluster.create(&[pod(node, "host-of-a-probe", "held-restricted", name)], &[]).expect_success();
     assert_eq!(first_decision(node, name, 0), "denied", "{}", node.machine().said("kubelet"));
 }
 
@@ -177,7 +201,7 @@ fn frozen(cluster: &Cluster, nodes: &[&Node]) {
     let noticed = run::within(Duration::from_secs(75), || {
         std::thread::sleep(Duration::from_secs(1));
         for node in nodes {
-            if !after.contains_key(&*node.name) && ready(cluster, node) != "ok\n" {
+            if !after.contains_key(&*node.name) && ready(node) != "ok\n" {
                 after.insert(&*node.name, at.elapsed().as_secs());
             }
         }
@@ -237,7 +261,7 @@ fn unreachable(cluster: &Cluster, node: &Node, other: &Node) {
     assert!(run::within(Duration::from_secs(2), || level(other, "shop").contains("restricted")));
     let noticed = run::within(Duration::from_secs(75), || {
         std::thread::sleep(Duration::from_secs(1));
-        ready(cluster, node) != "ok\n"
+        ready(node) != "ok\n"
     });
     println!("{} cannot reach the API server, and says so after {} s", node.name, at.elapsed().as_secs());
     assert!(noticed && level(node, "shop").contains("baseline"), "what was known holds");
@@ -272,19 +296,10 @@ fn two_api_servers(cluster: &Cluster, node: &Node) {
     let config = machine.read(KUBELETS_CONFIG).replace(":443", ":6443");
     machine.end("kubelet", "TERM");
     machine.write(KUBELETS_CONFIG, &config);
-    cluster.run_kubelet(node);
+    node.run_kubelet();
     let names: Vec<String> = (0..30).map(|number| format!("two-servers-{number}")).collect();
-    let pods: Vec<Value> = names
-        .iter()
-        .map(|name| {
-            let mut pods = declared::pods();
-            let mut pod = pods
-                .remove(pods.iter().position(|pod| pod["metadata"]["name"] == "host-of-a-probe").unwrap());
-            pod["metadata"] = json!({"name": name, "namespace": "held-restricted"});
-            pod["spec"]["nodeName"] = json!(node.name);
-            pod
-        })
-        .collect();
+    let pod = |name: &String| pod(node, "host-of-a-probe", "held-restricted", name);
+    let pods: Vec<Value> = names.iter().map(pod).collect();
     cluster.create(&pods[..15], &[]).expect_success();
     cluster.create(&pods[15..], &["--server=https://203.0.113.1:6443"]).expect_success();
     let first: Vec<String> = names.iter().map(|name| first_decision(node, name, 0)).collect();
@@ -293,7 +308,7 @@ fn two_api_servers(cluster: &Cluster, node: &Node) {
     assert_eq!(with, names.len(), "{first:?}");
     machine.end("kubelet", "TERM");
     machine.write(KUBELETS_CONFIG, &config.replace(":6443", ":443"));
-    cluster.run_kubelet(node);
+    node.run_kubelet();
     control.end("kube-apiserver-2", "TERM");
     for name in &names {
         let _ = cluster.kubectl(&[
@@ -311,6 +326,16 @@ fn two_api_servers(cluster: &Cluster, node: &Node) {
 fn rebooted(cluster: &Cluster, node: &Node) {
     holds(cluster, node, "before-the-boot");
     let machine = node.machine();
+    // The agent copies what it wrote some seconds later; what is newer than that a boot does not bring back.
+    let at = Instant::now();
+    let kept = || {
+        known(machine).iter().all(|(path, text)| machine.read(&format!("/var/lib/pss-guard/{path}")) == *text)
+    };
+    assert!(run::within(Duration::from_secs(30), kept), "{}", cluster.agent_said(node));
+    println!(
+        "what was written is kept for the next boot {} ms after the first refusal",
+        at.elapsed().as_millis()
+    );
     cluster.kubectl(&["label", "node", &node.name, "agent-"]).expect_success();
     let gone = run::within(Duration::from_secs(60), || {
         std::thread::sleep(Duration::from_millis(500));
@@ -329,7 +354,7 @@ fn rebooted(cluster: &Cluster, node: &Node) {
     assert!(missing.is_empty(), "{missing:?}\n{after:?}");
     println!("a boot brings back {} files of {}", after.len(), before.len());
     let so_far = machine.events("PSS_POD", "before-the-boot").len();
-    cluster.run_kubelet(node);
+    node.run_kubelet();
     assert_eq!(first_decision(node, "before-the-boot", so_far), "denied", "{}", machine.said("kubelet"));
     cluster.kubectl(&["label", "node", &node.name, "agent=daemonset"]).expect_success();
     all_are_ready(cluster, &[node]);

@@ -32,7 +32,7 @@ fn tell(test: &str, kind: Kind) {
     }
     let cluster = Cluster::up(&[kind], POLICY);
     let [node] = &cluster.nodes[..] else { panic!("one node") };
-    cluster.deploy_agent(&[node]);
+    cluster.bring_agent(node);
     cluster.make_namespace(NAMESPACE, &[]);
     let busy = node.machine().start("busy", &["sh", "-c", "while :; do :; done & while :; do :; done"]);
     println!(
@@ -42,10 +42,14 @@ fn tell(test: &str, kind: Kind) {
     let one_by_one: Vec<String> = (0..100).map(|number| format!("one-{number}")).collect();
     for name in &one_by_one {
         cluster.create(&[pod(node, name, "host-of-a-probe")], &[]).expect_success();
-        std::thread::sleep(Duration::from_millis(200));
+        let decided = || {
+            std::thread::sleep(Duration::from_millis(100));
+            !node.machine().events("PSS_POD", name).is_empty()
+        };
+        assert!(run::within(Duration::from_secs(60), decided), "{}", node.machine().said("kubelet"));
+        clear(&cluster);
     }
     let mut shown = vec![show(node, "one by one", &one_by_one)];
-    clear(&cluster);
     for burst in 0..2 {
         let names: Vec<String> = (0..60).map(|number| format!("burst-{burst}-{number}")).collect();
         let pods: Vec<Value> = names.iter().map(|name| pod(node, name, "host-of-a-probe")).collect();
@@ -96,13 +100,13 @@ fn show(node: &Node, what: &str, names: &[String]) -> Vec<String> {
     assert!(run::within(Duration::from_secs(300), all), "{}", node.machine().said("kubelet"));
     let decisions = decisions(node);
     let first = names.iter().map(|name| (name, &decisions[name][0]));
-    row(node, what, first.collect())
+    row(node, what, &first.collect::<Vec<_>>())
 }
 
-fn row(node: &Node, what: &str, first: Vec<(&String, &(u64, Value))>) -> Vec<String> {
+fn row(node: &Node, what: &str, first: &[(&String, &(u64, Value))]) -> Vec<String> {
     let mut margins = Vec::new();
     let mut late = Vec::new();
-    for (name, (at, event)) in &first {
+    for (name, (at, event)) in first {
         let uid = event["PSS_POD_UID"].as_str().unwrap_or_default();
         let file = node.machine().path(&format!("/run/pss-guard/pods/{uid}.json"));
         if event["PSS_DECISION"] != "denied" {
@@ -159,7 +163,7 @@ fn ephemeral(cluster: &Cluster, node: &Node) -> Vec<String> {
     assert!(run::within(Duration::from_secs(120), all), "{}", node.machine().said("kubelet"));
     let decisions = decisions(node);
     let found: Vec<(u64, Value)> = names.iter().map(|name| joins(&decisions, name).unwrap()).collect();
-    row(node, "ephemeral containers", names.iter().zip(&found).collect())
+    row(node, "ephemeral containers", &names.iter().zip(&found).collect::<Vec<_>>())
 }
 
 /// What becomes of a pod that is refused for two minutes and may start then.

@@ -17,7 +17,9 @@ fn its_manifests_bring_an_agent_and_its_token_is_worth_little() {
     if !Cluster::can_run(TEST, &[Kind::Containerd2]) {
         return;
     }
-    let cluster = Cluster::up(&[Kind::Containerd2], POLICY);
+    // As strict as can be: what is not known yet is refused, from the moment when the agent's folders are there.
+    let policy = format!("on-unknown-namespace = \"deny\"\non-missing-facts = \"deny\"\n{POLICY}");
+    let cluster = Cluster::up(&[Kind::Containerd2], &policy);
     let [node] = &cluster.nodes[..] else { panic!("one node") };
     cluster.deploy_agent(&[node]);
     println!("{}", cluster.agent_said(node));
@@ -59,7 +61,7 @@ enum As<'a> {
 impl<'a> Thief<'a> {
     fn of(cluster: &'a Cluster, node: &'a Node) -> Self {
         let token = "/var/run/secrets/kubernetes.io/serviceaccount/token";
-        let token = cluster.in_agent(node, &["/bin/busybox", "cat", token]).expect_success().stdout;
+        let token = node.in_agent(&["/bin/busybox", "cat", token]).expect_success().stdout;
         Self { cluster, node, token: token.trim().to_owned() }
     }
 
@@ -185,7 +187,7 @@ impl<'a> Thief<'a> {
 
     /// Runs a line of shell where the agent runs.
     fn shell(&self, line: &str) -> Done {
-        self.cluster.in_agent(self.node, &["/bin/sh", "-c", line])
+        self.node.in_agent(&["/bin/sh", "-c", line])
     }
 
     /// Where it can write: the four folders, and their copies for the next boot.

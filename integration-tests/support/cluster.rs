@@ -3,6 +3,7 @@
 //!
 //! There is no kube-proxy: the address of the service `kubernetes` is the API server's own, and so pods find it as everywhere.
 
+use std::fs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,9 +11,9 @@ use serde_json::{Value, json};
 use crate::support::engine::{Engine, Kind};
 use crate::support::gate::{self, Restart};
 use crate::support::kube::{KUBELETS_CONFIG, kubelet_config};
-use crate::support::machine::{Daemon, Machine};
+use crate::support::machine::Machine;
 use crate::support::run::{self, Done};
-use crate::support::{image, needs, program};
+use crate::support::{files, image, needs, program};
 
 /// The agent's manifests for a Kubernetes that can hold a ServiceAccount to its own node, in the order in which they are applied.
 pub(crate) const MANIFESTS: [(&str, &str); 5] = [
@@ -29,6 +30,9 @@ const API_SERVER: &str = "203.0.113.1";
 /// The parts that are needed beside an engine's.
 const PARTS: [&str; 6] =
     ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"];
+
+/// A runtime that gives pods users of their own, which Debian's does not.
+const RUNC: &str = "runc-1/runc";
 
 /// A cluster that is up.
 pub(crate) struct Cluster {
@@ -50,6 +54,24 @@ impl Node {
         &self.engine.machine
     }
 
+    /// Starts its kubelet.
+    pub(crate) fn run_kubelet(&self) {
+        // Not in `/`: see the kubelet of `kube`.
+        let line = ["env", "--chdir=/run/machine", "kubelet", "--config=/etc/kubernetes/kubelet.yaml"];
+        let (name, address) =
+            (format!("--hostname-override={}", self.name), format!("--node-ip={}", self.address));
+        let own = ["--kubeconfig", KUBELETS_CONFIG, &name, &address];
+        self.machine().start("kubelet", &[&line[..], &own].concat());
+    }
+
+    /// A command in the agent's container.
+    pub(crate) fn in_agent(&self, line: &[&str]) -> Done {
+        let ids = ["ps", "--quiet", "--name", "^agent$", "--state", "running"];
+        let ids = self.engine.crictl(&ids).expect_success().stdout;
+        let id = ids.lines().next().expect("an agent that runs").to_owned();
+        self.engine.crictl(&[&["exec", &id], line].concat())
+    }
+
     /// Its own network and that of its pods.
     pub(crate) fn networks(&self) -> [String; 2] {
         [format!("{}/32", self.address), format!("{}.0/24", self.pods)]
@@ -59,7 +81,7 @@ impl Node {
 impl Cluster {
     pub(crate) fn can_run(test: &str, kinds: &[Kind]) -> bool {
         kinds.iter().all(|kind| kind.can_run(test))
-            && Machine::can_run(test, &["openssl", "curl"], &PARTS)
+            && Machine::can_run(test, &["openssl", "curl"], &[&PARTS[..], &[RUNC]].concat())
             && (program::static_agent().is_some()
                 || needs::skip(test, "the agent as it ships (musl-gcc and the Rust target for musl)"))
     }
@@ -74,6 +96,7 @@ impl Cluster {
         for (number, kind) in (1..).zip(kinds) {
             let mut node = cluster.join(number, *kind);
             node.engine.load(&name, &file);
+            node.machine().link(RUNC, "/usr/sbin/runc");
             node.machine().write("/etc/pss-guard/policy.toml", policy);
             gate::install(node.machine(), kind.name(), gate::methods(*kind).0, Restart::Later);
             node.engine.restart();
@@ -116,19 +139,10 @@ impl Cluster {
         machine.write("/etc/kubernetes/ca.crt", &self.control.read("/run/kubernetes/apiserver.crt"));
         machine.write(KUBELETS_CONFIG, &kubeconfig(&format!("token-of-{}", node.name)));
         machine.write("/etc/kubernetes/kubelet.yaml", &kubelet_config(node.engine.kind));
-        let _kubelet = self.run_kubelet(node);
+        node.run_kubelet();
     }
 
-    /// Starts a node's kubelet.
-    pub(crate) fn run_kubelet(&self, node: &Node) -> Daemon {
-        // Not in `/`: see the kubelet of `kube`.
-        let line = ["env", "--chdir=/run/machine", "kubelet", "--config=/etc/kubernetes/kubelet.yaml"];
-        let (name, address) =
-            (format!("--hostname-override={}", node.name), format!("--node-ip={}", node.address));
-        let own = ["--kubeconfig", KUBELETS_CONFIG, &name, &address];
-        node.machine().start("kubelet", &[&line[..], &own].concat())
-    }
-
+    /// Waits until something is so, or tells what a program of the machine said.
     pub(crate) fn wait_for(&self, what: &str, machine: &Machine, log: &str, ready: impl FnMut() -> bool) {
         let up = run::within(Duration::from_secs(120), ready);
         assert!(
@@ -145,14 +159,14 @@ impl Cluster {
     }
 
     /// A patch of an object, by its path.
-    pub(crate) fn patch(&self, path: &str, patch: &Value) -> Done {
+    pub(crate) fn patch(&self, path: &str, change: &Value) -> Done {
         let url = format!("https://{API_SERVER}{path}");
         let mut line = vec!["curl", "--silent", "--fail-with-body", "--max-time", "10"];
         line.extend(["--cacert", "/etc/kubernetes/ca.crt", "--request", "PATCH"]);
         line.extend(["--header", "Authorization: Bearer c0ffee"]);
         line.extend(["--header", "Content-Type: application/strategic-merge-patch+json"]);
-        let patch = patch.to_string();
-        line.extend(["--data", &patch, &url]);
+        let change = change.to_string();
+        line.extend(["--data", &change, &url]);
         self.control.run(&line)
     }
 
@@ -200,6 +214,25 @@ impl Cluster {
         }
     }
 
+    /// The agent as a program of the host, with the kubelet's identity, which may then list namespaces.
+    pub(crate) fn start_agent_on_host(&self, node: &Node) {
+        self.apply(include_str!("../../docs/namespaces.yaml"));
+        let (machine, agent) = (node.machine(), "/opt/pss-guard-agent");
+        fs::copy(program::static_agent().expect("the agent"), machine.path(agent))
+            .expect("a copy of the agent");
+        files::set_mode(&machine.path(agent), 0o755);
+        let name = format!("--node-name={}", node.name);
+        machine.start("agent", &[agent, "run", &name, "--kubeconfig", KUBELETS_CONFIG]);
+        let url = ["curl", "--silent", "--max-time", "5", "http://127.0.0.1:9465/readyz"];
+        self.wait_for("the agent", machine, "agent", || machine.run(&url).stdout == "ok\n");
+    }
+
+    /// The agent in one of the two ways. In a container of CRI-O it needs CAP_SYS_RESOURCE of the node: a critical pod's
+    /// `oom_score_adj` is lower than what this machine's root may set, and only containerd can be told to leave that.
+    pub(crate) fn bring_agent(&self, node: &Node) {
+        if node.engine.kind.is_crio() { self.start_agent_on_host(node) } else { self.deploy_agent(&[node]) }
+    }
+
     /// The agent's pod on a node.
     pub(crate) fn agent(&self, node: &Node) -> Option<Value> {
         let own = format!("--field-selector=spec.nodeName={}", node.name);
@@ -209,18 +242,13 @@ impl Cluster {
 
     /// What the agent of a node logged.
     pub(crate) fn agent_said(&self, node: &Node) -> String {
+        if node.engine.kind.is_crio() {
+            return node.machine().said("agent");
+        }
         let name =
             self.agent(node).map(|pod| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned());
         let name = name.unwrap_or_default();
         self.kubectl(&["logs", "--namespace=pss-guard", "--tail=30", &name]).to_string()
-    }
-
-    /// A command in the agent's container on a node.
-    pub(crate) fn in_agent(&self, node: &Node, line: &[&str]) -> Done {
-        let ids = ["ps", "--quiet", "--name", "^agent$", "--state", "running"];
-        let ids = node.engine.crictl(&ids).expect_success().stdout;
-        let id = ids.lines().next().expect("an agent that runs").to_owned();
-        node.engine.crictl(&[&["exec", &id], line].concat())
     }
 }
 
@@ -242,7 +270,8 @@ fn control_plane(nodes: usize) -> Machine {
     machine.run(&["openssl", "genrsa", "-out", "/etc/kubernetes/accounts.key", "2048"]).expect_success();
     let mut tokens = "c0ffee,admin,1,system:masters\n".to_owned();
     for number in 1..=nodes {
-        tokens += &format!("token-of-node-{number},system:node:node-{number},node-{number},system:nodes\n");
+        let name = format!("node-{number}");
+        tokens.extend(["token-of-", &name, ",system:node:", &name, ",", &name, ",system:nodes\n"]);
     }
     machine.write("/etc/kubernetes/tokens.csv", &tokens);
     machine.write("/run/machine/.kube/config", &kubeconfig("c0ffee"));
