@@ -215,9 +215,9 @@ impl<'a> Thief<'a> {
         let nothing_else = [
             "echo x >/run/pss-guard/thief",
             "echo x >/run/pss-guard/mode.json",
-            "echo x >/run/pss-guard/formats",
+            "echo x >/run/pss-guard/gate/formats",
             "echo x >/run/pss-guard/events/thief",
-            "/bin/busybox rm /run/pss-guard/formats",
+            "/bin/busybox rm /run/pss-guard/gate/formats",
             "/bin/busybox mv /run/pss-guard/pods /run/pss-guard/other",
             "/bin/busybox mkdir /run/pss-guard/other",
             "echo x >/var/lib/pss-guard/policy.toml",
