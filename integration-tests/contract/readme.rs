@@ -14,8 +14,9 @@ use pss_guard::record::Field;
 use crate::support::documents::{anchors, blocks, read};
 
 /// The documents that tell readers to run `pss-guard`.
-const MANUAL: [&str; 9] = [
+const MANUAL: [&str; 10] = [
     "README.md",
+    "docs/agent.md",
     "docs/ci.md",
     "docs/install.md",
     "docs/operations.md",
@@ -27,8 +28,9 @@ const MANUAL: [&str; 9] = [
 ];
 
 /// Programs of others; their arguments are not checked.
-const OTHERS: [&str; 12] = [
+const OTHERS: [&str; 13] = [
     "kubectl",
+    "rm",
     "curl",
     "journalctl",
     "jq",
