@@ -233,7 +233,7 @@ fn static_pods_are_known_by_their_manifests(cluster: &Cluster) {
     pod["spec"]["hostPID"] = json!(true);
     cluster.lay_down(&pod);
     assert!(run::eventually(|| facts()["spec"]["hostPID"] == true), "{}", said(machine));
-    assert!(said(machine).contains("half.yaml"), "{}", said(machine));
+    assert!(run::eventually(|| said(machine).contains("half.yaml")), "{}", said(machine));
     machine
         .run(&["rm", "/etc/kubernetes/manifests/half.yaml", "/etc/kubernetes/manifests/fixed.json"])
         .expect_success();

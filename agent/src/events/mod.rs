@@ -98,8 +98,15 @@ pub(crate) async fn send(
                 }
                 state.budget.take().await;
                 // One after the other: what cannot be sent now can be sent later, and is still in the spool.
-                while !post(client, &record.namespace, &event, metrics).await {
-                    sleep(AGAIN).await;
+                loop {
+                    match post(client, &record.namespace, &event, metrics).await {
+                        Posted::Done => break,
+                        Posted::There => {
+                            state.budget.give_back();
+                            break;
+                        }
+                        Posted::NotNow => sleep(AGAIN).await,
+                    }
                 }
                 state.sent(&event);
             }
@@ -196,6 +203,11 @@ impl Budget {
         Self { left: BURST, since: Instant::now() }
     }
 
+    /// One more than was thought.
+    fn give_back(&mut self) {
+        self.left = BURST.min(self.left + 1);
+    }
+
     /// Waits until one more may be sent. Meanwhile the spool keeps the others; what it loses is counted.
     async fn take(&mut self) {
         while self.left < BURST && self.since.elapsed() >= ONE_MORE {
@@ -214,18 +226,31 @@ impl Budget {
     }
 }
 
-/// Sends one Event. Whether it has an end: sent, there already, or refused for good.
-async fn post(client: &Client, namespace: &str, event: &Value, metrics: &Metrics) -> bool {
+/// What became of an Event.
+enum Posted {
+    /// It is sent, or refused for good.
+    Done,
+    /// It was there already, and so nothing was written.
+    There,
+    /// The API server may take it later.
+    NotNow,
+}
+
+/// Sends one Event.
+async fn post(client: &Client, namespace: &str, event: &Value, metrics: &Metrics) -> Posted {
     let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
     let Ok(request) =
         Request::post(path).header("content-type", "application/json").body(event.to_string().into_bytes())
     else {
-        return true;
+        return Posted::Done;
     };
     match timeout(PATIENCE, client.request::<Value>(request)).await {
         Ok(Ok(_)) => metrics.event("sent"),
         // The agent was killed before it could remember, or the same was said within the hour.
-        Ok(Err(kube::Error::Api(status))) if status.code == 409 => metrics.event("repeated"),
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
+            metrics.event("repeated");
+            return Posted::There;
+        }
         // The namespace is gone, or the API server does not want it: it would not want it later, either.
         Ok(Err(kube::Error::Api(status)))
             if (400..500).contains(&status.code) && status.code != 401 && status.code != 429 =>
@@ -235,14 +260,14 @@ async fn post(client: &Client, namespace: &str, event: &Value, metrics: &Metrics
         }
         Ok(Err(error)) => {
             tracing::warn!(error = causes(&error), "cannot send an event; trying again");
-            return false;
+            return Posted::NotNow;
         }
         Err(_) => {
             tracing::warn!("cannot send an event: no answer; trying again");
-            return false;
+            return Posted::NotNow;
         }
     }
-    true
+    Posted::Done
 }
 
 /// The Events of one record: on the pod, and on its owner, where `kubectl describe` of the owner shows it.
@@ -595,6 +620,8 @@ mod tests {
             begun.elapsed()
         };
         assert_eq!(taken(&mut budget, BURST).await, Duration::ZERO);
+        budget.give_back();
+        assert_eq!(taken(&mut budget, 1).await, Duration::ZERO);
         // Nothing is left, and none is lost: each takes its time.
         let waited = taken(&mut budget, 5).await;
         assert!(waited >= ONE_MORE * 5 && waited < ONE_MORE * 6, "{waited:?}");
