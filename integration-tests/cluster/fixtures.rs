@@ -108,7 +108,7 @@ fn of(node: &Node, fixture: &Value) -> Value {
 
 /// What some of the fixtures name.
 fn lay_out(cluster: &Cluster, node: &Node, namespace: &str) {
-    node.machine().write("/var/lib/kubelet/seccomp/testing.json", "{\"defaultAction\": \"SCMP_ACT_ALLOW\"}");
+    node.machine().write("/var/lib/kubelet/seccomp/testing", "{\"defaultAction\": \"SCMP_ACT_ALLOW\"}");
     for kind in ["configmap", "secret"] {
         let mut line = vec!["create", kind];
         if kind == "secret" {

@@ -241,7 +241,7 @@ fn reason(pod: &Value, events: &Value) -> String {
     match (reason, volume) {
         ("FailedMount" | "FailedAttachVolume", Some(volume)) => format!("{reason} of {volume}"),
         ("", Some(volume)) => format!("waits for {volume}"),
-        _ => format!("{reason}: {}", said.chars().take(160).collect::<String>()),
+        _ => format!("{reason}: {}", said.split(" (").next().unwrap_or_default()),
     }
 }
 
