@@ -86,15 +86,6 @@ pub fn list(setting: &Setting, format: AnswerFormat, out: &mut dyn Write, err: &
             failed(err, fault);
         }
     }
-    if listed.since.is_some() && listed.namespaces.is_empty() {
-        failed(
-            err,
-            &format!(
-                "{} has no namespace in it, which no import leaves behind: import them again",
-                listed.folder
-            ),
-        );
-    }
     match scan::scan(setting, &scan::Options::default()) {
         Ok(scan) => {
             if let Some(fault) = &scan.policy_fault {
@@ -128,7 +119,8 @@ pub fn list(setting: &Setting, format: AnswerFormat, out: &mut dyn Write, err: &
 /// Reads the folder. An error is a sentence: nothing is known of any namespace.
 fn imported(folder: &Path) -> Result<Listed, String> {
     let names = namespaces::names(folder).map_err(|error| line(&error))?;
-    let since = folder.metadata().and_then(|own| own.modified()).ok();
+    // An empty folder is one that the kubelet made for an agent, or that somebody emptied: to the gate nothing is imported.
+    let since = folder.metadata().and_then(|own| own.modified()).ok().filter(|_| !names.is_empty());
     // Whether the folder can be trusted is checked with every file, and must be if there is none, too.
     if names.is_empty() {
         namespaces::read(folder, "default").map_err(|error| line(&error))?;
@@ -162,13 +154,13 @@ fn text(listed: &Listed, out: &mut dyn Write) -> std::io::Result<()> {
     match since {
         Some(since) => writeln!(
             out,
-            "{} in {folder}, imported {} ago; `pss-guard policy show` shows what is in force",
+            "{} in {folder}, last list imported {} ago; `pss-guard policy show` shows what is in force",
             plural(namespaces.len(), "namespace"),
             ago(*since)
         )?,
         None => writeln!(
             out,
-            "no namespaces are imported (no {folder}): the policy's levels apply to all; \
+            "no namespaces are imported ({folder} is missing or empty): the policy's levels apply to all; \
              `kubectl get namespaces -o json | pss-guard namespaces import` imports them"
         )?,
     }
