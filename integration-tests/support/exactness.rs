@@ -100,7 +100,7 @@ pub(crate) fn compare(cluster: &Cluster, node: &Node, level: &str, pods: &[Value
                     Some(decisions) => judge(&mut compared, pod, &admission[name(pod)], level, decisions),
                 }
             }
-            println!("{level}, round {round}: {} pods, {} decided", names.len(), decisions.len());
+            eprintln!("{level}, round {round}: {} pods, {} decided", names.len(), decisions.len());
         }
         // One that waits for a volume would wait again.
         left = undecided
