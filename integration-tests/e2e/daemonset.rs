@@ -79,16 +79,11 @@ impl<'a> Thief<'a> {
             line.extend(["--header", &impersonate]);
         }
         let body = body.map(Value::to_string).unwrap_or_default();
+        let header;
         if !body.is_empty() {
             let kind = if method == "PATCH" { "merge-patch+json" } else { "json" };
-            line.extend([
-                "--header",
-                if kind == "json" {
-                    "Content-Type: application/json"
-                } else {
-                    "Content-Type: application/merge-patch+json"
-                },
-            ]);
+            header = format!("Content-Type: application/{kind}");
+            line.extend(["--header", &header]);
             line.extend(["--data", &body]);
         }
         line.push(&url);

@@ -202,8 +202,7 @@ impl Cluster {
 
     /// Applies the agent's manifests as they are, and waits until an agent is ready on each of these nodes.
     pub(crate) fn deploy_agent(&self, nodes: &[&Node]) {
-        for (name, manifest) in MANIFESTS {
-            println!("applying deploy/agent/{name}");
+        for (_, manifest) in MANIFESTS {
             self.apply(manifest);
         }
         for node in nodes {

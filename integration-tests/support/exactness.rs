@@ -89,10 +89,9 @@ pub(crate) fn compare(cluster: &Cluster, node: &Node, level: &str, pods: &[Value
     }
     // Two pods of one batch may want the same port of the node.
     let mut reasons = BTreeMap::new();
-    for round in 0..8 {
+    for _ in 0..8 {
         let mut undecided = Vec::new();
         for batch in left.chunks(burst) {
-            let names: BTreeSet<&str> = batch.iter().map(|pod| name(pod)).collect();
             let decisions = decided(cluster, node, level, batch, &mut reasons);
             for pod in batch {
                 match decisions.get(name(pod)) {
@@ -100,7 +99,6 @@ pub(crate) fn compare(cluster: &Cluster, node: &Node, level: &str, pods: &[Value
                     Some(decisions) => judge(&mut compared, pod, &admission[name(pod)], level, decisions),
                 }
             }
-            println!("{level}, round {round}: {} pods, {} decided", names.len(), decisions.len());
         }
         // One that waits for a volume would wait again.
         left = undecided
