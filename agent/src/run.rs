@@ -4,7 +4,9 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use kube::runtime::watcher;
+use pss_guard_core::level;
 use pss_guard_core::paths::Paths;
+use pss_guard_core::pods::Store;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
@@ -36,8 +38,20 @@ pub(crate) async fn run(options: &Run) -> std::io::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    // A copy of a node that does not know everything yet would lose what the one of before has.
+    if metrics.synced.get() == 1
+        && let Err(error) = keep(&paths)
+    {
+        tracing::error!(%error, "cannot keep what changed last for the next boot");
+    }
     tracing::info!("stopped; what was written stays");
     Ok(())
+}
+
+/// Copies for the next boot what would have been copied a little later.
+fn keep(paths: &Paths) -> Result<(), End> {
+    level::namespaces::Store::of(paths).map_err(End::write)?.keep().map_err(End::write)?;
+    Store::of(paths).map_err(End::write)?.keep().map_err(End::write)
 }
 
 /// Connects again whenever that is needed.

@@ -125,8 +125,11 @@ fn a_node_knows_what_the_api_server_knows() {
     label("pod-security.kubernetes.io/enforce=baseline");
     assert!(run::eventually(|| levels("/run").contains("enforce\":\"baseline")), "{}", said(machine));
 
-    // It ends at once, and takes nothing away.
+    // It ends at once, takes nothing away, and keeps what changed last.
+    label("pod-security.kubernetes.io/warn=baseline");
+    assert!(run::eventually(|| levels("/run").contains("warn\":\"baseline")), "{}", said(machine));
     machine.stop(agent);
+    assert_eq!(levels("/var/lib"), levels("/run"));
     assert_eq!(FOLDERS.iter().map(|folder| known(machine, folder)).collect::<Vec<_>>(), known_before);
 }
 

@@ -176,15 +176,9 @@ impl Systemd {
         self.run(&["systemctl", "daemon-reload"]).expect_success();
         let since = self.said(&["-t", "inside"]).lines().count();
         self.run(&["systemctl", "start", "inside.service"]);
-        let said = || {
-            self.said(&["-t", "inside"])
-                .lines()
-                .skip(since)
-                .map(|line| format!("{line}\n"))
-                .collect::<String>()
-        };
+        let said = || self.said(&["-t", "inside"]).lines().skip(since).collect::<Vec<_>>().join("\n");
         assert!(
-            run::eventually(|| said().ends_with("done\n")),
+            run::eventually(|| said().ends_with("done")),
             "{}{}",
             said(),
             self.said(&["-u", "inside.service"])
@@ -399,11 +393,10 @@ fn the_agent_of_the_host_writes_four_folders_and_nothing_else() {
         "/var/lib",
     ];
     let script = |folders: &[&str]| {
-        folders
-            .iter()
-            .map(|folder| format!("touch {folder}/x 2>/dev/null && echo wrote {folder}; rm -f {folder}/x; "))
-            .collect::<String>()
-            + "true"
+        let touch = |folder: &&str| {
+            format!("touch {folder}/x 2>/dev/null && echo wrote {folder}; rm -f {folder}/x; ")
+        };
+        folders.iter().map(touch).collect::<Vec<_>>().concat() + "true"
     };
     systemd.run(&["mkdir", "-p", "/var/lib/pss-guard/bin"]).expect_success();
     let may: Vec<&str> = may.iter().map(String::as_str).collect();
