@@ -90,8 +90,12 @@ dist-reproducible: ## Build a release again in another folder with another home,
 # What ships: STAGE/{x86_64,aarch64}/pss-guard{,-gate,-agent}.
 STAGE ?= $(CARGO_TARGET_DIR)/dist/stage
 
+.PHONY: image-deps
+image-deps: ## And a C compiler for the agent of the other architecture
+	@scripts/install-deps --image
+
 .PHONY: stage
-stage: $(if $(ROOT),deps)
+stage: $(if $(ROOT),image-deps)
 	@deploy/dist build
 
 .PHONY: image
@@ -144,8 +148,8 @@ e2e-matrix: $(if $(ROOT),matrix-deps) build ## Every version of every engine wit
 		echo; cat "$(CARGO_TARGET_DIR)/matrix.md"; exit $$failed
 
 .PHONY: e2e-cluster
-e2e-cluster: $(if $(ROOT),node-deps) build ## The agent on clusters of up to three nodes: exactness, races, faults; about an hour (needs root)
-	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY); \
+e2e-cluster: $(if $(ROOT),node-deps) build build-agent ## The agent on clusters of up to three nodes: exactness, races, faults; about an hour (needs root)
+	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) PSS_GUARD_AGENT=$(BINARY)-agent; \
 	$(call run-tests,e2e-cluster,"--test e2e daemonset -- --nocapture" "--test cluster -- --nocapture --test-threads=1")
 
 .PHONY: e2e-vm

@@ -307,11 +307,8 @@ fn a_busy_node_costs_the_agent_little(cluster: &Cluster) -> String {
     let size = fs::metadata(machine.path(AGENT)).unwrap().len();
     let [now, most] = ["VmRSS:", "VmHWM:"].map(memory);
     machine.stop(agent);
-    // The program of a debug build has ten times the pages.
-    let is_what_ships = std::env::var_os("PSS_GUARD_AGENT").is_some_and(|path| !path.is_empty());
-    let (limit, largest) = if is_what_ships { (8 << 10, 6 << 20) } else { (32 << 10, u64::MAX) };
-    assert!(now <= limit, "{status}");
-    assert!(size <= largest, "{size}");
+    assert!(now <= 8 << 10, "{status}");
+    assert!(size <= 6 << 20, "{size}");
     format!("with 110 pods the agent takes {now} KiB, {most} at most; the program has {size} bytes")
 }
 

@@ -13,7 +13,7 @@ use crate::support::gate::{self, Restart};
 use crate::support::kube::{KUBELETS_CONFIG, kubelet_config};
 use crate::support::machine::Machine;
 use crate::support::run::{self, Done};
-use crate::support::{files, image, needs, program};
+use crate::support::{files, image, program};
 
 /// The agent's manifests for a Kubernetes that can hold a ServiceAccount to its own node, in the order in which they are applied.
 pub(crate) const MANIFESTS: [(&str, &str); 5] = [
@@ -82,8 +82,6 @@ impl Cluster {
     pub(crate) fn can_run(test: &str, kinds: &[Kind]) -> bool {
         kinds.iter().all(|kind| kind.can_run(test))
             && Machine::can_run(test, &["openssl", "curl"], &[&PARTS[..], &[RUNC]].concat())
-            && (program::static_agent().is_some()
-                || needs::skip(test, "the agent as it ships (musl-gcc and the Rust target for musl)"))
     }
 
     /// Nodes of these engines, each with the gate and this policy.
@@ -91,7 +89,7 @@ impl Cluster {
         let control = control_plane(kinds.len());
         let mut cluster = Self { nodes: Vec::new(), control };
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let agent = program::static_agent().expect("the agent");
+        let agent = program::agent();
         let (name, file) = image::write_agent(dir.path(), &agent);
         for (number, kind) in (1..).zip(kinds) {
             let mut node = cluster.join(number, *kind);
@@ -217,7 +215,7 @@ impl Cluster {
     pub(crate) fn start_agent_on_host(&self, node: &Node) {
         self.apply(include_str!("../../docs/namespaces.yaml"));
         let (machine, agent) = (node.machine(), "/opt/pss-guard-agent");
-        fs::copy(program::static_agent().expect("the agent"), machine.path(agent))
+        fs::copy(program::agent(), machine.path(agent))
             .expect("a copy of the agent");
         files::set_mode(&machine.path(agent), 0o755);
         let name = format!("--node-name={}", node.name);

@@ -39,40 +39,16 @@ fn build_gate(tool: &Path) {
     });
 }
 
-/// The agent, a workspace of its own: `PSS_GUARD_AGENT`, or what cargo builds of the checkout.
+/// The agent as it ships, static: `PSS_GUARD_AGENT`, or what `make build-agent` makes of the checkout.
 pub(crate) fn agent() -> PathBuf {
     if let Some(path) = std::env::var_os("PSS_GUARD_AGENT").filter(|path| !path.is_empty()) {
         return PathBuf::from(path);
     }
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let built = Command::new("make").args(["--quiet", "build-agent"]).current_dir(checkout).status();
+    assert!(built.expect("make").success(), "the agent does not build");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let target = checkout.join(target).join("agent");
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--locked", "--manifest-path", "agent/Cargo.toml", "--target-dir"]);
-    let built = cargo.arg(&target).current_dir(checkout).status();
-    assert!(built.expect("cargo").success(), "the agent does not build");
-    target.join("debug/pss-guard-agent")
-}
-
-/// The same as it ships, which runs in an image without libraries; `None` where it cannot be built.
-pub(crate) fn static_agent() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os("PSS_GUARD_AGENT").filter(|path| !path.is_empty()) {
-        return Some(PathBuf::from(path));
-    }
-    let shipped = dist().map(|dist| dist.join("image/amd64/pss-guard-agent")).filter(|path| path.is_file());
-    if shipped.is_some() {
-        return shipped;
-    }
-    let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let target = checkout.join(target).join("agent");
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--locked", "--release", "--target=x86_64-unknown-linux-musl"]);
-    // ring has C in it.
-    cargo.env("CC_x86_64_unknown_linux_musl", "musl-gcc");
-    cargo.args(["--manifest-path", "agent/Cargo.toml", "--target-dir"]).arg(&target).current_dir(checkout);
-    let built = cargo.status().is_ok_and(|status| status.success());
-    built.then(|| target.join("x86_64-unknown-linux-musl/release/pss-guard-agent"))
+    checkout.join(target).join(format!("{}-unknown-linux-musl/release/pss-guard-agent", std::env::consts::ARCH))
 }
 
 /// What runs a program for arm64 on this machine.
