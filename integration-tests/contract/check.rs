@@ -277,7 +277,9 @@ fn sarif_says_what_failed_what_is_open_what_is_excepted_and_what_was_not_judged(
 #[test]
 fn a_namespace_that_may_not_be_unknown_cannot_be_judged() {
     let root = tempfile::tempdir().unwrap();
-    fs::create_dir_all(root.path().join("run/pss-guard/namespaces")).unwrap();
+    let namespaces = root.path().join("run/pss-guard/namespaces");
+    fs::create_dir_all(&namespaces).unwrap();
+    fs::write(namespaces.join("default.json"), "{}").unwrap();
     let policy = root.path().join("policy.toml");
     fs::write(&policy, "on-unknown-namespace = 'deny'\n").unwrap();
     let [root, policy] = [root.path(), &policy].map(|path| path.to_str().unwrap());

@@ -50,6 +50,7 @@ fn a_node_knows_what_the_api_server_knows() {
         || -> Value { serde_json::from_str(&machine.read("/run/pss-guard/agent/agent.json")).unwrap() };
     assert!(run::eventually(|| agent_says()["synced"] == true), "{}", agent_says());
     assert_eq!(machine.read("/run/pss-guard/agent/cluster.json"), "{\"v\":1,\"minor\":36}\n");
+    assert!(run::eventually(|| status(machine)["current"] == true), "{}", status(machine));
 
     // A label holds within two seconds, and is kept for the next boot soon after.
     let label =
@@ -119,6 +120,8 @@ fn a_node_knows_what_the_api_server_knows() {
     });
     assert!(noticed, "{}", said(machine));
     println!("a frozen API server was noticed after {} s: {}", at.elapsed().as_secs(), ready(machine));
+    let frozen = status(machine);
+    assert!(frozen["current"] == false && frozen["synced"] == true, "{frozen}");
     kill(machine, "kube-apiserver", "CONT");
     is_ready(machine);
     assert_eq!(FOLDERS.iter().map(|folder| known(machine, folder)).collect::<Vec<_>>(), known_before);
@@ -336,6 +339,13 @@ fn kill(machine: &Machine, daemon: &str, signal: &str) {
 
 fn ready(machine: &Machine) -> String {
     machine.run(&["curl", "--silent", "--max-time", "5", "http://127.0.0.1:9465/readyz"]).stdout
+}
+
+/// What `status` says of the agent.
+fn status(machine: &Machine) -> Value {
+    let done = machine.run(&[PROGRAM, "status", "--format=json"]);
+    let said: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}\n{done}"));
+    said["policy"]["agent"].clone()
 }
 
 fn is_ready(machine: &Machine) {

@@ -215,8 +215,7 @@ impl Cluster {
     pub(crate) fn start_agent_on_host(&self, node: &Node) {
         self.apply(include_str!("../../docs/namespaces.yaml"));
         let (machine, agent) = (node.machine(), "/opt/pss-guard-agent");
-        fs::copy(program::agent(), machine.path(agent))
-            .expect("a copy of the agent");
+        fs::copy(program::agent(), machine.path(agent)).expect("a copy of the agent");
         files::set_mode(&machine.path(agent), 0o755);
         let name = format!("--node-name={}", node.name);
         machine.start("agent", &[agent, "run", &name, "--kubeconfig", KUBELETS_CONFIG]);

@@ -48,7 +48,9 @@ pub(crate) fn agent() -> PathBuf {
     let built = Command::new("make").args(["--quiet", "build-agent"]).current_dir(checkout).status();
     assert!(built.expect("make").success(), "the agent does not build");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    checkout.join(target).join(format!("{}-unknown-linux-musl/release/pss-guard-agent", std::env::consts::ARCH))
+    checkout
+        .join(target)
+        .join(format!("{}-unknown-linux-musl/release/pss-guard-agent", std::env::consts::ARCH))
 }
 
 /// What runs a program for arm64 on this machine.

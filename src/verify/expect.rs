@@ -139,6 +139,7 @@ mod tests {
         }
         // Once namespaces are imported, the probe's is not among them.
         std::fs::create_dir_all(paths.namespaces()).unwrap();
+        std::fs::write(paths.namespaces().join("default.json"), "{}").unwrap();
         for (mode, expected) in [("enforce", Refused(Kind::Fault)), ("audit", Starts(Some(Kind::Fault)))] {
             let text = format!("mode = '{mode}'\non-unknown-namespace = 'deny'");
             let policy = policy::parse(&text, "policy.toml").unwrap();

@@ -239,7 +239,6 @@ const VALUES: [(&str, Values); 18] = [
     ("NAME", Values::Anything),
     ("NAMESPACE", Values::Namespaces),
     ("PATH", Values::Files),
-    ("SECONDS", Values::Anything),
     ("TEXT", Values::Anything),
     ("TIME", Values::Anything),
     ("WORDS", Values::Anything),
