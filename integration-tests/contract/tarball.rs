@@ -21,7 +21,8 @@ static ARCHIVE: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
     let dist = directory.path().join("dist");
     let stage = dist.join("stage").join(ARCH);
     fs::create_dir_all(&stage).unwrap();
-    for program in [program::binary(), program::gate()] {
+    // Nothing here starts the agent.
+    for program in [program::binary(), program::gate(), "/pss-guard-agent".into()] {
         let staged = stage.join(program.file_name().unwrap());
         fs::write(&staged, format!("#!/bin/sh\nexec {} \"$@\"\n", program.display())).unwrap();
         fs::set_permissions(&staged, fs::Permissions::from_mode(0o755)).unwrap();
@@ -131,6 +132,7 @@ fn the_script_installs_upgrades_and_removes_exactly_its_files() {
         let expected = [
             ("sbin/pss-guard", 0o755),
             ("sbin/pss-guard-gate", 0o755),
+            ("sbin/pss-guard-agent", 0o755),
             ("share/bash-completion/completions/pss-guard", 0o644),
             ("share/zsh/site-functions/_pss-guard", 0o644),
             ("share/fish/vendor_completions.d/pss-guard.fish", 0o644),

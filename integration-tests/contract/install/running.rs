@@ -588,7 +588,7 @@ END
          ln -s / /srv/link; mkdir -p /c/host /tmp; cp /gate /c/pss-guard; cp /pss-guard-gate /c/
          boxed() {{ MOUNT=$1 OWN=$2; shift 2; export MOUNT; unshare --mount $OWN sh /box \"$@\"; }}
          sleep 300 >/dev/null 2>&1 & echo $! >/{bundle}/init.pid
-         plain() {{ sed -E 's/[0-9]+ seconds? ago//; s/[0-9]+ minutes? ago//'; }}
+         plain() {{ sed -E 's/[0-9]+ seconds? ago//; s/[0-9]+ minutes? ago//; s/\"at\":\"[^\"]*\"//'; }}
          C='--engine containerd --config /etc/containerd/config.toml'
          echo install; boxed rbind '--pid --fork' install $C >/dev/null || exit 7
          cmp /var/lib/pss-guard/bin/pss-guard-gate /pss-guard-gate && cmp /var/lib/pss-guard/bin/pss-guard /gate || exit 6
