@@ -224,7 +224,7 @@ enum Values {
 }
 
 /// Every name of a value whose argument does not list its values itself.
-const VALUES: [(&str, Values); 18] = [
+const VALUES: [(&str, Values); 17] = [
     ("COMMAND", Values::Anything),
     ("CONTROL", Values::Controls),
     ("CONTROL|EXIT-CODE", Values::ControlsAndCodes),
