@@ -46,7 +46,7 @@ fn the_same_programs_give_the_same_bytes() {
             // A copy has a time of its own.
             let (from, to) = (dist.join("image").join(platform), dir.path().join(machine));
             fs::create_dir(&to).unwrap();
-            for program in ["pss-guard", "pss-guard-gate"] {
+            for program in ["pss-guard", "pss-guard-gate", "pss-guard-agent"] {
                 fs::copy(from.join(program), to.join(program)).unwrap();
             }
         }
