@@ -484,4 +484,8 @@ fn list_shows_what_is_imported_and_what_is_not() {
     fs::create_dir(&folder).unwrap();
     let empty = list("text");
     assert!(empty.code == Some(0) && empty.stdout.starts_with("no namespaces are imported (/"), "{empty}");
+    // To the gate every namespace is unknown there.
+    fs::write(folder.join("README"), "").unwrap();
+    let empty = list("text");
+    assert!(empty.code == Some(2) && empty.stderr.contains("has no namespace in it"), "{empty}");
 }

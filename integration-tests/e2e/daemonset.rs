@@ -44,7 +44,7 @@ fn its_manifests_bring_an_agent_and_its_token_is_worth_little() {
     before_1_36(&cluster, node);
 }
 
-/// Somebody who has everything that an agent's container has.
+/// A thief who has everything that an agent's container has.
 struct Thief<'a> {
     cluster: &'a Cluster,
     node: &'a Node,

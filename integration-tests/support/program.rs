@@ -45,12 +45,16 @@ pub(crate) fn agent() -> PathBuf {
         return PathBuf::from(path);
     }
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let built = Command::new("make").args(["--quiet", "build-agent"]).current_dir(checkout).status();
-    assert!(built.expect("make").success(), "the agent does not build");
+    let made = Command::new("make").args(["--quiet", "build-agent"]).current_dir(checkout).status();
+    assert!(made.expect("make").success(), "the agent does not build");
+    built(std::env::consts::ARCH, "pss-guard-agent")
+}
+
+/// Where `make build` and `make build-agent` leave a program for an architecture.
+fn built(architecture: &str, program: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    checkout
-        .join(target)
-        .join(format!("{}-unknown-linux-musl/release/pss-guard-agent", std::env::consts::ARCH))
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join(target);
+    target.join(format!("{architecture}-unknown-linux-musl/release/{program}"))
 }
 
 /// What runs a program for arm64 on this machine.
@@ -62,9 +66,7 @@ pub(crate) fn arm64() -> Option<PathBuf> {
     if let Some(dist) = dist() {
         return Some(dist.join("image/arm64/pss-guard"));
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join(target);
-    let tool = target.join("aarch64-unknown-linux-musl/release/pss-guard");
+    let tool = built("aarch64", "pss-guard");
     [tool.clone(), tool.with_file_name("pss-guard-gate")]
         .iter()
         .all(|program| is_current(program))

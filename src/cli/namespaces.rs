@@ -86,6 +86,15 @@ pub fn list(setting: &Setting, format: AnswerFormat, out: &mut dyn Write, err: &
             failed(err, fault);
         }
     }
+    if listed.since.is_some() && listed.namespaces.is_empty() {
+        failed(
+            err,
+            &format!(
+                "{} has no namespace in it, which no import leaves behind: import them again",
+                listed.folder
+            ),
+        );
+    }
     match scan::scan(setting, &scan::Options::default()) {
         Ok(scan) => {
             if let Some(fault) = &scan.policy_fault {
@@ -119,11 +128,12 @@ pub fn list(setting: &Setting, format: AnswerFormat, out: &mut dyn Write, err: &
 /// Reads the folder. An error is a sentence: nothing is known of any namespace.
 fn imported(folder: &Path) -> Result<Listed, String> {
     let names = namespaces::names(folder).map_err(|error| line(&error))?;
-    // An empty folder is one that the kubelet made for an agent, or that somebody emptied: to the gate nothing is imported.
-    let since = folder.metadata().and_then(|own| own.modified()).ok().filter(|_| !names.is_empty());
+    let mut since = folder.metadata().and_then(|own| own.modified()).ok();
     // Whether the folder can be trusted is checked with every file, and must be if there is none, too.
-    if names.is_empty() {
-        namespaces::read(folder, "default").map_err(|error| line(&error))?;
+    if names.is_empty()
+        && namespaces::read(folder, "default").map_err(|error| line(&error))? == NamespaceLabels::NoFolder
+    {
+        since = None;
     }
     Ok(Listed {
         folder: escape(&folder.to_string_lossy()),

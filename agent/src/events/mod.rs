@@ -454,7 +454,7 @@ mod tests {
 
     const UID: &str = "85c911fc-5040-4041-abcc-3d4e8681855a";
 
-    /// The Events of a record whose pod is known, and belongs to somebody.
+    /// The Events of a record whose pod is known, and has a controller.
     fn owned(record: &Record, kind: &str, name: &str, labels: &Value) -> Vec<Value> {
         let folder = tempfile::tempdir().unwrap();
         let paths = Paths::under(folder.path());
