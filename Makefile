@@ -81,7 +81,7 @@ export VERSION
 dist: $(if $(ROOT),dist-deps) ## Tarballs, packages, SBOM and checksums of a release, for both architectures
 	@deploy/dist build $(ARCHITECTURES)
 	@deploy/dist package $(ARCHITECTURES)
-	@deploy/dist lint
+	@deploy/dist lint $(ARCHITECTURES)
 
 .PHONY: dist-reproducible
 dist-reproducible: ## Build a release again in another folder with another home, and compare (after make dist)
@@ -125,7 +125,7 @@ lint: ## Formatting, clippy, fuzz targets, documentation, shell scripts
 	$(CARGO) fmt --all --check
 	$(CARGO) check --locked --package pss --lib
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked --workspace --test engines --test e2e --test dist --test matrix --test cluster -- -D warnings
+	$(CARGO) clippy --locked --workspace --test engines --test e2e --test dist --test matrix --test cluster --test soak -- -D warnings
 	$(CARGO) fmt --all --check --manifest-path agent/Cargo.toml
 	$(CARGO) clippy --locked $(AGENT) --all-targets -- -D warnings
 	@$(MAKE) --no-print-directory -C fuzz check
@@ -151,6 +151,10 @@ e2e-matrix: $(if $(ROOT),matrix-deps) build ## Every version of every engine wit
 e2e-cluster: $(if $(ROOT),node-deps) build build-agent ## The agent on clusters of up to three nodes: exactness, races, faults; about an hour (needs root)
 	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) PSS_GUARD_AGENT=$(BINARY)-agent; \
 	$(call run-tests,e2e-cluster,"--test e2e daemonset -- --nocapture" "--test cluster -- --nocapture --test-threads=1")
+
+.PHONY: soak
+soak: $(if $(ROOT),node-deps) build ## Thousands of starts under load while everything changes, and under faults; half an hour (needs root)
+	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY); $(call run-tests,soak,"--test soak -- --nocapture --test-threads=1")
 
 .PHONY: e2e-vm
 e2e-vm: $(if $(ROOT),node-deps) build ## Whole machines under qemu: systemd, AppArmor, SELinux, reboots, power cuts (needs root once)

@@ -350,7 +350,7 @@ fn crates_depend_on_those_below_them() {
 #[test]
 fn test_modules_import_from_support_alone() {
     let mut modules = 0;
-    for target in ["cluster", "contract", "engines", "e2e", "matrix", "support"] {
+    for target in ["cluster", "contract", "engines", "e2e", "matrix", "soak", "support"] {
         let folder = format!("integration-tests/{target}");
         for file in sources(&folder) {
             let inside = file.strip_prefix(&folder).unwrap();

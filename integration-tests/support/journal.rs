@@ -1,11 +1,14 @@
 //! Which systemd-journald is there to be written to? The machine's own, or one started by hand where none runs.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::support::{needs, run};
@@ -16,6 +19,8 @@ const PROGRAM: &str = "/lib/systemd/systemd-journald";
 /// A journald that listens. One that was started here ends with it, and its files go; any other is left alone.
 pub(crate) struct Journal {
     ours: Option<Child>,
+    /// The socket, where it outlives the journald: systemd holds it on a node.
+    socket: Option<UnixDatagram>,
     made: Vec<PathBuf>,
     _alone: MutexGuard<'static, ()>,
 }
@@ -36,21 +41,66 @@ impl Journal {
 
     pub(crate) fn open() -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut journal = Self { ours: None, made: Vec::new(), _alone: alone };
-        if listens() {
-            return journal;
+        let mut journal = Self { ours: None, socket: None, made: Vec::new(), _alone: alone };
+        if !listens() {
+            journal.make_folders();
+            journal.start();
         }
+        journal
+    }
+
+    /// One that can be restarted and stopped, by a socket that keeps what comes in the meantime, as on a node.
+    pub(crate) fn held() -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(!listens(), "this machine has a journald of its own, which no test restarts");
+        let mut journal = Self { ours: None, socket: None, made: Vec::new(), _alone: alone };
+        journal.make_folders();
+        let _ = fs::remove_file(SOCKET);
+        journal.socket = Some(UnixDatagram::bind(SOCKET).expect("journald's socket"));
+        journal.start();
+        journal
+    }
+
+    /// Ends it as systemd does, and starts the next.
+    pub(crate) fn restart(&mut self) {
+        let child = self.ours.as_mut().expect("a journald of ours");
+        signal(child, Signal::SIGTERM);
+        child.wait().expect("wait for a child of ours");
+        self.start();
+    }
+
+    /// It hangs from now on, and its socket fills.
+    pub(crate) fn stop(&self) {
+        signal(self.ours.as_ref().expect("a journald of ours"), Signal::SIGSTOP);
+    }
+
+    /// It goes on.
+    pub(crate) fn go_on(&self) {
+        signal(self.ours.as_ref().expect("a journald of ours"), Signal::SIGCONT);
+    }
+
+    fn make_folders(&mut self) {
         for dir in ["/run/systemd/journal", "/run/log/journal"].map(PathBuf::from) {
             if !dir.exists() {
                 fs::create_dir_all(&dir).expect("journald's directory");
-                journal.made.push(dir);
+                self.made.push(dir);
             }
         }
-        let quiet = || Stdio::null();
-        let child = Command::new(PROGRAM).stdin(quiet()).stdout(quiet()).stderr(quiet()).spawn();
-        journal.ours = Some(child.expect("start systemd-journald"));
+    }
+
+    fn start(&mut self) {
+        let mut journald = Command::new(PROGRAM);
+        if let Some(socket) = &self.socket {
+            // As systemd hands a socket over (sd_listen_fds(3)).
+            journald = Command::new("sh");
+            let line = format!("exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec {PROGRAM}");
+            journald.arg("-c").arg(line).stdin(OwnedFd::from(socket.try_clone().expect("a socket of ours")));
+        } else {
+            journald.stdin(Stdio::null());
+        }
+        let child = journald.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        self.ours = Some(child.expect("start systemd-journald"));
         assert!(run::eventually(listens), "systemd-journald does not answer on {SOCKET}");
-        journal
     }
 
     /// Makes a gate's root lead to the journal, which must be open.
@@ -102,6 +152,7 @@ impl Drop for Journal {
         if let Some(child) = &mut self.ours {
             let _ = child.kill();
             let _ = child.wait();
+            self.socket = None;
             for dir in &self.made {
                 let _ = fs::remove_dir_all(dir);
             }
@@ -109,6 +160,11 @@ impl Drop for Journal {
             let _ = fs::remove_file(SOCKET);
         }
     }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let id = Pid::from_raw(i32::try_from(child.id()).expect("a process's id"));
+    nix::sys::signal::kill(id, signal).expect("a child of ours");
 }
 
 fn listens() -> bool {

@@ -58,6 +58,8 @@ pub(crate) mod run;
 pub(crate) mod runtime;
 // What a runtime starts, and what it executes in what runs.
 pub(crate) mod starts;
+// Many starts at once.
+pub(crate) mod storm;
 // A terminal to look at.
 pub(crate) mod terminal;
 // What a run of the program writes, call by call.

@@ -102,7 +102,8 @@ pub(crate) fn hook(engine: &str, root: &Path) -> Value {
     })
 }
 
-/// What an engine calls instead of a runtime, as the installer lays it out.
+/// What an engine calls instead of a runtime, as the installer lays it out. What is there stays, and a gate that is a file of its own
+/// as well: others may be starting by it.
 pub(crate) fn entry(root: &Path, engine: &str, handler: &str, runtime: &Path) -> PathBuf {
     let directory = root.join("var/lib/pss-guard/runtimes").join(engine).join(handler);
     let programs = root.join("var/lib/pss-guard/bin");
@@ -115,6 +116,11 @@ pub(crate) fn entry(root: &Path, engine: &str, handler: &str, runtime: &Path) ->
         (runtime.to_owned(), directory.join("runtime")),
     ];
     for (target, link) in links {
+        let there = fs::symlink_metadata(&link);
+        if there.is_ok_and(|there| there.is_file()) || fs::read_link(&link).is_ok_and(|there| there == target)
+        {
+            continue;
+        }
         let _ = fs::remove_file(&link);
         symlink(target, link).expect("a link of the product");
     }

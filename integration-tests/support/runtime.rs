@@ -8,6 +8,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -361,7 +362,8 @@ impl Sandbox<'_> {
         let mut started = None;
         if created.code == Some(0) {
             started = Some(run::run(node.runtime(&["start"]).arg(id)));
-            run::eventually(|| !run::read(&witness).is_empty());
+            // Long, because others may be starting as well.
+            run::within(Duration::from_secs(60), || !run::read(&witness).is_empty());
         }
         let said = run::read(&witness);
         let ran = !said.is_empty();

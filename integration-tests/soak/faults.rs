@@ -1,0 +1,204 @@
+//! What a node that runs out of something does to starts, 16 at a time: a pod that no level allows never runs, one that complies runs
+//! or is refused with a reason, and what is refused is told.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use crate::support::journal::Journal;
+use crate::support::needs;
+use crate::support::pod::Engine;
+use crate::support::run;
+use crate::support::runtime::{Gate, Runtime, RuntimeNode, Sandbox};
+use crate::support::storm::{self, AT_ONCE, Outcome};
+
+/// How often each worker starts each of two pods.
+const ROUNDS: usize = 4;
+
+const POLICY: &str =
+    "mode = 'enforce'\n[defaults]\nenforce = 'restricted'\naudit = 'privileged'\nwarn = 'privileged'\n";
+
+/// One start: whether the pod complies, what it came to, the container's id.
+struct Start {
+    complies: bool,
+    outcome: Outcome,
+    id: String,
+}
+
+/// A compliant and a forbidden pod for each worker. One after the other: the kernel makes network namespaces slowly.
+fn pods(node: &RuntimeNode) -> Vec<[(bool, Sandbox<'_>); 2]> {
+    let pair = |_| {
+        [(true, storm::compliant("shop")), (false, storm::forbidden("shop"))]
+            .map(|(complies, pod)| (complies, node.sandbox(&pod)))
+    };
+    (0..AT_ONCE).map(pair).collect()
+}
+
+/// Starts of all these pods at a time, with these words before the gate.
+fn load(node: &RuntimeNode, pods: &[[(bool, Sandbox<'_>); 2]], before: &[&str]) -> Vec<Start> {
+    let starts = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for pair in pods {
+            let starts = &starts;
+            scope.spawn(move || {
+                for (complies, pod) in (0..ROUNDS).flat_map(|_| pair) {
+                    let attempt = storm::start_by(node, pod, Gate::Hook, before);
+                    assert!(*complies || !attempt.ran, "a forbidden pod ran\n{attempt}");
+                    let outcome = Outcome::of(&attempt);
+                    starts.lock().unwrap().push(Start { complies: *complies, outcome, id: attempt.id });
+                }
+            });
+        }
+    });
+    let starts = starts.into_inner().unwrap();
+    assert_eq!(starts.len(), AT_ONCE * ROUNDS * 2);
+    starts
+}
+
+/// All that complies has run, all else was refused for what it violates.
+fn all_as_usual(starts: &[Start]) {
+    for start in starts {
+        let usual = match &start.outcome {
+            Outcome::Started => start.complies,
+            Outcome::Refused(said) => !start.complies && said.starts_with("violates "),
+            Outcome::Odd(_) => false,
+        };
+        assert!(usual, "complies: {}: {:?}", start.complies, start.outcome);
+    }
+}
+
+fn node() -> RuntimeNode {
+    let node = RuntimeNode::new(Engine::Containerd, Runtime::Runc);
+    storm::install(&node);
+    node.write_policy(POLICY);
+    node
+}
+
+#[test]
+fn while_journald_hangs_each_denial_is_told_once() {
+    if !Journal::can_run("while_journald_hangs_each_denial_is_told_once") {
+        return;
+    }
+    let node = node();
+    let pods = pods(&node);
+    let journal = Journal::held();
+    Journal::lead_to(&node.root());
+    journal.stop();
+    let starts = load(&node, &pods, &[]);
+    let filed = in_the_file(&node);
+    journal.go_on();
+    all_as_usual(&starts);
+    assert!(filed > 0, "its socket never filled: this shows nothing");
+    let denied: BTreeSet<&str> =
+        starts.iter().filter(|start| !start.complies).map(|start| start.id.as_str()).collect();
+    run::within(Duration::from_secs(30), || storm::denials(&node.root()).len() >= denied.len());
+    let told = storm::denials(&node.root());
+    for start in &starts {
+        assert_eq!(
+            told.get(&start.id).copied().unwrap_or_default(),
+            usize::from(!start.complies),
+            "{}",
+            start.id
+        );
+    }
+    println!(
+        "journald hangs: {} of {} as usual; {filed} denials in the file, {} in the journal",
+        starts.len(),
+        starts.len(),
+        denied.len() - filed
+    );
+}
+
+/// How many denials the file beside the journal has.
+fn in_the_file(node: &RuntimeNode) -> usize {
+    run::read(&node.decisions()).lines().count()
+}
+
+#[test]
+fn on_a_full_disk_without_a_journal_the_verdicts_stand() {
+    if !needs::can_run(
+        "on_a_full_disk_without_a_journal_the_verdicts_stand",
+        &["runc", "busybox", "mount", "dmesg"],
+    ) {
+        return;
+    }
+    let node = node();
+    // What the gate writes: events, the compiled policy and the last good one, the copy for the agent.
+    let folders =
+        ["var/log/pss-guard", "run/pss-guard", "var/lib/pss-guard/policy"].map(|name| node.root().join(name));
+    let full: Vec<Full> = folders.iter().map(|folder| Full::mount(folder)).collect();
+    let starts = load(&node, &pods(&node), &[]);
+    all_as_usual(&starts);
+    // The last resort of an event is the kernel's log.
+    let log = run::run(&mut Command::new("dmesg")).expect_success().stdout;
+    let whole = log.matches("pss-guard: event neither in the journal").count();
+    assert!(whole > 0, "nothing of it is in the kernel's log");
+    drop(full);
+    println!(
+        "full disk, no journald: {} of {} as usual; the kernel's log has {whole} of the denials",
+        starts.len(),
+        starts.len()
+    );
+}
+
+/// A file system without room.
+struct Full(std::path::PathBuf);
+
+impl Full {
+    fn mount(folder: &std::path::Path) -> Self {
+        fs::create_dir_all(folder).unwrap();
+        let mut mount = Command::new("mount");
+        run::run(mount.args(["-t", "tmpfs", "-o", "size=16k,mode=755", "none"]).arg(folder)).expect_success();
+        // Fails, and has filled it by then.
+        let _ = fs::write(folder.join("filler"), vec![0; 1 << 16]);
+        Self(folder.to_owned())
+    }
+}
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        run::run(Command::new("umount").arg("--lazy").arg(&self.0));
+    }
+}
+
+#[test]
+fn without_memory_or_descriptors_nothing_forbidden_runs() {
+    if !needs::can_run(
+        "without_memory_or_descriptors_nothing_forbidden_runs",
+        &["runc", "busybox", "prlimit"],
+    ) {
+        return;
+    }
+    let node = node();
+    let prlimit = needs::program("prlimit").unwrap();
+    let prlimit = prlimit.to_str().unwrap();
+    let rows = [
+        "--as=600000",
+        "--as=1600000",
+        "--as=2400000",
+        "--as=4000000",
+        "--nofile=3",
+        "--nofile=4",
+        "--nofile=6",
+    ];
+    let pods = pods(&node);
+    for limit in rows {
+        let starts = load(&node, &pods, &[prlimit, limit, "--"]);
+        let count = |is: &dyn Fn(&Start) -> bool| starts.iter().filter(|start| is(start)).count();
+        let started = count(&|start| start.outcome == Outcome::Started);
+        let said = count(&|start| matches!(&start.outcome, Outcome::Refused(said) if !said.is_empty()));
+        let odd = starts.iter().filter_map(|start| match &start.outcome {
+            Outcome::Odd(attempt) => Some(attempt),
+            _ => None,
+        });
+        // The kernel may refuse to start the gate at all, and then the runtime says so.
+        let unsaid: Vec<&String> = odd.filter(|attempt| !attempt.contains("running hook #0")).collect();
+        assert!(unsaid.is_empty(), "{limit}: {}", unsaid[0]);
+        println!("{limit}: of {} started {started}, refused by the gate {said}", starts.len());
+    }
+    let starts = load(&node, &pods, &[prlimit, "--as=16000000", "--nofile=16", "--"]);
+    all_as_usual(&starts);
+}
