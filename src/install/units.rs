@@ -304,11 +304,12 @@ mod tests {
         assert_eq!(plan(&Fake::default()).unwrap().changes.len(), 0, "another init");
         let node = || Fake::default().program("/usr/bin/systemctl");
         let all = plan(&node()).unwrap();
-        assert_eq!(all.changes.len(), FILES.len() + 3);
+        assert_eq!(all.changes.len(), FILES.len() + pages.len());
         assert_eq!(plan(&node().after(Engine::Containerd, &all)).unwrap().changes.len(), 0, "twice");
-        for (path, page) in
-            ["man8/pss-guard.8", "man8/pss-guard-gate.8", "man5/pss-guard.toml.5"].iter().zip(&pages)
-        {
+        let paths =
+            ["man8/pss-guard.8", "man8/pss-guard-gate.8", "man8/pss-guard-agent.8", "man5/pss-guard.toml.5"];
+        assert_eq!(pages.len(), paths.len());
+        for (path, page) in paths.iter().zip(&pages) {
             let written = all.changes.iter().find(|change| change.path.ends_with(path)).unwrap();
             assert_eq!(written.after, page.text.as_bytes(), "{path}");
         }
