@@ -183,6 +183,15 @@ fn first(node: &Node, before: &[String]) {
 /// Two commands to a gate that only watches, one to see what would break, one to undo.
 fn hour(node: &Node, config: &[u8]) {
     node.gated();
+    // A boot that finds no programs takes them from the package, so no start is without a gate.
+    node.run(&["rm", GATE, TOOL]).expect_success();
+    node.run(&["systemd-tmpfiles", "--create", "--boot", "pss-guard.conf"]).expect_success();
+    assert!(node.is_all_of_the_package(), "what a boot restored");
+    // The copy that units call, as after the engine's file was written anew: people's program is still the package's.
+    node.run(&[TOOL, "install", "--engine", "auto"]).expect_success();
+    assert!(!node.exists("/usr/local/sbin/pss-guard"), "a second program on the PATH");
+    let snippet = String::from_utf8(node.bytes("/etc/tmpfiles.d/pss-guard.conf")).expect("text");
+    assert!(snippet.contains(" /usr/sbin/pss-guard-gate\n"), "{snippet}");
     let status = node.tool(&["status"]).expect_success();
     assert!(status.stdout.contains("audit"), "{status}");
     let bare = cri::ask(&node.engine, &Pod::bare());
