@@ -97,11 +97,6 @@ fn row(name: &str) {
 fn of(name: &str, runtime: Runtime, what: &str) -> Result<(), String> {
     let is_youki = runtime.family() == Family::Youki;
     match what {
-        "starts" | "exec" if is_youki => {
-            return Err(
-                "the tests' own sandbox does not stay up under it; those of the engines do".to_owned()
-            );
-        }
         "options" => {
             let unknown = options::unknown(runtime);
             assert!(unknown.is_empty(), "the gate does not know, or takes for another kind: {unknown:#?}");
