@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::arguments::{AnswerFormat, Status as Arguments};
 use super::{FAILED, OK};
 use crate::level::Mode;
-use crate::message::{SANDBOX, escape};
+use crate::message::{SANDBOX, escape, line};
 use crate::node::distribution::PLAIN;
 use crate::node::root::Root;
 use crate::output::terminal::{Style, Tone};
@@ -61,7 +61,7 @@ pub fn status(
     if let Err(error) = written.and_then(|()| out.flush())
         && error.kind() != io::ErrorKind::BrokenPipe
     {
-        let _ = writeln!(err, "pss-guard: write the status: {error}");
+        let _ = writeln!(err, "pss-guard: write the status: {}", line(&error));
         return FAILED;
     }
     match status.state {
