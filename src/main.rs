@@ -221,7 +221,8 @@ fn print(out: &mut dyn Write, err: &mut dyn Write, text: &[u8]) -> u8 {
 fn written(result: std::io::Result<()>, err: &mut dyn Write) -> u8 {
     match result {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            let _ = writeln!(err, "pss-guard: write to standard output: {error}");
+            let _ =
+                writeln!(err, "pss-guard: write to standard output: {}", pss_guard::message::line(&error));
             cli::FAILED
         }
         _ => cli::OK,

@@ -87,7 +87,7 @@ files() {
     for file in LICENSE THIRD-PARTY-LICENSES; do
         echo "644 $file share/doc/pss-guard/$file"
     done
-    for file in doc/*.md doc/*.gz doc/examples/*; do
+    for file in doc/*.md doc/*.gz doc/examples/*.* doc/examples/agent/*; do
         echo "644 $file share/doc/pss-guard/${file#doc/}"
     done
 }
@@ -107,7 +107,7 @@ remove() {
     files | while read -r _ _ place; do
         rm -f "$destdir$prefix/$place"
     done
-    for directory in share/doc/pss-guard/examples share/doc/pss-guard; do
+    for directory in share/doc/pss-guard/examples/agent share/doc/pss-guard/examples share/doc/pss-guard; do
         [ ! -d "$destdir$prefix/$directory" ] || rmdir "$destdir$prefix/$directory" 2>/dev/null || :
     done
     echo "removed from $destdir$prefix"

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pss_guard::inspect::checkpoint::Restored;
+use pss_guard::inspect::checkpoint::{CgroupVersion, Read, Restored};
 use pss_guard::inspect::spec::Spec;
 use pss_guard::pss::facts::Engine;
 
@@ -22,13 +22,14 @@ const SPEC: &str = r#"{"process": {"user": {"uid": 0}, "capabilities": {"boundin
 fuzz_target!(|bytes: &[u8]| {
     let Some((which, image)) = bytes.split_first() else { return };
     let mut read = 0;
-    let restored = Restored::read(&mut |name, limit| {
+    let read: &mut Read<'_> = &mut |name, limit| {
         read += 1;
         assert!(read < 100_000, "there is no end to it");
         let at = IMAGES.iter().position(|(own, _)| *own == name);
         let image = at.map(|at| if at == usize::from(*which) { image } else { IMAGES[at].1 });
         Ok(image.filter(|image| image.len() as u64 <= limit).map(<[u8]>::to_vec))
-    });
+    };
+    let restored = Restored::read(read, CgroupVersion::One);
     let Ok(restored) = restored else { return };
     let mut spec: Spec<'_> = serde_json::from_str(SPEC).expect("a spec");
     if restored.apply(&mut spec, Engine::CriO, None).is_err() {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::support::{documents, needs, program, run};
 
-const PAGES: [&str; 3] = ["pss-guard", "pss-guard-gate", "pss-guard.toml"];
+const PAGES: [&str; 4] = ["pss-guard", "pss-guard-gate", "pss-guard-agent", "pss-guard.toml"];
 
 fn page(name: &str) -> String {
     run::run(Command::new(program::binary()).args(["man", name])).expect_success().stdout
@@ -110,7 +110,8 @@ fn what_systemd_shows_names_a_page_of_the_manual() {
         let file = format!("systemd/{}", entry.file_name().to_string_lossy());
         for line in documents::read(&file).lines().filter(|line| line.contains("man:")) {
             let page = line.split("man:").nth(1).expect("a page");
-            assert!(page.starts_with("pss-guard(8)"), "{file}: {line}");
+            let program = if file.contains("agent") { "pss-guard-agent(8)" } else { "pss-guard(8)" };
+            assert!(page.starts_with(program), "{file}: {line}");
             named += 1;
         }
     }

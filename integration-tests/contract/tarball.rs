@@ -141,6 +141,7 @@ fn the_script_installs_upgrades_and_removes_exactly_its_files() {
             ("share/doc/pss-guard/install.md", 0o644),
             ("share/doc/pss-guard/changelog.gz", 0o644),
             ("share/doc/pss-guard/examples/policy.toml", 0o644),
+            ("share/doc/pss-guard/examples/agent/daemonset.yaml", 0o644),
         ];
         for (file, mode) in expected {
             let found = installed.get(&Path::new("usr/local").join(file)).cloned().flatten();

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Format, can_run, folder};
 use crate::support::cri;
+use crate::support::documents;
 use crate::support::engine::{Engine, Kind, Layout};
 use crate::support::machine::{self, Machine};
 use crate::support::pod::Pod;
@@ -123,10 +124,6 @@ impl Node {
         assert!(done.stdout.contains("seen: a harmless probe started"), "{done}");
     }
 
-    fn ungated(&self) {
-        self.tool(&["uninstall", "--restart", "--restart-command", &self.restart]).expect_success();
-    }
-
     fn policy(&self, text: &str) {
         self.engine.machine.write(POLICY, text);
     }
@@ -180,19 +177,48 @@ fn first(node: &Node, before: &[String]) {
     node.starts("with the package, without the gate");
 }
 
-/// Two commands to a gate that only watches, one to see what would break, one to undo.
+/// Two commands to a gate that only watches, one to see what would break, one to undo: those of the README, word for word.
 fn hour(node: &Node, config: &[u8]) {
-    node.gated();
-    let status = node.tool(&["status"]).expect_success();
-    assert!(status.stdout.contains("audit"), "{status}");
+    let machine = &node.engine.machine;
+    // A clean Debian has no sudo, and no systemd runs here.
+    let restart = format!("[ \"$*\" = 'restart containerd.service' ] || exit 1\n{}", node.restart);
+    for (name, script) in [("sudo", "exec \"$@\""), ("systemctl", &restart)] {
+        machine.write(&format!("/usr/local/sbin/{name}"), &format!("#!/bin/sh\n{script}\n"));
+        node.run(&["chmod", "755", &format!("/usr/local/sbin/{name}")]).expect_success();
+    }
+    let follow = |line: &String| node.run(&["sh", "-c", line]).expect_success();
+    let commands = documents::commands_of("Install");
+    let [_, _, dry_run, install, status] = &commands[..] else { panic!("other commands: {commands:?}") };
+    let shown = follow(dry_run);
+    assert!(shown.stdout.contains("+++ /etc/containerd/config.toml"), "{shown}");
+    assert!(!node.exists("/var/lib/pss-guard"), "a dry run changes nothing");
+    let installed = follow(install);
+    assert!(installed.stdout.contains("seen: a harmless probe started"), "{installed}");
+    let status = follow(status);
+    assert!(status.stdout.starts_with("auditing: the gate is active for containerd"), "{status}");
+    // A boot that finds no programs takes them from the package, so no start is without a gate.
+    node.run(&["rm", GATE, TOOL]).expect_success();
+    node.run(&["systemd-tmpfiles", "--create", "--boot", "pss-guard.conf"]).expect_success();
+    assert!(node.is_all_of_the_package(), "what a boot restored");
+    // The copy that units call, as after the engine's file was written anew: people's program is still the package's.
+    node.run(&[TOOL, "install", "--engine", "auto"]).expect_success();
+    assert!(!node.exists("/usr/local/sbin/pss-guard"), "a second program on the PATH");
+    let snippet = String::from_utf8(node.bytes("/etc/tmpfiles.d/pss-guard.conf")).expect("text");
+    assert!(snippet.contains(" /usr/sbin/pss-guard-gate\n"), "{snippet}");
     let bare = cri::ask(&node.engine, &Pod::bare());
     assert!(bare.ran, "audit mode stops nothing: {:?}", bare.calls);
-    let scan = node.tool(&["scan", "--level", "restricted"]).expect_success();
+    let readme = documents::read("README.md");
+    let line = |begin: &str| {
+        let mut lines = readme.lines().filter_map(|line| line.strip_prefix("    "));
+        lines.find(|line| line.starts_with(begin)).expect("a command of the README").to_owned()
+    };
+    let scan = follow(&line("sudo pss-guard scan"));
     assert!(scan.stdout.contains("1 of 1 container in 1 pod would be refused"), "{scan}");
     let attempt = bare.end(&node.engine);
     assert!(attempt.ran, "{attempt}");
-    node.ungated();
+    follow(&line("sudo pss-guard uninstall"));
     assert_eq!(node.bytes(CONFIG), config, "the engine's file is as it was, byte for byte");
+    node.run(&["rm", "/usr/local/sbin/sudo", "/usr/local/sbin/systemctl"]).expect_success();
 }
 
 /// No start fails while the programs are replaced, in either direction, and no container that runs notices.

@@ -1,7 +1,7 @@
 //! Runs the README's installation commands, word for word, on a node with containerd and podman.
 //!
-//! Stand-ins replace what a machine in namespaces lacks: `make build` copies the program under test (`make e2e` has built it
-//! with that very command), `sudo` runs its arguments, and `systemctl` restarts containerd.
+//! Stand-ins replace what a machine in namespaces lacks: `dpkg` copies the programs under test to where the package has them,
+//! `sudo` runs its arguments, and `systemctl` restarts containerd. `make dist-test` has the package itself.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -29,21 +29,21 @@ fn follow(test: &str) {
     // Its first call creates files of its own.
     machine.run(&["podman", "info"]).expect_success();
     shim(machine, "sudo", "exec \"$@\"");
-    shim(
-        machine,
-        "make",
-        "[ \"$*\" = build ] || exit 1\n\
-         mkdir -p target/x86_64-unknown-linux-musl/release\n\
-         cp /opt/pss-guard /opt/pss-guard-gate target/x86_64-unknown-linux-musl/release/",
-    );
+    shim(machine, "make", "[ \"$*\" = dist ]");
+    let package = concat!("target/dist/pss-guard_", env!("CARGO_PKG_VERSION"), "-1_amd64.deb");
+    let unpack = "cp /opt/pss-guard /opt/pss-guard-gate /usr/sbin/";
+    shim(machine, "dpkg", &format!("[ \"$*\" = '--install {package}' ] && {unpack}"));
     let restart = engine.restart_command();
     shim(machine, "systemctl", &format!("[ \"$*\" = 'restart containerd.service' ] || exit 1\n{restart}"));
     machine.run(&["mkdir", CHECKOUT]).expect_success();
     let before = machine.snapshot();
 
     let commands = documents::commands_of("Install");
-    let [build, dry_run, install, status] = &commands[..] else { panic!("other commands: {commands:?}") };
+    let [build, package, dry_run, install, status] = &commands[..] else {
+        panic!("other commands: {commands:?}")
+    };
     follow_line(machine, build).expect_success();
+    follow_line(machine, package).expect_success();
     let shown = follow_line(machine, dry_run).expect_success();
     assert!(shown.stdout.contains("+++ /etc/containerd/config.toml"), "{shown}");
     assert_eq!(changed(&before, &machine.snapshot()), [""; 0], "a dry run changes nothing");

@@ -57,6 +57,7 @@ fn tell(test: &str, kind: Kind) {
     let (usual, other) = gate::methods(kind);
     let command = engine.restart_command();
     wrong.extend(installed(&engine, usual, Restart::Command(&command)));
+    wrong.extend(gate::is_verified(&engine.machine, kind.name()));
     for case in cases::portable() {
         wrong.extend(enforced_wrongly(&engine, &case));
     }
@@ -84,6 +85,7 @@ fn tell(test: &str, kind: Kind) {
     wrong.extend(installed(&engine, other, Restart::Later));
     engine.restart();
     gate::stands(&engine.machine, kind.name());
+    wrong.extend(gate::is_verified(&engine.machine, kind.name()));
     for case in cases::portable().into_iter().filter(|case| FEW.contains(&case.name)) {
         wrong.extend(enforced_wrongly(&engine, &case));
     }

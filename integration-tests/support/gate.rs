@@ -69,8 +69,10 @@ pub(crate) fn is_verified(machine: &Machine, engine: &str) -> Option<String> {
         done.split(' ').next().unwrap_or_default().to_owned()
     };
     let proved = verify("text");
+    // Options have the names of programs, and what people read those of projects.
+    let project = if engine == "crio" { "cri-o" } else { engine };
     let says = [
-        &*format!(" {engine} ("),
+        &*format!(" {project} ("),
         " proved: gate ",
         &*format!(
             "sha256 {}, policy sha256 {}, enforce mode: ",

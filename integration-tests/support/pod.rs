@@ -509,7 +509,9 @@ fn seccomp_filter() -> Value {
     })
 }
 
-const SYSCALLS: &str = "access arch_prctl brk capget capset chdir chmod chown clock_gettime clock_nanosleep clone clone3 \
+/// youki installs the filter before it waits for `start`, which is `accept4` on a socket (`libcontainer/src/notify_socket.rs`,
+/// `wait_for_container_start`); engines' own profiles allow it as well.
+const SYSCALLS: &str = "accept accept4 access arch_prctl brk capget capset chdir chmod chown clock_gettime clock_nanosleep clone clone3 \
     close close_range dup dup2 dup3 epoll_create1 epoll_ctl epoll_pwait epoll_wait eventfd2 execve execveat exit \
     exit_group faccessat faccessat2 fadvise64 fchdir fchmod fchmodat fchown fchownat fcntl flock fork fstat fstatfs \
     fsync ftruncate futex getcwd getdents getdents64 getegid geteuid getgid getgroups getpgid getpgrp getpid getppid \

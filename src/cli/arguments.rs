@@ -35,51 +35,9 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The commands.
+/// The commands, in the order in which a person needs them: what only programs call is last.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Evaluate the container whose OCI state is on standard input (called by container runtimes)
-    ///
-    /// Exit code: 0 allowed, 2 cannot be judged, 10 + n denied, where n is the number of the first violated control
-    /// (`pss-guard explain` lists them).
-    #[command(after_long_help = examples::HOOK)]
-    Hook(Hook),
-    /// Check manifests, config.json files and bundles: what would be refused?
-    ///
-    /// Evaluates manifests as the API server's admission does, with its defaults. The level is that of --level, else that
-    /// of the namespace's labels (of a Namespace among the manifests, or imported on this node), else that of the policy.
-    /// Objects that are no workloads are counted and not evaluated. Evaluates a config.json as the gate does.
-    ///
-    /// Exit code: 0 nothing would be refused; 1 at least one pod or container would be refused; 2 at least one cannot be
-    /// judged, there is nothing to evaluate, or wrong usage.
-    #[command(after_long_help = examples::CHECK)]
-    Check(Check),
-    /// List running containers that would be refused at their next start
-    ///
-    /// Inspects every running container of containerd, CRI-O, podman and docker: its config.json and its process. A
-    /// process that has more than its config.json asks for is listed, too. With --root it inspects a captured node and
-    /// every bundle on it.
-    ///
-    /// Exit code: 0; 1 with --fail if a container would be refused or has more than was asked for; 2 if anything could
-    /// not be judged or inspected, or wrong usage. With --keep and without --fail, what could not be judged is saved as a
-    /// metric and does not fail.
-    #[command(after_long_help = examples::SCAN)]
-    Scan(Scan),
-    /// Describe a control or an exit code: what it requires, what a node can see of it, the fix
-    #[command(after_long_help = examples::EXPLAIN)]
-    Explain(Explain),
-    /// Check, show or remove this node's policy, or begin one
-    #[command(subcommand, after_long_help = examples::POLICY)]
-    Policy(Policy),
-    /// Import or list the levels of the cluster's namespaces
-    #[command(subcommand, after_long_help = examples::NAMESPACES)]
-    Namespaces(Namespaces),
-    /// Import what the API server or the kubelet knows of this node's pods
-    #[command(subcommand, after_long_help = examples::PODS)]
-    Pods(Pods),
-    /// Import the API server's version, which is what `latest` stands for
-    #[command(subcommand, after_long_help = examples::CLUSTER)]
-    Cluster(Cluster),
     /// Install the gate for a container engine
     ///
     /// Running it again changes nothing. If an upgrade fails, the previous installation is restored.
@@ -112,20 +70,17 @@ pub enum Command {
     /// Exit code: 0 proved for each engine, 1 not proved, 2 it could not be run, or wrong usage.
     #[command(after_long_help = examples::VERIFY)]
     Verify(Verify),
-    /// Show or change the mode of the node, permanently or for a time
+    /// List running containers that would be refused at their next start
     ///
-    /// Without MODE, shows the mode in force, what set it, and until when. With MODE, writes it into the policy; with
-    /// --for, overrides the policy for that time, even if the policy is broken. Before enforce mode it lists what would
-    /// be refused, and asks. Every change is logged.
+    /// Inspects every running container of containerd, CRI-O, podman and docker: its config.json and its process. A
+    /// process that has more than its config.json asks for is listed, too. With --root it inspects a captured node and
+    /// every bundle on it.
     ///
-    /// Exit code: 0 success, 1 not confirmed, or a system pod would be refused, 2 failed, or wrong usage.
-    #[command(after_long_help = examples::MODE)]
-    Mode(Mode),
-    /// Write metrics for Prometheus: decisions, and whether the node enforces
-    ///
-    /// Exit code: 0 metrics written, 2 failed. Partial failures go to standard error and to a metric.
-    #[command(after_long_help = examples::METRICS)]
-    Metrics(Metrics),
+    /// Exit code: 0; 1 with --fail if a container would be refused or has more than was asked for; 2 if anything could
+    /// not be judged or inspected, or wrong usage. With --keep and without --fail, what could not be judged is saved as a
+    /// metric and does not fail.
+    #[command(after_long_help = examples::SCAN)]
+    Scan(Scan),
     /// Report what was decided, and which level each namespace is ready for
     ///
     /// Reads all events from the journal and its fallback file, and scans what runs. Lists first the namespaces in which
@@ -137,18 +92,50 @@ pub enum Command {
     /// Exit code: 0; 2 if nothing could be read, or wrong usage.
     #[command(after_long_help = examples::REPORT)]
     Report(Report),
+    /// Show or change the mode of the node, permanently or for a time
+    ///
+    /// Without MODE, shows the mode in force, what set it, and until when. With MODE, writes it into the policy; with
+    /// --for, overrides the policy for that time, even if the policy is broken. Before enforce mode it lists what would
+    /// be refused, and asks. Every change is logged.
+    ///
+    /// Exit code: 0 success, 1 not confirmed, or a system pod would be refused, 2 failed, or wrong usage.
+    #[command(after_long_help = examples::MODE)]
+    Mode(Mode),
+    /// Begin, check, show or remove this node's policy
+    #[command(subcommand, after_long_help = examples::POLICY)]
+    Policy(Policy),
+    /// Check manifests, config.json files and bundles: what would be refused?
+    ///
+    /// Evaluates manifests as the API server's admission does, with its defaults. The level is that of --level, else that
+    /// of the namespace's labels (of a Namespace among the manifests, or imported on this node), else that of the policy.
+    /// Objects that are no workloads are counted and not evaluated. Evaluates a config.json as the gate does.
+    ///
+    /// Exit code: 0 nothing would be refused; 1 at least one pod or container would be refused; 2 at least one cannot be
+    /// judged, there is nothing to evaluate, or wrong usage.
+    #[command(after_long_help = examples::CHECK)]
+    Check(Check),
+    /// Describe a control or an exit code: what it requires, what a node can see of it, the fix
+    #[command(after_long_help = examples::EXPLAIN)]
+    Explain(Explain),
+    /// Import or list the levels of the cluster's namespaces
+    #[command(subcommand, after_long_help = examples::NAMESPACES)]
+    Namespaces(Namespaces),
+    /// Import what the API server or the kubelet knows of this node's pods
+    #[command(subcommand, after_long_help = examples::PODS)]
+    Pods(Pods),
+    /// Import the API server's version, which is what `latest` stands for
+    #[command(subcommand, after_long_help = examples::CLUSTER)]
+    Cluster(Cluster),
+    /// Write metrics for Prometheus: decisions, and whether the node enforces
+    ///
+    /// Exit code: 0 metrics written, 2 failed. Partial failures go to standard error and to a metric.
+    #[command(after_long_help = examples::METRICS)]
+    Metrics(Metrics),
     /// Print completions for a shell
     #[command(after_long_help = examples::COMPLETIONS)]
     Completions {
         /// The shell
         shell: Shell,
-    },
-    /// What the shells' scripts ask for at each tab
-    #[command(name = "__complete", hide = true)]
-    Complete {
-        /// The words behind the program's name, up to the cursor
-        #[arg(last = true)]
-        words: Vec<OsString>,
     },
     /// Print a page of the manual, in roff
     #[command(after_long_help = examples::MAN)]
@@ -156,6 +143,19 @@ pub enum Command {
         /// The page
         #[arg(value_enum, default_value_t)]
         page: Page,
+    },
+    /// Evaluate the container whose OCI state is on standard input (called by container runtimes)
+    ///
+    /// Exit code: 0 allowed, 2 cannot be judged, 10 + n denied, where n is the number of the first violated control
+    /// (`pss-guard explain` lists them).
+    #[command(after_long_help = examples::HOOK)]
+    Hook(Hook),
+    /// What the shells' scripts ask for at each tab
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        /// The words behind the program's name, up to the cursor
+        #[arg(last = true)]
+        words: Vec<OsString>,
     },
 }
 
@@ -303,6 +303,14 @@ pub enum ExplainFormat {
 /// Commands of `policy`.
 #[derive(Debug, Subcommand)]
 pub enum Policy {
+    /// Print a policy with every key in it, commented out at its default
+    ///
+    /// The policy changes nothing until a key is set, so the node is in audit mode. With --output it is written into a file
+    /// that is not there yet, in a directory that only root can write.
+    ///
+    /// Exit code: 0 printed or written; 2 the file is there, or could not be written.
+    #[command(after_long_help = examples::POLICY_INIT)]
+    Init(PolicyInit),
     /// Check that a policy is valid, and say what it means
     #[command(after_long_help = examples::POLICY_CHECK)]
     Check {
@@ -315,6 +323,11 @@ pub enum Policy {
     /// Show the levels of each namespace, or of a pod, and what set them
     #[command(after_long_help = examples::POLICY_SHOW)]
     Show(Show),
+    /// Print the JSON Schema of policy.toml, for editors
+    ///
+    /// Draft-07. With taplo or Even Better TOML the first line of the policy names it: `#:schema ./policy.schema.json`.
+    #[command(after_long_help = examples::POLICY_SCHEMA)]
+    Schema,
     /// Remove the policy for good and return to the built-in defaults, which never stop a container
     ///
     /// While the policy is missing, broken or not trusted, the last good policy stays in force, across reboots and
@@ -323,19 +336,6 @@ pub enum Policy {
     /// Exit code: 0 removed, or there was none; 1 not confirmed; 2 failed.
     #[command(after_long_help = examples::POLICY_REMOVE)]
     Remove(Remove),
-    /// Print a policy with every key in it, commented out at its default
-    ///
-    /// The policy changes nothing until a key is set, so the node is in audit mode. With --output it is written into a file
-    /// that is not there yet, in a directory that only root can write.
-    ///
-    /// Exit code: 0 printed or written; 2 the file is there, or could not be written.
-    #[command(after_long_help = examples::POLICY_INIT)]
-    Init(PolicyInit),
-    /// Print the JSON Schema of policy.toml, for editors
-    ///
-    /// Draft-07. With taplo or Even Better TOML the first line of the policy names it: `#:schema ./policy.schema.json`.
-    #[command(after_long_help = examples::POLICY_SCHEMA)]
-    Schema,
 }
 
 /// Arguments of `policy init`.

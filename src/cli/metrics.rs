@@ -30,7 +30,7 @@ pub fn metrics(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
         Some(path) => publish(path, text.as_bytes(), 0o644).map_err(|error| line(&error)),
         None => match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(format!("write the metrics: {error}"))
+                Err(format!("write the metrics: {}", line(&error)))
             }
             _ => Ok(()),
         },

@@ -45,7 +45,7 @@ pub fn mode(setting: &Setting, arguments: &Arguments, out: &mut dyn Write, err: 
         // A reader that went away (`| head`) has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => OK,
         Err(error) => {
-            let _ = writeln!(err, "pss-guard: write to standard output: {error}");
+            let _ = writeln!(err, "pss-guard: write to standard output: {}", line(&error));
             FAILED
         }
     }

@@ -228,7 +228,7 @@ pub fn init(paths: &Paths, file: &Path, out: &mut dyn Write, err: &mut dyn Write
     // The folder of a bare name is the working directory.
     let file = match std::path::absolute(file) {
         Ok(file) => file,
-        Err(error) => return failed(err, &format!("{shown}: {error}")),
+        Err(error) => return failed(err, &format!("{shown}: {}", line(&error))),
     };
     // Only the usual folder is made: another one may be a typo.
     if file == paths.policy()
@@ -249,7 +249,7 @@ pub fn init(paths: &Paths, file: &Path, out: &mut dyn Write, err: &mut dyn Write
             err,
             &format!("{shown} is there and was left alone; `pss-guard policy check` shows what it means"),
         ),
-        Err(error) => failed(err, &format!("write {shown}: {error}")),
+        Err(error) => failed(err, &format!("write {shown}: {}", line(&error))),
     }
 }
 

@@ -108,7 +108,7 @@ pub fn report(
     };
     match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            let _ = writeln!(err, "pss-guard: write the report: {error}");
+            let _ = writeln!(err, "pss-guard: write the report: {}", line(&error));
             FAILED
         }
         _ => OK,

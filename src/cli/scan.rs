@@ -109,7 +109,7 @@ fn finish(
     if let Err(error) = written.and_then(|()| out.flush())
         && error.kind() != ErrorKind::BrokenPipe
     {
-        let _ = writeln!(err, "pss-guard: write the results: {error}");
+        let _ = writeln!(err, "pss-guard: write the results: {}", line(&error));
         return FAILED;
     }
     if options.format != Format::Text {

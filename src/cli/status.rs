@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::arguments::{AnswerFormat, Status as Arguments};
 use super::{FAILED, OK};
 use crate::level::Mode;
-use crate::message::escape;
+use crate::message::{SANDBOX, escape, line};
 use crate::node::distribution::PLAIN;
 use crate::node::root::Root;
 use crate::output::terminal::{Style, Tone};
@@ -61,7 +61,7 @@ pub fn status(
     if let Err(error) = written.and_then(|()| out.flush())
         && error.kind() != io::ErrorKind::BrokenPipe
     {
-        let _ = writeln!(err, "pss-guard: write the status: {error}");
+        let _ = writeln!(err, "pss-guard: write the status: {}", line(&error));
         return FAILED;
     }
     match status.state {
@@ -98,8 +98,10 @@ fn text(status: &Status, look: Look, out: &mut dyn Write) -> io::Result<()> {
                 ("other kind", &tally.of_another_kind),
                 ("past", &tally.past_the_gate),
             ] {
-                list.iter().try_for_each(|name| {
-                    writeln!(out, "{}", style.wrapped(&format!("             {how:<14} "), 28, &escape(name)))
+                list.iter().try_for_each(|(name, is_sandbox)| {
+                    let sandbox = if is_sandbox { format!(" {SANDBOX}") } else { String::new() };
+                    let name = escape(name) + &sandbox;
+                    writeln!(out, "{}", style.wrapped(&format!("             {how:<14} "), 28, &name))
                 })?;
             }
         }

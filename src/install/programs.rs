@@ -318,13 +318,27 @@ pub fn for_people(node: &Live) -> Result<[Piece; 2], PathBuf> {
         ["/usr", "/opt"].iter().any(|folder| path.starts_with(folder)) && !path.starts_with("/usr/src")
     };
     // Once put there it is kept as new as the gate.
-    let own = own().ok().filter(|_| HELD.get().is_none());
+    let own = own().ok().filter(|_| HELD.get().is_none()).map(|own| packaged(own, node));
     match own.filter(|_| node.is_running()).filter(stays) {
         Some(path) if path != Path::new(COMMAND) => Err(path),
         Some(_) | None => {
             Ok([Program::Tool, Program::Gate].map(|of| Piece::Program { path: of.for_people(), of }))
         }
     }
+}
+
+/// The one of a package, where this is the copy of it that systemd's units call.
+fn packaged(own: PathBuf, node: &Live) -> PathBuf {
+    let packaged = Path::new("/usr/sbin/pss-guard");
+    let is_copy = node.place(Path::new(TOOL)) == own && same_bytes(&own, packaged).unwrap_or(false);
+    if is_copy { packaged.into() } else { own }
+}
+
+/// The folder in which people find both programs, once they are installed.
+#[must_use]
+pub fn folder_for_people(node: &Live) -> PathBuf {
+    let tool = for_people(node).err().unwrap_or_else(|| COMMAND.into());
+    tool.parent().map_or(tool.clone(), Path::to_owned)
 }
 
 /// Whether a shell finds what lies there without being told (`sudo` has these, in Debian and in Fedora).

@@ -57,13 +57,15 @@ macro_rules! unit {
     };
 }
 
+/// What a boot does before any engine starts.
+const TMPFILES: &str = "/etc/tmpfiles.d/pss-guard.conf";
+
+/// Where that file, as it is shipped, has the programs.
+const PROGRAMS: &str = "/usr/local/sbin";
+
 /// Where each file goes, and where a package has it instead.
 const FILES: [(&str, &str, &str); 12] = [
-    (
-        "/etc/tmpfiles.d/pss-guard.conf",
-        "/usr/lib/tmpfiles.d/pss-guard.conf",
-        include_str!("../../systemd/pss-guard.tmpfiles"),
-    ),
+    (TMPFILES, "/usr/lib/tmpfiles.d/pss-guard.conf", include_str!("../../systemd/pss-guard.tmpfiles")),
     unit!("pss-guard-status.service"),
     unit!("pss-guard-agent.service"),
     unit!("pss-guard-namespaces.timer"),
@@ -105,26 +107,38 @@ impl Manual {
 }
 
 /// The files for systemd, and the manual that they name, on a node that has it and as far as no package brought them.
-pub fn plan(node: &dyn Node, manual: &[Manual]) -> Result<Plan, PlanError> {
+/// `programs` is the folder of those that people call.
+pub fn plan(node: &dyn Node, manual: &[Manual], programs: &Path) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     if node.find("systemctl").is_none() {
         return Ok(plan);
     }
-    let files = FILES.map(|(path, packaged, text)| (path.to_owned(), packaged.to_owned(), text.as_bytes()));
+    let files = FILES
+        .map(|(path, packaged, text)| (path.to_owned(), packaged.to_owned(), text_for(path, text, programs)));
     let pages = manual.iter().map(|page| {
         let (path, packaged) = page.places();
-        (path, packaged, page.text.as_bytes())
+        (path, packaged, page.text.as_bytes().to_owned())
     });
     for (path, packaged, text) in files.into_iter().chain(pages) {
         if node.read(Path::new(&packaged))?.is_some() {
             continue;
         }
         let before = node.read(Path::new(&path))?;
-        if before.as_deref() != Some(text) {
-            plan.changes.push(Change { path: path.into(), before, after: text.into() });
+        if before.as_deref() != Some(&text) {
+            plan.changes.push(Change { path: path.into(), before, after: text });
         }
     }
     Ok(plan)
+}
+
+/// A file as this node needs it: a boot takes lost programs from the folder that they are in.
+fn text_for(path: &str, text: &str, programs: &Path) -> Vec<u8> {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/-._+".contains(letter);
+    // Another letter may be one that tmpfiles.d(5) reads: `%`, a blank.
+    match programs.to_str().filter(|folder| path == TMPFILES && folder.chars().all(is_plain)) {
+        Some(folder) => text.replace(PROGRAMS, folder).into(),
+        None => text.into(),
+    }
 }
 
 /// How systemd takes notice of the new files.
@@ -292,7 +306,9 @@ fn complaint(command: &[&str]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::FILES;
+    use std::path::Path;
+
+    use super::{FILES, TMPFILES};
     use crate::cli::manual::manual;
     use crate::node::host::fake::Fake;
     use crate::pss::facts::Engine;
@@ -300,15 +316,16 @@ mod tests {
     #[test]
     fn a_node_with_systemd_gets_what_no_package_brought() {
         let pages = manual();
-        let plan = |node: &Fake| super::plan(node, &pages);
+        let plan = |node: &Fake| super::plan(node, &pages, Path::new("/usr/local/sbin"));
         assert_eq!(plan(&Fake::default()).unwrap().changes.len(), 0, "another init");
         let node = || Fake::default().program("/usr/bin/systemctl");
         let all = plan(&node()).unwrap();
-        assert_eq!(all.changes.len(), FILES.len() + 3);
+        assert_eq!(all.changes.len(), FILES.len() + pages.len());
         assert_eq!(plan(&node().after(Engine::Containerd, &all)).unwrap().changes.len(), 0, "twice");
-        for (path, page) in
-            ["man8/pss-guard.8", "man8/pss-guard-gate.8", "man5/pss-guard.toml.5"].iter().zip(&pages)
-        {
+        let paths =
+            ["man8/pss-guard.8", "man8/pss-guard-gate.8", "man8/pss-guard-agent.8", "man5/pss-guard.toml.5"];
+        assert_eq!(pages.len(), paths.len());
+        for (path, page) in paths.iter().zip(&pages) {
             let written = all.changes.iter().find(|change| change.path.ends_with(path)).unwrap();
             assert_eq!(written.after, page.text.as_bytes(), "{path}");
         }
@@ -316,6 +333,33 @@ mod tests {
         for path in packaged.chain(pages.iter().map(|page| page.places().1)) {
             let rest = plan(&node().file(&path, "theirs")).unwrap();
             assert_eq!(rest.changes.len(), all.changes.len() - 1, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_boot_restores_the_programs_from_the_folder_that_they_are_in() {
+        let node = Fake::default().program("/usr/bin/systemctl");
+        for (folder, named) in [
+            ("/usr/local/sbin", "/usr/local/sbin"),
+            ("/usr/sbin", "/usr/sbin"),
+            ("/opt/pss-guard-0.1.0/sbin", "/opt/pss-guard-0.1.0/sbin"),
+            // What systemd would read as something else.
+            ("/opt/100%n", "/usr/local/sbin"),
+            ("/opt/my programs", "/usr/local/sbin"),
+        ] {
+            let plan = super::plan(&node, &[], Path::new(folder)).unwrap();
+            let snippet = plan.changes.iter().find(|change| change.path == Path::new(TMPFILES)).unwrap();
+            let snippet = String::from_utf8(snippet.after.clone()).unwrap();
+            let sources: Vec<&str> = snippet
+                .lines()
+                .filter(|line| line.starts_with("C /var/lib/pss-guard/bin/"))
+                .filter_map(|line| line.rsplit(' ').next())
+                .collect();
+            assert_eq!(
+                sources,
+                [format!("{named}/pss-guard-gate"), format!("{named}/pss-guard")],
+                "{folder}\n{snippet}"
+            );
         }
     }
 }

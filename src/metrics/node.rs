@@ -15,6 +15,7 @@ use crate::message::line;
 use crate::mode::temporary::{State as Temporary, Temporary as Held};
 use crate::mode::{InForce, in_force};
 use crate::status::agent::{AgentStatus, NAME};
+use crate::status::containers::Names;
 use crate::status::policy::PolicyStatus;
 use crate::status::{EngineStatus, Setting, State, Status};
 
@@ -117,7 +118,12 @@ fn enforcement(
         one(
             "pss_guard_running_containers",
             "Running containers by whether they passed the gate.",
-            status.engines.iter().flat_map(running).collect(),
+            status.engines.iter().flat_map(|engine| running(engine, Names::containers)).collect(),
+        ),
+        one(
+            "pss_guard_running_sandboxes",
+            "Sandboxes of running pods by whether they passed the gate.",
+            status.engines.iter().flat_map(|engine| running(engine, Names::sandboxes)).collect(),
         ),
         Family::gauge(
             "pss_guard_policy_valid",
@@ -153,7 +159,7 @@ impl EngineStatus {
     }
 }
 
-fn running(engine: &EngineStatus) -> Samples {
+fn running(engine: &EngineStatus, count: fn(&Names) -> usize) -> Samples {
     let Some(tally) = &engine.containers else { return Vec::new() };
     let rows = [
         ("through", &tally.through_the_gate),
@@ -161,10 +167,10 @@ fn running(engine: &EngineStatus) -> Samples {
         ("other-kind", &tally.of_another_kind),
         ("past", &tally.past_the_gate),
     ];
-    let sample = |(gate, list): (&str, &Vec<String>)| {
+    let sample = |(gate, list): (&str, &Names)| {
         let mut labels = labels(engine);
         labels.push(("gate", gate.to_owned()));
-        (labels, Number::Whole(list.len() as u64))
+        (labels, Number::Whole(count(list) as u64))
     };
     rows.map(sample).into()
 }

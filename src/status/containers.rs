@@ -12,7 +12,7 @@ use crate::inspect::identity::identify;
 use crate::install::Method;
 use crate::node::containers::{self, Container, Keeper, Voucher};
 use crate::pss::facts::{Engine, Subject};
-use crate::words::plural;
+use crate::words::{agree, plural};
 
 /// How a container came past the gate, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,17 +31,27 @@ pub(super) enum Passed {
     Past,
 }
 
-/// The running containers of an engine, by name (or by id, where they have none).
+/// The running containers of an engine and the sandboxes of their pods, by name (or by id, where they have none).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
     /// The gate judged them.
-    pub through_the_gate: Vec<String>,
+    pub through_the_gate: Names,
     /// They, or their pods, are older than the gate.
-    pub before_the_gate: Vec<String>,
+    pub before_the_gate: Names,
     /// Their runtime is of a kind that the gate does not cover.
-    pub of_another_kind: Vec<String>,
+    pub of_another_kind: Names,
     /// They should have passed the gate, and did not.
-    pub past_the_gate: Vec<String>,
+    pub past_the_gate: Names,
+}
+
+/// What runs, by name. A sandbox has the name of its pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Names {
+    names: Vec<String>,
+    /// Which of them are sandboxes, which nobody counts among the containers.
+    #[serde(skip)]
+    sandboxes: BTreeSet<usize>,
 }
 
 /// A running container.
@@ -97,7 +107,7 @@ pub(super) fn ask(
     let came =
         since.filter(|_| recorded.restart).map_or(recorded.written, |since| since.max(recorded.written));
     let mut tally = Tally::default();
-    let (mut others, mut elsewhere) = (0, 0);
+    let (mut others, mut elsewhere) = (0, Names::default());
     let all = || asked.running.iter().flatten();
     let unreadable: Vec<&PathBuf> = asked.running.iter().filter_map(|found| found.as_ref().err()).collect();
     // containerd gives a container the runtime, with its options, that the sandbox of its pod was made with
@@ -118,28 +128,27 @@ pub(super) fn ask(
         if running.engine != engine {
             continue;
         }
-        let name = running.name.clone();
         let of_old_pod = running.sandbox.as_deref().is_some_and(|sandbox| old.contains(sandbox));
-        let mut before = |name| {
+        let mut before = || {
             let is_exempt =
                 running.namespace.as_ref().is_some_and(|name| asked.exempt.namespaces.contains(name));
             would_be_judged += usize::from(!is_exempt);
-            tally.before_the_gate.push(name);
+            tally.before_the_gate.push(running);
         };
         match running.passed(recorded.method, came) {
-            Passed::Yes => tally.through_the_gate.push(name),
+            Passed::Yes => tally.through_the_gate.push(running),
             Passed::NotAsked => {}
-            Passed::Before => before(name),
-            Passed::Past if of_old_pod => before(name),
-            Passed::OtherKind => tally.of_another_kind.push(name),
+            Passed::Before => before(),
+            Passed::Past if of_old_pod => before(),
+            Passed::OtherKind => tally.of_another_kind.push(running),
             Passed::OtherEngine => {
-                elsewhere += 1;
-                tally.past_the_gate.push(name);
+                elsewhere.push(running);
+                tally.past_the_gate.push(running);
             }
-            Passed::Past => tally.past_the_gate.push(name),
+            Passed::Past => tally.past_the_gate.push(running),
         }
     }
-    checks.add(State::Ok, "containers", format!("{} passed the gate", count(&tally.through_the_gate)));
+    checks.add(State::Ok, "containers", format!("{} passed the gate", tally.through_the_gate.count()));
     excused(&tally, by_pod, asked.enforces && would_be_judged > 0, checks);
     if others > 0 {
         let says = format!(
@@ -148,23 +157,23 @@ pub(super) fn ask(
         );
         checks.add(State::Note, "containers", says);
     }
-    if elsewhere > 0 {
+    if !elsewhere.names.is_empty() {
         let says = format!(
             "{} passed the gate of another engine, which does not know their pods; \
              `pss-guard install --engine {}` fixes it for those that start from then on",
-            plural(elsewhere, "running container"),
+            elsewhere.count(),
             engine.name()
         );
         checks.add(State::Wrong, "containers", says);
     }
-    if tally.past_the_gate.len() > elsewhere {
+    if tally.past_the_gate.names.len() > elsewhere.names.len() {
         let why = match recorded.method {
             Method::Runtime => "the engine started them with another runtime than its configuration names",
             Method::Hook => "the engine dropped the hook, which it does silently while the gate is missing",
         };
         let says = format!(
             "{} newer than the gate bypassed it: {why}; restart the engine, and then the containers",
-            count(&tally.past_the_gate)
+            tally.past_the_gate.count()
         );
         checks.add(State::Wrong, "containers", says);
     }
@@ -179,8 +188,42 @@ pub(super) fn ask(
     Some(tally)
 }
 
-fn count(list: &[String]) -> String {
-    plural(list.len(), "running container")
+impl Names {
+    fn push(&mut self, running: &Running) {
+        if running.subject == Subject::Sandbox {
+            self.sandboxes.insert(self.names.len());
+        }
+        self.names.push(running.name.clone());
+    }
+
+    /// How many containers there are.
+    #[must_use]
+    pub fn containers(&self) -> usize {
+        self.names.len() - self.sandboxes.len()
+    }
+
+    /// How many sandboxes there are.
+    #[must_use]
+    pub fn sandboxes(&self) -> usize {
+        self.sandboxes.len()
+    }
+
+    /// Each name, and whether it is a sandbox's.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.names.iter().enumerate().map(|(place, name)| (name.as_str(), self.sandboxes.contains(&place)))
+    }
+
+    /// `2 running containers and 1 sandbox`.
+    fn count(&self) -> String {
+        let containers = plural(self.containers(), "running container");
+        let sandboxes = self.sandboxes();
+        let of_pods = format!("{sandboxes} {}", agree(&sandboxes, "sandbox", "sandboxes"));
+        match (self.containers(), sandboxes) {
+            (_, 0) => containers,
+            (0, _) => of_pods,
+            _ => format!("{containers} and {of_pods}"),
+        }
+    }
 }
 
 /// Says which did not pass the gate because they could not. `by_pod`: what starts in their pods passes it by as well;
@@ -197,8 +240,8 @@ fn excused(tally: &Tally, by_pod: bool, is_open: bool, checks: &mut Checks) {
     for (state, list, says) in
         [(state, &tally.before_the_gate, older), (State::Note, &tally.of_another_kind, other_kind)]
     {
-        if !list.is_empty() {
-            checks.add(state, "containers", format!("{} {says}", count(list)));
+        if !list.names.is_empty() {
+            checks.add(state, "containers", format!("{} {says}", list.count()));
         }
     }
 }

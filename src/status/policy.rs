@@ -439,7 +439,8 @@ fn journal(socket: &Path, file: &Path, checks: &mut Checks) {
     match connected {
         Ok(()) => checks.add(State::Ok, "journal", "events go to the journal (journalctl -t pss-guard)"),
         Err(error) => {
-            let says = format!("journald does not answer ({error}); events go to {}", file.display());
+            let says =
+                format!("journald does not answer ({}); events go to {}", line(&error), file.display());
             checks.add(State::Note, "journal", says);
         }
     }

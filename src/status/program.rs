@@ -7,6 +7,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
+use crate::message::line;
 use crate::node::elf::{Machine, head};
 use crate::node::host::Live;
 
@@ -15,7 +16,7 @@ pub(super) fn fault(live: &Live, path: &Path) -> Option<String> {
     let place = live.place(path);
     let metadata = match fs::metadata(&place) {
         Ok(metadata) => metadata,
-        Err(error) => return Some(format!("cannot be found: {error}")),
+        Err(error) => return Some(format!("cannot be found: {}", line(&error))),
     };
     if !metadata.is_file() {
         return Some("is not a file".to_owned());
@@ -31,7 +32,7 @@ pub(super) fn fault(live: &Live, path: &Path) -> Option<String> {
     let head = match head(&place) {
         Ok(head) if head.is_empty() => return Some("is empty".to_owned()),
         Ok(head) => head,
-        Err(error) => return Some(format!("cannot be read: {error}")),
+        Err(error) => return Some(format!("cannot be read: {}", line(&error))),
     };
     if let Some(script) = head.strip_prefix(b"#!") {
         let first = script.split(|byte| *byte == b'\n').next().unwrap_or_default();

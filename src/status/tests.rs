@@ -7,6 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::containers::Names;
 use super::{Setting, State, Status};
 use crate::cli::arguments::{AnswerFormat, Status as Arguments};
 use crate::cli::status::{Look, status};
@@ -291,6 +292,45 @@ fn a_gate_that_stands_is_said_to_stand() {
     }
     assert!(!said.contains("WRONG") && !said.contains("unknown  "), "{said}");
     assert_eq!(machine.said(Some(Engine::Containerd)).0, 0);
+}
+
+/// A pod with two containers is one sandbox and two containers, as `crictl` counts them.
+#[test]
+fn sandboxes_are_not_counted_among_the_containers() {
+    let gated = entry_path(Engine::Containerd, "runc");
+    let gated = gated.to_str();
+    let elsewhere = entry_path(Engine::CriO, "runc");
+    let elsewhere = elsewhere.to_str();
+    let before = "bypassed the gate, because their pods are older";
+    let past = "newer than the gate bypassed it";
+    #[rustfmt::skip]
+    let rows: &[(u64, Option<&str>, &str, &str)] = &[
+        (STARTED, gated, "2 running containers and 1 sandbox passed the gate", "passed         shop/web (sandbox)\n"),
+        (INSTALLED + 5, Some("runc"), &format!("1 running container and 1 sandbox {before}"), "before         shop/web (sandbox)\n"),
+        (STARTED, Some("runc"), &format!("1 running container and 1 sandbox {past}"), "past           shop/web (sandbox)\n"),
+        (STARTED, elsewhere, "1 running container and 1 sandbox passed the gate of another engine", "past           shop/web (sandbox)\n"),
+        (STARTED, None, "1 running container and 1 sandbox have a runtime of another kind", "other kind     shop/web (sandbox)\n"),
+    ];
+    for (started, runtime, sentence, listed) in rows {
+        let machine = Machine::new();
+        machine.task("k8s.io", 20, *started, *runtime, &sandbox("containerd", 20));
+        machine.task("k8s.io", 21, *started, *runtime, &in_sandbox("containerd", "side", 20));
+        let (_, said) = machine.said(None);
+        assert!(said.contains(sentence), "{sentence:?} in\n{said}");
+        assert!(said.contains(listed), "{listed:?} in\n{said}");
+        let status = machine.status();
+        let tally = status.engines[0].containers.as_ref().unwrap();
+        let all =
+            [&tally.through_the_gate, &tally.before_the_gate, &tally.of_another_kind, &tally.past_the_gate];
+        let counted = |count: fn(&Names) -> usize| all.iter().map(|names| count(names)).sum::<usize>();
+        assert_eq!((counted(Names::containers), counted(Names::sandboxes)), (2, 1), "{said}");
+    }
+    let machine = Machine::new();
+    machine.remove("proc/10");
+    machine.task("k8s.io", 20, STARTED, gated, &sandbox("containerd", 20));
+    machine.task("k8s.io", 21, STARTED, gated, &sandbox("containerd", 21).replace("web", "api"));
+    let said = machine.said(None).1;
+    assert!(said.contains("2 sandboxes passed the gate"), "{said}");
 }
 
 #[test]

@@ -187,7 +187,8 @@ impl Verification<'_> {
     fn wait_for_socket(&self, socket: &Path) -> Result<Vec<String>, String> {
         let place = self.live.place(socket);
         self.wait(|| {
-            UnixStream::connect(&place).map_err(|error| format!("connect to {}: {error}", place.display()))
+            UnixStream::connect(&place)
+                .map_err(|error| format!("connect to {}: {}", place.display(), line(&error)))
         })?;
         Ok(vec![format!("the engine listens at {}", socket.display())])
     }

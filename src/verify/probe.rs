@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::Outcome;
 use super::evidence::{Event, Journal};
 use super::expect::{Expected, NAMESPACE};
+use crate::message::line;
 use pss_guard_core::record::Kind;
 
 /// What came of one probe.
@@ -152,7 +153,8 @@ impl Folder {
         let path = std::env::temp_dir().join(name());
         // Refused if it is there: nobody else's folder.
         let made = std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(&path);
-        made.map(|()| Self(path.clone())).map_err(|error| format!("create {}: {error}", path.display()))
+        made.map(|()| Self(path.clone()))
+            .map_err(|error| format!("create {}: {}", path.display(), line(&error)))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -163,7 +165,7 @@ impl Folder {
         let path = self.0.join(name);
         let written =
             fs::File::create_new(&path).and_then(|mut file| file.write_all(value.to_string().as_bytes()));
-        written.map_err(|error| format!("write {}: {error}", path.display()))?;
+        written.map_err(|error| format!("write {}: {}", path.display(), line(&error)))?;
         Ok(path.to_string_lossy().into_owned())
     }
 }

@@ -180,7 +180,7 @@ pub fn check(paths: &Paths, options: &Check, style: Style, out: &mut dyn Write, 
     if let Err(error) = results.finish(passed_over)
         && error.kind() != ErrorKind::BrokenPipe
     {
-        let _ = writeln!(err, "pss-guard: write the results: {error}");
+        let _ = writeln!(err, "pss-guard: write the results: {}", line(&error));
         return super::FAILED;
     }
     if nothing {

@@ -365,7 +365,7 @@ mod tests {
             ),
             ("mode audit --for ", &["words"]),
             ("completions ", &["words", "bash", "zsh", "fish"]),
-            ("man pss-guard", &["words", "pss-guard", "pss-guard-gate", "pss-guard.toml"]),
+            ("man pss-guard", &["words", "pss-guard", "pss-guard-gate", "pss-guard-agent", "pss-guard.toml"]),
             ("nonsense --x y ", &["words"]),
             ("scan --nonsense ", &["words"]),
             ("__com", &["words"]),

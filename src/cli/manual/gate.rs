@@ -58,7 +58,7 @@ pub(super) fn page() -> String {
     page.text("The last ten decisions of the gate:");
     page.code("journalctl -t pss-guard -n 10");
     page.section("See also");
-    page.text("`pss-guard`(8), `pss-guard.toml`(5), `journalctl`(1), `oci-hooks`(5), `runc`(8), `crun`(1)");
+    page.text("`pss-guard`(8), `pss-guard-agent`(8), `pss-guard.toml`(5), `journalctl`(1), `oci-hooks`(5), `runc`(8), `crun`(1)");
     page.finish()
 }
 

@@ -1,6 +1,7 @@
-//! The manual: one page for the tool, one for the gate, one for the policy. Each is generated from what the programs
-//! themselves read: the command line's definition, the table of controls, the policy's reference.
+//! The manual: a page for each program, and one for the policy. Each is generated from what the programs themselves read:
+//! the command line's definition, the table of controls, the policy's reference.
 
+mod agent;
 mod gate;
 mod policy;
 mod tool;
@@ -22,6 +23,9 @@ pub enum Page {
     /// pss-guard-gate(8), the program that engines call
     #[value(name = "pss-guard-gate")]
     Gate,
+    /// pss-guard-agent(8), the program that tells the gate what the API server knows
+    #[value(name = "pss-guard-agent")]
+    Agent,
     /// pss-guard.toml(5), the policy
     #[value(name = "pss-guard.toml")]
     Policy,
@@ -32,7 +36,7 @@ impl Page {
     #[must_use]
     pub const fn section(self) -> u8 {
         match self {
-            Self::Tool | Self::Gate => 8,
+            Self::Tool | Self::Gate | Self::Agent => 8,
             Self::Policy => 5,
         }
     }
@@ -49,6 +53,7 @@ impl Page {
         match self {
             Self::Tool => tool::page(),
             Self::Gate => gate::page(),
+            Self::Agent => agent::page(),
             Self::Policy => policy::page(),
         }
     }
@@ -151,7 +156,7 @@ mod tests {
     use crate::pss::controls::CONTROLS;
 
     /// A page without what roff needs.
-    fn plain(page: Page) -> String {
+    pub(super) fn plain(page: Page) -> String {
         let text = page.text();
         [
             ("\\fB", ""),
@@ -166,7 +171,7 @@ mod tests {
         .fold(text, |text, (roff, letter)| text.replace(roff, letter))
     }
 
-    fn section<'p>(page: &'p str, title: &str) -> &'p str {
+    pub(super) fn section<'p>(page: &'p str, title: &str) -> &'p str {
         let found = page.split(&format!("\n.SH {title}\n")).nth(1);
         let found = found.unwrap_or_else(|| panic!("no section {title}\n{page}"));
         found.split("\n.SH ").next().unwrap()

@@ -32,7 +32,7 @@ pub(super) fn page() -> String {
     page.examples(&examples);
     page.section("See also");
     page.text(
-        "`pss-guard-gate`(8), `pss-guard.toml`(5), `journalctl`(1) with `-t pss-guard`, `runc`(8), `crun`(1)",
+        "`pss-guard-gate`(8), `pss-guard-agent`(8), `pss-guard.toml`(5), `journalctl`(1) with `-t pss-guard`, `runc`(8), `crun`(1)",
     );
     page.finish()
 }

@@ -237,7 +237,7 @@ pub struct System {
 
 impl System {
     pub(super) fn of(node: &Live, manual: &[units::Manual]) -> Result<Self, Failure> {
-        let mut plan = units::plan(node, manual)?;
+        let mut plan = units::plan(node, manual, &programs::folder_for_people(node))?;
         let mut kept = transaction::edited(node, units::NAME)?;
         kept.retain(|path| plan.changes.iter().any(|change| change.path == *path));
         plan.changes.retain(|change| !kept.contains(&change.path));

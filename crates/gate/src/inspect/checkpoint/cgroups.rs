@@ -6,15 +6,42 @@
 //! 1.21), and CRIU puts that in place of the directory that the image gives for the controller (rewrite_cgsets). So every
 //! path must lie in that directory, and there must be one. Only the cgroups that limit devices are held to this; a limit
 //! of memory or processes is no control's.
+//!
+//! On a host of version 1 the kernel may have a hierarchy of version 2 as well, for another's use: hybrid hosts mount it beside the
+//! others, and Cilium elsewhere. It limits no devices there, and a runtime that does not see it leaves its containers in `/` of it
+//! (crun 1.21 where /sys/fs/cgroup/unified is not mounted).
+
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use super::CheckpointError;
 use super::images::{Cgroups, Controller, Directory, Member};
 
 /// Who limits devices: the controller of version 1, and the one hierarchy of version 2, which has no name.
-const LIMIT_DEVICES: [&str; 2] = ["devices", ""];
+const LIMIT_DEVICES: [&str; 2] = ["devices", UNIFIED];
+const UNIFIED: &str = "";
+
+/// The version of cgroups by which runtimes limit devices on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupVersion {
+    /// By the controller `devices`.
+    One,
+    /// By programs of the one hierarchy, or by what cannot be told.
+    Two,
+}
+
+impl CgroupVersion {
+    /// This host's, told as runtimes tell it (crun `libcrun_get_cgroup_mode`, runc `IsCgroup2UnifiedMode`).
+    #[must_use]
+    pub fn of_host() -> Self {
+        match statfs("/sys/fs/cgroup") {
+            Ok(fs) if fs.filesystem_type() != CGROUP2_SUPER_MAGIC => Self::One,
+            _ => Self::Two,
+        }
+    }
+}
 
 /// Whether every task stays in the container's cgroup.
-pub(super) fn check(cgroups: &Cgroups) -> Result<(), CheckpointError> {
+pub(super) fn check(cgroups: &Cgroups, host: CgroupVersion) -> Result<(), CheckpointError> {
     let outside = |path: &str| CheckpointError::Cgroup(path.to_owned());
     let Cgroups { sets, controllers } = cgroups;
     for controller in controllers {
@@ -27,7 +54,8 @@ pub(super) fn check(cgroups: &Cgroups) -> Result<(), CheckpointError> {
     for member in sets.iter().flat_map(|set| &set.members) {
         let is_plain = is_name(&member.name) && is_path(&member.path);
         let limits_devices = member.name.split(',').any(|name| LIMIT_DEVICES.contains(&name));
-        if !is_plain || (limits_devices && !stays(member, controllers)) {
+        let is_unused = host == CgroupVersion::One && member.name == UNIFIED && member.path == "/";
+        if !is_plain || (limits_devices && !is_unused && !stays(member, controllers)) {
             return Err(outside(&member.path));
         }
     }

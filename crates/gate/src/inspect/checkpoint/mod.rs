@@ -43,6 +43,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use crate::inspect::spec::Spec;
+pub use cgroups::CgroupVersion;
 use pss::facts::Engine;
 use pss_guard_core::files::FileError;
 pub use tasks::{Read, Restored};
@@ -171,7 +172,8 @@ impl Restore<'_> {
             Err(CheckpointError::NoRuntime) => return Err(CheckpointError::NoRuntime),
             Err(_) => return Err(CheckpointError::NoPlace),
         };
-        let restored = Restored::read(&mut |name, limit| place.read(name, limit))?;
+        let read: &mut Read<'_> = &mut |name, limit| place.read(name, limit);
+        let restored = Restored::read(read, CgroupVersion::of_host())?;
         restored.apply(spec, engine, self.lsm_profile)
     }
 }

@@ -1,7 +1,7 @@
 //! What the images say of the tasks, as the union of all threads: what one of them may do, the container may.
 
 use super::CheckpointError;
-use super::cgroups;
+use super::cgroups::{self, CgroupVersion};
 use super::images::{
     self, Core, Creds, Filter, Ids, Image, Inventory, Mount, OpenFile, RegularFile, Seccomp, Task, TaskCore,
     ThreadCore, UserNamespace,
@@ -68,8 +68,8 @@ pub(super) enum Filtered {
 }
 
 impl Restored {
-    /// Reads the images.
-    pub fn read(read: &mut Read<'_>) -> Result<Self, CheckpointError> {
+    /// Reads the images, for a host of this version of cgroups.
+    pub fn read(read: &mut Read<'_>, host: CgroupVersion) -> Result<Self, CheckpointError> {
         let mut left = MOST_BYTES;
         let read: &mut Read<'_> = &mut |name, limit| {
             let bytes = read(name, limit)?;
@@ -87,7 +87,8 @@ impl Restored {
         descriptors(read)?;
         // Without entries CRIU leaves the tasks where the runtime put it itself (`criu/cgroup.c` prepare_cgroup).
         if let Some(bytes) = read("cgroup.img", LARGE)? {
-            images::all("cgroup.img", &bytes)?.iter().try_for_each(cgroups::check)?;
+            let entries = images::all("cgroup.img", &bytes)?;
+            entries.iter().try_for_each(|entry| cgroups::check(entry, host))?;
         }
         files(read)?;
         // Written only for a container with policies of its own (`criu/apparmor.c` dump_aa_namespaces).

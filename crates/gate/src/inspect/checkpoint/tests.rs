@@ -14,7 +14,7 @@ use super::images::{
     Mount, OpenFile, Property, RegularFile, Seccomp, Task, TaskCore, ThreadCore, UserNamespace,
 };
 use super::tasks::Filtered;
-use super::{CheckpointError, Restore, Restored};
+use super::{CgroupVersion, CheckpointError, Restore, Restored};
 use crate::inspect::evaluate::{Outcome, Pods, Request, evaluate};
 use crate::inspect::host::Host;
 use crate::inspect::spec::{Spec, Text};
@@ -117,11 +117,16 @@ fn healthy() -> Files {
 }
 
 fn read(files: &Files) -> Result<Restored, CheckpointError> {
-    Restored::read(&mut |name, limit| {
+    read_on(files, CgroupVersion::Two)
+}
+
+fn read_on(files: &Files, host: CgroupVersion) -> Result<Restored, CheckpointError> {
+    let read: &mut super::Read<'_> = &mut |name, limit| {
         let file = files.get(name);
         assert!(file.is_none_or(|file| file.len() as u64 <= limit), "{name}");
         Ok(file.cloned())
-    })
+    };
+    Restored::read(read, host)
 }
 
 /// What becomes of the spec, in a few words.
@@ -520,6 +525,34 @@ fn tasks_stay_in_the_cgroup_that_limits_devices() {
     }
 }
 
+/// Where version 1 limits devices, `/` of version 2 is where a runtime leaves a container that does not see that hierarchy.
+#[test]
+fn the_root_of_a_hierarchy_that_limits_nothing_is_no_escape() {
+    use CgroupVersion::{One, Two};
+    let controller = |name: &str, directory: &str| Controller {
+        names: vec![name.to_owned()],
+        directories: vec![Directory { name: directory.to_owned(), ..Directory::default() }],
+    };
+    let controllers = || vec![controller("devices", "pod/id"), controller("", "")];
+    let rows = [
+        ("/pod/id", "/", One, true),
+        ("/pod/id", "/", Two, false),
+        // Nobody leaves a container there.
+        ("/pod/id", "/other", One, false),
+        ("/pod/id", "/..", One, false),
+        ("/", "/", One, false),
+    ];
+    for (devices, unified, host, is_fine) in rows {
+        let member =
+            |name: &str, path: &str| Member { name: name.to_owned(), path: path.to_owned(), prefix: None };
+        let members = vec![member("devices", devices), member("", unified)];
+        let mut files = healthy();
+        let cgroups = Cgroups { sets: vec![CgroupSet { members }], controllers: controllers() };
+        put(&mut files, "cgroup.img", &[cgroups]);
+        assert_eq!(read_on(&files, host).is_ok(), is_fine, "{devices} {unified} {host:?}");
+    }
+}
+
 #[test]
 fn no_file_leads_out_of_the_container() {
     for (name, is_fine) in [
@@ -666,7 +699,7 @@ fn images_that_criu_wrote_are_read() {
         std::fs::read(format!("{}/src/inspect/checkpoint/fixture/{name}", env!("CARGO_MANIFEST_DIR")))
     };
     let mut read = |name: &str, _| Ok(image(name).ok());
-    let restored = Restored::read(&mut read).unwrap();
+    let restored = Restored::read(&mut read, CgroupVersion::Two).unwrap();
     assert!(restored.root && restored.no_new_privileges);
     assert_eq!((restored.capabilities, restored.filtered), (0, Filtered::Yes));
     assert_eq!(restored.profiles, [None]);
@@ -679,10 +712,11 @@ fn images_that_criu_wrote_are_read() {
     assert_eq!(data.external_key.as_deref(), Some("/data"));
     // Twice the same process in the same namespaces: nothing else is to be read of the second.
     let tasks: Vec<u8> = image("pstree.img").unwrap();
-    let again = Restored::read(&mut |name, limit| match name {
+    let twice: &mut super::Read<'_> = &mut |name, limit| match name {
         "pstree.img" => Ok(Some([&tasks, &tasks[8..]].concat())),
         _ => read(name, limit),
-    });
+    };
+    let again = Restored::read(twice, CgroupVersion::Two);
     assert!(matches!(again, Err(CheckpointError::NoRoot)), "{again:?}");
 }
 
