@@ -11,9 +11,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::api::Api;
 use crate::metrics::Metrics;
+use crate::spread::about;
 use crate::watch::{Synced, causes};
 
-/// How often the server is asked. [`STALE`] is four times as long.
+/// About how often the server is asked. [`STALE`] is four times as long.
 const EVERY: Duration = Duration::from_secs(15);
 
 /// How long it may take to answer.
@@ -47,7 +48,7 @@ pub(crate) async fn prove(api: &Api, paths: &Paths, metrics: &Metrics, synced: &
             Err(Fault::Unauthorized) => {
                 report(paths, metrics);
                 // The kubelet, or a rotation, may be about to bring another.
-                sleep(EVERY).await;
+                sleep(about(EVERY)).await;
                 return Renew::Unauthorized;
             }
             Err(Fault::Other(error)) => {
@@ -55,7 +56,7 @@ pub(crate) async fn prove(api: &Api, paths: &Paths, metrics: &Metrics, synced: &
                 report(paths, metrics);
             }
         }
-        let next = Instant::now() + EVERY;
+        let next = Instant::now() + about(EVERY);
         loop {
             tokio::select! {
                 () = sleep_until(next) => break,

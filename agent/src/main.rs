@@ -20,6 +20,7 @@ mod options;
 mod pods;
 mod run;
 mod server;
+mod spread;
 mod static_pods;
 #[cfg(test)]
 mod testing;

@@ -14,14 +14,15 @@ use crate::api::Api;
 use crate::contact::{self, Renew};
 use crate::metrics::Metrics;
 use crate::options::Run;
+use crate::spread::about;
 use crate::watch::{End, Synced, causes};
 use crate::{events, namespaces, pods, server, static_pods};
 
 /// How long after a fault everything begins again.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// The longest time that a watch lasts, in seconds; then the server ends it, and it goes on where it was.
-const WATCH: u32 = 240;
+/// About how long a watch lasts; then the server ends it, and it goes on where it was. kube-rs allows less than 295 seconds.
+const WATCH: Duration = Duration::from_secs(230);
 
 /// Runs until a signal.
 pub(crate) async fn run(options: &Run) -> std::io::Result<()> {
@@ -84,7 +85,7 @@ async fn keep_watching(options: &Run, paths: &Paths, metrics: &Metrics) -> Infal
                 // The kubelet may not have made it yet.
                 tracing::warn!(error = causes(&error), "cannot connect to the API server; trying again");
                 contact::report(paths, metrics);
-                sleep(AGAIN).await;
+                sleep(about(AGAIN)).await;
             }
         }
     }
@@ -99,7 +100,8 @@ async fn watching<W>(
 where
     W: Future<Output = Result<Infallible, End>>,
 {
-    let listing = watcher::Config::default().timeout(WATCH).any_semantic();
+    let timeout = u32::try_from(about(WATCH).as_secs()).unwrap_or(u32::MAX);
+    let listing = watcher::Config::default().timeout(timeout).any_semantic();
     // One object at a time instead of all at once: a fraction of the memory, here and in the server.
     let mut config = listing.clone().streaming_lists();
     loop {
@@ -116,6 +118,6 @@ where
                 tracing::error!(resource, error, "cannot write; trying again");
             }
         }
-        sleep(AGAIN).await;
+        sleep(about(AGAIN)).await;
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::cluster::{API_SERVER_LINE, Cluster, Node};
+use crate::support::cluster::{Cluster, Node, api_server_line};
 use crate::support::declared;
 use crate::support::engine::Kind;
 use crate::support::exactness::POLICY;
@@ -229,7 +229,7 @@ fn restarted(cluster: &Cluster, nodes: &[&Node]) {
         assert_eq!(known(node.machine()), before, "{}", node.name);
     }
     let at = Instant::now();
-    cluster.control.start("kube-apiserver", &API_SERVER_LINE);
+    cluster.control.start("kube-apiserver", &api_server_line());
     cluster.wait_for("the API server", &cluster.control, "kube-apiserver", || {
         cluster.kubectl(&["get", "--raw", "/readyz"]).stdout == "ok"
     });
@@ -282,7 +282,7 @@ fn unreachable(cluster: &Cluster, node: &Node, other: &Node) {
 fn two_api_servers(cluster: &Cluster, node: &Node) {
     let control = &cluster.control;
     control.run(&["cp", "-r", "/run/kubernetes", "/run/kubernetes-2"]).expect_success();
-    let second: Vec<String> = API_SERVER_LINE
+    let second: Vec<String> = api_server_line()
         .iter()
         .map(|option| option.replace("=443", "=6443").replace("=/run/kubernetes", "=/run/kubernetes-2"))
         .collect();

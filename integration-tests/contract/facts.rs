@@ -733,6 +733,60 @@ fn a_pod_given_by_hand_is_taken_for_its_own_containers_only() {
     assert!(done.code == Some(2) && done.stdout.contains(&format!("{ours} of no pod")), "{done}");
 }
 
+/// A floor whose version is not the namespace's: both are evaluated, and where a control of the one replaces a control of the other,
+/// what it found is in the message once.
+#[test]
+fn a_finding_is_in_the_message_once_although_the_floor_has_another_version() {
+    if !needs::can_run("a_finding_is_in_the_message_once", &[]) {
+        return;
+    }
+    let labels = |version| {
+        format!(
+            "{{\"v\":1,\"pod-security.kubernetes.io/enforce\":\"restricted\",\"pod-security.kubernetes.io/enforce-version\":\"{version}\"}}"
+        )
+    };
+    let violating = with(|facts| {
+        facts["spec"]["volumes"] = json!([{"name": "data", "hostPath": {"path": "/srv/data"}}]);
+        let context = &mut facts["spec"]["containers"][0]["securityContext"];
+        context["capabilities"] = json!({"add": ["SYS_TIME"]});
+        context["seccompProfile"] = json!({"type": "Unconfined"});
+    });
+    let exception = "[[exceptions]]\nnamespace = 'shop'\ncontrols = ['restrictedVolumes']\nreason = 'r'\nexpires = 2999-01-01\n";
+    let excepted = "hostPathVolumes,capabilities_restricted,seccompProfile_restricted";
+    let both = "capabilities_restricted,restrictedVolumes,seccompProfile_restricted";
+    // Of a container without seccomp nothing is proved against baseline.
+    let seen = "capabilities_baseline,restrictedVolumes";
+    // (the namespace's version, an exception, the controls that deny by what the pod declares, and by what the node sees)
+    let rows = [
+        ("latest", "", both, both),
+        ("v1.30", "", both, both),
+        // It has no such controls of seccomp and capabilities yet, so the floor's deny.
+        ("v1.18", "", "capabilities_baseline,seccompProfile_baseline,restrictedVolumes", seen),
+        // What is excepted replaces nothing.
+        ("v1.30", exception, excepted, excepted),
+    ];
+    for (version, exception, declared, observed) in rows {
+        for (facts, controls) in [(Some(&violating), declared), (None, observed)] {
+            let node = node(&format!("{POLICY}[agent]\nfloor = 'baseline'\n{exception}"));
+            node.file("run/pss-guard/namespaces/shop.json", &labels(version));
+            if let Some(facts) = facts {
+                lay(&node, facts);
+            } else {
+                spec(&node.bundle().join("config.json"), |spec| {
+                    spec["linux"].as_object_mut().unwrap().remove("seccomp");
+                    for set in ["bounding", "effective", "permitted"] {
+                        spec["process"]["capabilities"][set] = json!(["CAP_SYS_TIME"]);
+                    }
+                });
+            }
+            let (code, event) = hook(&node);
+            assert_ne!(code, 0, "{version}: {event}");
+            let denied = event["PSS_CONTROLS"].as_str().unwrap_or_default();
+            assert_eq!(denied, controls, "{version} {exception}: {event}");
+        }
+    }
+}
+
 /// The control that came last.
 const CONTROL: &str = "hostProbesAndHostLifecycle";
 

@@ -429,6 +429,52 @@ fn the_agent_of_the_host_writes_four_folders_and_nothing_else() {
     assert!(imports(), "{}", systemd.said(&["-u", "pss-guard-namespaces.service"]));
 }
 
+/// An upgrade replaces the gate and then restarts the agent, whose program came with the same package. One that the admin has
+/// stopped stays so.
+#[test]
+fn an_agent_that_runs_is_restarted_at_an_upgrade() {
+    let test = "systemd::an_agent_that_runs_is_restarted_at_an_upgrade";
+    if !Systemd::can_run(test) || !needs::can_run(test, &["podman"]) {
+        return;
+    }
+    let systemd = Systemd::up_with(&[(&AGENT[1..], program::agent())]);
+    let tool = format!("/{TOOL}");
+    // The installer's own units take their place.
+    systemd.run(&[
+        "sh",
+        "-c",
+        "rm /etc/systemd/system/pss-guard-*.service /etc/systemd/system/pss-guard-*.timer",
+    ]);
+    let install = [&tool, "install", "--engine", "podman", "--method", "runtime"];
+    systemd.run(&install).expect_success();
+    let upgrade = || {
+        let done = systemd.run(&[&tool, "install", "--programs"]).expect_success();
+        assert!(!done.stdout.contains("not done: systemctl"), "{done}");
+        done
+    };
+    let pid = || systemd.show(AGENT_UNIT, "MainPID");
+    // Enabled, and started by hand.
+    for start in [&["enable", "--now"][..], &["start"]] {
+        systemd.run(&[&["systemctl"], start, &[AGENT_UNIT]].concat()).expect_success();
+        let before = pid();
+        assert_ne!(before, "0", "{}", systemd.said(&["-u", AGENT_UNIT]));
+        let done = upgrade();
+        let is_new = || !["0", &*before].contains(&&*pid());
+        assert!(run::within(Duration::from_secs(30), is_new), "{start:?}: {done}");
+        assert_eq!(systemd.show(AGENT_UNIT, "ActiveState"), "active", "{start:?}: {done}");
+        systemd.run(&["systemctl", "stop", AGENT_UNIT]).expect_success();
+        upgrade();
+        // A job that was only queued would be there by now.
+        systemd.run(&["systemctl", "start", "systemd-journald.service"]).expect_success();
+        assert_eq!(
+            (pid(), systemd.show(AGENT_UNIT, "ActiveState")),
+            ("0".into(), "inactive".into()),
+            "{start:?}"
+        );
+        systemd.run(&["systemctl", "disable", "--quiet", AGENT_UNIT]).expect_success();
+    }
+}
+
 /// The socket of version 0.1, and what it started.
 const SOCKET: &str = "[Socket]\nListenStream=127.0.0.1:9749\n\n[Install]\nWantedBy=sockets.target\n";
 const EXPORTER: &str = "[Service]\nExecStart=/bin/sleep 1000\n";

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::engine::{Engine, Kind};
 use crate::support::gate::{self, Restart};
-use crate::support::kube::{KUBELETS_CONFIG, kubelet_config};
+use crate::support::kube::{self, KUBELETS_CONFIG, kubelet_config};
 use crate::support::machine::Machine;
 use crate::support::run::{self, Done};
 use crate::support::{files, image, program};
@@ -108,6 +108,11 @@ impl Cluster {
             });
         }
         cluster
+    }
+
+    /// Everything that is no node, and tokens for so many nodes that are agents and nothing else.
+    pub(crate) fn without_nodes(agents: usize) -> Self {
+        Self { nodes: Vec::new(), control: control_plane(agents) }
     }
 
     /// A machine with an engine, and a way to the API server.
@@ -271,8 +276,8 @@ fn control_plane(nodes: usize) -> Machine {
     }
     machine.write("/etc/kubernetes/tokens.csv", &tokens);
     machine.write("/run/machine/.kube/config", &kubeconfig("c0ffee"));
-    machine.start("etcd", &ETCD);
-    machine.start("kube-apiserver", &API_SERVER_LINE);
+    machine.start("etcd", &kube::ETCD);
+    machine.start("kube-apiserver", &api_server_line());
     let ready = run::within(Duration::from_secs(120), || {
         let certificate = machine.read("/run/kubernetes/apiserver.crt");
         machine.write("/etc/kubernetes/ca.crt", &certificate);
@@ -308,35 +313,17 @@ const CNI: &str = r#"{
 }
 "#;
 
-const ETCD: [&str; 8] = [
-    "etcd",
-    "--data-dir=/var/lib/etcd/control",
-    "--unsafe-no-fsync",
-    "--listen-client-urls=http://127.0.0.1:2379",
-    "--advertise-client-urls=http://127.0.0.1:2379",
-    "--listen-peer-urls=http://127.0.0.1:2380",
-    "--initial-advertise-peer-urls=http://127.0.0.1:2380",
-    "--initial-cluster=default=http://127.0.0.1:2380",
-];
-
-/// On the port of the service, because there is nobody to forward it.
-pub(crate) const API_SERVER_LINE: [&str; 15] = [
-    "kube-apiserver",
-    "--etcd-servers=http://127.0.0.1:2379",
-    "--bind-address=0.0.0.0",
-    "--advertise-address=203.0.113.1",
-    "--secure-port=443",
-    "--cert-dir=/run/kubernetes",
-    "--service-cluster-ip-range=203.0.113.0/24",
-    "--service-account-key-file=/etc/kubernetes/accounts.key",
-    "--service-account-signing-key-file=/etc/kubernetes/accounts.key",
-    "--service-account-issuer=https://kubernetes.default.svc",
-    "--token-auth-file=/etc/kubernetes/tokens.csv",
-    "--authorization-mode=Node,RBAC",
-    "--enable-admission-plugins=NodeRestriction",
-    "--allow-privileged=true",
-    "--kubelet-preferred-address-types=InternalIP",
-];
+/// The API server's arguments: on the port of the service, because there is nobody to forward it.
+pub(crate) fn api_server_line() -> Vec<&'static str> {
+    let own = [
+        "--bind-address=0.0.0.0",
+        "--advertise-address=203.0.113.1",
+        "--secure-port=443",
+        "--enable-admission-plugins=NodeRestriction",
+        "--kubelet-preferred-address-types=InternalIP",
+    ];
+    [&kube::API_SERVER[..], &own].concat()
+}
 
 const CONTROLLERS: [&str; 8] = [
     "kube-controller-manager",

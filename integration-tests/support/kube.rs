@@ -53,7 +53,7 @@ impl Cluster {
         machine.write(KUBELETS_SETTINGS, &kubelet_config(kind));
         machine.write("/run/machine/.kube/config", KUBECONFIG);
         machine.start("etcd", &ETCD);
-        machine.start("kube-apiserver", &API_SERVER);
+        machine.start("kube-apiserver", &[&API_SERVER[..], &ON_THE_NODE].concat());
         cluster.wait_for("the API server", "kube-apiserver", || {
             cluster.kubectl(&["get", "--raw", "/readyz"]).stdout == "ok"
                 && cluster.kubectl(&["get", "namespace", "default"]).code == Some(0)
@@ -222,9 +222,10 @@ pub(crate) fn manifest(name: &str, pod: &Pod) -> Value {
     })
 }
 
-const ETCD: [&str; 8] = [
+/// A test's cluster is gone with its machine, so nothing waits for the disk.
+pub(crate) const ETCD: [&str; 8] = [
     "etcd",
-    "--data-dir=/var/lib/etcd/node",
+    "--data-dir=/var/lib/etcd/cluster",
     "--unsafe-no-fsync",
     "--listen-client-urls=http://127.0.0.1:2379",
     "--advertise-client-urls=http://127.0.0.1:2379",
@@ -233,12 +234,10 @@ const ETCD: [&str; 8] = [
     "--initial-cluster=default=http://127.0.0.1:2380",
 ];
 
-const API_SERVER: [&str; 14] = [
+/// The API server, whoever it is for: where it listens, and which admission it has, is added.
+pub(crate) const API_SERVER: [&str; 10] = [
     "kube-apiserver",
     "--etcd-servers=http://127.0.0.1:2379",
-    "--bind-address=127.0.0.1",
-    "--advertise-address=192.0.2.1",
-    "--secure-port=6443",
     "--cert-dir=/run/kubernetes",
     "--service-cluster-ip-range=203.0.113.0/24",
     "--service-account-key-file=/etc/kubernetes/accounts.key",
@@ -246,8 +245,15 @@ const API_SERVER: [&str; 14] = [
     "--service-account-issuer=https://kubernetes.default.svc",
     "--token-auth-file=/etc/kubernetes/tokens.csv",
     "--authorization-mode=Node,RBAC",
-    "--disable-admission-plugins=ServiceAccount",
     "--allow-privileged=true",
+];
+
+/// For the node that it shares a machine with.
+const ON_THE_NODE: [&str; 4] = [
+    "--bind-address=127.0.0.1",
+    "--advertise-address=192.0.2.1",
+    "--secure-port=6443",
+    "--disable-admission-plugins=ServiceAccount",
 ];
 
 /// Not in `/`, which is the machine's below: a kubelet removes the logs of containers that have none from where it works.

@@ -202,21 +202,23 @@ fn let_go(node: &Live, units: impl Iterator<Item = &'static str>) -> Vec<String>
     };
     // In a chroot, where they were enabled from outside. Another init has none.
     let is_due = |unit: &&str| !node.is_running() || has_systemd() || systemd::is_enabled(node, unit);
-    let is_there = |unit: &&str| {
-        let folders = [FOLDER, "/usr/lib/systemd/system"].into_iter();
-        folders.map(|folder| Path::new(folder).join(unit)).any(|path| node.place(&path).exists())
-    };
-    let units: Vec<&str> = units.filter(is_there).filter(is_due).collect();
+    let units: Vec<&str> = units.filter(|unit| is_there(node, unit)).filter(is_due).collect();
     let nothing = units.is_empty();
     (!nothing).then(|| complaint(&[command, &units].concat())).flatten().into_iter().collect()
 }
 
-/// Has systemd start the agent's new program, if it runs; what failed, a sentence. What the agent has written stays meanwhile.
+fn is_there(node: &Live, unit: &str) -> bool {
+    let folders = [FOLDER, "/usr/lib/systemd/system"].into_iter();
+    folders.map(|folder| Path::new(folder).join(unit)).any(|path| node.place(&path).exists())
+}
+
+/// Has systemd start the agent's new program, if it runs, whoever started it; what failed, a sentence. What the agent has written
+/// stays meanwhile.
 #[must_use]
 pub fn restart_agent(node: &Live) -> Vec<String> {
-    let is_there = node.is_running() && has_systemd() && systemd::is_enabled(node, AGENT);
+    let is_due = node.is_running() && has_systemd() && is_there(node, AGENT);
     let restart = ["systemctl", "try-restart", "--no-block", AGENT];
-    is_there.then(|| complaint(&restart)).flatten().into_iter().collect()
+    is_due.then(|| complaint(&restart)).flatten().into_iter().collect()
 }
 
 /// Whether a file is a unit of systemd, or a drop-in of one.

@@ -191,7 +191,7 @@ impl<'p> Rules<'p> {
             }
             asked.push((demand.clone(), no));
         }
-        findings.sort_by_key(order);
+        settle(&mut findings);
         Evaluation { demands: asked, findings }
     }
 
@@ -219,7 +219,7 @@ impl<'p> Rules<'p> {
             united.demands.push((demand.clone(), no));
             all.push(declared);
         }
-        united.findings.sort_by_key(order);
+        settle(&mut united.findings);
         (united, all)
     }
 
@@ -334,6 +334,21 @@ impl<'p> Rules<'p> {
 fn order(result: &ControlResult<'_>) -> (bool, Option<usize>) {
     let place = CONTROLS.iter().position(|control| control.id == result.control.id);
     (result.reading == Reading::NodeOnly, place)
+}
+
+/// Puts the united findings in order. At one demand a control stands in for those that it overrides; here it does for what another
+/// demand found by them, at a looser level or an older version, unless that is surer.
+fn settle(findings: &mut Vec<ControlResult<'_>>) {
+    let stands_in = |other: &ControlResult<'_>, result: &ControlResult<'_>| {
+        other.effect == Effect::Counts
+            && other.finding.certainty >= result.finding.certainty
+            && other.control.overrides.contains(&result.control.id)
+    };
+    let is_over: Vec<bool> =
+        findings.iter().map(|result| findings.iter().any(|other| stands_in(other, result))).collect();
+    let mut is_over = is_over.into_iter();
+    findings.retain(|_| !is_over.next().unwrap_or_default());
+    findings.sort_by_key(order);
 }
 
 /// One finding a control: the surest one stays, and of two that are equally sure the first, which is the declared one, unless
