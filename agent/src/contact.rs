@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::api::Api;
 use crate::metrics::Metrics;
-use crate::spread::about;
+use crate::spread::{about, within};
 use crate::watch::{Synced, causes};
 
 /// About how often the server is asked. [`STALE`] is four times as long.
@@ -19,6 +19,10 @@ const EVERY: Duration = Duration::from_secs(15);
 
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Within which time all agents connect again after an API server that was silent: those that it owes an answer hear of its end in
+/// the same moment. Until then they keep the watches that they have, which may be alive.
+const SPREAD: Duration = Duration::from_secs(10);
 
 /// Why the clients are to be made again.
 #[derive(Debug)]
@@ -34,16 +38,18 @@ pub(crate) enum Renew {
 /// Asks the API server for its version, again and again. It returns when the clients are to be made again.
 pub(crate) async fn prove(api: &Api, paths: &Paths, metrics: &Metrics, synced: &Synced<'_>) -> Renew {
     let mut last = Instant::now();
+    let mut back = None;
     loop {
         match ask(&api.own).await {
             Ok(version) => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 metrics.contact.set(now.as_secs());
                 heed(&version, paths, metrics);
-                if last.elapsed() > STALE {
-                    return Renew::Back;
+                let at = Instant::now();
+                if at.duration_since(last) > STALE {
+                    back.get_or_insert(at + within(SPREAD));
                 }
-                last = Instant::now();
+                last = at;
             }
             Err(Fault::Unauthorized) => {
                 report(paths, metrics);
@@ -59,12 +65,15 @@ pub(crate) async fn prove(api: &Api, paths: &Paths, metrics: &Metrics, synced: &
         let next = Instant::now() + about(EVERY);
         loop {
             tokio::select! {
-                () = sleep_until(next) => break,
+                () = sleep_until(back.unwrap_or(next).min(next)) => break,
                 () = synced.changed() => report(paths, metrics),
             }
         }
         if api.is_stale() {
             return Renew::Identity;
+        }
+        if back.is_some_and(|back| back <= Instant::now()) {
+            return Renew::Back;
         }
     }
 }

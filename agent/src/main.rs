@@ -4,7 +4,7 @@
 //! namespaces  ─ watch, metadata only ─►  /run/pss-guard/namespaces/<name>.json
 //! pods        ─ watch, this node's   ─►  /run/pss-guard/pods/<uid>.json
 //! manifests   ─ of static pods       ─►  /run/pss-guard/static/<namespace>_<name>.json
-//! /version    ─ every 15 seconds     ─►  /run/pss-guard/agent/{cluster,agent}.json
+//! /version    ─ about every 15 s     ─►  /run/pss-guard/agent/{cluster,agent}.json
 //! Events      ◄─ the gate's own ─        /run/pss-guard/events/
 //! ```
 //! The copies for the next boot lie below `/var/lib/pss-guard`.

@@ -6,28 +6,34 @@ use std::time::Duration;
 
 /// About this long: from three quarters to five quarters of it, another time at each call.
 pub(crate) fn about(time: Duration) -> Duration {
+    time * 3 / 4 + within(time / 2)
+}
+
+/// Not longer than this, another time at each call.
+pub(crate) fn within(time: Duration) -> Duration {
     // The standard library's own source of chance: nothing here is a secret.
-    let chance = RandomState::new().hash_one(());
-    let quarters =
-        3.0 + 2.0 * (f64::from(u32::try_from(chance >> 32).unwrap_or_default()) / f64::from(u32::MAX));
-    time.mul_f64(quarters / 4.0)
+    let chance = RandomState::new().hash_one(()) >> 32;
+    time.mul_f64(f64::from(u32::try_from(chance).unwrap_or_default()) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::about;
+    use super::{about, within};
 
     #[test]
-    fn times_are_spread_evenly_over_half_of_the_time() {
-        let all: Vec<Duration> = (0..1000).map(|_| about(Duration::from_secs(400))).collect();
-        let within = |from: u64| {
-            let [from, to] = [from, from + 50].map(Duration::from_secs);
-            all.iter().filter(|time| (from..=to).contains(time)).count()
-        };
-        let parts = [300, 350, 400, 450].map(within);
-        assert_eq!(parts.iter().sum::<usize>(), 1000, "{parts:?}");
-        assert!(parts.iter().all(|part| *part > 150), "{parts:?}");
+    fn times_are_spread_evenly() {
+        let second = Duration::from_secs(1);
+        for (all, least) in [
+            ((0..1000).map(|_| within(200 * second)).collect::<Vec<_>>(), 0),
+            ((0..1000).map(|_| about(400 * second)).collect(), 300),
+        ] {
+            let parts = [0, 50, 100, 150].map(|part| {
+                let from = (least + part) * second;
+                all.iter().filter(|time| (from..from + 50 * second).contains(time)).count()
+            });
+            assert!(parts.iter().all(|part| *part > 150) && parts.iter().sum::<usize>() > 990, "{parts:?}");
+        }
     }
 }

@@ -29,6 +29,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::metrics::Metrics;
 use crate::pods::Controllers;
+use crate::spread::about;
 use crate::watch::causes;
 use note::{Reader, Record};
 
@@ -105,7 +106,7 @@ pub(crate) async fn send(
                             state.budget.give_back();
                             break;
                         }
-                        Posted::NotNow => sleep(AGAIN).await,
+                        Posted::NotNow => sleep(about(AGAIN)).await,
                     }
                 }
                 state.sent(&event);
