@@ -388,6 +388,11 @@ impl Sandbox<'_> {
         write_bundle(&bundle, &place.rootfs, &spec);
         run::run(node.wrapped(&["create", "--bundle"]).arg(&bundle).arg(&id)).expect_success();
         run::run(node.wrapped(&["start"]).arg(&id)).expect_success();
+        // A runtime's `start` may return before the process is its own, and nobody in the container may look into the runtime's.
+        let state: Value =
+            serde_json::from_str(&run::run(node.runtime(&["state"]).arg(&id)).stdout).expect("a state");
+        let line = PathBuf::from(format!("/proc/{}/cmdline", state["pid"]));
+        run::eventually(|| run::read(&line).starts_with("/bin/sleep"));
         id
     }
 }

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use crate::events::probes::Ledger;
 use crate::install::detect;
+use crate::install::engines::crio;
 pub use crate::install::job::Outcome;
 use crate::install::restart;
 use crate::level::cache;
@@ -168,8 +169,8 @@ impl Verification<'_> {
             Engine::CriO => (&["--listen"], ["api", "listen"], "/run/crio/crio.sock"),
             _ => (&["--address", "-address", "-a"], ["grpc", "address"], &self.distribution.socket),
         };
-        let told = process.and_then(|process| process.option(option)).or_else(|| {
-            let bytes = self.live.read(config).ok()??;
+        let in_file = |file: &Path| {
+            let bytes = self.live.read(file).ok()??;
             let table: toml::Table = std::str::from_utf8(&bytes).ok()?.parse().ok()?;
             let [section, name] = key;
             let own = if self.engine == Engine::CriO {
@@ -178,6 +179,10 @@ impl Verification<'_> {
                 table.get(section)
             };
             Some(own?.get(name)?.as_str()?.to_owned())
+        };
+        let told = process.and_then(|process| process.option(option)).or_else(|| match self.engine {
+            Engine::CriO => crio::files(self.live, config).iter().rev().find_map(|file| in_file(file)),
+            _ => in_file(config),
         });
         let told = told.as_deref().map(|told| told.strip_prefix("unix://").unwrap_or(told));
         PathBuf::from(told.filter(|told| told.starts_with('/')).unwrap_or(usual))

@@ -314,6 +314,24 @@ fn the_engine_is_asked_where_it_listens_by_the_distributions_own_client() {
         let place = node.path(&socket[1..]).display().to_string();
         assert!(said.starts_with(&format!("failed: connect to {place}: ")), "{line:?} {config}: {said}");
     }
+    // CRI-O's drop-ins are read after its file, and their last word counts.
+    let listens = |socket: &str| format!("[crio.api]\nlisten = '{socket}'\n");
+    for (main, drop_in, socket) in [
+        (None, None, "/run/crio/crio.sock"),
+        (Some("/run/a.sock"), None, "/run/a.sock"),
+        (None, Some("/run/b.sock"), "/run/b.sock"),
+        (Some("/run/a.sock"), Some("/run/b.sock"), "/run/b.sock"),
+    ] {
+        let node = Node::new("mode = 'audit'\n");
+        fs::create_dir_all(node.path("etc/crio/crio.conf.d")).unwrap();
+        for (file, told) in [("etc/crio/crio.conf", main), ("etc/crio/crio.conf.d/20-listen.conf", drop_in)] {
+            fs::write(node.path(file), told.map(listens).unwrap_or_default()).unwrap();
+        }
+        fs::write(node.path("etc/crio/crio.conf.d/30-other.conf"), "[crio.runtime]\n").unwrap();
+        let said = lines(&node.verify_on(&PLAIN, Engine::CriO, seconds, true));
+        let place = node.path(&socket[1..]).display().to_string();
+        assert!(said.starts_with(&format!("failed: connect to {place}: ")), "{main:?} {drop_in:?}: {said}");
+    }
     let node = Node::new("mode = 'enforce'\n");
     node.crictl(REFUSES);
     let own = node.path("var/lib/rancher/rke2/bin");

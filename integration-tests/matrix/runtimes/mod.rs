@@ -151,13 +151,18 @@ fn restore(runtime: Runtime) -> Result<(), String> {
     if runtime.family() == Family::Crun && !status(&place.restore(Gate::Absent), "Uid: 1000 1000 1000 1000") {
         return Err("CRIU does not find the mounts of its masked paths again, gate or no gate".to_owned());
     }
-    for gate in [Gate::Absent, Gate::Wrapper, Gate::Hook] {
+    // crun calls no hook when it restores, as `install --method hook` says.
+    let gates = match runtime.family() {
+        Family::Crun => &[Gate::Absent, Gate::Wrapper][..],
+        _ => &[Gate::Absent, Gate::Wrapper, Gate::Hook],
+    };
+    for gate in gates.iter().copied() {
         place.write_config(gate, &|_| {});
         let healthy = place.restore(gate);
         assert!(status(&healthy, "Uid: 1000 1000 1000 1000"), "{gate:?}: {}", healthy.done);
     }
     place.with(&|place| place.edit_creds(|creds| (1..=8).for_each(|id| creds.set(id, 0))), || {
-        for gate in [Gate::Absent, Gate::Wrapper, Gate::Hook] {
+        for gate in gates.iter().copied() {
             place.write_config(gate, &|_| {});
             let attempt = place.restore(gate);
             let is_root = status(&attempt, "Uid: 0 0 0 0");

@@ -139,6 +139,13 @@ fn drop_ins(node: &dyn Node, folder: &Path) -> Result<Vec<PathBuf>, PlanError> {
     Ok(files)
 }
 
+/// The files that CRI-O reads, beginning with the main one: of a value that several have, the last counts.
+#[must_use]
+pub fn files(node: &dyn Node, main: &Path) -> Vec<PathBuf> {
+    let drop_ins = drop_ins(node, Path::new(DROP_INS)).unwrap_or_default();
+    std::iter::once(main.to_owned()).chain(drop_ins).collect()
+}
+
 /// What CRI-O's files say, as far as it matters here.
 #[derive(Debug, Default)]
 struct Settings {

@@ -1,7 +1,7 @@
 //! The engines that the gate can be installed for, one file per engine.
 
 pub mod containerd;
-mod crio;
+pub mod crio;
 mod docker;
 mod dropin;
 mod hooks_d;
