@@ -155,6 +155,13 @@ e2e-cluster: $(if $(ROOT),node-deps) build build-agent ## The agent on clusters 
 .PHONY: soak
 soak: $(if $(ROOT),node-deps) build ## Thousands of starts under load while everything changes, and under faults; half an hour (needs root)
 	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY); $(call run-tests,soak,"--test soak -- --nocapture --test-threads=1")
+# How many agents, and behind a comma how many namespaces. An agent is a process of 5 MB.
+FLEET ?= 400
+
+.PHONY: e2e-fleet
+e2e-fleet: $(if $(ROOT),node-deps) build build-agent ## What hundreds of agents cost one API server; twenty minutes, with nothing else beside it (needs root)
+	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY) PSS_GUARD_AGENT=$(BINARY)-agent PSS_GUARD_FLEET=$(FLEET); \
+	$(call run-tests,e2e-fleet,"--test cluster fleet:: -- --nocapture")
 
 .PHONY: e2e-vm
 e2e-vm: $(if $(ROOT),node-deps) build ## Whole machines under qemu: systemd, AppArmor, SELinux, reboots, power cuts (needs root once)
