@@ -49,6 +49,10 @@ pub(crate) fn join_all(runtime: Runtime) {
     assert!(done.stdout.contains("MARK=joined"), "{done}");
     let marker = said_of(&node.root(), &id);
     assert!(marker.is_file(), "{}", marker.display());
+    // As engines do it: youki tries to remove the cgroup of a process that it has only just killed, and gives up
+    // (`libcgroups/src/common.rs`, `delete_with_retry`).
+    run::run(node.wrapped(&["kill"]).args([&id, "KILL"])).expect_success();
+    run::eventually(|| run::run(node.runtime(&["state"]).arg(&id)).stdout.contains("\"stopped\""));
     run::run(node.wrapped(&["delete", "--force"]).arg(&id)).expect_success();
     assert!(!marker.exists(), "{}", marker.display());
     assert_ne!(run::run(node.runtime(&["state"]).arg(&id)).code, Some(0), "it is gone");

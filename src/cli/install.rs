@@ -480,16 +480,20 @@ fn still_called(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let (name, links) = (job.name(), programs::entries_of(job.installer.engine));
+    // What calls the links does not tell which it is.
+    let (one, many) = match job.installer.engine {
+        Engine::Containerd | Engine::CriO => ("container or sandbox", "containers and sandboxes"),
+        Engine::Docker | Engine::Podman | Engine::None => ("container", "containers"),
+    };
     let (who, until) = match containers {
         _ if stale => (
             format!("{name} still runs with its previous configuration"),
             format!("{name} was restarted and the containers that it started that way are gone"),
         ),
-        1 => ("1 running container was started through the gate".to_owned(), "it is gone".to_owned()),
-        _ => (
-            format!("{containers} running containers were started through the gate"),
-            "they are gone".to_owned(),
-        ),
+        1 => (format!("1 running {one} was started through the gate"), "it is gone".to_owned()),
+        _ => {
+            (format!("{containers} running {many} were started through the gate"), "they are gone".to_owned())
+        }
     };
     let shown = links.display();
     writeln!(

@@ -560,7 +560,10 @@ fn what_containers_call_stays_until_they_are_gone() {
     files::write(&root.path(task), &format!("/{ENTRY}/pss-guard-runtime"));
     for _ in 0..2 {
         let done = root.call(&["uninstall"]).expect_success();
-        assert!(done.stdout.contains("1 running container was started through the gate"), "{done}");
+        assert!(
+            done.stdout.contains("1 running container or sandbox was started through the gate"),
+            "{done}"
+        );
         let called = fs::read_link(root.path(ENTRY).join("pss-guard-runtime")).expect("a link");
         assert_eq!(called, Path::new("/usr/bin/runc"), "{done}");
         assert!(!root.path(GATE).exists(), "{done}");
