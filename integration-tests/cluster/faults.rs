@@ -14,9 +14,9 @@ use crate::support::kube::KUBELETS_CONFIG;
 use crate::support::machine::Machine;
 use crate::support::run;
 
-/// The folders that the gate reads, and what of them is only about the agent.
+/// The folders that the gate reads, and what of them is only about the agent. Since when a pod is gone ends with a boot.
 const FOLDERS: [&str; 4] = ["namespaces", "pods", "static", "agent"];
-const ABOUT_ITSELF: [&str; 2] = ["agent.json", "events.json"];
+const ABOUT_ITSELF: [&str; 4] = ["agent.json", "events.json", "gone-pods.json", "gone-static.json"];
 
 #[test]
 fn three_nodes_know_what_the_api_server_said_last() {
