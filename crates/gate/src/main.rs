@@ -54,6 +54,10 @@ unsafe extern "C" fn main(count: c_int, strings: *const *const c_char) -> c_int 
         OsStr::from_bytes(text.to_bytes()).to_owned()
     };
     let arguments: Vec<OsString> = (0..count).map(argument).collect();
+    // Not for the wrapper, which mostly hands over and needs two pages.
+    if arguments.get(1).is_some_and(|first| first == "hook") {
+        MEMORY.populate();
+    }
     pss_guard_gate::dispatch::run(&arguments).unwrap_or_else(|| of_people(&arguments)).into()
 }
 
