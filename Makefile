@@ -193,6 +193,11 @@ bench: build ## What a container start costs, beside a program that does nothing
 	@$(CARGO) run --quiet --release --locked --target $(TARGET) --package pss --features testing --example cost
 	@benches/manifests.sh $(BINARY)
 
+.PHONY: bench-check
+bench-check: build ## The same in numbers that no other load changes, with bounds (as root; strace and valgrind)
+	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY); \
+	$(call run-tests,bench-check,"--test engines -- cost:: --nocapture")
+
 .PHONY: docs
 docs: ## Write docs/controls.md again, from the table of controls
 	@mkdir -p docs

@@ -38,6 +38,7 @@ const ROOMS: &[Room] = &[
             "crates/gate/src/lib.rs",
             "crates/gate/src/admit.rs",
             "crates/gate/src/arena.rs",
+            "crates/gate/src/compare.rs",
             "crates/gate/src/dispatch.rs",
             "crates/gate/src/handover.rs",
             "crates/gate/src/hook.rs",

@@ -1,7 +1,9 @@
-//! What a start costs in numbers that no other load changes: system calls, page faults, the size of the program. The
-//! bounds are those of the budget; a change that goes past them says so here.
+//! What a start costs in numbers that no other load changes: system calls, page faults, instructions, memory, the size of the
+//! program. `make bench-check`. The bounds are what was measured last and a twentieth; a change that goes past them says so here.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
 #[path = "../../benches/node.rs"]
@@ -13,6 +15,9 @@ use bench_node::{Node, POLICY, Pod, Sandbox};
 
 /// In bytes, as installed: static and stripped.
 const LARGEST: u64 = 1_363_148;
+
+/// The most memory of any start, in KiB.
+const MOST_RESIDENT: u64 = 1500;
 
 #[test]
 fn a_judged_start_keeps_its_budget() {
@@ -37,10 +42,10 @@ fn a_judged_start_keeps_its_budget() {
     let gate = installed;
     // One of the calls asks whether anybody brings facts of pods to this node.
     let rows = [
-        ("cri-o", Pod::crio_allowed().unwrap(), 51, 50),
-        ("containerd", Pod::containerd_allowed().unwrap(), 54, 50),
+        ("cri-o", Pod::crio_allowed().unwrap(), 52, 50, 588_000),
+        ("containerd", Pod::containerd_allowed().unwrap(), 55, 50, 436_000),
     ];
-    for (engine, pod, most_calls, most_faults) in rows {
+    for (engine, pod, most_calls, most_faults, most_instructions) in rows {
         let bundle = node.lay_out(pod, "counted", &sandbox).unwrap();
         let state = node.root().join("state.json");
         std::fs::write(&state, &bundle.state).unwrap();
@@ -71,6 +76,14 @@ fn a_judged_start_keeps_its_budget() {
         assert!((20..=most_calls).contains(&calls), "{engine}: {calls} system calls:\n{shown}");
         assert!((10..=most_faults).contains(&faults), "{engine}: {faults} page faults");
         eprintln!("{engine}: {calls} system calls, {faults} page faults, {size} bytes");
+        let resident = resident(&gate, engine, node.root(), &state);
+        assert!((400..=MOST_RESIDENT).contains(&resident), "{engine}: {resident} KiB");
+        eprintln!("{engine}: {resident} KiB at most");
+        if needs::can_run("a_judged_start_keeps_its_budget, instructions", &["valgrind"]) {
+            let counted = instructions(&gate, engine, node.root(), &state);
+            assert!((100_000..=most_instructions).contains(&counted), "{engine}: {counted} instructions");
+            eprintln!("{engine}: {counted} instructions");
+        }
 
         // The same with facts of its pod, among those of a full node: one more file.
         let (bytes, facts) = node.declare(engine, &bundle).unwrap();
@@ -92,4 +105,48 @@ fn a_judged_start_keeps_its_budget() {
         eprintln!("{engine}, the cluster's version: {with_version} system calls, {more_faults} page faults");
         undo().unwrap();
     }
+}
+
+fn judge(program: &mut Command, engine: &str, root: &Path, state: &Path) {
+    program.args(["hook", "--engine", engine, "--root"]).arg(root);
+    program.stdin(std::fs::File::open(state).unwrap()).stdout(Stdio::null());
+}
+
+/// The most memory that a start had, in KiB: it is asked while strace holds it back from its end. What wait4(2) says of a child
+/// is at least what its parent had, which is this test.
+fn resident(gate: &Path, engine: &str, root: &Path, state: &Path) -> u64 {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-e", "trace=exit_group", "-e", "inject=exit_group:delay_enter=2000000"]).arg(gate);
+    judge(&mut strace, engine, root, state);
+    let mut strace = strace.stderr(Stdio::null()).spawn().unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", strace.id());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut most = 0;
+    // The last thing that is seen of it: it grows until it ends.
+    while strace.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "it does not end");
+        let pid = std::fs::read_to_string(&children).unwrap_or_default();
+        let program = std::fs::read_link(format!("/proc/{}/exe", pid.trim())).unwrap_or_default();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let resident = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+        if program == gate {
+            most = resident.unwrap_or(most);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(strace.wait().unwrap().success());
+    most
+}
+
+/// How many instructions a start takes, from the first to the last.
+fn instructions(gate: &Path, engine: &str, root: &Path, state: &Path) -> u64 {
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]).arg(gate);
+    judge(&mut valgrind, engine, root, state);
+    let said = valgrind.output().unwrap();
+    let text = String::from_utf8_lossy(&said.stderr);
+    let line = text.lines().find(|line| line.contains(" I ") && line.contains("refs:"));
+    let number = line.and_then(|line| line.rsplit(' ').next()?.replace(',', "").parse().ok());
+    number.unwrap_or_else(|| panic!("valgrind counted nothing: {text}"))
 }

@@ -3,7 +3,7 @@
 
 use crate::level::date::Date;
 use crate::level::policy::{Exception, Named, OnSuspect, Setting};
-use crate::level::{Policy, RequiredLevel};
+use crate::level::{Policy, RequiredLevel, ask_alike};
 use pss::controls::CONTROLS;
 use pss::facts::Facts;
 use pss::pod::Pod;
@@ -193,6 +193,26 @@ impl<'p> Rules<'p> {
         }
         settle(&mut findings);
         Evaluation { demands: asked, findings }
+    }
+
+    /// The same of facts that were held against other demands before. Namespaces usually ask for one level for all purposes, and
+    /// what was found does not depend on who asks.
+    #[must_use]
+    pub fn assess_again(
+        &self,
+        before: &Evaluation<'p>,
+        demands: &[RequiredLevel<'p>],
+        facts: &Facts<'_>,
+        declared: Option<Declared<'_>>,
+    ) -> Evaluation<'p> {
+        if !ask_alike(demands, before.all_demands()) {
+            return self.assess(demands, facts, declared);
+        }
+        let answers = before.demands.iter().map(|(_, no)| *no);
+        Evaluation {
+            demands: demands.iter().cloned().zip(answers).collect(),
+            findings: before.findings.clone(),
+        }
     }
 
     /// The same of a pod by what it declares, without any node; `image` is what its containers name. Beside the united
@@ -398,6 +418,47 @@ impl<'p> Evaluation<'p> {
 mod tests {
     use std::fs;
     use std::path::Path;
+
+    use super::{Rules, ask_alike};
+    use crate::level::date::Date;
+    use crate::level::{Labels, Levels, NamespaceLabels, PodAttributes, Resolution, policy, resolve};
+    use pss::testing::with;
+
+    #[test]
+    fn what_is_asked_again_gets_the_answer_that_it_would_get_alone() {
+        let (mut alike, mut other) = (0, 0);
+        for audit in ["restricted", "baseline", "privileged"] {
+            for warn in ["restricted", "baseline"] {
+                for suspect in ["audit", "deny"] {
+                    let text = format!(
+                        "on-suspect = '{suspect}'\n[defaults]\nenforce = 'restricted'\naudit = '{audit}'\nwarn = '{warn}'"
+                    );
+                    let policy = policy::parse(&text, "policy.toml").unwrap();
+                    let rules = Rules::new(&policy, || None, || "2026-01-01".parse::<Date>().unwrap());
+                    let whose = PodAttributes {
+                        namespace: Some("shop"),
+                        runtime_handler: None,
+                        annotations: Labels::default(),
+                    };
+                    let Resolution::Levels(Levels { enforce, audit, warn }) =
+                        resolve(&policy, &whose, &NamespaceLabels::NoFolder)
+                    else {
+                        panic!("no levels")
+                    };
+                    let facts = with(|facts| facts.no_new_privileges = false);
+                    let enforced = rules.assess(&enforce, &facts, None);
+                    assert!(!enforced.findings.is_empty());
+                    for demands in [&enforce, &audit, &warn] {
+                        let again = rules.assess_again(&enforced, demands, &facts, None);
+                        let alone = rules.assess(demands, &facts, None);
+                        assert_eq!(format!("{again:?}"), format!("{alone:?}"));
+                        *(if ask_alike(demands, &enforce) { &mut alike } else { &mut other }) += 1;
+                    }
+                }
+            }
+        }
+        assert!(alike > 12 && other > 6, "{alike} were asked alike, {other} were not");
+    }
 
     #[test]
     fn it_is_pure() {

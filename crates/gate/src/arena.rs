@@ -5,6 +5,8 @@
 //! that has one thread. The hook needs a few hundred kilobytes at most and ends right after, so giving memory
 //! back is work for nobody. An arena in `.bss` costs one page fault for each page that is really touched.
 //!
+//! The hook has the kernel make the pages that nearly every start touches in one call ([`Arena::populate`]).
+//!
 //! What needs more goes on with the system's allocator; nothing but speed depends on which of the two a block came from.
 //!
 //! May use `unsafe`: `GlobalAlloc` cannot be implemented without it.
@@ -20,6 +22,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The size that the binary uses: several times what the largest config.json seen on a node needs.
 pub const SIZE: usize = 1 << 20;
+
+/// How much of it is made at once. A start that judges a container needs 17 pages, one that is asked for nothing 11.
+const POPULATED: usize = 16 * PAGE;
+
+const PAGE: usize = 4096;
 
 /// An allocator that cuts blocks off one arena of `N` bytes and asks the system once that is used up.
 ///
@@ -44,6 +51,15 @@ impl<const N: usize> Arena<N> {
     #[must_use]
     pub const fn new() -> Self {
         Self { used: AtomicUsize::new(0), arena: UnsafeCell::new([const { MaybeUninit::uninit() }; N]) }
+    }
+
+    /// Has the kernel make the first pages now, in one call instead of one fault each, which takes twice as long.
+    ///
+    /// Linux before 5.14 does not know it, and one with larger pages may not take these bounds: then there are faults, no more.
+    pub fn populate(&self) {
+        let first = self.base().map_addr(|address| address & !(PAGE - 1));
+        // SAFETY: these pages are this program's own and writable, and what is in them stays.
+        unsafe { libc::madvise(first.cast(), POPULATED.min(N), libc::MADV_POPULATE_WRITE) };
     }
 
     fn base(&self) -> *mut u8 {
@@ -223,6 +239,28 @@ mod tests {
         };
         assert_eq!(again, block);
         assert!(holds(again, 64, 0));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "it asks the kernel")]
+    fn the_first_pages_are_there_before_they_are_touched_and_keep_what_they_have() {
+        static FRESH: Arena<{ 1 << 20 }> = Arena::new();
+        let first = FRESH.base().map_addr(|address| address & !(PAGE - 1));
+        let there = || {
+            let mut pages = [0; 64];
+            // SAFETY: the arena has more pages than these, and there is a byte for each.
+            assert_eq!(unsafe { libc::mincore(first.cast(), 64 * PAGE, pages.as_mut_ptr()) }, 0);
+            pages.iter().filter(|page| **page & 1 == 1).count()
+        };
+        let block = FRESH.take(layout(64, 8)).unwrap();
+        // SAFETY: the block has this size.
+        unsafe { block.write_bytes(7, 64) };
+        let before = there();
+        FRESH.populate();
+        let after = there();
+        // All at once, where the kernel makes huge pages of their own accord.
+        assert!(before == 64 || before < 4 && (16..20).contains(&after), "{before}, then {after}");
+        assert!(holds(block, 64, 7));
     }
 
     #[test]

@@ -105,7 +105,8 @@ fn verdict(
         Ok(state) => state,
         Err(err) => return gate.fault(None, err),
     };
-    let state = match serde_json::from_slice::<State<'_>>(state) {
+    let plain = std::str::from_utf8(state).ok().and_then(inspect::json::read);
+    let state = match plain.map_or_else(|| serde_json::from_slice::<State<'_>>(state), Ok) {
         Ok(state) => state,
         Err(err) => return gate.fault(None, &StateError::Parse(err)),
     };

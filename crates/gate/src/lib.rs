@@ -26,6 +26,7 @@ macro_rules! trace {
 
 pub mod admit;
 pub mod arena;
+pub mod compare;
 pub mod dispatch;
 pub mod event;
 pub mod finding;

@@ -10,7 +10,7 @@
 //! system calls, before every container of the node. The gate needs only one part of that: `handover` fills standard
 //! streams that are closed.
 //!
-//! May use `unsafe`: the arguments come as C gives them.
+//! May use `unsafe`: the arguments come as C gives them, and the linker finds `memcmp` by its name.
 #![no_main]
 #![allow(unsafe_code)]
 #![warn(clippy::undocumented_unsafe_blocks)]
@@ -25,10 +25,21 @@ mod no_unwind;
 use pss_guard_core::formats;
 use pss_guard_core::paths::Paths;
 use pss_guard_gate::arena::{Arena, SIZE};
-use pss_guard_gate::{admit, handover, message};
+use pss_guard_gate::{admit, compare, handover, message};
 
 #[global_allocator]
 static MEMORY: Arena<SIZE> = Arena::new();
+
+/// In place of musl's, which compares byte by byte.
+///
+/// # Safety
+///
+/// Both must point to `length` bytes.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, length: usize) -> c_int {
+    // SAFETY: the caller vouches for the bytes.
+    unsafe { compare::memcmp(one, other, length) }
+}
 
 /// # Safety
 ///
@@ -43,6 +54,10 @@ unsafe extern "C" fn main(count: c_int, strings: *const *const c_char) -> c_int 
         OsStr::from_bytes(text.to_bytes()).to_owned()
     };
     let arguments: Vec<OsString> = (0..count).map(argument).collect();
+    // Not for the wrapper, which mostly hands over and needs two pages.
+    if arguments.get(1).is_some_and(|first| first == "hook") {
+        MEMORY.populate();
+    }
     pss_guard_gate::dispatch::run(&arguments).unwrap_or_else(|| of_people(&arguments)).into()
 }
 

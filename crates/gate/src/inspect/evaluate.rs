@@ -317,9 +317,9 @@ pub fn evaluate_spec<R>(
     });
 
     let enforce = rules.assess(&levels.enforce, &facts, declared);
-    let audit = rules.assess(&levels.audit, &facts, declared);
+    let audit = rules.assess_again(&enforce, &levels.audit, &facts, declared);
     let differs = !ask_alike(&levels.warn, &levels.audit);
-    let warn = differs.then(|| rules.assess(&levels.warn, &facts, declared));
+    let warn = differs.then(|| rules.assess_again(&enforce, &levels.warn, &facts, declared));
     then(Some(&identity), Outcome::Evaluated { rules, enforce, audit, warn, facts_fault })
 }
 

@@ -9,6 +9,7 @@ pub mod evaluate;
 mod hooks;
 pub mod host;
 pub mod identity;
+pub(crate) mod json;
 mod mounts;
 mod path;
 mod root_files;
@@ -16,6 +17,8 @@ pub mod sandboxes;
 pub mod spec;
 mod yaml;
 
+#[cfg(fuzzing)]
+pub use json::both_ways;
 #[cfg(fuzzing)]
 pub use mounts::behind;
 
@@ -186,7 +189,8 @@ pub fn find_config_by(
 pub fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<Spec<'a>, FactsError> {
     // Text is checked once for the whole file: from bytes, the parser would check every string that it hands out.
     let text = std::str::from_utf8(bytes).map_err(serde::de::Error::custom);
-    text.and_then(serde_json::from_str).map_err(|source| FactsError::Parse { path: path.to_owned(), source })
+    text.and_then(|text| json::read(text).map_or_else(|| serde_json::from_str(text), Ok))
+        .map_err(|source| FactsError::Parse { path: path.to_owned(), source })
 }
 
 /// The two sections without which there is no Linux container.

@@ -15,6 +15,7 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::json::{Read, Reader};
 use pss::capabilities::CapabilitySet;
 
 /// A JSON string, borrowed unless it has escapes.
@@ -61,13 +62,10 @@ impl Text<'_> {
     }
 }
 
-/// Refuses a key that another JSON reader could take for one of ours.
-fn unambiguous<E: Error>(key: &str, known: &[&str]) -> Result<(), E> {
+/// Whether another JSON reader could take a key for one of ours.
+fn is_ambiguous(key: &str, known: &[&str]) -> bool {
     // Go also folds a few letters outside ASCII (U+017F to s, U+212A to k); no engine writes such keys here.
-    if !key.is_ascii() || known.iter().any(|known| known.eq_ignore_ascii_case(key)) {
-        return Err(E::custom(format_args!("ambiguous key {key:?}: runtimes disagree on what it means")));
-    }
-    Ok(())
+    !key.is_ascii() || known.iter().any(|known| known.eq_ignore_ascii_case(key))
 }
 
 /// Declares a JSON object as a struct of optional fields. `null` is absence, as in Go.
@@ -101,8 +99,13 @@ macro_rules! view {
                                     }
                                     object.$field = map.next_value()?;
                                 })*
-                                other => {
-                                    unambiguous(other, &[$($key),*])?;
+                                other if is_ambiguous(other, &[$($key),*]) => {
+                                    let what = format_args!(
+                                        "ambiguous key {other:?}: runtimes disagree on what it means"
+                                    );
+                                    return Err(A::Error::custom(what));
+                                }
+                                _ => {
                                     map.next_value::<IgnoredAny>()?;
                                 }
                             }
@@ -111,6 +114,23 @@ macro_rules! view {
                     }
                 }
                 deserializer.deserialize_map(ObjectVisitor(PhantomData))
+            }
+        }
+
+        impl<'a> Read<'a> for $name<'a> {
+            fn read(reader: &mut Reader<'a>) -> Option<Self> {
+                let mut object = Self::default();
+                $(let mut $field = false;)*
+                reader.object(&mut |reader, key| {
+                    match key.as_str() {
+                        $($key if std::mem::replace(&mut $field, true) => return None,
+                        $key => object.$field = Read::read(reader)?,)*
+                        other if is_ambiguous(other, &[$($key),*]) => return None,
+                        _ => reader.skip()?,
+                    }
+                    Some(())
+                })?;
+                Some(object)
             }
         }
     };
@@ -306,6 +326,17 @@ impl<'de: 'a, 'a> Deserialize<'de> for Mounts<'a> {
             }
         }
         deserializer.deserialize_seq(MountsVisitor)
+    }
+}
+
+impl<'a> Read<'a> for Mounts<'a> {
+    fn read(reader: &mut Reader<'a>) -> Option<Self> {
+        let mut mounts = Vec::new();
+        reader.array(&mut |reader| {
+            (mounts.len() < MOST_MOUNTS).then_some(())?;
+            Read::read(reader).map(|mount| mounts.push(mount))
+        })?;
+        Some(Self(mounts))
     }
 }
 
@@ -569,6 +600,17 @@ impl<'de: 'a, 'a> Deserialize<'de> for Keys<'a> {
     }
 }
 
+impl<'a> Read<'a> for Keys<'a> {
+    fn read(reader: &mut Reader<'a>) -> Option<Self> {
+        let mut keys = Vec::new();
+        reader.object(&mut |reader, key| {
+            keys.push(key);
+            reader.skip()
+        })?;
+        Some(Self(keys))
+    }
+}
+
 /// With it crun passes over `linux.seccomp`, and gives the kernel the program in it (crun(1)).
 pub(crate) const SECCOMP_OF_CRUN: &str = "run.oci.seccomp_bpf_data";
 
@@ -674,6 +716,19 @@ impl<'de: 'a, 'a> Deserialize<'de> for Annotations<'a> {
             }
         }
         deserializer.deserialize_map(AnnotationsVisitor)
+    }
+}
+
+impl<'a> Read<'a> for Annotations<'a> {
+    fn read(reader: &mut Reader<'a>) -> Option<Self> {
+        let mut kept = Vec::new();
+        reader.object(&mut |reader, key| {
+            if !Annotations::keeps(key.as_str()) {
+                return reader.skip();
+            }
+            Read::read(reader).map(|value| kept.push((key, value)))
+        })?;
+        Some(Self(kept))
     }
 }
 

@@ -39,8 +39,8 @@ impl<'h> Ground<'h> {
             return Ok(());
         }
         let parent = path.rfind('/').unwrap_or(0);
-        let ends = path.char_indices().filter(|(_, c)| *c == '/').map(|(at, _)| at);
-        for end in ends.filter(|end| *end >= anchor.len() && *end <= parent) {
+        let bytes = path.bytes().enumerate().take(parent + 1).skip(anchor.len());
+        for end in bytes.filter(|(_, byte)| *byte == b'/').map(|(at, _)| at) {
             let directory = path.get(..end).unwrap_or_default();
             let directory = if directory.is_empty() { "/" } else { directory };
             if self.closed.borrow().contains(directory) {
