@@ -232,6 +232,14 @@ mod tests {
     }
 
     #[test]
+    fn what_a_person_runs_first_comes_first_and_what_only_programs_call_last() {
+        let command = command_line();
+        let shown = command.get_subcommands().filter(|own| !own.is_hide_set() && own.get_name() != "help");
+        let names: Vec<&str> = shown.map(clap::Command::get_name).collect();
+        assert_eq!((names.first(), names.last()), (Some(&"install"), Some(&"hook")), "{names:?}");
+    }
+
+    #[test]
     fn the_gates_page_has_the_code_of_every_control() {
         let page = plain(Page::Gate);
         let exit = section(&page, "EXIT STATUS");
