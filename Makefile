@@ -126,7 +126,7 @@ lint: ## Formatting, clippy, fuzz targets, documentation, shell scripts
 	$(CARGO) check --locked --package pss --lib
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --workspace --test engines --test e2e --test dist --test matrix --test cluster --test soak -- -D warnings
-	$(CARGO) fmt --all --check --manifest-path agent/Cargo.toml
+	$(CARGO) fmt --check --manifest-path agent/Cargo.toml
 	$(CARGO) clippy --locked $(AGENT) --all-targets -- -D warnings
 	@$(MAKE) --no-print-directory -C fuzz check
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
