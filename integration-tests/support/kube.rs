@@ -299,6 +299,7 @@ fileCheckFrequency: 1s
 syncFrequency: 5s
 nodeStatusUpdateFrequency: 2s
 maxPods: 200
+imageGCHighThresholdPercent: 100
 evictionHard: {{memory.available: 10Mi, nodefs.available: 1%, imagefs.available: 1%}}
 allowedUnsafeSysctls: ['kernel.shm*', 'kernel.msg*', 'kernel.sem', 'fs.mqueue.*', 'net.*']
 ",
