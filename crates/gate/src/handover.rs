@@ -8,7 +8,7 @@
 #![allow(unsafe_code)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString, c_char};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -40,16 +40,32 @@ pub fn fill_standard_streams() {
     }
 }
 
-/// Sets a variable for the program that this process becomes, and for whatever that starts.
-pub(crate) fn set_variable(name: &str, value: &OsStr) {
-    // SAFETY: this process has one thread.
-    unsafe { std::env::set_var(name, value) };
+/// Becomes another program, with this process's environment and one variable, which a name before its `=` stands for alone. Returns
+/// only if that fails.
+pub(crate) fn become_program(program: &CStr, arguments: &[CString], variable: &CStr) -> Errno {
+    signals::restore();
+    let name = variable.to_bytes().split_inclusive(|byte| *byte == b'=').next().unwrap_or_default();
+    let mut environment = environment();
+    environment.retain(|entry| !entry.to_bytes().starts_with(name));
+    environment.push(variable);
+    // Not std's, which also empties the signal mask; and with the environment as it is, whatever is in it. setenv(3) would ask musl
+    // for memory, which takes six system calls.
+    let Err(errno) = nix::unistd::execve(program, arguments, &environment);
+    errno
 }
 
-/// Becomes another program. Returns only if that fails.
-pub(crate) fn become_program(program: &CStr, arguments: &[CString]) -> Errno {
-    signals::restore();
-    // Not std's, which also empties the signal mask; and with the environment as it is, whatever is in it.
-    let Err(errno) = nix::unistd::execv(program, arguments);
-    errno
+/// What this process was given, entry by entry.
+fn environment() -> Vec<&'static CStr> {
+    unsafe extern "C" {
+        /// environ(7)
+        static environ: *const *const c_char;
+    }
+    // SAFETY: it points to strings that end with a null pointer, and nothing in this program changes either.
+    unsafe {
+        if environ.is_null() {
+            return Vec::new();
+        }
+        let entries = (0..).map(|nth| *environ.add(nth)).take_while(|entry| !entry.is_null());
+        entries.map(|entry| CStr::from_ptr(entry)).collect()
+    }
 }

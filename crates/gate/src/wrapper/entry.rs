@@ -36,6 +36,9 @@ pub(super) struct Entry {
     link: Option<PathBuf>,
 }
 
+/// Device and inode: whose file it is, by whatever name.
+type Identity = (u64, u64);
+
 /// Why there is nothing to hand over to.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RuntimeError {
@@ -91,10 +94,15 @@ impl Entry {
         let target =
             fs::read_link(link).map_err(|source| RuntimeError::Link { link: link.clone(), source })?;
         let runtime = link.parent().map_or_else(|| target.clone(), |directory| directory.join(&target));
-        if is_this_program(&runtime) {
-            return Err(RuntimeError::Itself { called: link.with_file_name(super::NAME), runtime });
+        match fs::metadata(&runtime) {
+            // By the path that was called: /proc/self/exe takes as long as all else here. Should that path lead to another gate by
+            // now, the marks of a chain end it.
+            Ok(meta) if identity(&link.with_file_name(super::NAME)).or_else(own) == Some(of(&meta)) => {
+                Err(RuntimeError::Itself { called: link.with_file_name(super::NAME), runtime })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(stand_in(&runtime).unwrap_or(runtime)),
+            _ => Ok(runtime),
         }
-        Ok(stand_in(&runtime).unwrap_or(runtime))
     }
 
     /// What the policy names, or what there is.
@@ -126,11 +134,6 @@ fn absolute(path: &Path) -> Option<PathBuf> {
 /// programs. Without the gate an engine finds it there, because it looks for runc by name; with the gate no container of the
 /// node would start, the system's neither.
 fn stand_in(runtime: &Path) -> Option<PathBuf> {
-    let is_gone =
-        |path: &Path| fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-    if !is_gone(runtime) {
-        return None;
-    }
     namesakes(runtime).find(|path| is_executable(path) && !is_this_program(path))
 }
 
@@ -145,8 +148,20 @@ fn is_executable(path: &Path) -> bool {
 
 /// Whether a path leads to the very file that is running, by whatever name.
 fn is_this_program(path: &Path) -> bool {
-    let id = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
-    id(path).is_some_and(|theirs| id(Path::new("/proc/self/exe")) == Some(theirs))
+    identity(path).is_some_and(|theirs| own() == Some(theirs))
+}
+
+/// The file that is running.
+fn own() -> Option<Identity> {
+    identity(Path::new("/proc/self/exe"))
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    fs::metadata(path).ok().map(|meta| of(&meta))
+}
+
+fn of(meta: &fs::Metadata) -> Identity {
+    (meta.dev(), meta.ino())
 }
 
 #[cfg(test)]

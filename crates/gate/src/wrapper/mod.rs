@@ -246,8 +246,7 @@ impl End {
         if passed >= MOST_PASSED {
             return Err(HandOverError::Loop { runtime: runtime() });
         }
-        let mark = format!("{}:{}", std::process::id(), passed + 1);
-        handover::set_variable(PASSED, OsStr::new(&mark));
+        let mark = CString::new(format!("{PASSED}={}:{}", std::process::id(), passed + 1))?;
         let program = CString::new(self.runtime.as_os_str().as_bytes())?;
         let mut arguments = vec![program.clone()];
         for (nth, argument) in self.arguments.iter().enumerate() {
@@ -260,7 +259,7 @@ impl End {
             }
             arguments.push(CString::new(argument)?);
         }
-        let errno = handover::become_program(&program, &arguments);
+        let errno = handover::become_program(&program, &arguments, &mark);
         Err(HandOverError::Execute { runtime: runtime(), source: errno.into() })
     }
 
