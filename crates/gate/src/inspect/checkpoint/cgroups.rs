@@ -15,7 +15,7 @@
 //! others, and Cilium elsewhere. It limits no devices there, and a runtime that does not see it leaves its containers in `/` of it
 //! (crun 1.21 where /sys/fs/cgroup/unified is not mounted).
 
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use super::CheckpointError;
 use super::images::{Cgroups, Controller, Directory, Member};
@@ -34,11 +34,12 @@ pub enum CgroupVersion {
 }
 
 impl CgroupVersion {
-    /// This host's, told as runtimes tell it (crun `libcrun_get_cgroup_mode`, runc `IsCgroup2UnifiedMode`).
+    /// This host's, told as crun tells it (`libcrun_get_cgroup_mode`): the hierarchies of version 1 lie in a tmpfs. To runc it is
+    /// whatever is no hierarchy of version 2 (`IsCgroup2UnifiedMode`), also where none is mounted.
     #[must_use]
     pub fn of_host() -> Self {
         match statfs("/sys/fs/cgroup") {
-            Ok(fs) if fs.filesystem_type() != CGROUP2_SUPER_MAGIC => Self::One,
+            Ok(fs) if fs.filesystem_type() == TMPFS_MAGIC => Self::One,
             _ => Self::Two,
         }
     }
