@@ -357,10 +357,11 @@ fn order(result: &ControlResult<'_>) -> (bool, Option<usize>) {
 }
 
 /// Puts the united findings in order. At one demand a control stands in for those that it overrides; here it does for what another
-/// demand found by them, at a looser level or an older version, unless that is surer.
+/// demand found by them, at a looser level or an older version, unless that is surer, or excepted: that an exception is used is told.
 fn settle(findings: &mut Vec<ControlResult<'_>>) {
     let stands_in = |other: &ControlResult<'_>, result: &ControlResult<'_>| {
         other.effect == Effect::Counts
+            && !matches!(result.effect, Effect::Excepted(_))
             && other.finding.certainty >= result.finding.certainty
             && other.control.overrides.contains(&result.control.id)
     };
@@ -568,6 +569,10 @@ mod tests {
                 let is_no = rules.denying(&alone).next().is_some();
                 assert_eq!(alone.demands[0].1, is_no, "{demand:?} of {said}");
                 settled += alone.findings.len();
+                for result in rules.excepted(&alone) {
+                    let is_told = all.findings.iter().any(|told| told.control.id == result.control.id);
+                    assert!(is_told, "{} of {demand:?} of {said}", result.control.id);
+                }
                 is_no
             });
             let noes: Vec<bool> = noes.collect();
