@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -334,11 +334,27 @@ fn packaged(own: PathBuf, node: &Live) -> PathBuf {
     if is_copy { packaged.into() } else { own }
 }
 
-/// The folder in which people find both programs, once they are installed.
+/// The folder in which people find both programs, once they are installed. A boot restores lost ones from there, long after
+/// somebody called them as root: one in which others can put files is left alone for the usual one.
 #[must_use]
 pub fn folder_for_people(node: &Live) -> PathBuf {
-    let tool = for_people(node).err().unwrap_or_else(|| COMMAND.into());
+    let is_named = |tool: &PathBuf| tool.file_name() == Path::new(COMMAND).file_name();
+    let own = for_people(node).err().filter(is_named);
+    let own =
+        own.filter(|tool| [tool.clone(), tool.with_file_name(GATES_NAME)].iter().all(|path| is_roots(path)));
+    let tool = own.unwrap_or_else(|| COMMAND.into());
     tool.parent().map_or(tool.clone(), Path::to_owned)
+}
+
+/// Whether root alone decides which program lies there.
+fn is_roots(program: &Path) -> bool {
+    let metadata = |path: &Path| fs::metadata(path).ok();
+    let is_own = |file: &fs::Metadata| file.is_file() && file.uid() == 0 && file.mode() & 0o022 == 0;
+    let is_closed = |place: PathBuf| {
+        let folder = place.parent()?;
+        files::check_folder(folder, &metadata(folder)?).ok()
+    };
+    metadata(program).as_ref().is_some_and(is_own) && files::walk(program).ok().and_then(is_closed).is_some()
 }
 
 /// Whether a shell finds what lies there without being told (`sudo` has these, in Debian and in Fedora).
@@ -639,7 +655,7 @@ mod tests {
         Engine, Live, TO_GATE, bring_over, callers, entries_are_called, gate_is_called, keep_entries,
         keep_gate, version,
     };
-    use super::{remove_gate, remove_rest, same_bytes};
+    use super::{is_roots, remove_gate, remove_rest, same_bytes};
     use crate::node::procfs::{Processes, fake};
 
     #[test]
@@ -675,6 +691,28 @@ mod tests {
         remove_rest(&node).unwrap();
         assert_eq!(fs::read_dir(root.join("run/pss-guard")).unwrap().count(), 0);
         assert!(somebodys.exists(), "it was no installer's");
+    }
+
+    #[test]
+    fn a_boot_restores_nothing_that_somebody_else_put_there() {
+        // What every system has, behind whatever links.
+        assert!(is_roots(Path::new("/bin/sh")));
+        let directory = tempfile::tempdir().unwrap();
+        let folder = directory.path().join("sbin");
+        let tool = folder.join("pss-guard");
+        fs::create_dir(&folder).unwrap();
+        assert!(!is_roots(&tool), "it is not there");
+        fs::write(&tool, "").unwrap();
+        // As root the folder and the file are root's, and only their modes count.
+        let is_root = nix::unistd::geteuid().is_root();
+        for (of_folder, of_file, is_fine) in
+            [(0o755, 0o755, is_root), (0o777, 0o755, false), (0o1777, 0o755, false), (0o755, 0o775, false)]
+        {
+            for (path, mode) in [(&folder, of_folder), (&tool, of_file)] {
+                fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            }
+            assert_eq!(is_roots(&tool), is_fine, "{of_folder:o} {of_file:o}");
+        }
     }
 
     #[test]

@@ -250,13 +250,39 @@ const ATTACKS: &[Attack] = &[
             });
         },
         says: "cgroup.img",
-        works: &|attempt| {
-            let limits_devices = |line: &str| line.contains(":devices:") || line.starts_with("0::");
-            let mut lines = attempt.cgroups.lines().filter(|line| limits_devices(line)).peekable();
-            lines.peek().is_some() && lines.all(|line| line.ends_with(":/"))
+        works: &is_outside,
+    },
+    Attack {
+        name: "outside it, by names that CRIU takes for those of its controllers, or for their folders",
+        edit: &|place| {
+            place.edit("cgroup.img", |cgroups| {
+                cgroups.each(1, &|set| {
+                    set.each(2, &|member| {
+                        for (own, other) in [("devices", "xdevices"), ("", "unified")] {
+                            if member.is(1, own) {
+                                member.set_text(1, other);
+                                member.set_text(2, "/");
+                                member.remove(3);
+                            }
+                        }
+                    });
+                });
+                let mut controller = Message(Vec::new());
+                controller.set_text(1, "unified");
+                cgroups.0.push((2, Field::Message(controller)));
+            });
         },
+        says: "cgroup.img",
+        works: &is_outside,
     },
 ];
+
+/// Whether nobody limits the devices of what was restored.
+fn is_outside(attempt: &Attempt) -> bool {
+    let limits_devices = |line: &&str| line.contains(":devices:") || line.starts_with("0::");
+    let mut lines = attempt.cgroups.lines().filter(limits_devices).peekable();
+    lines.peek().is_some() && lines.all(|line| line.ends_with(":/"))
+}
 
 /// Takes `MS_RDONLY` from a mount's own flags, and gives it to those of its superblock.
 fn read_only_elsewhere(mounts: &mut [Message], place: &str) {

@@ -479,6 +479,252 @@ mod tests {
         assert!(cfg!(miri) || taken.min(refused) > 300, "{taken} {refused}");
     }
 
+    /// What each object has, by its keys: `s` a text, `b` a truth, `n` a number, `x` whatever, `k` an object of whatever, `a` an
+    /// object of texts, another letter an object of this list; a capital letter an array of these.
+    const SHAPE: &[(char, &[(&str, char)])] = &[
+        (
+            'o',
+            &[
+                ("annotations", 'a'),
+                ("process", 'p'),
+                ("root", 'r'),
+                ("mounts", 'M'),
+                ("linux", 'l'),
+                ("hooks", 'h'),
+                ("vm", 'x'),
+                ("windows", 'x'),
+                ("hostname", 'x'),
+            ],
+        ),
+        (
+            'p',
+            &[
+                ("user", 'u'),
+                ("capabilities", 'c'),
+                ("noNewPrivileges", 'b'),
+                ("apparmorProfile", 's'),
+                ("selinuxLabel", 's'),
+                ("env", 'x'),
+            ],
+        ),
+        ('u', &[("uid", 'n'), ("gid", 'x')]),
+        ('c', &[("bounding", 'S'), ("effective", 'S'), ("ambient", 'S')]),
+        ('r', &[("path", 's'), ("readonly", 'b')]),
+        ('m', &[("destination", 's'), ("type", 's'), ("source", 's'), ("options", 'S')]),
+        (
+            'l',
+            &[
+                ("namespaces", 'N'),
+                ("maskedPaths", 'S'),
+                ("seccomp", 'f'),
+                ("sysctl", 'k'),
+                ("uidMappings", 'I'),
+                ("cgroupsPath", 's'),
+                ("devices", 'D'),
+                ("resources", 'q'),
+                ("rootfsPropagation", 's'),
+                ("netDevices", 'k'),
+            ],
+        ),
+        ('n', &[("type", 's'), ("path", 's')]),
+        ('i', &[("containerID", 'n'), ("hostID", 'n'), ("size", 'n')]),
+        ('d', &[("path", 's'), ("type", 's'), ("major", 'n'), ("minor", 'n'), ("fileMode", 'x')]),
+        ('q', &[("devices", 'E'), ("memory", 'x')]),
+        ('e', &[("allow", 'b'), ("type", 's'), ("major", 'n'), ("access", 's')]),
+        ('f', &[("defaultAction", 's'), ("architectures", 'x'), ("syscalls", 'J')]),
+        ('j', &[("action", 's'), ("names", 'x'), ("args", 'x')]),
+        ('h', &[("prestart", 'K'), ("createRuntime", 'K'), ("poststop", 'K')]),
+        ('t', &[("path", 's'), ("args", 'S'), ("env", 'S')]),
+    ];
+
+    /// Writes what looks like a config.json, with a mistake here and there.
+    struct Writer {
+        seed: u64,
+        text: String,
+        /// One value in so many is another than its place asks for.
+        odd: usize,
+    }
+
+    impl Writer {
+        fn below(&mut self, end: usize) -> usize {
+            self.seed =
+                self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(self.seed >> 33).unwrap() % end
+        }
+
+        fn is_odd(&mut self) -> bool {
+            let odd = self.odd;
+            self.below(odd) == 0
+        }
+
+        fn one_of(&mut self, texts: &[&str]) {
+            let nth = self.below(texts.len());
+            self.text += texts[nth];
+        }
+
+        fn space(&mut self) {
+            if self.is_odd() {
+                self.one_of(&[
+                    " ",
+                    "\n\t",
+                    "\r",
+                    "                    ",
+                    "\u{b}",
+                    "\u{a0}",
+                    "\u{feff}",
+                    "\0",
+                    "/**/",
+                ]);
+            }
+        }
+
+        /// A text; of odd ones many are none.
+        fn string(&mut self) {
+            let length = self.below(40);
+            let plain = "/run/containerd/io.containerd.runtime.v2.task/k8s.io";
+            self.text.push('"');
+            if self.is_odd() {
+                self.one_of(&[
+                    "\\u0061",
+                    "\\\"",
+                    "\\u0000",
+                    "\\ud800",
+                    "\\ud83d\\ude00",
+                    "\\x",
+                    "\n",
+                    "\u{1f}",
+                    "\u{7f}",
+                    "é",
+                    "\\",
+                ]);
+            }
+            self.text += &plain[..length];
+            if self.is_odd() {
+                self.one_of(&["\\n", "\\u00e9", "\\u12", "\\udc00", "\0", "\u{1}", "\u{10ffff}", "\\/", ""]);
+            }
+            self.text.push('"');
+        }
+
+        fn key(&mut self, key: &str) {
+            let escaped = || format!("\\u{:04x}{}", u32::from(key.as_bytes()[0]), &key[1..]);
+            let key = match self.below(self.odd * 8) {
+                0 => key.to_uppercase(),
+                1 | 2 => escaped(),
+                3 => key.replace('s', "\u{17f}"),
+                4 => format!("{key}\\u0000"),
+                5 => format!("{key}s"),
+                6 => format!(" {key}"),
+                _ => key.to_owned(),
+            };
+            self.text += "\"";
+            self.text += &key;
+            self.text += "\"";
+        }
+
+        fn entries(
+            &mut self,
+            [open, close]: [char; 2],
+            most: usize,
+            write: &mut dyn FnMut(&mut Self, usize),
+        ) {
+            self.text.push(open);
+            let count = self.below(most + 1);
+            for nth in 0..count {
+                self.space();
+                write(self, nth);
+                self.space();
+                if nth + 1 < count || self.is_odd() && self.below(8) == 0 {
+                    self.text.push(',');
+                }
+            }
+            self.text.push(close);
+        }
+
+        fn value(&mut self, kind: char, depth: usize) {
+            let kind = if self.is_odd() { char::from(b"sbnxxkaoMSNul0"[self.below(14)]) } else { kind };
+            match kind {
+                _ if depth > 8 => self.text += "0",
+                '0' => self.text += "null",
+                's' => self.string(),
+                'b' => self.one_of(&["true", "false"]),
+                'n' if self.is_odd() => self.one_of(&[
+                    "-0",
+                    "1.0",
+                    "1e3",
+                    "4294967296",
+                    "-1",
+                    "01",
+                    "2147483648",
+                    "9223372036854775808",
+                    "1e999",
+                    "+1",
+                    "-",
+                    "0.0",
+                    "\"1\"",
+                ]),
+                'n' => self.one_of(&["0", "1", "1000", "65535", "4294967295"]),
+                'x' => {
+                    let kind = char::from(b"sbn0kSX"[self.below(7)]);
+                    self.value(kind, depth + 1);
+                }
+                'k' | 'a' => {
+                    let of = if kind == 'a' { 's' } else { 'x' };
+                    let keys = [
+                        "io.kubernetes.cri.sandbox-id",
+                        "io.kubernetes.pod.name",
+                        "run.oci.handler",
+                        "mine",
+                        "bundle",
+                    ];
+                    self.entries(['{', '}'], 4, &mut |own, _| {
+                        let nth = own.below(keys.len());
+                        own.key(keys[nth]);
+                        own.text.push(':');
+                        own.value(of, depth + 1);
+                    });
+                }
+                'A'..='Z' => {
+                    let of = if kind == 'K' { 't' } else { kind.to_ascii_lowercase() };
+                    self.entries(['[', ']'], 4, &mut |own, _| own.value(of, depth + 1));
+                }
+                _ => {
+                    let keys = SHAPE.iter().find(|(own, _)| *own == kind).map_or(&[][..], |(_, keys)| keys);
+                    let from = self.below(keys.len());
+                    self.entries(['{', '}'], keys.len(), &mut |own, nth| {
+                        // Mostly each once.
+                        let nth =
+                            if own.is_odd() { own.below(keys.len()) } else { (from + nth) % keys.len() };
+                        let (key, kind) = keys[nth];
+                        own.key(key);
+                        own.space();
+                        own.text.push(':');
+                        own.space();
+                        own.value(kind, depth + 1);
+                    });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_looks_like_a_config_json_is_read_alike_or_refused_alike() {
+        let (mut taken, mut refused) = (0, 0);
+        for nth in 0..if cfg!(miri) { 20 } else { ROUNDS } {
+            let odd = [10, 40, 200, 1000][usize::try_from(nth).unwrap() % 4];
+            let mut writer = Writer { seed: nth, text: String::new(), odd };
+            writer.space();
+            writer.value('o', 0);
+            writer.space();
+            let text = &writer.text;
+            *(if agree::<Spec<'_>>(text) { &mut taken } else { &mut refused }) += 1;
+            agree::<State<'_>>(text);
+            agree::<Vec<Spec<'_>>>(&format!("[{text}]"));
+        }
+        assert!(cfg!(miri) || taken.min(refused) > ROUNDS / 8, "{taken} {refused}");
+    }
+
+    const ROUNDS: u64 = 3000;
+
     const ODD: &[&str] = &[
         "",
         " ",
