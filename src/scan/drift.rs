@@ -117,21 +117,19 @@ fn compare(spec: &Spec<'_>, host: &Host, process: &Path) -> Option<Seen> {
     let mut found = Vec::new();
     let mut add = |control, asked: String, runs: String| found.push(Drift { control, asked, runs });
 
-    let in_its_users = in_its_user_namespace(linux, host, process);
-    if in_its_users == Some(true) {
-        let sets = asked.capabilities.as_ref();
-        let all = sets.map(CapabilitySets::union).unwrap_or_default();
-        let bounding = sets.map(CapabilitySets::bounding_set).unwrap_or_default();
-        // The bounding set stays as it was made. What is in the others moves between them at every execve.
-        let more = runs.bounding & !bounding.bits | runs.capabilities & !all.bits;
-        // What this program has no name for cannot be compared by name.
-        let more = CapabilitySet { bits: more & ((1 << NAMES.len()) - 1), ..Default::default() };
+    let sets = asked.capabilities.as_ref();
+    let all = sets.map(CapabilitySets::union).unwrap_or_default();
+    let bounding = sets.map(CapabilitySets::bounding_set).unwrap_or_default();
+    // The bounding set stays as it was made. What is in the others moves between them at every execve.
+    let more = runs.bounding & !bounding.bits | runs.capabilities & !all.bits;
+    // What this program has no name for cannot be compared by name.
+    let more = CapabilitySet { bits: more & ((1 << NAMES.len()) - 1), ..Default::default() };
+    // Asked last: most processes have no more.
+    if !more.is_empty() && in_its_user_namespace(linux, host, process) == Some(true) {
         let beyond = more.without(&CapabilitySet::of(&ADDABLE));
-        if !more.is_empty() {
-            let control = if beyond.is_empty() { "capabilities_restricted" } else { "capabilities_baseline" };
-            let names = more.names().join(", ");
-            add(control, format!("no {names}"), format!("{names} in a capability set"));
-        }
+        let control = if beyond.is_empty() { "capabilities_restricted" } else { "capabilities_baseline" };
+        let names = more.names().join(", ");
+        add(control, format!("no {names}"), format!("{names} in a capability set"));
     }
     if asked.no_new_privileges == Some(true) && runs.no_new_privileges == Some(false) {
         add("allowPrivilegeEscalation", "noNewPrivileges".to_owned(), "no_new_privs off".to_owned());

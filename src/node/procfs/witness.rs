@@ -39,6 +39,7 @@ pub(super) fn unreadable(proc: &Path) -> Option<String> {
 /// Whether the program of any process but the first is kept from this one.
 fn others_are_kept(proc: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(proc) else { return true };
+    let own = std::process::id().to_string();
     let mut others = 0;
     for entry in entries.flatten() {
         let name = entry.file_name();
@@ -50,7 +51,7 @@ fn others_are_kept(proc: &Path) -> bool {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => return true,
             // Threads of the kernel have none.
             Err(_) => {}
-            Ok(_) if entry.file_name().to_str() == Some(&std::process::id().to_string()) => {}
+            Ok(_) if name.to_str() == Some(&own) => {}
             Ok(_) => others += 1,
         }
     }
