@@ -100,7 +100,9 @@ impl Entry {
             Ok(meta) if identity(&link.with_file_name(super::NAME)).or_else(own) == Some(of(&meta)) => {
                 Err(RuntimeError::Itself { called: link.with_file_name(super::NAME), runtime })
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(stand_in(&runtime).unwrap_or(runtime)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(stand_in(&runtime).unwrap_or(runtime))
+            }
             _ => Ok(runtime),
         }
     }
