@@ -1,6 +1,6 @@
 //! Many starts at once: which pods, what came of each, and what is left of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -100,29 +100,35 @@ pub(crate) fn denials(node: &Path) -> BTreeMap<String, usize> {
 }
 
 /// What a container that is gone must not leave on the machine.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Traces {
-    mounts: usize,
-    control_groups: usize,
-    /// Of the gate: everything below these folders but the events.
-    files: Vec<PathBuf>,
+    /// Places of mounts, control groups, and files of the gate but its events.
+    all: BTreeSet<PathBuf>,
 }
 
 impl Traces {
     pub(crate) fn of(node: &RuntimeNode) -> Self {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
-        let groups = fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
-        let control_groups = groups
-            .flat_map(|hierarchy| fs::read_dir(hierarchy.path()).into_iter().flatten().flatten())
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with("pss-guard-test-"))
-            .count();
-        let mut files = Vec::new();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mut all: Vec<PathBuf> =
+            mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from).collect();
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
+        let groups =
+            hierarchies.flat_map(|hierarchy| fs::read_dir(hierarchy.path()).into_iter().flatten().flatten());
+        all.extend(
+            groups
+                .map(|group| group.path())
+                .filter(|path| path.to_string_lossy().contains("/pss-guard-test-")),
+        );
         for folder in ["run/pss-guard", "var/lib/pss-guard", "etc/pss-guard"] {
-            walk(&node.root().join(folder), &mut files);
+            walk(&node.root().join(folder), &mut all);
         }
-        files.retain(|file| !file.starts_with(node.root().join("run/pss-guard/events")));
-        files.sort();
-        Self { mounts, control_groups, files }
+        all.retain(|file| !file.starts_with(node.root().join("run/pss-guard/events")));
+        Self { all: all.into_iter().collect() }
+    }
+
+    /// What is there now and was not before.
+    pub(crate) fn since<'a>(&'a self, before: &'a Self) -> Vec<&'a PathBuf> {
+        self.all.difference(&before.all).collect()
     }
 }
 
