@@ -200,7 +200,7 @@ fn hour(node: &Node, config: &[u8]) {
     node.run(&["rm", GATE, TOOL]).expect_success();
     node.run(&["systemd-tmpfiles", "--create", "--boot", "pss-guard.conf"]).expect_success();
     assert!(node.is_all_of_the_package(), "what a boot restored");
-    // The copy that units call, as after the engine's file was written anew: people's program is still the package's.
+    // Units call the installed copy, for instance when an engine's file was overwritten. A boot still restores from the package's folder.
     node.run(&[TOOL, "install", "--engine", "auto"]).expect_success();
     assert!(!node.exists("/usr/local/sbin/pss-guard"), "a second program on the PATH");
     let snippet = String::from_utf8(node.bytes("/etc/tmpfiles.d/pss-guard.conf")).expect("text");

@@ -55,6 +55,13 @@ impl Systemd {
             && (has("/sys/fs/cgroup/systemd") || needs::skip(test, "systemd's control groups of version 1"))
     }
 
+    /// Removes the units that are there for the other tests, and says how the tool installs its own for podman.
+    fn installer<'t>(&self, tool: &'t str) -> [&'t str; 6] {
+        let units = "rm /etc/systemd/system/pss-guard-*.service /etc/systemd/system/pss-guard-*.timer";
+        self.run(&["sh", "-c", units]);
+        [tool, "install", "--engine", "podman", "--method", "runtime"]
+    }
+
     fn up() -> Self {
         Self::up_with(&[])
     }
@@ -439,13 +446,7 @@ fn an_agent_that_runs_is_restarted_at_an_upgrade() {
     }
     let systemd = Systemd::up_with(&[(&AGENT[1..], program::agent())]);
     let tool = format!("/{TOOL}");
-    // The installer's own units take their place.
-    systemd.run(&[
-        "sh",
-        "-c",
-        "rm /etc/systemd/system/pss-guard-*.service /etc/systemd/system/pss-guard-*.timer",
-    ]);
-    let install = [&tool, "install", "--engine", "podman", "--method", "runtime"];
+    let install = systemd.installer(&tool);
     systemd.run(&install).expect_success();
     let upgrade = || {
         let done = systemd.run(&[&tool, "install", "--programs"]).expect_success();
@@ -487,14 +488,8 @@ fn the_exporter_of_an_older_version_goes_at_an_upgrade() {
     }
     let systemd = Systemd::up();
     let tool = format!("/{TOOL}");
-    // All units are the installer's own there.
-    systemd.run(&[
-        "sh",
-        "-c",
-        "rm /etc/systemd/system/pss-guard-*.service /etc/systemd/system/pss-guard-*.timer",
-    ]);
     // `/usr` is read-only there, so the manual is not written.
-    let install = [&tool, "install", "--engine", "podman", "--method", "runtime"];
+    let install = systemd.installer(&tool);
     let manifest = "/var/lib/pss-guard/install/systemd/manifest.json";
     for upgrade in [&install[..], &[&tool, "install", "--programs"], &[&tool, "uninstall"]] {
         systemd.run(&install).expect_success();

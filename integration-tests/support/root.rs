@@ -68,7 +68,7 @@ pub(crate) fn decisions(root: &Path) -> PathBuf {
 /// The events below a root, oldest first.
 pub(crate) fn events(root: &Path) -> Vec<Value> {
     let text = fs::read_to_string(decisions(root)).unwrap_or_default();
-    // Somebody may be writing the last one.
+    // A gate may still be writing the last one.
     let text = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     // A gate that sees a line of another which is not whole yet begins with a line end of its own.
     let lines = text.lines().filter(|line| !line.is_empty());

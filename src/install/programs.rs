@@ -334,8 +334,8 @@ fn packaged(own: PathBuf, node: &Live) -> PathBuf {
     if is_copy { packaged.into() } else { own }
 }
 
-/// The folder in which people find both programs, once they are installed. A boot restores lost ones from there, long after
-/// somebody called them as root: one in which others can put files is left alone for the usual one.
+/// The folder in which people find both programs, once they are installed. A boot restores lost programs from there as root, long
+/// after this call, so a folder that others can write to does not count: then it is the usual one.
 #[must_use]
 pub fn folder_for_people(node: &Live) -> PathBuf {
     let is_named = |tool: &PathBuf| tool.file_name() == Path::new(COMMAND).file_name();

@@ -1,7 +1,7 @@
 //! Reads config.json: the short way for what engines write, and serde_json for everything else.
 //!
 //! Most of a config.json is passed over: environment, names of system calls, copies of labels. serde_json takes 8
-//! instructions for each such byte, which was half of a start. This reader compares eight bytes at a time, and asks for
+//! instructions for each such byte, which was half of a start. This reader compares sixteen bytes at a time, and asks for
 //! nothing that a [`view`](super::spec) does not ask for.
 //!
 //! **It only ever says yes.** What it reads is what serde_json reads, value by value; whatever it does not know or does not
