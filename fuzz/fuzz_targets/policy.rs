@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pss_guard::level::policy::parse;
+use pss_guard::level::policy::{compiled, parse};
 use pss_guard::level::{Mode, Policy};
 use pss_guard::mode::edit::with_mode;
 
@@ -14,8 +14,7 @@ fuzz_target!(|text: &str| match parse(text, "policy.toml") {
     }
     Ok(policy) => {
         // As the cache writes and reads it; the file's name is not in it.
-        let kept = serde_json::to_vec(&policy).expect("JSON");
-        let read = Policy { file: policy.file.clone(), ..serde_json::from_slice(&kept).expect("a policy") };
+        let read = Policy { file: policy.file.clone(), ..compiled::read(&compiled::compile(&policy)).expect("a policy") };
         assert_eq!(read, policy);
 
         let mode = if policy.mode == Mode::Audit { Mode::Enforce } else { Mode::Audit };

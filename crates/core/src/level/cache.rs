@@ -1,8 +1,8 @@
 //! Loads the policy: `policy.toml`, or its compiled form if that is certainly the same.
 //!
-//! Parsing TOML costs more than everything else that a start needs, so the parsed policy is cached as JSON behind one
-//! line that says which file it was made from, and what `agent/cluster.json` said if that was read: so a start that needs the
-//! cluster's version asks only whether that file is still the same.
+//! Parsing TOML costs more than everything else that a start needs, so the parsed policy is cached in its [`compiled`] form behind
+//! one line that says which file it was made from, and what `agent/cluster.json` said if that was read: so a start that needs
+//! the cluster's version asks only whether that file is still the same.
 //!
 //! A start that parses a changed policy also keeps its text in /var/lib/pss-guard. While `policy.toml` is missing,
 //! invalid or untrusted, containers are evaluated against this last good text, across reboots and upgrades, so a fault
@@ -16,11 +16,10 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pss::Version;
-use serde::Deserialize;
 
 use super::kubelet_root;
 use super::policy::read::sets_nothing;
-use super::policy::{self, Mode, Policy, PolicyError, SYSTEM_NAMESPACE};
+use super::policy::{self, compiled, Mode, Policy, PolicyError, SYSTEM_NAMESPACE};
 use crate::atomic::{self, Lasts};
 use crate::checksum::checksum;
 use crate::cluster::{self, Told};
@@ -439,29 +438,16 @@ fn salvage(paths: &Paths, text: Option<&str>) -> Fallback {
     let cache = paths.policy_cache();
     // Whoever can write to the folder can have kept an older one of root's.
     let last = files::check_folder_of(&cache).ok().and_then(|_| read_cache(&cache)?.salvage());
-    let LastKnown { mode, exemptions } = last.unwrap_or_else(|| {
+    let (mode, mut exempt_namespaces) = last.unwrap_or_else(|| {
         // A text that this program does not understand, because another version of it did, still has a mode.
         let kept = kept_text(&paths.kept_policy()).ok();
         let mode = [kept.as_deref(), text].into_iter().flatten().find_map(policy::read::mode_of);
-        LastKnown { mode: mode.unwrap_or(Mode::Enforce), exemptions: LastKnownExemptions::default() }
+        (mode.unwrap_or(Mode::Enforce), Vec::new())
     });
-    let mut exempt_namespaces = exemptions.namespaces;
     if !exempt_namespaces.iter().any(|name| name == SYSTEM_NAMESPACE) {
         exempt_namespaces.push(SYSTEM_NAMESPACE.to_owned());
     }
     Fallback { mode, exempt_namespaces }
-}
-
-/// What a broken policy leaves behind. Not all of a [`Policy`]: another version of this program may have written it.
-#[derive(Deserialize)]
-struct LastKnown {
-    mode: Mode,
-    exemptions: LastKnownExemptions,
-}
-
-#[derive(Default, Deserialize)]
-struct LastKnownExemptions {
-    namespaces: Vec<String>,
 }
 
 /// Which file something was read from. The change time cannot be set back, so that a file restored with its old
@@ -512,7 +498,7 @@ fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
 const MAGIC: &str = "pss-guard-policy";
 
 /// Counted up whenever the meaning of the compiled form changes within one version of the program.
-const FORMAT: u32 = 6;
+const FORMAT: u32 = 7;
 
 /// File systems stamp in ticks of the kernel's clock, at most 10 ms: a file that changes twice in one tick can look
 /// unchanged. A cache that is hardly younger than the policy is therefore not believed (git calls this "racily clean").
@@ -550,16 +536,17 @@ impl Compiled {
         if !(same && settled) {
             return None;
         }
-        Some((serde_json::from_slice(self.bytes.get(self.body..)?).ok()?, of_cluster))
+        Some((compiled::read(self.bytes.get(self.body..)?)?, of_cluster))
     }
 
-    fn salvage(&self) -> Option<LastKnown> {
-        serde_json::from_slice(self.bytes.get(self.body..)?).ok()
+    /// What a broken policy leaves behind: not all of it, because another version of this program may have compiled it.
+    fn salvage(&self) -> Option<(Mode, Vec<String>)> {
+        compiled::salvage(self.bytes.get(self.body..)?)
     }
 }
 
 fn write_cache(path: &Path, header: &str, mode: u32, policy: &Policy) -> io::Result<()> {
-    let body = serde_json::to_vec(policy)?;
+    let body = compiled::compile(policy);
     let mut bytes = format!("{header} {:016x}\n", checksum(&body)).into_bytes();
     bytes.extend_from_slice(&body);
     make_folder_of(path)?;

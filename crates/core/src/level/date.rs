@@ -26,6 +26,12 @@ impl Date {
         if exists && Self::of_days(date.days()) == date { Ok(date) } else { Err(NoDate) }
     }
 
+    /// Year, month and day.
+    #[must_use]
+    pub const fn parts(self) -> (u16, u8, u8) {
+        (self.year, self.month, self.day)
+    }
+
     /// The day that a moment lies in.
     #[must_use]
     pub fn of(moment: SystemTime) -> Self {

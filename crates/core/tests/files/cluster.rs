@@ -166,18 +166,12 @@ fn a_start_reads_the_file_once_and_sees_the_next_one_at_once() {
     let node = Node::with_cache(POLICY);
     lay(&node, "{\"v\":1,\"minor\":36}");
     Node::settle();
-    let header = || {
-        let cache = fs::read_to_string(node.paths.policy_cache()).unwrap();
-        cache.lines().next().unwrap().to_owned()
-    };
+    let header = || node.cache_line();
     let before = header();
     assert_eq!(node.good().latest_minor(), 36);
     // Proof that the compiled form is believed of this file: it says something else.
     assert!(header() != before && header().contains(" 36 "), "{}", header());
-    node.edit_cache(|bytes| {
-        let text = String::from_utf8(bytes.clone()).unwrap();
-        *bytes = text.replacen(" 36 ", " 35 ", 1).into_bytes();
-    });
+    node.edit_line(" 36 ", " 35 ");
     assert_eq!(node.good().latest_minor(), 35);
     // What replaces, changes or touches it is another file.
     let path = node.paths.cluster();

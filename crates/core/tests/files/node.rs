@@ -95,12 +95,27 @@ impl Node {
     /// Proof that the cache is what is read: changes the mode in it, with the right checksum.
     pub(crate) fn forge_mode(&self) {
         self.edit_cache(|bytes| {
-            let text = String::from_utf8(bytes.clone()).unwrap();
-            let (header, body) = text.split_once('\n').unwrap();
-            let body = body.replace("\"mode\":\"audit\"", "\"mode\":\"enforce\"");
-            let (identity, _) = header.rsplit_once(' ').unwrap();
-            *bytes = format!("{identity} {:016x}\n{body}", checksum(body.as_bytes())).into_bytes();
+            let (line, mut body) = split(bytes);
+            assert_eq!(body[0], 0, "a policy begins with its mode, audit");
+            body[0] = 1;
+            let (identity, _) = line.rsplit_once(' ').unwrap();
+            let line = format!("{identity} {:016x}", checksum(&body));
+            *bytes = [line.as_bytes(), b"\n", &body].concat();
         });
+    }
+
+    /// Replaces something in the cache's first line, which is no part of its checksum.
+    pub(crate) fn edit_line(&self, from: &str, to: &str) {
+        self.edit_cache(|bytes| {
+            let (line, body) = split(bytes);
+            assert!(line.contains(from), "{line}");
+            *bytes = [line.replacen(from, to, 1).as_bytes(), b"\n", &body].concat();
+        });
+    }
+
+    /// The cache's first line.
+    pub(crate) fn cache_line(&self) -> String {
+        split(&fs::read(self.paths.policy_cache()).unwrap()).0
     }
 
     pub(crate) fn import(&self, text: &str) -> Result<Imported, String> {
@@ -120,6 +135,12 @@ impl Node {
         names.sort();
         names
     }
+}
+
+/// The first line of a cache, and what is below it.
+fn split(bytes: &[u8]) -> (String, Vec<u8>) {
+    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+    (String::from_utf8(bytes[..end].to_vec()).unwrap(), bytes[end + 1..].to_vec())
 }
 
 /// The cache's own sum, written down a second time.

@@ -2,6 +2,7 @@
 //!
 //! [`read`] makes one from `policy.toml`, [`super::cache`] loads it cheaply.
 
+pub mod compiled;
 pub mod keys;
 pub mod read;
 
@@ -32,7 +33,10 @@ macro_rules! words {
         pub enum $Name { $($(#[$about])* #[serde(rename = $word)] $Variant,)+ }
 
         impl $Name {
-            /// All words, in the order of the variants.
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$Variant),+];
+
+            /// All words, in the same order.
             pub const WORDS: &'static [&'static str] = &[$($word),+];
 
             /// The word used in the policy file and in every output.
@@ -241,7 +245,7 @@ pub struct NamespaceLevels {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Exemptions {
-    /// Namespaces. Always written to the cache, because a later policy may be unreadable.
+    /// Namespaces.
     #[serde(deserialize_with = "all::<Label, _>")]
     pub namespaces: Vec<String>,
     /// Runtime classes, as the engine calls their handlers.
@@ -474,7 +478,7 @@ impl Default for Runtime {
     }
 }
 
-/// The policy of a node: the keys of `policy.toml`, and of its compiled form.
+/// The policy of a node: the keys of `policy.toml`. As JSON it says what is not the default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Policy {
@@ -484,7 +488,7 @@ pub struct Policy {
     /// What the node is told of the cluster's version; [`super::cache`] fills it in where the policy does not name one.
     #[serde(skip)]
     pub told: Told,
-    /// What the node does about violations. Always written to the cache, because a later policy may be unreadable.
+    /// What the node does about violations.
     pub mode: Mode,
     /// What becomes of a container that cannot be evaluated.
     #[serde(skip_serializing_if = "is_default")]
@@ -696,9 +700,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Levels, versions and dates in the cache, in the spelling that people use; the standard itself knows no serde.
-///
-/// Parsed where they lie in the cache's bytes: serde's own `Cow` would make a string of each.
+/// Levels, versions and dates in the spelling that people use; the standard itself knows no serde.
 pub(super) mod text {
     use std::fmt::{self, Display};
     use std::marker::PhantomData;
