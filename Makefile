@@ -6,10 +6,11 @@ SHELL := /bin/bash
 
 CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
-# Static; make build TARGET=aarch64-unknown-linux-musl builds for the other architecture, without a C toolchain for it.
+# Static; make build TARGET=aarch64-unknown-linux-musl builds for the other architecture, without a C toolchain for it. Of several,
+# each is linked while the others are.
 TARGET ?= $(shell uname -m)-unknown-linux-musl
-BINARY := $(CARGO_TARGET_DIR)/$(TARGET)/release/pss-guard
-MACHINE := $(firstword $(subst -, ,$(TARGET)))
+built = $(TARGET:%=$(CARGO_TARGET_DIR)/%/release/pss-guard$(1))
+BINARY := $(firstword $(call built))
 # A workspace of its own, so that nothing it needs reaches the lock file of the gate.
 AGENT := --manifest-path agent/Cargo.toml --target-dir $(CARGO_TARGET_DIR)/agent
 # No path of this machine gets into a static program, so a build has the same bytes wherever it is made. Cargo adds these to the
@@ -18,8 +19,11 @@ UNNAMED := $(CURDIR)=/pss-guard $(CARGO_TARGET_DIR)=/target $(or $(CARGO_HOME),$
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS := $(UNNAMED:%=--remap-path-prefix=%)
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS := $(UNNAMED:%=--remap-path-prefix=%)
 # The agent's TLS has C in it, which needs a compiler and nothing of a C library.
-export CC_$(subst -,_,$(TARGET)) ?= $(if $(filter $(MACHINE),$(shell uname -m)),cc,$(MACHINE)-linux-gnu-gcc)
-export CFLAGS_$(subst -,_,$(TARGET)) ?= $(addprefix -ffile-prefix-map=,$(UNNAMED))
+define c-compiler
+export CC_$(1)_unknown_linux_musl ?= $(if $(filter $(1),$(shell uname -m)),cc,$(1)-linux-gnu-gcc)
+export CFLAGS_$(1)_unknown_linux_musl ?= $(addprefix -ffile-prefix-map=,$(UNNAMED))
+endef
+$(foreach machine,x86_64 aarch64,$(eval $(call c-compiler,$(machine))))
 SCRIPTS := benches/manifests.sh scripts/install-deps scripts/node-parts integration-tests/support/machine.sh integration-tests/e2e/systemd.sh \
 	integration-tests/vm/base integration-tests/vm/inside integration-tests/vm/machine integration-tests/vm/story \
 	.ci/run benches/jq-hook.sh benches/jq-scan.sh deploy/dist deploy/licenses deploy/reproducible deploy/tarball/install.sh deploy/image/build \
@@ -59,15 +63,15 @@ node-deps: ## And what real engines need: fetched and built, about twenty minute
 
 .PHONY: build
 build: ## The release binaries, static, and the proof that they are
-	$(CARGO) build --release --locked --target $(TARGET) --bin pss-guard
+	$(CARGO) build --release --locked $(TARGET:%=--target %) --bin pss-guard
 	# By itself, so that it has no feature that only the tool needs.
-	$(CARGO) build --release --locked --target $(TARGET) --package pss-guard-gate
-	@$(call show-static,$(BINARY) $(BINARY)-gate)
+	$(CARGO) build --release --locked $(TARGET:%=--target %) --package pss-guard-gate
+	@$(call show-static,$(call built) $(call built,-gate))
 
 .PHONY: build-agent
 build-agent: ## The agent's, which needs a C compiler
-	$(CARGO) build --release --locked --target $(TARGET) --manifest-path agent/Cargo.toml
-	@$(call show-static,$(BINARY)-agent)
+	$(CARGO) build --release --locked $(TARGET:%=--target %) --manifest-path agent/Cargo.toml
+	@$(call show-static,$(call built,-agent))
 
 .PHONY: dist-deps
 dist-deps: ## And what a release is made with: nfpm, cargo-cyclonedx, lintian, rpmlint, minisign

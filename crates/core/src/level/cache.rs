@@ -19,7 +19,7 @@ use pss::Version;
 
 use super::kubelet_root;
 use super::policy::read::sets_nothing;
-use super::policy::{self, compiled, Mode, Policy, PolicyError, SYSTEM_NAMESPACE};
+use super::policy::{self, Mode, Policy, PolicyError, SYSTEM_NAMESPACE, compiled};
 use crate::atomic::{self, Lasts};
 use crate::checksum::checksum;
 use crate::cluster::{self, Told};

@@ -18,16 +18,20 @@ pub(super) fn absolute<'p>(path: &'p str, bundle: Option<&str>) -> Option<Cow<'p
 
 /// Whether a path is absolute and spelled in the shortest way: no `.`, no `..`, no double or last slash.
 pub(super) fn is_plain(path: &str) -> bool {
-    path.len() > 1
-        && path
-            .strip_prefix('/')
-            .is_some_and(|rest| !rest.split('/').any(|part| matches!(part, "" | "." | "..")))
+    path.len() > 1 && path.starts_with('/') && !has_odd_part(path)
+}
+
+/// Whether behind its first slash a path has an empty part, `.` or `..`. A start asks it of every end of every mount, so parts are
+/// made only of a path in which one begins with a dot.
+fn has_odd_part(path: &str) -> bool {
+    let may =
+        path.ends_with('/') || path.as_bytes().windows(2).any(|pair| matches!(pair, [b'/', b'/' | b'.']));
+    may && path.split('/').skip(1).any(|part| matches!(part, "" | "." | ".."))
 }
 
 /// Resolves `.`, `..` and double slashes by text alone.
 pub(super) fn normalize(path: &str) -> Cow<'_, str> {
-    let odd = |part: &str| part.is_empty() || part == "." || part == "..";
-    if !path.split('/').skip(1).any(odd) {
+    if !has_odd_part(path) {
         return Cow::Borrowed(path);
     }
     let mut parts: Vec<&str> = Vec::new();
@@ -45,7 +49,7 @@ pub(super) fn normalize(path: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{normalize, strip_dir};
+    use super::{is_plain, normalize, strip_dir};
 
     #[test]
     fn paths_are_compared_by_whole_components() {
@@ -55,5 +59,21 @@ mod tests {
         assert_eq!(strip_dir("/etc", "/"), Some("etc"));
         assert_eq!(normalize("/a/../../b/./c//d/"), "/b/c/d");
         assert_eq!(normalize("/.."), "/");
+    }
+
+    #[test]
+    fn the_shortest_spelling_is_plain() {
+        for path in ["/a", "/a/b", "/.a/..b/...", "/a./b..", "/a.b/c", "/ä/.ö"] {
+            assert!(is_plain(path) && normalize(path) == path, "{path}");
+        }
+        for path in
+            ["", "/", "a", "a/b", "./a", "/.", "/..", "//a", "/a/", "/a//b", "/a/./b", "/a/..", "/a/../b"]
+        {
+            assert!(!is_plain(path), "{path}");
+        }
+        // What is not odd is left as it is, absolute or not.
+        for path in ["", "a", "a/b", ".", "./a", "..a/b"] {
+            assert_eq!(normalize(path), path);
+        }
     }
 }
