@@ -148,6 +148,31 @@ impl Pod {
         Ok(self)
     }
 
+    /// Adds as many volumes as asked, each an emptyDir of the pod's.
+    pub(crate) fn with_volumes(mut self, count: usize) -> Result<Self, Failure> {
+        let mounts = self.container.pointer_mut("/mounts").and_then(Value::as_array_mut);
+        let mounts = mounts.ok_or("the fixture has no mounts")?;
+        let uid = self.sandbox.pointer("/annotations/io.kubernetes.cri.sandbox-uid").and_then(Value::as_str);
+        let uid = uid.ok_or("the fixture has no UID of its pod")?;
+        for nth in 0..count {
+            mounts.push(json!({
+                "type": "bind", "destination": format!("/data/{nth}"), "options": ["rbind", "rprivate", "rw"],
+                "source": format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~empty-dir/data-{nth}"),
+            }));
+        }
+        Ok(self)
+    }
+
+    /// Leaves a seccomp profile of a few names: the least that a compliant config.json can be.
+    pub(crate) fn with_short_profile(mut self) -> Result<Self, Failure> {
+        let rules = self.container.pointer_mut("/linux/seccomp/syscalls").and_then(Value::as_array_mut);
+        let rules = rules.ok_or("the fixture has no seccomp profile")?;
+        rules.truncate(1);
+        let names = rules.first_mut().and_then(|rule| rule.get_mut("names")?.as_array_mut());
+        names.ok_or("the fixture's profile has no names")?.truncate(20);
+        Ok(self)
+    }
+
     pub(crate) fn container(&self) -> &Value {
         &self.container
     }
@@ -220,9 +245,14 @@ impl Node {
         last
     }
 
-    /// Stores what a bundle's pod declares, which is compliant, among the facts of 250 other pods. How many bytes they are, and
+    /// Stores what a bundle's pod declares, which is compliant, among the facts of so many other pods. How many bytes they are, and
     /// the end of their path.
-    pub(crate) fn declare(&self, engine: &str, bundle: &Bundle) -> Result<(usize, String), Failure> {
+    pub(crate) fn declare(
+        &self,
+        engine: &str,
+        bundle: &Bundle,
+        others: usize,
+    ) -> Result<(usize, String), Failure> {
         let config: Value = serde_json::from_slice(&fs::read(bundle.path.join("config.json"))?)?;
         let keys = match engine {
             "cri-o" => ["io.kubernetes.pod.uid", "io.kubernetes.pod.namespace", "io.kubernetes.pod.name"],
@@ -254,7 +284,7 @@ impl Node {
         };
         let folder = self.root().join("run/pss-guard/pods");
         fs::create_dir_all(&folder)?;
-        let others = (0..250).map(|nth| format!("{nth:08x}-1d4f-4e7d-941e-7a1219bef1c5"));
+        let others = (0..others).map(|nth| format!("{nth:08x}-1d4f-4e7d-941e-7a1219bef1c5"));
         for uid in others.chain([uid.to_owned()]) {
             fs::write(folder.join(&uid).with_extension("json"), facts(&uid).to_string())?;
         }

@@ -13,6 +13,7 @@
 #![allow(clippy::similar_names, clippy::too_many_lines)]
 
 mod counts;
+mod growth;
 mod node;
 mod runc;
 mod sampler;
@@ -21,7 +22,7 @@ mod scan;
 use std::env;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ use nix::unistd::Pid;
 
 use Outcome::{Any, Denial, Silence};
 use counts::Counts;
+use growth::Growth;
 use node::{Failure, Node, POLICY, Pod, SMALLEST_POLICY, Sandbox};
 use sampler::{Command, Sampler, Times};
 
@@ -57,7 +59,11 @@ struct Case<'a> {
     times: Times,
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
+    fn new(name: String, command: Command, node: Option<&'a Node>, outcome: Outcome) -> Self {
+        Self { name, command, node, outcome, budget: None, every: 1, times: Times::default() }
+    }
+
     /// Runs it once, and makes sure that it did what it is timed for.
     fn prove(&self, sampler: &mut Sampler) -> Result<(), Failure> {
         let run = sampler.run(&self.command)?;
@@ -105,29 +111,21 @@ fn bench() -> Result<(), Failure> {
     let hook = |node: &Node, pod: Pod, id: &str| -> Result<(Command, usize), Failure> {
         let engine = pod.engine;
         let bundle = node.lay_out(pod, id, &sandbox)?;
-        let root = node.root().to_str().ok_or("a path that is not UTF-8")?;
-        let arguments = ["hook", "--engine", engine, "--root", root];
-        Ok((Command::new(&programs.hook, &arguments, &bundle.state)?, bundle.config_size))
+        Ok((programs.start(node, engine, &bundle.state)?, bundle.config_size))
     };
     let (large, large_size) = hook(&usual, Pod::containerd_allowed()?.with_service_links(70_000)?, "large")?;
     sampler.run(&large)?;
     let resident_large = sampler::largest_resident_set()?;
 
-    let crowded = Node::new(POLICY, 10_000)?;
-    let single_pages = |node: &Node, pod: Pod| -> Result<Command, Failure> {
-        let engine = pod.engine;
-        let bundle = node.lay_out(pod, "allowed", &sandbox)?;
-        let root = node.root().to_str().ok_or("a path that is not UTF-8")?;
-        Command::new(&programs.rebooted, &["hook", "--engine", engine, "--root", root], &bundle.state)
-    };
-    let rebooted = single_pages(&usual, Pod::crio_allowed()?)?;
+    let rebooted = usual.lay_out(Pod::crio_allowed()?, "allowed", &sandbox)?;
+    let rebooted = start(&programs.rebooted, &usual, "cri-o", &rebooted.state)?;
     let (allowed, allowed_size) = hook(&usual, Pod::containerd_allowed()?, "allowed")?;
     let (crio, crio_size) = hook(&usual, Pod::crio_allowed()?, "allowed")?;
     // What a node has where facts of its pods are brought, and one whose cluster says its version.
     let (declared, versioned) = (Node::new(POLICY, 1)?, Node::new(POLICY, 1)?);
     let (with_facts, _) = hook(&declared, Pod::crio_allowed()?, "allowed")?;
     let (facts_size, _) =
-        declared.declare("cri-o", &declared.lay_out(Pod::crio_allowed()?, "allowed", &sandbox)?)?;
+        declared.declare("cri-o", &declared.lay_out(Pod::crio_allowed()?, "allowed", &sandbox)?, 250)?;
     let (with_version, _) = hook(&versioned, Pod::crio_allowed()?, "allowed")?;
     // Never undone: the node goes with the benchmark.
     let _ = versioned.ask_for_version()?;
@@ -136,42 +134,73 @@ fn bench() -> Result<(), Failure> {
     usual.journalled();
     let resident = sampler::largest_resident_set()?;
     let (small_policy, _) = hook(&bare, Pod::containerd_allowed()?, "allowed")?;
-    let (in_crowd, _) = hook(&crowded, Pod::containerd_allowed()?, "allowed")?;
+    let unasked = Node::new(UNASKED, 1)?;
+    fs::remove_dir_all(unasked.root().join("run/pss-guard/namespaces"))?;
+    let (light, _) = hook(&unasked, Pod::crio_allowed()?, "allowed")?;
+    let passing = programs.passing(&usual)?;
     let script_bundle = usual.lay_out(Pod::containerd_allowed()?, "script", &sandbox)?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/jq-hook.sh");
     let script = Command::new(&script, &[], &script_bundle.state)?;
 
     let row = |name: &str, command: Command, node, outcome, budget| Case {
-        name: name.to_owned(),
-        command,
-        node,
-        outcome,
         budget,
-        every: 1,
-        times: Times::default(),
+        ..Case::new(name.to_owned(), command, node, outcome)
     };
     let on = |what: &str, size: usize| format!("{what}, {}", kilobytes(size));
-    let mut cases = [
+    let mut cases = vec![
         row("no-op", noop.clone(), None, Silence, None),
         row("no-op again (the noise)", noop, None, Silence, None),
-        row(&on("allow, containerd", allowed_size), allowed, Some(&usual), Silence, Some(1.5)),
-        row(&on("allow, CRI-O", crio_size), crio, Some(&usual), Silence, Some(1.5)),
+        row("nothing asked, CRI-O", light, Some(&unasked), Silence, Some(1.25)),
+        row(&on("allow, containerd", allowed_size), allowed, Some(&usual), Silence, Some(1.8)),
+        row(&on("allow, CRI-O", crio_size), crio, Some(&usual), Silence, Some(1.8)),
         row("the same, after a reboot", rebooted, Some(&usual), Silence, None),
         row(&on("with its pod's facts", facts_size), with_facts, Some(&declared), Silence, None),
         row("with cluster.json", with_version, Some(&versioned), Silence, None),
         row(&on("allow, containerd", large_size), large, Some(&usual), Silence, Some(2.0)),
         row(&on("deny, containerd", denied_size), denied, Some(&usual), Denial, Some(3.0)),
         row("allow, smallest policy", small_policy, Some(&bare), Silence, None),
-        row("allow, 10,000 namespaces", in_crowd, Some(&crowded), Silence, None),
+        row(PASSING, passing, None, Silence, None),
+        row("/bin/true", Command::new(Path::new("/bin/true"), &[], "")?, None, Silence, None),
         Case { every: 20, ..row("a tenth of it in bash and jq", script, None, Any, None) },
     ];
+    if let Some(program) = &programs.go {
+        cases.push(row(
+            "a Go program that does nothing",
+            Command::new(program, &[], "")?,
+            None,
+            Silence,
+            None,
+        ));
+    }
+    let growth = Growth::lay_out(&sandbox)?;
+    let several = cases.len();
+    cases.extend(growth.cases(&programs)?);
     for case in &cases {
         case.prove(&mut sampler)?;
     }
     measure(&mut cases, &mut sampler, rounds)?;
 
-    let [noop, again, allowed, crio, _, with_facts, with_version, _, _, small_policy, in_crowd, script] =
-        &cases;
+    let (cases, growth) = cases.split_at(several);
+    let [
+        noop,
+        again,
+        _,
+        allowed,
+        crio,
+        _,
+        with_facts,
+        with_version,
+        _,
+        _,
+        small_policy,
+        passing,
+        _,
+        script,
+        ..,
+    ] = cases
+    else {
+        return Err("a case is missing".into());
+    };
     println!(
         "{rounds} rounds, interleaved, on one CPU; microseconds from posix_spawn to the end of the process"
     );
@@ -183,15 +212,18 @@ fn bench() -> Result<(), Failure> {
         let verdict = most.map_or(String::new(), |most| verdict(r50, most, "x"));
         println!("{name:32} {min:7.0} {p10:7.0} {p50:7.0}  {r10:5.2}x {r50:5.2}x  {verdict}");
     };
-    for case in &cases {
+    for case in cases {
         line(&case.name, &case.times, &noop.times, case.budget);
     }
+    println!();
+    let over = passing.times.percentile(10) - noop.times.percentile(10);
+    println!(
+        "{PASSING}: {over:.0} us over the no-op that it becomes, at p10  {}",
+        verdict(over, 80.0, " us")
+    );
 
     println!();
     println!("the same, as ratios to the first allow:");
-    // Twice what two identical programs differ by is noise; below a twentieth, nothing can be told apart here.
-    let noise = 1.0 + (2.0 * (again.times.ratio(&noop.times, 50) - 1.0).abs()).max(0.05);
-    line("10,000 namespaces instead of 1", &in_crowd.times, &allowed.times, Some(noise));
     line(&script.name, &script.times, &allowed.times, None);
     println!("and to the allow for CRI-O:");
     for case in [with_facts, with_version] {
@@ -203,9 +235,18 @@ fn bench() -> Result<(), Failure> {
     line(&name, &allowed.times, &small_policy.times, Some(1.25));
 
     println!();
+    println!("what grows, on containerd:");
+    // Twice what two identical programs differ by is noise; below a twentieth, nothing can be told apart here.
+    let noise = 1.0 + (2.0 * (again.times.ratio(&noop.times, 50) - 1.0).abs()).max(0.05);
+    println!("(two identical programs: {noise:.2}x is noise)");
+    for case in growth {
+        line(&case.name, &case.times, &noop.times, case.budget);
+    }
+
+    println!();
     println!("one start, which no other load changes:");
     println!("{:32} {:>12} {:>12}", "", "instructions", "system calls");
-    for case in cases.iter().filter(|case| case.every == 1) {
+    for case in cases.iter().chain(growth).filter(|case| case.every == 1) {
         let Counts { instructions, calls } = Counts::of(&case.command)?;
         case.node.map(Node::journalled);
         let [instructions, calls] =
@@ -241,6 +282,18 @@ fn bench() -> Result<(), Failure> {
     Ok(())
 }
 
+/// A call that starts nothing through the wrapper, before a runtime that does nothing.
+const PASSING: &str = "state, through the wrapper";
+
+/// A policy that asks nothing of a namespace without labels.
+const UNASKED: &str = "mode = \"enforce\"\n[defaults]\naudit = \"privileged\"\nwarn = \"privileged\"\n";
+
+/// What an engine's hook is started with.
+fn start(hook: &Path, node: &Node, engine: &str, state: &str) -> Result<Command, Failure> {
+    let root = node.root().to_str().ok_or("a path that is not UTF-8")?;
+    Command::new(hook, &["hook", "--engine", engine, "--root", root], state)
+}
+
 /// What is measured.
 struct Programs {
     tool: PathBuf,
@@ -248,6 +301,8 @@ struct Programs {
     /// The hook as it lies in the page cache after a reboot: read on demand, in single pages.
     rebooted: PathBuf,
     noop: PathBuf,
+    /// A program in Go that does nothing, where there is Go to build it.
+    go: Option<PathBuf>,
     _folder: tempfile::TempDir,
 }
 
@@ -286,17 +341,50 @@ impl Programs {
             rebooted,
             hook: copy(&hook, "pss-guard-gate")?,
             noop: copy(&noop, "noop")?,
+            go: go_noop(folder.path()),
             _folder: folder,
         })
     }
+
+    /// A start of the gate as a hook.
+    fn start(&self, node: &Node, engine: &str, state: &str) -> Result<Command, Failure> {
+        start(&self.hook, node, engine, state)
+    }
+
+    /// The gate in front of a runtime that does nothing, asked for what starts no process.
+    fn passing(&self, node: &Node) -> Result<Command, Failure> {
+        let folder = node.root().join("var/lib/pss-guard/runtimes/containerd/noop");
+        fs::create_dir_all(&folder)?;
+        let entry = folder.join("pss-guard-runtime");
+        symlink(&self.hook, &entry)?;
+        symlink(&self.noop, folder.join("runtime"))?;
+        Command::new(&entry, &["--root", "/run/noop", "state", "some-container"], "")
+    }
 }
 
-/// Runs every case once a round, beginning with another one each time.
+/// Builds one without C, as tools for containers are.
+fn go_noop(folder: &Path) -> Option<PathBuf> {
+    let (source, program) = (folder.join("noop.go"), folder.join("noop-go"));
+    fs::write(&source, "package main\n\nfunc main() {}\n").ok()?;
+    let mut build = std::process::Command::new("go");
+    build.args(["build", "-ldflags=-s -w", "-o"]).arg(&program).arg(&source).env("CGO_ENABLED", "0");
+    build.status().is_ok_and(|status| status.success()).then_some(program)
+}
+
+/// Runs every case once a round, each round in another order: what runs before leaves the caches as it needs them.
 fn measure(cases: &mut [Case<'_>], sampler: &mut Sampler, rounds: usize) -> Result<(), Failure> {
-    let count = cases.len();
+    let mut order: Vec<usize> = (0..cases.len()).collect();
+    // xorshift: the same orders in every run.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for round in 0..rounds {
-        for nth in 0..count {
-            let Some(case) = cases.get_mut((round + nth) % count) else { continue };
+        for last in (1..order.len()).rev() {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            order.swap(last, usize::try_from(state % (last as u64 + 1))?);
+        }
+        for nth in &order {
+            let Some(case) = cases.get_mut(*nth) else { continue };
             if round % case.every == 0 {
                 case.times.add(sampler.run(&case.command)?.took);
                 // Off the clock, so that no queue fills.

@@ -115,7 +115,7 @@ pub fn elsewhere(live: &Live, processes: &Processes, engine: Engine, config: &Pa
         )
     };
     if running.iter().all(|process| !process.shares(&daemon.config_of(process), &here))
-        && let Some(other) = running.first()
+        && let Some(other) = running.iter().find(|other| processes.goes_on(other))
     {
         let theirs = daemon.config_of(other).display().to_string();
         let says = says(other, &theirs, &config.display().to_string());

@@ -554,7 +554,9 @@ impl<'a> Setting<'a> {
         // Where none goes by this file, the first of them is named below.
         for other in others.into_iter().filter(|_| !ours.is_empty()) {
             let theirs = daemon.config_of(other);
-            if installer.engine == Engine::Containerd && self.has_no_cri(other) {
+            if (installer.engine == Engine::Containerd && self.has_no_cri(other))
+                || !self.processes.goes_on(other)
+            {
                 continue;
             }
             let other = format!(
