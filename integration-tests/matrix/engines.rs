@@ -244,8 +244,11 @@ fn executes(engine: &Engine, method: Method, column: &Column, kept: &Asked) {
     };
     assert_ne!(as_root.code, Some(0), "{as_root}");
     assert!(as_root.stdout.is_empty(), "{as_root}");
-    let told = engine.machine.events("PSS_CONTAINER_ID", id);
-    let told = told.iter().any(|event| event.to_string().contains("exec violates PodSecurity"));
+    // journald writes an event down after it has taken it.
+    let told = run::eventually(|| {
+        let told = engine.machine.events("PSS_CONTAINER_ID", id);
+        told.iter().any(|event| event.to_string().contains("exec violates PodSecurity"))
+    });
     assert!(told, "{as_root}");
 }
 
