@@ -3,6 +3,7 @@
 //! [`read`] makes one from `policy.toml`, [`super::cache`] loads it cheaply.
 
 pub mod compiled;
+mod exceptions;
 pub mod keys;
 pub mod read;
 
@@ -23,6 +24,7 @@ use pss::capabilities::NAMES;
 use pss::controls::CONTROLS;
 use pss::{Level, Minor, NEWEST, Version};
 
+pub use exceptions::Exceptions;
 pub use read::{PolicyError, mistakes, parse};
 
 /// An enum whose variants are words of the policy file.
@@ -529,8 +531,8 @@ pub struct Policy {
     #[serde(skip_serializing_if = "is_default")]
     pub controls: Controls,
     /// What is allowed to fail, and until when.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub exceptions: Vec<Exception>,
+    #[serde(skip_serializing_if = "Exceptions::is_empty")]
+    pub exceptions: Exceptions,
     /// What the node is like.
     #[serde(skip_serializing_if = "is_default")]
     pub node: Node,
@@ -559,7 +561,7 @@ impl Default for Policy {
             agent: Agent::default(),
             namespaces: BTreeMap::new(),
             controls: Controls::default(),
-            exceptions: Vec::new(),
+            exceptions: Exceptions::default(),
             node: Node::default(),
             runtime: Runtime::default(),
         }
