@@ -88,7 +88,7 @@ fn revisions() -> impl Iterator<Item = (&'static Control, Minor)> {
     })
 }
 
-const ROUNDS: usize = 1500;
+const ROUNDS: usize = 600;
 
 // What a node shows.
 
