@@ -453,8 +453,8 @@ mod tests {
 
     #[test]
     fn what_a_pod_says_twice_or_not_at_all_explains_nothing() {
-        let claim: (&str, &[&str]) = ("claim", &["persistentVolumeClaim"]);
         type Change = fn(&mut Pod);
+        let claim: (&str, &[&str]) = ("claim", &["persistentVolumeClaim"]);
         let changes: [(Change, &str); 6] = [
             (|_| {}, "explained"),
             (|pod| pod.spec.volumes.clear(), "kept"),
@@ -463,7 +463,7 @@ mod tests {
                 |pod| {
                     pod.spec.containers[0]
                         .volume_mounts
-                        .push(VolumeMount { name: "other".into(), mount_path: "/claim/".into() })
+                        .push(VolumeMount { name: "other".into(), mount_path: "/claim/".into() });
                 },
                 "kept",
             ),
