@@ -215,3 +215,15 @@ fuzz-deps: ## And what fuzzing needs: cargo-fuzz
 .PHONY: fuzz
 fuzz: $(if $(ROOT),fuzz-deps) ## Throw bytes at everything that reads them (FUZZ_SECONDS each)
 	@$(MAKE) --no-print-directory -C fuzz
+
+.PHONY: mutants-deps
+mutants-deps: ## And cargo-mutants
+	@scripts/install-deps --mutants
+
+# Against which commit the change is.
+REV ?= main
+
+.PHONY: mutants
+mutants: $(if $(ROOT),mutants-deps) ## Break what a change touches in crates/, one line at a time: each time a test must fail (REV=main)
+	@git diff --merge-base $(REV) -- crates >"$(CARGO_TARGET_DIR)/mutants.diff"
+	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) mutants --workspace --in-diff "$(CARGO_TARGET_DIR)/mutants.diff" --output "$(CARGO_TARGET_DIR)"

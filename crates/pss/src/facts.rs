@@ -377,3 +377,173 @@ impl Facts<'_> {
         self.proc_masks.is_open()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Addition, Engine, Facts, Volume};
+    use crate::controls::CONTROLS;
+    use crate::pod::{Pod, Volume as Declared, VolumeDevice, VolumeMount};
+    use crate::testing::{pod_with, with};
+
+    /// A pod whose first container mounts volumes of these sources at `/` and their names.
+    fn mounting(volumes: &[(&str, &[&str])]) -> Pod {
+        pod_with(|spec| {
+            let app = &mut spec.containers[0];
+            let mount = |(name, _): &(&str, &[&str])| VolumeMount {
+                name: (*name).into(),
+                mount_path: format!("/{name}"),
+            };
+            app.volume_mounts = volumes.iter().map(mount).collect();
+            let volume = |(name, sources): &(&str, &[&str])| Declared {
+                name: (*name).into(),
+                sources: sources.iter().map(|source| (*source).into()).collect(),
+            };
+            spec.volumes = volumes.iter().map(volume).collect();
+        })
+    }
+
+    fn explain(volume: Volume<'static>, pod: &Pod) -> Facts<'static> {
+        let mut facts = with(|facts| facts.volumes = vec![volume]);
+        facts.explain_mounts(pod, &pod.spec.containers[0]);
+        facts
+    }
+
+    /// What became of it: explained, still a volume of the host, or injected.
+    fn outcome(facts: &Facts<'_>) -> &'static str {
+        match (facts.volumes.len(), facts.injected.len()) {
+            (0, 0) => "explained",
+            (1, 0) => "kept",
+            (0, 1) => "injected",
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn host_path(destination: &'static str) -> Volume<'static> {
+        Volume::HostPath { destination, source: "/srv/pv".into(), name: None }
+    }
+
+    #[test]
+    fn only_a_mount_of_a_claim_explains_a_path_of_the_host() {
+        let claims: &[(&str, &[&str])] = &[
+            ("claim", &["persistentVolumeClaim"]),
+            ("generic", &["ephemeral"]),
+            ("host", &["hostPath"]),
+            ("both", &["persistentVolumeClaim", "hostPath"]),
+            ("none", &[]),
+        ];
+        for (destination, expected) in [
+            ("/claim", "explained"),
+            // As engines clean paths.
+            ("/./claim/", "explained"),
+            ("/generic", "explained"),
+            ("/host", "kept"),
+            ("/both", "kept"),
+            ("/none", "kept"),
+            ("/clai", "injected"),
+            ("/claim/below", "injected"),
+            ("/", "injected"),
+        ] {
+            let facts = explain(host_path(destination), &mounting(claims));
+            assert_eq!(outcome(&facts), expected, "{destination}");
+            if expected == "injected" {
+                assert_eq!(facts.injected, [(Some(destination), "/srv/pv".into())]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_pod_says_twice_or_not_at_all_explains_nothing() {
+        type Change = fn(&mut Pod);
+        let claim: (&str, &[&str]) = ("claim", &["persistentVolumeClaim"]);
+        let changes: [(Change, &str); 6] = [
+            (|_| {}, "explained"),
+            (|pod| pod.spec.volumes.clear(), "kept"),
+            (|pod| pod.spec.volumes.push(pod.spec.volumes[0].clone()), "kept"),
+            (
+                |pod| {
+                    pod.spec.containers[0]
+                        .volume_mounts
+                        .push(VolumeMount { name: "other".into(), mount_path: "/claim/".into() });
+                },
+                "kept",
+            ),
+            (|pod| pod.spec.containers[0].volume_mounts.clear(), "injected"),
+            // Another container's mount is not this one's.
+            (
+                |pod| {
+                    let spec = &mut pod.spec;
+                    spec.containers[1].volume_mounts = std::mem::take(&mut spec.containers[0].volume_mounts);
+                },
+                "injected",
+            ),
+        ];
+        for (change, expected) in changes {
+            let mut pod = mounting(&[claim]);
+            change(&mut pod);
+            assert_eq!(outcome(&explain(host_path("/claim"), &pod)), expected, "{pod:?}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_explained_by_a_claims_device_path_alone() {
+        let mut pod = mounting(&[("claim", &["persistentVolumeClaim"]), ("host", &["hostPath"])]);
+        pod.spec.containers[0].volume_devices = ["claim", "host"]
+            .map(|name| VolumeDevice { name: name.into(), device_path: format!("/dev/{name}") })
+            .into();
+        for (destination, expected) in [
+            (Some("/dev/claim"), "explained"),
+            (Some("/dev/host"), "kept"),
+            (Some("/claim"), "injected"),
+            (Some("/dev/x"), "injected"),
+            (None, "injected"),
+        ] {
+            let device = Volume::Device { destination, source: "/dev/block/8:0".into() };
+            let facts = explain(device, &pod);
+            assert_eq!(outcome(&facts), expected, "{destination:?}");
+            assert!(
+                facts.injected.iter().all(|injected| *injected == (destination, "/dev/block/8:0".into()))
+            );
+        }
+        assert_eq!(outcome(&explain(host_path("/dev/claim"), &pod)), "injected");
+    }
+
+    #[test]
+    fn a_mount_of_unclear_origin_is_clear_where_the_pod_mounts_anything() {
+        let pod = mounting(&[("host", &["hostPath"])]);
+        let unclear = |destination| Volume::Unclear { destination, why: "gone" };
+        assert_eq!(outcome(&explain(unclear("/host"), &pod)), "explained");
+        assert_eq!(outcome(&explain(unclear("/x"), &pod)), "kept");
+        // What the kubelet's own path tells needs no explanation.
+        assert_eq!(outcome(&explain(Volume::Plugin { name: "host", plugin: "nfs" }, &pod)), "kept");
+    }
+
+    #[test]
+    fn what_a_pod_declares_settles_all_but_additions_and_unclear_mounts() {
+        let beyond = |facts: &Facts<'_>| -> Vec<&str> {
+            let found = CONTROLS.iter().filter(|control| facts.beyond_declaration(control));
+            found.map(|control| control.id).collect()
+        };
+        assert!(beyond(&with(|facts| facts.volumes = vec![host_path("/x")])).is_empty());
+        assert_eq!(beyond(&with(|facts| facts.additions = vec![Addition::Order("x")])), ["privileged"]);
+        let unclear = Volume::Unclear { destination: "/x", why: "gone" };
+        assert_eq!(
+            beyond(&with(|facts| facts.volumes = vec![host_path("/y"), unclear])),
+            ["hostPathVolumes", "restrictedVolumes"]
+        );
+    }
+
+    #[test]
+    fn engines_have_their_own_names_and_defaults() {
+        let of = |engine: Engine| (engine.name(), engine.speaks_cri(), engine.default_beyond_baseline());
+        assert_eq!(
+            Engine::ALL.map(of),
+            [
+                ("containerd", true, &["NET_RAW"][..]),
+                ("cri-o", true, &[]),
+                ("podman", false, &[]),
+                ("docker", false, &["NET_RAW"]),
+                ("none", false, &["NET_RAW"]),
+            ]
+        );
+    }
+}

@@ -11,6 +11,8 @@ pub mod declared;
 pub mod facts;
 mod finding;
 mod level;
+#[cfg(test)]
+mod monotony;
 pub mod pod;
 pub mod run;
 #[cfg(any(test, feature = "testing"))]

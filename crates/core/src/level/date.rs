@@ -21,9 +21,9 @@ impl Date {
     /// A day that exists.
     pub fn new(year: u16, month: u8, day: u8) -> Result<Self, NoDate> {
         let date = Self { year, month, day };
-        // A day that does not exist (30 February) comes back as another one.
-        let exists = (1..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
-        if exists && Self::of_days(date.days()) == date { Ok(date) } else { Err(NoDate) }
+        // What does not exist (30 February, a thirteenth month) comes back as another day.
+        let exists = Self::of_days(date.days()) == date;
+        if (1..=9999).contains(&year) && exists { Ok(date) } else { Err(NoDate) }
     }
 
     /// Year, month and day.
@@ -132,6 +132,18 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Date>(), Err(NoDate), "{text}");
         }
+        for month in 0..=u8::MAX {
+            for day in 0..=u8::MAX {
+                let is_date = match month {
+                    1 | 3 | 5 | 7 | 8 | 10 | 12 => (1..=31).contains(&day),
+                    4 | 6 | 9 | 11 => (1..=30).contains(&day),
+                    2 => (1..=28).contains(&day),
+                    _ => false,
+                };
+                assert_eq!(Date::new(2027, month, day).is_ok(), is_date, "{month} {day}");
+            }
+        }
+        assert_eq!(Date::new(10_000, 1, 1), Err(NoDate));
     }
 
     #[test]

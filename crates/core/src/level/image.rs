@@ -49,7 +49,6 @@ pub(super) fn is(wanted: &str, image: &str) -> bool {
     let (own_registry, own_library, own_path) = image.repository();
     let latest = image.digest.is_none().then_some("latest");
     registry == own_registry
-        && library.len() + path.len() == own_library.len() + own_path.len()
         && library.bytes().chain(path.bytes()).eq(own_library.bytes().chain(own_path.bytes()))
         && wanted.tag.is_none_or(|tag| image.tag.or(latest) == Some(tag))
         && wanted.digest.is_none_or(|digest| image.digest == Some(digest))
@@ -90,6 +89,7 @@ mod tests {
             ("quay.io/a/b", &both, true),
             ("quay.io/a/b", "quay.io/a/b/c", false),
             ("quay.io/a/b", "quay.io/a/bc", false),
+            ("quay.io/a/b", "quay.io/a/c", false),
             ("quay.io/a/b", "quay.io/a", false),
             ("quay.io/a/b", "evil.io/quay.io/a/b", false),
             ("quay.io/a/b", "quay.io:443/a/b", false),
@@ -156,6 +156,7 @@ mod tests {
             "*",
             "quay.io/a\n/b",
             short,
+            &digest.to_ascii_uppercase().replace("QUAY.IO/A/B@SHA", "quay.io/a/b@sha"),
         ] {
             assert!(!is_whole(text), "{text:?}");
         }

@@ -117,7 +117,28 @@ pub fn is_dns_subdomain(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_dns_label, is_dns_subdomain};
+    use super::{Labels, is_dns_label, is_dns_subdomain};
+
+    #[test]
+    fn each_label_is_set_by_its_key_and_must_say_a_level_or_a_version() {
+        assert!(Labels::default().is_empty() && Labels::default().faults().is_empty());
+        assert!(!Labels::default().set("pod-security.kubernetes.io/exempt", "restricted".into()));
+        assert!(!Labels::default().set("enforce", "restricted".into()));
+        for (nth, key) in Labels::KEYS.into_iter().enumerate() {
+            let (good, bad) =
+                if key.ends_with("-version") { ("v1.24", "restricted") } else { ("restricted", "v1.24") };
+            let of = |value: &'static str| {
+                let mut labels = Labels::default();
+                assert!(labels.set(key, value.into()), "{key}");
+                labels
+            };
+            let mut values = [None; 6];
+            values[nth] = Some(good);
+            assert_eq!(of(good).values(), values, "{key}");
+            assert!(!of(good).is_empty() && of(good).faults().is_empty(), "{key}");
+            assert_eq!(of(bad).faults(), [format!("label {key} has the invalid value {bad:?}")]);
+        }
+    }
 
     #[test]
     fn only_a_dns_subdomain_can_be_a_pods_name() {

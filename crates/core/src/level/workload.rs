@@ -76,7 +76,7 @@ fn is_number(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{of, of_controller};
+    use super::{is_static, of, of_controller, of_running};
 
     const UID: &str = "0b9a2f7e-54f1-4d0c-9f50-0c1a5a1f2c3d";
     const FILE: &str = "d41d8cd98f00b204e9800998ecf8427e";
@@ -132,5 +132,27 @@ mod tests {
             assert_eq!(of(pod, uid, "Node-1"), workload, "{pod}");
         }
         assert_eq!(of("etcd-", FILE, ""), "etcd-", "a node without a name");
+    }
+    #[test]
+    fn a_pod_of_a_file_is_told_by_its_uid_or_by_the_nodes_name() {
+        for (uid, expected) in [
+            (FILE, true),
+            (&FILE[1..], false),
+            (UID, false),
+            ("", false),
+            ("g41d8cd98f00b204e9800998ecf8427e", false),
+        ] {
+            assert_eq!(is_static(uid), expected, "{uid}");
+        }
+        for (pod, node, workload) in [
+            ("etcd-node-1", "Node-1", "etcd"),
+            ("etcd-0", "Node-1", "etcd"),
+            ("etcd-node-x", "Node-1", "etcd-node-x"),
+            ("node-1", "Node-1", "node"),
+            // A node without a name is no end of a pod's.
+            ("etcd-", "", "etcd-"),
+        ] {
+            assert_eq!(of_running(pod, node), workload, "{pod}");
+        }
     }
 }

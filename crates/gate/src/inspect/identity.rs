@@ -402,6 +402,11 @@ mod tests {
                     assert_eq!((who.engine, who.namespace), expected, "{cgroup:?}");
                 }
             }
+            // In the hands of a user it may be podman's, and never an engine's of pods.
+            let is_podmans = expected == podman && !cgroup.is_empty();
+            let of_user = if is_podmans { Engine::Podman } else { Engine::None };
+            let who = identify(&spec, Some(Engine::None), None, None).unwrap();
+            assert_eq!((who.engine, who.namespace), (of_user, None), "{cgroup:?}");
         }
         // `buildah --cgroup-parent`: the whole path is its user's, but neither annotations nor the id.
         let text = format!(r#"{{"linux":{{"cgroupsPath":"/crio/crio-{id}"}}}}"#);
@@ -550,10 +555,117 @@ mod tests {
     }
 
     #[test]
+    fn containerd_says_which_container_is_the_sandbox() {
+        for (kind, subject) in [
+            ("sandbox", Some(Subject::Sandbox)),
+            ("container", Some(Subject::Container)),
+            ("of a newer containerd", Some(Subject::Container)),
+            // An annotation that says nothing: `ctr run`.
+            ("", None),
+        ] {
+            let text = spec(&format!(
+                r#""io.kubernetes.cri.container-type": "{kind}", "io.kubernetes.cri.sandbox-namespace": "shop""#
+            ));
+            let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
+            let who = who(&spec, Some(Engine::Containerd), None);
+            let namespace = subject.map(|_| "shop");
+            assert_eq!(
+                (who.namespace, who.subject),
+                (namespace, subject.unwrap_or(Subject::Container)),
+                "{kind}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_part_of_a_path_is_nobodys() {
+        let (longest, longer) = ("a".repeat(255), "a".repeat(256));
+        for (id, is_part) in [
+            ("u-1", true),
+            ("A.b_0", true),
+            ("...", true),
+            (longest.as_str(), true),
+            (longer.as_str(), false),
+            (".", false),
+            ("..", false),
+            ("a/b", false),
+            ("a b", false),
+            ("caf\u{e9}", false),
+        ] {
+            let containerd = spec(&format!(
+                r#""io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-namespace": "shop",
+                "io.kubernetes.cri.sandbox-uid": "{id}", "io.kubernetes.cri.sandbox-id": "{id}""#
+            ));
+            let containerd: Spec<'_> = serde_json::from_str(&containerd).unwrap();
+            let who = who(&containerd, Some(Engine::Containerd), None);
+            assert_eq!(
+                (who.pod_uid, who.sandbox),
+                (Some(if is_part { id } else { "?" }), is_part.then_some(id))
+            );
+            let cri_o =
+                spec(&format!(r#""io.kubernetes.pod.namespace": "shop", "io.kubernetes.pod.uid": "{id}""#));
+            let cri_o: Spec<'_> = serde_json::from_str(&cri_o).unwrap();
+            let sandbox = super::identify_sandbox(&cri_o, Engine::CriO).unwrap();
+            assert_eq!(sandbox.pod_uid, Some(if is_part { id } else { "?" }));
+        }
+    }
+
+    #[test]
+    fn the_cgroup_tells_an_id_that_is_an_engines() {
+        let id = "0123456789abcdef".repeat(4);
+        let (short, other) = (&id[1..], format!("{}g", &id[1..]));
+        for (cgroup, expected) in [
+            (format!("/libpod_parent/libpod-{id}"), Some(&id)),
+            (format!("/user.slice/libpod-{id}.scope"), Some(&id)),
+            (format!("machine.slice:libpod:{id}"), Some(&id)),
+            (format!("/docker/{id}"), Some(&id)),
+            (format!("/x/libpod-{short}"), None),
+            (format!("/x/libpod-{other}"), None),
+        ] {
+            let text = format!(r#"{{"linux":{{"cgroupsPath":"{cgroup}"}}}}"#);
+            let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
+            let of = |told_id| identify(&spec, None, None, told_id).unwrap().id;
+            assert_eq!(of(None), expected.map(String::as_str), "{cgroup}");
+            assert_eq!(of(Some("told")), Some("told"), "{cgroup}");
+        }
+    }
+
+    #[test]
+    fn only_an_engines_id_is_shortened() {
+        let id = "0123456789abcdef".repeat(4);
+        assert_eq!(super::short_id(&id), "0123456789ab");
+        for other in [&id[1..], &format!("{}g", &id[1..]), &format!("{id}0"), "buildah-buildah1"] {
+            assert_eq!(super::short_id(other), other);
+        }
+    }
+
+    #[test]
+    fn without_a_cgroup_cri_o_made_nothing() {
+        for (manager, expected) in
+            [("", Engine::None), ("libpod", Engine::Podman), ("cri-o", Engine::Podman), ("x", Engine::None)]
+        {
+            let text = spec(&format!(
+                r#""io.container.manager": "{manager}", "io.kubernetes.cri-o.ContainerType": "container",
+                "io.kubernetes.pod.namespace": "kube-system""#
+            ));
+            let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
+            let who = who(&spec, Some(Engine::CriO), None);
+            assert_eq!((who.engine, who.namespace), (expected, None), "{manager}");
+        }
+    }
+
+    #[test]
     fn a_pod_container_without_a_namespace_is_a_fault() {
         let text = spec(r#""io.kubernetes.cri.container-type": "container""#);
         let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
         let err = identify(&spec, Some(Engine::Containerd), None, None).unwrap_err().to_string();
         assert!(err.starts_with("annotation io.kubernetes.cri.sandbox-namespace is missing"), "{err}");
+        let text = of_cri_o(r#""io.kubernetes.pod.namespace": "", "io.container.manager": "cri-o""#);
+        let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
+        let err = identify(&spec, Some(Engine::CriO), None, None).unwrap_err().to_string();
+        assert!(
+            err.starts_with("annotation io.kubernetes.pod.namespace is missing: cri-o writes it"),
+            "{err}"
+        );
     }
 }

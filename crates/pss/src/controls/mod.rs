@@ -194,8 +194,23 @@ const NOT_STRINGS: [&str; 9] = ["false", "n", "no", "null", "off", "on", "true",
 
 #[cfg(test)]
 mod tests {
-    use super::{LIST_BYTES, NAME_BYTES, container_fix, listed, security_context_fix, short, yaml};
+    use super::{
+        LIST_BYTES, NAME_BYTES, container_fix, listed, security_context_fix, short, successors, yaml,
+    };
     use crate::testing::{compliant, with};
+
+    #[test]
+    fn the_controls_that_stand_in_for_one_are_those_that_override_it() {
+        for (id, expected) in [
+            ("capabilities_baseline", &["capabilities_restricted"][..]),
+            ("hostPathVolumes", &["restrictedVolumes"]),
+            ("procMount", &["procMount_restricted"]),
+            ("seccompProfile_baseline", &["seccompProfile_restricted"]),
+            ("privileged", &[]),
+        ] {
+            assert!(successors(id).map(|control| control.id).eq(expected.iter().copied()), "{id}");
+        }
+    }
 
     #[test]
     fn a_name_is_plain_yaml_only_where_it_cannot_be_anything_else() {

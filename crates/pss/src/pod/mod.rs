@@ -448,3 +448,75 @@ impl SecurityContext {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Container, Kind, Pod, VolumeDevice, is_read};
+    use crate::testing::{compliant_pod, pod_with};
+
+    fn three() -> Pod {
+        pod_with(|spec| {
+            spec.ephemeral_containers.push(Container { name: "debug".into(), ..Container::default() });
+            spec.containers[1].volume_mounts.clear();
+            spec.containers[1].volume_devices =
+                vec![VolumeDevice { name: "tmp".into(), device_path: "/dev/x".into() }];
+        })
+    }
+
+    #[test]
+    fn containers_are_found_in_every_list_in_upstreams_order() {
+        let pod = three();
+        assert!(pod.container_names().eq(["init", "app", "sidecar", "debug"]));
+        for (name, kind, field) in [
+            ("init", Kind::Init, "initContainers"),
+            ("app", Kind::Regular, "containers"),
+            ("sidecar", Kind::Regular, "containers"),
+            ("debug", Kind::Ephemeral, "ephemeralContainers"),
+        ] {
+            assert_eq!(kind.field(), field);
+            let found = pod.container(name).unwrap();
+            assert_eq!(found.name, name);
+            assert!(pod.spec.list(kind).contains(found), "{name}");
+        }
+        assert!(pod.container("other").is_none() && Pod::default().container("").is_none());
+    }
+
+    #[test]
+    fn a_container_alone_keeps_the_pods_fields_and_the_volumes_that_it_uses() {
+        let pod = three();
+        for (name, volumes) in
+            [("init", &["data"][..]), ("app", &["data"]), ("sidecar", &["tmp"]), ("debug", &[])]
+        {
+            let alone = pod.alone(name).unwrap();
+            assert!(alone.container_names().eq([name]), "{alone:?}");
+            assert_eq!(alone.container(name), pod.container(name));
+            assert!(alone.spec.volumes.iter().map(|volume| volume.name.as_str()).eq(volumes.iter().copied()));
+            assert_eq!(alone.spec.security_context, compliant_pod().spec.security_context);
+        }
+        assert_eq!(pod.alone("other"), None);
+    }
+
+    #[test]
+    fn the_standard_reads_the_annotations_that_were_fields_and_no_others() {
+        for (key, expected) in [
+            ("container.apparmor.security.beta.kubernetes.io/app", true),
+            ("seccomp.security.alpha.kubernetes.io/pod", true),
+            ("container.seccomp.security.alpha.kubernetes.io/app", true),
+            ("seccomp.security.alpha.kubernetes.io/pods", false),
+            ("apparmor.security.beta.kubernetes.io/app", false),
+            ("", false),
+        ] {
+            assert_eq!(is_read(key), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn users_of_its_own_and_windows_are_asked_for_by_name() {
+        for (host_users, own) in [(None, false), (Some(true), false), (Some(false), true)] {
+            assert_eq!(pod_with(|spec| spec.host_users = host_users).spec.has_own_users(), own);
+        }
+        for (os, windows) in [("", false), ("linux", false), ("windows", true), ("Windows", false)] {
+            assert_eq!(pod_with(|spec| spec.os.name = os.into()).spec.is_windows(), windows, "{os}");
+        }
+    }
+}

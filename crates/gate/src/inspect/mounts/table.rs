@@ -206,6 +206,9 @@ fn unescape(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
     use super::{Behind, Table, unescape};
 
     const OWN: &str = "/var/lib/kubelet/pods/dab344e9-1d4f-4e7d-941e-7a1219bef1c5";
@@ -287,6 +290,54 @@ mod tests {
         let part = "78 59 0:57 / /nothing/here rw - nfs server:/export/a rw";
         let found = table(part, "server:/export/a").behind(&sub_path, volume);
         assert!(matches!(found, Behind::Unclear(_)), "{found:?}");
+    }
+
+    #[test]
+    fn mounts_of_one_export_show_one_directory_if_their_roots_are_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        fs::create_dir(at("own")).unwrap();
+        fs::create_dir(at("other")).unwrap();
+        symlink("own", at("again")).unwrap();
+        let own = at("own");
+        let text = |elsewhere: &[String]| {
+            let mount = |point: &String| format!("78 59 0:57 / {point} rw - nfs server:/x rw\n");
+            let more: String = elsewhere.iter().map(mount).collect();
+            format!(
+                "76 59 0:57 / {own} rw - nfs server:/x rw\n\
+                 77 59 0:57 /part /k/volume-subpaths/c/0 rw - nfs server:/x rw\n{more}"
+            )
+        };
+        let behind = |table: Table| {
+            let volume = |path: &str| path.starts_with(&format!("{own}/")).then(|| own.clone());
+            table.behind("/k/volume-subpaths/c/0", volume) == Behind::OfPod
+        };
+        // As often as a mount of one server is looked at, and more often.
+        let (all, more): (Vec<_>, _) =
+            ((1..256).map(|n| format!("{}/{}", at("again"), "./".repeat(n))).collect(), at("again"));
+        for (elsewhere, is_own) in [
+            (vec![], true),
+            (vec![at("again")], true),
+            (vec![at("other")], false),
+            (vec![at("again"), at("other")], false),
+            (vec![at("missing")], false),
+            (all.clone(), true),
+            ([all, vec![more]].concat(), false),
+        ] {
+            let text = text(&elsewhere);
+            assert_eq!(behind(Table::of(&text)), is_own, "{elsewhere:?}");
+            // Of another node or time nothing can be looked at.
+            assert_eq!(behind(Table::captured(&text)), elsewhere.is_empty(), "{elsewhere:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_deleted_is_still_mounted() {
+        let point = format!("{OWN}/volume-subpaths/h/c/0");
+        let table = Table::of(&format!(
+            "27 1 254:0 / / rw - ext4 /dev/vda rw\n80 27 254:0 /etc//deleted {point} rw - ext4 /dev/vda rw"
+        ));
+        assert_eq!(table.behind(&point, volume), host("/etc"));
     }
 
     #[test]

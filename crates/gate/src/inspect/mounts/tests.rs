@@ -497,6 +497,16 @@ fn podman_and_docker_cannot_hide_a_path_of_the_host() {
         (podman, own_bind("/usr/libexec/podman/catatonit", "/run/podman-init"), "own"),
         (docker, own_bind("/", "/sbin/docker-init"), "host /"),
         (docker, own_bind("/usr/bin/docker-init", "/sbin/docker-init"), "own"),
+        (podman, own_bind("/usr/bin/tini", "/dev/init"), "own"),
+        // Each engine at its own place, and never writable.
+        (docker, own_bind("/usr/bin/docker-init", "/run/podman-init"), "host /usr/bin/docker-init"),
+        (podman, own_bind("/usr/bin/tini", "/sbin/docker-init"), "host /usr/bin/tini"),
+        (podman, bind("/usr/bin/tini").replace("/mnt", "/dev/init"), "host /usr/bin/tini"),
+        (
+            docker,
+            bind("/usr/bin/docker-init").replace("/mnt", "/sbin/docker-init"),
+            "host /usr/bin/docker-init",
+        ),
     ];
     for (engine, mount, expected) in rows {
         let pod = Pod { bundle: Some(&bundle), ..pod(engine, &[]) };
@@ -577,6 +587,7 @@ fn engines_bind_the_host_only_for_who_joins_it_and_never_as_the_kubelet_asks() {
     };
     let joins = HostNamespaces { network: true, ipc: true, ..HostNamespaces::default() };
     let none = HostNamespaces::default();
+    let (ipc, pid) = (HostNamespaces { ipc: true, ..none }, HostNamespaces { pid: true, ..none });
     let rows = [
         (Engine::Containerd, sys.to_owned(), joins, true, "own"),
         (Engine::Containerd, sys.to_owned(), joins, false, "host /sys"),
@@ -594,6 +605,18 @@ fn engines_bind_the_host_only_for_who_joins_it_and_never_as_the_kubelet_asks() {
             "host /etc/hosts",
         ),
         (Engine::CriO, at("/etc/hosts", r#""bind""#), none, false, "host /etc/hosts"),
+        (Engine::Containerd, at("/etc/hosts", r#""bind""#), joins, false, "host /etc/hosts"),
+        (Engine::Containerd, sys.to_owned(), ipc, true, "host /sys"),
+        (Engine::Containerd, sys.replace("rro", "ro"), joins, true, "own"),
+        (Engine::Podman, at("/sys", r#""rbind","rw""#), joins, false, "own"),
+        (Engine::Docker, at("/sys", r#""rbind","rw""#), ipc, true, "host /sys"),
+        (Engine::Podman, at("/dev/mqueue", r#""bind""#), joins, false, "own"),
+        (Engine::Docker, at("/dev/mqueue", r#""bind""#), none, false, "host /dev/mqueue"),
+        // The kubelet's pods get a new one.
+        (Engine::CriO, at("/dev/mqueue", r#""bind""#), joins, false, "host /dev/mqueue"),
+        (Engine::Docker, at("/proc", r#""rbind""#), pid, false, "own"),
+        (Engine::Podman, at("/proc", r#""rbind""#), joins, false, "host /proc"),
+        (Engine::Containerd, at("/proc", r#""rbind""#), pid, false, "host /proc"),
     ];
     for (engine, mount, joins, user_namespace, expected) in rows {
         let pod = Pod { joins, user_namespace, ..pod(engine, &[]) };
@@ -636,6 +659,7 @@ fn a_root_file_system_that_no_engine_made_is_a_path_of_the_host() {
         (Engine::None, own, "../x", &format!("host {}/x", text(bundle.parent().unwrap()))),
         (Engine::Containerd, own, "rootfs", "own"),
         (Engine::Containerd, own, "/srv/rootfs", "host /srv/rootfs"),
+        (Engine::Containerd, own, "link", "host /etc"),
         (Engine::CriO, &of_podman, &layer, "own"),
         (Engine::CriO, &of_podman, "/srv", "host /srv"),
         (Engine::Podman, &of_podman, &layer, "own"),
@@ -654,5 +678,79 @@ fn a_root_file_system_that_no_engine_made_is_a_path_of_the_host() {
         let pod = Pod { bundle: Some(bundle), root: Some(path), ..pod(engine, &[]) };
         let spec = format!(r#"{{"root":{{"path":"{path}"}}}}"#);
         assert_eq!(of_spec(&pod, &Host::Live, &spec), expected, "{engine:?} {path}");
+    }
+}
+
+#[test]
+fn away_from_its_bundle_and_its_node_a_root_file_system_is_only_judged_by_where_it_cannot_be() {
+    for (bundle, path, expected) in [
+        (None, "rootfs", "own"),
+        (None, "a/../../x", "host a/../../x"),
+        (None, "/", "host /"),
+        (None, "/./", "host /"),
+        (None, "/srv", "own"),
+        (Some("/run/b/x"), "/srv", "own"),
+        (Some("/run/b/x"), "/", "host /"),
+        (Some("/run/b/x"), "../../..", "host /"),
+    ] {
+        let pod = Pod { bundle, root: Some(path), ..pod(Engine::None, &[]) };
+        let spec = format!(r#"{{"root":{{"path":"{path}"}}}}"#);
+        assert_eq!(of_spec(&pod, &Host::Unknown, &spec), expected, "{bundle:?} {path}");
+    }
+    let pod = Pod { bundle: None, ..pod(Engine::None, &[]) };
+    let found = shown(&pod, &Host::Unknown, &bind("../etc"));
+    assert_eq!(found, "unclear: its source is relative to a bundle that is not known");
+}
+
+#[test]
+fn the_files_of_a_docker_container_are_below_the_storage_of_its_root() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = fs::canonicalize(dir.path()).unwrap();
+    let at = |path: &str| text(&root).to_owned() + "/" + path;
+    for directory in [
+        format!("data/containers/{ID}/mounts/shm"),
+        "data/volumes/v/_data/in".into(),
+        format!("x/containers/{ID}"),
+    ] {
+        fs::create_dir_all(at(&directory)).unwrap();
+    }
+    symlink("/etc/hosts", at(&format!("data/containers/{ID}/hosts"))).unwrap();
+    let layer = at(&format!("data/overlay2/{LAYER}/merged"));
+    let pod = Pod { root: Some(&layer), ..pod(Engine::Docker, &[]) };
+    let inside = "unclear: its source is inside a volume";
+    for (source, expected) in [
+        (format!("data/containers/{ID}/hostname"), "own"),
+        (format!("data/containers/{ID}/mounts/shm"), "own"),
+        (format!("data/containers/{ID}/hosts"), "host /etc/hosts"),
+        ("data/volumes/v/_data".to_owned(), "own"),
+        ("data/volumes/v/_data/in".to_owned(), inside),
+        (format!("data/containers/{SANDBOX}/hostname"), "host "),
+        ("data/volumes/v".to_owned(), "host "),
+        ("data/volumes".to_owned(), "host "),
+        // Where another engine, or nobody, keeps it.
+        (format!("x/containers/{ID}/hostname"), "host "),
+        (format!("data/overlay-containers/{ID}/userdata/hostname"), "host "),
+    ] {
+        let found = shown(&pod, &Host::Live, &bind(&at(&source)));
+        assert!(found.starts_with(expected), "{source}: {found}");
+    }
+}
+
+#[test]
+fn a_container_with_users_of_its_own_may_own_its_directory_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = fs::canonicalize(dir.path()).unwrap();
+    let own = storage.join(format!("overlay-containers/{ID}/userdata"));
+    fs::create_dir_all(&own).unwrap();
+    chown(&own, Some(100_000), None).unwrap();
+    let mount = own_bind(text(&own.join("run/secrets")), "/run/secrets");
+    for (mapped_root, expected) in [
+        (Some(100_000), "own"),
+        (Some(100_001), "userdata must be owned by root, but is owned by uid 100000"),
+        (None, "userdata must be owned by root, but is owned by uid 100000"),
+    ] {
+        let pod = Pod { bundle: Some(text(&own)), mapped_root, ..pod(Engine::Podman, &[]) };
+        let found = shown(&pod, &Host::Live, &mount);
+        assert!(found.contains(expected), "{mapped_root:?}: {found}");
     }
 }
