@@ -13,6 +13,7 @@
 #![allow(clippy::similar_names, clippy::too_many_lines)]
 
 mod counts;
+mod full_node;
 mod node;
 mod runc;
 mod sampler;
