@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, unshare};
 use crate::Failure;
 use crate::full_node::{Processes, lay_out};
 use crate::node::Sandbox;
-use crate::sampler::{self, Command, Sampler, Times};
+use crate::sampler::{self, Command, Run, Sampler, Times};
 
 /// Containers; a pod has two, and a sandbox.
 pub(crate) const CONTAINERS: usize = 1000;
@@ -18,11 +18,25 @@ pub(crate) const CONTAINERS: usize = 1000;
 /// How many of them the script looks at: all would take longer than everything else here.
 pub(crate) const FOR_SCRIPT: usize = 100;
 
-/// The times of a scan and of the loop over the same files, and the largest resident set of the scan in KiB.
+/// What a scan and a loop over the same files cost, and the largest resident set of the scan in KiB.
 pub(crate) struct Scanned {
-    pub(crate) scan: Times,
-    pub(crate) script: Times,
+    pub(crate) scan: Cost,
+    pub(crate) script: Cost,
     pub(crate) resident: i64,
+}
+
+/// What other programs do meanwhile lengthens the second many times over, and hardly the first.
+#[derive(Default)]
+pub(crate) struct Cost {
+    pub(crate) cpu: Times,
+    pub(crate) wall: Times,
+}
+
+impl Cost {
+    fn add(&mut self, run: &Run) {
+        self.cpu.add(run.cpu);
+        self.wall.add(run.took);
+    }
 }
 
 pub(crate) fn measure(
@@ -58,11 +72,11 @@ pub(crate) fn measure(
     let resident = sampler::largest_resident_set()?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/jq-scan.sh");
     let script = Command::new(&script, &[&FOR_SCRIPT.to_string()], "")?;
-    let mut scanned = Scanned { scan: Times::default(), script: Times::default(), resident };
+    let mut scanned = Scanned { scan: Cost::default(), script: Cost::default(), resident };
     for round in 0..rounds {
-        scanned.scan.add(sampler.run(&scan)?.took);
+        scanned.scan.add(&sampler.run(&scan)?);
         if round == 0 {
-            scanned.script.add(sampler.run(&script)?.took);
+            scanned.script.add(&sampler.run(&script)?);
         }
     }
     let unmounted = Program::new("umount").arg("/run").status()?;
