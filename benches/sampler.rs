@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 use nix::sys::wait::{WaitStatus, waitpid};
 
 use crate::Failure;
@@ -51,6 +52,8 @@ pub(crate) struct Sampler {
 /// One run.
 pub(crate) struct Run {
     pub(crate) took: Duration,
+    /// Of all processors together, in the program and in the kernel for it.
+    pub(crate) cpu: Duration,
     pub(crate) code: i32,
     pub(crate) output: String,
 }
@@ -75,15 +78,17 @@ impl Sampler {
         files.add_dup2(self.to_output.as_raw_fd(), 2)?;
         let attributes = PosixSpawnAttr::init()?;
 
+        let before = cpu_of_children()?;
         let started = Instant::now();
         let child = posix_spawn(program.as_c_str(), &files, &attributes, &command.arguments, &ENVIRONMENT)?;
         let status = waitpid(child, None)?;
         let took = started.elapsed();
+        let cpu = cpu_of_children()?.saturating_sub(before);
 
         let WaitStatus::Exited(_, code) = status else {
             return Err(format!("{program:?} did not end by itself: {status:?}").into());
         };
-        Ok(Run { took, code, output: self.written()? })
+        Ok(Run { took, cpu, code, output: self.written()? })
     }
 
     fn written(&mut self) -> Result<String, Failure> {
@@ -93,6 +98,13 @@ impl Sampler {
             _ => Ok(String::from_utf8_lossy(&text).into_owned()),
         }
     }
+}
+
+/// What all processes used that were run so far.
+fn cpu_of_children() -> Result<Duration, Failure> {
+    let used = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let both = used.user_time() + used.system_time();
+    Ok(Duration::from_micros(u64::try_from(both.num_microseconds())?))
 }
 
 /// The largest resident set of any process that was run so far, in KiB.

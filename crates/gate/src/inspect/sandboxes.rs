@@ -1,6 +1,6 @@
 //! Remembers the sandboxes of a node for a scan: each is read once for all containers of its pod.
 //!
-//! A sandbox is known by its file, and not by its name, which is the container's word: whoever asks has opened the file
+//! A sandbox is known by its file, and not by its name, which is the container's word: whoever asks has looked at the file
 //! that it is about to believe, and [`same_pod`](super::same_pod) is asked of every container.
 
 use std::collections::HashMap;
@@ -35,7 +35,7 @@ const MOST: usize = 1024;
 const SETTLED: Duration = Duration::from_millis(50);
 
 impl Sandboxes {
-    /// What a sandbox said whose file was opened.
+    /// What a sandbox said whose file this is.
     #[must_use]
     pub fn get(&self, file: &Metadata) -> Option<Arc<Spec<'static>>> {
         self.lock().get(&Mark::of(file)).cloned()

@@ -63,15 +63,9 @@ impl<'h> Ground<'h> {
         self.host.is_here() && std::fs::metadata(directory).is_ok_and(|meta| meta.mode() & 0o022 != 0)
     }
 
-    /// Where the last part of a path leads, if that is a link; `None` where it is none, or is not there.
-    ///
-    /// readlink(2) waits for no file system: on a mount point it fails by the kind of the root.
+    /// See [`Host::link`].
     pub(super) fn link(&self, path: &str) -> Option<String> {
-        if !self.host.is_here() {
-            return None;
-        }
-        let target = std::fs::read_link(path).ok()?;
-        Some(target.to_string_lossy().into_owned())
+        self.host.link(path)
     }
 }
 
@@ -253,7 +247,7 @@ pub(super) fn without_aliases(path: &str, ground: &Ground<'_>) -> Option<String>
         if !SYSTEM.contains(&directory) {
             break;
         }
-        match ground.link(part) {
+        match ground.host.link_of_node(part) {
             Some(target) if followed < 8 => {
                 followed += 1;
                 let rest = path.get(end..)?;

@@ -153,7 +153,7 @@ impl<'h> Named<'h> {
     }
 
     fn real(&self) -> Option<&str> {
-        self.real.get_or_init(|| self.host.resolve(&self.name)).as_deref()
+        self.real.get_or_init(|| self.host.resolve_directory(&self.name)).as_deref()
     }
 }
 
