@@ -224,9 +224,9 @@ fn least(node: &RuntimeNode, prlimit: &str) -> usize {
         let middle = usize::midpoint(less, enough);
         let mut gate = Command::new(prlimit);
         gate.arg(format!("--as={middle}")).arg("--").arg(program::gate());
-        // It gets no state on its standard input, and so it cannot judge.
+        // It gets no state on its standard input, so it cannot judge, and ends by itself.
         match run::run(gate.args(["hook", "--engine", "containerd", "--root"]).arg(node.root())).code {
-            Some(2) => enough = middle,
+            Some(0 | 2) => enough = middle,
             _ => less = middle,
         }
     }
