@@ -257,12 +257,13 @@ struct Programs {
     /// The hook as it lies in the page cache after a reboot: read on demand, in single pages.
     rebooted: PathBuf,
     noop: PathBuf,
+    noop_hook: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 impl Programs {
-    /// Beside this program, where cargo builds them: `release/pss-guard`, `release/pss-guard-gate` and
-    /// `release/examples/noop`.
+    /// Beside this program, where `make bench` builds them: `release/pss-guard`, `release/pss-guard-gate`,
+    /// `release/examples/noop` and `noop_hook`.
     fn find() -> Result<Self, Failure> {
         let this = env::current_exe()?;
         let examples = this.parent().ok_or("this program is in no folder")?;
@@ -295,6 +296,7 @@ impl Programs {
             rebooted,
             hook: copy(&hook, "pss-guard-gate")?,
             noop: copy(&noop, "noop")?,
+            noop_hook: copy(&examples.join("noop_hook"), "noop_hook")?,
             _folder: folder,
         })
     }
@@ -320,7 +322,7 @@ fn with_runtime(runtime: &Runtime, programs: &Programs, node: &Node, rounds: usi
     let (hook, root) = (programs.hook.to_str(), node.root().to_str());
     let (hook, root) = hook.zip(root).ok_or("a path that is not UTF-8")?;
     let arguments = [hook, "hook", "--engine", "containerd", "--root", root];
-    let cases = runtimes::measure(runtime, node, &arguments, &programs.noop, rounds)?;
+    let cases = runtimes::measure(runtime, node, &arguments, &programs.noop_hook, rounds)?;
     println!("{} create, {rounds} rounds, each in another order; milliseconds", runtime.name);
     println!();
     println!("{:32} {:>7} {:>7}  {:>6} {:>6}", "", "p10", "p50", "p10", "p50");

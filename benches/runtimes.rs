@@ -133,7 +133,6 @@ impl State {
 /// What was measured, by what it is for.
 pub(crate) struct Cases {
     pub(crate) none: Case,
-    pub(crate) dynamic: Case,
     pub(crate) noop: Case,
     pub(crate) again: Case,
     pub(crate) hook: Case,
@@ -163,7 +162,6 @@ impl Cases {
         let case = |name, program, hook| lay_out(name, allowed.clone(), program, hook);
         Ok(Self {
             none: case("no hook", program, None)?,
-            dynamic: case("/bin/true as a hook", program, Some(json!([{ "path": "/bin/true" }])))?,
             noop: case("no-op as a hook", program, Some(idle.clone()))?,
             again: case("no-op again (the noise)", program, Some(idle))?,
             hook: case("pss-guard as a hook", program, Some(gate.clone()))?,
@@ -175,8 +173,8 @@ impl Cases {
         })
     }
 
-    pub(crate) fn all(&self) -> [&Case; 6] {
-        [&self.none, &self.dynamic, &self.noop, &self.again, &self.hook, &self.wrapper]
+    pub(crate) fn all(&self) -> [&Case; 5] {
+        [&self.none, &self.noop, &self.again, &self.hook, &self.wrapper]
     }
 }
 
@@ -202,8 +200,8 @@ pub(crate) fn measure(
     let mut seed = 1;
     // The first round fills caches.
     for round in 0..=rounds {
-        let Cases { none, dynamic, noop, again, hook, wrapper, denied: _ } = &mut cases;
-        let mut order = [none, dynamic, noop, again, hook, wrapper];
+        let Cases { none, noop, again, hook, wrapper, denied: _ } = &mut cases;
+        let mut order = [none, noop, again, hook, wrapper];
         shuffle(&mut order, &mut seed);
         for case in order {
             let took = state.create_and_delete(case, &id)?;
