@@ -190,8 +190,9 @@ dist-test: $(if $(ROOT),node-deps dist-deps) ## The packages by dpkg and rpm, wi
 .PHONY: bench
 bench: build ## What a container start costs, beside a program that does nothing
 	$(CARGO) build --release --locked --target $(TARGET) --example bench
-	rustc --edition 2024 -O -C strip=symbols -C panic=abort --target $(TARGET) benches/noop.rs \
-		-o $(CARGO_TARGET_DIR)/$(TARGET)/release/examples/noop
+	for program in noop noop_hook; do \
+		rustc --edition 2024 -O -C strip=symbols -C panic=abort --target $(TARGET) benches/$$program.rs \
+			-o $(CARGO_TARGET_DIR)/$(TARGET)/release/examples/$$program; done
 	@$(CARGO_TARGET_DIR)/$(TARGET)/release/examples/bench
 	@echo; echo "evaluate_pod, a compliant pod of three containers at restricted:"
 	@$(CARGO) run --quiet --release --locked --target $(TARGET) --package pss --features testing --example cost

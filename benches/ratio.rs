@@ -4,7 +4,7 @@
 //! which is its default, and run in the same rounds: that ratio holds on any machine, microseconds do not. The budgets are those of the design;
 //! a line that misses one says `over budget`. Only something broken makes the benchmark fail, never a time.
 //!
-//! Environment: `BENCH_ROUNDS` (2000), `BENCH_RUNC_ROUNDS` (60, 0 leaves runc out), `BENCH_SCAN_ROUNDS` (20, 0 leaves
+//! Environment: `BENCH_ROUNDS` (2000), `BENCH_RUNC_ROUNDS` (60, 0 leaves runc and crun out), `BENCH_SCAN_ROUNDS` (20, 0 leaves
 //! the scan of a full node out), `BENCH_HOOK` (the gate to measure; the one beside this program otherwise).
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 // The fixtures are ours: `null` where a key is missing is what the checks afterwards are for.
@@ -16,7 +16,7 @@ mod counts;
 mod full_node;
 mod growth;
 mod node;
-mod runc;
+mod runtimes;
 mod sampler;
 mod scan;
 
@@ -34,6 +34,7 @@ use Outcome::{Any, Denial, Silence};
 use counts::Counts;
 use growth::Growth;
 use node::{Failure, Node, POLICY, Pod, SMALLEST_POLICY, Sandbox};
+use runtimes::Runtime;
 use sampler::{Command, Sampler, Times};
 
 /// What a run must come to, so that nothing is timed that does not work.
@@ -279,8 +280,16 @@ fn bench() -> Result<(), Failure> {
         stay_on_one_cpu()?;
     }
     if runc_rounds > 0 {
-        println!();
-        with_runc(&programs, &usual, runc_rounds)?;
+        let runtimes = Runtime::all();
+        if runtimes.is_empty() {
+            println!(
+                "SKIPPED: no runc and no crun here, so what a hook adds to a container's creation was not measured"
+            );
+        }
+        for runtime in &runtimes {
+            println!();
+            with_runtime(runtime, &programs, &usual, runc_rounds)?;
+        }
     }
     Ok(())
 }
@@ -304,14 +313,15 @@ struct Programs {
     /// The hook as it lies in the page cache after a reboot: read on demand, in single pages.
     rebooted: PathBuf,
     noop: PathBuf,
+    noop_hook: PathBuf,
     /// A program in Go that does nothing, where there is Go to build it.
     go: Option<PathBuf>,
     folder: tempfile::TempDir,
 }
 
 impl Programs {
-    /// Beside this program, where cargo builds them: `release/pss-guard`, `release/pss-guard-gate` and
-    /// `release/examples/noop`.
+    /// Beside this program, where `make bench` builds them: `release/pss-guard`, `release/pss-guard-gate`,
+    /// `release/examples/noop` and `noop_hook`.
     fn find() -> Result<Self, Failure> {
         let this = env::current_exe()?;
         let examples = this.parent().ok_or("this program is in no folder")?;
@@ -344,6 +354,7 @@ impl Programs {
             rebooted,
             hook: copy(&hook, "pss-guard-gate")?,
             noop: copy(&noop, "noop")?,
+            noop_hook: copy(&examples.join("noop_hook"), "noop_hook")?,
             go: None,
             folder,
         })
@@ -377,15 +388,9 @@ fn go_noop(folder: &Path) -> Option<PathBuf> {
 /// Runs every case once a round, each round in another order: what runs before leaves the caches as it needs them.
 fn measure(cases: &mut [Case<'_>], sampler: &mut Sampler, rounds: usize) -> Result<(), Failure> {
     let mut order: Vec<usize> = (0..cases.len()).collect();
-    // xorshift: the same orders in every run.
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut seed = 1;
     for round in 0..rounds {
-        for last in (1..order.len()).rev() {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            order.swap(last, usize::try_from(state % (last as u64 + 1))?);
-        }
+        sampler::shuffle(&mut order, &mut seed);
         for nth in &order {
             let Some(case) = cases.get_mut(*nth) else { continue };
             if round % case.every == 0 {
@@ -398,32 +403,37 @@ fn measure(cases: &mut [Case<'_>], sampler: &mut Sampler, rounds: usize) -> Resu
     Ok(())
 }
 
-fn with_runc(programs: &Programs, node: &Node, rounds: usize) -> Result<(), Failure> {
-    let Some(runc) = ["/usr/sbin/runc", "/usr/bin/runc", "/usr/local/sbin/runc"]
-        .into_iter()
-        .find(|path| Path::new(path).exists())
-    else {
-        println!("SKIPPED: no runc here, so what a hook adds to a container's creation was not measured");
-        return Ok(());
-    };
+fn with_runtime(runtime: &Runtime, programs: &Programs, node: &Node, rounds: usize) -> Result<(), Failure> {
     let (hook, root) = (programs.hook.to_str(), node.root().to_str());
     let (hook, root) = hook.zip(root).ok_or("a path that is not UTF-8")?;
     let arguments = [hook, "hook", "--engine", "containerd", "--root", root];
-    let runc = Path::new(runc);
-    let cases = runc::measure(runc, node, &arguments, &programs.noop, rounds)?;
-    println!("runc create, {rounds} rounds, interleaved; milliseconds");
+    let cases = runtimes::measure(runtime, node, &arguments, &programs.noop_hook, rounds)?;
+    println!("{} create, {rounds} rounds, each in another order; milliseconds", runtime.name);
     println!();
     println!("{:32} {:>7} {:>7}  {:>6} {:>6}", "", "p10", "p50", "p10", "p50");
-    let none = cases.first().ok_or("no case was measured")?;
-    for case in &cases {
-        let [p10, p50] = [10, 50].map(|percent| case.times.percentile(percent) / 1000.0);
-        let [r10, r50] = [10, 50].map(|percent| case.times.ratio(&none.times, percent));
+    let none = cases.none.times();
+    for case in cases.all() {
+        let times = case.times();
+        let [p10, p50] = [10, 50].map(|percent| times.percentile(percent) / 1000.0);
+        let [r10, r50] = [10, 50].map(|percent| times.ratio(&none, percent));
         println!("{:32} {p10:7.2} {p50:7.2}  {r10:5.2}x {r50:5.2}x", case.name);
     }
-    let [direct, through] = runc::measure_passing(runc, node, 5 * rounds)?;
     println!();
     println!(
-        "runc --version, which starts nothing: {:.2} ms, through pss-guard-runtime {:.2} ms (p50)",
+        "what each takes longer than the no-op of the same round; the median, where it lies at 95 %, and"
+    );
+    println!("the share of rounds in which it took longer:");
+    for case in [&cases.again, &cases.hook, &cases.wrapper] {
+        let differences = case.beyond(&cases.noop);
+        let (median, [from, to], slower) =
+            (differences.median(), differences.interval(), differences.slower());
+        println!("{:32} {median:+7.2}  {from:+6.2} to {to:+6.2}  {slower:3.0} %", case.name);
+    }
+    let [direct, through] = runtimes::measure_passing(runtime, node, 5 * rounds)?;
+    println!();
+    println!(
+        "{} --version, which starts nothing: {:.2} ms, through pss-guard-runtime {:.2} ms (p50)",
+        runtime.name,
         direct.percentile(50) / 1000.0,
         through.percentile(50) / 1000.0
     );

@@ -136,3 +136,12 @@ impl Times {
         self.percentile(percent) / to.percentile(percent)
     }
 }
+
+/// Puts things into an order that looks like chance and is the same each time (Fisher and Yates, with the generator of Knuth's MMIX).
+pub(crate) fn shuffle<T>(things: &mut [T], seed: &mut u64) {
+    for last in (1..things.len()).rev() {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let other = (*seed >> 33) % (last as u64 + 1);
+        things.swap(last, usize::try_from(other).unwrap_or(last));
+    }
+}

@@ -1,4 +1,5 @@
 //! 10,000 processes that join a running container, as the kubelet's probes do, a tenth of them as root, which the level forbids.
+//! `PSS_GUARD_EXECS` says another number.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -18,13 +19,14 @@ fn each_process_joins_or_is_refused_and_each_refusal_is_told() {
     if !Journal::can_run("each_process_joins_or_is_refused_and_each_refusal_is_told") {
         return;
     }
+    let execs = storm::number("PSS_GUARD_EXECS", EXECS);
     let node = RuntimeNode::new(Engine::Containerd, Runtime::Runc);
     storm::install(&node);
     node.write_policy("mode = 'enforce'\n[defaults]\nenforce = 'restricted'\n");
     let _journal = Journal::held();
     Journal::lead_to(&node.root());
     let sandbox = node.sandbox(&Pod::compliant());
-    let id = sandbox.keep();
+    let id = sandbox.keep_with(storm::give_time);
     let process = |uid: u32| {
         let file = node.root().join(format!("process-{uid}.json"));
         let process: Value = json!({
@@ -47,7 +49,7 @@ fn each_process_joins_or_is_refused_and_each_refusal_is_told() {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= EXECS {
+                    if number >= execs {
                         return;
                     }
                     let is_forbidden = number % 10 == 0;
@@ -63,5 +65,5 @@ fn each_process_joins_or_is_refused_and_each_refusal_is_told() {
     assert_eq!(storm::denials(&node.root()).get(&id), Some(&expected), "each refusal is told once");
     let now = Traces::of(&node);
     assert!(now.since(&before).is_empty(), "an exec leaves {:#?}", now.since(&before));
-    println!("{EXECS} execs, {} refused, each told once", refused.load(Ordering::Relaxed));
+    println!("{execs} execs, {} refused, each told once", refused.load(Ordering::Relaxed));
 }

@@ -9,11 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::journal::Journal;
-use crate::support::needs;
 use crate::support::pod::Engine;
-use crate::support::run;
 use crate::support::runtime::{Gate, Runtime, RuntimeNode, Sandbox};
 use crate::support::storm::{self, AT_ONCE, Outcome};
+use crate::support::{needs, program, run};
 
 /// How often each worker starts each of two pods.
 const ROUNDS: usize = 4;
@@ -37,15 +36,15 @@ fn pods(node: &RuntimeNode) -> Vec<[(bool, Sandbox<'_>); 2]> {
     (0..AT_ONCE).map(pair).collect()
 }
 
-/// Starts of all these pods at a time, with these words before the gate.
-fn load(node: &RuntimeNode, pods: &[[(bool, Sandbox<'_>); 2]], before: &[&str]) -> Vec<Start> {
+/// Starts of all these pods at a time, with these words before the gate, and so many bytes more in config.json.
+fn load(node: &RuntimeNode, pods: &[[(bool, Sandbox<'_>); 2]], before: &[&str], more: usize) -> Vec<Start> {
     let starts = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for pair in pods {
             let starts = &starts;
             scope.spawn(move || {
                 for (complies, pod) in (0..ROUNDS).flat_map(|_| pair) {
-                    let attempt = storm::start_by(node, pod, Gate::Hook, before);
+                    let attempt = storm::start_by(node, pod, Gate::Hook, before, more);
                     assert!(*complies || !attempt.ran, "a forbidden pod ran\n{attempt}");
                     let outcome = Outcome::of(&attempt);
                     starts.lock().unwrap().push(Start { complies: *complies, outcome, id: attempt.id });
@@ -87,7 +86,7 @@ fn while_journald_hangs_each_denial_is_told_once() {
     let journal = Journal::held();
     Journal::lead_to(&node.root());
     journal.stop();
-    let starts = load(&node, &pods, &[]);
+    let starts = load(&node, &pods, &[], 0);
     let filed = in_the_file(&node);
     journal.go_on();
     all_as_usual(&starts);
@@ -130,7 +129,7 @@ fn on_a_full_disk_without_a_journal_the_verdicts_stand() {
     let folders =
         ["var/log/pss-guard", "run/pss-guard", "var/lib/pss-guard/policy"].map(|name| node.root().join(name));
     let full: Vec<Full> = folders.iter().map(|folder| Full::mount(folder)).collect();
-    let starts = load(&node, &pods(&node), &[]);
+    let starts = load(&node, &pods(&node), &[], 0);
     all_as_usual(&starts);
     // The last resort of an event is the kernel's log.
     let log = run::run(&mut Command::new("dmesg")).expect_success().stdout;
@@ -181,30 +180,55 @@ fn without_memory_or_descriptors_nothing_forbidden_runs() {
     let node = node();
     let prlimit = needs::program("prlimit").unwrap();
     let prlimit = prlimit.to_str().unwrap();
+    let least = least(&node, prlimit);
+    println!("the gate needs {} KiB of addresses before it decides anything", least >> 10);
+    let memory = |bytes: usize| format!("--as={bytes}");
+    let large = 400_000;
     let rows = [
-        "--as=600000",
-        "--as=1600000",
-        "--as=2400000",
-        "--as=4000000",
-        "--nofile=3",
-        "--nofile=4",
-        "--nofile=6",
+        // The kernel starts no gate, and the runtime says so.
+        (memory(least / 4), 0, None),
+        (memory(least - PAGE), 0, None),
+        // The gate starts, and finds no room for config.json.
+        (memory(least + 16 * PAGE), large, Some("out of memory")),
+        // It finds none to open anything.
+        ("--nofile=3".to_owned(), 0, Some("No file descriptors available")),
     ];
     let pods = pods(&node);
-    for limit in rows {
-        let starts = load(&node, &pods, &[prlimit, limit, "--"]);
-        let count = |is: &dyn Fn(&Start) -> bool| starts.iter().filter(|start| is(start)).count();
-        let started = count(&|start| start.outcome == Outcome::Started);
-        let said = count(&|start| matches!(&start.outcome, Outcome::Refused(said) if !said.is_empty()));
-        let odd = starts.iter().filter_map(|start| match &start.outcome {
-            Outcome::Odd(attempt) => Some(attempt),
-            _ => None,
-        });
-        // The kernel may refuse to start the gate at all, and then the runtime says so.
-        let unsaid: Vec<&String> = odd.filter(|attempt| !attempt.contains("running hook #0")).collect();
-        assert!(unsaid.is_empty(), "{limit}: {}", unsaid[0]);
-        println!("{limit}: of {} started {started}, refused by the gate {said}", starts.len());
+    for (limit, more, reason) in rows {
+        for start in load(&node, &pods, &[prlimit, &limit, "--"], more) {
+            let as_told = match (&start.outcome, reason) {
+                (Outcome::Refused(said), Some(reason)) => {
+                    said.contains("cannot judge: ") && said.contains(reason)
+                }
+                (Outcome::Odd(attempt), None) => attempt.contains("running hook #0"),
+                _ => false,
+            };
+            assert!(as_told, "{limit}: {:?}", start.outcome);
+        }
+        println!("{limit}: none started, each refused with {}", reason.unwrap_or("the runtime's own words"));
     }
-    let starts = load(&node, &pods, &[prlimit, "--as=16000000", "--nofile=16", "--"]);
-    all_as_usual(&starts);
+    // And no more than it needs is enough.
+    for limit in [memory(least + 64 * PAGE), "--nofile=4".to_owned()] {
+        let starts = load(&node, &pods, &[prlimit, &limit, "--"], 0);
+        all_as_usual(&starts);
+        println!("{limit}: {} of {} as usual", starts.len(), starts.len());
+    }
+}
+
+const PAGE: usize = 4096;
+
+/// The least address space, in bytes, in which the gate decides anything: with less, the kernel ends it.
+fn least(node: &RuntimeNode, prlimit: &str) -> usize {
+    let (mut less, mut enough) = (0, 16_384 * PAGE);
+    while enough - less > PAGE {
+        let middle = usize::midpoint(less, enough);
+        let mut gate = Command::new(prlimit);
+        gate.arg(format!("--as={middle}")).arg("--").arg(program::gate());
+        // It gets no state on its standard input, so it cannot judge, and ends by itself.
+        match run::run(gate.args(["hook", "--engine", "containerd", "--root"]).arg(node.root())).code {
+            Some(0 | 2) => enough = middle,
+            _ => less = middle,
+        }
+    }
+    enough
 }

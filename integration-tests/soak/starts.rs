@@ -1,6 +1,7 @@
 //! 2,000 starts and stops, 16 at a time, half of them of pods that no level allows, while the policy, the levels of a namespace and the
 //! facts of pods are written again 50 times a second, the agent's folders are replaced, the gate is upgraded, and journald is
 //! restarted. Each start is judged by one version of each, and each denial is in the journal once.
+//! `PSS_GUARD_STARTS` says another number of starts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -160,6 +161,7 @@ fn each_start_is_judged_by_one_version_and_each_denial_is_logged_once() {
     if !Journal::can_run("each_start_is_judged_by_one_version_and_each_denial_is_logged_once") {
         return;
     }
+    let starts = storm::number("PSS_GUARD_STARTS", STARTS);
     let node = RuntimeNode::new(Engine::Containerd, Runtime::Runc);
     let gate = storm::install(&node);
     let inputs = Inputs::new(&node);
@@ -195,7 +197,7 @@ fn each_start_is_judged_by_one_version_and_each_denial_is_logged_once() {
                     let place = worker % NAMESPACES.len();
                     loop {
                         let number = next.fetch_add(1, Ordering::Relaxed);
-                        if number >= STARTS {
+                        if number >= starts {
                             return;
                         }
                         let kind = [0, 1, 0, 2][number / AT_ONCE % 4];
@@ -263,7 +265,7 @@ fn each_start_is_judged_by_one_version_and_each_denial_is_logged_once() {
     inputs.set([0; 3]);
 
     let came = came.into_inner().unwrap();
-    assert_eq!(came.len(), STARTS);
+    assert_eq!(came.len(), starts);
     let mut seen: BTreeMap<(usize, usize), BTreeMap<&Outcome, usize>> = BTreeMap::new();
     for (kind, place, outcome, id) in &came {
         assert!(
@@ -299,7 +301,7 @@ fn each_start_is_judged_by_one_version_and_each_denial_is_logged_once() {
     }
     let [policies, namespaces, facts, upgrades] = rounds;
     println!(
-        "{STARTS} starts, {} refused, each told once; written: policy {policies}, namespace {namespaces}, facts {facts} times; \
+        "{starts} starts, {} refused, each told once; written: policy {policies}, namespace {namespaces}, facts {facts} times; \
          gate replaced {upgrades}, journald restarted {restarts} times",
         refused.len()
     );

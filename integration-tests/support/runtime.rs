@@ -378,12 +378,18 @@ impl Sandbox<'_> {
 
     /// Starts the pod's container through the wrapper and leaves it running, for processes that join it; its id.
     pub(crate) fn keep(&self) -> String {
+        self.keep_with(|_| {})
+    }
+
+    /// The same with a change to the container's spec.
+    pub(crate) fn keep_with(&self, change: impl FnOnce(&mut Value)) -> String {
         let node = self.node;
         let id = random::id();
         let place = Place { container_id: id.clone(), rootfs: node.rootfs(&id), ..self.place.clone() };
         files::write(&place.termination_log(&self.pod), "");
         let mut spec = pod::container_spec(&self.pod, &place);
         spec["process"]["args"] = json!(["/bin/sleep", "3600"]);
+        change(&mut spec);
         let bundle = node.bundle(&id);
         write_bundle(&bundle, &place.rootfs, &spec);
         run::run(node.wrapped(&["create", "--bundle"]).arg(&bundle).arg(&id)).expect_success();

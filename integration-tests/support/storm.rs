@@ -14,6 +14,11 @@ use crate::support::{program, root};
 /// How many starts are on their way at a time.
 pub(crate) const AT_ONCE: usize = 16;
 
+/// How many there are to be: what a variable of the environment says, if it is set, for a machine that has less time.
+pub(crate) fn number(variable: &str, usual: usize) -> usize {
+    std::env::var(variable).map_or(usual, |text| text.parse().expect("a number"))
+}
+
 /// What a start came to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Outcome {
@@ -61,12 +66,23 @@ pub(crate) fn install(node: &RuntimeNode) -> PathBuf {
 
 /// Starts a container of the sandbox's pod by the gate that is installed, and removes its bundle.
 pub(crate) fn start(node: &RuntimeNode, sandbox: &Sandbox<'_>, gate: Gate) -> Attempt {
-    start_by(node, sandbox, gate, &[])
+    start_by(node, sandbox, gate, &[], 0)
 }
 
-/// The same with a hook that other programs start, the last of which starts the gate.
-pub(crate) fn start_by(node: &RuntimeNode, sandbox: &Sandbox<'_>, gate: Gate, before: &[&str]) -> Attempt {
+/// The same with a hook that other programs start, the last of which starts the gate, and so many bytes more in config.json.
+pub(crate) fn start_by(
+    node: &RuntimeNode,
+    sandbox: &Sandbox<'_>,
+    gate: Gate,
+    before: &[&str],
+    more: usize,
+) -> Attempt {
     let attempt = sandbox.start_with(gate, |spec| {
+        give_time(spec);
+        // As the links to many services do.
+        let variables =
+            (0..more / 1_000).map(|number| json!(format!("{:x<1000}", format!("MORE_{number}="))));
+        spec["process"]["env"].as_array_mut().unwrap().extend(variables);
         if gate == Gate::Hook {
             let hook = &mut spec["hooks"]["createRuntime"][0];
             let installed = node.root().join("var/lib/pss-guard/bin/pss-guard-gate");
@@ -84,6 +100,12 @@ pub(crate) fn start_by(node: &RuntimeNode, sandbox: &Sandbox<'_>, gate: Gate, be
     });
     let _ = fs::remove_dir_all(node.bundle(&attempt.id));
     attempt
+}
+
+/// A pod that asks for no processor gets two of 1,024 shares. Where all processors are busy that is none: a runtime that has moved into
+/// such a container does not come back within a minute.
+pub(crate) fn give_time(spec: &mut Value) {
+    spec["linux"]["resources"]["cpu"] = json!({"shares": 1024});
 }
 
 /// How often each container is in the journal and in the file beside it as denied.
