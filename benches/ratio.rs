@@ -135,6 +135,16 @@ fn bench() -> Result<(), Failure> {
     sampler.run(&denied)?;
     usual.journalled();
     let resident = sampler::largest_resident_set()?;
+    // Of this, too, before this program has grown.
+    let scanned = if scan_rounds > 0 {
+        // It may use all processors.
+        sched_setaffinity(Pid::from_raw(0), &all)?;
+        let scanned = scan::measure(&programs.tool, &sandbox, &mut sampler, scan_rounds)?;
+        stay_on_one_cpu()?;
+        Some(scanned)
+    } else {
+        None
+    };
     let (small_policy, _) = hook(&bare, Pod::containerd_allowed()?, "allowed")?;
     let unasked = Node::new(UNASKED, 1)?;
     fs::remove_dir_all(unasked.root().join("run/pss-guard/namespaces"))?;
@@ -272,12 +282,9 @@ fn bench() -> Result<(), Failure> {
         println!("{name:13} {resident:5.2} MB (no-op {floor:.2} MB)  {}", verdict(resident, 2.0, " MB"));
     }
 
-    if scan_rounds > 0 {
-        // It may use them all.
-        sched_setaffinity(Pid::from_raw(0), &all)?;
+    if let Some(scanned) = scanned {
         println!();
-        full_node(&programs, &sandbox, &mut sampler, scan_rounds)?;
-        stay_on_one_cpu()?;
+        full_node(&scanned, scan_rounds);
     }
     if runc_rounds > 0 {
         let runtimes = Runtime::all();
@@ -440,13 +447,7 @@ fn with_runtime(runtime: &Runtime, programs: &Programs, node: &Node, rounds: usi
     Ok(())
 }
 
-fn full_node(
-    programs: &Programs,
-    sandbox: &Sandbox,
-    sampler: &mut Sampler,
-    rounds: usize,
-) -> Result<(), Failure> {
-    let scanned = scan::measure(&programs.tool, sandbox, sampler, rounds)?;
+fn full_node(scanned: &scan::Scanned, rounds: usize) {
     let milliseconds = |times: &Times| [0, 50].map(|percent| times.percentile(percent) / 1000.0);
     let megabytes = precise(scanned.resident.unsigned_abs()) / 1024.0;
     println!("scan of {} containers and their sandboxes, {rounds} rounds; milliseconds", scan::CONTAINERS);
@@ -461,7 +462,6 @@ fn full_node(
     let name = format!("a tenth of it, for {} of them, in jq", scan::FOR_SCRIPT);
     println!("{name:40} {script:7.0} {script_wall:25.0}  {:.1}x", script / cpu);
     println!("{:32} {megabytes:7.1} MB  {}", "RSS of the scan, at most", verdict(megabytes, 15.0, " MB"));
-    Ok(())
 }
 
 fn verdict(value: f64, most: f64, unit: &str) -> String {

@@ -111,7 +111,7 @@ fn a_judged_start_keeps_its_budget() {
 }
 
 /// System calls of a scan for one more container or sandbox.
-const MOST_OF_A_CONTAINER: f64 = 36.5;
+const MOST_OF_A_CONTAINER: f64 = 29.0;
 
 #[test]
 fn a_scan_asks_the_kernel_for_no_more_than_a_container_has_of_its_own() {
