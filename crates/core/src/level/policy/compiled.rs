@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use pss::{Level, Version};
 
 use super::{
-    Agent, AppArmor, Cluster, Controls, Exception, Exceptions, Exemptions, LevelSet, LevelVersion, Mode,
-    NamespaceLevels, Node, OnFault, OnMissingFacts, OnSuspect, OnUnknownNamespace, PodAnnotations, Policy,
-    Runtime, Setting, Told, Trust,
+    Agent, AppArmor, Cluster, Controls, Exception, Exemptions, LevelSet, LevelVersion, Mode, NamespaceLevels,
+    Node, OnFault, OnMissingFacts, OnSuspect, OnUnknownNamespace, PodAnnotations, Policy, Runtime, Setting,
+    Told, Trust,
 };
 use crate::level::date::Date;
 
@@ -37,12 +37,6 @@ pub fn read(mut bytes: &[u8]) -> Option<Policy> {
 #[must_use]
 pub fn salvage(mut bytes: &[u8]) -> Option<(Mode, Vec<String>)> {
     Some((Mode::read(&mut bytes)?, Vec::read(&mut bytes)?))
-}
-
-/// So many exceptions, of a policy that was compiled.
-pub(super) fn exceptions(count: usize, mut bytes: &[u8]) -> Option<Vec<Exception>> {
-    let all = read_many(count, &mut bytes)?;
-    bytes.is_empty().then_some(all)
 }
 
 /// What can be compiled.
@@ -212,37 +206,12 @@ impl<T: Compiled> Compiled for Vec<T> {
 
     fn read(from: &mut &[u8]) -> Option<Self> {
         let length = read_length(from)?;
-        read_many(length, from)
-    }
-}
-
-fn read_many<T: Compiled>(count: usize, from: &mut &[u8]) -> Option<Vec<T>> {
-    // A length that is wrong must not ask for memory without an end.
-    let mut items = Vec::with_capacity(count.min(64));
-    for _ in 0..count {
-        items.push(T::read(from)?);
-    }
-    Some(items)
-}
-
-/// Their number, the length of all of them, and they: they need not be read to be passed.
-impl Compiled for Exceptions {
-    fn write(&self, to: &mut Vec<u8>) {
-        let mut all = Vec::new();
-        for exception in self {
-            exception.write(&mut all);
+        // A length that is wrong must not ask for memory without an end.
+        let mut items = Self::with_capacity(length.min(64));
+        for _ in 0..length {
+            items.push(T::read(from)?);
         }
-        write_length(self.len(), to);
-        write_length(all.len(), to);
-        to.extend_from_slice(&all);
-    }
-
-    fn read(from: &mut &[u8]) -> Option<Self> {
-        let count = read_length(from)?;
-        let length = read_length(from)?;
-        let (all, rest) = from.split_at_checked(length)?;
-        *from = rest;
-        Some(Self::compiled(count, all.to_vec()))
+        Some(items)
     }
 }
 
@@ -306,26 +275,6 @@ mod tests {
     }
 
     #[test]
-    fn exceptions_are_read_when_the_first_is_asked_for() {
-        let policy = parse(EVERYTHING, "policy.toml").unwrap();
-        let again = read(&compile(&policy)).unwrap();
-        assert!(
-            !again.exceptions.is_empty()
-                && !read(&compile(&Policy::default())).unwrap().exceptions.iter().any(|_| true)
-        );
-        assert_eq!(again.exceptions.len(), policy.exceptions.len());
-        assert_eq!(again.exceptions, policy.exceptions);
-        // Fewer or more than were written are no exceptions, and let nothing in.
-        let mut all = Vec::new();
-        policy.exceptions[0].write(&mut all);
-        assert_eq!(exceptions(1, &all).map(|all| all.len()), Some(1));
-        for (count, bytes) in [(0, &all[..]), (2, &all[..]), (1, &all[..all.len() - 1])] {
-            assert_eq!(exceptions(count, bytes), None);
-            assert!(Exceptions::compiled(count, bytes.to_vec()).iter().next().is_none());
-        }
-    }
-
-    #[test]
     fn what_no_policy_says_is_none() {
         let compiled = compile(&parse("[exemptions]\nnamespaces = ['ab']", "policy.toml").unwrap());
         assert_eq!(compiled[..11], [0, 1, 0, 0, 0, 2, 0, 0, 0, b'a', b'b']);
@@ -342,7 +291,7 @@ mod tests {
             for byte in [0, 1, 0x7f, 0xff] {
                 let mut damaged = compiled.clone();
                 damaged[place] = byte;
-                let _ = (read(&damaged).map(|policy| policy.exceptions.len()), salvage(&damaged));
+                let _ = (read(&damaged), salvage(&damaged));
             }
         }
     }

@@ -3,7 +3,6 @@
 //! [`read`] makes one from `policy.toml`, [`super::cache`] loads it cheaply.
 
 pub mod compiled;
-mod exceptions;
 pub mod keys;
 pub mod read;
 
@@ -24,7 +23,6 @@ use pss::capabilities::NAMES;
 use pss::controls::CONTROLS;
 use pss::{Level, Minor, NEWEST, Version};
 
-pub use exceptions::Exceptions;
 pub use read::{PolicyError, mistakes, parse};
 
 /// An enum whose variants are words of the policy file.
@@ -531,8 +529,8 @@ pub struct Policy {
     #[serde(skip_serializing_if = "is_default")]
     pub controls: Controls,
     /// What is allowed to fail, and until when.
-    #[serde(skip_serializing_if = "Exceptions::is_empty")]
-    pub exceptions: Exceptions,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<Exception>,
     /// What the node is like.
     #[serde(skip_serializing_if = "is_default")]
     pub node: Node,
@@ -561,7 +559,7 @@ impl Default for Policy {
             agent: Agent::default(),
             namespaces: BTreeMap::new(),
             controls: Controls::default(),
-            exceptions: Exceptions::default(),
+            exceptions: Vec::new(),
             node: Node::default(),
             runtime: Runtime::default(),
         }

@@ -551,7 +551,7 @@ path = "/usr/bin/crun"
         assert_eq!(policy.controls.read_only_root_filesystem, Setting::Off);
         assert_eq!(policy.controls.injected_mounts, Setting::Enforce);
         assert_eq!(
-            *policy.exceptions,
+            policy.exceptions,
             [
                 Exception {
                     namespace: "monitoring".to_owned(),
