@@ -1,5 +1,5 @@
 //! The gate under load, and under faults while it is loaded: `make soak`; docs/evidence.md has what it prints. It takes both cores of
-//! a small machine for a quarter of an hour, so nothing else calls it.
+//! a small machine for half an hour, so nothing else calls it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
