@@ -1,6 +1,8 @@
 //! Detects the engines of this node by their programs, processes and files.
 
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use super::PlanError;
 use crate::node::distribution::Distribution;
@@ -95,8 +97,35 @@ pub fn running(processes: &Processes, engine: Engine) -> Vec<Process> {
     running.retain(|process| {
         let config = daemon.config_of(process);
         !["/run/docker", "/var/run/docker"].iter().any(|folder| config.starts_with(folder))
+            && !is_asked(process)
     });
     running
+}
+
+/// Whether a process only answers what this program asks engines, and serves nobody.
+fn is_asked(process: &Process) -> bool {
+    let words: Vec<_> = process.arguments.iter().map(|word| word.to_str().unwrap_or_default()).collect();
+    match words[..] {
+        ["--version"] => true,
+        ["--config", file, "config", "dump"] => !file.starts_with('-'),
+        _ => false,
+    }
+}
+
+/// So long after the first look the second one is.
+const MOMENT: Duration = Duration::from_millis(200);
+
+/// The same, looked at twice where one does not go by this file: it may have been about to become another program, which an engine's
+/// child is between fork(2) and execve(2), or to end. An engine that was started again meanwhile has another id.
+#[must_use]
+pub fn settled(processes: &Processes, engine: Engine, here: &Path) -> Vec<Process> {
+    let daemon = daemon(engine);
+    let first = running(processes, engine);
+    if first.iter().all(|process| process.shares(&daemon.config_of(process), here)) {
+        return first;
+    }
+    thread::sleep(MOMENT);
+    running(processes, engine)
 }
 
 /// What root's engine of this node goes by, if that is not what is written into: another configuration file, and no
@@ -105,7 +134,7 @@ pub fn running(processes: &Processes, engine: Engine) -> Vec<Process> {
 pub fn elsewhere(live: &Live, processes: &Processes, engine: Engine, config: &Path) -> Option<String> {
     let daemon = daemon(engine);
     let here = live.place(config);
-    let running = running(processes, engine);
+    let running = settled(processes, engine, &here);
     let says = |process: &Process, with: &str, not: &str| {
         format!(
             "{} (process {}) runs with {with} and not with {not}, so the gate is not active for its \
@@ -115,7 +144,7 @@ pub fn elsewhere(live: &Live, processes: &Processes, engine: Engine, config: &Pa
         )
     };
     if running.iter().all(|process| !process.shares(&daemon.config_of(process), &here))
-        && let Some(other) = running.iter().find(|other| processes.goes_on(other))
+        && let Some(other) = running.first()
     {
         let theirs = daemon.config_of(other).display().to_string();
         let says = says(other, &theirs, &config.display().to_string());
@@ -261,7 +290,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
 
-    use super::{Detected, detect, elsewhere, other_rules};
+    use super::{Detected, MOMENT, detect, elsewhere, other_rules, settled};
     use crate::node::distribution::{Distribution, PLAIN};
     use crate::node::host::Live;
     use crate::node::host::fake::Fake;
@@ -299,9 +328,12 @@ mod tests {
         let other = ["/usr/bin/containerd", "--config", "/usr/share/containerd/config.toml"];
         let dockers = ["/usr/bin/containerd", "--config", "/var/run/docker/containerd/containerd.toml"];
         let usual = ["/usr/bin/containerd"];
+        let version = ["/usr/bin/containerd", "--version"];
+        let dump = ["/usr/bin/containerd", "--config", other[2], "config", "dump"];
+        let serves = ["/usr/bin/containerd", "--config", other[2], "--version"];
         // The processes of the node, whether the last one is in a container, and what is said.
         #[rustfmt::skip]
-        let rows: [(&[&[&str]], bool, bool); 7] = [
+        let rows: [(&[&[&str]], bool, bool); 11] = [
             (&[], false, false),
             (&[&usual], false, false),
             (&[&other], false, true),
@@ -309,6 +341,10 @@ mod tests {
             (&[&dockers], false, false),
             (&[&dockers, &other], false, true),
             (&[&other, &usual], false, false),
+            (&[&version], false, false),
+            (&[&version, &other], false, true),
+            (&[&dump], false, false),
+            (&[&serves], false, true),
         ];
         for (commands, contained, expected) in rows {
             let directory = tempfile::tempdir().unwrap();
@@ -329,6 +365,42 @@ mod tests {
             let users = Processes::of_a_user(&proc, &root);
             assert_eq!(elsewhere(&live, &users, Engine::Containerd, Path::new(OURS)), None);
         }
+    }
+
+    #[test]
+    fn what_ends_or_becomes_another_program_is_no_second_engine_and_a_new_one_is() {
+        const OURS: &str = "/etc/containerd/config.toml";
+        let directory = tempfile::tempdir().unwrap();
+        let (root, proc) = (directory.path().join("root"), directory.path().join("proc"));
+        for file in [OURS, "/other.toml"] {
+            let file = root.join(file.strip_prefix('/').unwrap());
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, "").unwrap();
+        }
+        let other = ["/usr/bin/containerd", "--config", "/other.toml"];
+        let here = root.join(&OURS[1..]);
+        let look = |change: &(dyn Fn() + Sync)| {
+            fake::add(&proc, &root, 1, 60, &["/usr/bin/containerd"]);
+            fake::add(&proc, &root, 2, 0, &other);
+            let processes = Processes::in_folder(&proc, &root);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(MOMENT / 4);
+                    change();
+                });
+                let seen = settled(&processes, Engine::Containerd, &here);
+                seen.iter().map(|process| process.pid).collect::<Vec<_>>()
+            })
+        };
+        let ends = || std::fs::remove_dir_all(proc.join("2")).unwrap();
+        assert_eq!(look(&|| ()), [1, 2]);
+        assert_eq!(look(&ends), [1]);
+        assert_eq!(look(&|| fake::add(&proc, &root, 2, 0, &["/usr/bin/containerd-shim-runc-v2"])), [1]);
+        let again = || {
+            ends();
+            fake::add(&proc, &root, 3, 0, &other);
+        };
+        assert_eq!(look(&again), [1, 3]);
     }
 
     #[test]

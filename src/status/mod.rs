@@ -545,18 +545,16 @@ impl<'a> Setting<'a> {
         let is_containerd = installer.engine == Engine::Containerd;
         let unit = if is_containerd { distribution.unit.unwrap_or(unit) } else { unit };
         let daemon = detect::daemon(installer.engine);
-        let running = detect::running(&self.processes, installer.engine);
         let usual = if is_containerd { distribution.read_with_gate() } else { Path::new(daemon.config) };
         let config = recorded.config.as_deref().unwrap_or(usual);
         let here = self.live.place(config);
+        let running = detect::settled(&self.processes, installer.engine, &here);
         let (ours, others): (Vec<&Process>, Vec<&Process>) =
             running.iter().partition(|process| process.shares(&daemon.config_of(process), &here));
         // Where none goes by this file, the first of them is named below.
         for other in others.into_iter().filter(|_| !ours.is_empty()) {
             let theirs = daemon.config_of(other);
-            if (installer.engine == Engine::Containerd && self.has_no_cri(other))
-                || !self.processes.goes_on(other)
-            {
+            if installer.engine == Engine::Containerd && self.has_no_cri(other) {
                 continue;
             }
             let other = format!(

@@ -12,8 +12,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
@@ -37,9 +36,6 @@ const ARGUMENTS: usize = 1024;
 /// So long one of many command lines may take, and so many may take that long: eight tenths of a second in all.
 const STALL: Duration = Duration::from_millis(100);
 const MOST_STALLS: usize = 8;
-
-/// So long a program may take to answer a question and end: a slow machine takes a second.
-const QUESTION: Duration = Duration::from_secs(5);
 
 /// The process file system, or none for a root file system of another machine.
 #[derive(Clone, Debug)]
@@ -209,21 +205,6 @@ impl Processes {
     #[must_use]
     pub fn is_alive(&self, pid: i32, ticks: u64) -> bool {
         self.birth(pid).is_some_and(|birth| birth.ticks == ticks)
-    }
-
-    /// Whether a process goes on. One that has just started may have been asked a question, as `containerd --version` is by whoever
-    /// else looks at this node now: it is waited for until it is too old for that.
-    #[must_use]
-    pub fn goes_on(&self, process: &Process) -> bool {
-        let age = SystemTime::now().duration_since(process.started).unwrap_or_default();
-        let end = Instant::now() + QUESTION.saturating_sub(age);
-        while self.is_alive(process.pid, process.birth.ticks) {
-            if Instant::now() >= end {
-                return true;
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        false
     }
 
     fn pids(&self) -> Vec<i32> {
@@ -446,34 +427,9 @@ pub(crate) mod fake {
 mod tests {
     use std::path::Path;
     use std::process::Command;
-    use std::time::{Duration, Instant, SystemTime};
+    use std::time::{Duration, SystemTime};
 
-    use super::{Processes, QUESTION, fake};
-
-    #[test]
-    fn what_answers_a_question_does_not_go_on() {
-        let room = tempfile::tempdir().unwrap();
-        let proc = room.path();
-        for (pid, age) in [(7, 60), (8, 0), (9, QUESTION.as_secs() - 1)] {
-            fake::add(proc, Path::new("/"), pid, age, &["/usr/bin/containerd", "--version"]);
-        }
-        let all = Processes::in_folder(proc, Path::new("/"));
-        let running = all.running(&["containerd"]);
-        let [old, asked, young] = running.as_slice() else { panic!("{running:?}") };
-        let begun = Instant::now();
-        assert!(all.goes_on(old));
-        assert!(begun.elapsed() < Duration::from_secs(1), "nothing to wait for");
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                std::thread::sleep(Duration::from_millis(200));
-                std::fs::remove_dir_all(proc.join("8")).unwrap();
-            });
-            assert!(!all.goes_on(asked));
-        });
-        assert!(all.goes_on(young));
-        std::fs::remove_dir_all(proc.join("7")).unwrap();
-        assert!(!all.goes_on(old), "it has ended since");
-    }
+    use super::{Processes, fake};
 
     #[test]
     fn a_real_process_is_found_with_its_arguments_and_its_start() {

@@ -248,7 +248,8 @@ impl Host {
     pub fn namespace(&self, path: &str) -> Option<NamespaceId> {
         match self {
             Self::Beside(Beside { follows: false, .. }) if !is_of_a_process(path) => None,
-            Self::Live => live_namespace(Path::new(path)),
+            // A stranger's words neither make nor push out what is kept for all.
+            Self::Live | Self::Beside(Beside { follows: false, .. }) => live_namespace(Path::new(path)),
             Self::Beside(beside) => beside.node.namespaces.to(path, || live_namespace(Path::new(path))),
             Self::Observed(observed) => parse_namespace(observed.namespace_paths.get(path)?),
             Self::Unknown => None,
@@ -293,7 +294,12 @@ impl Host {
                 let name = |process: &str| readlink(format!("/proc/{process}/ns/{kind}").as_str()).ok();
                 Some(name(&pid.to_string())? == name("self")?)
             }
-            Self::Observed(_) | Self::Beside(_) => {
+            // Never what is kept: an id comes again.
+            Self::Beside(_) => {
+                let link = format!("/proc/{pid}/ns/{kind}");
+                Some(live_namespace(Path::new(&link))? == self.own_namespace(kind)?)
+            }
+            Self::Observed(_) => {
                 Some(self.namespace(&format!("/proc/{pid}/ns/{kind}"))? == self.own_namespace(kind)?)
             }
             Self::Unknown => None,
@@ -365,7 +371,7 @@ impl Host {
     #[must_use]
     pub(super) fn resolve_directory(&self, path: &str) -> Option<String> {
         match self {
-            Self::Beside(beside) => beside.node.directories.to(path, || self.resolve(path)),
+            Self::Beside(beside) if beside.follows => beside.node.directories.to(path, || self.resolve(path)),
             _ => self.resolve(path),
         }
     }
@@ -383,7 +389,7 @@ impl Host {
     #[must_use]
     pub(super) fn link_of_node(&self, path: &str) -> Option<String> {
         match self {
-            Self::Beside(beside) => beside.node.links.to(path, || self.link(path)),
+            Self::Beside(beside) if beside.follows => beside.node.links.to(path, || self.link(path)),
             _ => self.link(path),
         }
     }
@@ -549,6 +555,9 @@ mod tests {
         let beside = || Host::Beside(Beside::new("/proc/self".into(), Rc::clone(&node)));
         let [asked, file, absent] = [path("link"), path("file"), path("absent")];
         std::fs::write(&file, "").unwrap();
+        // Of a stranger nothing is looked up, and so nothing is kept.
+        let stranger = Host::Beside(Beside::new("/proc/self".into(), Rc::clone(&node)).of_a_stranger());
+        assert_eq!((stranger.link_of_node(&asked), stranger.resolve_directory(&asked)), (None, None));
         let of_file = beside().namespace(&file);
         for (host, what) in [(beside(), "one"), (beside(), "other"), (Host::Live, "live")] {
             assert_eq!(host.link_of_node(&asked).as_deref(), Some("/etc"), "{what}");

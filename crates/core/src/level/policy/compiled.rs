@@ -33,7 +33,7 @@ pub fn read(mut bytes: &[u8]) -> Option<Policy> {
 }
 
 /// The mode and the exempt namespaces of a policy that another version of this program may have compiled: in all of them these
-/// two come first.
+/// two come first. Before there were such forms it was JSON, whose first byte is no mode.
 #[must_use]
 pub fn salvage(mut bytes: &[u8]) -> Option<(Mode, Vec<String>)> {
     Some((Mode::read(&mut bytes)?, Vec::read(&mut bytes)?))
@@ -243,6 +243,8 @@ impl Compiled for BTreeMap<String, NamespaceLevels> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checksum::checksum;
+    use crate::level::cache::FORMAT;
     use crate::level::policy::parse;
     use crate::level::policy::read::tests::EVERYTHING;
 
@@ -262,6 +264,25 @@ mod tests {
             assert_eq!(again.as_ref(), Some(&policy), "{text}");
             assert_eq!(salvage(&compiled), Some((policy.mode, policy.exemptions.namespaces)), "{text}");
         }
+    }
+
+    /// No test of one program sees that two fields have changed places, or two words: a cache of before would say something else.
+    #[test]
+    fn what_is_written_stays_what_it_is_or_counts_the_format_up() {
+        let texts = [
+            EVERYTHING,
+            "on-fault = 'allow'",
+            "on-suspect = 'deny'",
+            "on-unknown-namespace = 'deny'",
+            "on-missing-facts = 'deny'",
+        ];
+        let all: Vec<u8> =
+            texts.iter().flat_map(|text| compile(&parse(text, "policy.toml").unwrap())).collect();
+        assert_eq!(
+            (FORMAT, checksum(&all)),
+            (7, 0xb71d_47ce_6c4a_e1db),
+            "count `FORMAT` up, and write the sum down again"
+        );
     }
 
     #[test]
