@@ -45,14 +45,11 @@ impl Growth {
     }
 
     pub(crate) fn cases(&self, programs: &Programs) -> Result<Vec<Case<'_>>, Failure> {
-        let case = |(name, node, bundle): &'_ (String, Node, Bundle)| -> Result<_, Failure> {
-            Ok((name.clone(), programs.start(node, "containerd", &bundle.state)?))
-        };
         self.rows
             .iter()
-            .map(|row| {
-                let (name, command) = case(row)?;
-                Ok(Case::new(name, command, Some(&row.1), Outcome::Silence))
+            .map(|(name, node, bundle)| {
+                let start = programs.start(node, "containerd", &bundle.state)?;
+                Ok(Case::new(name.clone(), start, Some(node), Outcome::Silence))
             })
             .collect()
     }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::run::{self, Done};
-use crate::support::runtime::{self, Family, Runtime};
+use crate::support::runtime::{self, Runtime};
 use crate::support::{files, image, needs, program, random};
 
 /// A place with one bundle, and the images of its container: user 1000, nothing added, as config.json says.
@@ -147,29 +147,9 @@ impl Place {
         self.delete();
     }
 
-    /// Ends the container and takes its state away.
     pub(crate) fn delete(&self) {
-        if self.runtime.family() == Family::Crun {
-            self.delete_without_crun();
-        } else {
-            run::run(self.alone().args(["delete", "--force"]).arg(&self.id));
-        }
+        run::run(self.alone().args(["delete", "--force"]).arg(&self.id));
         runtime::remove_cgroups(&[format!("/pss-guard-{}", self.id)]);
-    }
-
-    /// The same for one that crun may have restored. crun 1.21 leaves such a container in `/` where the host has both versions of
-    /// control groups, and its `delete` was seen to kill what is in the groups below: each node that another test has up.
-    fn delete_without_crun(&self) {
-        let state = run::run(self.alone().arg("state").arg(&self.id)).stdout;
-        let state: Value = serde_json::from_str(&state).unwrap_or_default();
-        if state["status"] == "running"
-            && let Some(pid) = state["pid"].as_i64().filter(|pid| *pid > 1)
-        {
-            let status = PathBuf::from(format!("/proc/{pid}/status"));
-            run::run(Command::new("kill").arg("-KILL").arg(pid.to_string()));
-            run::eventually(|| !status.exists() || run::read(&status).contains("State:\tZ"));
-        }
-        let _ = fs::remove_dir_all(self.path("state").join(&self.id));
     }
 
     pub(crate) fn restore(&self, gate: Gate) -> Attempt {
