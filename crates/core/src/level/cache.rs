@@ -325,7 +325,9 @@ pub fn mistakes(path: &Path) -> Vec<PolicyError> {
 /// Why the gate would not believe a policy file as it is, whatever it says.
 #[must_use]
 pub fn would_not_take(path: &Path) -> Option<FileError> {
-    text(path, Owner::Root).err()
+    // The text of a name alone has no folder.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    text(&path, Owner::Root).err()
 }
 
 /// The policy file itself, past the cache, as [`load`] would believe it. `None` if there is none and never was.

@@ -2,14 +2,15 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::path::Path;
 use std::time::Duration;
 
 use pss_guard_core::level::cache::{
-    Fallback, LoadError, Loaded, is_kept, let_go, load, load_file, load_fresh, was_there,
+    Fallback, LoadError, Loaded, is_kept, let_go, load, load_file, load_fresh, was_there, would_not_take,
 };
 use pss_guard_core::level::{Mode, Policy};
 
-use crate::node::{Damage, Node, make_fifo, root};
+use crate::node::{Damage, Node, line, make_fifo, root};
 
 /// Something that happens to a node.
 type NodeDamage = fn(&Node);
@@ -535,4 +536,16 @@ fn without_a_last_good_policy_only_a_readable_mode_is_kept() {
     node.reboot();
     node.write_policy("[x]");
     assert_eq!(node.bad().1, salvage(Mode::Audit, &["kube-system"]));
+}
+
+/// Whoever checks a file where he works gives its name alone.
+#[test]
+fn a_name_without_a_folder_is_judged_by_the_folder_it_is_in() {
+    if !root() {
+        return;
+    }
+    // Of the package, whose folder tests work in: as it is there, it is a policy's as little as by its whole path.
+    let whole = std::path::absolute("Cargo.toml").unwrap();
+    let said = [Path::new("Cargo.toml"), &whole].map(|path| would_not_take(path).map(|error| line(&error)));
+    assert_eq!(said[0], said[1]);
 }
