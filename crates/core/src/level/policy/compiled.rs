@@ -215,17 +215,6 @@ impl<T: Compiled> Compiled for Vec<T> {
     }
 }
 
-impl Compiled for (String, NamespaceLevels) {
-    fn write(&self, to: &mut Vec<u8>) {
-        self.0.write(to);
-        self.1.write(to);
-    }
-
-    fn read(from: &mut &[u8]) -> Option<Self> {
-        Some((String::read(from)?, NamespaceLevels::read(from)?))
-    }
-}
-
 impl Compiled for BTreeMap<String, NamespaceLevels> {
     fn write(&self, to: &mut Vec<u8>) {
         write_length(self.len(), to);
@@ -236,7 +225,8 @@ impl Compiled for BTreeMap<String, NamespaceLevels> {
     }
 
     fn read(from: &mut &[u8]) -> Option<Self> {
-        Vec::read(from).map(Self::from_iter)
+        let length = read_length(from)?;
+        (0..length).map(|_| Some((String::read(from)?, NamespaceLevels::read(from)?))).collect()
     }
 }
 
