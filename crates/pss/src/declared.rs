@@ -631,16 +631,16 @@ mod tests {
             container.ports = vec![crate::pod::Port { host_port: i32::try_from(number).unwrap() + 1 }];
             container
         };
-        spec.containers = (0..20_000).map(container).collect();
+        spec.containers = (0..2_000).map(container).collect();
         spec.init_containers = (0..100).map(container).collect();
-        spec.ephemeral_containers = (0..100_000)
+        spec.ephemeral_containers = (0..10_000)
             .map(|number| Container { name: format!("{number}"), ..Container::default() })
             .collect();
-        spec.volumes = (0..20_000)
+        spec.volumes = (0..2_000)
             .map(|number| Volume { name: name(number), sources: vec!["hostPath".into()] })
             .collect();
-        spec.security_context.sysctls = (0..20_000).map(|number| Sysctl { name: name(number) }).collect();
-        for number in 0..20_000 {
+        spec.security_context.sysctls = (0..2_000).map(|number| Sysctl { name: name(number) }).collect();
+        for number in 0..2_000 {
             pod.annotations.insert(format!("{APPARMOR_ANNOTATION}{}", name(number)), name(number));
             pod.annotations.insert(format!("{SECCOMP_ANNOTATION}{}", name(number)), name(number));
         }
