@@ -143,6 +143,8 @@ mod tests {
             let mut set = CapabilitySet::default();
             set.insert(&name);
             assert_eq!((set.bits, set.unknown.len()), (capability.bitmask(), 0), "{name}");
+            let contained = NAMES.iter().filter(|other| set.contains(other));
+            assert!(contained.map(|other| format!("CAP_{other}")).eq([name.as_str()]), "{set:?}");
         }
     }
 

@@ -135,3 +135,27 @@ impl Control {
 fn in_force<T: Copy>(revisions: &[(Minor, T)], minor: Minor) -> Option<T> {
     revisions.iter().rev().find(|(since, _)| *since <= minor).map(|(_, check)| *check)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Origin;
+    use crate::controls::CONTROLS;
+
+    #[test]
+    fn what_a_node_sees_and_whose_the_rule_is_are_the_words_of_the_documentation() {
+        let ours = |origin: Origin| CONTROLS.iter().filter(move |control| control.origin == origin);
+        assert!(
+            ours(Origin::PssGuard).map(|control| control.id).eq(["injectedMounts", "readOnlyRootFilesystem"])
+        );
+        assert_eq!((Origin::Upstream.name(), Origin::PssGuard.name()), ("upstream", "pss-guard"));
+        for (id, sees) in [
+            ("hostNamespaces", "exact"),
+            ("hostPathVolumes", "one-sided"),
+            ("hostProbesAndHostLifecycle", "hardly"),
+            ("windowsHostProcess", "nothing"),
+        ] {
+            let control = CONTROLS.iter().find(|control| control.id == id);
+            assert_eq!(control.map(|control| control.sees.name()), Some(sees), "{id}");
+        }
+    }
+}

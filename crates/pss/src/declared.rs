@@ -583,6 +583,36 @@ mod tests {
     }
 
     #[test]
+    fn a_control_points_to_the_places_that_have_to_change() {
+        let mut pod = bare();
+        pod.spec.host_network = true;
+        pod.spec.containers[0].security_context.privileged = true;
+        let evaluation = evaluate_pod(Level::Restricted, NEWEST, &pod, none);
+        assert!(!evaluation.is_allowed());
+        let places = |id: &str| {
+            let control = CONTROLS.iter().find(|control| control.id == id).unwrap();
+            evaluation.places(control).collect::<Vec<_>>()
+        };
+        assert_eq!(places("hostNamespaces"), [None]);
+        assert_eq!(places("privileged"), [Some((Kind::Regular, 0))]);
+        assert_eq!(places("allowPrivilegeEscalation"), [Some((Kind::Init, 0)), Some((Kind::Regular, 0))]);
+        assert_eq!(places("hostPorts"), []);
+    }
+
+    #[test]
+    fn a_fix_has_as_many_volumes_as_somebody_reads() {
+        for (count, shown, rest) in [(1, 1, ""), (3, 3, ""), (64, 64, ""), (65, 64, "\n  # and 1 more")] {
+            let pod = pod_with(|spec| {
+                let host = |number| Volume { name: format!("v{number}"), sources: vec!["hostPath".into()] };
+                spec.volumes = (0..count).map(host).collect();
+            });
+            let fix = evaluate_pod(Level::Baseline, NEWEST, &pod, none).found.remove(0).finding.fix;
+            assert_eq!(fix.matches("emptyDir").count(), shown, "{fix}");
+            assert!(fix.ends_with(&format!("no hostPath{rest}")), "{fix}");
+        }
+    }
+
+    #[test]
     fn lifting_one_control_brings_back_what_it_overrides() {
         let pod =
             pod_with(|spec| spec.containers[0].security_context.capabilities.add = vec!["SYS_ADMIN".into()]);
@@ -656,6 +686,8 @@ mod tests {
                 let fixes = evaluation.fixes();
                 assert!(fixes.len() <= 1 + 3 * super::FIX_CONTAINERS, "{}", fixes.len());
                 assert!(fixes.iter().all(|fix| fix.yaml.len() <= FIX));
+                let says_so = |fix: &super::Fix<'_>| fix.yaml.ends_with("\n# and more");
+                assert!(fixes.iter().all(|fix| says_so(fix) == (fix.yaml.len() > super::FIX_BYTES)));
                 assert!(evaluation.message().len() <= CONTROLS.len() * (DETAIL_BYTES + 64));
             }
         }

@@ -108,7 +108,7 @@ const NONE: [(&str, &str); 4] = [
 
 #[cfg(test)]
 mod tests {
-    use super::{NONE, RUN};
+    use super::{NONE, RUN, of};
     use crate::controls::CONTROLS;
     use crate::facts::Engine;
     use crate::testing::{compliant, make_privileged};
@@ -121,6 +121,8 @@ mod tests {
         let controls = CONTROLS.iter().map(|control| control.id).filter(|id| !has_none(id));
         assert_eq!(rows, controls.collect::<Vec<_>>());
         assert!(NONE.iter().all(|(id, _)| CONTROLS.iter().any(|control| control.id == *id)));
+        assert!(rows.iter().all(|id| of(id).is_some_and(|row| row.control == *id)));
+        assert!(NONE.iter().all(|(id, _)| of(id).is_none()));
     }
 
     #[test]

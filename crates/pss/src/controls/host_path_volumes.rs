@@ -189,7 +189,7 @@ mod tests {
     use super::{CONTROL, UNMOUNTED};
     use crate::Certainty::{Suspect, Unseen, Violates};
     use crate::facts::{Facts, Volume};
-    use crate::testing::{declared_table, findings, pod_with, table, with};
+    use crate::testing::{compliant, declared_table, findings, pod_with, table, with};
 
     fn mounts(volumes: &[Volume<'static>]) -> Facts<'static> {
         with(|facts| facts.volumes = volumes.to_vec())
@@ -263,6 +263,41 @@ mod tests {
              mountPath: \"/m\\U0000000a\"\n  volumes:\n  - name: h\n    emptyDir: {}   # or a claim, a ConfigMap, \
              ...; no hostPath\n  - name: data-1\n    emptyDir: {}   # or a claim, a ConfigMap, ...; no hostPath"
         );
+    }
+
+    #[test]
+    fn the_fix_declares_as_many_volumes_as_somebody_reads() {
+        let names: Vec<String> = (0..70).map(|number| format!("v{number}")).collect();
+        let fix_of = |names: &[String]| {
+            let mut facts = compliant();
+            let host = |name| Volume::HostPath { destination: "/m", source: "/".into(), name: Some(name) };
+            facts.volumes.extend(names.iter().map(|name| host(name.as_str())));
+            findings(&CONTROL, 0, &facts).remove(0).fix
+        };
+        let fix = fix_of(&names);
+        assert!(fix.contains("name: v63\n") && !fix.contains("name: v64\n"), "{fix}");
+        assert!(fix.ends_with("\n  # and 6 more"), "{fix}");
+        assert!(fix_of(&names[..64]).ends_with("no hostPath"));
+    }
+
+    #[test]
+    fn a_finding_that_a_cdi_specification_might_have_explained_names_those_that_do_not_count() {
+        let skipped =
+            ["/etc/cdi/a.json: not root's", "/etc/cdi/b.json: not JSON", "/run/cdi/c.json: not root's"];
+        for (count, said) in [
+            (0, ""),
+            (1, "; a CDI specification of this node does not count: /etc/cdi/a.json: not root's"),
+            (3, "; 3 CDI specifications of this node do not count, one of them: /etc/cdi/a.json: not root's"),
+        ] {
+            for volume in [host("/mnt", "/etc", Some("h")), UNCLEAR] {
+                let facts = with(|facts| {
+                    facts.volumes.push(volume.clone());
+                    facts.skipped_cdi = skipped[..count].iter().map(|text| (*text).to_owned()).collect();
+                });
+                let without = findings(&CONTROL, 0, &mounts(&[volume])).remove(0).detail;
+                assert_eq!(findings(&CONTROL, 0, &facts)[0].detail, format!("{without}{said}"));
+            }
+        }
     }
 
     #[test]
