@@ -35,7 +35,6 @@ use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 
 use crate::files::{self, LIMIT};
 use crate::node::host::Live;
-use crate::node::parallel;
 use crate::node::procfs::{Birth, Process, Processes};
 use crate::node::strangers::Mounts;
 use pss_guard_core::runtime_state;
@@ -234,11 +233,8 @@ pub fn find(live: &Live, processes: &Processes, by: Voucher) -> Discovery {
     let is_conmon = |program: &Path| program.file_name().is_some_and(|name| name == CONMON);
     let (conmons, of_containerd): (Vec<_>, Vec<_>) =
         processes.programs(wanted).into_iter().partition(|(_, program, _)| is_conmon(program));
-    let mut conmons =
-        parallel::each(&conmons, |conmon| processes.is_the_nodes(conmon.0).then(|| conmon.clone()));
-    conmons.sort_unstable_by_key(|(pid, _, _)| *pid);
-    let (of_root, of_users): (Vec<_>, Vec<_>) =
-        conmons.into_iter().partition(|(pid, _, _)| processes.is_roots(*pid));
+    let conmons = conmons.into_iter().filter(|(pid, _, _)| processes.is_the_nodes(*pid));
+    let (of_root, of_users): (Vec<_>, Vec<_>) = conmons.partition(|(pid, _, _)| processes.is_roots(*pid));
     // One at a time: a command line is as long as its user likes.
     let read = |(pid, program, replaced)| processes.process(pid, program, replaced);
     search.tasks(&task_folders_of(live, processes, of_containerd));
@@ -324,19 +320,14 @@ impl Search<'_> {
     fn tasks(&mut self, folders: &BTreeSet<PathBuf>) {
         let clients: Vec<PathBuf> = folders.iter().flat_map(|folder| self.list(folder)).collect();
         let bundles: Vec<PathBuf> = clients.iter().flat_map(|client| self.list(client)).collect();
-        let known = &*self;
-        let numbered: Vec<(usize, &PathBuf)> = bundles.iter().enumerate().collect();
-        let mut looks = parallel::each(&numbered, |(number, bundle)| {
-            let place = Place { keeper: Keeper::Containerd, bundle, id: bundle.file_name()?, stranger: None };
-            let look = known.look(&place, Some(&bundle.join("init.pid")), || {
+        for bundle in &bundles {
+            let Some(id) = bundle.file_name() else { continue };
+            let place = Place { keeper: Keeper::Containerd, bundle, id, stranger: None };
+            let look = self.look(&place, Some(&bundle.join("init.pid")), || {
                 // The shim of runc writes it always, if only as an empty file.
                 let runtime = files::read(&bundle.join("runtime"), LIMIT).ok().map(path);
-                runtime.map(|runtime| known.behind_script(runtime))
+                runtime.map(|runtime| self.behind_script(runtime))
             });
-            Some((number, place, look))
-        });
-        looks.sort_unstable_by_key(|(number, _, _)| *number);
-        for (_, place, look) in looks {
             self.keep(&place, look);
         }
     }

@@ -7,7 +7,6 @@ pub(crate) mod exchange;
 pub mod host;
 pub(crate) mod live_root;
 pub mod openrc;
-pub mod parallel;
 pub mod places;
 pub mod procfs;
 pub mod recognize;

@@ -24,7 +24,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
@@ -43,7 +42,6 @@ use crate::level::{Labels, PodAttributes, Policy, RequiredLevel, exempt};
 use crate::message::{escape, line, our_refusing_controls, shortened};
 use crate::node::containers::{self, Container, Keeper, Voucher};
 use crate::node::host::Live;
-use crate::node::parallel::{self, Share};
 use crate::node::procfs::Processes;
 use crate::node::strangers::{self, Mounts};
 use crate::output::json;
@@ -266,28 +264,26 @@ fn look_at_all(
     // A sandbox is older than the containers of its pod: what they need of it is known when they come.
     let mut oldest: Vec<&Container> = containers.iter().collect();
     oldest.sort_by_key(|container| container.process.map(|first| (first.birth.ticks, first.pid)));
-    let sandboxes = &Sandboxes::default();
-    // Written down before they start: later than what was found.
-    let probes = &Probes::of(&setting.paths);
-    let large = &Mutex::new(());
-    let filter = (options.namespaces, options.controls, options.level, options.besides);
-    let work = |mut share: Share<'_, '_, &Container>, progress: Option<&dyn Fn(usize, usize)>| {
-        let (namespaces, controls, level, besides) = filter;
-        let options = &Options { level, namespaces, controls, besides, progress };
-        let (node, parents, patience) = (Rc::default(), RefCell::default(), Patience::default());
-        let mounts = OnceCell::new();
-        let looker =
-            Looker { setting, options, policy, sandboxes, probes, node, parents, mounts, large, patience };
-        let mut looks = Vec::new();
-        while let Some(&container) = share.next() {
-            looks.push(looker.look(container));
-            if let Some(progress) = progress {
-                progress(share.taken(), containers.len());
-            }
-        }
-        looks
+    let looker = Looker {
+        setting,
+        options,
+        policy,
+        sandboxes: Sandboxes::default(),
+        // Written down before they start: later than what was found.
+        probes: Probes::of(&setting.paths),
+        node: Rc::default(),
+        parents: RefCell::default(),
+        mounts: OnceCell::new(),
+        patience: Patience::default(),
     };
-    parallel::share(&oldest, |share| work(share, None), |share| work(share, options.progress))
+    let mut looks = Vec::with_capacity(oldest.len());
+    for container in oldest {
+        looks.push(looker.look(container));
+        if let Some(progress) = options.progress {
+            progress(looks.len(), containers.len());
+        }
+    }
+    looks
 }
 
 /// By namespace and pod, its sandbox first.
@@ -330,20 +326,16 @@ struct Looker<'a> {
     setting: &'a Setting,
     options: &'a Options<'a>,
     policy: &'a Policy,
-    sandboxes: &'a Sandboxes,
-    probes: &'a Probes,
+    sandboxes: Sandboxes,
+    probes: Probes,
     node: Rc<Shared>,
     parents: RefCell<HashMap<i32, Rc<Host>>>,
     mounts: OnceCell<Mounts>,
-    large: &'a Mutex<()>,
     patience: Patience,
 }
 
 /// So much of a text is shown of a container that nobody vouches for, in bytes.
 pub const BRIEF: usize = 1024;
-
-/// From this size in bytes on, config.json files are evaluated one at a time.
-const LARGE: u64 = 1 << 20;
 
 impl Looker<'_> {
     fn is_asked_for(&self, scanned: &Scanned) -> bool {
@@ -374,9 +366,6 @@ impl Looker<'_> {
             (Ok((path, _)), None) => captured(path).map(Rc::new),
             (Err(_), None) => Ok(Rc::new(Host::Unknown)),
         };
-        // What a large one becomes in memory is many times as large: one at a time.
-        let is_large = file.as_ref().is_some_and(|file| file.len() > LARGE);
-        let _one = is_large.then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
         let mut scanned = match &host {
             Ok(host) => self.evaluate(container, &config, file.as_ref(), host),
             Err(error) => Scanned::cannot_judge(container, line(error)),
@@ -440,7 +429,7 @@ impl Looker<'_> {
             namespaces: Some(&namespaces),
             pods: Pods::beside(&namespaces),
             demand: self.options.level.map(|(level, version)| RequiredLevel::argument(level, version)),
-            sandboxes: Some(self.sandboxes),
+            sandboxes: Some(&self.sandboxes),
         };
         let spec =
             config.as_ref().ok().and_then(|(path, bytes)| Some((path, inspect::parse(path, bytes).ok()?)));

@@ -3,6 +3,7 @@
 //! A name is not proof: any container may run a program called `containerd`. So only processes that belong to the node
 //! itself count (`node`), and only if they see the same file as we do where the engine's configuration should be.
 
+mod in_time;
 mod node;
 mod witness;
 
@@ -18,8 +19,9 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 
+use crate::files;
 use crate::node::containers::CONMON;
-use crate::{files, node::parallel};
+use in_time::in_time;
 use node::Root;
 
 /// Why users see no engine.
@@ -167,14 +169,12 @@ impl Processes {
 
     /// The processes of all users and everywhere whose program has a wanted file name: their ids, their programs, and whether
     /// those were replaced.
-    pub(crate) fn programs(&self, wanted: impl Fn(&[u8]) -> bool + Sync) -> Vec<(i32, PathBuf, bool)> {
+    pub(crate) fn programs(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<(i32, PathBuf, bool)> {
         let read = |pid| {
             let (program, replaced) = program(&self.folder(pid)?)?;
             wanted(program.file_name()?.as_bytes()).then_some((pid, program, replaced))
         };
-        let mut found = parallel::each(&self.pids(), |pid| read(*pid));
-        found.sort_unstable_by_key(|(pid, _, _)| *pid);
-        found
+        self.pids().into_iter().filter_map(read).collect()
     }
 
     /// How many other processes of the node have this text among their arguments: root's, and the monitors of users.
@@ -255,7 +255,7 @@ impl Processes {
     /// `access_remote_vm` (`mm/memory.c`), which `fs/proc/base.c` calls.
     pub(crate) fn patiently(&self, processes: Vec<(i32, PathBuf, bool)>) -> (Vec<Process>, usize) {
         let all = self.clone();
-        parallel::in_time(processes, STALL, MOST_STALLS, move |(pid, program, replaced)| {
+        in_time(processes, STALL, MOST_STALLS, move |(pid, program, replaced)| {
             all.process(pid, program, replaced)
         })
     }

@@ -25,7 +25,7 @@ pub use mounts::behind;
 use std::borrow::Cow;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::rc::Rc;
 
 use serde::Deserialize;
 
@@ -218,7 +218,7 @@ pub enum SandboxFile {
     /// As it is now.
     Read(Metadata, Vec<u8>),
     /// As it was for another container of the pod, and still is.
-    Known(Arc<Spec<'static>>),
+    Known(Rc<Spec<'static>>),
 }
 
 /// Reads the config.json of the container's sandbox, beside the container's own in the engine's layout, if it is none of

@@ -3,17 +3,18 @@
 //! A sandbox is known by its file, and not by its name, which is the container's word: whoever asks has looked at the file
 //! that it is about to believe, and [`same_pod`](super::same_pod) is asked of every container.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use super::spec::Spec;
 
 /// Sandboxes that were read, by their files.
 #[derive(Debug, Default)]
-pub struct Sandboxes(Mutex<HashMap<Mark, Arc<Spec<'static>>>>);
+pub struct Sandboxes(RefCell<HashMap<Mark, Rc<Spec<'static>>>>);
 
 /// What tells a file from every other one, and from itself before it was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,8 +38,8 @@ const SETTLED: Duration = Duration::from_millis(50);
 impl Sandboxes {
     /// What a sandbox said whose file this is.
     #[must_use]
-    pub fn get(&self, file: &Metadata) -> Option<Arc<Spec<'static>>> {
-        self.lock().get(&Mark::of(file)).cloned()
+    pub fn get(&self, file: &Metadata) -> Option<Rc<Spec<'static>>> {
+        self.0.borrow().get(&Mark::of(file)).cloned()
     }
 
     /// Keeps what a file says that was read after its metadata.
@@ -50,9 +51,9 @@ impl Sandboxes {
         if file.len() > LARGEST || age.is_none_or(|age| age < SETTLED) {
             return;
         }
-        let (mark, mut known) = (Mark::of(file), self.lock());
+        let (mark, mut known) = (Mark::of(file), self.0.borrow_mut());
         if known.len() < MOST && !known.contains_key(&mark) {
-            known.insert(mark, Arc::new(spec.of_pod()));
+            known.insert(mark, Rc::new(spec.of_pod()));
         }
     }
 
@@ -61,17 +62,12 @@ impl Sandboxes {
     #[must_use]
     pub fn of_every_container(spec: Option<&Spec<'_>>) -> Self {
         let mark = Mark { file: (0, 0), size: 0, modified: (0, 0), changed: (0, 0) };
-        Self(Mutex::new(spec.map(|spec| (mark, Arc::new(spec.of_pod()))).into_iter().collect()))
+        Self(RefCell::new(spec.map(|spec| (mark, Rc::new(spec.of_pod()))).into_iter().collect()))
     }
 
     #[cfg(fuzzing)]
-    pub(super) fn any(&self) -> Option<Arc<Spec<'static>>> {
-        self.lock().values().next().cloned()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Mark, Arc<Spec<'static>>>> {
-        // Nothing can fail between two states of the table.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn any(&self) -> Option<Rc<Spec<'static>>> {
+        self.0.borrow().values().next().cloned()
     }
 }
 
