@@ -67,3 +67,15 @@ impl Finding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Certainty;
+
+    #[test]
+    fn a_certainty_has_the_word_of_the_documentation_and_the_rank_of_its_weight() {
+        let ranked = [Certainty::Unseen, Certainty::Suspect, Certainty::Violates];
+        assert_eq!(ranked.map(Certainty::name), ["unseen", "suspect", "violates"]);
+        assert!(ranked.is_sorted());
+    }
+}

@@ -54,7 +54,7 @@ pub trait Source {
     /// An object.
     fn object(&mut self, object: &mut dyn Object) -> Result<bool, Stop>;
     /// A list.
-    fn list(&mut self, list: &mut dyn List) -> Result<bool, Stop>;
+    fn list(&mut self, list: &mut dyn List) -> Result<(), Stop>;
     /// Anything, which is thrown away.
     fn anything(&mut self) -> Result<bool, Stop>;
 }
@@ -114,7 +114,7 @@ impl<T: Object + Default> Field for T {
 
 impl<T: Item> Field for Vec<T> {
     fn read(&mut self, value: &mut dyn Source) -> Result<(), Stop> {
-        value.list(self).map(drop)
+        value.list(self)
     }
 }
 
@@ -207,10 +207,6 @@ impl<'de> Visitor<'de> for Reader<'_> {
         Ok(false)
     }
 
-    fn visit_unit<E>(self) -> Result<bool, E> {
-        Ok(false)
-    }
-
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
         deserializer.deserialize_map(self)
     }
@@ -242,35 +238,31 @@ struct ListReader<'l> {
 }
 
 impl<'de> DeserializeSeed<'de> for ListReader<'_> {
-    type Value = bool;
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_option(self)
     }
 }
 
 impl<'de> Visitor<'de> for ListReader<'_> {
-    type Value = bool;
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a sequence")
     }
 
-    fn visit_none<E>(self) -> Result<bool, E> {
-        Ok(false)
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_unit<E>(self) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_seq(self)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<bool, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         while items.next_element_seed(ItemReader { list: &mut *self.list, strict: self.strict })?.is_some() {}
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -367,7 +359,7 @@ impl<'de, F: From<'de>> Source for Value<F, F::Error> {
         self.keep(read)
     }
 
-    fn list(&mut self, list: &mut dyn List) -> Result<bool, Stop> {
+    fn list(&mut self, list: &mut dyn List) -> Result<(), Stop> {
         let read = self.from.read(ListReader { list, strict: self.strict });
         self.keep(read)
     }
@@ -429,7 +421,7 @@ pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::pod::{Manifest, Pod};
+    use crate::pod::{Manifest, Pod, Strict};
 
     fn read(json: &str) -> Result<Pod, serde_json::Error> {
         serde_json::from_str::<Manifest>(json).map(Pod::from)
@@ -490,12 +482,31 @@ mod tests {
             (r#"{"spec": {"containers": [{"ports": [{"hostPort": "80"}]}]}}"#, "expected i32"),
             (r#"{"spec": {"containers": [{"ports": [{"hostPort": 4294967376}]}]}}"#, "expected i32"),
             (r#"{"spec": {"securityContext": {"runAsUser": 0.5}}}"#, "expected i64"),
+            (r#"{"spec": []}"#, "expected an object"),
             (r#"{"spec": {"volumes": ["x"]}}"#, "expected a volume"),
             (r#"{"metadata": {"annotations": []}}"#, "expected annotations"),
             (r#"{"spec": {"hostNetwork": true, "hostNetwork": false}}"#, "duplicate field `hostNetwork`"),
         ] {
             let said = read(manifest).unwrap_err().to_string();
             assert!(said.contains(error) && said.contains(" at line 1 column "), "{manifest}: {said}");
+        }
+    }
+    #[test]
+    fn what_is_read_strictly_has_no_key_that_nobody_knows() {
+        let strict = |json: &str| serde_json::from_str::<Strict<Pod>>(json).map(|Strict(pod)| pod);
+        let known = r#"{"spec":{"hostPID":true,"containers":[{"name":"app","securityContext":{"privileged":true}}],
+            "volumes":[{"name":"v","newer":{"x":1}}]}}"#;
+        assert_eq!(strict(known).unwrap(), serde_json::from_str::<Pod>(known).unwrap());
+        assert_ne!(strict(known).unwrap(), Pod::default());
+        for unknown in [
+            r#"{"x":1}"#,
+            r#"{"spec":{"x":1}}"#,
+            r#"{"spec":{"containers":[{"x":1}]}}"#,
+            r#"{"spec":{"containers":[{"securityContext":{"x":1}}]}}"#,
+        ] {
+            let said = strict(unknown).unwrap_err().to_string();
+            assert!(said.starts_with("unknown field `x`"), "{unknown}: {said}");
+            assert!(serde_json::from_str::<Pod>(unknown).is_ok(), "{unknown}");
         }
     }
 }
