@@ -157,7 +157,7 @@ e2e-cluster: $(if $(ROOT),node-deps) build build-agent ## The agent on clusters 
 	$(call run-tests,e2e-cluster,"--test e2e daemonset -- --nocapture" "--test cluster -- --nocapture --test-threads=1")
 
 .PHONY: soak
-soak: $(if $(ROOT),deps) build ## Thousands of starts under load while everything changes, and under faults; half an hour (needs root)
+soak: $(if $(ROOT),deps) build ## Thousands of starts under load while everything changes, and under faults; five minutes (needs root)
 	@export PSS_GUARD_REQUIRE=all PSS_GUARD_BINARY=$(BINARY); $(call run-tests,soak,"--test soak -- --nocapture --test-threads=1")
 
 # How many agents, and behind a comma how many namespaces. An agent is a process of 5 MB.

@@ -280,8 +280,8 @@ fn engine(spec: &Spec<'_>, told: Option<Engine>, bundle: Option<&Path>, id: Opti
         (Some(engine), _) => engine,
         (None, Some("libpod")) => Engine::Podman,
         (None, Some("cri-o")) => Engine::CriO,
-        (None, _) if get(CONTAINERD_KIND).is_some() => Engine::Containerd,
-        (None, _) => Engine::None,
+        // Without containerd's keys nobody's (see `identify`).
+        (None, _) => Engine::Containerd,
     }
 }
 
@@ -502,7 +502,8 @@ mod tests {
         );
         let spec: Spec<'_> = serde_json::from_str(&text).unwrap();
         let who = super::identify_sandbox(&spec, Engine::CriO).unwrap();
-        assert_eq!((who.subject, who.namespace, who.pod), (Subject::Sandbox, Some("shop"), Some("web")));
+        assert_eq!((who.engine, who.subject), (Engine::CriO, Subject::Sandbox));
+        assert_eq!((who.namespace, who.pod), (Some("shop"), Some("web")));
         // Nor pass off another container of its own as its sandbox.
         let text = text
             .replace("POD", "other")
