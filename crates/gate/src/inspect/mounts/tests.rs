@@ -488,6 +488,7 @@ fn podman_and_docker_cannot_hide_a_path_of_the_host() {
         (podman, overlay(&format!("{storage}/overlay/{ID}/merged:{bundle}/overlay/1/lower")), "own"),
         (podman, overlay(&format!("{storage}/overlay/{ID}/merged,lowerdir=/etc")), "host /etc"),
         (podman, overlay(&format!("{storage}/volumes/v/_data")), "own"),
+        (podman, bind("/srv/volumes/v/_data"), "host /srv/volumes/v/_data"),
         (podman, own_bind("/etc", "/run/podman-init"), "host /etc"),
         (
             podman,
@@ -700,6 +701,29 @@ fn away_from_its_bundle_and_its_node_a_root_file_system_is_only_judged_by_where_
     let pod = Pod { bundle: None, ..pod(Engine::None, &[]) };
     let found = shown(&pod, &Host::Unknown, &bind("../etc"));
     assert_eq!(found, "unclear: its source is relative to a bundle that is not known");
+}
+
+#[test]
+fn away_from_the_node_an_engines_directory_is_one_of_its_usual_name() {
+    let (cri_o, podman, docker) = (Engine::CriO, Engine::Podman, Engine::Docker);
+    let blob = format!("blobs/sha256/{LAYER}");
+    for (engine, source, is_own) in [
+        (cri_o, format!("/a/overlay-containers/{SANDBOX}/userdata/resolv.conf"), true),
+        (cri_o, format!("/a/overlay/{SANDBOX}/userdata/resolv.conf"), false),
+        (cri_o, format!("/a/artifacts/{blob}"), true),
+        (cri_o, format!("/a/artefacts/{blob}"), false),
+        (docker, format!("/a/artifacts/{blob}"), false),
+        (docker, format!("/a/containers/{ID}/hostname"), true),
+        (podman, format!("/a/containers/{ID}/hostname"), false),
+        (docker, "/a/volumes/v/_data".into(), true),
+        (podman, "/a/volumes/v/_data".into(), true),
+        (cri_o, "/a/volumes/v/_data".into(), false),
+    ] {
+        let pod = Pod { bundle: None, ..pod(engine, &[]) };
+        let expected = if is_own { "own".to_owned() } else { format!("host {source}") };
+        let mount = if engine == cri_o { own_bind(&source, "/m") } else { bind(&source) };
+        assert_eq!(shown(&pod, &Host::Unknown, &mount), expected, "{engine:?} {source}");
+    }
 }
 
 #[test]
