@@ -421,7 +421,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    use super::{Declared, Evaluation, Reading, Rules, Verdict, ask_alike};
+    use super::{ControlResult, Declared, Effect, Evaluation, Reading, Rules, Verdict, ask_alike, unite};
     use crate::level::date::Date;
     use crate::level::policy::Named;
     use crate::level::{
@@ -737,6 +737,150 @@ mod tests {
             "static mut",
         ] {
             assert!(!code.contains(word), "it mentions {word}");
+        }
+    }
+
+    fn demand(level: Level) -> RequiredLevel<'static> {
+        RequiredLevel::argument(level, Version::Latest)
+    }
+
+    fn ids<'r>(results: impl Iterator<Item = &'r ControlResult<'r>>) -> Vec<&'static str> {
+        results.map(|result| result.control.id).collect()
+    }
+
+    #[test]
+    fn what_is_suspect_denies_only_where_the_policy_says_so() {
+        let suspect =
+            with(|facts| facts.volumes.push(Volume::Unclear { destination: "/x", why: "it is gone" }));
+        for (text, denies) in
+            [("", &[][..]), ("on-suspect = 'audit'", &[]), ("on-suspect = 'deny'", &["hostPathVolumes"])]
+        {
+            let policy = policy::parse(text, "policy.toml").unwrap();
+            let rules = rules(&policy);
+            let evaluation = rules.assess(&[demand(Level::Baseline)], &suspect, None);
+            assert_eq!(ids(rules.denying(&evaluation)), denies, "{text}");
+            assert_eq!(evaluation.demands[0].1, !denies.is_empty(), "{text}");
+            let violation = rules.assess(&[demand(Level::Baseline)], &with(make_privileged), None);
+            assert!(violation.demands[0].1, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_control_stands_in_for_what_a_looser_demand_found_unless_that_is_surer() {
+        let policy = policy::parse("", "policy.toml").unwrap();
+        let rules = rules(&policy);
+        let added = with(|facts| facts.capabilities = CapabilitySet::of(&["SYS_ADMIN"]));
+        let both = [demand(Level::Baseline), demand(Level::Restricted)];
+        let violations = |evaluation: &Evaluation<'_>| ids(rules.denying(evaluation));
+        assert_eq!(violations(&rules.assess(&both[..1], &added, None)), ["capabilities_baseline"]);
+        assert_eq!(violations(&rules.assess(&both, &added, None)), ["capabilities_restricted"]);
+        // A mount that may be a plugin's is suspect at restricted; the host's own is a violation at both.
+        let host = Volume::HostPath { destination: "/mnt", source: "/etc".into(), name: None };
+        let mounted = with(|facts| facts.volumes.push(host));
+        assert_eq!(violations(&rules.assess(&both, &mounted, None)), ["restrictedVolumes"]);
+    }
+
+    #[test]
+    fn an_exception_of_what_a_pod_declares_covers_the_containers_that_it_names() {
+        let controls = "controls = ['privileged']\nreason = 'r'\nexpires = 2026-06-30\n";
+        let exception = |who: &str| format!("[[exceptions]]\nnamespace = 'shop'\n{who}{controls}");
+        let (app, sidecar) = (exception("container = 'app'\n"), exception("container = 'sidecar'\n"));
+        let image = exception("image = 'registry.example/sidecar'\n");
+        let of_image = |name: &str| (name == "sidecar").then_some("registry.example/sidecar");
+        for (policy, privileged, is_denied) in [
+            ("", &["sidecar"][..], true),
+            (app.as_str(), &["app"], false),
+            (&sidecar, &["sidecar"], false),
+            (&image, &["sidecar"], false),
+            (&sidecar, &["app"], true),
+            (&sidecar, &["app", "sidecar"], true),
+            (&sidecar, &[], false),
+        ] {
+            let policy = policy::parse(policy, "policy.toml").unwrap();
+            let pod = pod_with(|spec| {
+                for container in spec.containers.iter_mut().chain(&mut spec.init_containers) {
+                    container.security_context.privileged = privileged.contains(&container.name.as_str());
+                }
+            });
+            let names: Vec<_> = pod.container_names().collect();
+            assert!(names.iter().any(|name| *name == "app") && names.iter().any(|name| *name == "sidecar"));
+            let named =
+                Named { namespace: "shop", pod: "web-1", owner: "web", container: Some("app"), image: None };
+            let rules = Rules::new(&policy, || Some(named), || "2026-01-01".parse::<Date>().unwrap());
+            let demands = [demand(Level::Baseline)];
+            let (evaluation, all) = rules.evaluate_declared(&demands, &pod, of_image);
+            let said = format!("{:?} {privileged:?}", policy.exceptions);
+            assert_eq!(rules.denying(&evaluation).next().is_some(), is_denied, "{said}");
+            assert_eq!(evaluation.demands[0].1, is_denied, "{said}");
+            assert_eq!(all[0].is_allowed(), !is_denied, "{said}");
+            assert_eq!(
+                rules.excepted(&evaluation).next().is_some(),
+                !is_denied && !privileged.is_empty(),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_exception_from_a_control_does_not_open_the_one_that_it_overrides() {
+        let policy = policy::parse(
+            "[[exceptions]]\nnamespace = 'shop'\ncontrols = ['capabilities_restricted']\nreason = 'r'\n\
+             expires = 2026-06-30",
+            "policy.toml",
+        )
+        .unwrap();
+        let named =
+            Named { namespace: "shop", pod: "web-1", owner: "web", container: Some("app"), image: None };
+        let rules = Rules::new(&policy, || Some(named), || "2026-01-01".parse::<Date>().unwrap());
+        let pod = |add: &str| {
+            pod_with(|spec| spec.containers[0].security_context.capabilities.add = vec![add.into()])
+        };
+        let demands = [demand(Level::Restricted)];
+        for (add, denies) in [("CHOWN", &[][..]), ("SYS_ADMIN", &["capabilities_baseline"])] {
+            let pod = pod(add);
+            let declared = Some(Declared { pod: &pod, has_container: true, settles: true });
+            assert_eq!(ids(rules.denying(&rules.assess(&demands, &with(|_| {}), declared))), denies, "{add}");
+            let (evaluation, _) = rules.evaluate_declared(&demands, &pod, |_| None);
+            assert_eq!(ids(rules.denying(&evaluation)), denies, "{add}");
+        }
+    }
+
+    fn of_privileged<'p>(certainty: Certainty, effect: Effect<'p>, reading: Reading) -> ControlResult<'p> {
+        let control = CONTROLS.iter().find(|control| control.id == "privileged").unwrap();
+        let finding = pss::Finding { certainty, ..pss::Finding::violates("r", "d", "") };
+        ControlResult { control, finding, reading, effect }
+    }
+
+    #[test]
+    fn of_two_findings_of_a_control_the_surer_stays_and_then_the_one_that_counts() {
+        let policy = policy::parse(
+            "[[exceptions]]\nnamespace = 'shop'\ncontrols = ['privileged']\nreason = 'r'\nexpires = 2026-06-30",
+            "policy.toml",
+        )
+        .unwrap();
+        let (counts, reported) = (Effect::Counts, Effect::Reported);
+        let excepted = Effect::Excepted(&policy.exceptions[0]);
+        let (suspect, violates) = (Certainty::Suspect, Certainty::Violates);
+        for (old, new, replaces) in [
+            ((suspect, counts), (violates, counts), true),
+            ((suspect, counts), (violates, excepted), true),
+            ((violates, counts), (suspect, counts), false),
+            ((violates, counts), (violates, counts), false),
+            ((violates, excepted), (violates, excepted), false),
+            ((violates, excepted), (violates, counts), true),
+            ((violates, reported), (violates, counts), true),
+            ((violates, counts), (violates, excepted), false),
+            ((violates, reported), (violates, excepted), false),
+            ((violates, excepted), (suspect, counts), false),
+        ] {
+            let mut findings = vec![of_privileged(old.0, old.1, Reading::Declared)];
+            unite(&mut findings, of_privileged(new.0, new.1, Reading::NodeOnly));
+            let stays = if replaces { Reading::NodeOnly } else { Reading::Declared };
+            assert_eq!(
+                findings.iter().map(|one| one.reading).collect::<Vec<_>>(),
+                [stays],
+                "{old:?} {new:?}"
+            );
         }
     }
 }
