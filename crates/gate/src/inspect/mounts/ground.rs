@@ -238,6 +238,13 @@ const SYSTEM: [&str; 4] = ["", "/run", "/var", "/var/lib"];
 
 /// A path after the links in [`SYSTEM`]; `None` where there are none.
 pub(super) fn without_aliases(path: &str, ground: &Ground<'_>) -> Option<String> {
+    follow(path, |part| ground.host.link_of_node(part))
+}
+
+/// So many links are followed, and a loop is none.
+const MOST_LINKS: usize = 8;
+
+fn follow(path: &str, link: impl Fn(&str) -> Option<String>) -> Option<String> {
     let mut path = Cow::Borrowed(path);
     let mut followed = 0;
     let mut start = 0;
@@ -247,8 +254,8 @@ pub(super) fn without_aliases(path: &str, ground: &Ground<'_>) -> Option<String>
         if !SYSTEM.contains(&directory) {
             break;
         }
-        match ground.host.link_of_node(part) {
-            Some(target) if followed < 8 => {
+        match link(part) {
+            Some(target) if followed < MOST_LINKS => {
                 followed += 1;
                 let rest = path.get(end..)?;
                 let whole = if target.starts_with('/') {
@@ -264,4 +271,43 @@ pub(super) fn without_aliases(path: &str, ground: &Ground<'_>) -> Option<String>
         }
     }
     (followed > 0).then(|| path.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST_LINKS, follow};
+
+    #[test]
+    fn links_of_the_system_are_followed_and_no_others() {
+        let chain: Vec<_> = (0..=MOST_LINKS)
+            .map(|nth| (format!("/var/lib/{nth}"), format!("/var/lib/{}", nth + 1)))
+            .chain(
+                [
+                    ("/var/run", "/run"),
+                    ("/var/lib/kubelet", "/data/kubelet"),
+                    ("/var/lib/near", "../../srv/near"),
+                    ("/data/kubelet/link", "/etc"),
+                    ("/var/lib/loop", "/var/lib/loop"),
+                ]
+                .map(|(at, target)| (at.to_owned(), target.to_owned())),
+            )
+            .collect();
+        let link = |part: &str| chain.iter().find(|(at, _)| at == part).map(|(_, target)| target.clone());
+        let last = format!("/var/lib/{}/x", MOST_LINKS + 1);
+        for (path, expected) in [
+            ("/var/run/containerd/x", Some("/run/containerd/x")),
+            ("/var/lib/kubelet/pods/u", Some("/data/kubelet/pods/u")),
+            ("/var/lib/near/x", Some("/srv/near/x")),
+            ("/etc/x/y", None),
+            // The end of a path is what it is.
+            ("/var/lib/kubelet", None),
+            // Somebody else's directory.
+            ("/data/kubelet/link/x", None),
+            ("/var/lib/loop/x", None),
+            ("/var/lib/1/x", Some(last.as_str())),
+            ("/var/lib/0/x", None),
+        ] {
+            assert_eq!(follow(path, link).as_deref(), expected, "{path}");
+        }
+    }
 }
