@@ -802,8 +802,7 @@ mod tests {
                     container.security_context.privileged = privileged.contains(&container.name.as_str());
                 }
             });
-            let names: Vec<_> = pod.container_names().collect();
-            assert!(names.iter().any(|name| *name == "app") && names.iter().any(|name| *name == "sidecar"));
+            assert!(["app", "sidecar"].iter().all(|name| pod.container_names().any(|other| other == *name)));
             let named =
                 Named { namespace: "shop", pod: "web-1", owner: "web", container: Some("app"), image: None };
             let rules = Rules::new(&policy, || Some(named), || "2026-01-01".parse::<Date>().unwrap());
@@ -845,7 +844,7 @@ mod tests {
         }
     }
 
-    fn of_privileged<'p>(certainty: Certainty, effect: Effect<'p>, reading: Reading) -> ControlResult<'p> {
+    fn of_privileged(certainty: Certainty, effect: Effect<'_>, reading: Reading) -> ControlResult<'_> {
         let control = CONTROLS.iter().find(|control| control.id == "privileged").unwrap();
         let finding = pss::Finding { certainty, ..pss::Finding::violates("r", "d", "") };
         ControlResult { control, finding, reading, effect }
