@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
+use super::shape::Kubelet;
 use super::{Lookup, Pod, Spec, Table, elsewhere, volumes};
 use crate::inspect::cdi::Cdi;
 use crate::inspect::host::Host;
@@ -701,6 +703,68 @@ fn away_from_its_bundle_and_its_node_a_root_file_system_is_only_judged_by_where_
     let pod = Pod { bundle: None, ..pod(Engine::None, &[]) };
     let found = shown(&pod, &Host::Unknown, &bind("../etc"));
     assert_eq!(found, "unclear: its source is relative to a bundle that is not known");
+}
+
+#[test]
+fn a_sub_path_is_what_its_mount_shows() {
+    let own = format!("/var/lib/kubelet/pods/{UID}");
+    let volume = format!("{own}/volumes/kubernetes.io~empty-dir/m");
+    let below = |nth: usize| format!("pods/{UID}/volume-subpaths/v/app/{nth}");
+    let table = Rc::new(Table::of(&format!(
+        "27 1 254:0 / / rw - ext4 /dev/vda rw\n\
+         90 27 254:0 {volume}/sub /var/lib/kubelet/{} rw - ext4 /dev/vda rw\n\
+         91 27 254:0 /etc/x /var/lib/kubelet/{} rw - ext4 /dev/vda rw",
+        below(0),
+        below(1)
+    )));
+    let listed = ["/etc/x".to_owned()];
+    let host = "/etc/x";
+    for (nth, listed, expected) in [(0, &[][..], None), (1, &[], Some(host)), (1, &listed, None)] {
+        let pod = pod(Engine::Containerd, listed);
+        let cdi = Cdi::of(&Host::Unknown);
+        let node = Lookup::of(&pod, &Host::Unknown, &cdi);
+        node.table.set(Rc::clone(&table)).unwrap();
+        let shape = Kubelet::SubPath { name: "v" };
+        let found = super::of_kubelet(shape, ("/var/lib/kubelet", &below(nth)), "/mnt", &pod, &node).unwrap();
+        let source = found.as_ref().map(|volume| match volume {
+            Volume::HostPath { source, name: Some("v"), .. } => source.as_ref(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(source, expected, "{nth}");
+    }
+    let pod = pod(Engine::Containerd, &[]);
+    let cdi = Cdi::of(&Host::Unknown);
+    let node = Lookup::of(&pod, &Host::Unknown, &cdi);
+    for (path, of) in [
+        (volume.clone(), Some(&volume)),
+        (format!("{volume}/sub/x"), Some(&volume)),
+        (own.clone(), None),
+        (volume.replace(UID, "00000000-1d4f-4e7d-941e-7a1219bef1c5"), None),
+        ("/etc".to_owned(), None),
+    ] {
+        assert_eq!(super::volume_of(&path, &pod, &node).as_ref(), of, "{path}");
+    }
+}
+
+#[test]
+fn a_part_of_the_own_root_is_one_only_of_storage_that_the_engine_made() {
+    let root = format!("/var/lib/containers/storage/overlay/{LAYER}/merged");
+    let elsewhere = "/srv/root".to_owned();
+    for (engine, root, source, is_own) in [
+        (Engine::CriO, &root, format!("{root}/etc/x"), true),
+        (Engine::CriO, &root, root.clone(), false),
+        (Engine::CriO, &root, "/etc/x".to_owned(), false),
+        (Engine::CriO, &elsewhere, format!("{elsewhere}/etc/x"), false),
+        (Engine::Containerd, &root, format!("{root}/etc/x"), false),
+    ] {
+        let pod = Pod { root: Some(root), ..pod(engine, &[]) };
+        // Without a node the text is all there is; with one, the file must be there, too.
+        for (host, expected) in [(Host::Unknown, is_own), (Host::Live, false)] {
+            let cdi = Cdi::of(&host);
+            let node = Lookup::of(&pod, &host, &cdi);
+            assert_eq!(super::is_in_own_root(&source, &pod, &node), expected, "{engine:?} {source} {host:?}");
+        }
+    }
 }
 
 #[test]
