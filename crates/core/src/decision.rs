@@ -803,8 +803,9 @@ mod tests {
                 }
             });
             assert!(["app", "sidecar"].iter().all(|name| pod.container_names().any(|other| other == *name)));
+            let image = Some("registry.example/app");
             let named =
-                Named { namespace: "shop", pod: "web-1", owner: "web", container: Some("app"), image: None };
+                Named { namespace: "shop", pod: "web-1", owner: "web", container: Some("app"), image };
             let rules = Rules::new(&policy, || Some(named), || "2026-01-01".parse::<Date>().unwrap());
             let demands = [demand(Level::Baseline)];
             let (evaluation, all) = rules.evaluate_declared(&demands, &pod, of_image);
@@ -841,6 +842,8 @@ mod tests {
             assert_eq!(ids(rules.denying(&rules.assess(&demands, &with(|_| {}), declared))), denies, "{add}");
             let (evaluation, _) = rules.evaluate_declared(&demands, &pod, |_| None);
             assert_eq!(ids(rules.denying(&evaluation)), denies, "{add}");
+            let observed = with(|facts| facts.capabilities = CapabilitySet::of(&[add]));
+            assert_eq!(ids(rules.denying(&rules.assess(&demands, &observed, None))), denies, "{add}");
         }
     }
 

@@ -163,9 +163,9 @@ pub fn resolve<'a>(
     let wanted = Wanted::of_labels(&whose.annotations);
     let asked = base.clone().overlaid(&wanted, Origin::Annotation);
     let floor = matches!(found, NamespaceLabels::Labels { .. }).then_some(policy.agent.floor);
-    let mut enforce = combine(policy, base.enforce, asked.enforce, wanted.enforce.is_set());
+    let mut enforce = combine(policy, base.enforce, asked.enforce);
     // At the floor or above, an older version could still hide what the floor demands.
-    if let Some(level) = floor.filter(|level| *level > Level::Privileged) {
+    if let Some(level) = floor {
         let because = Provenance::of(Purpose::Enforce, own(policy, Origin::AgentFloor));
         let floor = RequiredLevel { level, version: policy.untold(policy.defaults.enforce.version), because };
         if !enforce.iter().any(|demand| floor.asks_no_more_than(demand, policy)) {
@@ -174,8 +174,8 @@ pub fn resolve<'a>(
     }
     Resolution::Levels(Levels {
         enforce,
-        audit: combine(policy, base.audit, asked.audit, wanted.audit.is_set()),
-        warn: combine(policy, base.warn, asked.warn, wanted.warn.is_set()),
+        audit: combine(policy, base.audit, asked.audit),
+        warn: combine(policy, base.warn, asked.warn),
     })
 }
 
@@ -184,12 +184,10 @@ fn combine<'a>(
     policy: &'a Policy,
     base: RequiredLevel<'a>,
     asked: RequiredLevel<'a>,
-    by_annotation: bool,
 ) -> Vec<RequiredLevel<'a>> {
-    // Warn may inherit an enforce annotation without having one itself.
-    let changed = by_annotation || asked != base;
     match policy.pod_annotations.trust {
-        _ if !changed => vec![base],
+        // No annotation set it: one that does is the reason for it, whatever it asks.
+        _ if asked == base => vec![base],
         Trust::Ignore => vec![base],
         Trust::Tighten => with(policy, base, asked),
         Trust::Override => {
@@ -298,12 +296,6 @@ struct Wanted<'a> {
 struct Pair<'a> {
     level: Option<Result<Level, &'a str>>,
     version: Option<Result<Version, &'a str>>,
-}
-
-impl Pair<'_> {
-    fn is_set(&self) -> bool {
-        self.level.is_some() || self.version.is_some()
-    }
 }
 
 impl<'a> Wanted<'a> {

@@ -396,6 +396,16 @@ fn what_is_listed_is_believed_as_far_as_root_alone_can_change_it() {
         ("pv/claim/missing", "host"),
         ("pv/out", "host"),
     ];
+    // A link that leads by another one to what the admin meant.
+    symlink("named", root.join("chain")).unwrap();
+    let list = [text(&root.join("chain")).to_owned()];
+    assert_eq!(shown(&pod(Engine::CriO, &list), &Host::Live, &bind(&list[0])), "own");
+    // Whose directory is listed can exchange what lies in it.
+    fs::create_dir_all(root.join("theirs/claim")).unwrap();
+    chown(root.join("theirs"), Some(1000), Some(1000)).unwrap();
+    let list = [text(&root.join("theirs")).to_owned()];
+    let found = shown(&pod(Engine::CriO, &list), &Host::Live, &bind(text(&root.join("theirs/claim"))));
+    assert!(found.starts_with("host "), "{found}");
     fs::create_dir_all(root.join("shared/claim")).unwrap();
     fs::set_permissions(root.join("shared"), fs::Permissions::from_mode(0o1777)).unwrap();
     let list = [root.join("shared").to_str().unwrap().to_owned()];
@@ -677,10 +687,21 @@ fn a_root_file_system_that_no_engine_made_is_a_path_of_the_host() {
         (Engine::Docker, own, &format!("/var/lib/docker/rootfs/overlayfs/{ID}"), "own"),
         (Engine::Docker, own, "/srv", "host /srv"),
     ];
-    for (engine, bundle, path, expected) in rows {
+    let of_bundle = |engine, bundle, path| {
         let pod = Pod { bundle: Some(bundle), root: Some(path), ..pod(engine, &[]) };
-        let spec = format!(r#"{{"root":{{"path":"{path}"}}}}"#);
-        assert_eq!(of_spec(&pod, &Host::Live, &spec), expected, "{engine:?} {path}");
+        of_spec(&pod, &Host::Live, &format!(r#"{{"root":{{"path":"{path}"}}}}"#))
+    };
+    for (engine, bundle, path, expected) in rows {
+        assert_eq!(of_bundle(engine, bundle, path), expected, "{engine:?} {path}");
+    }
+    // containerd mounts over what is there.
+    fs::create_dir(bundle.join("other")).unwrap();
+    symlink("/etc", bundle.join("other/rootfs")).unwrap();
+    let other = bundle.join("other");
+    for (engine, expected) in
+        [(Engine::None, "host /etc"), (Engine::Podman, "host /etc"), (Engine::Containerd, "own")]
+    {
+        assert_eq!(of_bundle(engine, text(&other), "rootfs"), expected, "{engine:?}");
     }
 }
 
