@@ -93,10 +93,6 @@ impl<'de> Deserialize<'de> for Lenient {
                 f.write_str("labels")
             }
 
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Labels::default())
-            }
-
             fn visit_none<E>(self) -> Result<Self::Value, E> {
                 Ok(Labels::default())
             }

@@ -568,3 +568,16 @@ fn a_name_that_is_no_dns_label_never_becomes_a_path() {
     // The error itself stays short.
     assert!(node.read(&"/".repeat(100_000)).unwrap_err().len() < 200);
 }
+
+#[test]
+fn a_folder_that_is_not_there_is_none_and_one_that_cannot_be_looked_at_is_a_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    assert_eq!(namespaces::read(&at("missing"), "shop").unwrap(), NamespaceLabels::NoFolder);
+    assert_eq!(namespaces::read(&at("missing/namespaces"), "shop").unwrap(), NamespaceLabels::NoFolder);
+    fs::create_dir(at("open")).unwrap();
+    fs::set_permissions(at("open"), Permissions::from_mode(0o777)).unwrap();
+    namespaces::read(&at("open/namespaces"), "shop").unwrap_err();
+    symlink("loop", at("loop")).unwrap();
+    namespaces::read(&at("loop"), "shop").unwrap_err();
+}

@@ -275,7 +275,11 @@ fn follow(path: &str, link: impl Fn(&str) -> Option<String>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MOST_LINKS, follow};
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::{Ground, MOST_LINKS, follow};
+    use crate::inspect::host::Host;
 
     #[test]
     fn links_of_the_system_are_followed_and_no_others() {
@@ -308,6 +312,23 @@ mod tests {
             ("/var/lib/0/x", None),
         ] {
             assert_eq!(follow(path, link).as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_directory_down_to_the_parent_is_closed_and_none_below() {
+        let dir = tempfile::tempdir().unwrap();
+        let anchor = fs::canonicalize(dir.path()).unwrap();
+        fs::create_dir_all(anchor.join("a/b/c")).unwrap();
+        let (anchor, path) = (anchor.to_str().unwrap(), anchor.join("a/b/c"));
+        let path = path.to_str().unwrap();
+        for (open, is_firm) in [("", false), ("/a", false), ("/a/b", false), ("/a/b/c", true)] {
+            let open = format!("{anchor}{open}");
+            let before = fs::metadata(&open).unwrap().permissions();
+            fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
+            assert_eq!(Ground::of(&Host::Live).is_firm(path, anchor, None).is_ok(), is_firm, "{open}");
+            fs::set_permissions(&open, before).unwrap();
+            Ground::of(&Host::Live).is_firm(path, anchor, None).unwrap();
         }
     }
 }

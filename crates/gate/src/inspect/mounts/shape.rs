@@ -160,7 +160,8 @@ pub(super) fn of_volumes(below: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::{
-        Engines, Ids, Kubelet, is_layer, of_artifacts, of_containerd, of_kubelet, of_storage, of_volumes,
+        Engines, Ids, Kubelet, is_layer, is_random, of_artifacts, of_containerd, of_kubelet, of_storage,
+        of_volumes,
     };
     use pss::facts::Engine;
 
@@ -220,6 +221,7 @@ mod tests {
             (format!("image-volumes/{A}/i/sub/path"), Some(Engines::InImage("sub/path"))),
             (format!("image-volumes/{A}"), None),
             (format!("image-volumes/{B}/i"), None),
+            (format!("image-volumes/{B}/i/sub/path"), None),
         ];
         for (below, expected) in rows {
             assert_eq!(of_containerd(&below, IDS), expected, "{below}");
@@ -242,6 +244,9 @@ mod tests {
         }
         assert_eq!(of_artifacts(&format!("blobs/sha256/{A}")), Some(Engines::Blob));
         assert_eq!(of_artifacts(&format!("blobs/sha256/{A}/x")), None);
+        for (id, random) in [(&A[..32], true), (A, true), (&A[..31], false), (&"x".repeat(32), false)] {
+            assert_eq!(is_random(id), random, "{id}");
+        }
         assert_eq!(of_artifacts("index.json"), None);
     }
 

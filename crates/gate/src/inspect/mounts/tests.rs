@@ -768,6 +768,30 @@ fn a_sub_path_is_what_its_mount_shows() {
 }
 
 #[test]
+fn an_image_volume_is_of_the_storage_of_the_containers_own_root() {
+    let storage = "/var/lib/containers/storage";
+    let root = format!("{storage}/overlay/{LAYER}/merged");
+    let layer = |storage: &str| format!("{storage}/overlay/{ID}/merged");
+    let empty = format!("{storage}/overlay-containers/{ID}/userdata/image-volumes");
+    let of_container = format!("{storage}/overlay-containers/{ID}/userdata");
+    for (root, image, is_own) in [
+        (Some(&root), layer(storage), true),
+        (Some(&root), format!("{of_container}/bound"), true),
+        (Some(&root), layer("/srv"), false),
+        (Some(&root), "/etc/x".to_owned(), false),
+        (Some(&root), format!("{of_container}/../../../../../../etc"), false),
+        (None, "/etc/x".to_owned(), false),
+    ] {
+        let pod = Pod { bundle: None, root: root.map(String::as_str), ..pod(Engine::CriO, &[]) };
+        let mount = format!(
+            r#"{{"destination":"/x","type":"overlay","source":"overlay","options":["lowerdir={image}:{empty}"]}}"#
+        );
+        let found = shown(&pod, &Host::Unknown, &mount);
+        assert_eq!(found == "own", is_own, "{root:?} {image}: {found}");
+    }
+}
+
+#[test]
 fn a_part_of_the_own_root_is_one_only_of_storage_that_the_engine_made() {
     let root = format!("/var/lib/containers/storage/overlay/{LAYER}/merged");
     let elsewhere = "/srv/root".to_owned();
