@@ -768,6 +768,50 @@ fn a_sub_path_is_what_its_mount_shows() {
 }
 
 #[test]
+fn podman_and_docker_share_four_files_between_containers() {
+    let is_shared = |engine, path: &str, destination: &str, host: &Host| {
+        let (pod, cdi) = (Pod { bundle: None, ..pod(engine, &[]) }, Cdi::of(host));
+        super::is_of_another_container(path, destination, &pod, &Lookup::of(&pod, host, &cdi)).unwrap()
+    };
+    let of_podman = |file: &str| format!("/s/overlay-containers/{SANDBOX}/userdata/{file}");
+    let of_docker = |file: &str| format!("/d/containers/{SANDBOX}/{file}");
+    let places = [
+        ("/dev/shm", "shm", "mounts/shm"),
+        ("/etc/hosts", "hosts", "hosts"),
+        ("/etc/hostname", "hostname", "hostname"),
+        ("/etc/resolv.conf", "resolv.conf", "resolv.conf"),
+    ];
+    for (destination, podmans, dockers) in places {
+        for (engine, path, expected) in [
+            (Engine::Podman, of_podman(podmans), true),
+            (Engine::Docker, of_docker(dockers), true),
+            (Engine::Podman, of_docker(dockers), false),
+            (Engine::Docker, of_podman(podmans), false),
+            (Engine::CriO, of_podman(podmans), false),
+            (Engine::Podman, of_podman("passwd"), false),
+            (Engine::Docker, of_docker("passwd"), false),
+            (Engine::Docker, of_docker(dockers).replace(SANDBOX, "x"), false),
+            (Engine::Docker, of_docker(dockers).replace("containers", "other"), false),
+        ] {
+            let found = is_shared(engine, &path, destination, &Host::Unknown);
+            assert_eq!(found, expected, "{engine:?} {path} {destination}");
+            assert!(!is_shared(engine, &path, "/etc/passwd", &Host::Unknown), "{engine:?} {path}");
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let folder = fs::canonicalize(dir.path()).unwrap().join("containers").join(SANDBOX);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("hosts"), "").unwrap();
+    symlink("/etc/shadow", folder.join("hostname")).unwrap();
+    let live = |file: &str| {
+        is_shared(Engine::Docker, text(&folder.join(file)), &format!("/etc/{file}"), &Host::Live)
+    };
+    assert!(live("hosts") && !live("hostname"), "a link leads anywhere");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(!live("hosts"), "anybody may have put it there");
+}
+
+#[test]
 fn an_image_volume_is_of_the_storage_of_the_containers_own_root() {
     let storage = "/var/lib/containers/storage";
     let root = format!("{storage}/overlay/{LAYER}/merged");
