@@ -4,8 +4,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::thread;
 
-use pss_guard_core::level::NamespaceLabels;
-use pss_guard_core::level::namespaces::{self, Imported};
+use pss_guard_core::level::namespaces::{self, Imported, Store};
+use pss_guard_core::level::{Labels, NamespaceLabels};
 
 use crate::node::{Damage, Node, make_fifo, root};
 
@@ -580,4 +580,24 @@ fn a_folder_that_is_not_there_is_none_and_one_that_cannot_be_looked_at_is_a_faul
     namespaces::read(&at("open/namespaces"), "shop").unwrap_err();
     symlink("loop", at("loop")).unwrap();
     namespaces::read(&at("loop"), "shop").unwrap_err();
+}
+
+#[test]
+fn one_namespace_is_written_and_removed_and_what_changes_nothing_says_so() {
+    if !root() {
+        return;
+    }
+    let node = Node::new();
+    node.import(TWO).unwrap();
+    let store = Store::of(&node.paths).unwrap();
+    let labels = Labels { enforce: Some("restricted".into()), ..Labels::default() };
+    assert_eq!([(); 2].map(|()| store.put("new", &labels).unwrap()), [true, false]);
+    assert!(matches!(node.read("new"), Ok(NamespaceLabels::Labels { labels: found, .. }) if found == labels));
+    assert_eq!([(); 2].map(|()| store.remove("new").unwrap()), [true, false]);
+    assert_eq!(node.names(), ["bare.json", "shop.json"]);
+    // A version that this program reads is one.
+    fs::write(node.paths.namespaces().join("bare.json"), r#"{"v":0}"#).unwrap();
+    assert!(
+        matches!(node.read("bare"), Ok(NamespaceLabels::Labels { labels, .. }) if labels == Labels::default())
+    );
 }
