@@ -446,7 +446,7 @@ mod tests {
                         "on-suspect = '{suspect}'\n[defaults]\nenforce = 'restricted'\naudit = '{audit}'\nwarn = '{warn}'"
                     );
                     let policy = policy::parse(&text, "policy.toml").unwrap();
-                    let rules = Rules::new(&policy, || None, || "2026-01-01".parse::<Date>().unwrap());
+                    let rules = rules(&policy);
                     let whose = PodAttributes {
                         namespace: Some("shop"),
                         runtime_handler: None,
@@ -546,9 +546,7 @@ mod tests {
                 );
             }
             let policy = policy::parse(&text, "policy.toml").unwrap();
-            let named =
-                Named { namespace: "shop", pod: "web-1", owner: "web", container: Some("app"), image: None };
-            let rules = Rules::new(&policy, || Some(named), || "2026-01-01".parse::<Date>().unwrap());
+            let rules = rules_for(&policy, APP);
             let demands: Vec<_> = (0..=below(3))
                 .map(|_| {
                     let level =
@@ -623,12 +621,27 @@ mod tests {
     }
 
     fn rules(policy: &Policy) -> Rules<'_> {
-        Rules::new(policy, || None, || "2026-01-01".parse::<Date>().unwrap())
+        Rules::new(policy, || None, today)
+    }
+
+    fn rules_for<'p>(policy: &'p Policy, named: Named<'p>) -> Rules<'p> {
+        Rules::new(policy, || Some(named), today)
+    }
+
+    fn today() -> Date {
+        "2026-01-01".parse().unwrap()
+    }
+
+    /// A container of a pod of a workload.
+    const APP: Named<'static> =
+        Named { namespace: "shop", pod: "web-1", owner: "web", container: Some("app"), image: None };
+
+    fn demand(level: Level) -> RequiredLevel<'static> {
+        RequiredLevel::argument(level, Version::Latest)
     }
 
     #[test]
     fn the_strictest_demand_that_said_no_speaks_for_all() {
-        let demand = |level| RequiredLevel::argument(level, Version::Latest);
         let (baseline, restricted) = (demand(Level::Baseline), demand(Level::Restricted));
         for (answers, speaks, asked) in [
             ([false, false], Level::Restricted, &[Level::Baseline, Level::Restricted][..]),
@@ -671,7 +684,7 @@ mod tests {
     fn a_policy_asks_about_all_controls_or_about_some() {
         let facts = with(|facts| (facts.uid, facts.no_new_privileges) = (0, false));
         let policy = policy::parse("", "policy.toml").unwrap();
-        let demands = [RequiredLevel::argument(Level::Restricted, Version::Latest)];
+        let demands = [demand(Level::Restricted)];
         let only = rules(&policy).only(&["runAsNonRoot", "hostPorts"]);
         let some = only.assess(&demands, &facts, None);
         assert!(some.findings.iter().map(|result| result.control.id).eq(["runAsNonRoot"]), "{some:?}");
@@ -685,8 +698,7 @@ mod tests {
         let text = "[[exceptions]]\nnamespace = 'shop'\ncontrols = ['runAsNonRoot']\nreason = 'r'\nexpires = 2026-06-30";
         let policy = policy::parse(text, "policy.toml").unwrap();
         let named = Named { namespace: "shop", pod: "web-1", owner: "other", container: None, image: None };
-        let day = || "2026-01-01".parse::<Date>().unwrap();
-        let excepted = Rules::new(&policy, || Some(named), day).assess(&demands, &facts, None);
+        let excepted = rules_for(&policy, named).assess(&demands, &facts, None);
         let result = excepted.findings.iter().find(|result| result.control.id == "runAsNonRoot").unwrap();
         assert!(result.is_violation() && !result.is_worth_telling(), "{result:?}");
     }
@@ -699,7 +711,7 @@ mod tests {
         let named = Named { namespace: "shop", pod: "x", owner: "x", container: None, image: None };
         let rules = Rules::new(&policy, || Some(named), || "2026-06-30".parse::<Date>().unwrap());
         let facts = with(|facts| facts.no_new_privileges = false);
-        let demands = [RequiredLevel::argument(Level::Restricted, Version::Latest)];
+        let demands = [demand(Level::Restricted)];
         let denies = |rules: &Rules<'_>| {
             let found = rules.assess(&demands, &facts, None);
             rules.denying(&found).count()
@@ -740,10 +752,6 @@ mod tests {
         }
     }
 
-    fn demand(level: Level) -> RequiredLevel<'static> {
-        RequiredLevel::argument(level, Version::Latest)
-    }
-
     fn ids<'r>(results: impl Iterator<Item = &'r ControlResult<'r>>) -> Vec<&'static str> {
         results.map(|result| result.control.id).collect()
     }
@@ -766,7 +774,7 @@ mod tests {
     }
 
     #[test]
-    fn a_control_stands_in_for_what_a_looser_demand_found_unless_that_is_surer() {
+    fn a_control_stands_in_for_what_a_looser_demand_found_by_those_that_it_overrides() {
         let policy = policy::parse("", "policy.toml").unwrap();
         let rules = rules(&policy);
         let added = with(|facts| facts.capabilities = CapabilitySet::of(&["SYS_ADMIN"]));
@@ -774,7 +782,6 @@ mod tests {
         let violations = |evaluation: &Evaluation<'_>| ids(rules.denying(evaluation));
         assert_eq!(violations(&rules.assess(&both[..1], &added, None)), ["capabilities_baseline"]);
         assert_eq!(violations(&rules.assess(&both, &added, None)), ["capabilities_restricted"]);
-        // A mount that may be a plugin's is suspect at restricted; the host's own is a violation at both.
         let host = Volume::HostPath { destination: "/mnt", source: "/etc".into(), name: None };
         let mounted = with(|facts| facts.volumes.push(host));
         assert_eq!(violations(&rules.assess(&both, &mounted, None)), ["restrictedVolumes"]);
@@ -803,10 +810,7 @@ mod tests {
                 }
             });
             assert!(["app", "sidecar"].iter().all(|name| pod.container_names().any(|other| other == *name)));
-            let image = Some("registry.example/app");
-            let named =
-                Named { namespace: "shop", pod: "web-1", owner: "web", container: Some("app"), image };
-            let rules = Rules::new(&policy, || Some(named), || "2026-01-01".parse::<Date>().unwrap());
+            let rules = rules_for(&policy, Named { image: Some("registry.example/app"), ..APP });
             let demands = [demand(Level::Baseline)];
             let (evaluation, all) = rules.evaluate_declared(&demands, &pod, of_image);
             let said = format!("{:?} {privileged:?}", policy.exceptions);
@@ -829,9 +833,7 @@ mod tests {
             "policy.toml",
         )
         .unwrap();
-        let named =
-            Named { namespace: "shop", pod: "web-1", owner: "web", container: Some("app"), image: None };
-        let rules = Rules::new(&policy, || Some(named), || "2026-01-01".parse::<Date>().unwrap());
+        let rules = rules_for(&policy, APP);
         let pod = |add: &str| {
             pod_with(|spec| spec.containers[0].security_context.capabilities.add = vec![add.into()])
         };

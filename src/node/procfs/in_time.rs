@@ -1,4 +1,4 @@
-//! Work that may wait for ever on somebody else, such as a file of a user's file system.
+//! Work that can block forever, such as reading the command line of a user's process.
 
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;

@@ -358,3 +358,22 @@ fn content(labels: &Labels<'_>, version: u32) -> String {
 pub fn names(dir: &Path) -> Result<BTreeSet<String>, WriteError> {
     store::names(dir, is_dns_label)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Labels, content};
+
+    #[test]
+    fn a_version_stands_before_all_else_and_the_first_is_not_written() {
+        let none = Labels::default();
+        let some = Labels { enforce: Some("baseline".into()), ..Labels::default() };
+        for (version, labels, expected) in [
+            (0, &none, "{}\n"),
+            (0, &some, "{\"pod-security.kubernetes.io/enforce\":\"baseline\"}\n"),
+            (1, &none, "{\"v\":1}\n"),
+            (12, &some, "{\"v\":12,\"pod-security.kubernetes.io/enforce\":\"baseline\"}\n"),
+        ] {
+            assert_eq!(content(labels, version), expected);
+        }
+    }
+}

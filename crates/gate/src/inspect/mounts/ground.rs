@@ -305,7 +305,7 @@ mod tests {
             ("/etc/x/y", None),
             // The end of a path is what it is.
             ("/var/lib/kubelet", None),
-            // Somebody else's directory.
+            // Not in one of the system's own directories.
             ("/data/kubelet/link/x", None),
             ("/var/lib/loop/x", None),
             ("/var/lib/1/x", Some(last.as_str())),
