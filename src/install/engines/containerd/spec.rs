@@ -9,7 +9,7 @@ use super::config::{Config, Handler};
 use crate::install::{Change, GATE, PlanError};
 use crate::node::host::Node;
 
-const FOLDER: &str = "/var/lib/pss-guard/containerd-";
+pub(super) const FOLDER: &str = "/var/lib/pss-guard/containerd-";
 
 /// Where a spec of ours notes from which file it was made. containerd passes over keys that it does not know.
 const BASE: &str = "io.pss-guard.base";

@@ -339,6 +339,8 @@ fn what_others_changed_since_stays() {
     assert!(matches!(strip::strip(&stripped(file, &plan, now.as_bytes())), Err(PlanError::Malformed { .. })));
 }
 
+const RUNC_OF_THREE: &str = "plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc";
+
 #[test]
 fn a_file_of_ours_goes_unless_somebody_uses_it() {
     for generation in [None, ONE, TWO] {
@@ -357,6 +359,10 @@ fn a_file_of_ours_goes_unless_somebody_uses_it() {
         );
         assert!(!left.contains("pss-guard") && !left.contains("annotations"), "{left}");
     }
+    // Lost, installed again without it, and restored from a backup: what looks as if it were ours is the admin's.
+    let backup =
+        |_: &str| format!("version = 3\n[{RUNC_OF_THREE}]\nruntime_type = 'io.containerd.runc.v2'\n");
+    assert_eq!(undone(&node(), TWO, Method::Runtime, backup), backup(""));
     let node = with("# Mine.\n");
     assert_eq!(
         undone(&node, TWO, Method::Runtime, |now| format!("{now}\n[debug]\n")),
