@@ -62,6 +62,13 @@ impl Scan {
         format!("{}{more}", shown.join(", "))
     }
 
+    /// How many containers could not be evaluated, and how many sandboxes.
+    fn unjudged(&self) -> [usize; 2] {
+        let odd = || self.containers.iter().filter(|one| one.verdict == Verdict::CannotJudge);
+        let sandboxes = odd().filter(|one| one.sandbox).count();
+        [odd().count() - sandboxes, sandboxes]
+    }
+
     /// The numbers.
     #[must_use]
     pub fn summary(&self) -> Summary {
@@ -138,11 +145,22 @@ impl Scan {
             format!(" on {}", plural(self.parts.len(), "node"))
         };
         let containers = format!("{}{on}", plural(sum.containers, "container"));
+        let [unjudged, of_pods] = self.unjudged();
+        let not_judged = match (unjudged, of_pods) {
+            (0, pods) => sandboxes(pods),
+            (own, 0) => plural(own, "container"),
+            (own, pods) => format!("{} and {}", plural(own, "container"), sandboxes(pods)),
+        };
+        let not_judged = format!("{not_judged} could not be judged, which enforce mode refuses");
         let mut all = vec![match sum {
             Summary { containers: 0, unjudged: 0, .. } if !self.unseen.is_empty() => {
                 "no container was seen, but not everything could be inspected".to_owned()
             }
             Summary { containers: 0, unjudged: 0, .. } => "no container runs here".to_owned(),
+            Summary { refused: 0, unjudged: 1.., .. } => match sum.containers - unjudged {
+                0 => not_judged.clone(),
+                others => format!("{not_judged}; none of the other {others}{on} would be refused at {asked}"),
+            },
             Summary { refused: 0, containers: 1, .. } if self.parts.is_empty() => {
                 format!("the one container here would not be refused at {asked}")
             }
@@ -171,7 +189,7 @@ impl Scan {
             format!("{} of them would be refused by {}", sum.refused_by_ours, ours_alone(&self.ours)),
         );
         add(sum.drifted, format!("{} with more than was asked for", runs(sum.drifted)));
-        add(sum.unjudged, format!("{} could not be judged", sum.unjudged));
+        add(if sum.refused > 0 { sum.unjudged } else { 0 }, not_judged + " as well");
         add(sum.exempt, format!("{} exempt ({})", is(sum.exempt), self.exempt_namespaces()));
         let in_part = self.containers.iter().filter(|one| one.in_part).count();
         add(
@@ -205,6 +223,10 @@ impl Scanned {
 #[must_use]
 pub fn ours_alone(ours: &str) -> String {
     format!("{ours} alone, {OURS} and not part of the Pod Security Standards")
+}
+
+fn sandboxes(count: usize) -> String {
+    format!("{count} {}", agree(&count, "sandbox", "sandboxes"))
 }
 
 fn runs(count: usize) -> String {
