@@ -85,7 +85,7 @@ impl Drop for Sandbox {
 #[derive(Clone)]
 pub(crate) struct Pod {
     pub(crate) engine: &'static str,
-    container: Value,
+    pub(crate) container: Value,
     sandbox: Value,
 }
 

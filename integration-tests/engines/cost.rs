@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
+use serde_json::{Value, json};
+
 #[path = "../../benches/full_node.rs"]
 mod full_node;
 #[path = "../../benches/node.rs"]
@@ -107,6 +109,53 @@ fn a_judged_start_keeps_its_budget() {
         assert_eq!(with_version, calls + 1, "{engine}, with the cluster's version:\n{shown}");
         eprintln!("{engine}, the cluster's version: {with_version} system calls, {more_faults} page faults");
         undo().unwrap();
+    }
+}
+
+/// Who writes a pod decides how long its lists are. Counted, because a test that is timed says as much of the machine.
+#[test]
+fn a_list_twice_as_long_costs_twice_as_much() {
+    let test = "a_list_twice_as_long_costs_twice_as_much";
+    if !needs::can_run(test, &["valgrind", "unshare"]) {
+        return;
+    }
+    // As it ships: what checks are built for debugging is no cost of a start.
+    if std::env::var_os("PSS_GUARD_BINARY").is_none() {
+        needs::skip(test, "a release build in PSS_GUARD_BINARY");
+        return;
+    }
+    type More = fn(usize) -> Value;
+    let rows: [(&str, More); 5] = [
+        ("/process/capabilities/bounding", |n| json!(format!("CAP_X{n}"))),
+        ("/process/env", |n| json!(format!("X{n}=1"))),
+        ("/mounts", |n| json!({"destination": format!("/x/{n}"), "type": "tmpfs", "source": "tmpfs"})),
+        ("/linux/maskedPaths", |n| json!(format!("/x/{n}"))),
+        ("/linux/resources/devices", |n| json!({"allow": false, "type": "c", "major": n, "access": "rwm"})),
+    ];
+    let sandbox = Sandbox::start().unwrap();
+    let node = Node::new(POLICY, 1).unwrap();
+    let gate = program::gate();
+    let state = node.root().join("state.json");
+    // The first one compiles the policy.
+    let bundle = node.lay_out(Pod::crio_allowed().unwrap(), "long", &sandbox).unwrap();
+    std::fs::write(&state, &bundle.state).unwrap();
+    instructions(&gate, "cri-o", node.root(), &state);
+    std::thread::sleep(Duration::from_millis(100));
+    for (list, more) in rows {
+        let counted = [0, 4_000, 8_000].map(|count| {
+            let mut pod = Pod::crio_allowed().unwrap();
+            let (owner, name) = list.rsplit_once('/').unwrap();
+            let owner = pod.container.pointer_mut(owner).and_then(Value::as_object_mut).unwrap();
+            let items = owner.entry(name).or_insert_with(|| json!([])).as_array_mut().unwrap();
+            items.extend((0..count).map(more));
+            let bundle = node.lay_out(pod, "long", &sandbox).unwrap();
+            std::fs::write(&state, &bundle.state).unwrap();
+            instructions(&gate, "cri-o", node.root(), &state)
+        });
+        let [none, half, all] = counted.map(|counted| counted as f64);
+        let growth = (all - none) / (half - none);
+        assert!((1.5..2.3).contains(&growth), "{list}: {counted:?}");
+        eprintln!("{list}: {counted:?} instructions");
     }
 }
 

@@ -341,18 +341,18 @@ mod tests {
     }
 
     #[test]
-    fn thousands_of_sub_paths_cost_no_thousands_times_as_much() {
+    fn thousands_of_sub_paths_are_not_held_against_each_other() {
         let lines = (0..10_000).map(|n| {
             format!("{n} 27 254:0 /srv/{n} {OWN}/volume-subpaths/h/c/{n} rw shared:1 - ext4 /dev/vda rw\n")
         });
         let text = format!("27 1 254:0 / / rw - ext4 /dev/vda rw\n{}", lines.collect::<String>());
-        let started = std::time::Instant::now();
         let table = Table::of(&text);
+        // All that each of them is compared with.
+        assert_eq!(table.by_device.len(), 1);
         for n in 0..10_000 {
             let found = table.behind(&format!("{OWN}/volume-subpaths/h/c/{n}"), volume);
             assert_eq!(found, host(&format!("/srv/{n}")));
         }
-        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
     }
 
     #[test]
