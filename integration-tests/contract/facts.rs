@@ -1052,8 +1052,8 @@ fn what_is_imported_is_what_the_gate_reads() {
     assert_eq!(hook(&node).0, 0);
     let both = [pod("web", UID, true), pod("web-2", OTHER, false)];
     let (code, said) = import(&node, &["--node", "n1"], &list(&both));
-    let expected = "imported 2 pods (2 changed, 0 removed); nothing was removed, because the list has only namespace \"shop\" \
-                    (--all-namespaces?)\n";
+    let expected = "imported 2 pods (2 changed, 0 removed); nothing was removed, because the list has only namespace \"shop\", \
+                    as without --all-namespaces\n";
     assert_eq!((code, said.as_str()), (Some(0), expected));
     assert_eq!(hook(&node).0, HOST_NETWORK);
     let (code, said) = import(&node, &["--node", "n2"], &list(&both));

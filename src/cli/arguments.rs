@@ -495,7 +495,7 @@ pub struct Change {
     /// Show everything that would be done, or why it is refused, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Restart the engine afterwards; if an installation does not work, roll it back, an upgrade to what was installed
+    /// Restart the engine afterwards; `install` rolls back what does not work then, an upgrade to what was installed
     #[arg(long)]
     pub restart: bool,
     /// Restart it with this shell command instead of systemctl

@@ -21,6 +21,15 @@ pub fn metrics(root: &Path, arguments: &Arguments, out: &mut dyn Write, err: &mu
         let says = format!("{}: node_exporter reads only files whose names end in .prom", path.display());
         return end(Err(says), err);
     }
+    if let Some(folder) =
+        output.and_then(Path::parent).filter(|folder| *folder != Path::new("") && !folder.is_dir())
+    {
+        let says = format!(
+            "there is no folder {}; make it, and have node_exporter read it (--collector.textfile.directory)",
+            folder.display()
+        );
+        return end(Err(says), err);
+    }
     // Until the file is there: of two that count at once, the one that has counted less must not write last.
     let store = Store::open(&setting.paths);
     let (families, faults) = gather(&setting, store.count());

@@ -99,7 +99,7 @@ impl fmt::Display for Imported {
             Some(Kept::One) => f.write_str("; all others are unchanged"),
             Some(Kept::OneNamespace(namespace)) => write!(
                 f,
-                "; nothing was removed, because the list has only namespace {namespace:?} (--all-namespaces?)"
+                "; nothing was removed, because the list has only namespace {namespace:?}, as without --all-namespaces"
             ),
         }
     }

@@ -89,7 +89,7 @@ fn a_list_replaces_what_there_was_and_one_that_may_lack_pods_removes_none() {
     let node = Node::new();
     let all = [pod(1, "shop"), pod(2, "kube-system"), pod(3, "shop")];
     let one_namespace =
-        "; nothing was removed, because the list has only namespace \"shop\" (--all-namespaces?)";
+        "; nothing was removed, because the list has only namespace \"shop\", as without --all-namespaces";
     let says = |text: &str| import(&node, text, None).unwrap();
     assert_eq!(says(&list(&all)), "imported 3 pods (3 changed, 0 removed)");
     assert_eq!(files(&node, "pods"), names(&[1, 2, 3]));
