@@ -3,7 +3,7 @@
 
 use crate::support::documents::blocks;
 use crate::support::engine::{Engine, Kind};
-use crate::support::gate::{self, Method, Restart};
+use crate::support::gate::{self, Method, PROGRAM, Restart};
 use crate::support::machine::Machine;
 use crate::support::metrics::numbers;
 use crate::support::pod::Pod;
@@ -38,6 +38,117 @@ fn status_is_good_only_where_all_of_it_is() {
 #[test]
 fn the_ways_back_of_the_document_lead_back() {
     walk("operations::the_ways_back_of_the_document_lead_back");
+}
+
+/// CRI-O drops a hook that it reads while there is no gate. A gate that is back is asked again by the first way back of the
+/// document, without a restart; until then nobody says that all is well.
+#[test]
+fn cri_o_asks_a_gate_that_came_back() {
+    let test = "operations::cri_o_asks_a_gate_that_came_back";
+    if !Kind::CriO.can_run(test) {
+        return;
+    }
+    let mut engine = Engine::up(Kind::CriO);
+    engine.machine.write("/etc/pss-guard/policy.toml", &gate::policy("enforce"));
+    gate::install(&engine.machine, "crio", Method::Hook, Restart::Command(&engine.restart_command()));
+    let put_back = format!("{PROGRAM} install --engine crio");
+    let repair = format!("{PROGRAM} install --engine crio --repair");
+    let by_hand = "cp -a /run/machine/bin /var/lib/pss-guard/bin";
+    // How the gate comes back, and what is to be done then.
+    for (back, way) in [("true", &put_back), (by_hand, &put_back), (by_hand, &repair)] {
+        let what = format!("{back}; {way}");
+        let follow = |text: &str| {
+            let done = engine.machine.run(&["sh", "-ec", text]);
+            assert_eq!(done.code, Some(0), "{what}: {done}");
+            done.stdout
+        };
+        let good = "enforcing: the gate is active for cri-o";
+        let (code, first, all) = status(&engine.machine);
+        assert_eq!((code, &*first), (Some(0), good), "{what}\n{all}");
+        let refused = cri::start(&engine, &Pod::bare());
+        assert!(!refused.ran && refused.refusal().is_some(), "{what}: the gate works: {refused}");
+
+        follow(
+            "rm -rf /run/machine/bin; cp -a /var/lib/pss-guard/bin /run/machine/bin; rm -r /var/lib/pss-guard/bin",
+        );
+        engine.restart();
+        let machine = &engine.machine;
+        let follow = |text: &str| machine.run(&["sh", "-ec", text]).expect_success().stdout;
+        follow(back);
+        let past = cri::ask(&engine, &Pod::bare());
+        assert!(past.ran, "{what}: CRI-O has dropped the hook: {:?}", past.calls.last());
+        let (code, _, all) = status(machine);
+        assert_eq!(code, Some(1), "{what}\n{all}");
+        assert_eq!(number(machine, "pss_guard_enforcing"), Some(0.0), "{what}\n{all}");
+        past.end(&engine);
+        let (code, _, all) = status(machine);
+        assert_eq!(code, Some(1), "{what}, and nothing runs\n{all}");
+
+        let said = follow(way);
+        assert!(said.contains("hooks.d/pss-guard.json"), "{what}: {said}");
+        let refused = cri::start(&engine, &Pod::bare());
+        assert!(!refused.ran && refused.refusal().is_some(), "{what}: asked again: {refused}");
+    }
+    let (code, _, all) = status(&engine.machine);
+    assert_eq!(code, Some(0), "{all}");
+    // Nothing more to be done.
+    let again = engine.machine.run(&["sh", "-ec", &put_back]).expect_success();
+    assert!(again.stdout.contains("nothing changed"), "{again}");
+}
+
+/// What starts while an entry leads to the runtime is not counted as evaluated once it leads to the gate again.
+#[test]
+fn what_started_while_an_entry_led_past_the_gate_is_unproven() {
+    let test = "operations::what_started_while_an_entry_led_past_the_gate_is_unproven";
+    if !Kind::Containerd2.can_run(test) {
+        return;
+    }
+    let engine = Engine::up(Kind::Containerd2);
+    engine.machine.write("/etc/pss-guard/policy.toml", &gate::policy("enforce"));
+    let restart = engine.restart_command();
+    gate::install(&engine.machine, "containerd", Method::Runtime, Restart::Command(&restart));
+    let [_, by_hand, _] = &blocks("docs/operations.md", "sh")[..] else { panic!("other ways") };
+    let tally = || {
+        let names = ["through", "unproven", "past", "before"];
+        let count = |gate| {
+            let name = format!("pss_guard_running_containers{{engine=\"containerd\",gate=\"{gate}\"}}");
+            number(&engine.machine, &name)
+        };
+        names.map(count).map(Option::unwrap_or_default)
+    };
+    let judged = cri::ask(&engine, &Pod::compliant());
+    assert!(judged.ran, "{:?}", judged.calls.last());
+    assert_eq!(tally(), [1.0, 0.0, 0.0, 0.0]);
+    // An upgrade is no break.
+    engine.machine.run(&[PROGRAM, "install", "--programs"]).expect_success();
+    engine
+        .machine
+        .run(&["sh", "-ec", "cp -a /opt /opt.new && echo >>/opt.new/pss-guard-gate"])
+        .expect_success();
+    engine.machine.run(&["/opt.new/pss-guard", "install", "--programs"]).expect_success();
+    engine.machine.run(&[PROGRAM, "install", "--programs"]).expect_success();
+    assert_eq!(tally(), [1.0, 0.0, 0.0, 0.0], "after an upgrade and back");
+
+    engine.machine.run(&["sh", "-ec", by_hand]).expect_success();
+    let unjudged = cri::ask(&engine, &Pod::bare());
+    assert!(unjudged.ran, "{:?}", unjudged.calls.last());
+    gate::install(&engine.machine, "containerd", Method::Runtime, Restart::Later);
+    assert_eq!(tally(), [0.0, 2.0, 0.0, 0.0]);
+    let done = engine.machine.run(&[PROGRAM, "--verbose", "status"]);
+    assert_eq!(done.code, Some(0), "{done}");
+    for says in [
+        "2 running containers and 2 sandboxes started while the gate was not there as it is now",
+        "unproven   ",
+    ] {
+        assert!(done.stdout.contains(says), "{says}: {done}");
+    }
+    let scan = engine.machine.run(&[PROGRAM, "scan"]);
+    assert!(scan.stdout.contains("1 of 2 containers in 1 pod would be refused"), "{scan}");
+    judged.end(&engine);
+    unjudged.end(&engine);
+    let judged = cri::ask(&engine, &Pod::compliant());
+    assert_eq!(tally(), [1.0, 0.0, 0.0, 0.0]);
+    judged.end(&engine);
 }
 
 /// Follows each way back.

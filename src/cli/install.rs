@@ -2,7 +2,7 @@
 //! here it is printed.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use nix::unistd::geteuid;
@@ -16,8 +16,8 @@ use crate::event::{Event, Kind};
 use crate::install::before::{self, PutBack};
 use crate::install::detect::detect;
 use crate::install::job::{
-    Done, Failure, Job, Prepared, Repair, Repaired, Step, Upgrade, Wish, distribution_of, policy_is_kept,
-    retire,
+    Done, Failure, Job, Lost, Prepared, Repair, Repaired, Step, Upgrade, Wish, distribution_of,
+    policy_is_kept, retire,
 };
 use crate::install::programs::{self, Piece};
 use crate::install::transaction::{FOLDER, Undone, manifest};
@@ -319,7 +319,7 @@ fn repair(
 /// Logs since when the node was open, and says what was done.
 fn tell_repaired(job: &Job<'_>, repaired: &Repaired, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let name = job.name();
-    let because = lost(&repaired.files);
+    let because = lost(&repaired.lost);
     let end = match &repaired.failure {
         Some(failure) => format!("and is still open: {failure}"),
         None if repaired.restarted => {
@@ -354,12 +354,15 @@ fn tell_repaired(job: &Job<'_>, repaired: &Repaired, out: &mut dyn Write, err: &
 }
 
 /// By what the gate was lost, in words.
-fn lost(files: &[PathBuf]) -> String {
-    if files.is_empty() {
-        return "links of the gate are missing".to_owned();
+fn lost(lost: &Lost) -> String {
+    match lost {
+        Lost::Files(files) => {
+            let files: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
+            format!("written without it: {}", files.join(", "))
+        }
+        Lost::Links => "links of the gate are missing".to_owned(),
+        Lost::Hook => "the engine may have read the hook while there was no gate, and dropped it".to_owned(),
     }
-    let files: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
-    format!("written without it: {}", files.join(", "))
 }
 
 /// What the node is. For an engine that is not its containerd that does not matter.
@@ -415,8 +418,8 @@ fn wanted(
 pub(super) fn print(job: &Job<'_>, step: Step<'_>, out: &mut dyn Write) {
     let _ = match step {
         Step::Begins(method) => writeln!(out, "{}, {method} method", job.name()),
-        Step::Lost(files) => {
-            writeln!(out, "{}: the gate is not where it was installed; {}", job.name(), escape(&lost(files)))
+        Step::Lost(what) => {
+            writeln!(out, "{}: the gate is not where it was installed; {}", job.name(), escape(&lost(what)))
         }
         Step::Wrote(path) if path == Path::new(directory::FOLDER) => {
             let lie = directory::in_force(job.node);
@@ -520,7 +523,7 @@ fn tell_older(job: &Job<'_>, out: &mut dyn Write) -> io::Result<()> {
         out,
         "  open: containerd takes a container's runtime from its pod: pods older than the gate{until} \
              bypass it, including containers started in them later (a restart, kubectl debug), until they \
-             are recreated"
+             are recreated; one without a controller does not come back by itself"
     )?;
     for pod in older.recreate.iter().take(MOST_PODS) {
         writeln!(out, "    {pod}")?;
@@ -576,6 +579,10 @@ fn show(job: &Job<'_>, prepared: &Prepared<'_>, wish: &Wish<'_>, out: &mut dyn W
     for change in &prepared.system.plan.changes {
         nothing = false;
         writeln!(out, "  would write {}", change.path.display())?;
+    }
+    for hook in &prepared.hooks {
+        nothing = false;
+        writeln!(out, "  would write {} again, so that {} reads it", hook.display(), job.name())?;
     }
     prepared.system.kept.iter().try_for_each(|path| kept(path, out))?;
     for path in units::retired(node)? {

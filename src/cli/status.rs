@@ -95,6 +95,7 @@ fn text(status: &Status, look: Look, out: &mut dyn Write) -> io::Result<()> {
             for (how, list) in [
                 ("passed", &tally.through_the_gate),
                 ("before", &tally.before_the_gate),
+                ("unproven", &tally.unproven),
                 ("other kind", &tally.of_another_kind),
                 ("past", &tally.past_the_gate),
             ] {

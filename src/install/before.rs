@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::directory;
 use super::labels;
 use super::programs;
+use super::standing::through;
 use super::transaction::{self, Manifest, Store, TransactionError, edited, manifest};
 use super::{Plan, units};
 use crate::atomic::{self, WriteError, fault};
@@ -281,12 +282,15 @@ fn reset(place: &Path, mode: u32, modified: Duration) -> io::Result<()> {
 /// Lets go of what was kept: the run has succeeded, or the installation is gone.
 pub fn forget(node: &Live) -> Result<(), WriteError> {
     let folder = Path::new(FOLDER);
-    // The lists first: without them the copies are nobody's.
-    for name in node.list(folder) {
-        atomic::remove_if_there(&node.place(&folder.join(name).join(LIST)))?;
-    }
-    programs::remove_tree(&node.place(folder))?;
-    directory::forget_other(node)
+    // A copy of the gate may be its inode.
+    through(node, |_| {
+        // The lists first: without them the copies are nobody's.
+        for name in node.list(folder) {
+            atomic::remove_if_there(&node.place(&folder.join(name).join(LIST)))?;
+        }
+        programs::remove_tree(&node.place(folder))?;
+        directory::forget_other(node)
+    })
 }
 
 /// The same after a run of the programs alone. What an engine's run left that was killed stays, all of it: the next

@@ -25,6 +25,7 @@ pub mod presence;
 pub mod programs;
 pub mod restart;
 pub mod sandboxes;
+pub mod standing;
 pub mod transaction;
 pub mod units;
 

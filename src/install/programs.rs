@@ -207,6 +207,15 @@ pub(super) fn in_folder(node: &Live, path: &Path) -> PathBuf {
     path.parent().map_or_else(|| node.place(path), |folder| node.place(folder).join(name))
 }
 
+/// Whether the gate where engines call it is a copy of the one beside this tool. Where it is that one, nothing is known of it.
+#[must_use]
+pub(super) fn is_copy_of_ours(node: &Live) -> bool {
+    let place = node.place(Path::new(GATE));
+    let Ok(source) = Program::Gate.source() else { return false };
+    let file = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    file(&source) != file(&place) && same_bytes(&source, &place).unwrap_or(false)
+}
+
 /// Why the gate beside the tool must not be put in front of engines: it is not there, does not run, or is of another
 /// version. It runs where the tool does, whichever root directory it is for.
 #[must_use]
@@ -551,10 +560,14 @@ fn runs(place: &Path, processes: &Processes) -> bool {
 /// Whether any of an engine's entries leads to the gate, and not to the real runtime.
 #[must_use]
 pub fn lead_to_gate(node: &Live, engine: Engine) -> bool {
-    let links = folders(node, engine).into_iter().map(|folder| node.place(&folder).join("pss-guard-runtime"));
-    links.into_iter().any(|link| {
-        fs::read_link(link).is_ok_and(|target| [TO_GATE, TO_TOOL].iter().any(|own| target == Path::new(own)))
-    })
+    links_of(node, engine).iter().any(|link| leads_to_gate(node, link))
+}
+
+/// Whether a link is as the installer writes an entry.
+#[must_use]
+pub(super) fn leads_to_gate(node: &Live, link: &Path) -> bool {
+    let target = fs::read_link(in_folder(node, link));
+    target.is_ok_and(|target| [TO_GATE, TO_TOOL].iter().any(|own| target == Path::new(own)))
 }
 
 /// Whether the gate is there, or anything else of the installer, such as what a run left that was killed.

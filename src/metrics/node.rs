@@ -164,6 +164,7 @@ fn running(engine: &EngineStatus, count: fn(&Names) -> usize) -> Samples {
     let rows = [
         ("through", &tally.through_the_gate),
         ("before", &tally.before_the_gate),
+        ("unproven", &tally.unproven),
         ("other-kind", &tally.of_another_kind),
         ("past", &tally.past_the_gate),
     ];

@@ -10,6 +10,7 @@ use super::{Asked, Checks, Recorded, Setting, State};
 use crate::inspect;
 use crate::inspect::identity::identify;
 use crate::install::Method;
+use crate::install::standing::Standing;
 use crate::node::containers::{self, Container, Keeper, Voucher};
 use crate::pss::facts::{Engine, Subject};
 use crate::words::{agree, plural};
@@ -19,6 +20,8 @@ use crate::words::{agree, plural};
 pub(super) enum Passed {
     /// The gate judged it.
     Yes,
+    /// It came by the way to the gate, but the gate has not stood there without a break since.
+    Unproven,
     /// It is not the gate's by the method that is installed: a sandbox where there are only hooks.
     NotAsked,
     /// It, or its pod, is older than the gate.
@@ -38,6 +41,8 @@ pub struct Tally {
     pub through_the_gate: Names,
     /// They, or their pods, are older than the gate.
     pub before_the_gate: Names,
+    /// They came by the way to the gate, which was taken away or changed since: what judged them is not known.
+    pub unproven: Names,
     /// Their runtime is of a kind that the gate does not cover.
     pub of_another_kind: Names,
     /// They should have passed the gate, and did not.
@@ -66,6 +71,8 @@ pub(super) struct Running {
     /// What is known of it without its config.json. Its runtime is `None` where its shim is not one of runc's kind.
     found: Container,
     hooks: Vec<Hook>,
+    /// Since when the gate has stood on the way that it came; `None` where it does not.
+    stood: Option<SystemTime>,
     started: SystemTime,
 }
 
@@ -137,6 +144,7 @@ pub(super) fn ask(
         };
         match running.passed(recorded.method, came) {
             Passed::Yes => tally.through_the_gate.push(running),
+            Passed::Unproven => tally.unproven.push(running),
             Passed::NotAsked => {}
             Passed::Before => before(),
             Passed::Past if of_old_pod => before(),
@@ -149,7 +157,7 @@ pub(super) fn ask(
         }
     }
     checks.add(State::Ok, "containers", format!("{} passed the gate", tally.through_the_gate.count()));
-    excused(&tally, by_pod, asked.enforces && would_be_judged > 0, checks);
+    excused(&tally, engine, by_pod, asked.enforces && would_be_judged > 0, checks);
     if others > 0 {
         let says = format!(
             "{} of other clients of containerd (ctr, nerdctl): they choose their runtime themselves",
@@ -167,14 +175,22 @@ pub(super) fn ask(
         checks.add(State::Wrong, "containers", says);
     }
     if tally.past_the_gate.names.len() > elsewhere.names.len() {
-        let why = match recorded.method {
-            Method::Runtime => "the engine started them with another runtime than its configuration names",
-            Method::Hook => "the engine dropped the hook, which it does silently while the gate is missing",
+        let again = if runs_pods(engine) { "recreate the pods" } else { "start the containers again" };
+        let why = match (recorded.method, engine) {
+            (Method::Runtime, _) => {
+                "the engine started them with another runtime than its configuration names; restart the engine, and then "
+                    .to_owned()
+            }
+            (Method::Hook, Engine::CriO) => format!(
+                "the engine dropped the hook, which it does silently while the gate is missing; `pss-guard install --engine \
+                 {} --restart` has it read the hook again, and then ",
+                engine.name()
+            ),
+            (Method::Hook, _) => {
+                "the engine did not give them the hook; restart the engine, and then ".to_owned()
+            }
         };
-        let says = format!(
-            "{} newer than the gate bypassed it: {why}; restart the engine, and then the containers",
-            tally.past_the_gate.count()
-        );
+        let says = format!("{} newer than the gate bypassed it: {why}{again}", tally.past_the_gate.count());
         checks.add(State::Wrong, "containers", says);
     }
     if let Some(first) = unreadable.first() {
@@ -226,31 +242,44 @@ impl Names {
     }
 }
 
+/// Whether what the engine runs are pods, so that a container alone is not recreated.
+const fn runs_pods(engine: Engine) -> bool {
+    matches!(engine, Engine::Containerd | Engine::CriO)
+}
+
 /// Says which did not pass the gate because they could not. `by_pod`: what starts in their pods passes it by as well;
 /// `is_open`: and would be refused otherwise.
-fn excused(tally: &Tally, by_pod: bool, is_open: bool, checks: &mut Checks) {
+fn excused(tally: &Tally, engine: Engine, by_pod: bool, is_open: bool, checks: &mut Checks) {
     let older = if by_pod {
         "bypassed the gate, because their pods are older than it; so does what starts or restarts in those \
          until they are recreated (`kubectl delete pod`, `kubectl rollout restart`)"
     } else {
         "started before the engine had the gate and never passed it; they will when they start again"
     };
+    let unproven = format!(
+        "started while the gate was not there as it is now (it, or the link to it, was changed since): whether it evaluated them \
+         is not known; `pss-guard scan` evaluates what they are, and {} are evaluated when they are recreated",
+        if runs_pods(engine) { "their pods" } else { "they" }
+    );
     let other_kind = "have a runtime of another kind, which the gate does not cover";
     let state = if by_pod && is_open { State::Open } else { State::Note };
-    for (state, list, says) in
-        [(state, &tally.before_the_gate, older), (State::Note, &tally.of_another_kind, other_kind)]
-    {
+    for (state, list, says) in [
+        (state, &tally.before_the_gate, older),
+        (State::Note, &tally.unproven, &unproven),
+        (State::Note, &tally.of_another_kind, other_kind),
+    ] {
         if !list.names.is_empty() {
             checks.add(state, "containers", format!("{} {says}", list.count()));
         }
     }
 }
 
-/// Whether a running container of no pod passed the gate; `None` where it is not seen.
+/// Whether a running container of no pod came by the way to the gate; `None` where it is not seen.
 pub(crate) fn passed(setting: &Setting<'_>, engine: Engine, id: &str) -> Option<bool> {
     let mut all = running(setting).into_iter().flatten();
     let own = all.find(|running| running.engine == engine && running.name == id)?;
-    Some(own.passed(Method::Runtime, SystemTime::UNIX_EPOCH) == Passed::Yes)
+    let passed = own.passed(Method::Runtime, SystemTime::UNIX_EPOCH);
+    Some(matches!(passed, Passed::Yes | Passed::Unproven))
 }
 
 impl Running {
@@ -260,15 +289,18 @@ impl Running {
     }
 
     fn passed(&self, method: Method, came: SystemTime) -> Passed {
+        let own = || {
+            if self.stood.is_some_and(|since| since <= self.started) { Passed::Yes } else { Passed::Unproven }
+        };
         if let Some((engine, _)) = self.found.entry() {
-            return if engine == self.engine.name() { Passed::Yes } else { Passed::OtherEngine };
+            return if engine == self.engine.name() { own() } else { Passed::OtherEngine };
         }
         if let Some(engine) = self.hooks.iter().find_map(Hook::engine) {
             // hooks.d is one folder for CRI-O and podman, and the gate knows their containers apart.
             let shared = [Engine::CriO, Engine::Podman].map(Engine::name);
-            let own = engine == self.engine.name();
+            let is_own = engine == self.engine.name();
             let both = shared.contains(&engine) && shared.contains(&self.engine.name());
-            return if own || both { Passed::Yes } else { Passed::OtherEngine };
+            return if is_own || both { own() } else { Passed::OtherEngine };
         }
         match () {
             // Its process starts a little before the engine's files can say so.
@@ -296,10 +328,12 @@ impl Hook {
 pub(super) fn running(setting: &Setting<'_>) -> Vec<Result<Running, PathBuf>> {
     let found = containers::find(&setting.live, &setting.processes, Voucher::Root);
     let closed = found.closed.into_iter().map(|closed| Err(closed.path));
+    let standing = Standing::of(&setting.live);
+    let look = |found| look(&standing, found);
     found.containers.into_iter().map(look).chain(closed).collect()
 }
 
-fn look(found: Container) -> Result<Running, PathBuf> {
+fn look(standing: &Standing<'_>, found: Container) -> Result<Running, PathBuf> {
     let (config, bytes) = inspect::read_config(&found.bundle).map_err(|_| found.bundle.clone())?;
     let spec = inspect::parse(&config, &bytes).map_err(|_| config.clone())?;
     let hooked: Hooked = serde_json::from_slice(&bytes).map_err(|_| config.clone())?;
@@ -312,6 +346,10 @@ fn look(found: Container) -> Result<Running, PathBuf> {
     let sandbox = identity.sandbox.map(str::to_owned);
     let hooks = hooked.hooks.unwrap_or_default();
     let hooks = [hooks.create_runtime, hooks.prestart].into_iter().flatten().flatten().collect();
+    let stood = match &found.runtime {
+        Some(entry) if found.entry().is_some() => standing.entry(entry),
+        _ => standing.gate(),
+    };
     let started = found.process.map_or(SystemTime::UNIX_EPOCH, |first| first.started);
     Ok(Running {
         engine: identity.engine,
@@ -321,6 +359,7 @@ fn look(found: Container) -> Result<Running, PathBuf> {
         sandbox,
         found,
         hooks,
+        stood,
         started,
     })
 }

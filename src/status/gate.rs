@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Checks, Setting, State, program};
 use crate::files::{self, FileError, Owner};
+use crate::install::standing::Standing;
 use crate::install::{Entry, GATE, TOOL, directory, entry_path, labels};
 use crate::message::line;
 use crate::node::host::Node as _;
@@ -49,6 +50,9 @@ pub(super) fn binary(setting: &Setting<'_>, engine: Engine, checks: &mut Checks)
         return (None, true);
     }
     label(setting, checks);
+    if Standing::of(&setting.live).is_replaced() {
+        checks.add(State::Wrong, "gate", format!("{GATE} is not the program that was installed; {again}"));
+    }
     let said = setting.live.output(Path::new(GATE), &["--version"]);
     let version =
         said.as_deref().and_then(|said| said.trim().strip_prefix("pss-guard-gate ")).map(str::to_owned);

@@ -42,6 +42,7 @@ use serde::Serialize;
 
 use crate::install::detect;
 use crate::install::job::{another_distribution, distribution_of};
+use crate::install::standing::{self, Standing};
 use crate::install::{
     Installer, Method, Plan, PlanError, Request, entry_path, persist, programs, transaction, units,
 };
@@ -414,7 +415,9 @@ impl<'a> Setting<'a> {
                 let new: Vec<&str> = new.map(String::as_str).collect();
                 without_gate.extend(new.iter().map(ToString::to_string));
                 let says = match &*new {
-                    [] => format!("{path} is missing; {fixes}"),
+                    // What only the installer writes bears its name.
+                    [] if path.to_string().contains("pss-guard") => format!("{path} is missing; {fixes}"),
+                    [] => format!("{path} is missing; restore it if it was yours, and then {fixes}"),
                     _ => format!(
                         "the containers of {} start without the gate, until {path} is there; {fixes}",
                         new.join(", ")
@@ -616,7 +619,29 @@ impl<'a> Setting<'a> {
         } else {
             checks.add(State::Ok, "process", format!("{name} (process {pid}) started {since} ago"));
         }
+        if installer.engine == Engine::CriO && recorded.method == Method::Hook {
+            self.dropped(process, &recorded.hooks, checks);
+        }
         Some(process.started)
+    }
+
+    /// May CRI-O have read the hook while there was no gate? Then it dropped it, and starts everything past the gate.
+    fn dropped(&self, process: &Process, hooks: &[PathBuf], checks: &mut Checks) {
+        // Without a gate that is the fault.
+        let Some(gate) = Standing::of(&self.live).gate() else { return };
+        let started = process.started;
+        let read = |hook: &PathBuf| standing::changed(&self.live, hook).map_or(started, |at| at.max(started));
+        let read = hooks.iter().map(read).min().unwrap_or(started);
+        if read < gate {
+            let says = format!(
+                "process {} last read the hook {} ago, before the gate was there as it is now, and drops a hook whose program \
+                 is missing; `pss-guard install --engine {}` has it read again",
+                process.pid,
+                ago(read),
+                Engine::CriO.name()
+            );
+            checks.add(State::Wrong, "process", says);
+        }
     }
 
     /// Whether an engine that is older than its configuration has read it all the same. Docker does without a restart

@@ -264,12 +264,33 @@ fn imported(
         checks.add(State::Note, "namespaces", says);
         return None;
     };
-    let count = json_in(folder).len();
+    let names = json_in(folder);
+    let count = names.len();
+    let read = |name: &OsString| {
+        let name = Path::new(name).file_stem()?.to_str()?;
+        namespaces::read(folder, name).err()
+    };
+    damaged(names.iter().filter_map(read).map(|error| line(&error)), checks, "namespaces", |count| {
+        format!("{count} cannot be used: enforce mode refuses what starts there")
+    });
     // The folder's own time: see `namespaces::import`.
     let imported = metadata.modified().ok().filter(|_| agent.is_none());
     let imported = imported.map(|when| format!(", imported {} ago", ago(when))).unwrap_or_default();
     checks.add(State::Ok, "namespaces", format!("{} in {shown}{imported}", plural(count, "namespace")));
     Some(count)
+}
+
+/// Are there files among them that cannot be used?
+fn damaged(
+    mut errors: impl Iterator<Item = String>,
+    checks: &mut Checks,
+    check: &'static str,
+    says: impl Fn(String) -> String,
+) {
+    if let Some(first) = errors.next() {
+        let files = plural(errors.count() + 1, "file");
+        checks.add(State::Wrong, check, format!("{}; the first: {first}", says(files)));
+    }
 }
 
 /// So many namespaces are named.
@@ -332,7 +353,15 @@ fn facts(told: &Path, policy: &Policy, agent: Option<&AgentStatus>, checks: &mut
         checks.add(State::Note, "pods", says);
         return None;
     };
-    let (count, own) = (json_in(&folder).len(), json_in(&statics).len());
+    let (names, of_statics) = (json_in(&folder), json_in(&statics));
+    let (count, own) = (names.len(), of_statics.len());
+    let all =
+        names.iter().map(|name| folder.join(name)).chain(of_statics.iter().map(|name| statics.join(name)));
+    // A pod that ends takes its file with it.
+    let read = |file: PathBuf| pods::check(&file).err().filter(|error| !error.is_missing());
+    damaged(all.filter_map(read).map(|error| line(&error)), checks, "pods", |count| {
+        format!("{count} cannot be used: what only facts tell of these pods stays unseen")
+    });
     let imported = metadata.modified().ok().filter(|_| agent.is_none());
     let imported = imported.map(|when| format!(", listed {} ago", ago(when))).unwrap_or_default();
     let own = if own == 0 { String::new() } else { format!(" and {}", plural(own, "static pod")) };

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::files::{self, Links, Owner};
+use crate::install::engines::hooks_d;
 use crate::install::{Entry, Method, transaction};
 use crate::message::line;
 use crate::node::distribution::{Distribution, PLAIN};
@@ -24,6 +25,8 @@ pub(crate) struct Recorded {
     pub(crate) restart: bool,
     /// The runtimes that the gate was put in front of.
     pub(crate) entries: Vec<Entry>,
+    /// The files of the hook, in folders that the engine watches.
+    pub(crate) hooks: Vec<PathBuf>,
 }
 
 /// The installation for an engine, if there is one; an error is a sentence.
@@ -48,7 +51,8 @@ pub(super) fn recorded(live: &Live, engine: Engine) -> Option<Result<Recorded, S
     let written = newest_copy(live, engine).unwrap_or(metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH));
     let (config, entries, distribution) =
         (manifest.config, manifest.entries, manifest.distribution.unwrap_or_else(|| PLAIN.clone()));
-    Some(Ok(Recorded { method, config, distribution, written, restart, entries }))
+    let hooks = manifest.shared.into_iter().filter(|path| hooks_d::is_ours(path)).collect();
+    Some(Ok(Recorded { method, config, distribution, written, restart, entries, hooks }))
 }
 
 /// When the installer last changed a file of the engine: it keeps a copy of what it writes.

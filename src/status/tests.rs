@@ -11,6 +11,7 @@ use super::containers::Names;
 use super::{Setting, State, Status};
 use crate::cli::arguments::{AnswerFormat, Status as Arguments};
 use crate::cli::status::{Look, status};
+use crate::install::standing;
 use crate::install::{Change, Entry, GATE, Installer, Method, Plan, PlanError, Request, TOOL, entry_path};
 use crate::level::{Mode, cache};
 use crate::metrics;
@@ -93,6 +94,8 @@ const INSTALLED: u64 = 1000;
 const RESTARTED: u64 = 900;
 const STARTED: u64 = 100;
 
+const HOOK: &str = "usr/share/containers/oci/hooks.d/pss-guard.json";
+
 const TASKS: &str = "run/containerd/io.containerd.runtime.v2.task";
 
 impl Machine {
@@ -155,6 +158,12 @@ impl Machine {
         self.manifest(engine, method, "");
         let copy = self.file(&format!("var/lib/pss-guard/install/{}/0.after", engine.name()), "");
         age(&copy, INSTALLED);
+        self.has_stood_since(INSTALLED);
+    }
+
+    /// The installer wrote down so long ago what stands there now.
+    fn has_stood_since(&self, seconds: u64) {
+        standing::pretend(&Live::under(&self.root), SystemTime::now() - Duration::from_secs(seconds));
     }
 
     /// What the installer wrote down, with the one handler that it put the gate in front of.
@@ -162,7 +171,7 @@ impl Machine {
         let entry = format!(r#"{{"handler":"{handler}","runtime":"/usr/sbin/{handler}"}}"#);
         let entries = if handler.is_empty() { "" } else { &*entry };
         self.file(&format!("var/lib/pss-guard/install/{}/manifest.json", engine.name()), &format!(
-            r#"{{"version":1,"program":"x","method":"{method}","config":null,"entries":[{entries}],"files":[],"folders":[],"shared":[]}}"#));
+            r#"{{"version":1,"program":"x","method":"{method}","config":null,"entries":[{entries}],"files":[],"folders":[],"shared":["/{HOOK}"]}}"#));
     }
 
     fn entry(&self, engine: Engine, handler: &str, runtime: &str) {
@@ -172,6 +181,7 @@ impl Machine {
         fs::create_dir_all(folder).unwrap();
         symlink("../../../bin/pss-guard-gate", &path).unwrap();
         symlink(runtime, folder.join("runtime")).unwrap();
+        self.has_stood_since(INSTALLED);
     }
 
     fn process(&self, pid: i32, age: u64, arguments: &[&str]) {
@@ -346,6 +356,7 @@ fn every_break_is_said_and_changes_the_exit_code() {
         ("the gate cannot be executed", |m| m.mode(&GATE[1..], 0o644), 1, "has mode 0644 and cannot be executed; `pss-guard install"),
         ("the gate is empty", |m| { m.file(&GATE[1..], ""); }, 1, "is empty; `pss-guard install"),
         ("the gate cannot be executed by users", |m| m.mode(&GATE[1..], 0o744), 1, "cannot be executed by all users"),
+        ("the gate is another program", |m| m.program(&GATE[1..], "another"), 1, "is not the program that was installed; `pss-guard install"),
         ("others can write the gate", |m| m.mode(&GATE[1..], 0o757), 1, "must be writable by root alone"),
         ("others can replace the gate", |m| m.mode("var/lib/pss-guard/bin", 0o777), 1, "must be writable by root alone"),
         ("others can replace the folder", |m| m.mode("var/lib/pss-guard", 0o777), 1, "must be writable by root alone"),
@@ -389,6 +400,17 @@ fn every_break_is_said_and_changes_the_exit_code() {
             m.task("k8s.io", 20, INSTALLED + 5, Some("runc"), &sandbox("containerd", 20));
             m.task("k8s.io", 21, STARTED, Some("runc"), &in_sandbox("containerd", "side", 20));
         }, 1, "1 running container newer than the gate bypassed it"),
+        ("a namespace's file is damaged", |m| {
+            m.file("run/pss-guard/namespaces/shop.json", "{}");
+            m.file("run/pss-guard/namespaces/lab.json", "{bad");
+        }, 1, "1 file cannot be used: enforce mode refuses what starts there; the first: parse "),
+        ("others can write a namespace's file", |m| {
+            m.file("run/pss-guard/namespaces/lab.json", "{}");
+            m.mode("run/pss-guard/namespaces/lab.json", 0o666);
+        }, 1, "1 file cannot be used: enforce mode"),
+        ("a pod's facts are damaged", |m| {
+            m.file("run/pss-guard/pods/0a-1.json", "{bad");
+        }, 1, "1 file cannot be used: what only facts tell of these pods stays unseen; the first: parse "),
         ("the engine runs with another file", |m| {
             m.file("etc/other/config.toml", "");
             m.process(1, RESTARTED, &["/usr/bin/containerd", "--config", "/etc/other/config.toml"]);
@@ -508,9 +530,10 @@ fn what_nobody_can_close_is_said_and_does_not_count() {
         ("no facts of pods", |_| {}, "what a node cannot see of its pods stays unseen ("),
         ("no facts of pods, but denied", |m| { m.file("etc/pss-guard/policy.toml", "on-missing-facts = \"deny\"\n"); }, "stays unseen, and on-missing-facts = \"deny\" has no effect until there are some ("),
         ("facts of pods", |m| {
-            m.file("run/pss-guard/pods/0.json", "{}");
-            m.file("run/pss-guard/pods/1.json", "{}");
-            m.file("run/pss-guard/static/a_b.json", "{}");
+            for (file, source) in [("pods/0", "api"), ("pods/1", "api"), ("static/a_b", "static")] {
+                let facts = r#"{"v":1,"uid":"0","namespace":"shop","name":"web","source":"S","spec":{}}"#;
+                m.file(&format!("run/pss-guard/{file}.json"), &facts.replace('S', source));
+            }
         }, "facts of 2 pods and 1 static pod in"),
         ("no version of the cluster", |_| {}, "v1.37, the newest version known; `pss-guard cluster import`"),
         ("a cluster newer than this program", |m| { m.file("run/pss-guard/agent/cluster.json", "{\"v\":1,\"minor\":99}"); }, "the cluster is v1.99"),
@@ -794,6 +817,66 @@ fn hooks_are_looked_for_in_the_containers_themselves() {
         let (found, said) = machine.said(None);
         assert_eq!(found, code, "{said}");
         assert!(said.contains(sentence), "{sentence:?} in\n{said}");
+    }
+}
+
+/// CRI-O drops a hook when it reads it without the gate, and reads it again when its file is replaced.
+#[test]
+fn a_hook_that_was_read_without_the_gate_is_missed() {
+    for (stood, has_hook, code) in
+        [(INSTALLED, false, 0), (RESTARTED - 5, false, 1), (RESTARTED - 5, true, 0), (0, true, 0)]
+    {
+        let machine = Machine::new();
+        machine.remove("var/lib/pss-guard/install/containerd");
+        machine.remove("run/containerd");
+        machine.remove("proc/1");
+        machine.process(1, RESTARTED, &["/usr/bin/crio"]);
+        machine.install(Engine::CriO, Method::Hook);
+        machine.has_stood_since(stood);
+        if has_hook {
+            machine.file(HOOK, "{}");
+        }
+        let (found, said) = machine.said(None);
+        assert_eq!(found, code, "{stood} {has_hook}\n{said}");
+        let sentence = "process 1 last read the hook 15 minutes ago, before the gate was there as it is now";
+        assert_eq!(said.contains(sentence), code == 1, "{said}");
+    }
+}
+
+/// The entry tells which way a container came, and not what stood there then.
+#[test]
+fn who_started_before_the_gate_stood_there_is_not_said_to_have_passed_it() {
+    type Break = fn(&Machine);
+    let rows: [(Break, bool); 4] = [
+        (|_| (), true),
+        (|machine| machine.has_stood_since(STARTED + 5), true),
+        (|machine| machine.has_stood_since(STARTED - 5), false),
+        // By hand, and back: the record is of another link.
+        (
+            |machine| {
+                let entry = entry_path(Engine::Containerd, "runc");
+                let entry = machine.root.join(entry.strip_prefix("/").unwrap());
+                fs::remove_file(&entry).unwrap();
+                symlink("../../../bin/pss-guard-gate", &entry).unwrap();
+            },
+            false,
+        ),
+    ];
+    for (breaks, is_vouched) in rows {
+        let machine = Machine::new();
+        breaks(&machine);
+        let (code, said) = machine.said(None);
+        let (sentence, listed) = if is_vouched {
+            ("1 running container passed the gate", "passed         shop/web/app\n")
+        } else {
+            (
+                "1 running container started while the gate was not there as it is now",
+                "unproven       shop/web/app\n",
+            )
+        };
+        assert!(said.contains(sentence) && said.contains(listed), "{said}");
+        // What starts from now on passes it.
+        assert_eq!(code, 0, "{said}");
     }
 }
 

@@ -104,7 +104,7 @@ fn an_upgrade_that_fails_goes_back_to_the_installation_that_worked() {
          for program in /old/*; do echo old >>$program; done
          mount -t tmpfs none /usr/local/sbin || exit 9
          looks() {{
-             find /etc /var/lib/pss-guard /usr/local/sbin -type f ! -name crictl ! -name lock -printf '%p %m ' -exec sha256sum {{}} \\; | sort
+             find /etc /var/lib/pss-guard /usr/local/sbin -type f ! -name crictl ! -name lock ! -name standing.json -printf '%p %m ' -exec sha256sum {{}} \\; | sort
              find /var/lib/pss-guard -type l -printf '%p %l\n' | sort
              find /var/lib/pss-guard/install -name manifest.json -printf '%p %t\n'
              /gate status | sed -E 's/[0-9]+ seconds? ago//; s/process [0-9]+//'

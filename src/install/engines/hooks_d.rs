@@ -78,7 +78,7 @@ pub(super) fn put(node: &dyn Node, folders: &Folders, plan: &mut Plan) -> Result
 }
 
 /// Whether this is the hook's file.
-pub(super) fn is_ours(path: &Path) -> bool {
+pub(crate) fn is_ours(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == NAME)
 }
 

@@ -4,7 +4,7 @@ pub mod containerd;
 pub mod crio;
 mod docker;
 mod dropin;
-mod hooks_d;
+pub(crate) mod hooks_d;
 mod json;
 mod podman;
 mod toml;

@@ -10,6 +10,7 @@
 //!
 //! What is done is reported step by step, and printed by the command.
 
+mod hook;
 mod prepared;
 mod proof;
 mod removal;
@@ -17,11 +18,12 @@ mod repair;
 mod upgrade;
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::restart::{ITSELF, PATIENCE, Restart, RestartError, restart};
+use super::standing::through;
 use super::transaction::{Store, Undone, installations, manifest, strip_whole};
 use super::{GATE, Installer, Method, Plan, Request, before, detect, labels, persist, programs, units};
 use crate::level::{cache, kubelet_root};
@@ -34,7 +36,7 @@ use crate::pss::facts::Engine;
 pub use prepared::{Prepared, policy_is_kept};
 use proof::Run;
 pub use removal::{Removable, retire, sweep};
-pub use repair::{Repair, Repaired};
+pub use repair::{Lost, Repair, Repaired};
 pub use upgrade::Upgrade;
 
 /// What has been done, or was found.
@@ -42,8 +44,8 @@ pub use upgrade::Upgrade;
 pub enum Step<'a> {
     /// Everything is prepared, and the engine's installation begins.
     Begins(Method),
-    /// The gate is not where it was installed: these files were written without it, or, if there are none, links are missing.
-    Lost(&'a [PathBuf]),
+    /// The gate is not where it was installed.
+    Lost(&'a Lost),
     /// A program, a link or a file was written.
     Wrote(&'a Path),
     /// A file or a program was removed.
@@ -236,17 +238,19 @@ impl Job<'_> {
         let store = Store::open(node)?;
         // Another run can have come and gone meanwhile: then the plan is for a node that there is no more.
         store.is_unchanged(self.name(), prepared.installed.as_ref())?;
-        if prepared.changes(node) || before::is_begun(node) {
-            let plans = [&prepared.plan, &prepared.system.plan];
-            before::keep(&store, installer.engine, prepared.installed.as_ref(), plans)?;
-        }
-        let mut run = Run { request: prepared.request, before: self.running(), is_restarted: false };
-        let written = self.write(&store, prepared, wish, &run, report);
-        drop(store);
-        match written {
-            Ok(()) => self.prove(wish, &mut run, report),
-            Err(failure) => Err(self.take_back(&run, failure, report)),
-        }
+        through(node, |_| {
+            if prepared.changes(node) || before::is_begun(node) {
+                let plans = [&prepared.plan, &prepared.system.plan];
+                before::keep(&store, installer.engine, prepared.installed.as_ref(), plans)?;
+            }
+            let mut run = Run { request: prepared.request, before: self.running(), is_restarted: false };
+            let written = self.write(&store, prepared, wish, &run, report);
+            drop(store);
+            match written {
+                Ok(()) => self.prove(wish, &mut run, report),
+                Err(failure) => Err(self.take_back(&run, failure, report)),
+            }
+        })
     }
 
     /// Whether the gate is kept in place of what writes the engine's configuration again.
@@ -303,7 +307,8 @@ impl Job<'_> {
         report: Report<'_>,
     ) -> Result<(), Failure> {
         let Self { node, installer, .. } = *self;
-        let Prepared { request, directory, installed, other, mut plan, command, kubelet_root, .. } = prepared;
+        let Prepared { request, directory, installed, other, mut plan, hooks, command, kubelet_root, .. } =
+            prepared;
         // Programs first: a configuration may only ever name what is there.
         let mut changed = put(node, &directory, report)?;
         changed |= put(node, &programs::gate(), report)?;
@@ -374,6 +379,8 @@ impl Job<'_> {
             store.apply(self.name(), Some(&request), &plan, installer.strip)?;
             self.reload_units(plan.changes.iter().map(|change| change.path.as_path()), report);
         }
+        hook::read_again(node, &hooks, report)?;
+        changed |= !hooks.is_empty();
         // The text of the policy is the last good one from here on, and not only since the first container.
         let was_kept = policy_is_kept(node);
         cache::keep_now(&Paths::under(node.root()));

@@ -6,10 +6,11 @@ use nix::errno::Errno;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-use super::{Failure, Job, Wish, another_distribution};
+use super::{Failure, Job, Wish, another_distribution, hook};
 use crate::atomic::{WriteError, fault};
 use crate::install::programs::{self, Piece};
 use crate::install::sandboxes::unseen_by;
+use crate::install::standing::Standing;
 use crate::install::transaction::{self, FOLDER, Manifest, Store, manifest};
 use crate::install::{Method, Plan, Request, detect, directory, persist, presence, units};
 use crate::level::{cache, kubelet_root};
@@ -32,6 +33,8 @@ pub struct Prepared<'a> {
     pub other: Option<Method>,
     /// The engine's files.
     pub plan: Plan,
+    /// Files of it that stay as they are, and that CRI-O is to read again.
+    pub hooks: Vec<PathBuf>,
     /// The program for people, or where it lies already.
     pub command: Result<[Piece; 2], PathBuf>,
     /// The links of the engine's runtimes.
@@ -94,6 +97,13 @@ impl<'a> Job<'a> {
         let request = Request { method, config, distribution };
         let kubelet = places::kubelet(self.processes, request.distribution);
         let plan = (installer.plan)(node, &request)?;
+        let mut hooks = match (installer.engine, self.restart) {
+            (Engine::CriO, false) => hook::stale(node, &Standing::of(node))?,
+            // Who asks for a restart wants it read.
+            (Engine::CriO, true) => hook::files(node)?,
+            _ => Vec::new(),
+        };
+        hooks.retain(|path| plan.changes.iter().all(|change| change.path != *path));
         let prepared = Prepared {
             request,
             directory,
@@ -101,6 +111,7 @@ impl<'a> Job<'a> {
             installed,
             links: programs::entries(installer.engine, &plan.entries),
             plan,
+            hooks,
             command: programs::for_people(node),
             system: System::of(node, wish.manual)?,
             kubelet_root: kubelet.map(|kubelet| kubelet.root),

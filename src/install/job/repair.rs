@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Failure, Job, Report, Run, Step, put, wrote};
+use super::{Failure, Job, Report, Run, Step, hook, put, wrote};
 use crate::install::restart::{PATIENCE, restart};
-use crate::install::transaction::{Store, TransactionError, changed, manifest};
-use crate::install::{Plan, Request, programs};
+use crate::install::standing::{Standing, through};
+use crate::install::transaction::{Manifest, Store, TransactionError, changed, manifest};
+use crate::install::{Method, Plan, Request, programs};
 use crate::node::host::Live;
+use crate::pss::facts::Engine;
 
 /// So long another run may take.
 const OTHERS: Duration = Duration::from_secs(120);
@@ -25,11 +27,22 @@ pub enum Repair {
     Done(Repaired),
 }
 
+/// By what an engine had lost the gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// These files were written without it.
+    Files(Vec<PathBuf>),
+    /// Links were missing.
+    Links,
+    /// CRI-O may have dropped the hook, because it read it while there was no gate.
+    Hook,
+}
+
 /// What had lost the gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repaired {
-    /// The files that were written without it; none where only links were missing.
-    pub files: Vec<PathBuf>,
+    /// By what.
+    pub lost: Lost,
     /// From when containers could start without it, as far as that is known.
     pub since: SystemTime,
     /// Whether the engine was restarted.
@@ -41,19 +54,37 @@ pub struct Repaired {
 impl Job<'_> {
     /// Puts the gate back, and has a running engine read that.
     pub fn repair(&self, report: Report<'_>) -> Result<Repair, Failure> {
-        let Self { node, installer, .. } = *self;
+        let Self { node, .. } = *self;
         let store = patiently(node)?;
         // Asked under the lock: the file may have been changed by an uninstallation.
         let Some(written) = manifest(node, self.name())? else { return Ok(Repair::NotInstalled) };
         let Some(method) = written.method else { return Ok(Repair::NotInstalled) };
+        through(node, |standing| self.put_in_place(store, (&written, method), standing, report))
+    }
+
+    fn put_in_place(
+        &self,
+        store: Store<'_>,
+        (written, method): (&Manifest, Method),
+        standing: &Standing<'_>,
+        report: Report<'_>,
+    ) -> Result<Repair, Failure> {
+        let Self { node, installer, .. } = *self;
         let request = Request { method, config: written.config.as_deref(), distribution: self.distribution };
         let plan = (installer.plan)(node, &request)?;
         let links = programs::entries(installer.engine, &plan.entries);
-        if plan.changes.is_empty() && links.iter().all(|link| link.is_there(node)) {
+        let is_watching = installer.engine == Engine::CriO;
+        let mut hooks = if is_watching { hook::stale(node, standing)? } else { Vec::new() };
+        let lost = if !plan.changes.is_empty() {
+            Lost::Files(plan.changes.iter().map(|change| change.path.clone()).collect())
+        } else if !links.iter().all(|link| link.is_there(node)) {
+            Lost::Links
+        } else if !hooks.is_empty() {
+            Lost::Hook
+        } else {
             return Ok(Repair::Intact);
-        }
-        let files: Vec<PathBuf> = plan.changes.iter().map(|change| change.path.clone()).collect();
-        report(Step::Lost(&files));
+        };
+        report(Step::Lost(&lost));
         if !programs::gate_runs(node) {
             return Err(Failure::new(
                 "the gate does not run, so it was not put back; `pss-guard install` brings another one",
@@ -72,8 +103,10 @@ impl Job<'_> {
             self.reload_units(plan.changes.iter().map(|change| change.path.as_path()), report);
             wrote(&plan, report);
         }
+        hooks.retain(|path| plan.changes.iter().all(|change| change.path != *path));
+        hook::read_again(node, &hooks, report)?;
         drop(store);
-        let mut repaired = Repaired { files, since, restarted: false, failure: None };
+        let mut repaired = Repaired { lost, since, restarted: false, failure: None };
         let how = self.how(Some(method), true).filter(|_| !plan.changes.is_empty() && !run.before.is_empty());
         if let Some(how) = how {
             repaired.failure = restart(how, PATIENCE).err().map(|error| crate::message::line(&error));

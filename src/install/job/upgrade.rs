@@ -14,8 +14,9 @@ use std::path::Path;
 use super::prepared::System;
 use super::removal::retire_in;
 use super::repair::patiently;
-use super::{Failure, Job, Report, Step, put};
+use super::{Failure, Job, Report, Step, hook, put};
 use crate::install::programs::{self, Piece};
+use crate::install::standing::{Standing, through};
 use crate::install::transaction::{Store, installations, manifest};
 use crate::install::units::Manual;
 use crate::install::{GATE, Plan, Request, before, directory, persist, units};
@@ -72,14 +73,19 @@ impl Upgrade {
         if !programs::stand(node) {
             return Ok(());
         }
+        through(node, |standing| self.replace(&store, standing, report))
+    }
+
+    fn replace(&self, store: &Store<'_>, standing: &Standing<'_>, report: Report<'_>) -> Result<(), Failure> {
+        let node = store.node();
         if self.pieces(node).next().is_some() {
-            before::keep_common(&store, &Plan::default())?;
+            before::keep_common(store, &Plan::default())?;
         }
-        match self.write(node, report) {
+        match self.write(node, standing, report) {
             Ok(()) => {
                 before::forget_common(node)?;
                 // The tool that they called is gone. No container needs any of it.
-                if let Err(failure) = retire_in(&store, report) {
+                if let Err(failure) = retire_in(store, report) {
                     report(Step::NotDone(&failure.says));
                 }
                 // The package has brought it as well, and the gate goes first.
@@ -88,11 +94,11 @@ impl Upgrade {
                 }
                 Ok(())
             }
-            Err(failure) => Err(take_back(&store, failure, report)),
+            Err(failure) => Err(take_back(store, failure, report)),
         }
     }
 
-    fn write(&self, node: &Live, report: Report<'_>) -> Result<(), Failure> {
+    fn write(&self, node: &Live, standing: &Standing<'_>, report: Report<'_>) -> Result<(), Failure> {
         let mut changed = false;
         for piece in &self.pieces {
             changed |= put(node, piece, report)?;
@@ -110,6 +116,9 @@ impl Upgrade {
             }
             // As a wrapper the tool is only a fallback.
             programs::bring_over(node)?;
+            let hooks = hook::stale(node, standing)?;
+            hook::read_again(node, &hooks, report)?;
+            changed |= !hooks.is_empty();
         }
         for piece in &self.for_people {
             match put(node, piece, report) {

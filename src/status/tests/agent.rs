@@ -385,7 +385,6 @@ fn a_namespace_below_the_floor_is_named() {
     level("kube-system", "privileged");
     for folder in ["run", "var/lib"] {
         machine.file(&format!("{folder}/pss-guard/namespaces/plain.json"), "{\"v\":1}");
-        machine.file(&format!("{folder}/pss-guard/namespaces/broken.json"), "garbage");
     }
     for (floor, expected) in
         [("privileged", &[][..]), ("baseline", &["shop"]), ("restricted", &["lab", "shop"])]
@@ -404,4 +403,8 @@ fn a_namespace_below_the_floor_is_named() {
     let (below, said, _) = found();
     assert_eq!(below.len(), 11);
     assert!(said.contains("lab, shop, z0, z1, z2 and 6 more; the floor is enforced there"), "{said}");
+    // What cannot be read is a fault of its own.
+    machine.file("run/pss-guard/namespaces/broken.json", "garbage");
+    let (below, _, state) = found();
+    assert_eq!((below.len(), state), (11, State::Wrong));
 }

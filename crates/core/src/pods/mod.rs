@@ -148,6 +148,14 @@ pub enum PodsError {
     },
 }
 
+impl PodsError {
+    /// Whether the file is not there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::File(error) if error.is_missing())
+    }
+}
+
 fn is_empty(annotations: &Strict<Annotations>) -> bool {
     annotations.0.is_empty()
 }
@@ -266,6 +274,16 @@ impl PodFacts {
 }
 
 /// Parses facts: an unknown key of a known version is not ours.
+/// Whether a file of facts can be used, for whichever pod it is.
+///
+/// # Errors
+///
+/// It cannot be believed or read, or is no facts.
+pub fn check(path: &Path) -> Result<(), PodsError> {
+    let (_, _, bytes) = files::read_as(path, Links::Refuse, Owner::Root, LIMIT)?;
+    parse(&bytes, path).map(drop)
+}
+
 fn parse(bytes: &[u8], path: &Path) -> Result<PodFacts, PodsError> {
     #[derive(Deserialize)]
     struct Version {
