@@ -123,9 +123,9 @@ fn what_started_while_an_entry_led_past_the_gate_is_unproven() {
     engine.machine.run(&[PROGRAM, "install", "--programs"]).expect_success();
     engine
         .machine
-        .run(&["sh", "-ec", "cp -a /opt /opt.new && echo >>/opt.new/pss-guard-gate"])
+        .run(&["sh", "-ec", "cp -a /opt /run/machine/new && echo >>/run/machine/new/pss-guard-gate"])
         .expect_success();
-    engine.machine.run(&["/opt.new/pss-guard", "install", "--programs"]).expect_success();
+    engine.machine.run(&["/run/machine/new/pss-guard", "install", "--programs"]).expect_success();
     engine.machine.run(&[PROGRAM, "install", "--programs"]).expect_success();
     assert_eq!(tally(), [1.0, 0.0, 0.0, 0.0], "after an upgrade and back");
 
@@ -149,6 +149,118 @@ fn what_started_while_an_entry_led_past_the_gate_is_unproven() {
     let judged = cri::ask(&engine, &Pod::compliant());
     assert_eq!(tally(), [1.0, 0.0, 0.0, 0.0]);
     judged.end(&engine);
+}
+
+/// All of it is gone, and the gate is back by the document, whichever way it stood. Then it stands in that way again, and can be
+/// taken away: the engine starts what it started before.
+#[test]
+fn what_came_back_from_nothing_can_be_taken_away() {
+    let test = "operations::what_came_back_from_nothing_can_be_taken_away";
+    let rows = [
+        (Kind::Containerd2, Method::Runtime),
+        (Kind::Containerd2, Method::Hook),
+        (Kind::CriO, Method::Hook),
+        (Kind::CriO, Method::Runtime),
+    ];
+    if !Kind::Containerd2.can_run(test) || !Kind::CriO.can_run(test) {
+        return;
+    }
+    let [put_back, _, all_gone] = &blocks("docs/operations.md", "sh")[..] else { panic!("other ways") };
+    let runc = needs::program("runc").expect("runc is there").display().to_string();
+    let all_gone = all_gone.replace("/usr/sbin/runc", &runc);
+    for (kind, method) in rows {
+        let what = format!("{kind:?}, {method:?}");
+        let mut engine = Engine::up(kind);
+        engine.machine.write("/etc/pss-guard/policy.toml", &gate::policy("enforce"));
+        engine.machine.run(&["ln", "-sf", PROGRAM, "/usr/local/sbin/pss-guard"]).expect_success();
+        let name = kind.name();
+        let restart = engine.restart_command();
+        let files = "find /etc/containerd /etc/crio /usr/share/containers/oci -type f 2>/dev/null | sort | xargs -r sha256sum";
+        let looks = |machine: &Machine| machine.run(&["sh", "-c", files]).expect_success().stdout;
+        let before = looks(&engine.machine);
+        gate::install(&engine.machine, name, method, Restart::Command(&restart));
+
+        let follow = |machine: &Machine, text: &str| {
+            let done = machine.run(&["sh", "-ec", text]);
+            assert_eq!(done.code, Some(0), "{what}: {done}");
+            done
+        };
+        follow(&engine.machine, "rm -r /var/lib/pss-guard");
+        if method == Method::Runtime {
+            follow(&engine.machine, &all_gone);
+            let started = cri::start(&engine, &Pod::bare());
+            assert!(started.ran, "{what}, by hand: {started}");
+        }
+        // Nobody may take away what files still name.
+        if method == Method::Runtime {
+            let refused = engine.machine.run(&[PROGRAM, "uninstall", "--engine", name]);
+            assert_eq!(refused.code, Some(2), "{what}: {refused}");
+            assert!(refused.stderr.contains("the record of its installation is gone"), "{what}: {refused}");
+        }
+        let done = engine.machine.run(&["sh", "-c", &put_back.replace("containerd", name)]);
+        let way = if method == Method::Hook { "hook method" } else { "runtime method" };
+        assert!(done.stdout.contains(way), "{what}: the way that stood: {done}");
+        engine.restart();
+        let refused = cri::start(&engine, &Pod::bare());
+        assert!(!refused.ran && refused.refusal().is_some(), "{what}: {refused}");
+        let (code, _, all) = status(&engine.machine);
+        assert_eq!(code, Some(0), "{what}\n{all}");
+
+        gate::uninstall(&engine.machine, name, Restart::Command(&restart));
+        let after = looks(&engine.machine);
+        assert!(!after.contains("pss-guard"), "{what}: {after}");
+        if kind.is_crio() {
+            assert_eq!(after, before, "{what}");
+        }
+        for _ in 0..2 {
+            let started = cri::start(&engine, &Pod::bare());
+            assert!(started.ran, "{what}, without the gate: {started}");
+            engine.restart();
+        }
+        let left =
+            "grep -rl /var/lib/pss-guard /etc/containerd /etc/crio /usr/share/containers/oci 2>/dev/null";
+        let left = engine.machine.run(&["sh", "-c", left]).stdout;
+        assert!(left.is_empty(), "{what}: {left}");
+    }
+}
+
+/// CRI-O watches the folders of hooks that were there when it started.
+#[test]
+fn a_folder_of_hooks_that_cri_o_does_not_watch_is_no_gate() {
+    let test = "operations::a_folder_of_hooks_that_cri_o_does_not_watch_is_no_gate";
+    if !Kind::CriO.can_run(test) {
+        return;
+    }
+    let mut engine = Engine::up(Kind::CriO);
+    engine.machine.write("/etc/pss-guard/policy.toml", &gate::policy("enforce"));
+    let restart = engine.restart_command();
+    // The folder that it watches is another one from now on.
+    let hooks = "/usr/share/containers/oci/hooks.d";
+    engine.machine.run(&["mkdir", "-p", hooks]).expect_success();
+    engine.restart();
+    engine.machine.run(&["sh", "-ec", &format!("rm -r {hooks} && mkdir {hooks}")]).expect_success();
+    let said = gate::install(&engine.machine, "crio", Method::Hook, Restart::Later);
+    assert!(said.contains("crio.service"), "who has to restart it is said: {said}");
+    let past = cri::start(&engine, &Pod::bare());
+    assert!(past.ran, "the control: CRI-O has not read it: {past}");
+    let (code, _, all) = status(&engine.machine);
+    assert_eq!(code, Some(1), "{all}");
+    assert!(all.contains("does not watch the folder of the hook"), "{all}");
+    assert_eq!(number(&engine.machine, "pss_guard_enforcing"), Some(0.0));
+
+    let said = gate::install(&engine.machine, "crio", Method::Hook, Restart::Command(&restart));
+    assert!(said.contains("a forbidden probe was refused"), "{said}");
+    let refused = cri::start(&engine, &Pod::bare());
+    assert!(!refused.ran && refused.refusal().is_some(), "{refused}");
+    let (code, _, all) = status(&engine.machine);
+    assert_eq!(code, Some(0), "{all}");
+    // From one method to the other and back, each with a restart.
+    for method in [Method::Runtime, Method::Hook] {
+        let said = gate::install(&engine.machine, "crio", method, Restart::Command(&restart));
+        assert!(said.contains("a forbidden probe was refused"), "{method:?}: {said}");
+        let (code, _, all) = status(&engine.machine);
+        assert_eq!(code, Some(0), "{method:?}\n{all}");
+    }
 }
 
 /// Follows each way back.

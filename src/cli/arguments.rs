@@ -444,7 +444,7 @@ pub struct Install {
     #[arg(long, value_name = "ENGINE|auto", value_parser = engine_or_auto, required = false, required_unless_present = "programs",
           default_value_if("programs", "true", "auto"))]
     pub engine: Chosen,
-    /// How the engine calls the gate [default: runtime for containerd and docker, hook for CRI-O and podman]
+    /// How the engine calls the gate [default: as installed; else runtime for containerd and docker, hook for CRI-O and podman]
     #[arg(long, value_enum)]
     pub method: Option<Method>,
     /// Do not start probe containers

@@ -20,6 +20,7 @@ use crate::install::job::{
     policy_is_kept, retire,
 };
 use crate::install::programs::{self, Piece};
+use crate::install::standing::Standing;
 use crate::install::transaction::{FOLDER, Undone, manifest};
 use crate::install::{GATE, Installer, Method, Request, directory, engines, persist, units};
 use crate::level::Policy;
@@ -209,7 +210,13 @@ pub(super) fn verify(
         patience: Patience::default(),
         is_static: cfg!(target_feature = "crt-static"),
     };
-    verification.verify()
+    match verification.verify() {
+        Outcome::Failed(reason) if Standing::of(node).is_replaced() => Outcome::Failed(format!(
+            "{reason}; {GATE} is not the program that was installed, and `pss-guard install --engine {}` restores it",
+            installer.engine.name()
+        )),
+        outcome => outcome,
+    }
 }
 
 /// What keeps the gate in place.

@@ -140,7 +140,11 @@ fn headline(status: &Status) -> String {
     match status.state {
         State::Open => format!("open: some containers bypass the gate ({of})"),
         State::Unknown => format!("unknown: some checks could not be made ({of})"),
-        _ if status.engines.iter().all(|engine| engine.method.is_none()) => {
+        _ if status
+            .engines
+            .iter()
+            .all(|engine| engine.method.is_none() && engine.state != State::Unknown) =>
+        {
             "WRONG: the gate is not active for any engine".to_owned()
         }
         _ => format!("WRONG: see {of} below"),

@@ -14,6 +14,7 @@
 //! [`job`] is the order of a whole run: prepare, write, restart, prove. [`before`] keeps what an upgrade replaces, so that a
 //! run that fails goes back to it.
 
+pub mod adopt;
 pub mod before;
 pub mod detect;
 pub mod directory;
@@ -88,6 +89,8 @@ pub struct Plan {
     /// Files that this rests on and another engine may rest on as well, whether or not they are among the changes:
     /// they stay as long as the installation of any engine names them.
     pub shared: Vec<PathBuf>,
+    /// The engine's files that it rests on, changed or not.
+    pub read: Vec<PathBuf>,
     /// What the gate will not cover although somebody could think so, a sentence each: a handler of another kind, a
     /// built-in runtime that cannot be replaced.
     pub open: Vec<String>,

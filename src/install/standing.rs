@@ -2,7 +2,7 @@
 //!
 //! A container names the entry it was started through, or the hook. Neither says what stood there at that moment: an entry
 //! may have led to the runtime, and the gate may have been a script. So the installer writes down which inode it left in each
-//! place, when that was last changed (`ctime`, which every rename, link and write moves), and since when there was no break.
+//! place, when that and its folder were last changed, and since when there was no break.
 //! An upgrade replaces a gate by rename and keeps the date. What anybody else did since is a break, and dates from its change; a
 //! gate with other bytes than the installer's is no gate that is known.
 
@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{GATE, directory, programs};
+use super::{GATE, programs};
 use crate::atomic::{self, WriteError};
 use crate::checksum::checksum;
 use crate::files;
@@ -25,12 +25,38 @@ use crate::pss::facts::Engine;
 /// The record.
 const FILE: &str = "/var/lib/pss-guard/install/standing.json";
 
-/// What stands in a place.
+/// What stands in a place, and the folder that it stands in. Times are since the epoch.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 struct Seen {
-    inode: u64,
-    /// `ctime`, since the epoch.
+    file: Inode,
+    folder: Inode,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+struct Inode {
+    number: u64,
+    /// `mtime`
+    modified: Duration,
+    /// `ctime`
     changed: Duration,
+}
+
+impl Seen {
+    /// Whether nobody has put another file there in between. A rename changes the `ctime` of what is renamed and the `mtime` of
+    /// the folder; a hard link or a mode changes that `ctime` alone, and what else lies in the folder its `mtime`.
+    fn is_still(&self, now: &Self) -> bool {
+        let (file, folder) = (self.file, self.folder);
+        let is_same_file = (file.number, file.modified) == (now.file.number, now.file.modified)
+            && (file.changed == now.file.changed || folder.modified == now.folder.modified);
+        // Not by its number, which an overlay may change (`Documentation/filesystems/overlayfs.rst`, inode properties).
+        let is_same_folder = folder.changed == now.folder.changed || folder.modified != now.folder.modified;
+        is_same_file && is_same_folder
+    }
+
+    /// When it was last put there, or the folder with it, at the latest.
+    fn changed(&self) -> Duration {
+        self.file.changed.max(self.folder.changed)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -56,6 +82,8 @@ pub struct Standing<'a> {
     untouched: BTreeMap<PathBuf, Duration>,
     /// The checksum of the gate that was left, where that is known.
     sum: Option<u64>,
+    /// What stood in each place when this was asked.
+    before: BTreeMap<PathBuf, Seen>,
     /// The answer for the gate, which may have to be read for it.
     gate: OnceCell<Option<SystemTime>>,
     asked: SystemTime,
@@ -65,11 +93,14 @@ impl<'a> Standing<'a> {
     /// Reads the record, and compares it with what is there.
     #[must_use]
     pub fn of(node: &'a Live) -> Self {
-        let Record { gate: sum, places } = recorded(node);
-        let is_intact = |path: &Path, stood: &Stood| seen(node, path) == Some(stood.seen);
-        let intact = places.into_iter().filter(|(path, stood)| is_intact(path, stood));
+        let Record { gate: sum, places: stood } = recorded(node);
+        let before: BTreeMap<PathBuf, Seen> =
+            places(node).filter_map(|path| Some((path.clone(), seen(node, &path)?))).collect();
+        let is_intact =
+            |path: &Path, stood: &Stood| before.get(path).is_some_and(|now| stood.seen.is_still(now));
+        let intact = stood.into_iter().filter(|(path, stood)| is_intact(path, stood));
         let untouched = intact.map(|(path, stood)| (path, stood.since)).collect();
-        Self { node, untouched, sum, gate: OnceCell::new(), asked: SystemTime::now() }
+        Self { node, untouched, sum, before, gate: OnceCell::new(), asked: SystemTime::now() }
     }
 
     /// Whether another program than the installer's lies in the place of the gate, as far as that is known.
@@ -82,16 +113,13 @@ impl<'a> Standing<'a> {
     /// Since when the gate has stood; `None` where there is none that is known to be one.
     #[must_use]
     pub fn gate(&self) -> Option<SystemTime> {
-        // Who takes the gate out of its directory and puts it back changes the directory, or the link to it.
-        let ask = || Some(self.since(directory::FOLDER.as_ref())?.max(self.since(GATE.as_ref())?));
-        *self.gate.get_or_init(ask)
+        *self.gate.get_or_init(|| self.since(GATE.as_ref()))
     }
 
     /// The same of one that the installer left there; `None` where anybody has changed it since.
     #[must_use]
     pub fn untouched_gate(&self) -> Option<SystemTime> {
-        let since = |path: &str| self.untouched.get(Path::new(path));
-        Some(SystemTime::UNIX_EPOCH + *since(directory::FOLDER)?.max(since(GATE)?))
+        Some(SystemTime::UNIX_EPOCH + *self.untouched.get(Path::new(GATE))?)
     }
 
     /// Since when the gate has stood behind this entry; `None` where it does not.
@@ -101,7 +129,7 @@ impl<'a> Standing<'a> {
     }
 
     fn since(&self, path: &Path) -> Option<SystemTime> {
-        let by_file = || Some(seen(self.node, path)?.changed).filter(|_| self.is_ours(path));
+        let by_file = || Some(seen(self.node, path)?.changed()).filter(|_| self.is_ours(path));
         let since = self.untouched.get(path).copied().or_else(by_file)?;
         Some(SystemTime::UNIX_EPOCH + since)
     }
@@ -114,7 +142,10 @@ impl<'a> Standing<'a> {
         let (asked, now) = (since_epoch(self.asked), since_epoch(SystemTime::now()));
         let stood = |path: PathBuf| {
             let seen = seen(node, &path)?;
-            let new = || Some(seen.changed).filter(|_| self.is_ours(&path));
+            // What is not new was put there by somebody else, at some time.
+            let is_new = self.before.get(&path).is_none_or(|before| before.file != seen.file);
+            let changed = if is_new { seen.file.changed } else { seen.changed() };
+            let new = || Some(changed).filter(|_| self.is_ours(&path));
             let since = self.untouched.get(&path).copied().or_else(new)?;
             // Of a clock that was set back since. What is written from here on must not be older for all time.
             let since = if since > now { asked } else { since };
@@ -128,7 +159,6 @@ impl<'a> Standing<'a> {
     /// Whether this is what the installer puts there.
     fn is_ours(&self, path: &Path) -> bool {
         match path {
-            _ if path == Path::new(directory::FOLDER) => true,
             _ if path == Path::new(GATE) => {
                 let is_known = self.sum.is_some() && sum(self.node) == self.sum;
                 is_known || programs::is_copy_of_ours(self.node)
@@ -145,7 +175,7 @@ fn sum(node: &Live) -> Option<u64> {
 
 fn places(node: &Live) -> impl Iterator<Item = PathBuf> {
     let links = Engine::ALL.into_iter().flat_map(|engine| programs::links_of(node, engine));
-    [directory::FOLDER, GATE].map(PathBuf::from).into_iter().chain(links)
+    [PathBuf::from(GATE)].into_iter().chain(links)
 }
 
 fn recorded(node: &Live) -> Record {
@@ -175,13 +205,21 @@ pub(super) fn through<T>(node: &Live, change: impl FnOnce(&Standing<'_>) -> T) -
 /// When a file of the node last changed in any way; `None` where it is not there.
 #[must_use]
 pub fn changed(node: &Live, path: &Path) -> Option<SystemTime> {
-    Some(SystemTime::UNIX_EPOCH + seen(node, path)?.changed)
+    Some(SystemTime::UNIX_EPOCH + seen(node, path)?.file.changed)
 }
 
 fn seen(node: &Live, path: &Path) -> Option<Seen> {
-    let file = fs::symlink_metadata(programs::in_folder(node, path)).ok()?;
-    let (seconds, rest) = (u64::try_from(file.ctime()).ok()?, u32::try_from(file.ctime_nsec()).ok()?);
-    Some(Seen { inode: file.ino(), changed: Duration::new(seconds, rest) })
+    let place = programs::in_folder(node, path);
+    let inode = |path: &Path| {
+        let file = fs::symlink_metadata(path).ok()?;
+        let time = |seconds: i64, rest: i64| {
+            Some(Duration::new(u64::try_from(seconds).ok()?, u32::try_from(rest).ok()?))
+        };
+        let modified = time(file.mtime(), file.mtime_nsec())?;
+        let changed = time(file.ctime(), file.ctime_nsec())?;
+        Some(Inode { number: file.ino(), modified, changed })
+    };
+    Some(Seen { file: inode(&place)?, folder: inode(place.parent()?)? })
 }
 
 /// As if the installer had left everything that is there, at this moment.
@@ -201,7 +239,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::{FILE, Standing, pretend, through};
-    use crate::install::{GATE, directory, entry_path};
+    use crate::install::{GATE, entry_path};
     use crate::node::host::Live;
     use crate::pss::facts::Engine;
 
@@ -223,17 +261,27 @@ mod tests {
         let lost: Break = |root| fs::remove_file(root.join(&FILE[1..])).unwrap();
         let nothing: Break = |_| ();
         let other_folder: Break = |root| {
-            let folder = root.join(&directory::FOLDER[1..]);
+            let folder = root.join(&GATE[1..]).parent().unwrap().to_owned();
             fs::rename(&folder, root.join("bin.away")).unwrap();
-            symlink("../../../bin.away", folder).unwrap();
+            fs::rename(root.join("bin.away"), folder).unwrap();
+        };
+        let linked: Break = |root| fs::hard_link(root.join(&GATE[1..]), root.join("backup")).unwrap();
+        let beside: Break = |root| fs::write(root.join(&GATE[1..]).with_extension("txt"), "").unwrap();
+        let moved_entry: Break = |root| {
+            let folder = root.join("var/lib/pss-guard/runtimes/containerd/runc");
+            fs::rename(&folder, root.join("away")).unwrap();
+            fs::rename(root.join("away"), folder).unwrap();
         };
         // Since the hour, since now, or not known.
         let (old, unknown) = (Some(true), None);
-        let rows: [(&str, Break, [Option<bool>; 2]); 6] = [
+        let rows: [(&str, Break, [Option<bool>; 2]); 9] = [
             ("nothing", nothing, [old, old]),
             ("the gate was away for a while", moved_gate, [Some(false), Some(false)]),
             ("the gate is a script", written, [unknown, unknown]),
-            ("its directory is another", other_folder, [Some(false), Some(false)]),
+            ("its directory was away for a while", other_folder, [Some(false), Some(false)]),
+            ("the folder of the entry was away for a while", moved_entry, [old, Some(false)]),
+            ("a backup has linked to it", linked, [old, old]),
+            ("another file lies beside it", beside, [old, old]),
             ("the entry leads to the runtime", turned, [old, unknown]),
             ("there is no record", lost, [unknown, unknown]),
         ];

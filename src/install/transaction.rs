@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::adopt::Left;
 use super::{Entry, Method, Plan, PlanError, Request, Stripped, labels};
 use crate::atomic::{self, WriteError, fault};
 use crate::files::{self, FileError};
@@ -223,6 +224,35 @@ impl<'a> Store<'a> {
             labels::replace(self.node, &change.path, &place, &change.after, 0o644)?;
         }
         Ok(())
+    }
+
+    /// Records an installation whose record is gone: what it has left. Nothing on the node changes by it.
+    pub fn adopt(
+        &self,
+        name: &str,
+        request: &Request<'_>,
+        plan: &Plan,
+        left: &[Left],
+    ) -> Result<(), TransactionError> {
+        let folder = self.folder(name);
+        atomic::make_folder(&folder)?;
+        let mut files = Vec::new();
+        for Left { path, without, now } in left {
+            let before = without.as_ref().map(|bytes| keep(&folder, "before", bytes)).transpose()?;
+            files.push(Record { path: path.clone(), before, after: keep(&folder, "after", now)? });
+        }
+        let manifest = Manifest {
+            version: VERSION,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            method: Some(request.method),
+            config: request.config.map(Path::to_owned),
+            distribution: Some(request.distribution.clone()),
+            entries: plan.entries.clone(),
+            files,
+            folders: Vec::new(),
+            shared: plan.shared.clone(),
+        };
+        self.write_manifest(name, &manifest)
     }
 
     /// Makes every file of an installation what it was before it. What cannot be undone stops nothing else, and stays

@@ -1,7 +1,7 @@
 //! Finds the running containers that passed the gate: it is their runtime, or a hook in their config.json.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::{Asked, Checks, Recorded, Setting, State};
 use crate::inspect;
 use crate::inspect::identity::identify;
-use crate::install::Method;
 use crate::install::standing::Standing;
+use crate::install::{GATE, Method, TOOL};
 use crate::node::containers::{self, Container, Keeper, Voucher};
 use crate::pss::facts::{Engine, Subject};
 use crate::words::{agree, plural};
@@ -312,12 +312,14 @@ impl Running {
     }
 }
 
+/// Where a hook calls the gate: as it is installed, before it was a program of its own, and put there by hand.
+const WAYS: [&str; 4] = [GATE, TOOL, "/usr/local/sbin/pss-guard-gate", "/usr/sbin/pss-guard-gate"];
+
 impl Hook {
     /// The engine that a hook of ours was installed for.
     fn engine(&self) -> Option<&str> {
-        let name = self.path.file_name()?;
-        // The second one before the gate was a program of its own.
-        let ours = (name == "pss-guard-gate" || name == "pss-guard") && self.args.get(1)? == "hook";
+        let is_gate = WAYS.iter().any(|way| self.path == Path::new(way));
+        let ours = is_gate && self.args.get(1)? == "hook";
         let place = self.args.iter().position(|argument| argument == "--engine")?;
         ours.then(|| self.args.get(place + 1).map(String::as_str))?
     }
@@ -345,10 +347,11 @@ fn look(standing: &Standing<'_>, found: Container) -> Result<Running, PathBuf> {
     let name = if words.is_empty() { found.id.clone().unwrap_or_default() } else { words.join("/") };
     let sandbox = identity.sandbox.map(str::to_owned);
     let hooks = hooked.hooks.unwrap_or_default();
-    let hooks = [hooks.create_runtime, hooks.prestart].into_iter().flatten().flatten().collect();
+    let hooks: Vec<Hook> = [hooks.create_runtime, hooks.prestart].into_iter().flatten().flatten().collect();
     let stood = match &found.runtime {
         Some(entry) if found.entry().is_some() => standing.entry(entry),
-        _ => standing.gate(),
+        // Of a gate that was put elsewhere by hand nothing is known.
+        _ => standing.gate().filter(|_| hooks.iter().any(|hook| hook.path == Path::new(GATE))),
     };
     let started = found.process.map_or(SystemTime::UNIX_EPOCH, |first| first.started);
     Ok(Running {

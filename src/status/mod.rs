@@ -41,10 +41,10 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::install::detect;
-use crate::install::job::{another_distribution, distribution_of};
+use crate::install::job::{another_distribution, distribution_of, hook};
 use crate::install::standing::{self, Standing};
 use crate::install::{
-    Installer, Method, Plan, PlanError, Request, entry_path, persist, programs, transaction, units,
+    GATE, Installer, Method, Plan, PlanError, Request, entry_path, persist, programs, transaction, units,
 };
 use crate::level::policy::{Exemptions, Mode};
 use crate::message::{escape, line};
@@ -627,15 +627,23 @@ impl<'a> Setting<'a> {
 
     /// May CRI-O have read the hook while there was no gate? Then it dropped it, and starts everything past the gate.
     fn dropped(&self, process: &Process, hooks: &[PathBuf], checks: &mut Checks) {
-        // Without a gate that is the fault.
-        let Some(gate) = Standing::of(&self.live).gate() else { return };
+        if hook::is_unwatched(process, hooks) {
+            let says = format!(
+                "process {} does not watch the folder of the hook, and has not read it; systemctl restart crio",
+                process.pid
+            );
+            return checks.add(State::Wrong, "process", says);
+        }
+        // Whatever is called there; without any that is the fault.
+        let gate = Standing::of(&self.live).gate().or_else(|| standing::changed(&self.live, Path::new(GATE)));
+        let Some(gate) = gate else { return };
         let started = process.started;
         let read = |hook: &PathBuf| standing::changed(&self.live, hook).map_or(started, |at| at.max(started));
         let read = hooks.iter().map(read).min().unwrap_or(started);
         if read < gate {
             let says = format!(
                 "process {} last read the hook {} ago, before the gate was there as it is now, and drops a hook whose program \
-                 is missing; `pss-guard install --engine {}` has it read again",
+                 is missing; `pss-guard install --engine {}` has it read again, and so does a restart",
                 process.pid,
                 ago(read),
                 Engine::CriO.name()

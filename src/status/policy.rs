@@ -154,18 +154,26 @@ pub(super) fn ask(setting: &Setting<'_>, distribution: &Distribution) -> (Policy
         if setting.processes.are_seen() {
             for_the_agent(setting, checks);
         }
-        if setting.processes.are_seen() && paths.other_root().is_none() {
-            let of_containerd = places::of_containerd(&setting.processes, distribution);
-            for fault in anchors::faults(Path::new(policy.node.kubelet_root()), &of_containerd) {
-                checks.add(State::Wrong, "anchors", line(&fault));
-            }
-        }
+        anchor_faults(setting, distribution, policy, checks);
         status.exempt_namespaces.clone_from(&policy.exemptions.namespaces);
     }
     if setting.processes.are_seen() {
         journal(&paths.journal_socket(), &paths.decisions(), &mut status.checks);
     }
     (status, policy.map(|policy| policy.exemptions).unwrap_or_default())
+}
+
+/// Can only root write to the directories that pods' mounts rest on?
+fn anchor_faults(setting: &Setting<'_>, distribution: &Distribution, policy: &Policy, checks: &mut Checks) {
+    if !setting.processes.are_seen() || setting.paths.other_root().is_some() {
+        return;
+    }
+    let of_containerd = places::of_containerd(&setting.processes, distribution);
+    // Others than root cannot look into all of them.
+    let state = if setting.processes.are_told() { State::Wrong } else { State::Unknown };
+    for fault in anchors::faults(Path::new(policy.node.kubelet_root()), &of_containerd) {
+        checks.add(state, "anchors", line(&fault));
+    }
 }
 
 /// What does a policy say that can be used?
@@ -264,15 +272,17 @@ fn imported(
         checks.add(State::Note, "namespaces", says);
         return None;
     };
-    let names = json_in(folder);
-    let count = names.len();
-    let read = |name: &OsString| {
-        let name = Path::new(name).file_stem()?.to_str()?;
-        namespaces::read(folder, name).err()
-    };
-    damaged(names.iter().filter_map(read).map(|error| line(&error)), checks, "namespaces", |count| {
-        format!("{count} cannot be used: enforce mode refuses what starts there")
-    });
+    let count = json_in(folder).len();
+    // Of any other name no namespace is, and nobody reads the file.
+    let names = namespaces::names(folder).unwrap_or_default();
+    let is_evaluated = |name: &&String| !policy.exemptions.namespaces.contains(*name);
+    let read = |name: &String| namespaces::read(folder, name).err();
+    damaged(
+        names.iter().filter(is_evaluated).filter_map(read).map(|error| line(&error)),
+        checks,
+        "namespaces",
+        |count| format!("{count} cannot be used: enforce mode refuses what starts there"),
+    );
     // The folder's own time: see `namespaces::import`.
     let imported = metadata.modified().ok().filter(|_| agent.is_none());
     let imported = imported.map(|when| format!(", imported {} ago", ago(when))).unwrap_or_default();

@@ -122,6 +122,17 @@ impl Machine {
         machine
     }
 
+    /// CRI-O alone, which calls the gate as a hook.
+    fn of_crio() -> Self {
+        let machine = Self::new();
+        for other in ["var/lib/pss-guard/install/containerd", "run/containerd", "proc/1"] {
+            machine.remove(other);
+        }
+        machine.process(1, RESTARTED, &["/usr/bin/crio"]);
+        machine.install(Engine::CriO, Method::Hook);
+        machine
+    }
+
     fn file(&self, path: &str, text: &str) -> PathBuf {
         let path = self.root.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -805,12 +816,7 @@ fn hooks_are_looked_for_in_the_containers_themselves() {
         (pod("cri-o", "app"), RESTARTED + 5, 1, "the engine dropped the hook"),
     ];
     for (config, started, code, sentence) in rows {
-        let machine = Machine::new();
-        machine.remove("var/lib/pss-guard/install/containerd");
-        machine.remove("run/containerd");
-        machine.remove("proc/1");
-        machine.process(1, RESTARTED, &["/usr/bin/crio"]);
-        machine.install(Engine::CriO, Method::Hook);
+        let machine = Machine::of_crio();
         machine.monitored(30, started, "/usr/bin/crun", &config);
         // An exec session has a conmon, too.
         machine.process(33, 5, &["/usr/bin/conmon", "-e", "-b", "/x", "-p", "/y", "-r", "/usr/bin/crun"]);
@@ -826,12 +832,7 @@ fn a_hook_that_was_read_without_the_gate_is_missed() {
     for (stood, has_hook, code) in
         [(INSTALLED, false, 0), (RESTARTED - 5, false, 1), (RESTARTED - 5, true, 0), (0, true, 0)]
     {
-        let machine = Machine::new();
-        machine.remove("var/lib/pss-guard/install/containerd");
-        machine.remove("run/containerd");
-        machine.remove("proc/1");
-        machine.process(1, RESTARTED, &["/usr/bin/crio"]);
-        machine.install(Engine::CriO, Method::Hook);
+        let machine = Machine::of_crio();
         machine.has_stood_since(stood);
         if has_hook {
             machine.file(HOOK, "{}");

@@ -292,10 +292,71 @@ fn a_method_gives_way_to_the_other() {
     assert_same(&root.tree(), &before, "a method that docker has not");
 }
 
+/// Everything of the installer's is lost, and its links are put back by hand. Then `uninstall` alone is refused, because files
+/// still name the gate; `install` finds the way in which it stood, and after that `uninstall` leaves nothing that leads there.
+#[test]
+fn what_is_left_without_a_record_is_recorded_again() {
+    let rows = [
+        ("containerd", CONTAINERD, "runtime", "containerd"),
+        ("crio", CRIO, "hook", "crio"),
+        ("crio", CRIO, "runtime", "crio"),
+        ("podman", PODMAN, "hook", "podman"),
+        ("podman", PODMAN, "runtime", "podman"),
+        ("docker", DOCKER, "runtime", "dockerd"),
+    ];
+    for (engine, files, method, program) in rows {
+        let what = format!("{engine}, {method}");
+        let root = Host::new(files);
+        root.program(program);
+        let names = |tree: &Tree| {
+            let has = |bytes: &[u8]| bytes.windows(18).any(|part| part == b"/var/lib/pss-guard");
+            let own = tree.iter().filter(|(path, (_, bytes))| path.starts_with("etc") && has(bytes));
+            own.map(|(path, _)| path.clone()).collect::<Vec<_>>()
+        };
+        let mut before = root.tree();
+        root.call(&["install", "--engine", engine, "--method", method]).expect_success();
+        let links: Vec<(PathBuf, PathBuf)> = root
+            .tree()
+            .keys()
+            .filter(|path| path.starts_with("var/lib/pss-guard/runtimes") && path.ends_with("runtime"))
+            .map(|path| (root.root().join(path), fs::read_link(root.root().join(path)).expect("a link")))
+            .collect();
+        fs::remove_dir_all(root.path("var/lib/pss-guard")).expect("a folder of ours");
+        for (link, runtime) in &links {
+            fs::create_dir_all(link.parent().expect("a folder")).expect("a folder");
+            for name in ["runtime", "pss-guard-runtime"] {
+                symlink(runtime, link.with_file_name(name)).expect("a link");
+            }
+        }
+        if method == "runtime" {
+            let done = root.call(&["uninstall", "--engine", engine]);
+            let says = "the record of its installation is gone";
+            assert!(done.code == Some(2) && done.stderr.contains(says), "{what}: {done}");
+        }
+        let done = root.call(&["install", "--engine", engine]).expect_success();
+        assert!(done.stdout.contains(&format!("{method} method")), "{what}: {done}");
+        root.call(&["status", "--engine", engine]).expect_success();
+        root.call(&["uninstall", "--engine", engine]).expect_success();
+        let mut after = root.tree();
+        assert_eq!(names(&after), Vec::<PathBuf>::new(), "{what}");
+        assert!(!after.keys().any(|path| path.ends_with("hooks.d/pss-guard.json")), "{what}");
+        // Files that were the engine's before have more in them than what led to the gate.
+        if ["crio", "podman"].contains(&engine) {
+            // Who made an empty folder is not known any more.
+            for tree in [&mut after, &mut before] {
+                tree.retain(|path, _| path.starts_with("etc") && root.root().join(path).is_file());
+            }
+            assert_same(&after, &before, &what);
+        }
+    }
+}
+
 /// CRI-O reads a hook when its file changes, and drops one whose program is missing then. So a gate that was gone has its file
 /// written again, and one that was not leaves it alone.
 #[test]
 fn a_gate_that_comes_back_has_its_hook_read_again() {
+    /// What is wrong, how it comes, the command, and whether it writes the hook.
+    type Row<'a> = (&'a str, &'a dyn Fn(), &'a [&'a str], bool);
     let root = Host::new(CRIO);
     root.program("crio");
     let install = ["install", "--engine", "crio"];
@@ -309,7 +370,7 @@ fn a_gate_that_comes_back_has_its_hook_read_again() {
         fs::rename(gate.with_extension("away"), &gate).expect("a gate");
     };
     let whole: &dyn Fn() = &|| ();
-    let rows: [(&str, &dyn Fn(), &[&str], bool); 7] = [
+    let rows: [Row<'_>; 7] = [
         ("whole", whole, &["install", "--engine", "crio"], false),
         ("whole", whole, &["install", "--programs"], false),
         ("whole", whole, &["install", "--engine", "crio", "--repair"], false),

@@ -48,10 +48,12 @@ fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
     let (ours, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| dropin::is_ours(file));
     let everything = told.over(Settings::merged(node, main, others.iter().chain(&ours))?);
     everything.compare(node, request, &told)?;
-    match request.method {
+    let mut plan = match request.method {
         Method::Hook => hook(node, &everything, &others, &told),
         Method::Runtime => runtime(node, &told.over(Settings::merged(node, main, &others)?), &others),
-    }
+    }?;
+    plan.read = [main.to_owned()].into_iter().chain(others).chain(ours).collect();
+    Ok(plan)
 }
 
 /// What the unit tells CRI-O by flags and variables, which go before its files (`internal/criocli/criocli.go`).

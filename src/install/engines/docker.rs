@@ -71,6 +71,7 @@ fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
          not allow to replace; containers created before the gate keep their runtime"
             .to_owned(),
     );
+    plan.read.push(path.to_owned());
     let after = format!("{bom}{}", daemon.text.as_str()).into_bytes();
     if before.as_deref() != Some(&after) {
         plan.changes.push(Change { path: path.to_owned(), before, after });

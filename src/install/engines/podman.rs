@@ -64,10 +64,12 @@ fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
     }
     let (ours, others): (Vec<_>, Vec<_>) = files(node).into_iter().partition(|file| dropin::is_ours(file));
     let rivals: Vec<PathBuf> = others.iter().filter_map(|file| rival(file)).collect();
-    match request.method {
+    let mut plan = match request.method {
         Method::Hook => hook(node, &Settings::merged(node, others.iter().chain(&ours))?, &rivals),
         Method::Runtime => runtime(node, &Settings::merged(node, &others)?, &rivals),
-    }
+    }?;
+    plan.read = others.into_iter().chain(ours).collect();
+    Ok(plan)
 }
 
 fn strip(stripped: &Stripped<'_>) -> Result<Option<Vec<u8>>, PlanError> {

@@ -12,31 +12,45 @@ use crate::install::standing::{Standing, changed};
 use crate::install::transaction::manifest;
 use crate::install::{Method, labels};
 use crate::node::host::Live;
+use crate::node::procfs::Process;
 use crate::pss::facts::Engine;
 
-/// The hook's files of an installation for CRI-O; none where it is installed in another way.
-pub(super) fn files(node: &Live) -> Result<Vec<PathBuf>, Failure> {
+/// The hook's files among those that an installation shares with others.
+pub(super) fn files(shared: &[PathBuf]) -> Vec<PathBuf> {
+    shared.iter().filter(|path| hooks_d::is_ours(path)).cloned().collect()
+}
+
+/// The hook's files of CRI-O; none where the gate is installed for it in another way.
+pub(super) fn of_crio(node: &Live) -> Result<Vec<PathBuf>, Failure> {
     let installed = manifest(node, Engine::CriO.name())?;
     let by_hook = installed.filter(|installed| installed.method == Some(Method::Hook));
-    let shared = by_hook.into_iter().flat_map(|installed| installed.shared);
-    Ok(shared.filter(|path| hooks_d::is_ours(path)).collect())
+    Ok(by_hook.map(|installed| files(&installed.shared)).unwrap_or_default())
+}
+
+/// Whether a process watches no folder in which one of them lies: it reads none of them before it is restarted.
+pub(crate) fn is_unwatched(process: &Process, files: &[PathBuf]) -> bool {
+    let folders = || files.iter().filter_map(|file| file.parent());
+    folders().next().is_some() && folders().all(|folder| process.watches(folder) == Some(false))
 }
 
 /// Those of them that CRI-O may have read while there was no gate.
-pub(super) fn stale(node: &Live, standing: &Standing<'_>) -> Result<Vec<PathBuf>, Failure> {
+pub(super) fn stale(node: &Live, standing: &Standing<'_>, mut files: Vec<PathBuf>) -> Vec<PathBuf> {
     let gate = standing.untouched_gate();
-    let is_stale =
-        |path: &PathBuf| gate.is_none_or(|gate| changed(node, path).is_none_or(|read| read < gate));
-    Ok(files(node)?.into_iter().filter(is_stale).collect())
+    files.retain(|path| gate.is_none_or(|gate| changed(node, path).is_none_or(|read| read < gate)));
+    files
 }
 
-/// Writes these again, so that CRI-O reads them.
-pub(super) fn read_again(node: &Live, paths: &[PathBuf], report: Report<'_>) -> Result<(), Failure> {
+/// Writes these again, so that CRI-O reads them. Where that cannot be, the gate stands all the same, and a restart does it.
+pub(super) fn read_again(node: &Live, paths: &[PathBuf], report: Report<'_>) {
     for path in paths {
-        write_again(node, path)?;
-        report(Step::Wrote(path));
+        match write_again(node, path) {
+            Ok(()) => report(Step::Wrote(path)),
+            Err(failure) => report(Step::NotDone(&format!(
+                "{}; CRI-O may have dropped the hook, until it is restarted",
+                failure.says
+            ))),
+        }
     }
-    Ok(())
 }
 
 fn write_again(node: &Live, path: &Path) -> Result<(), Failure> {

@@ -10,7 +10,7 @@
 //!
 //! What is done is reported step by step, and printed by the command.
 
-mod hook;
+pub(crate) mod hook;
 mod prepared;
 mod proof;
 mod removal;
@@ -22,9 +22,10 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::adopt::Left;
 use super::restart::{ITSELF, PATIENCE, Restart, RestartError, restart};
 use super::standing::through;
-use super::transaction::{Store, Undone, installations, manifest, strip_whole};
+use super::transaction::{Manifest, Store, Undone, installations, manifest, strip_whole};
 use super::{GATE, Installer, Method, Plan, Request, before, detect, labels, persist, programs, units};
 use crate::level::{cache, kubelet_root};
 use crate::message::{escape, line};
@@ -238,19 +239,19 @@ impl Job<'_> {
         let store = Store::open(node)?;
         // Another run can have come and gone meanwhile: then the plan is for a node that there is no more.
         store.is_unchanged(self.name(), prepared.installed.as_ref())?;
-        through(node, |_| {
+        let mut run = Run { request: prepared.request, before: self.running(), is_restarted: false };
+        let written = through(node, |_| {
             if prepared.changes(node) || before::is_begun(node) {
                 let plans = [&prepared.plan, &prepared.system.plan];
                 before::keep(&store, installer.engine, prepared.installed.as_ref(), plans)?;
             }
-            let mut run = Run { request: prepared.request, before: self.running(), is_restarted: false };
-            let written = self.write(&store, prepared, wish, &run, report);
-            drop(store);
-            match written {
-                Ok(()) => self.prove(wish, &mut run, report),
-                Err(failure) => Err(self.take_back(&run, failure, report)),
-            }
-        })
+            Ok::<_, Failure>(self.write(&store, prepared, wish, &run, report))
+        })?;
+        drop(store);
+        match written {
+            Ok(()) => self.prove(wish, &mut run, report),
+            Err(failure) => Err(self.take_back(&run, failure, report)),
+        }
     }
 
     /// Whether the gate is kept in place of what writes the engine's configuration again.
@@ -307,8 +308,18 @@ impl Job<'_> {
         report: Report<'_>,
     ) -> Result<(), Failure> {
         let Self { node, installer, .. } = *self;
-        let Prepared { request, directory, installed, other, mut plan, hooks, command, kubelet_root, .. } =
-            prepared;
+        let Prepared {
+            request,
+            directory,
+            installed,
+            other,
+            mut plan,
+            hooks,
+            left,
+            command,
+            kubelet_root,
+            ..
+        } = prepared;
         // Programs first: a configuration may only ever name what is there.
         let mut changed = put(node, &directory, report)?;
         changed |= put(node, &programs::gate(), report)?;
@@ -368,18 +379,8 @@ impl Job<'_> {
             }
         }
         let is_new = installed.is_none() || other.is_some();
-        if is_new
-            || !plan.changes.is_empty()
-            || installed.as_ref().is_some_and(|old| old.entries != plan.entries)
-        {
-            if node.is_running() && (is_new || !plan.changes.is_empty()) {
-                // Without it status goes by the clock.
-                let _ = programs::keep_unread(node, installer.engine, &run.before);
-            }
-            store.apply(self.name(), Some(&request), &plan, installer.strip)?;
-            self.reload_units(plan.changes.iter().map(|change| change.path.as_path()), report);
-        }
-        hook::read_again(node, &hooks, report)?;
+        self.apply(store, &request, &plan, (installed.as_ref().filter(|_| !is_new), &left), run, report)?;
+        hook::read_again(node, &hooks, report);
         changed |= !hooks.is_empty();
         // The text of the policy is the last good one from here on, and not only since the first container.
         let was_kept = policy_is_kept(node);
@@ -403,10 +404,52 @@ impl Job<'_> {
         Ok(())
     }
 
+    /// Writes the engine's files. `installed` is what is installed by this method; `left`, what is that without a record.
+    fn apply(
+        &self,
+        store: &Store<'_>,
+        request: &Request<'_>,
+        plan: &Plan,
+        (installed, left): (Option<&Manifest>, &[Left]),
+        run: &Run<'_>,
+        report: Report<'_>,
+    ) -> Result<(), Failure> {
+        let Self { node, installer, .. } = *self;
+        if plan.changes.is_empty() && installed.is_some_and(|old| old.entries == plan.entries) {
+            return Ok(());
+        }
+        if node.is_running() && (installed.is_none() || !plan.changes.is_empty()) {
+            // Without it status goes by the clock.
+            let _ = programs::keep_unread(node, installer.engine, &run.before);
+        }
+        if !left.is_empty() {
+            store.adopt(self.name(), request, plan, left)?;
+        }
+        store.apply(self.name(), Some(request), plan, installer.strip)?;
+        self.reload_units(plan.changes.iter().map(|change| change.path.as_path()), report);
+        Ok(())
+    }
+
     /// How the engine is restarted; `None` where it need not be, or nobody is asked to.
     #[must_use]
     pub fn how(&self, method: Option<Method>, after_install: bool) -> Option<Restart<'_>> {
-        let needed = method.is_none_or(|method| self.installer.needs_restart(method));
+        self.how_if(self.needs_restart(method), after_install)
+    }
+
+    /// Whether the engine only sees its files after a restart.
+    pub(super) fn needs_restart(&self, method: Option<Method>) -> bool {
+        method.is_none_or(|method| self.installer.needs_restart(method)) || self.is_unwatched()
+    }
+
+    /// Whether CRI-O runs, and watches no folder of its hook: one that came later, or that its configuration did not name.
+    fn is_unwatched(&self) -> bool {
+        let files =
+            if self.installer.engine == Engine::CriO { hook::of_crio(self.node) } else { Ok(Vec::new()) };
+        let files = files.unwrap_or_default();
+        self.running().iter().any(|process| hook::is_unwatched(process, &files))
+    }
+
+    fn how_if(&self, needed: bool, after_install: bool) -> Option<Restart<'_>> {
         match (self.restart_command, self.unit()) {
             _ if !needed || !self.restart => None,
             (Some(command), _) => Some(Restart::Command(command)),
@@ -430,12 +473,8 @@ impl Job<'_> {
 
     /// Restarts the engine after its files were undone, if that is asked for. Those that ran `before` that have read them; one
     /// that is restarted by its distribution is waited for.
-    pub(super) fn restart_without_gate(
-        &self,
-        method: Option<Method>,
-        before: &[Process],
-    ) -> Result<(), RestartError> {
-        let Some(how) = self.how(method, false) else { return Ok(()) };
+    pub(super) fn restart_without_gate(&self, needed: bool, before: &[Process]) -> Result<(), RestartError> {
+        let Some(how) = self.how_if(needed, false) else { return Ok(()) };
         let Restart::Itself(who) = how else { return restart(how, PATIENCE) };
         let is_old = |now: &Process| before.iter().any(|old| (old.pid, old.birth) == (now.pid, now.birth));
         let end = Instant::now() + ITSELF;

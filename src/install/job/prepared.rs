@@ -8,6 +8,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::{Failure, Job, Wish, another_distribution, hook};
 use crate::atomic::{WriteError, fault};
+use crate::install::adopt::{self, Left};
 use crate::install::programs::{self, Piece};
 use crate::install::sandboxes::unseen_by;
 use crate::install::standing::Standing;
@@ -35,6 +36,8 @@ pub struct Prepared<'a> {
     pub plan: Plan,
     /// Files of it that stay as they are, and that CRI-O is to read again.
     pub hooks: Vec<PathBuf>,
+    /// What an installation has left in them whose record is gone.
+    pub left: Vec<Left>,
     /// The program for people, or where it lies already.
     pub command: Result<[Piece; 2], PathBuf>,
     /// The links of the engine's runtimes.
@@ -72,7 +75,12 @@ impl<'a> Job<'a> {
             return Err(Failure::new(format!("{}: no such file, so no engine reads it", config.display())));
         }
         let usual = installer.methods.first().copied().unwrap_or(Method::Runtime);
-        let method = wish.method.unwrap_or(usual);
+        // Who does not name another one means the one that stands.
+        let stands = || match &installed {
+            Some(installed) => installed.method,
+            None => self.left_method(config),
+        };
+        let method = wish.method.or_else(stands).unwrap_or(usual);
         if !installer.methods.contains(&method) {
             return Err(Failure::new(format!("{} supports only --method {usual}", self.name())));
         }
@@ -97,13 +105,16 @@ impl<'a> Job<'a> {
         let request = Request { method, config, distribution };
         let kubelet = places::kubelet(self.processes, request.distribution);
         let plan = (installer.plan)(node, &request)?;
-        let mut hooks = match (installer.engine, self.restart) {
-            (Engine::CriO, false) => hook::stale(node, &Standing::of(node))?,
-            // Who asks for a restart wants it read.
-            (Engine::CriO, true) => hook::files(node)?,
+        let mut hooks = match (installer.engine, method) {
+            (Engine::CriO, Method::Hook) => hook::files(&plan.shared),
             _ => Vec::new(),
         };
+        // Who asks for a restart wants them read.
+        if !self.restart {
+            hooks = hook::stale(node, &Standing::of(node), hooks);
+        }
         hooks.retain(|path| plan.changes.iter().all(|change| change.path != *path));
+        let left = if installed.is_none() { adopt::left(node, installer, &plan)? } else { Vec::new() };
         let prepared = Prepared {
             request,
             directory,
@@ -112,6 +123,7 @@ impl<'a> Job<'a> {
             links: programs::entries(installer.engine, &plan.entries),
             plan,
             hooks,
+            left,
             command: programs::for_people(node),
             system: System::of(node, wish.manual)?,
             kubelet_root: kubelet.map(|kubelet| kubelet.root),
@@ -124,6 +136,20 @@ impl<'a> Job<'a> {
         }
         prepared.can_be_written(node)?;
         Ok(prepared)
+    }
+
+    /// By which method the gate stands whose record is gone: of its files some may be missing, and none is another.
+    fn left_method(&self, config: Option<&Path>) -> Option<Method> {
+        let Self { node, installer, distribution, .. } = *self;
+        let missing = |method: Method| {
+            let request = Request { method, config, distribution };
+            let plan = (installer.plan)(node, &request).ok()?;
+            let is_left = || adopt::left(node, installer, &plan).is_ok_and(|left| !left.is_empty());
+            let is_whole = plan.changes.iter().all(|change| change.before.is_none()) && is_left();
+            is_whole.then_some((plan.changes.len(), method))
+        };
+        let found = installer.methods.iter().copied().filter_map(missing).min_by_key(|(missing, _)| *missing);
+        found.map(|(_, method)| method)
     }
 
     /// Whether the gate is not installed for the containerd of another distribution.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Done, Failure, Job, Outcome, Report, Step, Wish, sweep};
 use crate::install::before::{self, Before};
 use crate::install::restart::{ITSELF, RELOAD, Restart, RestartError};
+use crate::install::standing::through;
 use crate::install::transaction::{self, Store, manifest};
 use crate::install::{Request, detect, programs, units};
 use crate::message::{escape, line};
@@ -77,7 +78,7 @@ impl Job<'_> {
     fn has_yet_to_read(&self, request: &Request<'_>) -> bool {
         let (node, engine) = (self.node, self.installer.engine);
         if !self.installer.needs_restart(request.method) {
-            return false;
+            return self.is_unwatched();
         }
         let daemon = detect::daemon(engine);
         let usual = match engine {
@@ -198,7 +199,7 @@ impl Job<'_> {
     }
 
     fn put_back(&self, store: &Store<'_>, report: Report<'_>) -> Result<(), Failure> {
-        let done = before::go_back(store, self.installer.engine)?;
+        let done = through(self.node, |_| before::go_back(store, self.installer.engine))?;
         for (path, what) in &done {
             report(Step::PutBack(path, *what));
         }
@@ -219,9 +220,10 @@ impl Job<'_> {
         let installed = manifest(self.node, self.name())?;
         let store = Store::open(self.node)?;
         let callers = if untouched { Vec::new() } else { self.running() };
+        let needed = self.needs_restart(Some(method));
         self.undo(&store, installed.as_ref(), &callers, report)?;
-        let restarted = if untouched { Ok(()) } else { self.restart_without_gate(Some(method), &callers) };
-        self.clear(Some(method), report)?;
+        let restarted = if untouched { Ok(()) } else { self.restart_without_gate(needed, &callers) };
+        self.clear((Some(method), needed), report)?;
         // The programs, if another engine has the gate.
         self.put_back(&store, report)?;
         drop(store);

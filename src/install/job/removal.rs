@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::repair::patiently;
 use super::{Failure, Job, Report, Step};
 use crate::install::transaction::{Manifest, Preview, Store, Strip, Undone, manifest, strip_whole};
-use crate::install::{Method, Request, before, detect, engines, labels, persist, programs, units};
+use crate::install::{Method, Request, adopt, before, detect, engines, labels, persist, programs, units};
 use crate::message::escape;
 use crate::node::host::{Live, Node as _};
 use crate::node::procfs::{Process, Processes};
@@ -26,6 +26,9 @@ impl Job<'_> {
         if installed.is_none() && !programs::has_entries(self.node, self.installer.engine) {
             return Ok(None);
         }
+        if installed.is_none() {
+            self.is_named_no_more()?;
+        }
         self.reaches_engine()?;
         let usual = match self.installer.engine {
             Engine::Containerd => self.distribution.read_with_gate(),
@@ -39,6 +42,25 @@ impl Job<'_> {
         Ok(Some(Removable { installed }))
     }
 
+    /// Without a record nobody knows what to take out of the engine's files, and what they name must stay.
+    fn is_named_no_more(&self) -> Result<(), Failure> {
+        let Self { node, installer, distribution, .. } = *self;
+        for method in installer.methods {
+            let request = Request { method: *method, config: self.config, distribution };
+            // What cannot be planned has no engine any more, or names what is not there.
+            let Ok(plan) = (installer.plan)(node, &request) else { continue };
+            if let Some(left) = adopt::left(node, installer, &plan)?.first() {
+                let name = self.name();
+                return Err(Failure::new(format!(
+                    "{} names the gate, and the record of its installation is gone, by which it would be taken out; \
+                     `pss-guard install --engine {name}` records it again, and then it can be uninstalled",
+                    left.path.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Removes the gate, and restarts the engine if that is asked for. `installed` is what was found.
     pub fn uninstall(&self, installed: Option<&Manifest>, report: Report<'_>) -> Result<(), Failure> {
         if installed.is_some() {
@@ -49,14 +71,15 @@ impl Job<'_> {
         let method = installed.and_then(|installed| installed.method);
         self.persist_no_longer(&store, report)?;
         let before = self.running();
+        let needed = self.needs_restart(method);
         let has_changed = self.undo(&store, installed, &before, report)?;
         // What an upgrade left that was killed: there is nothing to go back to any more.
         before::forget(self.node)?;
         // What changes nothing has nothing restarted that goes by its files.
         let is_due = has_changed || !self.restarts_by_itself();
-        let restarted = if is_due { self.restart_without_gate(method, &before) } else { Ok(()) };
+        let restarted = if is_due { self.restart_without_gate(needed, &before) } else { Ok(()) };
         // Also after a restart that failed: what the engine still calls stays until it does not.
-        self.clear(method, report)?;
+        self.clear((method, needed), report)?;
         restarted.map_err(|error| {
             let failure = Failure::of_restart(&error, self.name(), self.restart_command.is_some());
             failure.and(format!("the gate was removed; {} has yet to be restarted", self.name()))
@@ -104,9 +127,12 @@ impl Job<'_> {
     }
 
     /// Removes what nobody of an engine calls any more.
-    pub(super) fn clear(&self, method: Option<Method>, report: Report<'_>) -> Result<(), Failure> {
+    pub(super) fn clear(
+        &self,
+        (method, needs): (Option<Method>, bool),
+        report: Report<'_>,
+    ) -> Result<(), Failure> {
         let Self { node, processes, installer, .. } = *self;
-        let needs = method.is_none_or(|method| installer.needs_restart(method));
         let stale = needs && programs::entries_are_called(node, installer.engine, processes);
         let callers = programs::callers(node, installer.engine, processes);
         if stale || callers > 0 {

@@ -11,6 +11,7 @@ use crate::install::standing::{Standing, through};
 use crate::install::transaction::{Manifest, Store, TransactionError, changed, manifest};
 use crate::install::{Method, Plan, Request, programs};
 use crate::node::host::Live;
+use crate::node::procfs::Process;
 use crate::pss::facts::Engine;
 
 /// So long another run may take.
@@ -74,7 +75,13 @@ impl Job<'_> {
         let plan = (installer.plan)(node, &request)?;
         let links = programs::entries(installer.engine, &plan.entries);
         let is_watching = installer.engine == Engine::CriO;
-        let mut hooks = if is_watching { hook::stale(node, standing)? } else { Vec::new() };
+        let mut hooks =
+            if is_watching { hook::stale(node, standing, hook::of_crio(node)?) } else { Vec::new() };
+        // One that was started since has read it then; an image of a node has other inodes than the node.
+        let is_older = |process: &Process| standing.gate().is_none_or(|gate| process.started < gate);
+        if node.is_running() && !self.running().iter().any(is_older) {
+            hooks.clear();
+        }
         let lost = if !plan.changes.is_empty() {
             Lost::Files(plan.changes.iter().map(|change| change.path.clone()).collect())
         } else if !links.iter().all(|link| link.is_there(node)) {
@@ -104,7 +111,7 @@ impl Job<'_> {
             wrote(&plan, report);
         }
         hooks.retain(|path| plan.changes.iter().all(|change| change.path != *path));
-        hook::read_again(node, &hooks, report)?;
+        hook::read_again(node, &hooks, report);
         drop(store);
         let mut repaired = Repaired { lost, since, restarted: false, failure: None };
         let how = self.how(Some(method), true).filter(|_| !plan.changes.is_empty() && !run.before.is_empty());

@@ -116,8 +116,8 @@ impl Upgrade {
             }
             // As a wrapper the tool is only a fallback.
             programs::bring_over(node)?;
-            let hooks = hook::stale(node, standing)?;
-            hook::read_again(node, &hooks, report)?;
+            let hooks = hook::stale(node, standing, hook::of_crio(node)?);
+            hook::read_again(node, &hooks, report);
             changed |= !hooks.is_empty();
         }
         for piece in &self.for_people {

@@ -7,6 +7,7 @@ mod in_time;
 mod node;
 mod witness;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -351,6 +352,22 @@ impl Process {
         self.arguments.iter().any(|own| own == argument)
     }
 
+    /// Whether it watches a folder for changes (`proc_pid_fdinfo(5)`, inotify); `None` where it watches nothing that is seen.
+    #[must_use]
+    pub fn watches(&self, folder: &Path) -> Option<bool> {
+        let mut watched = BTreeSet::new();
+        for descriptor in std::fs::read_dir(self.proc.join("fdinfo")).ok()?.flatten() {
+            let text = std::fs::read_to_string(descriptor.path()).unwrap_or_default();
+            let inodes = text.lines().filter_map(|line| line.strip_prefix("inotify "));
+            let inodes =
+                inodes.filter_map(|line| line.split(' ').find_map(|field| field.strip_prefix("ino:")));
+            watched.extend(inodes.filter_map(|inode| u64::from_str_radix(inode, 16).ok()));
+        }
+        // By the inode alone: of some file systems the kernel writes another device there than stat(2) tells.
+        let is_watched = || seen_by(&self.proc, folder).is_some_and(|(_, inode)| watched.contains(&inode));
+        (!watched.is_empty()).then(is_watched)
+    }
+
     /// Whether this process sees the same file or folder at a path as this program sees at `here`. Where neither sees
     /// one, whether the same folder would hold it.
     #[must_use]
@@ -430,6 +447,31 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::{Processes, fake};
+
+    /// As `proc_pid_fdinfo(5)` shows it; e2e asks a real CRI-O.
+    #[test]
+    fn a_folder_is_watched_by_its_inode_and_by_no_other_descriptor() {
+        let directory = tempfile::tempdir().unwrap();
+        let (proc, watched) = (directory.path().join("proc"), directory.path().join("hooks.d"));
+        for folder in [&watched, &proc.join("7/fdinfo")] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        fake::add(&proc, Path::new("/"), 7, 5, &["/usr/bin/crio"]);
+        let process = &Processes::in_folder(&proc, Path::new("/")).running(&["crio"])[0];
+        let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&watched).unwrap());
+        let line =
+            |inode| format!("pos:\t0\ninotify wd:2 ino:{inode:x} sdev:fe00000 mask:fc6 ignored_mask:0\n");
+        for (text, expected) in [
+            ("pos:\t0\nflags:\t02\n".to_owned(), None),
+            (line(inode + 1), Some(false)),
+            (line(inode + 1) + &line(inode), Some(true)),
+            (format!("eventfd ino:{inode:x}\n"), None),
+        ] {
+            std::fs::write(proc.join("7/fdinfo/9"), &text).unwrap();
+            assert_eq!(process.watches(&watched), expected, "{text}");
+        }
+        assert_eq!(process.watches(&directory.path().join("gone")), None);
+    }
 
     #[test]
     fn a_real_process_is_found_with_its_arguments_and_its_start() {

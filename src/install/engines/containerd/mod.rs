@@ -19,7 +19,7 @@ use crate::node::distribution::Change as Way;
 use crate::node::host::{Node, Untried};
 use crate::pss::facts::Engine;
 use config::{Config, Generation, Handler, SHIM, Source};
-use place::WithPrograms;
+use place::{UNIT_DROP_IN, WithPrograms};
 
 /// containerd's installer.
 pub const INSTALLER: Installer = Installer {
@@ -78,6 +78,8 @@ fn plan(node: &dyn Node, request: &Request<'_>) -> Result<Plan, PlanError> {
         (Some(program), None, _) => Some(format!("{} does not tell its version", program.display())),
     };
     let read: Vec<PathBuf> = config.files.iter().map(|layer| layer.file.path().to_owned()).collect();
+    plan.read.extend(read.iter().cloned());
+    plan.read.push(UNIT_DROP_IN.into());
     plan.changes.extend(config.changes());
     plan.open.extend(request.distribution.loses_gate().map(str::to_owned));
     place::finish(node, request, &source, &mut plan)?;
@@ -158,6 +160,7 @@ fn plan_for(node: &dyn Node, method: Method, mut config: Config) -> Result<Plann
             Method::Runtime => cover_as_runtime(node, &mut config, handler)?,
             Method::Hook => {
                 let spec = cover_as_hook(node, &mut config, handler, &runtime)?;
+                plan.read.push(spec.path.clone());
                 plan.changes.extend((spec.before.as_ref() != Some(&spec.after)).then_some(spec));
             }
         }

@@ -31,8 +31,10 @@ pub(super) fn base(
     let below = config.below(handler, SPEC)?.filter(|below| !is_ours(below));
     let spec = below.as_deref().unwrap_or(&handler.spec);
     let base = if is_ours(spec) {
-        let ours = read(node, handler, Path::new(spec))?;
-        ours.get(BASE).and_then(Value::as_str).map(PathBuf::from)
+        // Where it is lost, nothing tells of another base any more.
+        let is_there = node.read(Path::new(spec))?.is_some();
+        let ours = is_there.then(|| read(node, handler, Path::new(spec))).transpose()?;
+        ours.as_ref().and_then(|ours| ours.get(BASE)).and_then(Value::as_str).map(PathBuf::from)
     } else {
         Some(PathBuf::from(spec)).filter(|spec| !spec.as_os_str().is_empty())
     };
