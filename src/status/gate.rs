@@ -50,12 +50,14 @@ pub(super) fn binary(setting: &Setting<'_>, engine: Engine, checks: &mut Checks)
         return (None, true);
     }
     label(setting, checks);
-    if Standing::of(&setting.live).is_replaced() {
-        checks.add(State::Wrong, "gate", format!("{GATE} is not the program that was installed; {again}"));
-    }
     let said = setting.live.output(Path::new(GATE), &["--version"]);
     let version =
         said.as_deref().and_then(|said| said.trim().strip_prefix("pss-guard-gate ")).map(str::to_owned);
+    if Standing::of(&setting.live).is_replaced() {
+        checks.add(State::Wrong, "gate", format!("{GATE} is not the program that was installed; {again}"));
+        let runs = version.is_some() || setting.live.place(Path::new("/")) != Path::new("/");
+        return (version, runs);
+    }
     let own = env!("CARGO_PKG_VERSION");
     let directory = directory::in_force(&setting.live);
     let lies = if directory == Path::new(directory::FOLDER) {
