@@ -240,7 +240,7 @@ fn a_folder_of_hooks_that_cri_o_does_not_watch_is_no_gate() {
     engine.restart();
     engine.machine.run(&["sh", "-ec", &format!("rm -r {hooks} && mkdir {hooks}")]).expect_success();
     let said = gate::install(&engine.machine, "crio", Method::Hook, Restart::Later);
-    assert!(said.contains("crio.service"), "who has to restart it is said: {said}");
+    assert!(said.contains("crio.service"), "install names the unit to restart: {said}");
     let past = cri::start(&engine, &Pod::bare());
     assert!(past.ran, "the control: CRI-O has not read it: {past}");
     let (code, _, all) = status(&engine.machine);

@@ -142,7 +142,7 @@ impl<'a> Standing<'a> {
         let (asked, now) = (since_epoch(self.asked), since_epoch(SystemTime::now()));
         let stood = |path: PathBuf| {
             let seen = seen(node, &path)?;
-            // What is not new was put there by somebody else, at some time.
+            // This run did not write what is not new.
             let is_new = self.before.get(&path).is_none_or(|before| before.file != seen.file);
             let changed = if is_new { seen.file.changed } else { seen.changed() };
             let new = || Some(changed).filter(|_| self.is_ours(&path));
@@ -158,13 +158,11 @@ impl<'a> Standing<'a> {
 
     /// Whether this is what the installer puts there.
     fn is_ours(&self, path: &Path) -> bool {
-        match path {
-            _ if path == Path::new(GATE) => {
-                let is_known = self.sum.is_some() && sum(self.node) == self.sum;
-                is_known || programs::is_copy_of_ours(self.node)
-            }
-            _ => programs::leads_to_gate(self.node, path),
+        if path != Path::new(GATE) {
+            return programs::leads_to_gate(self.node, path);
         }
+        let is_known = self.sum.is_some() && sum(self.node) == self.sum;
+        is_known || programs::is_copy_of_ours(self.node)
     }
 }
 
@@ -197,7 +195,7 @@ fn write(node: &Live, record: &Record) -> Result<(), WriteError> {
 pub(super) fn through<T>(node: &Live, change: impl FnOnce(&Standing<'_>) -> T) -> T {
     let standing = Standing::of(node);
     let done = change(&standing);
-    // Without the record every container counts as older than the gate, which is said, and stops nothing.
+    // If the record is lost, status shows more containers as unproven. That stops nothing.
     let _ = standing.record();
     done
 }
@@ -336,9 +334,12 @@ mod tests {
         assert!(Standing::of(&node).gate().is_some_and(|since| since <= SystemTime::now()));
         let now = SystemTime::now() - Duration::from_millis(50);
         replace("two");
-        assert!(Standing::of(&node).gate().is_some_and(|since| since >= now), "by somebody else");
+        assert!(
+            Standing::of(&node).gate().is_some_and(|since| since >= now),
+            "the same bytes, replaced by hand"
+        );
         replace("three");
-        for what in ["by somebody else", "and nothing of the installer's changed that"] {
+        for what in ["other bytes, replaced by hand", "the same, recorded by the next run"] {
             let standing = Standing::of(&node);
             assert!(standing.is_replaced() && standing.gate().is_none(), "{what}");
             through(&node, |_| ());

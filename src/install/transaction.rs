@@ -93,6 +93,23 @@ pub struct Manifest {
     pub shared: Vec<PathBuf>,
 }
 
+impl Manifest {
+    /// What a plan installs, without files yet.
+    fn of(request: Option<&Request<'_>>, plan: &Plan) -> Self {
+        Self {
+            version: VERSION,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            method: request.map(|request| request.method),
+            config: request.and_then(|request| request.config).map(Path::to_owned),
+            distribution: request.map(|request| request.distribution.clone()),
+            entries: plan.entries.clone(),
+            files: Vec::new(),
+            folders: Vec::new(),
+            shared: plan.shared.clone(),
+        }
+    }
+}
+
 /// One file, and the names of its copies beside the manifest.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Record {
@@ -186,15 +203,9 @@ impl<'a> Store<'a> {
         let folder = self.folder(name);
         atomic::make_folder(&folder)?;
         let mut new = Manifest {
-            version: VERSION,
-            program: env!("CARGO_PKG_VERSION").to_owned(),
-            method: request.map(|request| request.method),
-            config: request.and_then(|request| request.config).map(Path::to_owned),
-            distribution: request.map(|request| request.distribution.clone()),
-            entries: plan.entries.clone(),
             files: old.iter().flat_map(|old| old.files.clone()).collect(),
             folders: old.iter().flat_map(|old| old.folders.clone()).collect(),
-            shared: plan.shared.clone(),
+            ..Manifest::of(request, plan)
         };
         for change in &plan.changes {
             let place = self.node.place(&change.path);
@@ -241,18 +252,7 @@ impl<'a> Store<'a> {
             let before = without.as_ref().map(|bytes| keep(&folder, "before", bytes)).transpose()?;
             files.push(Record { path: path.clone(), before, after: keep(&folder, "after", now)? });
         }
-        let manifest = Manifest {
-            version: VERSION,
-            program: env!("CARGO_PKG_VERSION").to_owned(),
-            method: Some(request.method),
-            config: request.config.map(Path::to_owned),
-            distribution: Some(request.distribution.clone()),
-            entries: plan.entries.clone(),
-            files,
-            folders: Vec::new(),
-            shared: plan.shared.clone(),
-        };
-        self.write_manifest(name, &manifest)
+        self.write_manifest(name, &Manifest { files, ..Manifest::of(Some(request), plan) })
     }
 
     /// Makes every file of an installation what it was before it. What cannot be undone stops nothing else, and stays

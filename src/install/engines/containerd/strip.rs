@@ -25,7 +25,7 @@ pub(super) fn strip(file: &Stripped<'_>) -> Result<Option<Vec<u8>>, PlanError> {
     let original = parse(file.original.unwrap_or_default())?;
     let installed = parse(file.installed)?;
     let mut now = parse(file.now)?;
-    // A file without a word of ours was written anew, such as from a backup: a table like ours in it is the admin's.
+    // A file that names nothing of ours was rewritten, such as from a backup. A table like ours in it is the admin's.
     let ours = [ENTRIES, spec::FOLDER, POD_ANNOTATIONS, CONTAINER_ANNOTATIONS];
     let has = |word: &str| file.now.windows(word.len()).any(|part| part == word.as_bytes());
     if !ours.into_iter().any(has) {
