@@ -32,6 +32,9 @@ const ENDED: usize = 8;
 /// For how long the engine may not know yet that a pod has ended.
 const SETTLED: Duration = Duration::from_secs(2);
 
+/// For how long a pod may stay that is being removed by somebody else too.
+const REMOVED: Duration = Duration::from_secs(10);
+
 /// Where pods have their logs (`pkg/kubelet/kuberuntime/kuberuntime_manager.go`, `podLogsRootDirectory`).
 const LOGS: &str = "/var/log/pods";
 
@@ -135,13 +138,34 @@ impl Client {
         }
     }
 
-    /// Removes the pods whose names match.
-    fn remove(&self, name: &str) {
-        let ids = self.ask(&["pods", "--quiet", "--name", name]).unwrap_or_default();
+    /// Removes the pods whose names match. `Err` with what the engine said no with last.
+    fn remove(&self, name: &str) -> Result<(), String> {
+        let ids = self.ask(&["pods", "--quiet", "--name", name])?;
+        let mut removed = Ok(());
         for id in ids.split_ascii_whitespace() {
-            // A kubelet may be faster; what is left is looked for at the end.
             let _ = self.call(&["stopp", id]);
-            let _ = self.call(&["rmp", "--force", id]);
+            removed = removed.and(self.ask(&["rmp", "--force", id]).map(drop));
+        }
+        removed
+    }
+
+    /// Removes them until none is left. A kubelet may be removing them too. CRI-O locks no pod for that (`removePodSandbox` in
+    /// `server/sandbox_remove.go`): both calls can fail, and the pod stays until it is asked again. `Err` with what is left
+    /// and why.
+    fn remove_all(&self, name: &str) -> Result<(), String> {
+        let end = Instant::now() + REMOVED.min(self.patience.answer);
+        loop {
+            let removed = self.remove(name);
+            let left = self.ask(&["pods", "--quiet", "--name", name])?;
+            let ids: Vec<&str> = left.split_ascii_whitespace().collect();
+            if ids.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= end {
+                let reason = removed.err().unwrap_or_else(|| "the engine still lists them".to_owned());
+                return Err(format!("`crictl rmp --force {}` removes them: {reason}", ids.join(" ")));
+            }
+            std::thread::sleep(Duration::from_millis(200));
         }
     }
 
@@ -188,7 +212,26 @@ pub(super) fn probe(client: &Client, state: &State, expect: &Expect<'_>, journal
     }
     // What a run has left that was killed, or lost its power.
     let ours = format!("^{NAMESPACE}-");
-    client.remove(&ours);
+    let _ = client.remove(&ours);
+    let made = make_both(client, state, expect, journal, &mut report);
+    let gone = client.remove_all(&ours);
+    if let Err(reason) = made {
+        return Outcome::Failed(reason);
+    }
+    if let Err(left) = gone {
+        report.misses(format!("that the probes are gone: {left}"));
+    }
+    report.judged(journal)
+}
+
+/// Makes the harmless and the forbidden probe. `Err` with why the installation has failed.
+fn make_both(
+    client: &Client,
+    state: &State,
+    expect: &Expect<'_>,
+    journal: &Journal,
+    report: &mut Report,
+) -> Result<(), String> {
     // First that containers start at all: that must not be lost by an installation.
     match Probe::harmless(state, expect) {
         None => report.misses(
@@ -196,8 +239,7 @@ pub(super) fn probe(client: &Client, state: &State, expect: &Expect<'_>, journal
                 .to_owned(),
         ),
         Some(probe) => match probe.make(client, state, journal) {
-            Attempt::ControlResult(Err(reason)) => return Outcome::Failed(reason),
-            Attempt::ControlResult(Ok(said)) => report.harmless(probe.namespace, said.is_some()),
+            Attempt::ControlResult(said) => report.harmless(probe.namespace, said?.is_some()),
             Attempt::Ended => {
                 report.saw("the sandbox of a harmless probe started".to_owned());
                 report.misses(format!("that a container starts: {OTHERS}"));
@@ -206,18 +248,10 @@ pub(super) fn probe(client: &Client, state: &State, expect: &Expect<'_>, journal
     }
     let probe = Probe::forbidden(expect);
     match probe.make(client, state, journal) {
-        Attempt::ControlResult(Err(reason)) => return Outcome::Failed(reason),
-        Attempt::ControlResult(Ok(said)) => report.forbidden(probe.expected, said),
+        Attempt::ControlResult(said) => report.forbidden(probe.expected, said?),
         Attempt::Ended => report.misses(format!("what comes of a forbidden container: {OTHERS}")),
     }
-    if let Ok(left) = client.ask(&["pods", "--quiet", "--name", &ours])
-        && !left.trim().is_empty()
-    {
-        let ids: Vec<&str> = left.split_ascii_whitespace().collect();
-        report
-            .misses(format!("that the probes are gone: `crictl rmp --force {}` removes them", ids.join(" ")));
-    }
-    report.judged(journal)
+    Ok(())
 }
 
 const OTHERS: &str = "each probe pod was ended before its container could start, as a kubelet does with \
@@ -400,6 +434,7 @@ struct Removal<'a> {
 
 impl Drop for Removal<'_> {
     fn drop(&mut self) {
-        self.client.remove(self.name);
+        // What is left is removed at the end.
+        let _ = self.client.remove(self.name);
     }
 }

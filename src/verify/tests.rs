@@ -31,6 +31,7 @@ refuse() {
 on_info() { :; }
 on_runp() { :; }
 on_start() { :; }
+on_rmp() { :; }
 BEHAVIOUR
 case $1 in
 info)
@@ -54,7 +55,10 @@ create)
 start) on_start ;;
 pods) for pod in "$state"/pods/*; do [ -e "$pod" ] && grep -q "$4" "$pod" && basename "$pod"; done || true ;;
 stopp) ;;
-rmp) rm -f "$state/pods/$3" ;;
+rmp)
+    on_rmp
+    rm -f "$state/pods/$3"
+    ;;
 *) refuse "unknown $1" ;;
 esac
 "#;
@@ -223,6 +227,41 @@ fn a_probe_that_a_kubelet_removed_is_made_again() {
     let taken = "on_runp() { [ -e $state/once ] || { touch $state/once; refuse 'sandbox not found'; }; }";
     node.crictl(&format!("{REFUSES}\n{taken}"));
     assert!(matches!(node.verify(Engine::Containerd), Outcome::Verified(_)));
+    assert_eq!(node.left(), 0);
+}
+
+/// CRI-O may fail to remove what it is removing for a kubelet, and then the pod is still there.
+#[test]
+fn a_pod_that_the_engine_does_not_remove_at_once_is_removed_later() {
+    let refuses = |times: usize| {
+        format!(
+            "{REFUSES}
+            on_rmp() {{
+                echo >>$state/removals
+                [ $(wc -l <$state/removals) -gt {times} ] || refuse 'sandbox is being stopped'
+            }}"
+        )
+    };
+    for (times, expected, left) in [
+        (2, "verified: the engine answers; a harmless probe started", 0),
+        (
+            99,
+            "BUT that the probes are gone: `crictl rmp --force 1234` removes them: rpc error: OCI runtime create failed: \
+             sandbox is being stopped",
+            1,
+        ),
+    ] {
+        let node = Node::new("mode = 'enforce'\n");
+        node.crictl(&refuses(times));
+        let said = lines(&node.verify(Engine::CriO));
+        assert!(said.contains(expected), "{times}\n{said}\ninstead of {expected}");
+        assert_eq!(node.left(), left);
+    }
+    // Also where the installation has failed.
+    let node = Node::new("mode = 'enforce'\n");
+    node.crictl(&refuses(2).replace(REFUSES, ""));
+    let said = lines(&node.verify(Engine::CriO));
+    assert!(said.contains("failed: a forbidden probe was not refused"), "{said}");
     assert_eq!(node.left(), 0);
 }
 
