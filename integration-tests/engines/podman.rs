@@ -85,6 +85,58 @@ fn podman_starts_what_it_refused_with_the_fix_that_is_shown() {
     assert!(wrong.is_empty(), "{} went wrong\n\n{}", wrong.len(), wrong.join("\n\n"));
 }
 
+/// What looks like podman's own and shows something of the host.
+#[test]
+fn podman_hides_nothing_of_the_host_behind_what_it_manages() {
+    let test = "podman_hides_nothing_of_the_host_behind_what_it_manages";
+    if !needs::can_run(test, &["podman", "conmon", "runc", "busybox", "mount"]) {
+        return;
+    }
+    let podman = Podman::new();
+    podman.write_policy("enforce", "baseline");
+    // The image is loaded into a storage that is still empty.
+    assert!(ran(&podman.run(Runtime::Runc, &[], None)));
+    let volume = |name: &str, options: &[&str]| {
+        let mut create = podman.podman(Runtime::Runc);
+        create.args(["volume", "create"]);
+        for option in options {
+            create.args(["--opt", option]);
+        }
+        run::run(create.arg(name)).expect_success();
+    };
+    volume("plain", &[]);
+    volume("memory", &["type=tmpfs", "device=tmpfs"]);
+    volume("kernel", &["type=proc", "device=proc"]);
+    let data = podman.path("storage/volumes/plain/_data");
+    fs::create_dir_all(data.join("in")).expect("a directory");
+    symlink("/etc", data.join("out")).expect("a link");
+    let (inside, outside) = (format!("{}/in:/x", data.display()), format!("{}/out:/x", data.display()));
+    let mut rows = vec![
+        (vec!["--volume", "plain:/x"], true),
+        (vec!["--volume", "memory:/x"], true),
+        (vec!["--volume", &inside], true),
+        (vec!["--volume", "kernel:/x"], false),
+        (vec!["--volume", &outside], false),
+        (vec!["--security-opt", "unmask=/proc/irq"], false),
+    ];
+    let groups = "/sys/fs/cgroup/systemd";
+    let of_systemd = format!("type=bind,src={groups},dst={groups},bind-nonrecursive");
+    if Path::new(groups).exists() {
+        rows.push((vec!["--systemd=always"], true));
+        rows.push((vec!["--mount", &of_systemd], false));
+    }
+    let mut wrong = Vec::new();
+    for (options, starts) in rows {
+        let alone = podman.run(Runtime::Runc, &options, None);
+        let done = podman.run(Runtime::Runc, &options, Some("hooks"));
+        if !ran(&alone) || ran(&done) != starts || (!starts && !done.stderr.contains("violates PodSecurity"))
+        {
+            wrong.push(format!("{options:?}\n{alone}\n{done}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} went wrong\n\n{}", wrong.len(), wrong.join("\n\n"));
+}
+
 /// The container's only act.
 fn ran(done: &Done) -> bool {
     done.stdout == "started\n"

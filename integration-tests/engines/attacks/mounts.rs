@@ -128,6 +128,22 @@ fn below_a_sub_path_mount_that_the_kubelet_left() {
     }
 }
 
+/// What the kubelet mounts there later would show by propagation in a container that runs by then.
+#[test]
+fn the_place_of_a_sub_path_mount_that_is_yet_to_come() {
+    if !can_run("attacks::mounts::the_place_of_a_sub_path_mount_that_is_yet_to_come") {
+        return;
+    }
+    for engine in [Engine::Containerd, Engine::CriO] {
+        let node = RuntimeNode::new(engine, Runtime::Runc);
+        let scene = Scene::of(&node);
+        let point = scene.sandbox.place.pod_dir.join("volume-subpaths/h/c1/0");
+        fs::create_dir_all(&point).unwrap();
+        fs::write(point.join("secret"), SECRET).unwrap();
+        scene.is_refused("before a subPath mount", &point);
+    }
+}
+
 #[test]
 fn the_engines_names_in_a_volume() {
     if !can_run("attacks::mounts::the_engines_names_in_a_volume") {

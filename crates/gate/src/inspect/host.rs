@@ -406,18 +406,22 @@ impl Host {
     /// into another file system.
     #[must_use]
     pub(super) fn is_below(&self, directory: &str, inside: &str) -> bool {
-        if !self.is_here() {
-            return true;
-        }
-        let Ok(directory) =
-            open(directory, OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_DIRECTORY, Mode::empty())
-        else {
-            return false;
-        };
-        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(
-            ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV,
-        );
-        openat2(directory, inside, how).is_ok()
+        !self.is_here()
+            || look_below(
+                directory,
+                inside,
+                ResolveFlag::RESOLVE_BENEATH
+                    | ResolveFlag::RESOLVE_NO_SYMLINKS
+                    | ResolveFlag::RESOLVE_NO_XDEV,
+            )
+            .is_ok()
+    }
+
+    /// Whether a path below a directory leads out of it, by a link or by `..`.
+    #[must_use]
+    pub(super) fn leads_out(&self, directory: &str, inside: &str) -> bool {
+        // `openat2(2)`: EXDEV is the answer to an escape.
+        self.is_here() && look_below(directory, inside, ResolveFlag::RESOLVE_BENEATH) == Err(Errno::EXDEV)
     }
 
     /// Whether a container without a profile is unconfined because somebody asked for it.
@@ -471,6 +475,13 @@ fn inode(name: &str, kind: &str) -> Option<u64> {
 fn parse_namespace(text: &str) -> Option<NamespaceId> {
     let (device, inode) = text.split_once(':')?;
     Some(NamespaceId { device: device.parse().ok()?, inode: inode.parse().ok()? })
+}
+
+/// Looks a path up below a directory, without opening what it names.
+fn look_below(directory: &str, inside: &str, resolve: ResolveFlag) -> Result<(), Errno> {
+    let directory = open(directory, OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_DIRECTORY, Mode::empty())?;
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
+    openat2(directory, inside, how).map(drop)
 }
 
 fn live_apparmor() -> AppArmorState {

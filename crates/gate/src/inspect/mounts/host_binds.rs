@@ -25,7 +25,12 @@ pub(super) fn is_engines(mount: &Mount<'_>, pod: &Pod<'_>, node: &Lookup<'_>) ->
         ("/proc", "/proc") => pod.joins.pid && unmanaged,
         // CRI-O without the kubelet (`crictl`), hostNetwork.
         ("/etc/hosts", "/etc/hosts") => pod.joins.network && pod.engine == Engine::CriO && !asked,
-        (SYSTEMD_CGROUP, SYSTEMD_CGROUP) => matches!(pod.engine, Engine::CriO | Engine::Podman) && !asked,
+        (SYSTEMD_CGROUP, SYSTEMD_CGROUP) => match pod.engine {
+            Engine::CriO => !asked,
+            // To what its users ask for podman adds `rw` where they do not say `ro`.
+            Engine::Podman => !asked && !mount.has("rw"),
+            _ => false,
+        },
         // `--init` of podman and docker.
         (init, "/run/podman-init" | "/dev/init") => {
             pod.engine == Engine::Podman && mount.has("ro") && is_init(init, node)

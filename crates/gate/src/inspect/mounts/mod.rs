@@ -35,7 +35,7 @@ use std::rc::Rc;
 
 use self::ground::{Anchors, Ground, Shape};
 use self::shape::{Engines, Ids, Kubelet};
-use self::table::Behind;
+use self::table::{Behind, Data};
 use super::cdi::Cdi;
 use super::host::Host;
 use super::path::{absolute, is_plain, normalize, strip_dir};
@@ -195,8 +195,16 @@ fn bind<'a>(mount: &'a Mount<'_>, pod: &Pod<'_>, node: &Lookup<'_>) -> Result<Op
     if host_binds::is_engines(mount, pod, node) {
         return Ok(None);
     }
-    // What is not spelled as the kubelet and engines spell it is not theirs.
+    // What is not spelled as the kubelet and engines spell it is not theirs, but for a part of an image that is mounted as a volume:
+    // there containerd appends the pod's own words (`container_image_mount.go`).
     if !is_plain(source) {
+        if pod.engine == Engine::Containerd
+            && let Some(path) = absolute(source, None).filter(|_| !source.split('/').any(|part| part == ".."))
+            && matches!(node.anchors.find(&path), Some((_, Shape::Engines(Engines::InImage(_)))))
+            && let Is::Own = of_engine(&path, mount, pod, node)?
+        {
+            return Ok(None);
+        }
         return Ok(Some(match absolute(source, pod.bundle) {
             Some(path) => Volume::HostPath { destination, source: path, name: None },
             None => {
@@ -256,6 +264,11 @@ fn of_kubelet<'a>(
     let point = format!("{}/{below}", node.kubelet.real().unwrap_or(anchor).trim_end_matches('/'));
     match node.table()?.behind(&point, |path| volume_of(path, pod, node)) {
         Behind::OfPod => Ok(None),
+        // The kubelet mounts it before it asks for the container (`pkg/volume/util/subpath/subpath_linux.go`). Who names the
+        // place before may be shown by propagation what is mounted there later.
+        Behind::Nothing if node.host.is_here() => {
+            Ok(Some(Volume::HostPath { destination, source: Cow::Owned(point), name: None }))
+        }
         Behind::Nothing => unclear("it is a subPath mount that the mount table does not show"),
         Behind::Unclear(why) => unclear(why),
         Behind::HostPath(paths) => {
@@ -348,17 +361,7 @@ fn of_engine<'a>(
         Shape::Volume { directory, inside } => {
             let path = format!("{anchor}/{directory}");
             match own(&path)? {
-                // A driver can make a path of the host a volume (`-o type=none -o o=bind -o device=PATH`).
-                Is::Own => Ok(match elsewhere(node.table()?, &path, node) {
-                    Some(path) => {
-                        Is::Volume(Volume::HostPath { destination, source: Cow::Owned(path), name: None })
-                    }
-                    None if inside.is_empty() => Is::Own,
-                    None => Is::Volume(Volume::Unclear {
-                        destination,
-                        why: "its source is inside a volume, where a container can replace parts of its path",
-                    }),
-                }),
+                Is::Own => managed(&path, inside, destination, node),
                 is => Ok(is),
             }
         }
@@ -388,9 +391,37 @@ fn is_in_own_root(source: &str, pod: &Pod<'_>, node: &Lookup<'_>) -> bool {
     })
 }
 
-/// The path of the host that a managed volume really is; `None` for a volume with data of its own, also on a disk or
-/// server of its own.
+/// What a managed volume is, or what lies in one.
+fn managed<'a>(
+    volume: &str,
+    inside: &str,
+    destination: &'a str,
+    node: &Lookup<'_>,
+) -> Result<Is<'a>, FileError> {
+    let table = node.table()?;
+    let host_path =
+        |path| Ok(Is::Volume(Volume::HostPath { destination, source: Cow::Owned(path), name: None }));
+    let unclear = |why| Ok(Is::Volume(Volume::Unclear { destination, why }));
+    if let Some(path) = elsewhere(table, volume, node) {
+        return host_path(path);
+    }
+    let data = table.data(volume).map_or(Data::Here, |(_, data)| data);
+    match data {
+        Data::Unknown => unclear("it is a volume of a kind of file system that can show anything"),
+        _ if inside.is_empty() => Ok(Is::Own),
+        // A server is not asked: it may not answer.
+        Data::Here if node.host.leads_out(volume, inside) => host_path(format!("{volume}/{inside}")),
+        _ => unclear("its source is inside a volume, where a container can replace parts of its path"),
+    }
+}
+
+/// The path of the host that a managed volume really is, or its kind of file system if that is the kernel's; `None` for a
+/// volume with data of its own, also on a disk or server of its own. A driver can make anything a volume
+/// (`-o type=none -o o=bind -o device=PATH`, `-o type=proc`).
 fn elsewhere(table: &Table, volume: &str, node: &Lookup<'_>) -> Option<String> {
+    if let Some((kind, Data::OfHost)) = table.data(volume) {
+        return Some(kind.to_owned());
+    }
     let managed = |path: &str| matches!(node.anchors.find(path), Some((_, Shape::Volume { .. })));
     table.others(volume).into_iter().map(|origin| origin.path).find(|path| !managed(path))
 }

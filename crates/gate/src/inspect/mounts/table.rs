@@ -43,6 +43,19 @@ pub(super) enum Behind {
     Unclear(&'static str),
 }
 
+/// Where the data of a mount is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Data {
+    /// On a disk, or in memory of its own.
+    Here,
+    /// On a server, which may not answer.
+    OnServer,
+    /// Nowhere: it shows the kernel's insides, or directories of the host in another way.
+    OfHost,
+    /// A kind of file system of which that is not known, FUSE for one.
+    Unknown,
+}
+
 /// How many mounts of one NFS file system are told apart; a node with more has one volume a hundred times.
 const MOST_OF_ONE_SERVER: usize = 256;
 
@@ -94,6 +107,11 @@ impl Table {
     /// The other paths of what is mounted on a point.
     pub(super) fn others(&self, point: &str) -> Vec<Origin<'_>> {
         self.mounted(point).map(|hidden| self.others_of(hidden)).unwrap_or_default()
+    }
+
+    /// What kind of file system is mounted on a point, and where its data is; `None` where nothing is mounted.
+    pub(super) fn data(&self, point: &str) -> Option<(&str, Data)> {
+        self.mounted(point).map(|mounted| (mounted.kind.as_str(), mounted.data()))
     }
 
     /// What a subPath mount shows. `volume` gives the directory of the pod's volume that a path lies in.
@@ -181,7 +199,55 @@ impl MountInfo {
     fn is_nfs(&self) -> bool {
         matches!(self.kind.as_str(), "nfs" | "nfs4")
     }
+
+    fn data(&self) -> Data {
+        match self.kind.as_str() {
+            // These have no device of their own, and a disk all the same.
+            "tmpfs" | "ramfs" | "btrfs" | "zfs" | "bcachefs" => Data::Here,
+            "nfs" | "nfs4" | "cifs" | "smb3" | "ceph" | "9p" | "virtiofs" | "lustre" | "afs" => {
+                Data::OnServer
+            }
+            kind if OF_HOST.contains(&kind) => Data::OfHost,
+            // The kernel gives what has no block device the number 0 (`fs/super.c`, get_anon_bdev).
+            _ if !self.device.starts_with("0:") => Data::Here,
+            _ => Data::Unknown,
+        }
+    }
 }
+
+/// File systems without data of their own (`/proc/filesystems`): a mount of one shows the same as the host's.
+const OF_HOST: [&str; 29] = [
+    "aufs",
+    "autofs",
+    "binder",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "cpuset",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "ecryptfs",
+    "efivarfs",
+    "fusectl",
+    "hugetlbfs",
+    "mqueue",
+    "nfsd",
+    "nsfs",
+    "overlay",
+    "proc",
+    "pstore",
+    "resctrl",
+    "rpc_pipefs",
+    "securityfs",
+    "selinuxfs",
+    "smackfs",
+    "sysfs",
+    "tracefs",
+];
+
 /// Undoes the kernel's octal escapes of blanks and backslashes.
 fn unescape(text: &str) -> Cow<'_, str> {
     let mut rest = text;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::shape::Kubelet;
-use super::{Lookup, Pod, Spec, Table, elsewhere, volumes};
+use super::{Is, Lookup, Pod, Spec, Table, elsewhere, managed, volumes};
 use crate::inspect::cdi::Cdi;
 use crate::inspect::host::Host;
 use pss::facts::{Engine, HostNamespaces, Volume};
@@ -41,14 +41,19 @@ fn of_spec(pod: &Pod<'_>, host: &Host, text: &str) -> String {
     let spec: Spec<'_> = serde_json::from_str(text).unwrap();
     match volumes(&spec, pod, host, &Cdi::of(host)).as_deref() {
         Ok([]) => "own".to_owned(),
-        Ok([Volume::HostPath { source, name, .. }]) => match name {
-            Some(name) => format!("host {source} ({name})"),
-            None => format!("host {source}"),
-        },
-        Ok([Volume::Plugin { name, plugin }]) => format!("{plugin} {name}"),
-        Ok([Volume::Unclear { why, .. }]) => format!("unclear: {why}"),
+        Ok([volume]) => describe(volume),
         Ok(more) => panic!("{more:?}"),
         Err(err) => format!("fault: {err}"),
+    }
+}
+
+fn describe(volume: &Volume<'_>) -> String {
+    match volume {
+        Volume::HostPath { source, name: Some(name), .. } => format!("host {source} ({name})"),
+        Volume::HostPath { source, name: None, .. } => format!("host {source}"),
+        Volume::Plugin { name, plugin } => format!("{plugin} {name}"),
+        Volume::Unclear { why, .. } => format!("unclear: {why}"),
+        Volume::Device { .. } => format!("{volume:?}"),
     }
 }
 
@@ -221,6 +226,7 @@ fn what_the_kubelet_and_the_engine_make_is_the_pods_own() {
         ),
         (Engine::Containerd, bind_ro(text(&laid.state(&format!("image-volumes/{SANDBOX}/i")))), "own"),
         (Engine::Containerd, bind_ro(text(&laid.state(&format!("image-volumes/{SANDBOX}/i/in")))), "own"),
+        (Engine::Containerd, bind_ro(text(&laid.state(&format!("image-volumes/{SANDBOX}/i/./in//")))), "own"),
         (Engine::CriO, bind(text(&laid.volume("empty-dir/m"))), "empty-dir m"),
         (
             Engine::CriO,
@@ -287,6 +293,9 @@ fn what_looks_like_it_is_a_path_of_the_host() {
         (Engine::Containerd, bind(text(&volume.join(&forged[1]).join("hosts")))),
         (Engine::Containerd, bind_ro(text(&laid.state(&format!("image-volumes/{SANDBOX}/i/link/x"))))),
         (Engine::Containerd, bind(text(&laid.state(&format!("image-volumes/{SANDBOX}/i/in"))))),
+        (Engine::Containerd, bind(text(&laid.state(&format!("image-volumes/{SANDBOX}/i/./in"))))),
+        (Engine::Containerd, bind_ro(text(&laid.state(&format!("image-volumes/{SANDBOX}/i/in/.."))))),
+        (Engine::Containerd, bind_ro(text(&laid.state(&format!("image-volumes/{SANDBOX}/i/./link/x"))))),
         (Engine::Containerd, bind(text(&laid.state(&format!("image-volumes/{SANDBOX}"))))),
         (Engine::CriO, bind(text(&volume.join(&forged[2]).join("shm")))),
         (Engine::CriO, own_bind(text(&volume.join(&forged[2]).join("shm")), "/dev/shm")),
@@ -536,20 +545,78 @@ fn a_managed_volume_that_is_a_path_of_the_host_is_one() {
          90 27 254:0 /etc {volumes}/bound/_data rw - ext4 /dev/vda rw\n\
          91 27 0:60 / {volumes}/memory/_data rw - tmpfs tmpfs rw\n\
          92 27 0:61 / {volumes}/nfs/_data rw - nfs4 server:/x rw\n\
-         93 27 0:61 / {volumes}/nfs2/_data rw - nfs4 server:/x rw"
+         93 27 0:61 / {volumes}/nfs2/_data rw - nfs4 server:/x rw\n\
+         94 27 0:62 / {volumes}/proc/_data rw - proc proc rw\n\
+         95 27 0:63 / {volumes}/overlay/_data rw - overlay overlay rw,lowerdir=/etc\n\
+         96 27 8:1 / {volumes}/disk/_data rw - ext4 /dev/sda1 rw\n\
+         97 27 0:64 / {volumes}/fuse/_data rw - fuse.bindfs /etc rw"
     ));
     let bundle = format!("{storage}/overlay-containers/{ID}/userdata");
     let pod = Pod { bundle: Some(&bundle), ..pod(Engine::Podman, &[]) };
     let cdi = Cdi::of(&Host::Unknown);
     let node = Lookup::of(&pod, &Host::Unknown, &cdi);
-    for (name, expected) in
-        [("bound", Some("/etc")), ("memory", None), ("nfs", None), ("nfs2", None), ("plain", None)]
-    {
+    for (name, expected) in [
+        ("bound", Some("/etc")),
+        ("memory", None),
+        ("nfs", None),
+        ("nfs2", None),
+        ("plain", None),
+        // They have no data of their own, whatever their device is called.
+        ("proc", Some("proc")),
+        ("overlay", Some("overlay")),
+        ("disk", None),
+        ("fuse", None),
+    ] {
         let found = elsewhere(&table, &format!("{volumes}/{name}/_data"), &node);
         assert_eq!(found.as_deref(), expected, "{name}");
     }
+    let table = Rc::new(table);
+    for (name, inside, expected) in [
+        ("memory", "", "own"),
+        ("memory", "x", "unclear: its source is inside"),
+        ("proc", "", "host proc"),
+        ("proc", "sys/kernel", "host proc"),
+        ("fuse", "", "unclear: it is a volume of a kind of file system"),
+    ] {
+        let node = Lookup::of(&pod, &Host::Unknown, &cdi);
+        node.table.set(Rc::clone(&table)).unwrap();
+        let found = match managed(&format!("{volumes}/{name}/_data"), inside, "/x", &node).unwrap() {
+            Is::Own => "own".to_owned(),
+            Is::Volume(volume) => describe(&volume),
+            Is::Unknown => "unknown".to_owned(),
+        };
+        assert!(found.starts_with(expected), "{name} {inside}: {found}");
+    }
     let inside = shown(&pod, &Host::Unknown, &bind(&format!("{volumes}/v/_data/below/it")));
     assert!(inside.starts_with("unclear: its source is inside a volume"), "{inside}");
+}
+
+#[test]
+fn a_link_in_a_managed_volume_is_followed_as_the_runtime_follows_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = fs::canonicalize(dir.path()).unwrap();
+    let bundle = storage.join(format!("overlay-containers/{ID}/userdata"));
+    let volume = storage.join("volumes/v/_data");
+    fs::create_dir_all(volume.join("in/it")).unwrap();
+    fs::create_dir_all(&bundle).unwrap();
+    symlink("/etc", volume.join("out")).unwrap();
+    symlink("../../../x", volume.join("above")).unwrap();
+    symlink("in", volume.join("within")).unwrap();
+    let pod = Pod { bundle: bundle.to_str(), ..pod(Engine::Podman, &[]) };
+    for (inside, leads_out) in [
+        ("out", true),
+        ("out/ssh", true),
+        ("above", true),
+        ("in/it", false),
+        ("within/it", false),
+        ("missing", false),
+    ] {
+        let source = format!("{}/{inside}", text(&volume));
+        let shown = shown(&pod, &Host::Live, &bind(&source));
+        let expected =
+            if leads_out { format!("host {source}") } else { "unclear: its source is inside".to_owned() };
+        assert!(shown.starts_with(&expected), "{inside}: {shown}");
+    }
 }
 
 #[test]
@@ -752,6 +819,18 @@ fn a_sub_path_is_what_its_mount_shows() {
             other => panic!("{other:?}"),
         });
         assert_eq!(source, expected, "{nth}");
+    }
+    // Where nothing is mounted yet nobody but the author of a hostPath knows the place. Of another time that is unknown.
+    for (host, expected) in [
+        (Host::Live, format!("host /var/lib/kubelet/{}", below(2))),
+        (Host::Unknown, "unclear: it is a subPath mount that the mount table does not show".to_owned()),
+    ] {
+        let (pod, cdi) = (pod(Engine::Containerd, &[]), Cdi::of(&host));
+        let node = Lookup::of(&pod, &host, &cdi);
+        node.table.set(Rc::clone(&table)).unwrap();
+        let shape = Kubelet::SubPath { name: "v" };
+        let found = super::of_kubelet(shape, ("/var/lib/kubelet", &below(2)), "/mnt", &pod, &node).unwrap();
+        assert_eq!(describe(&found.unwrap()), expected);
     }
     let pod = pod(Engine::Containerd, &[]);
     let cdi = Cdi::of(&Host::Unknown);
