@@ -7,6 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::support::pod::{MASKED, READ_ONLY};
 use crate::support::root::Root;
 use crate::support::run::{self, Done};
 use crate::support::{files, program};
@@ -115,8 +116,8 @@ pub(crate) fn config(namespace: &str, pod: &str, name: &str, read_only: bool) ->
         "root": {"readonly": read_only},
         "linux": {
             "namespaces": [{"type": "network"}, {"type": "pid"}, {"type": "ipc"}, {"type": "mount"}],
-            "maskedPaths": ["/proc/kcore"],
-            "readonlyPaths": ["/proc/sys"],
+            "maskedPaths": MASKED,
+            "readonlyPaths": READ_ONLY,
             "seccomp": {"defaultAction": "SCMP_ACT_ERRNO"},
         },
         "mounts": [{"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]}],

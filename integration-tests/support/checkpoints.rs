@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::pod::{MASKED, READ_ONLY};
 use crate::support::run::{self, Done};
 use crate::support::runtime::{self, Runtime};
 use crate::support::{files, image, needs, program, random};
@@ -101,8 +102,8 @@ impl Place {
                 "namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network"}, {"type": "mount"}],
                 "seccomp": {"defaultAction": "SCMP_ACT_ALLOW",
                     "syscalls": [{"names": ["kexec_load"], "action": "SCMP_ACT_ERRNO"}]},
-                "maskedPaths": ["/proc/kcore", "/proc/acpi", "/sys/firmware"],
-                "readonlyPaths": ["/proc/bus", "/proc/sys"],
+                "maskedPaths": MASKED,
+                "readonlyPaths": READ_ONLY,
                 "cgroupsPath": format!("/pss-guard-{}", self.id),
             },
         });

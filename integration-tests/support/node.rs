@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
+use crate::support::pod::{MASKED, READ_ONLY};
 use crate::support::root::Root;
 use crate::support::{program, run};
 
@@ -72,8 +73,8 @@ impl Node {
                 "mounts": [{"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]}],
                 "linux": {
                     "namespaces": namespaces,
-                    "maskedPaths": ["/proc/kcore"],
-                    "readonlyPaths": ["/proc/sys"],
+                    "maskedPaths": MASKED,
+                    "readonlyPaths": READ_ONLY,
                     "seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": []},
                 },
             })

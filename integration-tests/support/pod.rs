@@ -383,6 +383,17 @@ fn container_annotations(pod: &Pod, place: &Place) -> Value {
     if !ports.is_empty() {
         keys["io.kubernetes.container.ports"] = json!(Value::Array(ports).to_string());
     }
+    if place.engine == Engine::CriO {
+        let of_kubelet = |(key, _): &(&String, &Value)| key.starts_with("io.kubernetes.container.");
+        let copy: Map<String, Value> = keys
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(of_kubelet)
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        keys["io.kubernetes.cri-o.Annotations"] = json!(Value::Object(copy).to_string());
+    }
     keys
 }
 
@@ -485,7 +496,7 @@ const CRI_O_CAPABILITIES: [&str; 9] = [
 ];
 
 /// The kubelet's own list for `procMount: Default`.
-pub(crate) const MASKED: [&str; 8] = [
+pub(crate) const MASKED: [&str; 9] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/kcore",
@@ -493,6 +504,7 @@ pub(crate) const MASKED: [&str; 8] = [
     "/proc/latency_stats",
     "/proc/timer_list",
     "/proc/sched_debug",
+    "/proc/scsi",
     "/sys/firmware",
 ];
 

@@ -85,6 +85,10 @@ pub(crate) const VIOLATIONS: &[Violation] = &[
     Violation { level: "baseline", ..asks("hostPathVolumes", &["--volume=/etc:/path:ro"]) },
     Violation { engine: Some("podman"), ..asks("procMount_restricted", &["--security-opt=unmask=ALL"]) },
     Violation {
+        engine: Some("podman"),
+        ..asks("procMount_restricted", &["--security-opt=unmask=/proc/irq"])
+    },
+    Violation {
         engine: Some("docker"),
         ..asks("procMount_restricted", &["--security-opt=systempaths=unconfined"])
     },

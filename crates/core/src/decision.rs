@@ -484,7 +484,7 @@ mod tests {
         |f| f.injected = vec![(Some("/usr/lib/plugin"), "/opt/plugin".into())],
         |f| f.host_namespaces = Known::Seen(HostNamespaces { network: true, ..HostNamespaces::default() }),
         |f| f.host_namespaces = Known::Unseen("no /proc"),
-        |f| f.proc_masks = ProcMasks { kcore_masked: false, sys_read_only: false },
+        |f| f.proc_masks = ProcMasks::UNMASKED,
         |f| f.sysctls = Known::Seen(vec!["vm.swappiness".into()]),
         |f| f.seccomp = Seccomp::Absent,
         |f| f.seccomp = Seccomp::AllowsAll,

@@ -108,10 +108,18 @@ pub struct ProcMasks {
     pub kcore_masked: bool,
     /// `/proc/sys` is read-only.
     pub sys_read_only: bool,
+    /// Everything else is masked or read-only that every engine protects by default.
+    pub rest_protected: bool,
 }
 
 impl ProcMasks {
-    /// Part of /proc that engines protect by default is open.
+    /// All of it is protected.
+    pub const DEFAULT: Self = Self { kcore_masked: true, sys_read_only: true, rest_protected: true };
+
+    /// Nothing of it is.
+    pub const UNMASKED: Self = Self { kcore_masked: false, sys_read_only: false, rest_protected: false };
+
+    /// What tells that nobody left it as it is by default: the same everywhere.
     #[must_use]
     pub const fn is_open(self) -> bool {
         !self.kcore_masked || !self.sys_read_only
@@ -371,7 +379,7 @@ impl Facts<'_> {
         self.has_all_capabilities && self.proc_unmasked() && self.sys_writable
     }
 
-    /// Part of /proc that engines protect by default is open.
+    /// As `procMount: Unmasked` leaves it.
     #[must_use]
     pub fn proc_unmasked(&self) -> bool {
         self.proc_masks.is_open()

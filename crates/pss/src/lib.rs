@@ -348,7 +348,7 @@ mod tests {
         }),
         ("namespaces unseen", |f| f.host_namespaces = Known::Unseen("no /proc")),
         ("/proc/kcore open", |f| f.proc_masks.kcore_masked = false),
-        ("/proc unmasked", |f| f.proc_masks = ProcMasks { kcore_masked: false, sys_read_only: false }),
+        ("/proc unmasked", |f| f.proc_masks = ProcMasks::UNMASKED),
         ("old safe sysctl", |f| f.sysctls = Known::Seen(vec!["kernel.shm_rmid_forced".into()])),
         ("new safe sysctl", |f| f.sysctls = Known::Seen(vec!["net.ipv4.tcp_notsent_lowat".into()])),
         ("unsafe sysctl", |f| f.sysctls = Known::Seen(vec!["vm.swappiness".into()])),

@@ -124,6 +124,7 @@ const OBSERVED: &[Thing<Facts<'static>>] = &[
     thing("/sys", &[|f| f.sys_writable = true]),
     thing("/proc/kcore", &[|f| f.proc_masks.kcore_masked = false]),
     thing("/proc/sys", &[|f| f.proc_masks.sys_read_only = false]),
+    thing("/proc/irq", &[|f| f.proc_masks.rest_protected = false]),
     thing("network", &[|f| join(f, |host| host.network = true)]),
     thing("processes", &[|f| join(f, |host| host.pid = true)]),
     thing("IPC", &[|f| join(f, |host| host.ipc = true)]),

@@ -67,7 +67,7 @@ const RUN: &[Run] = &[
     Run {
         control: "procMount",
         docker: "without --security-opt systempaths=unconfined",
-        podman: "without --security-opt unmask=ALL",
+        podman: "without --security-opt unmask",
         compose: PROC_KEY,
     },
     same("seLinuxOptions", "without this --security-opt label", "security_opt: []   # without this label"),
@@ -86,7 +86,7 @@ const RUN: &[Run] = &[
     Run {
         control: "procMount_restricted",
         docker: "without --security-opt systempaths=unconfined",
-        podman: "without --security-opt unmask=ALL",
+        podman: "without --security-opt unmask",
         compose: PROC_KEY,
     },
     same("restrictedVolumes", VOLUME, VOLUMES),

@@ -28,7 +28,7 @@ pub fn compliant() -> Facts<'static> {
         has_all_capabilities: false,
         sys_writable: false,
         host_namespaces: Known::Seen(HostNamespaces::default()),
-        proc_masks: ProcMasks { kcore_masked: true, sys_read_only: true },
+        proc_masks: ProcMasks::DEFAULT,
         sysctls: Known::Seen(Vec::new()),
         seccomp: Seccomp::Filter,
         seccomp_default: SeccompDefault::Unconfined,
@@ -56,7 +56,7 @@ pub fn make_privileged(facts: &mut Facts<'static>) {
     facts.has_all_capabilities = true;
     facts.capabilities = CapabilitySet::of(&NAMES);
     facts.sys_writable = true;
-    facts.proc_masks = ProcMasks { kcore_masked: false, sys_read_only: false };
+    facts.proc_masks = ProcMasks::UNMASKED;
     facts.seccomp = Seccomp::Absent;
     facts.apparmor = AppArmor::NoProfile;
     facts.selinux = SeLinux::Off("engines do not label a privileged container");

@@ -168,7 +168,7 @@ impl Spec {
             "linux": {
                 "namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "network"}, {"type": "mount"}],
                 "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}]},
-                "maskedPaths": ["/proc/kcore"], "readonlyPaths": ["/proc/sys"],
+                "maskedPaths": pod::MASKED, "readonlyPaths": pod::READ_ONLY,
             },
         });
         merge(&mut spec, change);

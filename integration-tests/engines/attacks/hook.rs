@@ -13,7 +13,10 @@ use crate::support::{program, run};
 const GOOD: &str = r#"{"process":{"user":{"uid":1000},"noNewPrivileges":true,"capabilities":{}},
 "root":{"path":"rootfs","readonly":true},"mounts":[{"destination":"/proc","type":"proc","source":"proc"}],
 "linux":{"namespaces":[{"type":"pid"},{"type":"ipc"},{"type":"network"}],"seccomp":{"defaultAction":"SCMP_ACT_ERRNO"},
-"maskedPaths":["/proc/kcore"],"readonlyPaths":["/proc/sys"],"cgroupsPath":"/libpod_parent/libpod-1"}}"#;
+"maskedPaths":["/proc/acpi","/proc/kcore","/proc/keys","/proc/latency_stats","/proc/timer_list","/proc/timer_stats",
+"/proc/sched_debug","/proc/scsi","/sys/firmware"],
+"readonlyPaths":["/proc/bus","/proc/fs","/proc/irq","/proc/sys","/proc/sysrq-trigger"],
+"cgroupsPath":"/libpod_parent/libpod-1"}}"#;
 
 const ENFORCE: &str = "mode = \"enforce\"\n[unmanaged]\nenforce = \"restricted\"\n";
 const AUDIT: &str = "mode = \"audit\"\n[unmanaged]\nenforce = \"restricted\"\n";

@@ -339,7 +339,7 @@ pub fn gather<'a>(sources: &Sources<'a>, config: &Path) -> Result<Facts<'a>, Fac
         Subject::Container => additions::of(sources, linux, &cdi),
     };
     let annotations = spec.annotations.as_ref();
-    let kubelet = annotations.map(|annotations| KubeletAnnotations::of(annotations, identity.engine));
+    let kubelet = annotations.and_then(|annotations| KubeletAnnotations::of(annotations, identity.engine));
     Ok(Facts {
         subject: identity.subject,
         name: identity
@@ -532,8 +532,29 @@ fn proc_masks(linux: &Linux<'_>, mounts: &[spec::Mount<'_>]) -> ProcMasks {
     ProcMasks {
         kcore_masked: only && has(&linux.masked_paths, "/proc/kcore"),
         sys_read_only: only && has(&linux.readonly_paths, "/proc/sys"),
+        rest_protected: only
+            && MASKED.iter().all(|path| has(&linux.masked_paths, path))
+            && READ_ONLY.iter().all(|path| has(&linux.readonly_paths, path)),
     }
 }
+
+/// What the kubelet (`pkg/securitycontext/util.go`), containerd (`pkg/oci/spec.go`), docker (`oci/defaults.go`) and podman
+/// (`pkg/specgen/generate/config_linux.go`) all mask by default, besides `/proc/kcore`.
+const MASKED: [&str; 7] = [
+    "/proc/acpi",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+
+/// The annotation in which CRI-O keeps what the kubelet wrote.
+const COPY_OF_CRI_O: &str = "io.kubernetes.cri-o.Annotations";
+
+/// What they all make read-only, besides `/proc/sys`.
+const READ_ONLY: [&str; 4] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sysrq-trigger"];
 
 /// The pod's sysctls: engines put them on the sandbox; a container of no pod has them itself.
 fn sysctls<'a>(sources: &Sources<'a>, linux: &'a Linux<'a>) -> Known<Vec<Cow<'a, str>>> {
@@ -659,12 +680,12 @@ struct Target {
 }
 
 impl<'a> KubeletAnnotations<'a> {
-    fn of(annotations: &'a Annotations<'a>, engine: Engine) -> Self {
-        let copy = annotations.get("io.kubernetes.cri-o.Annotations").filter(|_| engine == Engine::CriO);
-        match copy.map(serde_json::from_str) {
-            Some(Ok(copy)) => Self::Copy(copy),
-            _ => Self::Flat(annotations),
+    /// On CRI-O, what is not in its copy is the pod author's.
+    fn of(annotations: &'a Annotations<'a>, engine: Engine) -> Option<Self> {
+        if engine != Engine::CriO {
+            return Some(Self::Flat(annotations));
         }
+        serde_json::from_str(annotations.get(COPY_OF_CRI_O)?).ok().map(Self::Copy)
     }
 
     fn get(&self, key: &str) -> Option<&str> {
@@ -803,6 +824,7 @@ mod tests {
             // What is not in CRI-O's own copy is the pod author's: it can neither add ports nor hide them.
             (Engine::CriO, format!("{ports},{copy}"), Some(vec![])),
             (Engine::CriO, format!(r#""io.kubernetes.container.ports":"[]",{copied}"#), Some(vec![53])),
+            (Engine::CriO, format!("{ports},{hash}"), None),
         ];
         for (engine, annotations, expected) in rows {
             let seen = gathered(engine, &annotations, "", |facts| match &facts.host_ports {

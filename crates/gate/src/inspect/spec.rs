@@ -663,6 +663,11 @@ impl Annotations<'_> {
         self.0.iter().rev().find(|(k, _)| k.as_str() == key).map(|(_, value)| value.as_str())
     }
 
+    /// Forgets a key.
+    pub fn remove(&mut self, key: &str) {
+        self.0.retain(|(k, _)| k.as_str() != key);
+    }
+
     /// The one by which a container would tell crun where the gate's own output goes.
     #[must_use]
     pub fn output_of_hooks(&self) -> Option<&str> {

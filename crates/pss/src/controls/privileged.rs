@@ -113,7 +113,7 @@ mod tests {
     fn signs(all_capabilities: bool, unmasked: bool, sys_writable: bool) -> Facts<'static> {
         with(|facts| {
             facts.has_all_capabilities = all_capabilities;
-            facts.proc_masks = ProcMasks { kcore_masked: !unmasked, sys_read_only: !unmasked };
+            facts.proc_masks = if unmasked { ProcMasks::UNMASKED } else { ProcMasks::DEFAULT };
             facts.sys_writable = sys_writable;
         })
     }

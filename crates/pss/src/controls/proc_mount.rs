@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::{container, security_context_fix, unless_own_users};
 use crate::declared::{Setters, Violation};
-use crate::facts::{Facts, UserNamespace};
+use crate::facts::{Facts, ProcMasks, UserNamespace};
 use crate::pod::Pod;
 use crate::{Certainty, Control, Doc, Finding, Level, Origin, Scope, Visibility};
 
@@ -33,8 +33,10 @@ pub(super) const CONTROL: Control = Control {
         rule: "The parts of /proc that engines mask by default must stay masked.",
         fields: "spec.containers[*].securityContext.procMount, and of initContainers and ephemeralContainers",
         allowed: "unset or Default; from v1.35 anything in a pod with hostUsers: false",
-        evidence: "/proc/kcore in `linux.maskedPaths` and /proc/sys in `linux.readonlyPaths` of config.json. From v1.35 \
-                   also whether the container has a user namespace of its own.",
+        evidence: "/proc/kcore in `linux.maskedPaths` and /proc/sys in `linux.readonlyPaths` of config.json. Where they \
+                   are there, and another path is not that every engine protects, podman was told so \
+                   (`--security-opt unmask=PATH`); in a pod a plugin did it, and the finding is suspect. From v1.35 also \
+                   whether the container has a user namespace of its own.",
         blind: "Of a privileged container, which loses the masks with or without procMount, only `privileged` is \
                 reported. CRI-O makes user namespaces for an annotation too; there the finding is suspect.",
         fix: "spec:\n  containers:\n  - name: app\n    securityContext:\n      procMount: Default",
@@ -44,11 +46,15 @@ pub(super) const CONTROL: Control = Control {
 /// The same for both levels; how sure it is depends on the user namespace.
 pub(super) fn check(facts: &Facts<'_>, certainty: Certainty, out: &mut Vec<Finding>) {
     // A privileged container has nothing masked either; admission would not call that procMount.
-    if facts.proc_unmasked() && !facts.privileged() {
-        let detail = format!("{} must not set securityContext.procMount to \"Unmasked\"", container(facts));
-        let fix = security_context_fix(facts, FIX);
-        out.push(Finding { certainty, ..Finding::violates("procMount", detail, fix) });
+    if facts.privileged() || facts.proc_masks == ProcMasks::DEFAULT {
+        return;
     }
+    // podman unmasks single paths (`--security-opt unmask=/proc/irq`). A pod cannot ask for that: a plugin did it.
+    let certainty =
+        if facts.proc_unmasked() || !facts.engine.speaks_cri() { certainty } else { Certainty::Suspect };
+    let detail = format!("{} must not set securityContext.procMount to \"Unmasked\"", container(facts));
+    let fix = security_context_fix(facts, FIX);
+    out.push(Finding { certainty, ..Finding::violates("procMount", detail, fix) });
 }
 
 const FIX: &str = "procMount: Default";
@@ -67,13 +73,20 @@ pub(super) fn declared(pod: &Pod) -> Option<Violation> {
 mod tests {
     use super::CONTROL;
     use crate::Certainty::{Suspect, Violates};
-    use crate::facts::{Facts, ProcMasks, UserNamespace};
+    use crate::facts::{Engine, Facts, ProcMasks, UserNamespace};
     use crate::testing::{compliant, declared_table, make_privileged, pod_with, table, with};
 
     fn open(user_namespace: UserNamespace, kcore_masked: bool, sys_read_only: bool) -> Facts<'static> {
         with(|facts| {
             facts.user_namespace = user_namespace;
-            facts.proc_masks = ProcMasks { kcore_masked, sys_read_only };
+            facts.proc_masks = ProcMasks { kcore_masked, sys_read_only, ..ProcMasks::DEFAULT };
+        })
+    }
+
+    fn one_path(engine: Engine) -> Facts<'static> {
+        with(|facts| {
+            facts.engine = engine;
+            facts.proc_masks.rest_protected = false;
         })
     }
 
@@ -92,6 +105,8 @@ mod tests {
                     ("/proc/kcore open", open(Host, false, true), Some((Violates, DETAIL))),
                     ("/proc/sys writable", open(Host, true, false), Some((Violates, DETAIL))),
                     ("reported as privileged", with(make_privileged), None),
+                    ("one path of a pod's", one_path(Engine::Containerd), Some((Suspect, DETAIL))),
+                    ("one path of podman's", one_path(Engine::Podman), Some((Violates, DETAIL))),
                 ],
             );
         }

@@ -37,7 +37,7 @@ mod tests {
     fn open(user_namespace: UserNamespace) -> Facts<'static> {
         with(|facts| {
             facts.user_namespace = user_namespace;
-            facts.proc_masks = ProcMasks { kcore_masked: false, sys_read_only: false };
+            facts.proc_masks = ProcMasks::UNMASKED;
         })
     }
 

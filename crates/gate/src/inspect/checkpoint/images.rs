@@ -263,6 +263,11 @@ pub(super) struct Mount {
     pub(super) root: String,
     #[prost(string, required, tag = "7")]
     pub(super) mountpoint: String,
+    /// Its peers, and whose slave it is; 0 if it has none.
+    #[prost(uint32, optional, tag = "10")]
+    pub(super) shared_id: Option<u32>,
+    #[prost(uint32, optional, tag = "11")]
+    pub(super) master_id: Option<u32>,
     #[prost(bool, optional, tag = "12")]
     pub(super) with_plugin: Option<bool>,
     /// The key is in `root`, as CRIU before 2.0 wrote it.

@@ -11,7 +11,7 @@
 //! | LSM profile, as far as `--lsm-profile` does not replace it | `process.apparmorProfile`, `process.selinuxLabel` |
 //! | namespaces that are CRIU's own | are not in `linux.namespaces` |
 //! | a user namespace that maps the host's root | is none |
-//! | mounts over /proc/kcore and /proc/sys | `linux.maskedPaths`, `linux.readonlyPaths` |
+//! | mounts over what engines protect in /proc and /sys | `linux.maskedPaths`, `linux.readonlyPaths` |
 //! | flags of the root mount | `root.readonly` |
 //!
 //! The union with config.json is evaluated: what violates there violates here, too.

@@ -18,6 +18,7 @@ use super::{CgroupVersion, CheckpointError, Restore, Restored};
 use crate::inspect::evaluate::{Outcome, Pods, Request, evaluate};
 use crate::inspect::host::Host;
 use crate::inspect::spec::{Spec, Text};
+use crate::inspect::{COPY_OF_CRI_O, MASKED, READ_ONLY};
 use pss::facts::Engine;
 use pss_guard_core::decision::Reading;
 use pss_guard_core::level::policy;
@@ -152,6 +153,18 @@ fn applied(files: &Files, config: &str, lsm_profile: Option<&str>, engine: Engin
         list(&namespaces),
         if spec.root.unwrap().read_only.unwrap() { "ro" } else { "rw" },
     ))
+}
+
+/// Whoever made a checkpoint for CRI-O wrote what it says that the kubelet wrote: host ports, for one.
+#[test]
+fn what_a_checkpoint_says_of_the_kubelet_is_not_believed() {
+    for (engine, kept) in [(Engine::CriO, false), (Engine::Containerd, true)] {
+        let annotations = format!(r#"{{"annotations": {{"{COPY_OF_CRI_O}": "{{}}"}},"#);
+        let config = SPEC.replacen('{', &annotations, 1);
+        let mut spec: Spec<'_> = serde_json::from_str(&config).unwrap();
+        read(&healthy()).unwrap().apply(&mut spec, engine, None).unwrap();
+        assert_eq!(spec.annotations.unwrap().get(COPY_OF_CRI_O).is_some(), kept, "{engine:?}");
+    }
 }
 
 const HEALTHY: &str = "uid 1000 | nnp true | CAP_CHOWN | SCMP_ACT_ERRNO | crio-default - | masked /proc/version \
@@ -413,7 +426,22 @@ fn every_mount_is_one_of_config_json() {
         let shown = applied(&files, SPEC, None, Engine::CriO);
         assert!(shown.as_ref().is_err_and(|err| err.contains(&says)), "{name}: {shown:?}");
     }
+    // runc masks a file by the container's own /dev/null: it shares its device with /dev, and nothing is bound from it.
+    let mask = Mount { device: 25, root: "/null".to_owned(), ..external(40, "/dev/null", "/mnt") };
+    for (name, one) in [
+        ("of a directory", Mount { root: "/".to_owned(), ..mask.clone() }),
+        ("with peers", Mount { shared_id: Some(7), ..mask.clone() }),
+        ("of a master", Mount { master_id: Some(7), ..mask.clone() }),
+        ("of another key", Mount { external_key: Some("/data".to_owned()), ..mask.clone() }),
+    ] {
+        let mut files = healthy();
+        let all: Vec<Mount> = mounts().into_iter().chain([one]).collect();
+        put(&mut files, "mountpoints-14.img", &all);
+        let shown = applied(&files, SPEC, None, Engine::CriO);
+        assert!(shown.as_ref().is_err_and(|err| err.contains(&at("/dev"))), "{name}: {shown:?}");
+    }
     let healthy_ones = [
+        mask,
         mount(5, 40, 20, "/", "/run/x"),
         mount(14, 40, 25, "/", "/dev/mqueue"),
         external(40, "/dev/null", "/mnt"),
@@ -829,8 +857,12 @@ fn denied(files: &Files, facts: Option<&str>) -> Result<Vec<(&'static str, Readi
     );
     // Without the bind, which no volume of the pod explains.
     let bind = r#"{"destination": "/data", "type": "bind", "options": ["ro"]},"#;
-    let config =
-        SPEC.replacen('{', &annotations, 1).replace(bind, "").replace("/proc/version", "/proc/kcore");
+    let quoted = |paths: &[&str]| paths.iter().map(|path| format!("{path:?}")).collect::<Vec<_>>().join(", ");
+    let config = SPEC
+        .replacen('{', &annotations, 1)
+        .replace(bind, "")
+        .replace("\"/proc/version\"", &format!("\"/proc/kcore\", {}", quoted(&MASKED)))
+        .replace("\"/proc/sys\"", &format!("\"/proc/sys\", {}", quoted(&READ_ONLY)));
     write("tasks/app/config.json", config.replace("\"CAP_CHOWN\"", "").as_bytes());
     let sandbox = format!(
         "{}\"process\": {{}}, \"linux\": {{}}}}",
@@ -880,6 +912,13 @@ fn either_what_the_pod_declares_or_what_the_image_restores_can_deny() {
         let mut mounts = mounts();
         mounts.retain(|mount| mount.mountpoint != "/data");
         mounts[3].mountpoint = "/proc/kcore".to_owned();
+        for (id, path) in (40..).zip(MASKED) {
+            let parent = if path.starts_with("/sys") { 24 } else { 21 };
+            mounts.push(Mount { parent, ..external(id, "/dev/null", path) });
+        }
+        for (id, path) in (60..).zip(READ_ONLY) {
+            mounts.push(mount(1, id, 21, path.trim_start_matches("/proc"), path));
+        }
         put(&mut files, "mountpoints-14.img", &mounts);
         let thread = ThreadCore { creds: Some(creds), ..thread() };
         put(&mut files, "core-7.img", &[Core { task: None, thread: Some(thread) }]);

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::CheckpointError;
 use super::images::Mount;
 use super::tasks::{Filtered, Restored};
+use crate::inspect::COPY_OF_CRI_O;
 use crate::inspect::spec::{self, CapabilitySets, OPTIONS_OF_CRIU, Process, Seccomp, Spec, Text, User};
 use pss::capabilities::NAMES;
 use pss::facts::Engine;
@@ -23,6 +24,11 @@ impl Restored {
         let annotation = spec.annotations.as_ref().and_then(|annotations| annotations.get(OPTIONS_OF_CRIU));
         if annotation.is_some_and(|file| !file.is_empty()) {
             return Err(CheckpointError::Options);
+        }
+        if let Some(annotations) = spec.annotations.as_mut().filter(|_| engine == Engine::CriO) {
+            // CRI-O takes them from the checkpoint, all but a hash (`server/container_restore.go`): whoever made it could hide the
+            // pod's host ports.
+            annotations.remove(COPY_OF_CRI_O);
         }
         let mounts = Mounts::of(&self.mounts, spec)?;
         if let Some(root) = &mut spec.root {
@@ -171,7 +177,7 @@ impl<'m> Mounts<'m> {
             if !is_clean(mount) || ids.insert(Path::new(&mount.mountpoint), mount.id).is_some() {
                 return Err(unexplained(mount));
             }
-            if mount.mountpoint == "/" || key(mount).is_some() {
+            if mount.mountpoint == "/" || (key(mount).is_some() && !is_mask(mount)) {
                 foreign.push(mount.device);
             }
         }
@@ -264,6 +270,15 @@ fn role<'m>(mount: &'m Mount, spec: &Spec<'_>) -> Result<Option<Role<'m>>, Check
 fn is_unconfined(profile: &str) -> bool {
     let mut stacked = profile.trim().trim_start_matches('&').split("//&");
     stacked.all(|name| name.trim() == "unconfined")
+}
+
+/// Whether it is a file that runc masks: the container's own `/dev/null` bound over it, on the device of the container's `/dev`
+/// (`libcontainer/rootfs_linux.go` maskPaths). CRIU binds no other mount from one that has no peers but those of its file system that
+/// lie below its root (`criu/mount.c` propagate_mount), and below a file lies nothing.
+fn is_mask(mount: &Mount) -> bool {
+    let Mount { shared_id, master_id, .. } = mount;
+    let is_private = [shared_id, master_id].iter().all(|id| id.unwrap_or_default() == 0);
+    key(mount) == Some("/dev/null") && mount.root == "/null" && is_private
 }
 
 /// What the mount is called where it is mapped to one of the runtime's.
