@@ -47,11 +47,15 @@ pub(super) fn is(wanted: &str, image: &str) -> bool {
     let (wanted, image) = (Reference::of(wanted), Reference::of(image));
     let (registry, library, path) = wanted.repository();
     let (own_registry, own_library, own_path) = image.repository();
-    let latest = image.digest.is_none().then_some("latest");
+    // Beside a digest a tag says nothing: engines go by the digest alone, whatever the tag says.
+    let tag = if image.digest.is_some() { None } else { image.tag.or(Some("latest")) };
     registry == own_registry
         && library.bytes().chain(path.bytes()).eq(own_library.bytes().chain(own_path.bytes()))
-        && wanted.tag.is_none_or(|tag| image.tag.or(latest) == Some(tag))
-        && wanted.digest.is_none_or(|digest| image.digest == Some(digest))
+        && match (wanted.tag, wanted.digest) {
+            (_, Some(digest)) => image.digest == Some(digest),
+            (Some(wanted), None) => tag == Some(wanted),
+            (None, None) => true,
+        }
 }
 
 /// Whether a text of the policy names an image, with its registry.
@@ -96,7 +100,7 @@ mod tests {
             ("quay.io/a/b", "a/b", false),
             ("quay.io/a/b", "", false),
             ("quay.io/a/b:v1", "quay.io/a/b:v1", true),
-            ("quay.io/a/b:v1", &both, true),
+            ("quay.io/a/b:v1", &both, false),
             ("quay.io/a/b:v1", "quay.io/a/b:v10", false),
             ("quay.io/a/b:v1", "quay.io/a/b", false),
             ("quay.io/a/b:v1", &digest, false),
@@ -106,7 +110,9 @@ mod tests {
             (&digest, &both, true),
             (&digest, &other, false),
             (&digest, "quay.io/a/b:v1", false),
-            (&both, &digest, false),
+            (&both, &digest, true),
+            (&both, "quay.io/a/b:v1", false),
+            (&both, &other, false),
             // A registry's port is no tag.
             ("reg:5000/a", "reg:5000/a:v1", true),
             ("reg.io/a", "reg.io:5000/a", false),
