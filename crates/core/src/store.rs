@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::atomic::{self, Lasts, WriteError, fault};
 use crate::files::{self, Links, Owner};
 
-/// The largest file of such a folder that is read, in bytes.
+/// The largest file of a few labels or numbers, in bytes.
 pub(crate) const LIMIT: u64 = 64 << 10;
 
 /// What a change came to.
@@ -141,7 +141,7 @@ pub(crate) fn remove(folder: &Path, name: &str) -> Result<bool, WriteError> {
 
 /// Whether a file is root's and says exactly this already.
 pub(crate) fn says(path: &Path, content: &str) -> bool {
-    files::read_as(path, Links::Refuse, Owner::Root, LIMIT)
+    files::read_as(path, Links::Refuse, Owner::Root, content.len() as u64)
         .is_ok_and(|(_, _, bytes)| bytes == content.as_bytes())
 }
 
@@ -152,6 +152,11 @@ pub(crate) fn is_unfilled(dir: &Path) -> bool {
         entry.is_ok_and(|entry| entry.file_name().as_encoded_bytes().starts_with(b"."))
     };
     fs::read_dir(dir).is_ok_and(|mut entries| entries.all(is_hidden))
+}
+
+/// Whether a folder is there and somebody has filled it.
+pub(crate) fn is_filled(dir: &Path) -> bool {
+    dir.is_dir() && !is_unfilled(dir)
 }
 
 /// The names that a folder has files of; none if it is not there. What is not ours is not among them.

@@ -27,8 +27,9 @@ pub use import::{ImportError, Imported, Kept, import};
 pub use object::{About, Object};
 pub use store::{Changes, Extent, Store, StoreError};
 
-/// The largest file, in bytes. A pod of three containers takes 1 KiB; one of some hundred containers fits.
-pub const LIMIT: u64 = crate::store::LIMIT;
+/// The largest file, in bytes. A pod of three containers takes 1 KiB. An API server takes no request of more than 3 MiB
+/// (`MaxRequestBodyBytes` in apiserver `pkg/server/config.go`): no author can make the facts of a pod too large for a file.
+pub const LIMIT: u64 = 4 << 20;
 
 /// The folder of pods that the API server knows, below `/run/pss-guard` and, for the next boot, `/var/lib/pss-guard`.
 pub const PODS: &str = "pods";
@@ -240,6 +241,12 @@ pub fn read(folder: &Path, whose: Whose<'_>) -> Result<Found, PodsError> {
         return Err(PodsError::Other { path, theirs, ours: whose.to_string() });
     }
     Ok(Found::Facts(Box::new(facts.split())))
+}
+
+/// Whether facts of any pod of a source are known here. Until they are, none is missing: [`read`] says [`Found::NoFolder`].
+#[must_use]
+pub fn are_known(folder: &Path, source: Source) -> bool {
+    crate::store::is_filled(&folder.join(source.folder()))
 }
 
 impl Source {

@@ -30,7 +30,10 @@ pub enum StoreError {
     #[error("pod {0} is in the list twice; nothing was changed")]
     Twice(String),
     /// A list without pods would drop them all.
-    #[error("the list has no pods; nothing was changed")]
+    #[error(
+        "the list has no pods that count; objects that are marked as mirrors of static pods, or have a UID like one, may be \
+         forged: the kubelet's own list has static pods (/api/v1/nodes/NODE/proxy/pods); nothing was changed"
+    )]
     Empty,
     /// A file cannot be changed.
     #[error(transparent)]

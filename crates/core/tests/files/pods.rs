@@ -166,7 +166,7 @@ fn what_is_no_list_of_pods_changes_nothing() {
         ("a wrong type", changed(|pod| pod["spec"]["hostNetwork"] = json!("yes")), "expected a boolean".to_owned()),
         ("twice", list(&[two[0].clone(), two[0].clone(), two[1].clone()]), "is in the list twice; nothing was changed".to_owned()),
         ("on no node", list(&[with(two[0].clone(), |pod| pod["spec"]["nodeName"] = Value::Null)]), "the list has no pods on a node".to_owned()),
-        ("mirror pods only", list(&[marked(two[0].clone(), &["mirror"])]), "the list has no pods; nothing was changed".to_owned()),
+        ("mirror pods only", list(&[marked(two[0].clone(), &["mirror"])]), "the list has no pods that count".to_owned()),
     ];
     for (name, text, expected) in rows {
         let said = import(&node, &text, None).expect_err(name);
@@ -180,7 +180,7 @@ fn what_is_no_list_of_pods_changes_nothing() {
     assert!(import(&node, &format!("{{\"kind\":\"List\",\"items\":{}", "[".repeat(100_000)), None).is_err());
     // Those of one node do, and a pod's author stops nobody else's.
     let large = with(pod(7, "shop"), |pod| {
-        let ports: Vec<Value> = (1..9000).map(|port| json!({"hostPort": port})).collect();
+        let ports: Vec<Value> = (0..400_000).map(|port| json!({"hostPort": port % 60_000})).collect();
         pod["spec"]["containers"][0]["ports"] = json!(ports);
     });
     let elsewhere = with(pod(8, "shop"), |pod| pod["spec"]["nodeName"] = json!("n2"));
@@ -352,7 +352,7 @@ fn one_pod_is_put_and_removed_here_and_for_the_next_boot() {
         assert!(said.contains("can be no pod of the source"), "{name:?}: {said}");
     }
     let said = line(&store.replace_all(&[], Extent::All, Extent::All).unwrap_err());
-    assert_eq!(said, "the list has no pods; nothing was changed");
+    assert!(said.starts_with("the list has no pods that count; "), "{said}");
     assert_eq!(files(&node, "pods"), names(&[2, 3]));
     // What cannot be kept is in force all the same.
     fs::remove_dir_all(node.paths.kept().join("pods")).unwrap();
