@@ -29,13 +29,13 @@ const OF_CRI_O: [&str; 2] =
 /// What is not there is no fault. `of_containerd` are further state and root directories of containerd's.
 #[must_use]
 pub fn faults(kubelet_root: &Path, of_containerd: &[PathBuf]) -> Vec<FileError> {
-    let sandboxes = |directory: &Path| directory.join("io.containerd.grpc.v1.cri/sandboxes");
+    let plugin = |directory: &Path| (directory.join("io.containerd.grpc.v1.cri"), "sandboxes");
     let usual = OF_CONTAINERD.iter().map(Path::new);
-    let of_containerd = usual.chain(of_containerd.iter().map(PathBuf::as_path)).map(sandboxes);
-    let others = OF_CRI_O.iter().map(PathBuf::from).chain([kubelet_root.join("pods")]);
-    let all = of_containerd.chain(others);
+    let of_containerd = usual.chain(of_containerd.iter().map(PathBuf::as_path)).map(plugin);
+    let others = OF_CRI_O.iter().map(|containers| (PathBuf::from(containers), ""));
+    let all = of_containerd.chain(others).chain([(kubelet_root.to_owned(), "pods")]);
     let mut faults: Vec<FileError> = Vec::new();
-    for err in all.filter_map(|anchor| look(&anchor).err()) {
+    for err in all.filter_map(|(anchor, below)| look(&anchor, below).err()) {
         if !err.is_missing() && !faults.iter().any(|known| known.to_string() == err.to_string()) {
             faults.push(err);
         }
@@ -43,10 +43,12 @@ pub fn faults(kubelet_root: &Path, of_containerd: &[PathBuf]) -> Vec<FileError> 
     faults
 }
 
-/// Looks at every directory on the way to one, and at it.
-fn look(anchor: &Path) -> Result<(), FileError> {
+/// Looks at every directory on the way to an anchor, at it, and at the one below it. The anchor may be a link, and what is below
+/// may not: as `inspect::mounts` has it.
+fn look(anchor: &Path, below: &str) -> Result<(), FileError> {
     let owners = Owners { root: 0, also: None };
-    files::check_closed(&files::walk(anchor)?, Links::Refuse, owners)
+    files::check_closed(&files::walk(anchor)?, Links::Refuse, owners)?;
+    if below.is_empty() { Ok(()) } else { files::check_closed(&anchor.join(below), Links::Refuse, owners) }
 }
 
 #[cfg(test)]
@@ -65,9 +67,9 @@ mod tests {
         symlink("../open/data", at("var/lib")).unwrap();
         let kubelet = at("var/lib/kubelet");
         // The temporary directory is sticky, which counts as closed.
-        assert!(look(&kubelet.join("pods")).is_ok());
-        assert!(look(&kubelet.join("nothing")).unwrap_err().is_missing());
-        for open in ["open", "open/data", "open/data/kubelet/pods", "var"] {
+        assert!(look(&kubelet, "pods").is_ok());
+        assert!(look(&kubelet, "nothing").unwrap_err().is_missing());
+        for open in ["open", "open/data", "open/data/kubelet", "var"] {
             fs::set_permissions(at(open), Permissions::from_mode(0o777)).unwrap();
             let said: Vec<String> = faults(&kubelet, &[]).iter().map(ToString::to_string).collect();
             assert!(
@@ -77,6 +79,15 @@ mod tests {
             fs::set_permissions(at(open), Permissions::from_mode(0o755)).unwrap();
         }
         assert!(faults(&kubelet, &[]).is_empty(), "{:?}", faults(&kubelet, &[]));
+        fs::set_permissions(kubelet.join("pods"), Permissions::from_mode(0o777)).unwrap();
+        let said = look(&kubelet, "pods").unwrap_err().to_string();
+        assert!(said.contains("kubelet/pods must be writable by root alone"), "{said}");
+        fs::set_permissions(kubelet.join("pods"), Permissions::from_mode(0o755)).unwrap();
+        // No pod's mounts would be believed behind this link.
+        fs::create_dir(at("elsewhere")).unwrap();
+        symlink(at("elsewhere"), kubelet.join("linked")).unwrap();
+        let said = look(&kubelet, "linked").unwrap_err().to_string();
+        assert!(said.contains("kubelet/linked must be a directory"), "{said}");
         // A containerd that keeps its own elsewhere.
         let moved = at("moved");
         fs::create_dir_all(moved.join("io.containerd.grpc.v1.cri/sandboxes")).unwrap();
@@ -86,6 +97,6 @@ mod tests {
         std::os::unix::fs::chown(at("open/data/kubelet"), Some(1000), None).unwrap();
         assert!(faults(&kubelet, &[])[0].to_string().contains("must be owned by root"));
         symlink("loop", at("loop")).unwrap();
-        assert!(look(&at("loop/x")).is_err());
+        assert!(look(&at("loop/x"), "").is_err());
     }
 }
