@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::captured::{Captured, config, entries, objects, scan, scan_command, small};
+use crate::support::captured::{Captured, config, entries, objects, sandbox, scan, scan_command, small};
 use crate::support::terminal::Terminal;
 use crate::support::{documents, files, needs, program, run};
 
@@ -58,6 +58,11 @@ fn the_answer_counts_containers_and_pods_once_and_the_exit_code_follows() {
         &own.root().join("etc/pss-guard/policy.toml"),
         "[namespaces.shop]\nenforce = \"restricted\"\n",
     );
+    // What the gate refuses is tried again and again: there is a pod, and never a container in it.
+    let refused = Captured::new();
+    refused.lay("containerd", "sandbox-of-agent-x", &sandbox("ops", "agent-x", true));
+    let beside = small();
+    beside.lay("containerd", "sandbox-of-agent-y", &sandbox("ops", "agent-y", true));
     // (the node, options, exit code, a part of what is said)
     let restricted =
         "4 of 6 containers in 3 pods and 1 unmanaged would be refused at restricted; 3 need a one-line fix";
@@ -104,6 +109,15 @@ fn the_answer_counts_containers_and_pods_once_and_the_exit_code_follows() {
             "1 of 6 containers in 1 pod would",
         ),
         (&node, &["--level", "restricted", "--control", "runAsUser", "--fail"], 0, "none of 6"),
+        (&refused, &["--level", "baseline"], 0, "1 pod in which no container runs would be refused\n"),
+        (&refused, &["--level", "baseline", "--fail"], 1, "no container runs here"),
+        (
+            &beside,
+            &["--level", "baseline", "--control", "hostNamespaces", "--fail"],
+            1,
+            "1 of 6 containers in 1 pod would be refused at baseline",
+        ),
+        (&beside, &["--level", "baseline"], 0, "1 pod in which no container runs would be refused as well"),
         (&node, &["--level", "restricted", "--control", "RUNASNONROOT", "--fail"], 1, "1 of 6"),
         (
             &damaged,

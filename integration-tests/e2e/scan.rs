@@ -10,6 +10,7 @@ use crate::support::cri::{self, Asked};
 use crate::support::engine::{Engine, Kind};
 use crate::support::gate::{self, Restart, methods, policy};
 use crate::support::pod::{Capabilities, Pod, Seccomp, Volume};
+use crate::support::run::Done;
 
 #[test]
 fn scan_names_what_containerd_is_refused() {
@@ -42,6 +43,7 @@ fn tell(test: &str, kind: Kind) {
     assert!(drifted.is_empty(), "all run as they were asked for: {drifted:?}");
     let own = scanned(&engine, &[]);
     let said = engine.machine.run(&["/opt/pss-guard", "scan", "--fail"]);
+    let hidden = hidden(&engine);
     for asked in running {
         asked.end(&engine);
     }
@@ -63,6 +65,21 @@ fn tell(test: &str, kind: Kind) {
     let answer = format!("{0} of {1} containers in {0} pods would be refused", refused.len(), pods.len());
     assert!(said.stdout.contains(&answer), "{answer:?} in\n{said}");
     assert!(scanned(&engine, &[]).is_empty(), "nothing is left");
+    assert_eq!(hidden.code, Some(2), "{hidden}");
+    assert!(!hidden.stdout.contains("no container runs here"), "{hidden}");
+}
+
+/// What is said where other mounts hide what engines and runtimes keep.
+fn hidden(engine: &Engine) -> Done {
+    let folders = match engine.kind {
+        Kind::CriO => "/run/containers /run/runc /run/crun /var/lib/containers",
+        _ => "/run/containerd",
+    };
+    let mount = format!(
+        "for folder in {folders}; do [ ! -d $folder ] || mount -t tmpfs none $folder || exit 9; done; \
+         exec /opt/pss-guard scan --fail"
+    );
+    engine.machine.run(&["unshare", "--mount", "--propagation", "private", "sh", "-c", &mount])
 }
 
 /// On a node that the gate never came to, the same is named but for what only the gate makes the engine tell:

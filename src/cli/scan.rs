@@ -18,7 +18,7 @@ use crate::scan::merge::{self, Part};
 use crate::scan::policy_report::{self, Api};
 use crate::scan::{self, Scan, Setting, html, table};
 
-/// Exit code with `--fail`: a container would be refused, or runs with more than was asked for.
+/// Exit code with `--fail`: a container or a pod would be refused, or a container runs with more than was asked for.
 pub const FOUND: u8 = 1;
 
 /// Scans the node, or merges scans, and writes what was found.
@@ -121,7 +121,7 @@ fn finish(
     match () {
         // A number among those that are kept; a timer that fails is for what keeps none.
         () if scan.is_partial() && (options.fail || !options.keep) => FAILED,
-        () if options.fail && sum.refused + sum.drifted > 0 => FOUND,
+        () if options.fail && sum.refused + sum.refused_empty_pods + sum.drifted > 0 => FOUND,
         () => OK,
     }
 }

@@ -28,6 +28,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -97,6 +98,8 @@ pub struct Discovery {
     pub containers: Vec<Container>,
     /// Where there may be more.
     pub closed: Vec<Closed>,
+    /// Whether this is a running machine on which no engine and no runtime has left a trace.
+    pub is_nowhere: bool,
 }
 
 /// Where containerd keeps its state: by default, dockerd's own one, that of k3s and rke2, of k0s, and of MicroK8s.
@@ -235,6 +238,7 @@ pub fn find(live: &Live, processes: &Processes, by: Voucher) -> Discovery {
         processes.programs(wanted).into_iter().partition(|(_, program, _)| is_conmon(program));
     let conmons = conmons.into_iter().filter(|(pid, _, _)| processes.is_the_nodes(*pid));
     let (of_root, of_users): (Vec<_>, Vec<_>) = conmons.partition(|(pid, _, _)| processes.is_roots(*pid));
+    search.hidden(&of_containerd);
     // One at a time: a command line is as long as its user likes.
     let read = |(pid, program, replaced)| processes.process(pid, program, replaced);
     search.tasks(&task_folders_of(live, processes, of_containerd));
@@ -249,7 +253,8 @@ pub fn find(live: &Live, processes: &Processes, by: Voucher) -> Discovery {
     }
     // Those of each place are in order already, and there are not many places.
     search.containers.sort_by(|one, other| one.bundle.as_os_str().cmp(other.bundle.as_os_str()));
-    Discovery { containers: search.containers, closed: search.closed }
+    let is_nowhere = search.is_nowhere();
+    Discovery { containers: search.containers, closed: search.closed, is_nowhere }
 }
 
 struct Search<'a> {
@@ -299,6 +304,50 @@ impl Search<'_> {
 
     fn place(&self, path: &str) -> PathBuf {
         self.live.place(Path::new(path))
+    }
+
+    /// A shim works in the folder of its first container. Where that folder is not at its own path, something else is mounted over
+    /// it here, and nothing is known of the shim's containers.
+    fn hidden(&mut self, of_containerd: &[(i32, PathBuf, bool)]) {
+        let is_one = |program: &Path| program.file_name().is_some_and(|name| is_shim(name.as_bytes()));
+        for (pid, _, _) in of_containerd.iter().filter(|(_, program, _)| is_one(program)) {
+            let Some(folder) = self.processes.folder(*pid).map(|shim| shim.join("cwd")) else { continue };
+            let Ok(bundle) = std::fs::read_link(&folder) else { continue };
+            let is_bundle = bundle.ancestors().nth(2).is_some_and(|tasks| tasks.ends_with(TASKS));
+            // One whose container is gone ends as well.
+            let has_ended = bundle.as_os_str().as_bytes().ends_with(b" (deleted)");
+            let is_believed = || self.processes.is_roots(*pid) && self.processes.is_the_nodes(*pid);
+            if is_bundle
+                && !has_ended
+                && !is_there(&bundle)
+                && is_believed()
+                && let Some(birth) = self.processes.birth(*pid)
+            {
+                self.hides(*pid, birth.ticks, &bundle);
+            }
+        }
+    }
+
+    /// Whoever stays beside a container ends soon after the container's folder is gone. One that does not has it where it is not seen
+    /// from here.
+    fn hides(&mut self, pid: i32, ticks: u64, bundle: &Path) {
+        const SOON: Duration = Duration::from_millis(200);
+        if is_there(bundle) {
+            return;
+        }
+        std::thread::sleep(SOON);
+        if self.processes.is_alive(pid, ticks) && !is_there(bundle) {
+            let says = format!("process {pid} keeps a container in it, and it is not seen from here");
+            self.closed.push(Closed { path: bundle.to_owned(), error: io::Error::other(says) });
+        }
+    }
+
+    fn is_nowhere(&self) -> bool {
+        let places = STATES.iter().chain(&STORAGE).chain(&RUNTIMES).chain(&RUNTIMES_OF_CLIENTS);
+        self.processes.are_seen()
+            && self.containers.is_empty()
+            && self.closed.is_empty()
+            && !places.into_iter().any(|place| self.place(place).exists())
     }
 
     fn states(&mut self) {
@@ -392,6 +441,9 @@ impl Search<'_> {
         let Some(id) = stored_id(&bundle) else { return };
         let place = Place { keeper: Keeper::Storage, bundle: &bundle, id: &id, stranger };
         self.add(&place, Some(&pid), runtime);
+        if stranger.is_none() && !self.bundles.contains(bundle.as_os_str()) {
+            self.hides(conmon.pid, conmon.birth.ticks, &bundle);
+        }
     }
 
     /// The bundles of CRI-O and podman in the usual places, of which no conmon told: it died, or nothing runs here.
@@ -531,6 +583,11 @@ impl Search<'_> {
         let mut words = text.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\''));
         words.find(|word| word.starts_with("/var/lib/pss-guard/runtimes/")).map_or(runtime, PathBuf::from)
     }
+}
+
+/// Whether anything is there; what cannot be asked for is.
+fn is_there(path: &Path) -> bool {
+    path.try_exists().unwrap_or(true)
 }
 
 /// The id of a container by its bundle: `<id>/userdata` in the storage of CRI-O and podman.
@@ -768,6 +825,28 @@ mod tests {
         assert_eq!(node.bundles(), [of_daemon, task, stored, of_other_shims]);
         let runtimes: Vec<_> = node.find().containers.into_iter().map(|one| one.runtime).collect();
         assert_eq!(runtimes, [None, None, Some(PathBuf::from("/usr/bin/crun")), None]);
+    }
+
+    #[test]
+    fn what_is_mounted_over_the_folders_of_containers_hides_none() {
+        let node = Node::new();
+        assert!(node.find().is_nowhere, "nothing of an engine is here");
+        let task = "srv/state/io.containerd.runtime.v2.task/k8s.io/a";
+        for (pid, end) in [(20, ""), (21, " (deleted)")] {
+            node.process(pid, AGE, &["/usr/bin/containerd-shim-runc-v2"]);
+            let cwd = node.path(&format!("{task}{end}"));
+            std::os::unix::fs::symlink(cwd, node.path(&format!("proc/{pid}/cwd"))).unwrap();
+        }
+        let found = node.find();
+        let [hidden] = &found.closed[..] else { panic!("{:?}", found.closed) };
+        assert_eq!(hidden.path, node.path(task));
+        assert!(hidden.error.to_string().starts_with("process 20 keeps a container in it"), "{hidden:?}");
+        assert!(!found.is_nowhere);
+        fs::create_dir_all(node.path(task)).unwrap();
+        assert!(node.find().closed.is_empty());
+        fs::create_dir_all(node.path("run/containerd")).unwrap();
+        fs::remove_dir_all(node.path("proc/20")).unwrap();
+        assert!(!node.find().is_nowhere, "an engine without a container");
     }
 
     #[test]

@@ -241,6 +241,14 @@ pub fn scan(setting: &Setting, options: &Options<'_>) -> Result<Scan, LoadError>
         elsewhere: BTreeSet::new(),
         parts: Vec::new(),
     };
+    if let Some(why) = setting.processes.of_others() {
+        scan.unseen.push(Unseen { path: "/proc".to_owned(), why: why.to_owned() });
+    }
+    if found.is_nowhere {
+        let why = "no folder of containerd, CRI-O, docker or podman is here, so this may be a container and not the node: there \
+                   it takes the node's processes, and its /run and /var";
+        scan.unseen.push(Unseen { path: "/run".to_owned(), why: why.to_owned() });
+    }
     for look in look_at_all(setting, options, &policy, &found.containers) {
         match look {
             Look::Seen(scanned) => scan.containers.push(*scanned),
@@ -334,6 +342,9 @@ struct Looker<'a> {
     patience: Patience,
 }
 
+/// So long a process may outlive its container's folder.
+const MOMENT: Duration = Duration::from_millis(200);
+
 /// So much of a text is shown of a container that nobody vouches for, in bytes.
 pub const BRIEF: usize = 1024;
 
@@ -388,8 +399,15 @@ impl Looker<'_> {
         Look::Seen(Box::new(scanned))
     }
 
+    /// Whether it still runs. What ends loses its folder, and its process a moment before or after; a process that stays has lost
+    /// its folder in another way.
     fn runs(&self, container: &Container) -> bool {
-        container.is_alive(&self.setting.processes) && (!container.vouched || container.bundle.exists())
+        let is_alive = || container.is_alive(&self.setting.processes);
+        let is_ending = container.vouched && !container.bundle.exists();
+        if is_ending && is_alive() {
+            std::thread::sleep(MOMENT);
+        }
+        is_alive()
     }
 
     /// The node as the process sees it that started a container. The containers of a pod have one in common.

@@ -19,6 +19,8 @@ pub struct Summary {
     pub refused: usize,
     /// The pods that they are in, and those that would be refused before any container of theirs.
     pub refused_pods: usize,
+    /// The pods that would be refused and in which no container runs.
+    pub refused_empty_pods: usize,
     /// Those among the refused that belong to no pod.
     pub refused_unmanaged: usize,
     /// Those among the refused that one line of YAML would put right.
@@ -48,6 +50,14 @@ impl Scan {
     fn refused_sandboxes(&self) -> HashSet<&str> {
         let sandboxes = self.containers.iter().filter(|one| one.sandbox && one.is_refused());
         sandboxes.filter_map(|one| one.pod.as_deref()).collect()
+    }
+
+    /// The pods that are refused and have no container that runs: what the gate refuses is tried again, and never gets one.
+    fn refused_empty_pods(&self) -> usize {
+        let inhabited =
+            self.containers.iter().filter(|one| !one.sandbox).filter_map(|one| one.pod.as_deref());
+        let inhabited: HashSet<&str> = inhabited.collect();
+        self.refused_sandboxes().difference(&inhabited).count()
     }
 
     /// The namespaces of what is exempt, a few of them by name.
@@ -85,6 +95,7 @@ impl Scan {
             containers: count(|one| !one.sandbox),
             refused: refused.len(),
             refused_pods: pods(Scanned::is_refused),
+            refused_empty_pods: self.refused_empty_pods(),
             refused_unmanaged: refused.iter().filter(|one| one.pod.is_none()).count(),
             one_line: refused.iter().filter(|one| one.needs_one_line()).count(),
             drifted: count(|one| !one.drift.is_empty()),
@@ -166,7 +177,7 @@ impl Scan {
             }
             Summary { refused: 0, .. } => format!("none of {containers} would be refused at {asked}"),
             Summary { refused, refused_pods, refused_unmanaged, one_line, .. } => {
-                let places = match (refused_pods, refused_unmanaged) {
+                let places = match (refused_pods - sum.refused_empty_pods, refused_unmanaged) {
                     (0, _) => "(unmanaged)".to_owned(),
                     (pods, 0) => format!("in {}", plural(pods, "pod")),
                     (pods, others) => format!("in {} and {others} unmanaged", plural(pods, "pod")),
@@ -187,6 +198,14 @@ impl Scan {
         add(
             sum.refused_by_ours,
             format!("{} of them would be refused by {}", sum.refused_by_ours, ours_alone(&self.ours)),
+        );
+        add(
+            sum.refused_empty_pods,
+            format!(
+                "{} in which no container runs would be refused{}",
+                plural(sum.refused_empty_pods, "pod"),
+                if sum.refused > 0 { " as well" } else { "" }
+            ),
         );
         add(sum.drifted, format!("{} with more than was asked for", runs(sum.drifted)));
         add(if sum.refused > 0 { sum.unjudged } else { 0 }, not_judged + " as well");

@@ -140,6 +140,12 @@ impl Processes {
         self.untold.get_or_init(reason).as_deref()
     }
 
+    /// The same as far as it is not about who asks: others than root see their own containers.
+    #[must_use]
+    pub fn of_others(&self) -> Option<&str> {
+        self.untold().filter(|why| *why != NOT_ROOT)
+    }
+
     /// Root's processes on the node itself that run one of these programs, by the program's file name, in the order of
     /// their ids: any user, and any container, may have a program that is called like an engine.
     #[must_use]

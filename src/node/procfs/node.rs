@@ -88,7 +88,7 @@ impl Processes {
     }
 
     /// What this program has as its root.
-    fn own_root(&self) -> Option<&Root> {
+    pub(super) fn own_root(&self) -> Option<&Root> {
         self.node.get_or_init(|| Root::of(&self.proc.as_ref()?.join("self"))).as_ref()
     }
 

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use super::Processes;
+use super::node::Root;
 use crate::files;
 
 /// Engines that listen on a socket of their own, which no service manager holds open for them.
@@ -70,6 +71,14 @@ pub(super) fn of_others(processes: &Processes, proc: &Path) -> Option<String> {
             "systemd has started this node, and process 1 is {:?}, {OTHERS}",
             first.trim_end()
         ));
+    }
+    if let Some(root) = Root::of(&proc.join("1"))
+        && processes.own_root().is_some_and(|own| *own != root)
+    {
+        return Some(
+            "process 1 has another root directory, so this is a container that sees the node's processes; run it on the node"
+                .to_owned(),
+        );
     }
     let is_unseen =
         |names: &[&str]| processes.running(names).is_empty() && processes.in_containers(names).is_empty();
