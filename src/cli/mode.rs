@@ -243,7 +243,12 @@ fn show(paths: &Paths, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> 
         return Ok(FAILED);
     }
     let path = paths.policy();
-    let changed = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
+    let source = match &loaded {
+        Loaded::Good(_) => Some(path.clone()),
+        Loaded::Kept { .. } => Some(paths.kept_policy()),
+        Loaded::Bad { .. } => None,
+    };
+    let changed = source.and_then(|source| fs::metadata(source).and_then(|file| file.modified()).ok());
     let because = match &loaded {
         Loaded::Good(policy) if policy.file.is_none() => {
             format!("no {}: the built-in defaults", path.display())

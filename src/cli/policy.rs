@@ -404,13 +404,14 @@ fn show_all(
         let whose = PodAttributes { namespace: Some(name), ..PodAttributes::default() };
         let found = match level::exempt(policy, &whose) {
             None if name != others => namespaces::read(&paths.namespaces(), name),
-            None if paths.namespaces().is_dir() => Ok(NamespaceLabels::Missing),
+            None if namespaces::are_known(&paths.namespaces()) => Ok(NamespaceLabels::Missing),
             _ => Ok(NamespaceLabels::NoFolder),
         };
         let found = match found {
             Ok(found) => found,
             Err(error) => {
                 objects.add_fault(name, line(&error));
+                row(name, ["unknown"; 3], "its file cannot be used, see below");
                 code = failed(err, &line(&error));
                 continue;
             }

@@ -58,7 +58,7 @@ pub(super) fn ask(setting: &Setting<'_>, checks: &mut Checks) -> Option<AgentSta
     let report = match agent::read(&setting.paths) {
         Ok(report) => report,
         Err(error) => {
-            let says = format!("{}; how old the agent's contact is, is not known", line(&error));
+            let says = format!("{}; when the API server answered last is unknown", line(&error));
             checks.add(State::Wrong, NAME, says);
             return None;
         }

@@ -24,9 +24,9 @@ use crate::mode::{InForce, in_force};
 use crate::node::distribution::Distribution;
 use crate::node::places;
 use crate::paths::{GATE, Paths};
-use crate::pods::{self, PODS, PodsError, STATIC, Whose};
-use crate::pss::{Level, Version};
-use crate::words::plural;
+use crate::pods::{self, PODS, PodsError, STATIC, Source, Whose};
+use crate::pss::{Level, NEWEST, Version};
+use crate::words::{agree, plural};
 
 /// The policy of the node.
 #[derive(Debug, Serialize)]
@@ -148,7 +148,7 @@ pub(super) fn ask(setting: &Setting<'_>, distribution: &Distribution) -> (Policy
         status.namespaces_below_floor = below_floor(&paths.namespaces(), policy, checks);
         status.pods_with_facts = facts(&paths.told(), policy, status.agent.as_ref(), checks);
         if setting.processes.are_seen() {
-            lost(paths, checks);
+            lost(paths, status.agent.as_ref(), checks);
         }
         kubelet(setting, distribution, policy, checks);
         if setting.processes.are_seen() {
@@ -217,9 +217,13 @@ fn mode(paths: &Paths, in_force: &InForce, checks: &mut Checks) {
 /// What does `latest` stand for, and what set it? `file` is where the cluster's version would be.
 #[must_use]
 pub fn latest(policy: &Policy, file: &Path) -> (State, String) {
-    let (minor, file) = (policy.latest_minor(), file.display());
+    let (minor, file) = (policy.latest_minor().min(NEWEST), file.display());
     let newest = format!("v1.{minor}, the newest version known");
     match (policy.cluster.version, &policy.told) {
+        (Version::Minor(told), _) if told > NEWEST => {
+            let says = format!("{newest}; [cluster] version of the policy is v1.{told}: upgrade pss-guard");
+            (State::Note, says)
+        }
         (Version::Minor(_), _) => (State::Ok, format!("v1.{minor}, from [cluster] version of the policy")),
         (Version::Latest, Told::Nothing) => (State::Note, newest),
         (Version::Latest, Told::Minor(told)) if *told > minor => {
@@ -258,7 +262,7 @@ fn imported(
         checks.add(State::Wrong, "namespaces", line(&error));
         return None;
     }
-    let Ok(metadata) = fs::metadata(folder) else {
+    let Some(metadata) = fs::metadata(folder).ok().filter(|_| namespaces::are_known(folder)) else {
         let denies = match policy.on_unknown_namespace {
             OnUnknownNamespace::Deny => {
                 ", and on-unknown-namespace = \"deny\" has no effect until there are some"
@@ -266,7 +270,7 @@ fn imported(
             OnUnknownNamespace::Defaults => "",
         };
         let says = format!(
-            "no {shown}: levels come from the policy only{denies} (`pss-guard namespaces import` imports the \
+            "none in {shown}: levels come from the policy only{denies} (`pss-guard namespaces import` imports the \
              cluster's)"
         );
         checks.add(State::Note, "namespaces", says);
@@ -351,20 +355,24 @@ fn facts(told: &Path, policy: &Policy, agent: Option<&AgentStatus>, checks: &mut
             return None;
         }
     }
-    let Ok(metadata) = fs::metadata(&folder) else {
-        let denies = match policy.on_missing_facts {
-            OnMissingFacts::Deny => ", and on-missing-facts = \"deny\" has no effect until there are some",
-            OnMissingFacts::Unseen => "",
-        };
+    let own = json_in(&statics).len();
+    let of_api = pods::are_known(told, Source::Api);
+    let denies = match policy.on_missing_facts {
+        OnMissingFacts::Deny if !of_api => {
+            ", and on-missing-facts = \"deny\" has no effect until there are some"
+        }
+        OnMissingFacts::Deny | OnMissingFacts::Unseen => "",
+    };
+    let Some(metadata) = fs::metadata(&folder).ok().filter(|_| own > 0 || of_api) else {
         let says = format!(
-            "no {}: what a node cannot see of its pods stays unseen{denies} (`pss-guard pods import` imports facts)",
+            "no facts in {}: what a node cannot see of its pods stays unseen{denies} (`pss-guard pods import` imports facts)",
             folder.display()
         );
         checks.add(State::Note, "pods", says);
         return None;
     };
     let (names, of_statics) = (json_in(&folder), json_in(&statics));
-    let (count, own) = (names.len(), of_statics.len());
+    let count = names.len();
     let all =
         names.iter().map(|name| folder.join(name)).chain(of_statics.iter().map(|name| statics.join(name)));
     // A pod that ends takes its file with it.
@@ -375,7 +383,7 @@ fn facts(told: &Path, policy: &Policy, agent: Option<&AgentStatus>, checks: &mut
     let imported = metadata.modified().ok().filter(|_| agent.is_none());
     let imported = imported.map(|when| format!(", listed {} ago", ago(when))).unwrap_or_default();
     let own = if own == 0 { String::new() } else { format!(" and {}", plural(own, "static pod")) };
-    let says = format!("facts of {}{own} in {}{imported}", plural(count, "pod"), folder.display());
+    let says = format!("facts of {}{own} in {}{imported}{denies}", plural(count, "pod"), folder.display());
     checks.add(State::Ok, "pods", says);
     Some(count)
 }
@@ -404,17 +412,41 @@ fn json_in(folder: &Path) -> BTreeSet<OsString> {
 }
 
 /// Are those there that were imported last? Without them the policy's defaults hold, which may be more lenient.
-fn lost(paths: &Paths, checks: &mut Checks) {
-    let here = json_in(&paths.namespaces());
+fn lost(paths: &Paths, agent: Option<&AgentStatus>, checks: &mut Checks) {
+    let folder = paths.namespaces();
+    let here = json_in(&folder);
     let kept = json_in(&paths.kept_namespaces());
+    let again = match agent {
+        Some(_) => "an agent that runs writes them again within two minutes; else restart it",
+        None => "`pss-guard namespaces import` restores them",
+    };
     let mut lost = kept.difference(&here);
     if let Some(first) = lost.next() {
+        let count = lost.count() + 1;
         let says = format!(
-            "{} of the imported namespaces are gone from {}, the first is {}: only the policy's levels apply \
-             to them; `pss-guard namespaces import` restores them",
-            lost.count() + 1,
-            paths.namespaces().display(),
-            Path::new(first).file_stem().unwrap_or_default().display()
+            "{count} of the imported namespaces {} gone from {}, the first is {}: only the policy's levels apply \
+             to {}; {again}",
+            agree(&count, "is", "are"),
+            folder.display(),
+            Path::new(first).file_stem().unwrap_or_default().display(),
+            agree(&count, "it", "them")
+        );
+        checks.add(State::Wrong, "namespaces", says);
+        return;
+    }
+    let Some(agent) = agent.filter(|agent| agent.current && agent.namespaces > here.len()) else { return };
+    // What has changed since the agent wrote how many there are is not counted yet.
+    let changed = fs::metadata(&folder).and_then(|metadata| metadata.modified()).ok();
+    let is_settled = agent.contacted.zip(changed).is_none_or(|(contacted, changed)| changed < contacted);
+    if is_settled {
+        let says = format!(
+            "the agent knows {}, and {} in {}: only the policy's levels apply to the others; {again}",
+            plural(agent.namespaces, "namespace"),
+            match here.len() {
+                1 => "1 is".to_owned(),
+                count => format!("{count} are"),
+            },
+            folder.display()
         );
         checks.add(State::Wrong, "namespaces", says);
     }

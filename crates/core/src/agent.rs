@@ -66,7 +66,7 @@ pub enum AgentError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The file is something else.
-    #[error("parse {} as the agent's report", .path.display())]
+    #[error("parse {} as the agent's report, which an agent that runs writes again within a minute", .path.display())]
     Parse {
         /// The file.
         path: PathBuf,

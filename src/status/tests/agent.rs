@@ -1,6 +1,6 @@
 //! What is said of the agent, in words and in numbers.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,6 +29,12 @@ impl Machine {
             r#"{{"v":1,"contact":{contact},"synced":{synced},"pods":61,"static_pods":4,"namespaces":12,"version":"9.8.7"}}"#
         );
         self.file(REPORT, &text);
+        for number in 0..12 {
+            self.file(&format!("run/pss-guard/namespaces/ns-{number}.json"), "{}");
+        }
+        // Before the report.
+        let folder = File::open(self.root.join("run/pss-guard/namespaces")).unwrap();
+        folder.set_modified(SystemTime::now() - Duration::from_secs(7200)).unwrap();
     }
 
     fn enable_agent(&self) {
@@ -63,6 +69,22 @@ impl Machine {
             _ => panic!("{family:?}"),
         }
     }
+}
+
+/// Somebody removed them from both folders: nothing but the agent's own number tells.
+#[test]
+fn namespaces_that_the_agent_knows_and_the_node_does_not_are_missed() {
+    let machine = Machine::new();
+    machine.reports(now(), true);
+    assert_eq!(machine.said(None).0, 0, "{}", machine.said(None).1);
+    let folder = machine.root.join("run/pss-guard/namespaces");
+    fs::remove_file(folder.join("ns-3.json")).unwrap();
+    // The next report may bring another number.
+    assert_eq!(machine.said(None).0, 0, "{}", machine.said(None).1);
+    File::open(&folder).unwrap().set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+    let (code, said) = machine.said(None);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("the agent knows 12 namespaces, and 11 are in"), "{said}");
 }
 
 #[test]
@@ -160,12 +182,22 @@ fn the_age_of_the_agents_contact_is_said_in_every_state() {
         (
             "a report that is cut off",
             |m| drop(m.file(REPORT, r#"{"v":1,"contact":17"#)),
-            Some((State::Wrong, "agent.json as the agent's report: EOF while parsing", None, 0)),
+            Some((
+                State::Wrong,
+                "agent.json as the agent's report, which an agent that runs writes again within a minute: EOF while parsing",
+                None,
+                0,
+            )),
         ),
         (
             "an empty report",
             |m| drop(m.file(REPORT, "")),
-            Some((State::Wrong, "agent.json as the agent's report: EOF while parsing", None, 0)),
+            Some((
+                State::Wrong,
+                "agent.json as the agent's report, which an agent that runs writes again within a minute: EOF while parsing",
+                None,
+                0,
+            )),
         ),
         (
             "a report without a version",
@@ -196,7 +228,7 @@ fn the_age_of_the_agents_contact_is_said_in_every_state() {
                 m.reports(now(), true);
                 m.mode("run/pss-guard/agent", 0o777);
             },
-            Some((State::Wrong, "how old the agent's contact is, is not known", None, 0)),
+            Some((State::Wrong, "when the API server answered last is unknown", None, 0)),
         ),
         (
             "the unit is enabled and says nothing",

@@ -69,6 +69,12 @@ pub fn read(dir: &Path, name: &str) -> Result<NamespaceLabels<'static>, Namespac
     }
 }
 
+/// Whether any namespace is known here. Until one is, none is unknown: [`read`] says [`NamespaceLabels::NoFolder`].
+#[must_use]
+pub fn are_known(dir: &Path) -> bool {
+    store::is_filled(dir)
+}
+
 /// The content of a file: PSA's labels, and from version 1 of the format on its version. Nothing else.
 struct Strict(Labels<'static>);
 
