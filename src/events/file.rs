@@ -10,6 +10,7 @@ use super::journal::LONGEST;
 use super::{FilePosition, Record, field};
 use crate::checksum::checksum;
 use crate::event::set_aside;
+use crate::words::agree;
 
 /// Reads both files from where they were left. Gives where the next reading begins.
 pub(super) fn read(
@@ -39,7 +40,13 @@ pub(super) fn read(
         let offset = known.map_or(0, |known| known.offset);
         positions.retain(|kept| !kept.is_of_the_same(&start));
         match lines(file, offset, each) {
-            Ok(offset) => positions.push(FilePosition { offset, ..start }),
+            Ok((offset, damaged)) => {
+                positions.push(FilePosition { offset, ..start });
+                if damaged > 0 {
+                    let lines = agree(&damaged, "line is no event", "lines are no events");
+                    unseen.push(format!("{}: {damaged} {lines}: damaged, or cut off", path.display()));
+                }
+            }
             Err(error) => {
                 unseen.push(format!("{}: {error}", path.display()));
                 positions.push(FilePosition { offset, ..start });
@@ -68,8 +75,10 @@ fn open(path: &Path) -> io::Result<Option<(BufReader<File>, FilePosition)>> {
     Ok(is_line.then_some((file, position)))
 }
 
-/// Hands over the events of whole lines; gives the end of the last one. A file that has become shorter is another one.
-fn lines(mut reader: BufReader<File>, offset: u64, each: &mut dyn FnMut(Record)) -> io::Result<u64> {
+/// Hands over the events of whole lines; gives the end of the last one, and how many lines are no object of JSON. A file that has
+/// become shorter is another one.
+fn lines(mut reader: BufReader<File>, offset: u64, each: &mut dyn FnMut(Record)) -> io::Result<(u64, usize)> {
+    let mut damaged = 0;
     let mut offset = if reader.get_ref().metadata()?.len() < offset { 0 } else { offset };
     reader.seek(SeekFrom::Start(offset))?;
     let mut line = Vec::new();
@@ -86,13 +95,15 @@ fn lines(mut reader: BufReader<File>, offset: u64, each: &mut dyn FnMut(Record))
         }
         // Half a line is being written at this moment, or the disk was full; then its writer or the next one ends it.
         if line.last() != Some(&b'\n') {
-            return Ok(offset);
+            return Ok((offset, damaged + usize::from(parts > 1)));
         }
         offset += read;
-        if parts == 1
-            && let Some(event) = field::line(&line)
-        {
-            each(event.record);
+        let event = if parts == 1 { field::line(&line) } else { None };
+        match event {
+            Some(event) => each(event.record),
+            // A later version may write what this one does not know.
+            None if line.starts_with(b"{") && line.ends_with(b"}\n") => {}
+            None => damaged += 1,
         }
     }
 }
@@ -115,7 +126,7 @@ mod tests {
     fn pods(path: &Path, after: &[FilePosition]) -> (String, Vec<FilePosition>) {
         let (mut pods, mut unseen) = (Vec::new(), Vec::new());
         let position = read(path, after, &mut |record| pods.push(record.pod), &mut unseen);
-        assert!(unseen.is_empty(), "{unseen:?}");
+        assert!(unseen.iter().all(|unseen| unseen.contains("damaged, or cut off")), "{unseen:?}");
         (pods.concat(), position)
     }
 
@@ -192,6 +203,23 @@ mod tests {
         assert_eq!(read, "ab");
         assert_eq!(after[0].offset, fs::metadata(&path).unwrap().len() - half.len() as u64);
         assert_eq!(pods(&path, &after), (String::new(), after));
+    }
+
+    #[test]
+    fn damaged_lines_are_said_and_what_a_later_version_writes_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("decisions.jsonl");
+        let said = |text: &str| {
+            fs::write(&path, text).unwrap();
+            let mut unseen = Vec::new();
+            read(&path, &[], &mut |_| (), &mut unseen);
+            unseen.concat()
+        };
+        let (whole, later) = (event("a"), "{\"PSS_NEW\":\"1\"}\n");
+        assert_eq!(said(&format!("{whole}{later}{}", &whole[..9])), "", "the last line is being written");
+        let cut = format!("{}\n{whole}", &whole[..9]);
+        assert_eq!(said(&cut), format!("{}: 1 line is no event: damaged, or cut off", path.display()));
+        assert!(said(&format!("{cut}garbage\n")).contains(": 2 lines are no events: "));
     }
 
     #[test]

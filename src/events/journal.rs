@@ -1,5 +1,6 @@
 //! Reads the journal through `journalctl`, which knows every format that journald ever wrote.
 
+use std::fs::{self, DirEntry};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt as _;
@@ -124,6 +125,30 @@ impl<P: Read + AsFd> Read for Patient<P> {
             Err(errno) => Err(errno.into()),
         }
     }
+}
+
+/// Where journald keeps its files (systemd-journald.service(8)).
+const FILES: [&str; 2] = ["/var/log/journal", "/run/log/journal"];
+
+/// That a running journald has no file: `journalctl` has nothing to say then, and does not complain.
+pub(super) fn missing(paths: &Paths) -> Option<String> {
+    let is_journal = |entry: io::Result<DirEntry>| {
+        entry.is_ok_and(|entry| {
+            entry.path().extension().is_some_and(|end| end == "journal" || end == "journal~")
+        })
+    };
+    let keeps = |folder: &&str| match fs::read_dir(folder) {
+        Ok(machines) => machines.flatten().any(|machine| {
+            // What cannot be listed may have some.
+            fs::read_dir(machine.path()).map_or(true, |mut entries| entries.any(is_journal))
+        }),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    };
+    let is_empty =
+        paths.other_root().is_none() && paths.journal_socket().exists() && !FILES.iter().any(keeps);
+    is_empty.then(|| {
+        format!("the journal: there is none in {}; what was logged in it is gone", FILES.join(" and "))
+    })
 }
 
 /// When its first entry was written, whoever wrote it.

@@ -132,6 +132,7 @@ pub fn read(paths: &Paths, from: &From, each: &mut dyn FnMut(Record)) -> Read {
         }
     };
     let journal = journal::read(paths, since, after.journal, &mut later, &mut unseen);
+    unseen.extend(journal::missing(paths));
     let files = file::read(&paths.decisions(), &after.files, &mut later, &mut unseen);
     Read { position: Position { journal, files }, unseen }
 }

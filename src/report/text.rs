@@ -370,7 +370,11 @@ impl Page<'_> {
                 said = true;
             }
         }
-        if said { Ok(()) } else { self.item("=", "nothing changed") }
+        if said || changes.comparable == Comparable::Unknown {
+            Ok(())
+        } else {
+            self.item("=", "nothing changed")
+        }
     }
 
     fn exceptions(&mut self, report: &Report) -> io::Result<()> {
