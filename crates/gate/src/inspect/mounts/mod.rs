@@ -11,7 +11,8 @@
 //!    what the engine says of this container, not from the source.
 //! 3. *Firm*: from the anchor to the source's parent each part is a directory, no link, that root owns and nobody else
 //!    can write to. What the source itself is may be anybody's; only a link it is not.
-//! 4. A subPath mount shows what is behind it by the kernel's mount table ([`table`]), not by its text.
+//! 4. A subPath mount shows what is behind it by the kernel's mount table ([`table`]), not by its text. It is there before the
+//!    container is asked for.
 //!
 //! **No race is left**, because a race needs a directory that someone other than root can write to: what is exchanged between this
 //! look and the runtime's mount would have to lie in one of the directories of 3, or be the source's own name in the
