@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::pin::Pin;
 
 use futures_util::{Stream, StreamExt as _};
+use kube::core::Status;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Api, Resource};
@@ -13,6 +14,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 use crate::metrics::Metrics;
+
+/// How much is logged of what the API server says, in characters.
+const LINE: usize = 1024;
 
 /// Why a watch ended. It begins again with a whole list, so a change that was not written is not lost.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +33,7 @@ pub(crate) enum End {
 }
 
 impl End {
-    pub(crate) fn write(error: impl Error) -> Self {
+    pub(crate) fn write(error: impl Error + 'static) -> Self {
         Self::Write(causes(&error))
     }
 }
@@ -85,11 +89,18 @@ impl<K> Watch<K> {
     }
 }
 
-/// An error and its causes, in one line.
-pub(crate) fn causes(error: &dyn Error) -> String {
+/// An error and its causes, in one line. What the API server says is its own cause: kube-rs repeats it at each level, with
+/// Rust's names of the fields.
+pub(crate) fn causes(error: &(dyn Error + 'static)) -> String {
+    if let Some(status) = status(error) {
+        return says(status);
+    }
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {
+        if let Some(status) = status(error) {
+            return says(status);
+        }
         let more = error.to_string();
         // Some errors repeat their cause.
         if !text.ends_with(&more) {
@@ -98,6 +109,24 @@ pub(crate) fn causes(error: &dyn Error) -> String {
         next = error.source();
     }
     text
+}
+
+/// What an error is, if the API server said it.
+fn status<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Status> {
+    let boxed = error.downcast_ref::<Box<Status>>().map(|status| &**status);
+    boxed.or_else(|| error.downcast_ref())
+}
+
+/// The API server's own words, in one line.
+pub(crate) fn says(status: &Status) -> String {
+    let words = if status.message.trim().is_empty() { &status.reason } else { &status.message };
+    let words: Vec<&str> = words.split_whitespace().collect();
+    if words.is_empty() {
+        return format!("status {}", status.code);
+    }
+    // A proxy may answer with a page.
+    let line: String = words.join(" ").chars().take(LINE).collect();
+    format!("{line} ({})", status.code)
 }
 
 /// Whether both lists were complete once.
@@ -131,5 +160,40 @@ impl<'a> Synced<'a> {
     /// Waits until a list was complete.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use kube::core::Status;
+    use kube::runtime::watcher::Error;
+
+    use super::causes;
+
+    const FORBIDDEN: &str = r#"namespaces is forbidden: User "system:node:n" cannot list resource "namespaces" in API group "" at the cluster scope"#;
+
+    #[test]
+    fn what_the_api_server_says_is_said_once_and_for_people() {
+        let api = |message: &str, reason: &str, code| {
+            kube::Error::Api(Status::failure(message, reason).with_code(code).boxed())
+        };
+        let forbidden = format!("{FORBIDDEN} (403)");
+        let gone = Status::failure("too old resource version", "Expired").with_code(410);
+        let rows: [(Error, &str); 6] = [
+            (Error::InitialListFailed(api(FORBIDDEN, "Forbidden", 403)), &forbidden),
+            (Error::WatchStartFailed(api(FORBIDDEN, "Forbidden", 403)), &forbidden),
+            (Error::WatchFailed(api("Unauthorized", "Unauthorized", 401)), "Unauthorized (401)"),
+            (Error::WatchFailed(api(" ", "Unauthorized", 401)), "Unauthorized (401)"),
+            (Error::WatchError(gone.boxed()), "too old resource version (410)"),
+            (Error::WatchFailed(api("<html>\n  bad\n", "x", 502)), "<html> bad (502)"),
+        ];
+        for (error, expected) in rows {
+            assert_eq!(causes(&error), expected);
+        }
+        assert_eq!(causes(&api(&"x".repeat(1 << 20), "", 500)).len(), 1024 + " (500)".len());
+        let other = Error::WatchFailed(kube::Error::ReadEvents(io::Error::other("reset")));
+        assert_eq!(causes(&other), "watch stream failed: Error reading events stream: reset");
     }
 }
