@@ -1,6 +1,7 @@
 //! Serves `/metrics`, `/healthz` and `/readyz`. It answers nothing else, and reads no more than the head of a request.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,8 +33,12 @@ const HEAD: Duration = Duration::from_secs(5);
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Binds the address, so that a wrong one is an error at the start.
-pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
+pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let named = |error: io::Error| {
+        let text = format!("cannot listen on {address}: {error}; --listen names another address");
+        io::Error::new(error.kind(), text)
+    };
+    TcpListener::bind(address).await.map_err(named)
 }
 
 /// Serves for ever.
