@@ -103,7 +103,11 @@ fn unready(metrics: &Metrics) -> Option<String> {
     if metrics.synced.get() != 1 {
         return Some("namespaces and pods are not all listed yet".to_owned());
     }
-    let age = now.saturating_sub(contact);
+    // A clock that is set back a little does no harm: the next contact is within that time (as `status` of the tool has it).
+    let (age, ahead) = (now.saturating_sub(contact), contact.saturating_sub(now));
+    if ahead > STALE.as_secs() {
+        return Some(format!("the API server last answered {ahead} s from now, by this node's clock"));
+    }
     (age > STALE.as_secs()).then(|| format!("the API server last answered {age} s ago"))
 }
 
@@ -112,4 +116,48 @@ fn response(status: StatusCode, content_type: &'static str, body: String) -> Res
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use super::{bind, unready};
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn a_contact_counts_for_a_minute_by_whatever_clock() {
+        let metrics = Metrics::new();
+        metrics.contact.set(1);
+        assert!(unready(&metrics).unwrap().contains("not all listed"));
+        metrics.synced.set(1);
+        let rows: [(i64, Option<&str>); 6] = [
+            (-3600, Some("s ago")),
+            (-90, Some("s ago")),
+            (-30, None),
+            (30, None),
+            // The clock was set back: by how much, nothing that is read here says otherwise.
+            (90, Some("s from now, by this node's clock")),
+            (1 << 40, Some("s from now, by this node's clock")),
+        ];
+        for (difference, expected) in rows {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+            metrics.contact.set(now.saturating_add_signed(difference));
+            let why = unready(&metrics);
+            assert_eq!(why.is_some(), expected.is_some(), "{difference}: {why:?}");
+            assert!(why.unwrap_or_default().contains(expected.unwrap_or_default()), "{difference}");
+        }
+        metrics.contact.set(0);
+        assert!(unready(&metrics).unwrap().contains("not answered yet"));
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named_with_the_way_out() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = first.local_addr().unwrap();
+        let error = bind(address).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+        let text = error.to_string();
+        assert!(text.contains(&address.to_string()) && text.contains("--listen"), "{text}");
+    }
 }
