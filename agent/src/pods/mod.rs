@@ -31,7 +31,10 @@ struct Spec(Result<PodSpec, String>);
 
 impl<'de> Deserialize<'de> for Spec {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let value = serde_json::Value::deserialize(from)?;
+        // Serde hands None to an Option whose field is not there, and an error to all else.
+        let Some(value) = Option::<serde_json::Value>::deserialize(from)? else {
+            return Ok(Self(Err("it has no spec".to_owned())));
+        };
         Ok(Self(serde_json::from_value(value).map_err(|error| error.to_string())))
     }
 }

@@ -260,7 +260,7 @@ fn a_hostile_pod_is_projected_or_counted_and_others_are_written() {
         change(&mut pod);
         pod
     };
-    let rows: [(Value, bool); 9] = [
+    let rows: [(Value, bool); 11] = [
         // A megabyte of what nobody reads.
         (with(1, |pod| pod["spec"]["containers"][0]["args"] = json!(["x".repeat(1 << 20)])), true),
         (with(2, |pod| pod["metadata"]["annotations"] = json!({"a": "x".repeat(1 << 18)})), true),
@@ -276,6 +276,8 @@ fn a_hostile_pod_is_projected_or_counted_and_others_are_written() {
         (with(7, |pod| pod["spec"] = json!([])), false),
         (with(8, |pod| pod["metadata"]["namespace"] = json!("../x")), false),
         (with(9, |pod| pod["metadata"]["uid"] = json!("../x")), false),
+        (with(10, |pod| drop(pod.as_object_mut().unwrap().remove("spec"))), false),
+        (with(11, |pod| pod["spec"] = Value::Null), false),
     ];
     let well: BTreeSet<String> = rows
         .iter()
