@@ -1,7 +1,7 @@
 //! Pods of this node: what admission reads of them becomes `pods/<uid>.json`.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -113,6 +113,8 @@ struct Pods<'a> {
     controllers: &'a Controllers,
     /// The pods of the API server, by UID.
     known: BTreeMap<String, Read>,
+    /// Those of them whose facts have no file, because none can have them.
+    without: BTreeSet<String>,
     gone: Gone,
     /// Whether the API server has named pods of this node. One that names none may be asked for another node's.
     has_named: bool,
@@ -125,13 +127,21 @@ impl<'a> Pods<'a> {
             metrics,
             controllers,
             known: BTreeMap::new(),
+            without: BTreeSet::new(),
             gone: Gone::load(Source::Api, paths),
             has_named: false,
         })
     }
 
+    /// How many pods have facts on the node.
     fn with_facts(&self) -> u64 {
-        self.known.values().filter(|read| read.is_ok()).count() as u64
+        self.written().count() as u64
+    }
+
+    /// The facts that have a file.
+    fn written(&self) -> impl Iterator<Item = &PodFacts> {
+        let written = self.known.iter().filter(|(uid, _)| !self.without.contains(*uid));
+        written.filter_map(|(_, read)| read.as_ref().ok())
     }
 
     /// The UID of a pod, and what is written of it.
@@ -188,9 +198,10 @@ impl<'a> Pods<'a> {
         Ok(changed)
     }
 
-    fn put(&self, facts: &PodFacts) -> Result<bool, End> {
+    fn put(&mut self, facts: &PodFacts) -> Result<bool, End> {
         match self.store.put(facts) {
             Ok(changed) => {
+                self.without.remove(&facts.uid);
                 if changed {
                     tracing::info!(
                         namespace = facts.namespace,
@@ -204,6 +215,9 @@ impl<'a> Pods<'a> {
             // What was written of it before stays: it lacks an ephemeral container at most.
             Err(error @ (StoreError::TooLarge(_) | StoreError::Name(..) | StoreError::Uid(_))) => {
                 self.unusable(&facts.whose().to_string(), &error.to_string());
+                if !has_file(facts, &self.store.names(Source::Api).map_err(End::write)?) {
+                    self.without.insert(facts.uid.clone());
+                }
                 Ok(false)
             }
             Err(error) => Err(End::write(error)),
@@ -213,6 +227,7 @@ impl<'a> Pods<'a> {
     /// Writes a whole list. What it lacks is gone from now on.
     fn replace_all(&mut self, listed: BTreeMap<String, Read>) -> Result<(), End> {
         self.known = listed;
+        self.without.clear();
         if self.known.is_empty() {
             // Nobody asks for the facts that stay. Without them a node whose agent is told another node's name would know nothing.
             tracing::info!("listed pods; this node has none, and what was known of others stays");
@@ -245,6 +260,10 @@ impl<'a> Pods<'a> {
         for pod in &done.too_large {
             self.unusable(pod, "the facts are larger than a file may be");
         }
+        let files = self.store.names(Source::Api).map_err(End::write)?;
+        let without =
+            self.known.iter().filter(|(_, read)| read.as_ref().is_ok_and(|facts| !has_file(facts, &files)));
+        self.without = without.map(|(uid, _)| uid.clone()).collect();
         tracing::info!(
             pods = self.with_facts(),
             changed = done.changed,
@@ -256,6 +275,7 @@ impl<'a> Pods<'a> {
 
     /// Its object is gone; its facts stay for a while.
     fn delete(&mut self, uid: &str) -> Result<(), End> {
+        self.without.remove(uid);
         match self.known.remove(uid) {
             Some(Ok(facts)) => {
                 tracing::info!(
@@ -290,6 +310,11 @@ impl<'a> Pods<'a> {
         self.gone.removed(&due)?;
         Ok(changed)
     }
+}
+
+/// Whether these facts, or older ones of the pod, are among the files.
+fn has_file(facts: &PodFacts, files: &BTreeSet<String>) -> bool {
+    facts.file_name().is_some_and(|name| files.contains(&name))
 }
 
 /// A name that no file of ours has is removed already.

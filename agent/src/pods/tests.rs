@@ -234,9 +234,16 @@ fn a_pod_of_a_thousand_containers_is_whole_or_said_to_be_missing() {
         too_large["status"]["phase"] = json!("Pending");
     }
     assert_eq!(node.metrics.unusable.get(), 1);
+    assert_eq!(pods.with_facts(), 1, "the large one has no file");
+    // One that becomes smaller has.
+    assert!(pods.apply(watched(pod(2))).unwrap());
+    assert_eq!(pods.with_facts(), 2);
+    fs::remove_file(node.folder.path().join("run/pss-guard/pods").join(uid(2)).with_extension("json"))
+        .unwrap();
     let mut pods = node.pods();
     list(&mut pods, [too_large, pod(3)]);
     assert_eq!(node.metrics.unusable.get(), 2);
+    assert_eq!(pods.with_facts(), 1, "the large one has no file");
     assert_eq!(node.files(), uids(&[1, 3]), "the first one is gone, and stays for a while");
     assert!(found(2).is_none() && found(3).is_some());
     // What was written before it grew stays.
@@ -246,6 +253,7 @@ fn a_pod_of_a_thousand_containers_is_whole_or_said_to_be_missing() {
     assert!(!pods.apply(watched(grown.clone())).unwrap());
     list(&mut pods, [grown]);
     assert!(found(3).is_some());
+    assert_eq!(pods.with_facts(), 1, "it has a file");
 }
 
 #[test]
@@ -289,11 +297,14 @@ fn a_hostile_pod_is_projected_or_counted_and_others_are_written() {
         assert_eq!(pods.apply(watched(pod.clone())).unwrap(), *well, "{}", pod["metadata"]);
     }
     assert_eq!(node.files(), well);
+    assert_eq!(pods.with_facts(), well.len() as u64);
     assert_eq!(node.metrics.unusable.get(), failing);
     // The same in one list, on another node.
     let node = Node::new();
-    list(&mut node.pods(), rows.map(|(pod, _)| pod));
+    let mut pods = node.pods();
+    list(&mut pods, rows.map(|(pod, _)| pod));
     assert_eq!(node.files(), well);
+    assert_eq!(pods.with_facts(), well.len() as u64);
     assert_eq!(node.metrics.unusable.get(), failing);
 }
 
