@@ -1,7 +1,7 @@
 //! Namespaces: what their labels ask for becomes `namespaces/<name>.json`.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -9,7 +9,7 @@ use kube::api::PartialObjectMeta;
 use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client};
 use pss_guard_core::level::Labels;
-use pss_guard_core::level::namespaces::Store;
+use pss_guard_core::level::namespaces::{IMMORTAL, Store};
 use pss_guard_core::paths::Paths;
 
 use crate::keep::Keep;
@@ -27,16 +27,15 @@ pub(crate) async fn watch(
     metrics: &Metrics,
     synced: &Synced<'_>,
 ) -> Result<Infallible, End> {
-    let store = Store::of(paths).map_err(End::write)?;
+    let mut namespaces = Namespaces::of(paths)?;
     let keep = Keep::of(RESOURCE, metrics, {
-        let store = store.clone();
+        let store = namespaces.store.clone();
         move || store.keep().map_err(End::write)
     });
     // Metadata only: the API server sends nothing else.
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
     let mut events = Watch::of(RESOURCE, api, config, metrics);
     let mut listed = BTreeMap::new();
-    let mut known = BTreeSet::new();
     loop {
         let event = keep.while_waiting(events.next()).await?;
         match event {
@@ -46,31 +45,74 @@ pub(crate) async fn watch(
                 listed.insert(name, labels);
             }
             Event::InitDone => {
-                let all = std::mem::take(&mut listed);
-                // The API server has three at least. A list that lacks them is refused, and nothing is removed.
-                let [changed, removed] = store.replace_all(&all).map_err(End::write)?;
-                known = all.into_keys().collect();
-                tracing::info!(namespaces = known.len(), changed, removed, "listed namespaces");
+                namespaces.replace_all(std::mem::take(&mut listed))?;
                 synced.namespaces();
             }
             Event::Apply(namespace) => {
                 let (name, labels) = of(&namespace);
-                if store.put(&name, &labels).map_err(End::write)? {
-                    tracing::info!(namespace = name, "wrote the levels of a namespace");
+                if namespaces.apply(name, labels)? {
                     keep.changed();
                 }
-                known.insert(name);
             }
             Event::Delete(namespace) => {
                 let (name, _) = of(&namespace);
-                if store.remove(&name).map_err(End::write)? {
-                    tracing::info!(namespace = name, "removed a namespace that is gone");
+                if namespaces.delete(&name)? {
                     keep.changed();
                 }
-                known.remove(&name);
             }
         }
-        metrics.namespaces.set(known.len() as u64);
+        metrics.namespaces.set(namespaces.known.len() as u64);
+    }
+}
+
+struct Namespaces {
+    store: Store,
+    /// Those of the API server, and what their labels ask for.
+    known: BTreeMap<String, Labels<'static>>,
+}
+
+impl Namespaces {
+    fn of(paths: &Paths) -> Result<Self, End> {
+        Ok(Self { store: Store::of(paths).map_err(End::write)?, known: BTreeMap::new() })
+    }
+
+    /// Writes a whole list, and removes what it lacks. The API server has three at least: a list without them is refused, also by a
+    /// node that does not know them yet.
+    fn replace_all(&mut self, all: BTreeMap<String, Labels<'static>>) -> Result<(), End> {
+        if let Some(name) = IMMORTAL.into_iter().find(|name| !all.contains_key(*name)) {
+            return Err(End::Incomplete(name));
+        }
+        let [changed, removed] = self.store.replace_all(&all).map_err(End::write)?;
+        self.known = all;
+        tracing::info!(namespaces = self.known.len(), changed, removed, "listed namespaces");
+        Ok(())
+    }
+
+    /// Writes what is new of one. Whether anything was.
+    fn apply(&mut self, name: String, labels: Labels<'static>) -> Result<bool, End> {
+        let changed = self.store.put(&name, &labels).map_err(End::write)?;
+        if changed {
+            tracing::info!(namespace = name, "wrote the levels of a namespace");
+        }
+        self.known.insert(name, labels);
+        Ok(changed)
+    }
+
+    /// Removes one that is gone. Whether it was there.
+    fn delete(&mut self, name: &str) -> Result<bool, End> {
+        if IMMORTAL.contains(&name) {
+            tracing::warn!(
+                namespace = name,
+                "told that a namespace is gone that cannot be deleted; it stays"
+            );
+            return Ok(false);
+        }
+        let changed = self.store.remove(name).map_err(End::write)?;
+        if changed {
+            tracing::info!(namespace = name, "removed a namespace that is gone");
+        }
+        self.known.remove(name);
+        Ok(changed)
     }
 }
 
@@ -81,4 +123,78 @@ fn of(namespace: &PartialObjectMeta<Namespace>) -> (String, Labels<'static>) {
         labels.set(key, Cow::Owned(value.clone()));
     }
     (namespace.metadata.name.clone().unwrap_or_default(), labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::path::Path;
+
+    use pss_guard_core::level::{Labels, namespaces};
+    use pss_guard_core::paths::Paths;
+
+    use super::{IMMORTAL, Namespaces};
+    use crate::testing;
+    use crate::watch::End;
+
+    const ALL: [&str; 4] = ["default", "kube-public", "kube-system", "shop"];
+
+    fn labels() -> Labels<'static> {
+        let mut labels = Labels::default();
+        labels.set("pod-security.kubernetes.io/enforce", "baseline".into());
+        labels
+    }
+
+    fn list(names: &[&str]) -> BTreeMap<String, Labels<'static>> {
+        names.iter().map(|name| ((*name).to_owned(), labels())).collect()
+    }
+
+    fn files(root: &Path) -> BTreeSet<String> {
+        namespaces::names(&root.join("run/pss-guard/namespaces")).unwrap()
+    }
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_list_that_lacks_what_every_cluster_has_changes_nothing_on_any_node() {
+        if !testing::root("a_list_that_lacks_what_every_cluster_has_changes_nothing_on_any_node") {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::under(folder.path());
+        for known in [&[] as &[&str], &ALL] {
+            for immortal in IMMORTAL {
+                let without: Vec<&str> = ALL.into_iter().filter(|name| *name != immortal).collect();
+                let refused = Namespaces::of(&paths).unwrap().replace_all(list(&without));
+                assert!(matches!(refused, Err(End::Incomplete(name)) if name == immortal), "{refused:?}");
+            }
+            assert!(matches!(
+                Namespaces::of(&paths).unwrap().replace_all(BTreeMap::new()),
+                Err(End::Incomplete(_))
+            ));
+            assert_eq!(files(folder.path()), set(known));
+            Namespaces::of(&paths).unwrap().replace_all(list(&ALL)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_deleted_stays_and_what_can_goes() {
+        if !testing::root("what_cannot_be_deleted_stays_and_what_can_goes") {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let mut namespaces = Namespaces::of(&Paths::under(folder.path())).unwrap();
+        namespaces.replace_all(list(&ALL)).unwrap();
+        for name in IMMORTAL {
+            assert!(!namespaces.delete(name).unwrap());
+        }
+        assert_eq!((files(folder.path()), namespaces.known.len()), (set(&ALL), 4));
+        assert!(namespaces.delete("shop").unwrap() && !namespaces.delete("shop").unwrap());
+        assert_eq!((files(folder.path()), namespaces.known.len()), (set(&IMMORTAL), 3));
+        assert!(namespaces.apply("shop".to_owned(), labels()).unwrap());
+        assert!(!namespaces.apply("shop".to_owned(), labels()).unwrap());
+        assert_eq!((files(folder.path()), namespaces.known.len()), (set(&ALL), 4));
+    }
 }

@@ -113,6 +113,10 @@ where
                 config = listing.clone();
                 continue;
             }
+            Err(error @ End::Incomplete(_)) => {
+                metrics.failed(resource);
+                tracing::error!(resource, %error, "the API server's list is refused; trying again");
+            }
             Err(End::Write(error)) => {
                 metrics.failed(resource);
                 tracing::error!(resource, error, "cannot write; trying again");

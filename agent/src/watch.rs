@@ -27,6 +27,9 @@ pub(crate) enum End {
     /// It says that there is no more to come.
     #[error("the watch is over")]
     Over,
+    /// A list lacks what every cluster has.
+    #[error("the list lacks {0:?}, which cannot be deleted, so it is incomplete; nothing was changed")]
+    Incomplete(&'static str),
     /// A file could not be written.
     #[error("{0}")]
     Write(String),

@@ -214,7 +214,7 @@ impl fmt::Display for Imported {
 }
 
 /// The API server lets nobody delete these (apiserver `pkg/admission/plugin/namespace/lifecycle/admission.go`).
-const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
+pub const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
 
 /// The folder of the levels of namespaces, and its copy for the next boot.
 ///
