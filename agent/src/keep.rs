@@ -36,6 +36,11 @@ where
         self.due.set(Some(self.due.get().map_or(soon, |due| due.min(soon))));
     }
 
+    /// Whether the copy is to be made, or made again.
+    pub(crate) fn is_due(&self) -> bool {
+        self.due.get().is_some()
+    }
+
     /// Waits for something else, and copies meanwhile if it is time. A copy that fails is made again: the running node has
     /// everything.
     pub(crate) async fn while_waiting<T>(&self, other: impl Future<Output = T>) -> T {

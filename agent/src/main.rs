@@ -18,6 +18,7 @@ mod metrics;
 mod namespaces;
 mod options;
 mod pods;
+mod removed;
 mod run;
 mod server;
 mod spread;

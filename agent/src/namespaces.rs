@@ -14,6 +14,7 @@ use pss_guard_core::paths::Paths;
 
 use crate::keep::Keep;
 use crate::metrics::Metrics;
+use crate::removed::{Files, Look};
 use crate::watch::{End, Synced, Watch};
 
 /// What messages and metrics call them.
@@ -36,8 +37,16 @@ pub(crate) async fn watch(
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
     let mut events = Watch::of(RESOURCE, api, config, metrics);
     let mut listed = BTreeMap::new();
+    let mut look = Look::new();
     loop {
-        let event = keep.while_waiting(events.next()).await?;
+        let event = tokio::select! {
+            biased;
+            event = keep.while_waiting(events.next()) => event?,
+            () = look.time() => {
+                look.look(RESOURCE, metrics, &keep, &mut namespaces);
+                continue;
+            }
+        };
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(namespace) => {
@@ -116,6 +125,26 @@ impl Namespaces {
     }
 }
 
+impl Files for Namespaces {
+    fn restore(&mut self) -> Result<usize, End> {
+        let files = self.store.names().map_err(End::write)?;
+        let missing: Vec<_> = self.known.iter().filter(|(name, _)| !files.contains(*name)).collect();
+        if !missing.is_empty() && files.is_empty() {
+            // The folder is made with all of them in it: with some, the others would be unknown.
+            self.store.replace_all(&self.known).map_err(End::write)?;
+            return Ok(missing.len());
+        }
+        for (name, labels) in &missing {
+            self.store.put(name, labels).map_err(End::write)?;
+        }
+        Ok(missing.len())
+    }
+
+    fn uncopied(&self) -> Result<usize, End> {
+        self.store.uncopied().map_err(End::write)
+    }
+}
+
 /// Its name, and those of its labels that matter.
 fn of(namespace: &PartialObjectMeta<Namespace>) -> (String, Labels<'static>) {
     let mut labels = Labels::default();
@@ -128,12 +157,14 @@ fn of(namespace: &PartialObjectMeta<Namespace>) -> (String, Labels<'static>) {
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+    use std::fs;
     use std::path::Path;
 
     use pss_guard_core::level::{Labels, namespaces};
     use pss_guard_core::paths::Paths;
 
     use super::{IMMORTAL, Namespaces};
+    use crate::removed::Files as _;
     use crate::testing;
     use crate::watch::End;
 
@@ -196,5 +227,57 @@ mod tests {
         assert!(namespaces.apply("shop".to_owned(), labels()).unwrap());
         assert!(!namespaces.apply("shop".to_owned(), labels()).unwrap());
         assert_eq!((files(folder.path()), namespaces.known.len()), (set(&ALL), 4));
+    }
+
+    #[test]
+    fn what_somebody_removes_is_written_again_and_nothing_before_the_first_list() {
+        if !testing::root("what_somebody_removes_is_written_again_and_nothing_before_the_first_list") {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (root, paths) = (folder.path(), Paths::under(folder.path()));
+        let live = root.join("run/pss-guard/namespaces");
+        let mut namespaces = Namespaces::of(&paths).unwrap();
+        assert_eq!(namespaces.restore().unwrap(), 0);
+        namespaces.replace_all(list(&ALL)).unwrap();
+        namespaces.apply("late".to_owned(), labels()).unwrap();
+        namespaces.apply("gone".to_owned(), labels()).unwrap();
+        namespaces.delete("gone").unwrap();
+        assert_eq!((namespaces.restore().unwrap(), namespaces.uncopied().unwrap()), (0, 1));
+        namespaces.store.keep().unwrap();
+        let all = [&ALL as &[&str], &["late"]].concat();
+        let contents = || all.iter().map(|name| fs::read(live.join(name).with_extension("json")).unwrap());
+        let before: Vec<_> = contents().collect();
+
+        // Some of them: what others have put there stays, and so does the folder's time, which is that of the last list.
+        fs::write(live.join("other.json"), "{}\n").unwrap();
+        for name in ["default", "late"] {
+            fs::remove_file(live.join(name).with_extension("json")).unwrap();
+        }
+        let time = || fs::metadata(&live).unwrap().modified().unwrap();
+        let last = time();
+        assert_eq!((namespaces.restore().unwrap(), time()), (2, last));
+        assert!(files(root).contains("other") && contents().eq(before.clone()));
+
+        // All that is in the folder, the folder, and all folders.
+        for removed in [live.join("*"), live.clone(), root.join("run/pss-guard")] {
+            if removed == live.join("*") {
+                fs::read_dir(&live)
+                    .unwrap()
+                    .for_each(|entry| fs::remove_file(entry.unwrap().path()).unwrap());
+            } else {
+                fs::remove_dir_all(&removed).unwrap();
+            }
+            assert_eq!(namespaces.restore().unwrap(), all.len(), "{}", removed.display());
+            assert_eq!((files(root), namespaces.restore().unwrap()), (set(&all), 0));
+            assert!(contents().eq(before.clone()));
+        }
+
+        // The copy for the next boot.
+        assert_eq!(namespaces.uncopied().unwrap(), 0);
+        fs::remove_dir_all(root.join("var/lib/pss-guard/namespaces")).unwrap();
+        assert_eq!((namespaces.restore().unwrap(), namespaces.uncopied().unwrap()), (0, all.len()));
+        namespaces.store.keep().unwrap();
+        assert_eq!(namespaces.uncopied().unwrap(), 0);
     }
 }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer};
 use crate::gone::Gone;
 use crate::keep::Keep;
 use crate::metrics::Metrics;
+use crate::removed::{Files, Look};
 use crate::watch::{End, Synced, Watch};
 
 /// What messages and metrics call them.
@@ -64,10 +65,15 @@ pub(crate) async fn watch(
     let config = config.fields(&format!("spec.nodeName={node}"));
     let mut events = Watch::of(RESOURCE, api, config, metrics);
     let mut listed = BTreeMap::new();
+    let mut look = Look::new();
     loop {
         let event = tokio::select! {
             biased;
             event = keep.while_waiting(events.next()) => event?,
+            () = look.time() => {
+                look.look(RESOURCE, metrics, &keep, &mut pods);
+                continue;
+            }
             () = pods.first_gone() => {
                 if pods.forget()? {
                     keep.changed();
@@ -260,16 +266,22 @@ impl<'a> Pods<'a> {
         for pod in &done.too_large {
             self.unusable(pod, "the facts are larger than a file may be");
         }
-        let files = self.store.names(Source::Api).map_err(End::write)?;
-        let without =
-            self.known.iter().filter(|(_, read)| read.as_ref().is_ok_and(|facts| !has_file(facts, &files)));
-        self.without = without.map(|(uid, _)| uid.clone()).collect();
+        self.note_without()?;
         tracing::info!(
             pods = self.with_facts(),
             changed = done.changed,
             removed = done.removed,
             "listed pods"
         );
+        Ok(())
+    }
+
+    /// Sees which pods have facts and no file.
+    fn note_without(&mut self) -> Result<(), End> {
+        let files = self.store.names(Source::Api).map_err(End::write)?;
+        let lacks = |read: &Read| read.as_ref().is_ok_and(|facts| !has_file(facts, &files));
+        let without = self.known.iter().filter(|(_, read)| lacks(read));
+        self.without = without.map(|(uid, _)| uid.clone()).collect();
         Ok(())
     }
 
@@ -309,6 +321,28 @@ impl<'a> Pods<'a> {
         }
         self.gone.removed(&due)?;
         Ok(changed)
+    }
+}
+
+impl Files for Pods<'_> {
+    fn restore(&mut self) -> Result<usize, End> {
+        let files = self.store.names(Source::Api).map_err(End::write)?;
+        let missing: Vec<_> = self.written().filter(|facts| !has_file(facts, &files)).cloned().collect();
+        if missing.is_empty() {
+            return Ok(0);
+        }
+        // All at once: in a folder that has some of them, the others would be missing.
+        let written = self.store.replace_all(&missing, Extent::Some, Extent::Some);
+        let [done, _] = written.map_err(End::write)?;
+        for pod in &done.too_large {
+            self.unusable(pod, "older facts, which fitted a file, were removed");
+        }
+        self.note_without()?;
+        Ok(done.changed)
+    }
+
+    fn uncopied(&self) -> Result<usize, End> {
+        self.store.uncopied(Source::Api).map_err(End::write)
     }
 }
 

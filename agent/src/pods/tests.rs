@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Controllers, Pods, Watched};
 use crate::metrics::Metrics;
+use crate::removed::Files as _;
 use crate::testing;
 
 pub(super) fn uid(number: usize) -> String {
@@ -306,6 +307,57 @@ fn a_hostile_pod_is_projected_or_counted_and_others_are_written() {
     assert_eq!(node.files(), well);
     assert_eq!(pods.with_facts(), well.len() as u64);
     assert_eq!(node.metrics.unusable.get(), failing);
+}
+
+#[test]
+fn facts_that_somebody_removes_are_written_again() {
+    if !testing::root("facts_that_somebody_removes_are_written_again") {
+        return;
+    }
+    let node = Node::new();
+    let root = node.folder.path();
+    let live = root.join("run/pss-guard/pods");
+    let file = |number: usize| live.join(uid(number)).with_extension("json");
+    let mut pods = node.pods();
+    assert_eq!(pods.restore().unwrap(), 0, "nothing before the first list");
+    let mut nameless = pod(8);
+    nameless["metadata"]["namespace"] = json!("../x");
+    list(&mut pods, [pod(1), pod(2), pod(3), nameless]);
+    pods.apply(watched(pod(4))).unwrap();
+    pods.delete(&uid(3)).unwrap();
+    assert_eq!((pods.restore().unwrap(), pods.uncopied().unwrap()), (0, 1));
+    pods.store.keep().unwrap();
+    let before = [1, 2, 4].map(|number| fs::read(file(number)).unwrap());
+
+    // One, of which nothing else tells; the folder's time is still that of the last list.
+    let time = || fs::metadata(&live).unwrap().modified().unwrap();
+    fs::remove_file(file(2)).unwrap();
+    let last = time();
+    assert!(!pods.apply(watched(pod(2))).unwrap());
+    assert_eq!((pods.restore().unwrap(), time()), (1, last));
+    assert_eq!((pods.restore().unwrap(), node.files()), (0, uids(&[1, 2, 3, 4])));
+    // The folder, and all folders. Those of a pod that is gone nobody knows any more.
+    for removed in [&live, &root.join("run/pss-guard")] {
+        fs::remove_dir_all(removed).unwrap();
+        assert_eq!((pods.restore().unwrap(), node.files()), (3, uids(&[1, 2, 4])));
+        assert_eq!([1, 2, 4].map(|number| fs::read(file(number)).unwrap()), before);
+        assert_eq!(pods.with_facts(), 3);
+    }
+    // The copy for the next boot.
+    assert_eq!(pods.uncopied().unwrap(), 0);
+    fs::remove_dir_all(root.join("var/lib/pss-guard/pods")).unwrap();
+    assert_eq!((pods.restore().unwrap(), pods.uncopied().unwrap()), (0, 3));
+    // What has grown too large since loses the older facts that it had.
+    let mut grown = pod(4);
+    let ports: Vec<Value> = (0..400_000).map(|port| json!({"hostPort": port % 60_000})).collect();
+    grown["spec"]["ephemeralContainers"] = json!([{"name": "debug", "ports": ports}]);
+    pods.apply(watched(grown)).unwrap();
+    assert_eq!(pods.with_facts(), 3);
+    fs::remove_file(file(4)).unwrap();
+    for _ in 0..2 {
+        assert_eq!((pods.restore().unwrap(), pods.with_facts()), (0, 2));
+    }
+    assert_eq!(node.metrics.unusable.get(), 3, "each once: no name, too large, and then lost");
 }
 
 #[test]

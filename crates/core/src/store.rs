@@ -119,6 +119,11 @@ pub(crate) fn copy(live: &Path, kept: &Path, is_ours: impl Fn(&str) -> bool) -> 
     fill(kept, &files, is_ours, Lasts::PowerCuts).map(drop)
 }
 
+/// How many files a copy for the next boot lacks.
+pub(crate) fn uncopied(live: &Path, kept: &Path, is_ours: impl Fn(&str) -> bool) -> Result<usize, WriteError> {
+    Ok(names(live, &is_ours)?.difference(&names(kept, &is_ours)?).count())
+}
+
 /// Changes single files of a folder, one change at a time; its time stays that of its last list. What a writer that was killed
 /// left is removed.
 pub(crate) fn change<T>(

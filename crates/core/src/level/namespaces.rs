@@ -249,6 +249,16 @@ impl Store {
         store::copy(&self.live, &self.kept, is_dns_label).map_err(ImportError::Keep)
     }
 
+    /// The namespaces that there are files of.
+    pub fn names(&self) -> Result<BTreeSet<String>, ImportError> {
+        Ok(names(&self.live)?)
+    }
+
+    /// How many files the copy for the next boot lacks.
+    pub fn uncopied(&self) -> Result<usize, ImportError> {
+        Ok(store::uncopied(&self.live, &self.kept, is_dns_label)?)
+    }
+
     /// Writes all namespaces, and removes what is not among them. Whoever watches the node learns from the folder's time how old
     /// that knowledge is, so it is set even if there is nothing to write. How many were changed, and how many removed.
     pub fn replace_all(&self, all: &BTreeMap<String, Labels<'_>>) -> Result<[usize; 2], ImportError> {

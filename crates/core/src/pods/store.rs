@@ -118,6 +118,12 @@ impl Store {
         Ok(())
     }
 
+    /// How many files of one source the copy for the next boot lacks.
+    pub fn uncopied(&self, source: Source) -> Result<usize, StoreError> {
+        let [live, kept] = self.folders(source);
+        Ok(store::uncopied(&live, &kept, |name| is_name(source, name))?)
+    }
+
     /// Writes the facts of all pods of a list, which may be all of the API's, all static ones, both or neither. Everything is
     /// checked before anything changes; what is too large for a file goes without, because a pod's author decides how large
     /// it is. What changed of the API's pods, and of static ones.
