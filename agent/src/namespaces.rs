@@ -159,14 +159,19 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::fs;
     use std::path::Path;
+    use std::time::Duration;
 
+    use kube::Client;
+    use kube::runtime::watcher::Config;
     use pss_guard_core::level::{Labels, namespaces};
     use pss_guard_core::paths::Paths;
+    use serde_json::json;
 
-    use super::{IMMORTAL, Namespaces};
+    use super::{IMMORTAL, Namespaces, watch};
+    use crate::metrics::Metrics;
     use crate::removed::Files as _;
     use crate::testing;
-    use crate::watch::End;
+    use crate::watch::{End, Synced};
 
     const ALL: [&str; 4] = ["default", "kube-public", "kube-system", "shop"];
 
@@ -262,9 +267,9 @@ mod tests {
         // All that is in the folder, the folder, and all folders.
         for removed in [live.join("*"), live.clone(), root.join("run/pss-guard")] {
             if removed == live.join("*") {
-                fs::read_dir(&live)
-                    .unwrap()
-                    .for_each(|entry| fs::remove_file(entry.unwrap().path()).unwrap());
+                for entry in fs::read_dir(&live).unwrap() {
+                    fs::remove_file(entry.unwrap().path()).unwrap();
+                }
             } else {
                 fs::remove_dir_all(&removed).unwrap();
             }
@@ -279,5 +284,37 @@ mod tests {
         assert_eq!((namespaces.restore().unwrap(), namespaces.uncopied().unwrap()), (0, all.len()));
         namespaces.store.keep().unwrap();
         assert_eq!(namespaces.uncopied().unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_watch_in_which_nothing_happens_writes_again_what_somebody_removes() {
+        if !testing::root("a_watch_in_which_nothing_happens_writes_again_what_somebody_removes") {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (paths, metrics) = (Paths::under(folder.path()), Metrics::new());
+        let objects =
+            ALL.map(|name| json!({"kind": "Namespace", "metadata": {"name": name, "resourceVersion": "7"}}));
+        let server = testing::Server::watched(&objects);
+        let client = Client::try_from(kube::Config::new(server.address.parse().unwrap())).unwrap();
+        let synced = Synced::new(&metrics);
+        let config = Config::default().any_semantic().streaming_lists();
+        let watch = watch(client, config, &paths, &metrics, &synced);
+        let removed = async {
+            synced.changed().await;
+            assert_eq!(files(folder.path()), set(&ALL));
+            for place in ["run", "var/lib"] {
+                fs::remove_dir_all(folder.path().join(place).join("pss-guard")).unwrap();
+            }
+            // From here on time passes as soon as nothing else happens.
+            tokio::time::pause();
+            tokio::time::sleep(Duration::from_secs(100)).await;
+        };
+        tokio::select! {
+            end = watch => panic!("{end:?}"),
+            () = removed => {}
+        }
+        assert_eq!(files(folder.path()), set(&ALL));
+        assert_eq!(namespaces::names(&paths.kept_namespaces()).unwrap(), set(&ALL));
     }
 }

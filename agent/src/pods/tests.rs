@@ -3,16 +3,20 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::time::Duration;
 
+use kube::Client;
+use kube::runtime::watcher::Config;
 use pss_guard_core::agent;
 use pss_guard_core::paths::Paths;
 use pss_guard_core::pods::{Found, LIMIT, Source, Whose, read};
 use serde_json::{Value, json};
 
-use super::{Controllers, Pods, Watched};
+use super::{Controllers, Pods, Watched, watch};
 use crate::metrics::Metrics;
 use crate::removed::Files as _;
 use crate::testing;
+use crate::watch::Synced;
 
 pub(super) fn uid(number: usize) -> String {
     format!("{number:08x}-1d4f-4e7d-941e-7a1219bef1c5")
@@ -358,6 +362,41 @@ fn facts_that_somebody_removes_are_written_again() {
         assert_eq!((pods.restore().unwrap(), pods.with_facts()), (0, 2));
     }
     assert_eq!(node.metrics.unusable.get(), 3, "each once: no name, too large, and then lost");
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_with_a_pod_without_a_spec_and_writes_again_what_somebody_removes() {
+    if !testing::root("a_watch_goes_on_with_a_pod_without_a_spec_and_writes_again_what_somebody_removes") {
+        return;
+    }
+    let node = Node::new();
+    let root = node.folder.path();
+    let mut objects = [1, 2, 3].map(pod);
+    objects[1].as_object_mut().unwrap().remove("spec");
+    for object in &mut objects {
+        object["metadata"]["resourceVersion"] = json!("7");
+    }
+    let server = testing::Server::watched(&objects);
+    let client = Client::try_from(kube::Config::new(server.address.parse().unwrap())).unwrap();
+    let synced = Synced::new(&node.metrics);
+    let config = Config::default().any_semantic().streaming_lists();
+    let watch = watch(client, "node-1", config, &node.paths, &node.metrics, &synced, &node.controllers);
+    let removed = async {
+        synced.changed().await;
+        assert_eq!((node.files(), node.metrics.unusable.get()), (uids(&[1, 3]), 1));
+        for place in ["run", "var/lib"] {
+            fs::remove_dir_all(root.join(place).join("pss-guard/pods")).unwrap();
+        }
+        // From here on time passes as soon as nothing else happens.
+        tokio::time::pause();
+        tokio::time::sleep(Duration::from_secs(100)).await;
+    };
+    tokio::select! {
+        end = watch => panic!("{end:?}"),
+        () = removed => {}
+    }
+    assert_eq!((node.files(), node.metrics.pods.get()), (uids(&[1, 3]), 2));
+    assert_eq!(fs::read_dir(root.join("var/lib/pss-guard/pods")).unwrap().count(), 3, "two and the lock");
 }
 
 #[test]
