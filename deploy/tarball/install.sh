@@ -13,8 +13,10 @@ usage: ./install.sh [--prefix DIR] [--destdir DIR] [--uninstall]
 END
 }
 
-# deploy/dist sets it.
+# deploy/dist sets both: what the programs are for, and the manual and the documents of this archive. By their names, so that an
+# archive that lost some of them neither installs the rest nor forgets what it once installed.
 architecture=unknown
+documents=
 
 fail() {
     echo "install.sh: $*" >&2
@@ -81,14 +83,14 @@ files() {
     echo "644 completions/pss-guard.bash share/bash-completion/completions/pss-guard"
     echo "644 completions/_pss-guard share/zsh/site-functions/_pss-guard"
     echo "644 completions/pss-guard.fish share/fish/vendor_completions.d/pss-guard.fish"
-    for file in man/man*/*.gz; do
-        echo "644 $file share/$file"
-    done
     for file in LICENSE THIRD-PARTY-LICENSES; do
         echo "644 $file share/doc/pss-guard/$file"
     done
-    for file in doc/*.md doc/*.gz doc/examples/*.* doc/examples/agent/*; do
-        echo "644 $file share/doc/pss-guard/${file#doc/}"
+    for file in $documents; do
+        case $file in
+        doc/*) echo "644 $file share/doc/pss-guard/${file#doc/}" ;;
+        *) echo "644 $file share/$file" ;;
+        esac
     done
 }
 

@@ -239,3 +239,22 @@ fn what_cannot_be_installed_is_refused_before_anything_is_written() {
         assert!(machine.root().join("usr/sbin/pss-guard").is_file());
     }
 }
+
+#[test]
+fn an_archive_that_has_lost_files_removes_what_the_whole_one_has_installed() {
+    for machine in machines("an_archive_that_has_lost_files_removes_what_the_whole_one_has_installed") {
+        machine.below_root(&[]).expect_success();
+        let installed = machine.files();
+        assert!(installed.keys().any(|file| file.ends_with("man8/pss-guard.8.gz")), "{:?}", installed.keys());
+        for folder in ["man", "doc"] {
+            fs::remove_dir_all(machine.archive().join(folder)).unwrap();
+        }
+        // It is not whole, and so nothing of it is installed.
+        let done = machine.below_root(&[]);
+        assert!(done.code == Some(1) && done.stderr.contains("is missing beside this script"), "{done}");
+        assert!(machine.files() == installed, "{done}");
+        machine.below_root(&["--uninstall"]).expect_success();
+        let left: Vec<_> = machine.files().into_iter().filter(|(_, file)| file.is_some()).collect();
+        assert!(left.is_empty(), "{:?}", left.iter().map(|(file, _)| file).collect::<Vec<_>>());
+    }
+}
