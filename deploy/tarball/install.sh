@@ -107,7 +107,7 @@ remove() {
         fail "a gate is installed${destdir:+ in $destdir}: run \`$tool uninstall\` first"
     fi
     files | while read -r _ _ place; do
-        rm -f "$destdir$prefix/$place"
+        rm -f "$destdir$prefix/$place" || fail "$destdir$prefix/$place was not removed"
     done
     for directory in share/doc/pss-guard/examples/agent share/doc/pss-guard/examples share/doc/pss-guard; do
         [ ! -d "$destdir$prefix/$directory" ] || rmdir "$destdir$prefix/$directory" 2>/dev/null || :
@@ -123,8 +123,10 @@ put() {
     [ -n "$destdir" ] || [ "$machine" = "$architecture" ] ||
         fail "these programs are for $architecture, and this machine is $machine: take the archive for $machine"
     # Before anything is written: an archive that was unpacked in part is refused as a whole.
-    files | while read -r _ file _; do
+    files | while read -r _ file place; do
         [ -f "$file" ] || fail "$file is missing beside this script; unpack the archive again"
+        # mv would put the file into it.
+        [ ! -d "$destdir$prefix/$place" ] || fail "$destdir$prefix/$place is a directory; remove it or move it away first"
     done
     files | while read -r mode file place; do
         place=$destdir$prefix/$place

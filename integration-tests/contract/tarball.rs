@@ -241,6 +241,26 @@ fn what_cannot_be_installed_is_refused_before_anything_is_written() {
 }
 
 #[test]
+fn what_is_no_file_in_the_place_of_one_stops_it() {
+    for machine in machines("what_is_no_file_in_the_place_of_one_stops_it") {
+        let (folder, file) = ("usr/local/sbin/pss-guard", "usr/local/sbin/pss-guard/mine");
+        machine.write(file, "somebody's");
+        let before = machine.files();
+        let done = machine.below_root(&[]);
+        let says = format!(
+            "{} is a directory; remove it or move it away first",
+            machine.root().join(folder).display()
+        );
+        assert!(done.code == Some(1) && done.stderr.contains(&says), "{done}");
+        assert!(machine.files() == before, "{done}");
+        // Nor does it say that it has removed what stays.
+        let done = machine.below_root(&["--uninstall"]);
+        assert!(done.code == Some(1) && done.stderr.contains("sbin/pss-guard was not removed"), "{done}");
+        assert!(machine.root().join(file).exists(), "{done}");
+    }
+}
+
+#[test]
 fn an_archive_that_has_lost_files_removes_what_the_whole_one_has_installed() {
     for machine in machines("an_archive_that_has_lost_files_removes_what_the_whole_one_has_installed") {
         machine.below_root(&[]).expect_success();
