@@ -67,9 +67,9 @@ done
 prefix=${prefix%/}
 destdir=${destdir%/}
 [ -z "$destdir" ] || [ -d "$destdir" ] || fail "$destdir is not a directory"
-case $0 in
-*/*) cd "${0%/*}" ;;
-esac
+# Where the archive is, also when a link to this script was called. An absolute path, so that CDPATH leads nowhere else.
+script=$(readlink -f "$0") || fail "there is no finding the folder of $0"
+cd "${script%/*}/"
 
 # How people call the tool from here.
 tool="$destdir$prefix/sbin/pss-guard${destdir:+ --root $destdir}"

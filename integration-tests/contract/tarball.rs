@@ -72,6 +72,13 @@ impl Machine {
         run::run(command.current_dir(self.directory.path()))
     }
 
+    /// By a line of the shell.
+    fn line(&self, line: &str) -> Done {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).env("SHELL", self.shell.join(" ")).env("ROOT", self.root());
+        run::run(command.current_dir(self.directory.path()))
+    }
+
     fn below_root(&self, arguments: &[&str]) -> Done {
         let root = self.root();
         let mut all = vec!["--destdir", root.to_str().unwrap()];
@@ -276,5 +283,29 @@ fn an_archive_that_has_lost_files_removes_what_the_whole_one_has_installed() {
         machine.below_root(&["--uninstall"]).expect_success();
         let left: Vec<_> = machine.files().into_iter().filter(|(_, file)| file.is_some()).collect();
         assert!(left.is_empty(), "{:?}", left.iter().map(|(file, _)| file).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn its_files_are_those_beside_it_however_it_is_called() {
+    // Whoever has CDPATH has it in the profile of root, and a link in the PATH.
+    let rows = [
+        "CDPATH=others $SHELL archive/install.sh --destdir $ROOT",
+        "mkdir bin && ln -s ../archive/install.sh bin/put && $SHELL bin/put --destdir $ROOT",
+        "cd archive && $SHELL install.sh --destdir $ROOT",
+    ];
+    for row in rows {
+        for machine in machines("its_files_are_those_beside_it_however_it_is_called") {
+            machine
+                .line("mkdir others && cp -a archive others/ && echo others >others/archive/LICENSE")
+                .expect_success();
+            machine.line(&format!("export CDPATH; {row}")).expect_success();
+            let license = machine.root().join("usr/local/share/doc/pss-guard/LICENSE");
+            assert_eq!(
+                fs::read_to_string(license).unwrap(),
+                fs::read_to_string(machine.archive().join("LICENSE")).unwrap(),
+                "{row}"
+            );
+        }
     }
 }
