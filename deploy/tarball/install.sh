@@ -137,9 +137,15 @@ put() {
             fail "$place was not written"
         fi
     done
-    echo "installed in $destdir$prefix; no engine was changed. See what would be:"
-    echo
-    echo "    sudo $tool install --engine auto --dry-run"
+    if is_installed; then
+        echo "installed in $destdir$prefix; the installed gate is still the one of before. Replace it:"
+        echo
+        echo "    sudo $tool install --programs"
+    else
+        echo "installed in $destdir$prefix; no engine was changed. See what would be:"
+        echo
+        echo "    sudo $tool install --engine auto --dry-run"
+    fi
 }
 
 umask 022

@@ -309,3 +309,15 @@ fn its_files_are_those_beside_it_however_it_is_called() {
         }
     }
 }
+
+#[test]
+fn what_comes_next_is_the_engine_or_the_gate_that_is_there() {
+    for machine in machines("what_comes_next_is_the_engine_or_the_gate_that_is_there") {
+        let [first, upgrade] = ["install --engine auto --dry-run", "install --programs"];
+        let done = machine.below_root(&[]).expect_success();
+        assert!(done.stdout.contains(first) && !done.stdout.contains(upgrade), "{done}");
+        machine.write("var/lib/pss-guard/install/containerd/manifest.json", "{}");
+        let done = machine.below_root(&[]).expect_success();
+        assert!(done.stdout.contains(upgrade) && !done.stdout.contains(first), "{done}");
+    }
+}
