@@ -102,8 +102,22 @@ is_installed() {
     return 1
 }
 
+# Another folder than that of this prefix, with both programs, from which a boot takes those that the gate has lost: `install` has
+# written down which. Then the gate stays whole, and its tool.
+is_of_another_folder() {
+    for file in "$destdir"/etc/tmpfiles.d/pss-guard.conf "$destdir"/usr/lib/tmpfiles.d/pss-guard.conf; do
+        if [ -f "$file" ]; then
+            other=$(sed -n 's|^C /var/lib/pss-guard/bin/pss-guard-gate .* \(/[^ ]*\)/pss-guard-gate$|\1|p' "$file")
+            [ -n "$other" ] && [ -x "$destdir$other/pss-guard" ] && [ -x "$destdir$other/pss-guard-gate" ] &&
+                [ "$(readlink -f "$destdir$other")" != "$(readlink -f "$destdir$prefix/sbin")" ]
+            return
+        fi
+    done
+    return 1
+}
+
 remove() {
-    if is_installed; then
+    if is_installed && ! is_of_another_folder; then
         fail "a gate is installed${destdir:+ in $destdir}: run \`$tool uninstall\` first"
     fi
     files | while read -r _ _ place; do

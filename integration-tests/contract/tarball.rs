@@ -321,3 +321,27 @@ fn what_comes_next_is_the_engine_or_the_gate_that_is_there() {
         assert!(done.stdout.contains(upgrade) && !done.stdout.contains(first), "{done}");
     }
 }
+
+#[test]
+fn a_gate_that_has_its_programs_from_elsewhere_keeps_nobody_from_removing_these() {
+    let snippet = include_str!("../../systemd/pss-guard.tmpfiles");
+    for machine in machines("a_gate_that_has_its_programs_from_elsewhere_keeps_nobody_from_removing_these") {
+        machine.below_root(&[]).expect_success();
+        machine.below_root(&["--prefix", "/opt/pss-guard"]).expect_success();
+        machine.write("var/lib/pss-guard/install/containerd/manifest.json", "{}");
+        let other = ["--prefix", "/opt/pss-guard", "--uninstall"];
+        let refused = |why: &str, arguments: &[&str]| {
+            let done = machine.below_root(arguments);
+            assert!(done.code == Some(1) && done.stderr.contains("uninstall` first"), "{why}: {done}");
+        };
+        refused("nobody says where a boot takes them from", &other);
+        machine.write("etc/tmpfiles.d/pss-guard.conf", snippet);
+        refused("a boot takes them from here", &["--uninstall"]);
+        machine.write("etc/tmpfiles.d/pss-guard.conf", &snippet.replace("/usr/local/sbin", "/gone"));
+        refused("a boot takes them from where they are not", &other);
+        machine.write("etc/tmpfiles.d/pss-guard.conf", snippet);
+        machine.below_root(&other).expect_success();
+        assert!(machine.root().join("usr/local/sbin/pss-guard").exists());
+        assert!(!machine.root().join("opt/pss-guard/sbin/pss-guard").exists());
+    }
+}
