@@ -353,6 +353,7 @@ pub(super) const EXITS: &[Exit] = &[
         code: 1,
         text: "`pss-guard check`: at least one container or workload would be refused. `scan --fail`: a container would be \
                refused, or has more than it asked for. `status`: something can bypass the gate, or is not as it should be. \
+               `verify`: the gate was not proved for an engine. \
                `mode`: not confirmed, or a system pod would be refused. `policy remove`: not confirmed. `install`: installed, \
                but not proved by probes. The hook never ends with 1; it names the control instead.",
     },
@@ -417,8 +418,10 @@ fn joined(lines: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::{EXITS, Explained, WIDTH, control, exit_code, find, json, markdown, overview};
+    use crate::cli::arguments::Cli;
     use crate::output::terminal::Style;
     use crate::pss::controls::CONTROLS;
+    use clap::CommandFactory as _;
 
     #[test]
     fn the_documentation_is_what_the_table_says() {
@@ -526,6 +529,27 @@ mod tests {
         for exit in EXITS {
             let asked = exit.code.to_string();
             assert!(matches!(find(&asked), Ok(Explained::Exit(found)) if found.code == exit.code), "{asked}");
+        }
+    }
+
+    /// Each says in its help what its exit codes are.
+    #[test]
+    fn whatever_exits_with_1_is_named_there() {
+        fn commands(command: &clap::Command, found: &mut Vec<String>) {
+            let about = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+            let codes = about.split_once("Exit code: ").map_or("", |(_, codes)| codes);
+            if codes.split([' ', '\n']).any(|word| word == "1") {
+                found.push(command.get_name().to_owned());
+            }
+            command.get_subcommands().for_each(|part| commands(part, found));
+        }
+        let mut found = Vec::new();
+        commands(&Cli::command(), &mut found);
+        assert!(found.len() > 5 && found.contains(&"verify".to_owned()), "{found:?}");
+        let text = EXITS.iter().find(|exit| exit.code == 1).expect("exit code 1").text;
+        for name in found {
+            let is_named = [format!("{name}`"), format!("`{name} ")].iter().any(|name| text.contains(name));
+            assert!(is_named, "{name} is not in {text}");
         }
     }
 
