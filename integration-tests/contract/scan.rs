@@ -486,6 +486,8 @@ fn what_is_no_whole_scan_is_not_merged() {
     let partial = merge(&[&path, &paths[1]], &[]);
     let says = "cannot inspect node node-1: its scan could not inspect 3 places";
     assert!(partial.code == Some(2) && partial.stdout.contains(says), "{partial}");
+    // As many as the sentence says, on however many nodes.
+    assert!(partial.stdout.contains("\n3 places could not be inspected; "), "{partial}");
     // Names are of whoever wrote the file.
     let evil = first.replace("\"node\":\"node-1\"", "\"node\":\"<script>x</script>\\u001b[31m\"");
     files::write(&path, &evil);

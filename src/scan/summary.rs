@@ -132,6 +132,15 @@ impl Scan {
         !self.unseen.is_empty() || self.containers.iter().any(odd)
     }
 
+    /// How many places could not be inspected. Of a node whose scan was merged only their number is known.
+    fn unseen_places(&self) -> usize {
+        if self.parts.is_empty() {
+            self.unseen.len()
+        } else {
+            self.parts.iter().map(|part| part.unseen).sum()
+        }
+    }
+
     /// What was asked about, in words: `restricted`, `baseline:v1.30`, `their own level`.
     #[must_use]
     pub fn asked(&self) -> String {
@@ -216,12 +225,10 @@ impl Scan {
             format!("the processes of {} could be inspected only in part", plural(in_part, "container")),
         );
         add(self.vanished, format!("{} ended meanwhile", self.vanished));
+        let places = self.unseen_places();
         add(
-            self.unseen.len(),
-            format!(
-                "{} could not be inspected; there may be more containers",
-                plural(self.unseen.len(), "place")
-            ),
+            places,
+            format!("{} could not be inspected; there may be more containers", plural(places, "place")),
         );
         all
     }
