@@ -152,6 +152,27 @@ fn the_answer_counts_containers_and_pods_once_and_the_exit_code_follows() {
 }
 
 #[test]
+fn a_pod_that_shows_nothing_has_no_heading() {
+    let node = small();
+    // No container runs in either, and the control that is asked about refuses none.
+    node.lay("containerd", "sandbox-of-agent-y", &sandbox("ops", "agent-y", true));
+    node.lay("containerd", "sandbox-of-lone", &sandbox("lone", "lone-0", false));
+    let done = scan(node.root(), &["--level", "restricted", "--control", "runAsNonRoot"]).expect_success();
+    let (table, _) = done.stdout.split_once("\n\n1 of 6 containers").unwrap_or_else(|| panic!("{done}"));
+    // A namespace, a pod, a container: each has one further in below it.
+    let depths: Vec<usize> = table.lines().map(|line| line.len() - line.trim_start().len()).collect();
+    for (place, depth) in depths.iter().enumerate() {
+        let next = depths.get(place + 1).copied().unwrap_or(0);
+        assert!(*depth > 2 || next > *depth || table.lines().nth(place) == Some(""), "line {place}\n{done}");
+    }
+    assert!(!table.contains("agent-y") && !table.contains("lone"), "{done}");
+    let only = Captured::new();
+    only.lay("containerd", "sandbox-of-lone", &sandbox("lone", "lone-0", false));
+    let done = scan(only.root(), &["--level", "restricted", "--control", "runAsNonRoot"]);
+    assert_eq!(done.stdout.lines().next(), Some("no container runs here"), "{done}");
+}
+
+#[test]
 fn the_manual_shows_what_it_says() {
     let node = small();
     let mut scan =

@@ -22,7 +22,9 @@ const LONGEST: usize = 32;
 pub fn write(scan: &Scan, style: &Style, out: &mut dyn Write) -> io::Result<()> {
     let table = Table::of(scan, style);
     let (mut namespace, mut pod) = (None, None);
-    for one in &scan.containers {
+    // A sandbox that may start is no news, and neither is a pod that has nothing else.
+    let is_silent = |one: &&Scanned| one.sandbox && one.verdict.is_good() && one.drift.is_empty();
+    for one in scan.containers.iter().filter(|one| !is_silent(one)) {
         let own = one.result.container().namespace.as_deref();
         if namespace != Some(own) {
             if namespace.is_some() {
@@ -41,13 +43,9 @@ pub fn write(scan: &Scan, style: &Style, out: &mut dyn Write) -> io::Result<()> 
             writeln!(out, "  {}", parts.join(" "))?;
             pod = Some(place);
         }
-        // A sandbox that may start is no news.
-        let silent = one.sandbox && one.verdict.is_good() && one.drift.is_empty();
-        if !silent {
-            table.container(one, out)?;
-        }
+        table.container(one, out)?;
     }
-    if !scan.containers.is_empty() {
+    if namespace.is_some() {
         writeln!(out)?;
     }
     let mut paragraph = |tone: Option<Tone>, text: &str| {
