@@ -172,6 +172,42 @@ fn a_pod_that_shows_nothing_has_no_heading() {
     assert_eq!(done.stdout.lines().next(), Some("no container runs here"), "{done}");
 }
 
+/// A command with a file as its standard input.
+fn reading(file: &Path, arguments: &[&str]) -> run::Done {
+    let mut command = Command::new("sh");
+    command.args(["-c", "file=$1; shift; cat \"$file\" | \"$@\"", "sh"]).arg(file).arg(program::binary());
+    run::run(command.args(arguments).env_remove("COLUMNS").env("LC_ALL", "C.UTF-8"))
+}
+
+#[test]
+fn a_dash_is_standard_input() {
+    let (folder, paths) = two_nodes();
+    let second = paths[1].to_str().unwrap();
+    let whole = merge(&[&paths[0], &paths[1]], &[]).expect_success();
+    let given = reading(&paths[0], &["scan", "--merge", "-", second]).expect_success();
+    assert_eq!(given.stdout, whole.stdout);
+    let broken = folder.root().join("broken.json");
+    files::write(&broken, "{}\n");
+    let done = reading(&broken, &["scan", "--merge", "-"]);
+    assert!(done.code == Some(2) && done.stderr.contains("standard input:1: no line of"), "{done}");
+
+    let policy = folder.root().join("policy.toml");
+    // (its text, the exit code, a part of what is said)
+    for (text, code, says) in [
+        ("mode = \"enforce\"\n".to_owned(), 0, "valid\n"),
+        ("mode = \"loud\"\nmood = 1\n".to_owned(), 2, "standard input:1:8"),
+        ("mode = \"loud\"\nmood = 1\n".to_owned(), 2, "standard input:2:1"),
+        (format!("# {}\n", "x".repeat(1 << 20)), 2, "standard input is larger than 1048576 bytes"),
+    ] {
+        files::write(&policy, &text);
+        let done = reading(&policy, &["policy", "check", "-"]);
+        assert!(
+            done.code == Some(code) && (done.stdout.contains(says) || done.stderr.contains(says)),
+            "{says}: {done}"
+        );
+    }
+}
+
 #[test]
 fn the_manual_shows_what_it_says() {
     let node = small();

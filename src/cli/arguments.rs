@@ -228,7 +228,7 @@ pub struct Scan {
     /// Save the results for `metrics`, as pss-guard-scan.timer does
     #[arg(long, conflicts_with_all = ["namespace", "control"])]
     pub keep: bool,
-    /// Do not scan: put together what `scan --format json` wrote on several nodes, a file each
+    /// Do not scan: put together what `scan --format json` wrote on several nodes, a file each; `-` reads standard input
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["level", "namespace", "control", "keep"])]
     pub merge: Vec<PathBuf>,
     /// Output format
@@ -314,7 +314,7 @@ pub enum Policy {
     /// Check that a policy is valid, and say what it means
     #[command(after_long_help = examples::POLICY_CHECK)]
     Check {
-        /// The file [default: the node's policy]
+        /// The file, or `-` for standard input [default: the node's policy]
         file: Option<PathBuf>,
         /// Output format
         #[arg(long, value_enum, default_value_t)]

@@ -24,6 +24,7 @@ use crate::mode::change;
 use crate::mode::end::Author;
 use crate::mode::{in_force, who};
 use crate::node::host::Live;
+use crate::node::stdin;
 use crate::output::policy_file;
 use crate::output::terminal::{Style, Tone};
 use crate::paths::Paths;
@@ -47,7 +48,7 @@ impl Look {
 }
 
 /// Says whether a policy is valid, and what it means. Without `file` (or with the path of it) it is the node's own,
-/// which must also be owned by root; any other file is only read.
+/// which must also be owned by root; any other file is only read, and so is standard input (`-`).
 pub fn check(
     paths: &Paths,
     file: Option<&Path>,
@@ -56,10 +57,6 @@ pub fn check(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
-    let policy = match file {
-        Some(file) => cache::load_file(paths, file).map(Some),
-        None => cache::load_fresh(paths),
-    };
     let invalid = |mistakes: &[answers::Mistake], out: &mut dyn Write, err: &mut dyn Write| {
         for mistake in mistakes {
             let _ = failed(err, &mistake.line);
@@ -68,6 +65,15 @@ pub fn check(
             let _ = answers::invalid(mistakes, out);
         }
         FAILED
+    };
+    let is_given = file.is_some_and(stdin::is_it);
+    let given = is_given.then(given).transpose();
+    let file = file.filter(|_| !is_given);
+    let policy = match (&given, file) {
+        (Err(says), _) => return invalid(&[answers::Mistake::of(says.clone())], out, err),
+        (Ok(Some(text)), _) => cache::load_given(paths, text, stdin::NAME).map(Some),
+        (Ok(None), Some(file)) => cache::load_file(paths, file).map(Some),
+        (Ok(None), None) => cache::load_fresh(paths),
     };
     match policy {
         Ok(policy) => {
@@ -96,7 +102,10 @@ pub fn check(
             OK
         }
         Err(LoadError::Text(error)) => {
-            let mut mistakes = cache::mistakes(file.unwrap_or(&paths.policy()));
+            let mut mistakes = match &given {
+                Ok(Some(text)) => level::policy::mistakes(text, stdin::NAME),
+                _ => cache::mistakes(file.unwrap_or(&paths.policy())),
+            };
             if mistakes.is_empty() {
                 mistakes.push(error);
             }
@@ -105,6 +114,12 @@ pub fn check(
         }
         Err(error) => invalid(&[answers::Mistake::of(line(&error))], out, err),
     }
+}
+
+/// The text on standard input, no larger than a policy; or why there is none, in a line.
+fn given() -> Result<String, String> {
+    let bytes = stdin::read(cache::LIMIT).map_err(|error| line(&error))?;
+    String::from_utf8(bytes).map_err(|error| format!("read {}: {error}", stdin::NAME))
 }
 
 fn describe(

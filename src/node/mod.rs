@@ -14,5 +14,6 @@ pub mod root;
 pub mod run;
 pub mod selinux;
 pub mod service;
+pub mod stdin;
 pub mod strangers;
 pub mod systemd;

@@ -17,6 +17,7 @@ use crate::decision::Verdict;
 use crate::files::{self, FileError};
 use crate::level::date::rfc3339;
 use crate::message::{escape, line, shortened};
+use crate::node::stdin;
 use crate::output::json;
 use crate::pss::controls::CONTROLS;
 use crate::pss::facts::Engine;
@@ -193,8 +194,9 @@ type Own = (Part, Vec<Scanned>);
 
 /// The file's name for messages, and its scans: one, or those of an earlier merge.
 fn read_file(path: &Path) -> Result<(String, Vec<Own>), MergeError> {
-    let file = escape(&path.to_string_lossy());
-    let bytes = files::read(path, LARGEST)?;
+    let is_given = stdin::is_it(path);
+    let file = if is_given { stdin::NAME.to_owned() } else { escape(&path.to_string_lossy()) };
+    let bytes = if is_given { stdin::read(LARGEST) } else { files::read(path, LARGEST) }?;
     let mut scans: BTreeMap<String, Own> = BTreeMap::new();
     for (text, nth) in bytes.split(|byte| *byte == b'\n').zip(1..) {
         if text.trim_ascii().is_empty() {

@@ -15,6 +15,7 @@ use crate::files::{FileError, LIMIT, read};
 use crate::level::Policy;
 use crate::level::cache::{LoadError, load_file};
 use crate::message::{escape, line};
+use crate::node::stdin;
 use crate::output::json::Result as Object;
 use crate::output::terminal::{Style, Tone};
 use crate::output::{junit, sarif};
@@ -25,9 +26,6 @@ use crate::pss::Certainty;
 pub const ALLOW: u8 = 0;
 /// Exit code: at least one may not.
 pub const DENY: u8 = 1;
-
-/// The path that stands for standard input.
-const STDIN: &str = "-";
 
 /// Counts for the exit code and the last line.
 #[derive(Default)]
@@ -193,7 +191,7 @@ pub fn check(paths: &Paths, options: &Check, style: Style, out: &mut dyn Write, 
 
 fn names(paths: &[std::path::PathBuf]) -> String {
     let name = |path: &std::path::PathBuf| {
-        if path.as_os_str() == STDIN { "standard input".to_owned() } else { shown(path) }
+        if stdin::is_it(path) { stdin::NAME.to_owned() } else { shown(path) }
     };
     super::some(&paths.iter().map(name).collect::<Vec<_>>())
 }
@@ -205,7 +203,7 @@ fn policy(paths: &Paths, file: Option<&Path>, err: &mut dyn Write) -> Result<Pol
 
 /// What a path stands for: manifests, a folder of them, or containers.
 fn inputs(path: &Path) -> Vec<Input> {
-    if path.as_os_str() == STDIN {
+    if stdin::is_it(path) {
         let mut bytes = Vec::new();
         let read = io::stdin().lock().take(LARGEST + 1).read_to_end(&mut bytes);
         let bytes = read.map(|_| bytes).map_err(|source| FileError::Read { path: path.to_owned(), source });

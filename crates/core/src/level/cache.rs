@@ -132,7 +132,7 @@ pub enum LoadError {
 }
 
 /// No policy is that large; the cache of one is not much larger than its text.
-const LIMIT: u64 = 1 << 20;
+pub const LIMIT: u64 = 1 << 20;
 const CACHE_LIMIT: u64 = 4 << 20;
 
 /// The policy of this node.
@@ -312,6 +312,11 @@ pub fn load_file(paths: &Paths, path: &Path) -> Result<Policy, LoadError> {
         return load_text(paths, path, Owner::Root);
     }
     load_text(paths, path, Owner::Anybody)
+}
+
+/// The policy of a text that is no file, under the name by which messages call it.
+pub fn load_given(paths: &Paths, text: &str, name: &str) -> Result<Policy, LoadError> {
+    Ok(completed(policy::parse(text, name)?, paths))
 }
 
 /// All mistakes in a policy file, where [`load_file`] and [`load_fresh`] name the first.
