@@ -355,6 +355,22 @@ pub fn folder_for_people(node: &Live) -> PathBuf {
     tool.parent().map_or(tool.clone(), Path::to_owned)
 }
 
+/// The folder from which a boot takes lost programs, where it finds these there: whoever calls the same programs in another place
+/// has nothing to change in that. Otherwise [`folder_for_people`].
+#[must_use]
+pub fn folder_of_a_boot(node: &Live) -> PathBuf {
+    let name = Path::new(COMMAND).file_name().unwrap_or_default();
+    let is_it = |of: Program, path: PathBuf| {
+        let is_same = of.source().and_then(|source| same_bytes(&source, &path)).unwrap_or(false);
+        is_same && is_roots(&path)
+    };
+    let has_both = |folder: &PathBuf| {
+        is_it(Program::Tool, node.place(&folder.join(name)))
+            && is_it(Program::Gate, node.place(&folder.join(GATES_NAME)))
+    };
+    units::programs_of_a_boot(node).filter(has_both).unwrap_or_else(|| folder_for_people(node))
+}
+
 /// Whether root alone decides which program lies there.
 fn is_roots(program: &Path) -> bool {
     let metadata = |path: &Path| fs::metadata(path).ok();

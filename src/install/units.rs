@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::transaction::{TransactionError, installations, manifest};
-use super::{Change, Plan, PlanError};
+use super::{Change, GATE, Plan, PlanError};
 use crate::node::host::{Live, Node};
 use crate::node::run::run;
 use crate::node::systemd;
@@ -139,6 +139,18 @@ fn text_for(path: &str, text: &str, programs: &Path) -> Vec<u8> {
         Some(folder) => text.replace(PROGRAMS, folder).into(),
         None => text.into(),
     }
+}
+
+/// The folder from which a boot here takes lost programs, by the file that was installed.
+#[must_use]
+pub fn programs_of_a_boot(node: &dyn Node) -> Option<PathBuf> {
+    let snippet = String::from_utf8(node.read(Path::new(TMPFILES)).ok()??).ok()?;
+    let source = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let is_gate = fields.next() == Some("C") && fields.next() == Some(GATE);
+        Path::new(fields.last().filter(|_| is_gate)?).parent().map(Path::to_owned)
+    };
+    snippet.lines().find_map(source)
 }
 
 /// How systemd takes notice of the new files.
@@ -357,6 +369,8 @@ mod tests {
                 .filter(|line| line.starts_with("C /var/lib/pss-guard/bin/"))
                 .filter_map(|line| line.rsplit(' ').next())
                 .collect();
+            let node = Fake::default().file(TMPFILES, &snippet);
+            assert_eq!(super::programs_of_a_boot(&node).as_deref(), Some(Path::new(named)), "{folder}");
             assert_eq!(
                 sources,
                 [format!("{named}/pss-guard-gate"), format!("{named}/pss-guard")],

@@ -461,6 +461,32 @@ fn who_is_not_root_is_told_so_and_who_keeps_the_program_elsewhere_where_it_is() 
     assert_eq!(done.stdout.matches(stays).count(), 2, "{done}");
 }
 
+/// A boot takes lost programs from the folder of the tool that has installed the gate. The same tool in another folder has nothing to
+/// say of that; where it is another one there, it has.
+#[test]
+fn an_upgrade_by_the_same_programs_from_elsewhere_has_nothing_to_add() {
+    let name = "install::an_upgrade_by_the_same_programs_from_elsewhere_has_nothing_to_add";
+    if !needs::can_run(name, &["unshare", "mount", "chroot"]) {
+        return;
+    }
+    let root = Host::new(RUNNING);
+    // systemd is here, and does not run; it has a catalog and pages in /usr/local.
+    let script = "chmod 755 /; mount -t tmpfs none /usr/local && mkdir /usr/local/sbin || exit 9
+         printf '#!/bin/sh\n' >/usr/local/sbin/systemctl; chmod +x /usr/local/sbin/systemctl
+         for folder in /opt/a/sbin /opt/b/sbin /root; do
+             mkdir -p $folder; cp /gate $folder/pss-guard; cp /pss-guard-gate $folder/
+         done
+         /opt/a/sbin/pss-guard install --engine containerd --config /etc/containerd/config.toml >/dev/null || exit 9
+         grep -q ' /opt/a/sbin/pss-guard-gate$' /etc/tmpfiles.d/pss-guard.conf || exit 8
+         for folder in /opt/a/sbin /opt/b/sbin /root; do $folder/pss-guard install --programs; done
+         echo older >>/opt/a/sbin/pss-guard-gate; echo ---; /opt/b/sbin/pss-guard install --programs";
+    let done = on_running_node(&root, "exec", script).expect_success();
+    let (same, other) = done.stdout.split_once("---\n").unwrap_or_else(|| panic!("{done}"));
+    assert_eq!(same.matches("the programs of the gate\n").count(), 3, "{done}");
+    assert!(!same.contains("in another way"), "{done}");
+    assert!(other.contains("containerd: this version would install it in another way"), "{done}");
+}
+
 /// A pod that is older than the gate passes it by for as long as it lives: what recreates each is said, but of those that
 /// nobody judges.
 #[test]

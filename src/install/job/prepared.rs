@@ -274,7 +274,12 @@ pub struct System {
 
 impl System {
     pub(super) fn of(node: &Live, manual: &[units::Manual]) -> Result<Self, Failure> {
-        let mut plan = units::plan(node, manual, &programs::folder_for_people(node))?;
+        Self::with(node, manual, &programs::folder_for_people(node))
+    }
+
+    /// The same, with the programs in this folder.
+    pub(super) fn with(node: &Live, manual: &[units::Manual], programs: &Path) -> Result<Self, Failure> {
+        let mut plan = units::plan(node, manual, programs)?;
         let mut kept = transaction::edited(node, units::NAME)?;
         kept.retain(|path| plan.changes.iter().any(|change| change.path == *path));
         plan.changes.retain(|change| !kept.contains(&change.path));

@@ -171,7 +171,7 @@ impl Job<'_> {
             || plan.entries != installed.entries
             || !links.iter().all(|link| link.is_there(node))
             || persistence.is_some_and(|plan| !plan.changes.is_empty())
-            || !System::of(node, manual)?.plan.changes.is_empty()
+            || !System::with(node, manual, &programs::folder_of_a_boot(node))?.plan.changes.is_empty()
             || !units::retired(node)?.is_empty())
     }
 }
