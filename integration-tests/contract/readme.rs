@@ -11,7 +11,7 @@ use pss_guard::level::{Mode, Policy};
 use pss_guard::paths::Paths;
 use pss_guard::record::Field;
 
-use crate::support::documents::{anchors, blocks, read};
+use crate::support::documents::{anchors, blocks, read, targets};
 
 /// The documents that tell readers to run `pss-guard`.
 const MANUAL: [&str; 10] = [
@@ -91,11 +91,7 @@ fn every_link_of_a_document_leads_somewhere() {
     for document in documents() {
         let text = read(&document);
         let folder = Path::new(&document).parent().unwrap();
-        // An inline link, or the definition of one (`[name]: target`).
-        let inline = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
-        let defined = text.lines().filter(|line| line.starts_with('['));
-        let defined = defined.filter_map(|line| line.split_once("]: ")).map(|(_, target)| target);
-        for link in inline.chain(defined).filter(|link| !link.contains("://")) {
+        for link in targets(&text).filter(|link| !link.contains("://")) {
             let (file, section) = link.split_once('#').unwrap_or((link, ""));
             let target = if file.is_empty() { root.join(&document) } else { root.join(folder).join(file) };
             assert!(target.exists(), "{document}: {link}");

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::support::documents::{anchors, targets};
 use crate::support::run::{self, Done};
 use crate::support::{needs, program};
 
@@ -344,4 +345,41 @@ fn a_gate_that_has_its_programs_from_elsewhere_keeps_nobody_from_removing_these(
         assert!(machine.root().join("usr/local/sbin/pss-guard").exists());
         assert!(!machine.root().join("opt/pss-guard/sbin/pss-guard").exists());
     }
+}
+
+/// The packages have these documents, too, in the same folders (`deploy/dist`, `documents`). Where they are delivered there is no
+/// `docs/`, and nothing of the sources.
+#[test]
+fn every_link_of_a_delivered_document_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let ours = format!("{}/blob/", env!("CARGO_PKG_REPOSITORY"));
+    let documents = ARCHIVE.1.join("doc");
+    let (mut near, mut far) = (0, 0);
+    for entry in fs::read_dir(&documents).unwrap() {
+        let document = entry.unwrap().path();
+        if document.extension().is_none_or(|end| end != "md") {
+            continue;
+        }
+        let text = fs::read_to_string(&document).unwrap();
+        for link in targets(&text) {
+            let (path, section) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path.strip_prefix(&ours) {
+                Some(path) => {
+                    far += 1;
+                    let path = path.strip_prefix("v7.8.9/");
+                    root.join(path.unwrap_or_else(|| panic!("{link} is not of this version")))
+                }
+                None if path.contains("://") => continue,
+                None if path.is_empty() => document.clone(),
+                None => {
+                    near += 1;
+                    documents.join(path)
+                }
+            };
+            assert!(target.is_file(), "{}: {link}", document.display());
+            let is_there = || anchors(target.to_str().unwrap()).iter().any(|own| own == section);
+            assert!(section.is_empty() || is_there(), "{}: no section {link}", document.display());
+        }
+    }
+    assert!(near > 80 && far > 5, "only {near} links within, and {far} to the repository");
 }

@@ -21,6 +21,13 @@ pub(crate) fn commands_of(section: &str) -> Vec<String> {
     section.lines().map_while(|line| line.strip_prefix("    ")).map(str::to_owned).collect()
 }
 
+/// Where the links of a text lead: inline ones, and definitions (`[name]: target`).
+pub(crate) fn targets(text: &str) -> impl Iterator<Item = &str> {
+    let inline = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+    let defined = text.lines().filter(|line| line.starts_with('['));
+    inline.chain(defined.filter_map(|line| line.split_once("]: ")).map(|(_, target)| target))
+}
+
 /// The sections of a document, as GitHub names them: lower case, without punctuation, blanks as dashes.
 pub(crate) fn anchors(document: &str) -> Vec<String> {
     let text = read(document);
