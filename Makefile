@@ -82,7 +82,7 @@ ARCHITECTURES ?= x86_64 aarch64
 export VERSION
 
 .PHONY: dist
-dist: $(if $(ROOT),dist-deps) ## Tarballs, packages, SBOM and checksums of a release, for both architectures
+dist: $(if $(ROOT),dist-deps) ## Tarballs, packages, image, SBOM and checksums of a release, for both architectures
 	@deploy/dist build $(ARCHITECTURES)
 	@deploy/dist package $(ARCHITECTURES)
 	@deploy/dist lint $(ARCHITECTURES)
