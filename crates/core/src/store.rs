@@ -120,7 +120,11 @@ pub(crate) fn copy(live: &Path, kept: &Path, is_ours: impl Fn(&str) -> bool) -> 
 }
 
 /// How many files a copy for the next boot lacks.
-pub(crate) fn uncopied(live: &Path, kept: &Path, is_ours: impl Fn(&str) -> bool) -> Result<usize, WriteError> {
+pub(crate) fn uncopied(
+    live: &Path,
+    kept: &Path,
+    is_ours: impl Fn(&str) -> bool,
+) -> Result<usize, WriteError> {
     Ok(names(live, &is_ours)?.difference(&names(kept, &is_ours)?).count())
 }
 
