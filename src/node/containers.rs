@@ -117,6 +117,17 @@ const TASKS: &str = "io.containerd.runtime.v2.task";
 /// Where the storage of CRI-O and podman is by default: what is of this boot first.
 const STORAGE: [&str; 2] = ["/run/containers/storage", "/var/lib/containers/storage"];
 
+/// What tells of an engine that has not run since the boot, or of a gate.
+const TRACES: [&str; 7] = [
+    "/etc/containerd",
+    "/etc/crio",
+    "/etc/docker",
+    "/etc/containers",
+    "/var/lib/containerd",
+    "/var/lib/docker",
+    "/var/lib/pss-guard",
+];
+
 /// Where runtimes keep their state: each folder in it is a container's.
 const RUNTIMES: [&str; 2] = ["/run/runc", "/run/crun"];
 
@@ -343,7 +354,8 @@ impl Search<'_> {
     }
 
     fn is_nowhere(&self) -> bool {
-        let places = STATES.iter().chain(&STORAGE).chain(&RUNTIMES).chain(&RUNTIMES_OF_CLIENTS);
+        let places =
+            STATES.iter().chain(&STORAGE).chain(&RUNTIMES).chain(&RUNTIMES_OF_CLIENTS).chain(&TRACES);
         self.processes.are_seen()
             && self.containers.is_empty()
             && self.closed.is_empty()
@@ -844,9 +856,11 @@ mod tests {
         assert!(!found.is_nowhere);
         fs::create_dir_all(node.path(task)).unwrap();
         assert!(node.find().closed.is_empty());
-        fs::create_dir_all(node.path("run/containerd")).unwrap();
-        fs::remove_dir_all(node.path("proc/20")).unwrap();
-        assert!(!node.find().is_nowhere, "an engine without a container");
+        for trace in ["run/containerd", "etc/crio", "var/lib/pss-guard"] {
+            let node = Node::new();
+            fs::create_dir_all(node.path(trace)).unwrap();
+            assert!(!node.find().is_nowhere, "an engine without a container: {trace}");
+        }
     }
 
     #[test]

@@ -245,8 +245,8 @@ pub fn scan(setting: &Setting, options: &Options<'_>) -> Result<Scan, LoadError>
         scan.unseen.push(Unseen { path: "/proc".to_owned(), why: why.to_owned() });
     }
     if found.is_nowhere {
-        let why = "no folder of containerd, CRI-O, docker or podman is here, so this may be a container and not the node: there \
-                   it takes the node's processes, and its /run and /var";
+        let why = "no folder of containerd, CRI-O, docker or podman is here, so this may be a container and not the node; in a \
+                   container this takes the node's processes and --root";
         scan.unseen.push(Unseen { path: "/run".to_owned(), why: why.to_owned() });
     }
     for look in look_at_all(setting, options, &policy, &found.containers) {
