@@ -160,7 +160,7 @@ const DAMAGES: &[(&str, Damage, &str)] = &[
         },
         "must be a regular file, but is a directory",
     ),
-    ("65 KiB", |_, path| edit(path, |text| text + &" ".repeat(65 << 10)), "is larger than 65536 bytes"),
+    ("5 MiB", |_, path| edit(path, |text| text + &" ".repeat(5 << 20)), "is larger than 4194304 bytes"),
     ("empty", |_, path| edit(path, |_| String::new()), "EOF while parsing"),
     ("half-written", |_, path| edit(path, |text| text[..text.len() / 2].to_owned()), "EOF while parsing"),
     ("one byte short", |_, path| edit(path, |text| text[..text.len() - 1].to_owned()), "EOF while parsing"),
@@ -526,7 +526,7 @@ fn what_no_field_of_a_pod_brings_stays_suspect() {
     }
     let policy = format!("on-suspect = 'deny'\n{POLICY}");
     let elsewhere = "/var/lib/kubelet/pods/dab344e9-1d4f-4e7d-941e-7a1219bef1c5/volume-subpaths/data/app/0";
-    let unclear = |spec: &mut Value, destination: &str| {
+    let early = |spec: &mut Value, destination: &str| {
         let mount = json!({"destination": destination, "type": "bind", "source": elsewhere, "options": ["rbind", "rw"]});
         spec["mounts"].as_array_mut().unwrap().push(mount);
     };
@@ -547,8 +547,10 @@ fn what_no_field_of_a_pod_brings_stays_suspect() {
     for (name, change, controls) in rows {
         row(name, &change, controls);
     }
-    row("a mount of unclear origin", &|spec| unclear(spec, "/other"), "restrictedVolumes");
-    row("the same where the pod mounts a volume", &|spec| unclear(spec, "/data"), "");
+    // The kubelet mounts a subPath before it asks for the container. Where nothing is mounted it is a path of the host: injected
+    // where the pod mounts nothing, and perhaps a local volume where it mounts a claim.
+    row("where no subPath is mounted", &|spec| early(spec, "/other"), "");
+    row("the same in the place of a claim", &|spec| early(spec, "/data"), "");
 }
 
 /// An ephemeral container may be newer than the file.
