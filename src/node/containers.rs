@@ -240,6 +240,7 @@ pub fn find(live: &Live, processes: &Processes, by: Voucher) -> Discovery {
         containers: Vec::new(),
         bundles: HashSet::new(),
         ids: HashSet::new(),
+        missed: Vec::new(),
         closed: Vec::new(),
     };
     search.states();
@@ -264,6 +265,7 @@ pub fn find(live: &Live, processes: &Processes, by: Voucher) -> Discovery {
     }
     // Those of each place are in order already, and there are not many places.
     search.containers.sort_by(|one, other| one.bundle.as_os_str().cmp(other.bundle.as_os_str()));
+    search.look_again();
     let is_nowhere = search.is_nowhere();
     Discovery { containers: search.containers, closed: search.closed, is_nowhere }
 }
@@ -277,6 +279,8 @@ struct Search<'a> {
     /// Theirs.
     bundles: HashSet<OsString>,
     ids: HashSet<OsString>,
+    /// Who stays beside a container whose folder is not there, since when, and that folder.
+    missed: Vec<(i32, u64, PathBuf)>,
     closed: Vec<Closed>,
 }
 
@@ -334,22 +338,23 @@ impl Search<'_> {
                 && is_believed()
                 && let Some(birth) = self.processes.birth(*pid)
             {
-                self.hides(*pid, birth.ticks, &bundle);
+                self.missed.push((*pid, birth.ticks, bundle));
             }
         }
     }
 
     /// Whoever stays beside a container ends soon after the container's folder is gone. One that does not has it where it is not seen
     /// from here.
-    fn hides(&mut self, pid: i32, ticks: u64, bundle: &Path) {
+    fn look_again(&mut self) {
         const SOON: Duration = Duration::from_millis(200);
-        if is_there(bundle) {
-            return;
+        if !self.missed.is_empty() {
+            std::thread::sleep(SOON);
         }
-        std::thread::sleep(SOON);
-        if self.processes.is_alive(pid, ticks) && !is_there(bundle) {
-            let says = format!("process {pid} keeps a container in it, and it is not seen from here");
-            self.closed.push(Closed { path: bundle.to_owned(), error: io::Error::other(says) });
+        for (pid, ticks, bundle) in std::mem::take(&mut self.missed) {
+            if self.processes.is_alive(pid, ticks) && !is_there(&bundle) {
+                let says = format!("process {pid} keeps a container in it, and it is not seen from here");
+                self.closed.push(Closed { path: bundle, error: io::Error::other(says) });
+            }
         }
     }
 
@@ -453,8 +458,8 @@ impl Search<'_> {
         let Some(id) = stored_id(&bundle) else { return };
         let place = Place { keeper: Keeper::Storage, bundle: &bundle, id: &id, stranger };
         self.add(&place, Some(&pid), runtime);
-        if stranger.is_none() && !self.bundles.contains(bundle.as_os_str()) {
-            self.hides(conmon.pid, conmon.birth.ticks, &bundle);
+        if stranger.is_none() && !self.bundles.contains(bundle.as_os_str()) && !is_there(&bundle) {
+            self.missed.push((conmon.pid, conmon.birth.ticks, bundle));
         }
     }
 
