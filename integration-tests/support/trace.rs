@@ -23,9 +23,11 @@ pub(crate) fn small_binary(folder: &Path) -> PathBuf {
     path
 }
 
-/// Runs the program about a root under strace.
+/// Runs the program about a root under strace. What it leaves where it is killed goes with the call.
 pub(crate) fn traced(program: &Path, root: &Path, arguments: &[&str], options: &[String]) -> Done {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
     let mut command = Command::new("strace");
+    command.env("TMPDIR", temporary.path());
     command.args(["-f", "-qq"]).args(options).arg(program).arg("--root").arg(root);
     run::run(command.args(arguments))
 }
