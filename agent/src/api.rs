@@ -37,7 +37,7 @@ pub(crate) enum ApiError {
     /// It, or a file that it names, is none that can be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Somebody else decides what is in it.
+    /// Others own it or can write to it.
     #[error(
         "{0} is owned by uid {uid} and has the mode {mode:04o}: who can write to a kubeconfig can have the agent run any program; \
          chown {owner} {0} && chmod 600 {0}",
@@ -184,7 +184,7 @@ mod tests {
         fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// A FIFO, a folder and a file that is too large, and what is said of each.
+    /// A FIFO, a folder and a file that is too large, each with its error.
     fn unreadable(folder: &Path) -> [(std::path::PathBuf, &'static str); 3] {
         let fifo = folder.join("fifo");
         mkfifo(&fifo, Mode::S_IRWXU).unwrap();

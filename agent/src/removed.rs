@@ -1,5 +1,5 @@
-//! What somebody removes while the agent runs is written again: the API server tells of no change then, and without the files the
-//! gate knows less than the agent says.
+//! Rewrites files that are deleted while the agent runs: the API server reports no change then, and without the files the gate knows
+//! less than the agent says.
 
 use std::time::Duration;
 
@@ -55,13 +55,13 @@ impl Look {
                     resource,
                     files,
                     copies,
-                    "somebody removed files of the agent; writing them again"
+                    "files that the agent wrote are missing; rewriting them"
                 );
                 keep.changed();
             }
             Err(error) => {
                 metrics.failed(resource);
-                tracing::error!(resource, %error, "cannot write again what somebody removed; trying again");
+                tracing::error!(resource, %error, "cannot rewrite missing files; trying again later");
             }
         }
     }

@@ -36,8 +36,9 @@ pub struct Drift {
 /// The namespace's name in config.json and that in `/proc/PID/ns`.
 const NAMESPACES: [(&str, &str); 3] = [("network", "net"), ("pid", "pid"), ("ipc", "ipc")];
 
-/// Between its last word to the engine and its first instruction a container is still the runtime's: one that is young
-/// is looked at again before anything is said of it.
+/// How long a scan waits for containers that change while it looks. Between its last word to the engine and its first instruction a
+/// container is still the runtime's: one that is young is looked at again before anything is said of it. One that ends loses its
+/// folder a moment before its process.
 #[derive(Debug)]
 pub struct Patience(Cell<u32>);
 
@@ -52,7 +53,8 @@ impl Default for Patience {
 }
 
 impl Patience {
-    fn wait(&self) -> bool {
+    /// Waits a little; `false` once the time for all is up.
+    pub(super) fn wait(&self) -> bool {
         let left = self.0.get();
         if left > 0 {
             self.0.set(left - 1);

@@ -342,9 +342,6 @@ struct Looker<'a> {
     patience: Patience,
 }
 
-/// So long a process may outlive its container's folder.
-const MOMENT: Duration = Duration::from_millis(200);
-
 /// So much of a text is shown of a container that nobody vouches for, in bytes.
 pub const BRIEF: usize = 1024;
 
@@ -404,9 +401,7 @@ impl Looker<'_> {
     fn runs(&self, container: &Container) -> bool {
         let is_alive = || container.is_alive(&self.setting.processes);
         let is_ending = container.vouched && !container.bundle.exists();
-        if is_ending && is_alive() {
-            std::thread::sleep(MOMENT);
-        }
+        while is_ending && is_alive() && self.patience.wait() {}
         is_alive()
     }
 

@@ -355,7 +355,8 @@ fn facts(told: &Path, policy: &Policy, agent: Option<&AgentStatus>, checks: &mut
             return None;
         }
     }
-    let own = json_in(&statics).len();
+    let of_statics = json_in(&statics);
+    let own = of_statics.len();
     let of_api = pods::are_known(told, Source::Api);
     let denies = match policy.on_missing_facts {
         OnMissingFacts::Deny if !of_api => {
@@ -371,7 +372,7 @@ fn facts(told: &Path, policy: &Policy, agent: Option<&AgentStatus>, checks: &mut
         checks.add(State::Note, "pods", says);
         return None;
     };
-    let (names, of_statics) = (json_in(&folder), json_in(&statics));
+    let names = json_in(&folder);
     let count = names.len();
     let all =
         names.iter().map(|name| folder.join(name)).chain(of_statics.iter().map(|name| statics.join(name)));

@@ -138,7 +138,7 @@ impl Client {
         }
     }
 
-    /// Removes the pods whose names match. `Err` with what the engine said no with last.
+    /// Removes the pods whose names match. `Err` with the first refusal of the engine.
     fn remove(&self, name: &str) -> Result<(), String> {
         let ids = self.ask(&["pods", "--quiet", "--name", name])?;
         let mut removed = Ok(());

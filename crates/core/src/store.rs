@@ -163,7 +163,7 @@ pub(crate) fn is_unfilled(dir: &Path) -> bool {
     fs::read_dir(dir).is_ok_and(|mut entries| entries.all(is_hidden))
 }
 
-/// Whether a folder is there and somebody has filled it.
+/// Whether a folder exists and has been filled.
 pub(crate) fn is_filled(dir: &Path) -> bool {
     dir.is_dir() && !is_unfilled(dir)
 }

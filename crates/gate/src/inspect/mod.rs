@@ -550,11 +550,11 @@ const MASKED: [&str; 7] = [
     "/sys/firmware",
 ];
 
-/// The annotation in which CRI-O keeps what the kubelet wrote.
-const COPY_OF_CRI_O: &str = "io.kubernetes.cri-o.Annotations";
-
 /// What they all make read-only, besides `/proc/sys`.
 const READ_ONLY: [&str; 4] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sysrq-trigger"];
+
+/// The annotation in which CRI-O keeps what the kubelet wrote.
+const COPY_OF_CRI_O: &str = "io.kubernetes.cri-o.Annotations";
 
 /// The pod's sysctls: engines put them on the sandbox; a container of no pod has them itself.
 fn sysctls<'a>(sources: &Sources<'a>, linux: &'a Linux<'a>) -> Known<Vec<Cow<'a, str>>> {
